@@ -1,0 +1,255 @@
+"""The mapped file's bytes, packed and parsed here and nowhere else. All little-endian.
+
+Page 0 (4096 bytes), written once, before the file has its name::
+
+      0  8s   magic              \\x89GPM\\r\\n\\x1a\\n
+      8  u16  major              readers refuse a newer one
+     10  u16  minor              additive changes
+     12  u32  header length      4096
+     16  u32  slot size          slot header and payload
+     20  u32  heartbeat ms       how often the writer beats
+     24  u64  slot 0 offset
+     32  u64  slot 1 offset
+     40  u32  pid                as the writer sees itself
+     44  u32  uid
+     48  u64  start ticks        /proc/<pid>/stat field 22; 0 unknown
+     56  u64  pid namespace      its inode; 0 unknown
+     64  16s  boot id            zeros unknown
+     80  16s  instance id        random, one per file
+     96  u64  created            realtime ns
+    104  u32  crc32 of bytes 0-103
+
+Heartbeat, at 128, 64 bytes, rewritten at every beat::
+
+      0  u64  beat               counts up
+      8  u64  realtime ns
+     16  u32  state              1 starting, 2 running, 3 exited, 4 superseded
+     20  u32  last errno         0 none
+     24  u64  snapshots dropped
+     32  u64  last seq           of the newest published slot; 0 none yet
+     40       zeros
+     60  u32  crc32 of its bytes 0-59
+
+Slot: a 64-byte header, then the payload; snapshot `seq` lives in slot `seq & 1`::
+
+      0  u64  seq
+      8  u32  payload length
+     12  u32  encoding           0 msgpack
+     16  u64  realtime ns
+     24  u32  payload crc32
+     28       zeros
+     60  u32  crc32 of its bytes 0-59
+
+What is guaranteed: the file has its full length, allocated, from the moment that it has its name; it never shrinks; at every
+moment one slot holds a whole snapshot (after the first); a slot's header is written after its payload; every structure
+carries a crc, so that a reader who catches one half written knows it. Structures are written by slice assignment of prepared
+bytes, never field by field: `struct.pack_into` on a mapping lets a concurrent reader see zeros between the fields.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+MAGIC: Final = b"\x89GPM\r\n\x1a\n"
+MAJOR: Final = 1
+MINOR: Final = 0
+HEADER_BYTES: Final = 4096
+HEARTBEAT_OFFSET: Final = 128
+HEARTBEAT_BYTES: Final = 64
+SLOT_HEADER_BYTES: Final = 64
+MAX_SLOT_BYTES: Final = 64 * 1024 * 1024
+"""No writer makes larger slots; a header that claims them is damaged."""
+ENCODING_MSGPACK: Final = 0
+
+_HEADER: Final = struct.Struct("<8sHHIIIQQIIQQ16s16sQ")
+_HEARTBEAT: Final = struct.Struct("<QQIIQQ20x")
+_SLOT: Final = struct.Struct("<QIIQI32x")
+_CRC: Final = struct.Struct("<I")
+
+
+class LayoutError(ValueError):
+    """These bytes are not the structure they should be; the text says why, in one line."""
+
+
+class NewerFormatError(LayoutError):
+    """The file is of a newer major version than this code reads."""
+
+
+class WriterState(IntEnum):
+    """What the writer last said of itself; whether it still lives is another question (see `liveness`)."""
+
+    STARTING = 1
+    RUNNING = 2
+    EXITED = 3
+    SUPERSEDED = 4
+    """A larger file has taken this one's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Page 0: who writes, and where the slots are."""
+
+    slot_bytes: int
+    heartbeat_ms: int
+    pid: int
+    uid: int
+    start_ticks: int
+    pid_namespace: int
+    boot_id: bytes
+    instance_id: bytes
+    created_ns: int
+    minor: int = MINOR
+
+    @property
+    def file_bytes(self) -> int:
+        """The length of the whole file."""
+        return HEADER_BYTES + 2 * self.slot_bytes
+
+    @property
+    def payload_capacity(self) -> int:
+        """The largest payload that a slot holds."""
+        return self.slot_bytes - SLOT_HEADER_BYTES
+
+    def slot_offset(self, seq: int) -> int:
+        """Where snapshot `seq` lives."""
+        return HEADER_BYTES + (seq & 1) * self.slot_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """The writer's sign of life."""
+
+    beat: int
+    realtime_ns: int
+    state: WriterState
+    last_errno: int = 0
+    dropped: int = 0
+    last_seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SlotHeader:
+    """What a slot holds."""
+
+    seq: int
+    length: int
+    realtime_ns: int
+    payload_crc: int
+    encoding: int = ENCODING_MSGPACK
+
+
+def pack_header(header: Header) -> bytes:
+    """Page 0, 4096 bytes; the heartbeat's place is zeros."""
+    body = _HEADER.pack(
+        MAGIC,
+        MAJOR,
+        header.minor,
+        HEADER_BYTES,
+        header.slot_bytes,
+        header.heartbeat_ms,
+        header.slot_offset(0),
+        header.slot_offset(1),
+        header.pid,
+        header.uid,
+        header.start_ticks,
+        header.pid_namespace,
+        header.boot_id,
+        header.instance_id,
+        header.created_ns,
+    )
+    return _sealed(body).ljust(HEADER_BYTES, b"\0")
+
+
+def parse_header(data: bytes) -> Header:
+    """Page 0 from at least its first 108 bytes.
+
+    Raises:
+        NewerFormatError: of a newer major version.
+        LayoutError: anything else that is not a header of this version.
+    """
+    if len(data) < _HEADER.size + _CRC.size:
+        raise LayoutError("empty file" if not data else f"truncated: {len(data)} bytes, no whole header")
+    fields = _HEADER.unpack_from(data)
+    magic, major, minor, length, slot_bytes, heartbeat_ms, offset0, offset1 = fields[:8]
+    pid, uid, start_ticks, pid_namespace, boot_id, instance_id, created_ns = fields[8:]
+    if magic != MAGIC:
+        raise LayoutError("not a gpumodels file (wrong magic)")
+    if major != MAJOR:
+        if major > MAJOR and _is_sealed(data, _HEADER.size):
+            raise NewerFormatError(f"format {major}.{minor}: needs a newer gpumodels-tui")
+        raise LayoutError(f"format {major}.{minor} is unknown")
+    if not _is_sealed(data, _HEADER.size):
+        raise LayoutError("damaged header (crc)")
+    header = Header(slot_bytes, heartbeat_ms, pid, uid, start_ticks, pid_namespace, boot_id, instance_id, created_ns, minor)
+    if length != HEADER_BYTES or not SLOT_HEADER_BYTES < slot_bytes <= MAX_SLOT_BYTES:
+        raise LayoutError(f"impossible sizes: header {length}, slot {slot_bytes}")
+    if (offset0, offset1) != (header.slot_offset(0), header.slot_offset(1)):
+        raise LayoutError("slots are not where they belong")
+    return header
+
+
+def pack_heartbeat(heartbeat: Heartbeat) -> bytes:
+    """64 bytes for HEARTBEAT_OFFSET."""
+    return _sealed(
+        _HEARTBEAT.pack(
+            heartbeat.beat,
+            heartbeat.realtime_ns,
+            heartbeat.state,
+            heartbeat.last_errno,
+            heartbeat.dropped,
+            heartbeat.last_seq,
+        )
+    )
+
+
+def parse_heartbeat(data: bytes) -> Heartbeat:
+    """The heartbeat from its 64 bytes.
+
+    Raises:
+        LayoutError: cut short, half written, or of an unknown state.
+    """
+    if len(data) < HEARTBEAT_BYTES or not _is_sealed(data, _HEARTBEAT.size):
+        raise LayoutError("damaged heartbeat")
+    beat, realtime_ns, state, last_errno, dropped, last_seq = _HEARTBEAT.unpack_from(data)
+    try:
+        known = WriterState(state)
+    except ValueError as error:
+        raise LayoutError(f"unknown writer state {state}") from error
+    return Heartbeat(beat, realtime_ns, known, last_errno, dropped, last_seq)
+
+
+def pack_slot_header(slot: SlotHeader) -> bytes:
+    """64 bytes for the slot's start."""
+    return _sealed(_SLOT.pack(slot.seq, slot.length, slot.encoding, slot.realtime_ns, slot.payload_crc))
+
+
+def parse_slot_header(data: bytes) -> SlotHeader:
+    """A slot's header from its 64 bytes.
+
+    Raises:
+        LayoutError: cut short, half written, never written.
+    """
+    if len(data) < SLOT_HEADER_BYTES or not _is_sealed(data, _SLOT.size):
+        raise LayoutError("no whole slot header")
+    seq, length, encoding, realtime_ns, payload_crc = _SLOT.unpack_from(data)
+    if seq == 0:
+        raise LayoutError("empty slot")
+    return SlotHeader(seq, length, realtime_ns, payload_crc, encoding)
+
+
+def payload_crc(payload: bytes) -> int:
+    """The crc32 that a slot header carries."""
+    return zlib.crc32(payload)
+
+
+def _sealed(body: bytes) -> bytes:
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def _is_sealed(data: bytes, size: int) -> bool:
+    (stored,) = _CRC.unpack_from(data, size)
+    return bool(stored == zlib.crc32(data[:size]))

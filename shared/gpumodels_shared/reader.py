@@ -1,0 +1,144 @@
+"""The reading end of a mapped file: private copies by pread, checked before they are believed. The bytes are `layout`'s."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gpumodels_shared.codec import MAX_PAYLOAD_BYTES
+from gpumodels_shared.layout import (
+    ENCODING_MSGPACK,
+    HEADER_BYTES,
+    HEARTBEAT_BYTES,
+    HEARTBEAT_OFFSET,
+    SLOT_HEADER_BYTES,
+    Header,
+    Heartbeat,
+    LayoutError,
+    SlotHeader,
+    parse_header,
+    parse_heartbeat,
+    parse_slot_header,
+    payload_crc,
+)
+from gpumodels_shared.places import open_file
+
+TRIES: Final = 5
+
+
+class TornError(LayoutError):
+    """No whole snapshot could be read this time; the last one that was stays good."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """One whole snapshot's bytes."""
+
+    seq: int
+    realtime_ns: int
+    data: bytes
+
+
+class SnapshotReader:
+    """One open file. A truncated, replaced or removed file is an error here, never a crash: nothing is mapped.
+
+    Raises (from the constructor):
+        LayoutError, RefusedError, OSError: with the reason in one line.
+    """
+
+    def __init__(self, path: Path, owner: int) -> None:
+        self.path = path
+        self._descriptor = open_file(path, owner)
+        try:
+            self.header: Header = parse_header(os.pread(self._descriptor, HEADER_BYTES, 0))
+            length = os.fstat(self._descriptor).st_size
+            if length < self.header.file_bytes:
+                raise LayoutError(f"truncated: {length} bytes of {self.header.file_bytes}")
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def close(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
+
+    def heartbeat(self) -> Heartbeat:
+        """The writer's newest sign of life.
+
+        Raises:
+            LayoutError: none could be read whole in some tries.
+            OSError: the file can't be read any more.
+        """
+        for _ in range(TRIES):
+            try:
+                return parse_heartbeat(os.pread(self._descriptor, HEARTBEAT_BYTES, HEARTBEAT_OFFSET))
+            except LayoutError as error:
+                reason = error
+        raise reason
+
+    def latest(self) -> Payload | None:
+        """The newest whole snapshot; None where none was published yet.
+
+        Raises:
+            TornError: slots are written to, but none could be read whole in some tries.
+            OSError: the file can't be read any more.
+        """
+        reason = "no whole snapshot"
+        for _ in range(TRIES):
+            slots = [self._slot_header(0), self._slot_header(1)]
+            present = [slot for slot in slots if isinstance(slot, SlotHeader)]
+            if not present and all(slot is None for slot in slots):
+                return None
+            for slot in sorted(present, key=lambda slot: slot.seq, reverse=True):
+                found = self._payload(slot)
+                if isinstance(found, Payload):
+                    return found
+                reason = found
+        raise TornError(reason)
+
+    def is_locked(self) -> bool:
+        """Whether the writer, or a process that inherited its descriptor, still holds the file."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return False
+
+    def still_named(self) -> bool:
+        """Whether the path still leads to this file."""
+        try:
+            there = os.stat(self.path, follow_symlinks=False)
+        except OSError:
+            return False
+        here = os.fstat(self._descriptor)
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def _slot_header(self, index: int) -> SlotHeader | str | None:
+        """A slot's header; None where it was never written; else what is wrong with it."""
+        data = os.pread(self._descriptor, SLOT_HEADER_BYTES, self.header.slot_offset(index))
+        if data == bytes(SLOT_HEADER_BYTES):
+            return None
+        try:
+            slot = parse_slot_header(data)
+        except LayoutError as error:
+            return str(error)
+        if slot.seq & 1 != index:
+            return "a snapshot in the wrong slot"
+        return slot
+
+    def _payload(self, slot: SlotHeader) -> Payload | str:
+        """The snapshot that this header describes, or what is wrong with it."""
+        if slot.encoding != ENCODING_MSGPACK:
+            return f"unknown encoding {slot.encoding}"
+        if slot.length > min(self.header.payload_capacity, MAX_PAYLOAD_BYTES):
+            return f"a payload of {slot.length} bytes is over the limit"
+        data = os.pread(self._descriptor, slot.length, self.header.slot_offset(slot.seq) + SLOT_HEADER_BYTES)
+        if len(data) < slot.length:
+            return "truncated while it was read"
+        if payload_crc(data) != slot.payload_crc:
+            return "torn payload (crc)"
+        return Payload(slot.seq, slot.realtime_ns, data)

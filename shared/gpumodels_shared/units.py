@@ -1,0 +1,46 @@
+"""Bytes, ages and a model's one-line description, as people here write them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_UNITS: Final = ("B", "KB", "MB", "GB", "TB", "PB")
+
+
+def format_bytes(count: int) -> str:
+    """`2.1 GB`, `512 MB`: powers of 1024; one decimal below 10, and from GB on below 100."""
+    value = float(abs(count))
+    sign = "-" if count < 0 else ""
+    for position, unit in enumerate(_UNITS):
+        whole = position == 0 or round(value, 1) >= (10 if position < 3 else 100)
+        shown = f"{value:.{0 if whole else 1}f}"
+        if float(shown) < 1024 or unit == _UNITS[-1]:
+            return f"{sign}{shown} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+def format_age(seconds: float) -> str:
+    """`12s`, `2m`, `5h`, `3d`: how long ago, in its largest unit; a clock that runs behind gives `0s`."""
+    whole = max(0, int(seconds))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if whole >= size:
+            return f"{whole // size}{unit}"
+    return f"{whole}s"
+
+
+def format_count(count: int) -> str:
+    """`14.3 B`, `337 M`, `12 k`: parameters, powers of 1000."""
+    value = float(count)
+    for unit in ("", " k", " M", " B", " T"):
+        shown = f"{value:.{0 if not unit or round(value, 1) >= 100 else 1}f}"
+        if float(shown) < 1000 or unit == " T":
+            return f"{shown}{unit}"
+        value /= 1000
+    raise AssertionError("unreachable")
+
+
+def describe_model(name: str, kind: str, resident_bytes: int, layers: int) -> str:
+    """`Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
+    noun = "layer" if layers == 1 else "layers"
+    return f"{name} ({kind}, {format_bytes(resident_bytes)}, {layers} {noun})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, Final
@@ -19,6 +20,7 @@ def encode(snapshot: Snapshot) -> bytes:
 
     Raises:
         TypeError: a field holds something that the schema doesn't name.
+        OverflowError: an integer of more than 64 bits.
     """
     packed = msgpack.packb(snapshot, default=_as_map, unicode_errors="backslashreplace", use_bin_type=True)
     assert isinstance(packed, bytes)
@@ -31,6 +33,8 @@ def _field_names(kind: type) -> tuple[str, ...]:
 
 
 def _as_map(value: object) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
     if not is_dataclass(value) or isinstance(value, type):
         raise TypeError(f"not in the schema: {type(value).__name__}")
     return {name: getattr(value, name) for name in _field_names(type(value))}

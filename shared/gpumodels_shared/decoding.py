@@ -1,23 +1,28 @@
-"""Bytes to snapshots: limits on every length, then types, then what types can't say. Needs msgspec, so only the viewer loads it.
+"""Bytes to snapshots: shape, then types, then what types can't say. Needs msgspec, so only the viewer loads it.
 
-A payload comes from another process, perhaps a hostile one: whatever it holds, the outcome is a Snapshot or a DecodeError.
+A payload comes from another process, perhaps a hostile one: whatever it holds, the outcome is a Snapshot or a DecodeError,
+soon and in little memory. So nothing is built before it is known that every length is filled by bytes that are there (an array
+may claim 400,000 entries in five bytes, and hold another that does), and then only what the schema names: what is of another
+type ends the decoding where it stands, what is unknown is skipped.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Final
+from typing import Final
 
 import msgpack
 import msgspec
 
 from gpumodels_shared.codec import MAX_PAYLOAD_BYTES
-from gpumodels_shared.schema import LayerTree, Snapshot
+from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
 MAX_ENTRIES: Final = 400_000
-"""Longest array or map: ten times the modules of the largest models known."""
+"""Longest column of a layer tree: ten times the modules of the largest models known."""
 
-MAX_TEXT_BYTES: Final = 1024 * 1024
+_DECODER: Final = msgspec.msgpack.Decoder(Snapshot)
 
 
 class DecodeError(ValueError):
@@ -32,51 +37,110 @@ def decode(payload: bytes) -> Snapshot:
     """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise DecodeError(f"payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
+    _check_shape(payload)
     try:
-        raw: Any = msgpack.unpackb(
-            payload,
-            use_list=False,
-            strict_map_key=True,
-            max_str_len=MAX_TEXT_BYTES,
-            max_bin_len=0,
-            max_ext_len=0,
-            max_array_len=MAX_ENTRIES,
-            max_map_len=MAX_ENTRIES,
-        )
-    except RecursionError as error:
-        raise DecodeError("nested too deep") from error
-    except (ValueError, TypeError, KeyError, MemoryError, OverflowError, msgpack.UnpackException) as error:
-        raise DecodeError(f"not msgpack within limits: {type(error).__name__}: {str(error)[:200]}") from error
-    try:
-        snapshot: Snapshot = msgspec.convert(raw, Snapshot)
-    except (msgspec.ValidationError, RecursionError) as error:
+        snapshot = _DECODER.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a snapshot: {str(error)[:200]}") from error
+    _check_numbers(snapshot)
+    _check_identities(snapshot.models)
     for model in snapshot.models:
-        if model.layers < 0 or model.parameters < 0 or model.offloaded_bytes < 0 or model.shared_bytes < 0:
-            raise DecodeError("a model has a negative count")
-        if any(count < 0 for count in (*model.bytes_by_device.values(), *model.dtypes.values())):
-            raise DecodeError("a model has negative bytes")
         if model.tree is not None:
             _check_tree(model.tree)
-    for device in snapshot.devices:
-        if device.models_bytes < 0 or (device.total_bytes or 0) < 0 or (device.allocated_bytes or 0) < 0:
-            raise DecodeError("a device has negative bytes")
     return snapshot
+
+
+def _check_shape(payload: bytes) -> None:
+    """One msgpack object and nothing after it, every array, map and text of it filled; walked without building anything."""
+    walk = msgpack.Unpacker(None, max_buffer_size=MAX_PAYLOAD_BYTES)
+    walk.feed(payload)
+    try:
+        walk.skip()
+    except msgpack.OutOfData as error:
+        raise DecodeError("not msgpack: incomplete") from error
+    except (msgpack.StackError, RecursionError) as error:
+        raise DecodeError("not msgpack within limits: nested too deep") from error
+    except (ValueError, msgpack.UnpackException) as error:
+        raise DecodeError(f"not msgpack: {type(error).__name__} {str(error)[:200]}".rstrip()) from error
+    if (end := walk.tell()) != len(payload):
+        raise DecodeError(f"not a snapshot: {len(payload) - end} bytes after its end")
+
+
+def _check_numbers(snapshot: Snapshot) -> None:
+    """No negative counts; no number that JSON can't write."""
+    health = snapshot.health
+    if not (_is_duration(snapshot.process.interval_seconds) and _is_duration(health.scan_seconds)):
+        raise DecodeError("a duration is negative or no number")
+    if _any_negative((health.modules, health.failures)):
+        raise DecodeError("a negative count in the sidecar's health")
+    for model in snapshot.models:
+        if _any_negative((model.layers, model.parameters, model.offloaded_bytes, model.shared_bytes)):
+            raise DecodeError("a model has a negative count")
+        if _any_negative(model.bytes_by_device.values()) or _any_negative(model.dtypes.values()):
+            raise DecodeError("a model has negative bytes")
+        if not 0 <= model.confidence <= 1:
+            raise DecodeError("a model's confidence is not between 0 and 1")
+    for device in snapshot.devices:
+        counts = (
+            device.models_bytes,
+            device.total_bytes,
+            device.allocated_bytes,
+            device.reserved_bytes,
+            device.gradients_bytes,
+            device.optimizer_bytes,
+            device.cache_bytes,
+            device.other_bytes,
+        )
+        if _any_negative(count for count in counts if count is not None):
+            raise DecodeError("a device has negative bytes")
+    names = [device.device for device in snapshot.devices]
+    if len(set(names)) < len(names):
+        raise DecodeError("two devices have one name")
+
+
+def _check_identities(models: Iterable[Model]) -> None:
+    """Ids name one model each, since rows are keyed by them, and adapters' bases end somewhere."""
+    parents: dict[str, str | None] = {}
+    for model in models:
+        if model.id in parents:
+            raise DecodeError("two models have one id")
+        parents[model.id] = model.parent
+    known_to_end: set[str] = set()
+    for start in parents:
+        path: set[str] = set()
+        at: str | None = start
+        while at is not None and at not in known_to_end:
+            if at in path:
+                raise DecodeError("a model is its own parent's parent")
+            path.add(at)
+            at = parents.get(at)
+        known_to_end |= path
 
 
 def _check_tree(tree: LayerTree) -> None:
     """Columns of one length, depths that make one tree, indices that exist, bytes that can be."""
     count = len(tree.names)
+    if max(count, len(tree.memory), len(tree.shared)) > MAX_ENTRIES:
+        raise DecodeError(f"a layer tree has more than {MAX_ENTRIES} entries")
     if not len(tree.depths) == len(tree.classes) == len(tree.parameters) == count:
         raise DecodeError("a layer tree's columns differ in length")
-    if count == 0:
-        return
-    if tree.depths[0] != 0 or any(not 0 < deeper <= above + 1 for above, deeper in pairwise(tree.depths)):
-        raise DecodeError("a layer tree's depths make no tree")
-    if min(tree.classes) < 0 or max(tree.classes) >= len(tree.class_names) or min(tree.parameters) < 0:
-        raise DecodeError("a layer tree names a class it doesn't have")
+    if tree.folded < 0:
+        raise DecodeError("a layer tree has a negative count")
+    if count > 0:
+        if tree.depths[0] != 0 or any(not 0 < deeper <= above + 1 for above, deeper in pairwise(tree.depths)):
+            raise DecodeError("a layer tree's depths make no tree")
+        if min(tree.classes) < 0 or max(tree.classes) >= len(tree.class_names) or min(tree.parameters) < 0:
+            raise DecodeError("a layer tree names a class it doesn't have")
     devices, dtypes = len(tree.devices), len(tree.dtypes)
     for entries in (tree.memory, tree.shared):
         for layer, device, dtype, size in entries:
             if not (0 <= layer < count and 0 <= device < devices and 0 <= dtype < dtypes and size >= 0):
                 raise DecodeError("a layer tree's memory points outside it")
+
+
+def _any_negative(counts: Iterable[int]) -> bool:
+    return any(count < 0 for count in counts)
+
+
+def _is_duration(seconds: float) -> bool:
+    return math.isfinite(seconds) and seconds >= 0

@@ -50,9 +50,10 @@ def pid_namespace() -> int:
 def boot_id() -> bytes:
     """16 bytes that differ from boot to boot; zeros where the platform has none."""
     try:
-        return bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
+        found = bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
     except (OSError, ValueError):
         return NO_ID
+    return found if len(found) == len(NO_ID) else NO_ID
 
 
 def started_at_seconds(pid: int) -> float | None:

@@ -18,6 +18,9 @@ Page 0 (4096 bytes), written once, before the file has its name::
      80  16s  instance id        random, one per file
      96  u64  created            realtime ns
     104  u32  crc32 of bytes 0-103
+    108       zeros
+
+The magic, major, minor and this crc keep their places in every version, so that an old reader can name a newer one.
 
 Heartbeat, at 128, 64 bytes, rewritten at every beat::
 

@@ -26,7 +26,10 @@ class RefusedError(OSError):
 def default_directory(environment: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
     """`$GPUMODELS_DIR`, else `gpumodels-<uid>` in /dev/shm where that can be written, else in the temporary directory."""
     if chosen := environment.get("GPUMODELS_DIR"):
-        return Path(chosen).expanduser().absolute()
+        directory = Path(chosen)
+        with contextlib.suppress(RuntimeError):  # `~nobody`: no such user, so it is a name like any other
+            directory = directory.expanduser()
+        return directory.absolute()
     name = f"gpumodels-{os.geteuid() if uid is None else uid}"
     if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
         return SHARED_MEMORY / name
@@ -34,9 +37,22 @@ def default_directory(environment: Mapping[str, str] = os.environ, uid: int | No
 
 
 def every_users_directories() -> list[Path]:
-    """What root's viewer looks through: each user's directory, wherever that user's sidecars may have put it."""
-    parents = {SHARED_MEMORY, Path(tempfile.gettempdir())}
-    return sorted(found for parent in parents for found in parent.glob("gpumodels-*") if found.is_dir())
+    """What root's viewer looks through: each user's directory, wherever that user's sidecars may have put it.
+
+    Symlinks are among them, for `check_directory` to refuse and to say so.
+    """
+    found: list[Path] = []
+    for parent in {SHARED_MEMORY, Path(tempfile.gettempdir())}:
+        for directory in parent.glob("gpumodels-*"):
+            if not directory.name.removeprefix("gpumodels-").isdecimal():
+                continue
+            try:
+                mode = os.stat(directory, follow_symlinks=False).st_mode
+            except OSError:  # gone by now, or a user's own mount that root may not look into
+                continue
+            if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
+                found.append(directory)
+    return sorted(found)
 
 
 def ensure_directory(directory: Path) -> None:

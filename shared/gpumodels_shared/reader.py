@@ -51,6 +51,7 @@ class SnapshotReader:
 
     def __init__(self, path: Path, owner: int) -> None:
         self.path = path
+        self._newest_seq = 0
         self._descriptor = open_file(path, owner)
         try:
             self.header: Header = parse_header(os.pread(self._descriptor, HEADER_BYTES, 0))
@@ -62,8 +63,10 @@ class SnapshotReader:
             raise
 
     def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._descriptor)
+        """Let go of the file. Twice does no harm."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def heartbeat(self) -> Heartbeat:
         """The writer's newest sign of life.
@@ -80,21 +83,23 @@ class SnapshotReader:
         raise reason
 
     def latest(self) -> Payload | None:
-        """The newest whole snapshot; None where none was published yet.
+        """The newest whole snapshot, never an older one than the call before gave; None where none was published yet.
 
         Raises:
-            TornError: slots are written to, but none could be read whole in some tries.
+            TornError: slots are written to, but none could be read whole in some tries; or the newest was damaged since.
             OSError: the file can't be read any more.
         """
         reason = "no whole snapshot"
         for _ in range(TRIES):
             slots = [self._slot_header(0), self._slot_header(1)]
-            present = [slot for slot in slots if isinstance(slot, SlotHeader)]
-            if not present and all(slot is None for slot in slots):
+            if slots == [None, None] and not self._newest_seq:
                 return None
+            reason = next((slot for slot in slots if isinstance(slot, str)), reason)
+            present = [slot for slot in slots if isinstance(slot, SlotHeader) and slot.seq >= self._newest_seq]
             for slot in sorted(present, key=lambda slot: slot.seq, reverse=True):
                 found = self._payload(slot)
                 if isinstance(found, Payload):
+                    self._newest_seq = found.seq
                     return found
                 reason = found
         raise TornError(reason)
@@ -120,6 +125,8 @@ class SnapshotReader:
     def _slot_header(self, index: int) -> SlotHeader | str | None:
         """A slot's header; None where it was never written; else what is wrong with it."""
         data = os.pread(self._descriptor, SLOT_HEADER_BYTES, self.header.slot_offset(index))
+        if len(data) < SLOT_HEADER_BYTES:
+            return "truncated since it was opened"
         if data == bytes(SLOT_HEADER_BYTES):
             return None
         try:
@@ -138,7 +145,7 @@ class SnapshotReader:
             return f"a payload of {slot.length} bytes is over the limit"
         data = os.pread(self._descriptor, slot.length, self.header.slot_offset(slot.seq) + SLOT_HEADER_BYTES)
         if len(data) < slot.length:
-            return "truncated while it was read"
+            return "truncated since it was opened"
         if payload_crc(data) != slot.payload_crc:
             return "torn payload (crc)"
         return Payload(slot.seq, slot.realtime_ns, data)

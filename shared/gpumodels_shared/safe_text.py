@@ -8,6 +8,11 @@ from typing import Final
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 """Unicode categories that draw nothing of their own, or steer: controls, bidi marks, surrogates, private use, separators."""
 
+_BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+"""Letters, marks and a symbol that draw nothing all the same: fillers and joiners."""
+
+_MARKS: Final = frozenset({"Mn", "Me"})
+
 MAX_COMBINING: Final = 4
 """Combining marks kept on one character; more is a tower that climbs into neighbouring lines."""
 
@@ -22,16 +27,27 @@ def safe_text(text: str, limit: int = 1000) -> str:
     if text.isascii() and text.isprintable():
         return text
     shown: list[str] = []
-    combining = 0
+    marks = 0
     for character in text:
-        if unicodedata.combining(character):
-            combining += 1
-            if combining > MAX_COMBINING:
-                continue
+        category = unicodedata.category(character)
+        if category in _HIDDEN or character in _BLANK or _selects_variant(character):
+            shown.append(_escape(character))
+            marks = 0
+        elif category in _MARKS:
+            marks += 1
+            if not shown:
+                shown.append(_escape(character))  # on its own it would sit on whatever is drawn to its left
+            elif marks <= MAX_COMBINING:
+                shown.append(character)
         else:
-            combining = 0
-        shown.append(_escape(character) if unicodedata.category(character) in _HIDDEN else character)
+            shown.append(character)
+            marks = 0
     return "".join(shown)
+
+
+def _selects_variant(character: str) -> bool:
+    """Variation selectors draw nothing, and any number of them can hide in a name; emoji need the last two of the first block."""
+    return "\ufe00" <= character <= "\ufe0d" or "\U000e0100" <= character <= "\U000e01ef"
 
 
 def _escape(character: str) -> str:

@@ -30,10 +30,11 @@ def format_age(seconds: float) -> str:
 
 
 def format_count(count: int) -> str:
-    """`14.3 B`, `337 M`, `12 k`: parameters, powers of 1000."""
+    """`14.3 B`, `337 M`, `12 k`: parameters, powers of 1000; one decimal as `format_bytes` has it."""
     value = float(count)
     for unit in ("", " k", " M", " B", " T"):
-        shown = f"{value:.{0 if not unit or round(value, 1) >= 100 else 1}f}"
+        whole = not unit or round(value, 1) >= (10 if unit == " k" else 100)
+        shown = f"{value:.{0 if whole else 1}f}"
         if float(shown) < 1000 or unit == " T":
             return f"{shown}{unit}"
         value /= 1000

@@ -1,12 +1,32 @@
-"""Files to snapshots: finds the sidecars' files, reads what changed, and knows which writers live. Knows no screen."""
+"""Files to snapshots: finds the sidecars' files and makes rows of what they say. Knows no screen."""
 
 from __future__ import annotations
 
+import os
+import pwd
+import threading
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import is_
 from pathlib import Path
+from typing import Final
 
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.places import check_directory, default_directory, every_users_directories, snapshot_files
 from gpumodels_shared.schema import Snapshot
+from gpumodels_tui.tailing import TailedFile
+
+MAX_FILES: Final = 256
+"""Files read per directory; each takes a descriptor. Sidecars keep at most 64 of the dead."""
+
+LIST_DIRECTORIES_SECONDS: Final = 1.0
+
+MAX_SETTLE_SECONDS: Final = 10.0
+
+CLOCK_TICK_NS: Final = 100_000_000
+"""More than the kernel rounds the times of files in memory by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +61,199 @@ class FeedState:
     directories: tuple[Path, ...]
     processes: tuple[ProcessState, ...] = ()
     unreadable: tuple[Unreadable, ...] = ()
+
+
+class SnapshotFeed:
+    """All sidecars' files of some directories. One thread at a time may use it."""
+
+    def __init__(self, directories: Sequence[Path] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._chosen = None if directories is None else tuple(dict.fromkeys(directories))
+        self._clock = clock
+        self._directories: tuple[Path, ...] = ()
+        self._list_directories_at = float("-inf")
+        self._listings: dict[Path, _Listing] = {}
+        self._state = FeedState(())
+
+    def poll(self) -> FeedState:
+        """All that the files say now; the very same object as before while nothing changed."""
+        now = self._clock()
+        processes: list[ProcessState] = []
+        unreadable: list[Unreadable] = []
+        directories = self._look_in(now)
+        for directory in directories:
+            listing, refusal = self._list(directory)
+            if refusal is not None:
+                unreadable.append(Unreadable(directory, refusal))
+            for file in listing.files:
+                file.tail.refresh(now)
+                row = file.row()
+                if isinstance(row, ProcessState):
+                    processes.append(row)
+                else:
+                    unreadable.append(row)
+        for gone in self._listings.keys() - set(directories):
+            self._listings.pop(gone).close()
+        return self._newest(FeedState(directories, tuple(processes), tuple(unreadable)))
+
+    def settle(self, sleep: Callable[[float], None] = time.sleep) -> FeedState:
+        """For one look: polls until each file has shown whether its writer lives, so that a slow beat isn't taken for none."""
+        deadline = self._clock() + MAX_SETTLE_SECONDS
+        state = self.poll()
+        while self._clock() < deadline and self._is_undecided():
+            sleep(0.02)
+            state = self.poll()
+        return state
+
+    def close(self) -> None:
+        """Let go of all files."""
+        for listing in self._listings.values():
+            listing.close()
+        self._listings = {}
+
+    def _is_undecided(self) -> bool:
+        realtime_ns = time.time_ns()
+        return any(file.tail.is_undecided(realtime_ns) for listing in self._listings.values() for file in listing.files)
+
+    def _look_in(self, now: float) -> tuple[Path, ...]:
+        """The directories; other users' may come at any time, so root's viewer looks for them every second."""
+        if self._chosen is not None:
+            return self._chosen
+        if now >= self._list_directories_at:
+            own = default_directory()
+            others = every_users_directories() if os.geteuid() == 0 and not os.environ.get("GPUMODELS_DIR") else []
+            self._directories = tuple(dict.fromkeys([own, *others]))
+            self._list_directories_at = now + LIST_DIRECTORIES_SECONDS
+        return self._directories
+
+    def _list(self, directory: Path) -> tuple[_Listing, str | None]:
+        """The directory's files, those known before among them, and why they aren't all, if they aren't."""
+        listing = self._listings.setdefault(directory, _Listing())
+        try:
+            owner = check_directory(directory, None if os.geteuid() == 0 else {os.geteuid()})
+            listing.refresh(directory, owner)
+        except FileNotFoundError:
+            listing.follow(directory, -1, [])
+            return listing, "no such directory (yet)" if self._chosen is not None else None
+        except OSError as error:
+            listing.follow(directory, -1, [])
+            return listing, error.strerror or str(error)
+        return listing, f"holds {listing.count} files; only {MAX_FILES} are read" if listing.count > MAX_FILES else None
+
+    def _newest(self, state: FeedState) -> FeedState:
+        """The last state where nothing differs from it. Rows are compared as objects: equal snapshots aren't walked again."""
+        last = self._state
+        same = (
+            state.directories == last.directories
+            and len(state.processes) == len(last.processes)
+            and all(map(is_, state.processes, last.processes))
+            and state.unreadable == last.unreadable
+        )
+        if not same:
+            self._state = state
+        return self._state
+
+
+class FeedThread(threading.Thread):
+    """Polls the feed and hands on each new state. `on_change` is called in this thread: it must be quick and thread-safe."""
+
+    def __init__(self, feed: SnapshotFeed, on_change: Callable[[FeedState], None], interval_seconds: float = 0.1) -> None:
+        super().__init__(name="gpumodels-feed", daemon=True)
+        self._feed = feed
+        self._on_change = on_change
+        self._interval_seconds = interval_seconds
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        last: FeedState | None = None
+        try:
+            while not self._stopping.is_set():
+                state = self._feed.poll()
+                if state is not last:
+                    self._on_change(state)
+                    last = state
+                self._stopping.wait(self._interval_seconds)
+        finally:
+            self._feed.close()
+
+    def stop(self) -> None:
+        """End it, and let go of the files. May be called from anywhere, more than once, started or not."""
+        self._stopping.set()
+        if self.is_alive() and threading.current_thread() is not self:
+            self.join(timeout=2)
+
+
+@cache
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+class _File:
+    """A followed file and the row that shows it, made anew when the file has news."""
+
+    def __init__(self, path: Path, owner: int) -> None:
+        self.tail = TailedFile(path, owner)
+        self._version = -1
+        self._row: ProcessState | Unreadable = Unreadable(path, "not read yet")
+
+    def row(self) -> ProcessState | Unreadable:
+        tail = self.tail
+        if self._version != tail.version:
+            self._version = tail.version
+            if tail.snapshot is None and tail.problem is not None:
+                self._row = Unreadable(tail.path, tail.problem)
+            else:
+                self._row = ProcessState(
+                    key=str(tail.path),
+                    path=tail.path,
+                    pid=tail.pid,
+                    user=_user_name(tail.owner),
+                    liveness=tail.liveness,
+                    snapshot=tail.snapshot,
+                    snapshot_at_ns=tail.snapshot_at_ns,
+                    problem=tail.problem,
+                )
+        return self._row
+
+
+class _Listing:
+    """One directory's files, as last listed."""
+
+    def __init__(self) -> None:
+        self.files: list[_File] = []
+        self.count = 0
+        """How many there are, also those too many to follow."""
+        self._names: list[str] = []
+        self._owner = -1
+        self._modified_ns = -1
+
+    def refresh(self, directory: Path, owner: int) -> None:
+        """List the directory anew if it changed since.
+
+        Raises:
+            OSError: it can't be listed.
+        """
+        modified_ns = os.stat(directory).st_mtime_ns
+        if modified_ns == self._modified_ns and owner == self._owner:
+            return
+        names = snapshot_files(directory)
+        # Two changes within one tick of the file system's clock have one time: only a time well past is a proof of no change.
+        self._modified_ns = modified_ns if time.time_ns() - modified_ns > CLOCK_TICK_NS else -1
+        self.count = len(names)
+        self.follow(directory, owner, names[:MAX_FILES])
+
+    def follow(self, directory: Path, owner: int, names: list[str]) -> None:
+        """Follow these from now on, keeping the ones known; let go of all others."""
+        if names == self._names and owner == self._owner:
+            return
+        known = dict(zip(self._names, self.files, strict=True)) if owner == self._owner else {}
+        files = [known.get(name) or _File(directory / name, owner) for name in names]
+        for file in set(self.files) - set(files):
+            file.tail.close()
+        self.files, self._names, self._owner = files, names, owner
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        self.follow(Path(), -1, [])

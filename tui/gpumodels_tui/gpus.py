@@ -2,8 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import importlib
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Final
+
+import psutil
+
+from gpumodels_shared.safe_text import safe_text
+
+RETRY_SECONDS: Final = 10.0
+"""How long a driver that doesn't answer is left alone."""
+
+NOT_AVAILABLE: Final = 2**63
+"""NVML's `not available` of 64 bits, and its neighbours, are above this; no GPU's memory is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +47,120 @@ class HardwareState:
     host_used_bytes: int | None = None
     problem: str | None = None
     """Why NVML says nothing, where a driver is there but doesn't answer; a machine without one is no problem."""
+
+
+class Hardware:
+    """Reads the devices. NVML is loaded at the first reading; where its library is missing, there are no GPUs of its kind."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._nvml: ModuleType | None = None
+        self._missing = False
+        self._problem: str | None = None
+        self._retry_at = float("-inf")
+
+    def read(self) -> HardwareState:
+        """All devices now. What the driver refuses to say is None; a GPU that fell off its bus keeps its row while it has a name."""
+        memory = psutil.virtual_memory()
+        gpus, problem = self._read_gpus()
+        return HardwareState(gpus, int(memory.total), int(memory.total - memory.available), problem)
+
+    def close(self) -> None:
+        """Let go of the driver; a later reading starts it again."""
+        nvml, self._nvml = self._nvml, None
+        if nvml is not None:
+            with contextlib.suppress(nvml.NVMLError):
+                nvml.nvmlShutdown()
+
+    def _read_gpus(self) -> tuple[tuple[GpuReading, ...], str | None]:
+        nvml = self._nvml or self._start()
+        if nvml is None:
+            return (), self._problem
+        try:
+            count = int(nvml.nvmlDeviceGetCount())
+        except nvml.NVMLError as error:
+            self.close()
+            self._fail(error)
+            return (), self._problem
+        readings = (_read_gpu(nvml, index) for index in range(count))
+        return tuple(reading for reading in readings if reading is not None), None
+
+    def _start(self) -> ModuleType | None:
+        if self._missing or self._clock() < self._retry_at:
+            return None
+        try:
+            nvml = importlib.import_module("pynvml")
+        except ImportError:
+            self._missing = True
+            return None
+        try:
+            nvml.nvmlInit()
+        except nvml.NVMLError_LibraryNotFound:
+            self._missing = True
+            return None
+        except nvml.NVMLError as error:
+            self._fail(error)
+            return None
+        self._nvml, self._problem = nvml, None
+        return nvml
+
+    def _fail(self, error: Exception) -> None:
+        self._problem = (
+            f"NVML: {safe_text(str(error))}; is the NVIDIA driver loaded, and of the version of its library? (nvidia-smi)"
+        )
+        self._retry_at = self._clock() + RETRY_SECONDS
+
+
+def _read_gpu(nvml: ModuleType, index: int) -> GpuReading | None:
+    """One GPU, every question asked for itself: drivers refuse some on some GPUs."""
+    handle = _asked(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
+    uuid = _text(_asked(nvml, nvml.nvmlDeviceGetUUID, handle)) if handle is not None else None
+    if uuid is None:
+        return None
+    # Version 2 counts what the driver keeps for itself apart, as nvidia-smi does.
+    memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle, getattr(nvml, "nvmlMemory_v2", None))
+    memory = memory if memory is not None else _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+    utilization = _asked(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
+    milliwatts = _number(_asked(nvml, nvml.nvmlDeviceGetPowerUsage, handle))
+    return GpuReading(
+        index=index,
+        uuid=uuid,
+        name=_text(_asked(nvml, nvml.nvmlDeviceGetName, handle)) or "GPU",
+        total_bytes=_number(getattr(memory, "total", None)),
+        used_bytes=_number(getattr(memory, "used", None)),
+        utilization_percent=_number(getattr(utilization, "gpu", None)),
+        temperature_celsius=_number(_asked(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)),
+        power_watts=None if milliwatts is None else milliwatts / 1000,
+        processes=_processes(nvml, handle),
+    )
+
+
+def _processes(nvml: ModuleType, handle: object) -> dict[int, int | None]:
+    """Bytes by pid; a process that both computes and draws is named twice, with the same bytes."""
+    found: dict[int, int | None] = {}
+    for question in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
+        answer = _asked(nvml, question, handle)
+        for process in answer if isinstance(answer, list) else []:
+            used = _number(process.usedGpuMemory)
+            known = found.get(int(process.pid))
+            found[int(process.pid)] = used if known is None else known if used is None else max(known, used)
+    return found
+
+
+def _asked(nvml: ModuleType, question: Callable[..., object], *arguments: object) -> object | None:
+    """The driver's answer; None where it has none: not supported, not permitted, not in this version, GPU lost."""
+    try:
+        return question(*arguments)
+    except nvml.NVMLError:
+        return None
+
+
+def _number(value: object) -> int | None:
+    """The value, if it is one: NVML says `not available` by the largest numbers there are."""
+    return value if isinstance(value, int) and 0 <= value < NOT_AVAILABLE else None
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    return value if isinstance(value, str) else None

@@ -60,7 +60,7 @@ class Hardware:
         self._retry_at = float("-inf")
 
     def read(self) -> HardwareState:
-        """All devices now. What the driver refuses to say is None; a GPU that fell off its bus keeps its row while it has a name."""
+        """All devices now. What the driver refuses to say is None; a GPU that is lost keeps its row while it has a name."""
         memory = psutil.virtual_memory()
         gpus, problem = self._read_gpus()
         return HardwareState(gpus, int(memory.total), int(memory.total - memory.available), problem)

@@ -27,7 +27,7 @@ def safe_text(text: str, limit: int = 1000) -> str:
     if text.isascii() and text.isprintable():
         return text
     shown: list[str] = []
-    marks = 0
+    marks = MAX_COMBINING + 1  # none before the first letter: they would sit on whatever is drawn to its left
     for character in text:
         category = unicodedata.category(character)
         if category in _HIDDEN or character in _BLANK or _selects_variant(character):
@@ -35,9 +35,7 @@ def safe_text(text: str, limit: int = 1000) -> str:
             marks = 0
         elif category in _MARKS:
             marks += 1
-            if not shown:
-                shown.append(_escape(character))  # on its own it would sit on whatever is drawn to its left
-            elif marks <= MAX_COMBINING:
+            if marks <= MAX_COMBINING:
                 shown.append(character)
         else:
             shown.append(character)

@@ -1,0 +1,69 @@
+"""Liveness: the lock says whether, the beats say how well; the clock is the reader's."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpumodels_shared.layout import Heartbeat, WriterState
+from gpumodels_shared.liveness import Liveness, Pulse
+
+
+def beat(count: int, state: WriterState = WriterState.RUNNING, realtime_ns: int = 0) -> Heartbeat:
+    """A writer's beat; its wall clock is whatever it is."""
+    return Heartbeat(count, realtime_ns, state)
+
+
+def test_a_writer_that_beats_is_live() -> None:
+    pulse = Pulse(heartbeat_ms=1000)
+    assert [pulse.observe(beat(count), True, float(count)) for count in range(20)] == [Liveness.LIVE] * 20
+
+
+def test_three_silent_beats_are_borne_and_then_it_is_stalled() -> None:
+    pulse = Pulse(heartbeat_ms=1000)
+    seen = [pulse.observe(beat(1), True, 50.0 + seconds) for seconds in (0.0, 1.0, 2.9, 3.0, 3.1, 60.0)]
+    assert seen == [Liveness.LIVE] * 4 + [Liveness.STALLED] * 2
+
+
+def test_one_beat_revives_a_stalled_writer() -> None:
+    pulse = Pulse(heartbeat_ms=500)
+    pulse.observe(beat(1), True, 0.0)
+    assert pulse.observe(beat(1), True, 60.0) is Liveness.STALLED
+    assert pulse.observe(beat(2), True, 60.5) is Liveness.LIVE
+    assert pulse.observe(beat(2), True, 61.9) is Liveness.LIVE
+    assert pulse.observe(beat(2), True, 62.1) is Liveness.STALLED
+
+
+@pytest.mark.parametrize("year_ns", [-31_536_000 * 10**9, 31_536_000 * 10**9])
+def test_wall_clocks_may_jump_by_a_year(year_ns: int) -> None:
+    now_ns = 1_780_000_000 * 10**9
+    pulse = Pulse(heartbeat_ms=1000)
+    assert pulse.observe(beat(1, realtime_ns=now_ns), True, 0.0) is Liveness.LIVE
+    assert pulse.observe(beat(2, realtime_ns=now_ns + year_ns), True, 1.0) is Liveness.LIVE
+    assert pulse.observe(beat(3, realtime_ns=now_ns), True, 2.0) is Liveness.LIVE
+
+
+def test_a_reader_that_was_stopped_itself_does_not_blame_the_writer() -> None:
+    pulse = Pulse(heartbeat_ms=1000)
+    pulse.observe(beat(1), True, 0.0)
+    assert pulse.observe(beat(3600), True, 3600.0) is Liveness.LIVE
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (WriterState.STARTING, Liveness.DEAD),
+        (WriterState.RUNNING, Liveness.DEAD),
+        (WriterState.EXITED, Liveness.EXITED),
+        (WriterState.SUPERSEDED, Liveness.DEAD),
+    ],
+)
+def test_a_free_file_is_exited_only_if_it_said_goodbye(state: WriterState, expected: Liveness) -> None:
+    pulse = Pulse(heartbeat_ms=1000)
+    assert pulse.observe(beat(1), True, 0.0) is Liveness.LIVE
+    assert pulse.observe(beat(2, state), False, 0.1) is expected
+
+
+def test_a_heartbeat_of_no_time_at_all_is_no_division_of_worlds() -> None:
+    pulse = Pulse(heartbeat_ms=0)
+    assert pulse.observe(beat(1), True, 0.0) is Liveness.LIVE
+    assert pulse.observe(beat(1), True, 1.0) is Liveness.STALLED

@@ -1,0 +1,13 @@
+"""gpumodels: says which models are in which GPU's memory. This side runs inside the PyTorch process.
+
+    import gpumodels
+    gpumodels.start()
+
+From then on `gpumodels-tui`, in any other terminal of this machine, shows this process's models by name. Nothing here
+imports torch, initialises CUDA, raises into the host or prints; `logging.getLogger("gpumodels")` has what there is to say.
+"""
+
+from gpumodels.sidecar import start, stop
+from gpumodels.version import __version__
+
+__all__ = ["__version__", "start", "stop"]

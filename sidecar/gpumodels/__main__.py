@@ -1,0 +1,55 @@
+"""The command `gpumodels` (`python -m gpumodels`): `run` a script with the sidecar, or the `demo`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from gpumodels.version import __version__
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0; 1 with a line on stderr that says why; 2 for bad arguments; of a script that is run, its own."""
+    parser = argparse.ArgumentParser(
+        prog="gpumodels", description="Shows which models a PyTorch process holds; watch them with gpumodels-tui."
+    )
+    parser.add_argument("--version", action="version", version=f"gpumodels {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run_parser = commands.add_parser(
+        "run", help="run a script or -m module, unchanged, with the sidecar", usage="gpumodels run [-m module | script.py] ..."
+    )
+    run_parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="script.py ...")
+    demo_parser = commands.add_parser("demo", help="load, move, swap and unload example models, for ever")
+    demo_parser.add_argument(
+        "--simulate-gpus", type=int, default=0, metavar="N", help="N simulated 80 GB GPUs (no memory is taken)"
+    )
+    demo_parser.add_argument("--view", action="store_true", help="with the viewer on it; without a terminal, its table once")
+    demo_parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds")
+    options = parser.parse_args(arguments)
+    if options.command == "run":
+        return _run(run_parser, options.rest)
+    if not 0 <= options.simulate_gpus <= 16:
+        demo_parser.error("--simulate-gpus takes 0 to 16")
+    from gpumodels.demo import run_demo
+
+    return run_demo(simulated_gpus=options.simulate_gpus, view=options.view, seconds=options.seconds)
+
+
+def _run(parser: argparse.ArgumentParser, command: list[str]) -> int:
+    from gpumodels.running import run
+
+    if not command:
+        parser.error("name a script, or -m and a module")
+    try:
+        run(command)
+    except FileNotFoundError as error:
+        if error.errno is not None:
+            raise  # the script's own
+        print(f"gpumodels: {error}; usage: gpumodels run script.py ...", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,5 @@
+"""`import gpumodels.auto`: the sidecar in one line."""
+
+import gpumodels
+
+gpumodels.start()

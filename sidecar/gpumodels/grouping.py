@@ -1,0 +1,61 @@
+"""Which modules are models: roots that no other module holds, and what they are about once their wrappers are seen through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from gpumodels.reading import ModuleReading
+
+WRAPPERS: Final = {
+    "OptimizedModule": "_orig_mod",
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "CheckpointWrapper": "_checkpoint_wrapped_module",
+    "PeftModel": "base_model",
+    "LoraModel": "model",
+    "DeepSpeedEngine": "module",
+    "Float16Module": "module",
+}
+"""Class name to the attribute that holds what is wrapped; PEFT's `PeftModelFor…` classes count as `PeftModel`."""
+
+
+def find_roots(readings: Mapping[int, ModuleReading]) -> Iterator[tuple[int, int]]:
+    """(root, core) for every model, in the order of the readings; core is the root, or what its wrappers wrap.
+
+    Modules that hold each other in a circle have no root: the one that came first stands for them.
+    """
+    held = {child for key, reading in readings.items() for _, child in reading.children if child != key}
+    reached: set[int] = set()
+    for key in readings:
+        if key not in held:
+            _reach(key, readings, reached)
+            yield key, _core(key, readings)
+    for key in readings:
+        if key not in reached:
+            _reach(key, readings, reached)
+            yield key, _core(key, readings)
+
+
+def _reach(root: int, readings: Mapping[int, ModuleReading], reached: set[int]) -> None:
+    waiting = [root]
+    while waiting:
+        key = waiting.pop()
+        if key not in reached:
+            reached.add(key)
+            waiting.extend(child for _, child in readings[key].children if child in readings)
+
+
+def _core(root: int, readings: Mapping[int, ModuleReading]) -> int:
+    core = root
+    seen = {root}
+    while True:
+        reading = readings[core]
+        name = reading.class_name
+        attribute = WRAPPERS.get("PeftModel" if name.startswith("PeftModel") else name)
+        inner = dict(reading.children).get(attribute) if attribute else None
+        if inner is None or inner in seen or inner not in readings:
+            return core
+        seen.add(inner)
+        core = inner

@@ -1,0 +1,86 @@
+"""The host process as people know it: its label, command line, versions and start."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Final
+
+from gpumodels.version import __version__
+from gpumodels_shared.identity import ProcessIdentity, started_at_seconds
+from gpumodels_shared.schema import ProcessInfo
+
+_SAYS_LITTLE: Final = frozenset(
+    {"main", "app", "train", "run", "server", "serve", "launch", "start", "script", "test", "__main__"}
+)
+MAX_ARGUMENTS: Final = 100
+MAX_ARGUMENT_LENGTH: Final = 1000
+
+
+def process_info(
+    identity: ProcessIdentity,
+    interval_seconds: float,
+    label: str | None,
+    environment: Mapping[str, str] = os.environ,
+) -> ProcessInfo:
+    """What doesn't change while the process lives; the version of torch is added when torch is there."""
+    command = _command()
+    rank = environment.get("RANK", "")
+    started = started_at_seconds(identity.pid)
+    return ProcessInfo(
+        pid=identity.pid,
+        uid=identity.uid,
+        label=label or label_of(command, _working_directory()),
+        command=command,
+        started_at_ns=int(started * 1e9) if started is not None else time.time_ns(),
+        python_version=platform.python_version(),
+        sidecar_version=__version__,
+        interval_seconds=interval_seconds,
+        rank=int(rank) if rank.isdecimal() else None,
+        visible_devices=environment.get("CUDA_VISIBLE_DEVICES"),
+        device_order=environment.get("CUDA_DEVICE_ORDER"),
+    )
+
+
+def label_of(command: Sequence[str], working_directory: PurePath) -> str:
+    """`ComfyUI/main.py`, `vllm.entrypoints.openai.api_server`, `python`: what a person would call this command line."""
+    arguments = list(command[1:])
+    while arguments and arguments[0].startswith("-") and arguments[0] not in ("-m", "-c"):
+        arguments = arguments[2 if arguments[0] in ("-W", "-X") else 1 :]
+    if not arguments:
+        return PurePath(command[0]).name if command else "python"
+    if arguments[0] == "-m" and len(arguments) > 1:
+        if arguments[1] == "gpumodels" and len(arguments) > 2:
+            return label_of(arguments[1:][1:], working_directory) if arguments[2] == "run" else f"gpumodels {arguments[2]}"
+        return arguments[1]
+    if arguments[0] == "-c":
+        return "python -c"
+    script = PurePath(arguments[0])
+    if script.name == "gpumodels" and len(arguments) > 1 and arguments[1] != "run":
+        return f"gpumodels {arguments[1]}"
+    if script.name == "gpumodels" and len(arguments) > 2:
+        return label_of(arguments[1:], working_directory)
+    if script.stem in _SAYS_LITTLE:
+        folder = script.parent.name or working_directory.name
+        return f"{folder}/{script.name}" if folder else script.name
+    return script.name
+
+
+def _working_directory() -> PurePath:
+    try:
+        return Path.cwd()
+    except OSError:  # it was removed
+        return PurePath()
+
+
+def _command() -> tuple[str, ...]:
+    """The command line as the process was started with it, cut where it is absurdly long."""
+    try:
+        parts = [os.fsdecode(part) for part in Path("/proc/self/cmdline").read_bytes().rstrip(b"\0").split(b"\0")]
+    except OSError:
+        parts = [sys.executable, *sys.argv]
+    return tuple(part[:MAX_ARGUMENT_LENGTH] for part in parts[:MAX_ARGUMENTS])

@@ -1,0 +1,176 @@
+"""What a model is called: evidence in, a name with its source and confidence out. A wrong name is worse than none.
+
+Sources, strongest first: `mapped file` 0.99, `state dict` 0.95, `config` 0.95 (`config._name_or_path`), `attribute` 0.8
+(`model_name`, `name`), `class` 0. Below 0.6 the name is the class, with the architecture where a config tells it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from typing import Final
+
+SURE_ENOUGH: Final = 0.6
+CONFIDENCE: Final = {"mapped file": 0.99, "state dict": 0.95, "config": 0.95, "attribute": 0.8}
+
+_SHARD: Final = re.compile(r"[-_.]\d{5}-of-\d{5}$")
+_PACKAGING: Final = re.compile(
+    r"[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|e4m3fn|e5m2|scaled|mixed|KJ|pruned|emaonly|ema)$",
+    re.IGNORECASE,
+)
+_COMPONENT: Final = re.compile(
+    r"^(unet|vae|transformer|text_encoder|image_encoder|controlnet|prior|decoder|safety_checker|feature_extractor)(_\d)?$"
+)
+_GENERIC: Final = re.compile(
+    r"^(model|models|pytorch_model|diffusion_pytorch_model|adapter_model|adapter|weights?|checkpoint|ckpt|consolidated|"
+    r"open_clip_(pytorch_)?model|tf_model|state_dict|pytorch_lora_weights|lora_weights|ema|final|last|best|\d+)$",
+    re.IGNORECASE,
+)
+_HUB: Final = re.compile(r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that is known of one model's name."""
+
+    class_name: str
+    bytes_by_origin: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Bytes by (path, source)."""
+    total_bytes: int = 0
+    metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Each file's own, by path."""
+    config_name: str | None = None
+    architecture: str | None = None
+    attributes: tuple[str, ...] = ()
+    """What `model_name` and `name` say, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """A name, and why."""
+
+    name: str
+    source: str
+    confidence: float
+    files: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+
+
+def choose_name(evidence: Evidence) -> Naming:
+    """The best name that the evidence bears."""
+    fallback = class_and_architecture(evidence.class_name, evidence.architecture)
+    files = _files_by_bytes(evidence.bytes_by_origin)
+    named = [(file_group_name(group.paths, evidence.metadata), group) for group in files]
+    if named and files[0].size_bytes * 2 > evidence.total_bytes:
+        group = files[0]
+        rivals = [other for other in files[1:] if other.size_bytes * 2 > group.size_bytes]
+        if rivals:
+            candidates = tuple(path for other in (group, *rivals) for path in other.paths)
+            return Naming(fallback, "class", 0.5, _paths(files), candidates)
+        if name := named[0][0]:
+            return Naming(name, group.source, CONFIDENCE[group.source], _paths(files))
+    config_name = name_from_config(evidence.config_name) if evidence.config_name else None
+    if config_name:
+        return Naming(config_name, "config", CONFIDENCE["config"], _paths(files))
+    for attribute in evidence.attributes:
+        if attribute.strip() and attribute != evidence.class_name:
+            return Naming(attribute.strip(), "attribute", CONFIDENCE["attribute"], _paths(files))
+    return Naming(fallback, "class", 0.0, _paths(files))
+
+
+def class_and_architecture(class_name: str, architecture: str | None) -> str:
+    """`BertModel (bert)`: what is said when nobody knows the name."""
+    return f"{class_name} ({architecture})" if architecture else class_name
+
+
+@dataclass(frozen=True, slots=True)
+class _FileGroup:
+    """One file, or the shards of one checkpoint."""
+
+    paths: tuple[str, ...]
+    source: str
+    size_bytes: int
+
+
+def _files_by_bytes(bytes_by_origin: Mapping[tuple[str, str], int]) -> list[_FileGroup]:
+    groups: dict[str, dict[tuple[str, str], int]] = {}
+    for (path, source), size in bytes_by_origin.items():
+        pure = PurePath(path)
+        whole = str(pure.with_name(_SHARD.sub("", pure.stem) + pure.suffix))
+        groups.setdefault(whole, {})[path, source] = size
+    found = [
+        _FileGroup(
+            paths=tuple(sorted({path for path, _ in group})),
+            source=min((source for _, source in group), key=lambda source: CONFIDENCE[source]),
+            size_bytes=sum(group.values()),
+        )
+        for group in groups.values()
+    ]
+    return sorted(found, key=lambda group: (-group.size_bytes, group.paths))
+
+
+def _paths(files: list[_FileGroup]) -> tuple[str, ...]:
+    return tuple(path for group in files for path in group.paths)
+
+
+def file_group_name(paths: tuple[str, ...], metadata: Mapping[str, Mapping[str, str]]) -> str | None:
+    """A name for one file or the shards of one: its own, unless its metadata say the same more fully.
+
+    A file's `model_type` counts only where it contains all that the file's name says (`wan_high` and
+    `Wan2_2-T2V-A14B-HIGH`), or where the file's name says nothing (`model.safetensors`): a fine-tune that carries its
+    base model's metadata is still the fine-tune.
+    """
+    name = name_from_path(paths[0])
+    for key in ("model_type", "modelspec.title"):
+        stated = next((metadata[path][key].strip() for path in paths if metadata.get(path, {}).get(key)), "")
+        if stated and says_more(stated, name):
+            return stated
+    return name
+
+
+def says_more(stated: str, name: str | None) -> bool:
+    """Whether every word of the name stands in what is stated, or there is no name."""
+    if name is None:
+        return True
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    compact = re.sub(r"[^a-z0-9]", "", stated.lower())
+    return bool(words) and all(word in compact for word in words)
+
+
+def name_from_path(path: str) -> str | None:
+    """`Wan2_2-T2V-A14B-HIGH` from `…/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors`; None where the path says nothing.
+
+    Hub caches give `org/name`; a generic stem (`diffusion_pytorch_model`) gives its directory's name, past component
+    directories (`unet`, `text_encoder_2`). What packaging and precision add to a name is left out.
+    """
+    if hub := _HUB.search(path):
+        return f"{hub[1]}/{hub[2]}"
+    pure = PurePath(path)
+    stem = _without_packaging(_SHARD.sub("", pure.stem))
+    if stem and not _GENERIC.match(stem):
+        return stem
+    for parent in pure.parents:
+        if not parent.name:
+            return None
+        if _COMPONENT.match(parent.name):
+            continue
+        return None if _GENERIC.match(parent.name) or parent.name.startswith("tmp") else parent.name
+    return None
+
+
+def name_from_config(stated: str) -> str | None:
+    """`org/name` as it is; of a local path its last telling part."""
+    stated = stated.strip().rstrip("/")
+    if hub := _HUB.search(stated + "/"):
+        return f"{hub[1]}/{hub[2]}"
+    if stated.count("/") == 1 and not stated.startswith((".", "/", "~")):
+        return stated
+    return name_from_path(stated + "/model") if stated else None
+
+
+def _without_packaging(stem: str) -> str:
+    while (shorter := _PACKAGING.sub("", stem)) != stem and shorter:
+        stem = shorter
+    return stem

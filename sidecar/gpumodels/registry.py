@@ -1,0 +1,52 @@
+"""Which modules live: weak references only, learned from torch's registration hooks, one sweep at start, and copies made."""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from gpumodels.weak_table import WeakTable
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+class Registry:
+    """Live modules, oldest first. The host's threads add, the sidecar's reads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._modules: WeakTable[None] = WeakTable(on_death=self.touch)
+        self._clock = clock
+        self.version = 0
+        """Goes up whenever a module came, went, or was touched: equal versions, nothing to scan."""
+        self.grew_at = float("-inf")
+        """When the last unknown module came, on `clock`: the host may be in the middle of building a model."""
+
+    def __len__(self) -> int:
+        return len(self._modules)
+
+    def add(self, module: nn.Module) -> None:
+        """Know this module from now on."""
+        if module not in self._modules:
+            self._modules.put(module, None)
+            self.version += 1
+            self.grew_at = self._clock()
+
+    def add_all(self, modules: Iterable[nn.Module]) -> None:
+        """Know all of these."""
+        for module in modules:
+            self.add(module)
+
+    def touch(self) -> None:
+        """Something about known modules changed: one died, parameters were set, moved, cast."""
+        self.version += 1
+
+    def refs(self) -> list[weakref.ref[Any]]:
+        """Weak references to all of them, oldest first."""
+        return self._modules.refs()
+
+    def ref(self, key: int) -> weakref.ref[Any] | None:
+        """The weak reference to the module of this id."""
+        return self._modules.ref(key)

@@ -1,0 +1,200 @@
+"""From found models to a snapshot: identity, age, names, kinds, metadata, and each device's sums."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gpumodels.devices import DeviceCounters
+from gpumodels.failures import Failures
+from gpumodels.file_metadata import WITHOUT_SAFETENSORS, FileMetadata
+from gpumodels.kinds import kind_of
+from gpumodels.naming import Evidence, Naming, choose_name
+from gpumodels.registry import Registry
+from gpumodels.scan import FoundModel
+from gpumodels.weak_table import WeakTable
+from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, DeviceMemory, LayerTree, Model
+
+HOST: Final = "cpu"
+
+
+@dataclass(slots=True)
+class _Identity:
+    """What stays the same while a model lives."""
+
+    model_id: str
+    first_seen_ns: int
+    accelerator: str | None = None
+    """The accelerator that held most of it last."""
+
+
+class Sampler:
+    """Remembers each model's identity by its core module, so that moves, casts and wrappers change neither id nor age."""
+
+    def __init__(self, registry: Registry, failures: Failures) -> None:
+        self._registry = registry
+        self._failures = failures
+        self._identities: WeakTable[_Identity] = WeakTable()
+        self._count = 0
+        self._metadata = FileMetadata(failures)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the viewer should say about this process."""
+        return () if self._metadata.available else (WITHOUT_SAFETENSORS,)
+
+    def models(self, found: Sequence[FoundModel], now_ns: int) -> tuple[Model, ...]:
+        """Every model, largest first; those below SMALL_MODEL_BYTES as one."""
+        large: list[Model] = []
+        small: list[FoundModel] = []
+        for one in found:
+            if sum(one.bytes_by_device.values()) + one.missing_bytes + one.shared_bytes < SMALL_MODEL_BYTES:
+                small.append(one)
+                continue
+            with self._failures.guard("describing a model"):
+                core = self._registry.ref(one.core)
+                if core is not None:
+                    large.append(self._model(one, core, now_ns))
+        large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
+        return (*large, *([_sum_of_small(small, now_ns)] if small else []))
+
+    def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
+        module = core()
+        if module is None:
+            raise ReferenceError("the model was deleted while it was described")
+        identity = self._identities.get(module)
+        if identity is None:
+            self._count += 1
+            identity = _Identity(f"m{self._count}", now_ns)
+            self._identities.put(module, identity)
+        accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
+        if accelerators:
+            identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))
+        config = _stated_config(module)
+        naming = self._name(found, module, config)
+        total = sum(found.bytes_by_device.values())
+        home = identity.accelerator or HOST
+        elsewhere = 0 if identity.accelerator is None else found.bytes_by_device.get(HOST, 0)
+        return Model(
+            id=identity.model_id,
+            name=naming.name,
+            kind=kind_of(found.class_name, found.tensor_paths, found.adapter_bytes / total if total else 0.0),
+            class_name=found.class_name,
+            loaded_at_ns=identity.first_seen_ns,
+            bytes_by_device=dict(found.bytes_by_device),
+            layers=len(found.tree.names),
+            parameters=found.parameters,
+            dtypes=dict(found.dtypes),
+            name_source=naming.source,
+            confidence=naming.confidence,
+            candidates=naming.candidates,
+            architecture=_architecture(config),
+            files=naming.files,
+            device=home,
+            offloaded_bytes=elsewhere + found.missing_bytes,
+            shared_bytes=found.shared_bytes,
+            metadata=self._merged_metadata(naming.files),
+            tree=found.tree,
+        )
+
+    def _name(self, found: FoundModel, module: Any, config: Mapping[str, Any]) -> Naming:
+        paths = {path for path, _ in found.bytes_by_origin}
+        stated = config.get("_name_or_path")
+        state = module.__dict__
+        attributes = [state.get("model_name"), state.get("name")]
+        return choose_name(
+            Evidence(
+                class_name=found.class_name,
+                bytes_by_origin=found.bytes_by_origin,
+                total_bytes=sum(found.bytes_by_device.values()) + found.missing_bytes,
+                metadata={path: self._metadata.of(path) for path in paths},
+                config_name=stated if isinstance(stated, str) else None,
+                architecture=_architecture(config),
+                attributes=tuple(text for text in attributes if isinstance(text, str)),
+            )
+        )
+
+    def _merged_metadata(self, files: Sequence[str]) -> Mapping[str, str]:
+        merged: dict[str, str] = {}
+        for path in reversed(files):  # the file with most of the model speaks last
+            merged.update(self._metadata.of(path))
+        return merged
+
+
+def device_memory(models: Sequence[Model], counters: Mapping[str, DeviceCounters]) -> tuple[DeviceMemory, ...]:
+    """Each device that holds models, or that its allocator counts something on."""
+    held: dict[str, int] = {}
+    for model in models:
+        for device, size in model.bytes_by_device.items():
+            held[device] = held.get(device, 0) + size
+    found: list[DeviceMemory] = []
+    for device in sorted(held.keys() | counters.keys()):
+        counted = counters.get(device, DeviceCounters())
+        found.append(
+            DeviceMemory(
+                device=device,
+                models_bytes=held.get(device, 0),
+                uuid=counted.uuid,
+                name=counted.name,
+                total_bytes=counted.total_bytes,
+                simulated=counted.simulated,
+                allocated_bytes=counted.allocated_bytes,
+                reserved_bytes=counted.reserved_bytes,
+            )
+        )
+    return tuple(found)
+
+
+def _stated_config(module: Any) -> Mapping[str, Any]:
+    """What a transformers or diffusers configuration says, without running its code."""
+    state = module.__dict__
+    internal = state.get("_internal_dict")  # diffusers' ConfigMixin
+    if isinstance(internal, dict):
+        return internal
+    config = state.get("config")
+    if isinstance(config, dict):
+        return config
+    stated = getattr(config, "__dict__", {})
+    found = {key: stated[key] for key in ("_name_or_path",) if key in stated}
+    model_type = getattr(type(config), "model_type", None) if config is not None else None
+    if isinstance(model_type, str) and model_type:
+        found["model_type"] = model_type
+    return found
+
+
+def _architecture(config: Mapping[str, Any]) -> str | None:
+    for key in ("model_type", "_class_name"):
+        stated = config.get(key)
+        if isinstance(stated, str) and stated:
+            return stated
+    return None
+
+
+def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:
+    """One entry for all roots too small to be listed."""
+    by_device: dict[str, int] = {}
+    by_dtype: dict[str, int] = {}
+    for one in small:
+        for device, size in one.bytes_by_device.items():
+            by_device[device] = by_device.get(device, 0) + size
+        for dtype, size in one.dtypes.items():
+            by_dtype[dtype] = by_dtype.get(dtype, 0) + size
+    noun = "module" if len(small) == 1 else "modules"
+    return Model(
+        id=SMALL_MODELS_ID,
+        name=f"{len(small)} small {noun}",
+        kind="model",
+        class_name="",
+        loaded_at_ns=now_ns,
+        bytes_by_device=by_device,
+        layers=sum(len(one.tree.names) for one in small),
+        parameters=sum(one.parameters for one in small),
+        dtypes=by_dtype,
+        name_source="sum",
+        confidence=1.0,
+        device=HOST,
+        offloaded_bytes=sum(one.missing_bytes for one in small),
+        tree=LayerTree((), (), (), (), (), (), (), ()),
+    )

@@ -1,0 +1,260 @@
+"""The sidecar's life in the host: start and stop, its one thread, forks, exits. Nothing here raises into the host."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from gpumodels.arrival import TorchArrival, imported_torch
+from gpumodels.devices import DeviceSource, TorchDevices
+from gpumodels.failures import LOGGER, Failures
+from gpumodels.host import process_info
+from gpumodels.provenance import Provenance
+from gpumodels.publishing import Publisher
+from gpumodels.reading import ModuleReader
+from gpumodels.registry import Registry
+from gpumodels.sampler import Sampler, device_memory
+from gpumodels.scan import scan
+from gpumodels.torch_hooks import TorchHooks
+from gpumodels_shared.identity import this_process
+from gpumodels_shared.places import default_directory
+from gpumodels_shared.schema import Model, SidecarHealth, Snapshot
+
+DEFAULT_INTERVAL_SECONDS: Final = 1.0
+SHORTEST_INTERVAL_SECONDS: Final = 0.05
+BUDGET: Final = 0.01
+"""Share of one core that scanning may take, over BUDGET_WINDOW_SECONDS."""
+BUDGET_WINDOW_SECONDS: Final = 60.0
+OLDEST_SCAN_SECONDS: Final = 10.0
+"""A scan happens at least so often, for changes that tell nobody (`parameter.data = …`)."""
+QUIET_SECONDS: Final = 0.15
+LONGEST_BUILD_SECONDS: Final = 2.0
+"""A model that is being built right now is waited for, QUIET_SECONDS at a time, so that its parts don't flash by as models."""
+JOIN_SECONDS: Final = 2.0
+PAUSE_SECONDS: Final = 0.0005
+
+
+class Sidecar:
+    """One per process."""
+
+    def __init__(self, directory: Path, interval_seconds: float, label: str | None, devices: DeviceSource | None) -> None:
+        self._interval_seconds = interval_seconds
+        identity = this_process()
+        self._process = process_info(identity, interval_seconds, label)
+        self.failures = Failures()
+        self._registry = Registry()
+        self._sampler: Sampler | None = None
+        self._simulated = devices
+        self._devices = devices
+        self._publisher = Publisher(directory, identity, int(interval_seconds * 1000), self.failures)
+        self._hooks: TorchHooks | None = None
+        self._provenance: Provenance | None = None
+        self._reader: ModuleReader | None = None
+        self._arrival = TorchArrival(self._torch_arrived)
+        self._attach_lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="gpumodels", daemon=True)
+        self._models: tuple[Model, ...] = ()
+        self._scanned_version = -1
+        self._scanned_at = float("-inf")
+        self._scan_seconds = 0.0
+        self._credit_seconds = BUDGET * BUDGET_WINDOW_SECONDS
+        self._credited_at = time.monotonic()
+
+    def start(self) -> None:
+        """Attach to torch, now or when the host imports it, and begin to publish."""
+        if imported_torch() is None and "torch" not in sys.modules:
+            self._arrival.wait()
+        self._attach()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Leave torch as it was, say goodbye in the file, and end the thread."""
+        self._stopping.set()
+        self._arrival.cancel()
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(JOIN_SECONDS)
+        with self._attach_lock:
+            if self._provenance is not None:
+                self._provenance.active = False
+            if self._hooks is not None:
+                self._hooks.remove()
+                self._hooks = None
+        self._publisher.close()
+
+    def forked(self) -> None:
+        """In the child of a fork: the thread isn't here, and the file is the parent's."""
+        self._stopping.set()
+        self._arrival.cancel()
+        if self._provenance is not None:
+            self._provenance.active = False
+        if self._hooks is not None:
+            self._hooks.remove()
+        self._publisher.abandon()
+
+    def _torch_arrived(self) -> None:
+        """Called in the host's thread, inside its `import torch`."""
+        with self.failures.guard("attaching to torch"):
+            self._attach()
+
+    def _attach(self) -> None:
+        with self._attach_lock:
+            torch = imported_torch()
+            if self._hooks is not None or torch is None or self._stopping.is_set():
+                return
+            self._provenance = Provenance(torch, self.failures)
+            self._reader = ModuleReader(torch, self._provenance, self.failures)
+            self._hooks = TorchHooks(torch, self._registry, self._provenance, self.failures)
+            self._sampler = Sampler(self._registry, self.failures)
+            self._devices = self._simulated or TorchDevices(torch)
+            self._process = replace(self._process, torch_version=str(torch.__version__))
+            with self.failures.guard("sweeping for modules"):
+                self._hooks.sweep()
+
+    def _run(self) -> None:
+        while True:
+            started = time.monotonic()
+            with self.failures.guard("a tick"):
+                self._tick()
+            if self._stopping.wait(max(0.0, self._interval_seconds - (time.monotonic() - started))):
+                return
+
+    def _tick(self) -> None:
+        if self._hooks is None:
+            self._attach()
+        self._wait_while_building()
+        if self._scan_is_due():
+            self._scan()
+        self._publisher.publish(
+            Snapshot(
+                taken_at_ns=time.time_ns(),
+                process=self._process,
+                devices=device_memory(self._models, self._devices.counters() if self._devices is not None else {}),
+                models=self._models,
+                health=SidecarHealth(round(self._scan_seconds, 4), len(self._registry), self.failures.count),
+                warnings=self._sampler.warnings if self._sampler is not None else (),
+            )
+        )
+
+    def _wait_while_building(self) -> None:
+        give_up = time.monotonic() + LONGEST_BUILD_SECONDS
+        while (now := time.monotonic()) < give_up and now - self._registry.grew_at < QUIET_SECONDS:
+            if self._stopping.wait(QUIET_SECONDS):
+                return
+            self._publisher.beat()
+
+    def _scan_is_due(self) -> bool:
+        """Something changed or the last scan is old, and the budget allows it."""
+        now = time.monotonic()
+        full = BUDGET * BUDGET_WINDOW_SECONDS
+        self._credit_seconds = min(full, self._credit_seconds + BUDGET * (now - self._credited_at))
+        self._credited_at = now
+        if self._reader is None:
+            return False
+        changed = self._registry.version != self._scanned_version
+        if not changed and now - self._scanned_at < OLDEST_SCAN_SECONDS:
+            return False
+        return self._credit_seconds > min(self._scan_seconds, full)
+
+    def _scan(self) -> None:
+        assert self._reader is not None
+        assert self._provenance is not None
+        assert self._sampler is not None
+        version = self._registry.version
+        spent = time.thread_time()
+        with self.failures.guard("asking the kernel for mapped files"):
+            self._provenance.read_kernel_mappings()
+        try:
+            found = scan(self._registry, self._reader, self.failures, lambda: time.sleep(PAUSE_SECONDS))
+        finally:
+            self._provenance.forget_kernel_mappings()
+        self._models = self._sampler.models(found, time.time_ns())
+        self._scanned_version = version
+        self._scanned_at = time.monotonic()
+        self._scan_seconds = time.thread_time() - spent
+        self._credit_seconds -= self._scan_seconds
+
+
+_current: Sidecar | None = None
+_lock = threading.Lock()
+_registered = False
+
+
+def start(*, interval: float | None = None, directory: str | os.PathLike[str] | None = None, label: str | None = None) -> None:
+    """Begin to publish this process's models for `gpumodels-tui`. Never raises; a second call changes nothing.
+
+    Args:
+        interval: seconds between looks, default 1; `GPUMODELS_INTERVAL` sets it too.
+        directory: where the file goes; default `GPUMODELS_DIR`, else a directory of this user's in shared memory.
+        label: what to call this process, default from its command line.
+
+    `GPUMODELS=0` in the environment turns it off. What goes wrong is logged to `gpumodels`.
+    """
+    start_with(None, interval=interval, directory=directory, label=label)
+
+
+def start_with(
+    devices: DeviceSource | None,
+    *,
+    interval: float | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+) -> None:
+    """`start()`, with devices of the caller's own making: what simulations do."""
+    global _current, _registered
+    with Failures().guard("starting"), _lock:
+        if os.environ.get("GPUMODELS") == "0":
+            LOGGER.info("off, since GPUMODELS=0")
+            return
+        if sys.platform == "win32":
+            LOGGER.warning("Windows is not supported: the sidecar stays off")
+            return
+        if _current is not None:
+            LOGGER.info("already running in this process")
+            return
+        place = Path(directory).expanduser().absolute() if directory is not None else default_directory()
+        sidecar = Sidecar(place, _interval(interval), label, devices)
+        sidecar.start()
+        _current = sidecar
+        if not _registered:
+            _registered = True
+            atexit.register(stop)
+            os.register_at_fork(after_in_child=_after_fork)
+
+
+def stop() -> None:
+    """Stop publishing and leave torch as it was. Never raises; nothing happens where nothing runs."""
+    global _current
+    with Failures().guard("stopping"), _lock:
+        sidecar, _current = _current, None
+        if sidecar is not None:
+            sidecar.stop()
+
+
+def _after_fork() -> None:
+    global _current, _lock
+    _lock = threading.Lock()  # another thread may have held it at the fork
+    sidecar, _current = _current, None
+    if sidecar is not None:
+        with Failures().guard("after a fork"):
+            sidecar.forked()
+
+
+def _interval(chosen: float | None) -> float:
+    if chosen is None:
+        stated = os.environ.get("GPUMODELS_INTERVAL", "")
+        try:
+            chosen = float(stated) if stated else DEFAULT_INTERVAL_SECONDS
+        except ValueError:
+            LOGGER.warning("GPUMODELS_INTERVAL=%r is no number of seconds; taking %s", stated, DEFAULT_INTERVAL_SECONDS)
+            chosen = DEFAULT_INTERVAL_SECONDS
+    if not SHORTEST_INTERVAL_SECONDS <= chosen <= 3600:
+        LOGGER.warning("an interval of %s s is out of range; taking %s", chosen, DEFAULT_INTERVAL_SECONDS)
+        return DEFAULT_INTERVAL_SECONDS
+    return chosen

@@ -1,0 +1,107 @@
+"""Tests of reading headers, good and broken, as the worker does it; here in this process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from gpumodels_tui.catalogue import safetensors_header
+from gpumodels_tui.catalogue.header_worker import HeaderReader, answer
+from gpumodels_tui.catalogue.headers import FileHeader, Reply, Request
+from model_files import BROKEN, safetensors_bytes, write_model
+
+READERS = {".safetensors": HeaderReader(safetensors_header.recognises, safetensors_header.read)}
+
+
+def reply_about(path: Path | str, suffix: str | None = ".safetensors") -> Reply:
+    return answer(Request(os.fsencode(path), suffix), READERS)
+
+
+def header_of(path: Path, suffix: str | None = ".safetensors") -> FileHeader:
+    reply = reply_about(path, suffix)
+    assert reply.header is not None, reply.reason
+    return reply.header
+
+
+def test_a_header_tells_metadata_tensors_and_bytes_by_dtype(tmp_path: Path) -> None:
+    tensors = {"a": ("BF16", (4, 8)), "b": ("F8_E4M3", (100,)), "c": ("F32", ()), "d": ("BF16", (2,))}
+    path = write_model(tmp_path / "m.safetensors", tensors, {"modelspec.title": "Flüx"})
+    assert header_of(path) == FileHeader(
+        "safetensors", {"modelspec.title": "Flüx"}, 4, {"float8_e4m3fn": 100, "bfloat16": 68, "float32": 4}
+    )
+
+
+def test_four_bit_tensors_take_half_a_byte_each(tmp_path: Path) -> None:
+    assert header_of(write_model(tmp_path / "m.safetensors", {"a": ("F4", (3, 4))})).dtypes == {"float4_e2m1fn_x2": 6}
+
+
+def test_a_file_without_metadata_or_tensors_is_a_file(tmp_path: Path) -> None:
+    assert header_of(write_model(tmp_path / "m.safetensors", {})) == FileHeader("safetensors")
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_gives_a_reason(tmp_path: Path, kind: str) -> None:
+    content, reason = BROKEN[kind]
+    path = tmp_path / "broken.safetensors"
+    path.write_bytes(content)
+    reply = reply_about(path)
+    assert reply.header is None
+    assert reply.reason is not None
+    assert reply.reason.startswith(reason)
+    assert "\n" not in reply.reason
+
+
+@pytest.mark.parametrize(("kind", "unfinished"), [("header cut off", True), ("zeros", True), ("length of 2^63", False)])
+def test_what_may_still_be_written_is_told_from_what_is_broken(tmp_path: Path, kind: str, unfinished: bool) -> None:
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(BROKEN[kind][0])
+    assert reply_about(path).unfinished is unfinished
+
+
+def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fifo, directory, named_socket = tmp_path / "f.safetensors", tmp_path / "d.safetensors", tmp_path / "s"
+    os.mkfifo(fifo)
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(named_socket))
+        monkeypatch.setattr(os, "open", lambda *_: pytest.fail("opened"))
+        for path in (fifo, directory, named_socket, Path("/dev/null")):
+            assert not stat.S_ISREG(path.stat().st_mode)
+            assert reply_about(path) == Reply(reason="not a regular file")
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_model(tmp_path / "m.safetensors")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert reply_about(path) == Reply(reason="permission denied")
+
+
+def test_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
+    assert reply_about(tmp_path / "gone.safetensors") == Reply(reason="no such file or directory")
+
+
+def test_a_file_name_that_is_no_unicode_is_read(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.safetensors"
+    Path(os.fsdecode(path)).write_bytes(safetensors_bytes())
+    assert reply_about(os.fsdecode(path)).header is not None
+
+
+def test_a_blob_without_a_suffix_is_recognised_by_its_beginning(tmp_path: Path) -> None:
+    blob = tmp_path / "0f3a"
+    blob.write_bytes(safetensors_bytes(metadata={"title": "from the hub"}))
+    assert header_of(blob, None).metadata == {"title": "from the hub"}
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickled checkpoint", b"GGUF\x03\0\0\0\0\0\0\0{", bytes(100)])
+def test_a_file_of_another_format_is_neither_read_nor_blamed(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(content)
+    assert reply_about(path, None) == Reply()

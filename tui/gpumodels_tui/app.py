@@ -1,0 +1,102 @@
+"""The viewer's application: screens and wiring, nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import Callable
+from typing import ClassVar
+
+from textual import on
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.reactive import reactive
+from textual.screen import Screen
+
+from gpumodels_tui.screens.help_screen import help_screen
+from gpumodels_tui.screens.layers import LayersScreen
+from gpumodels_tui.screens.overview import OverviewScreen
+from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.theme import PICTURE_COLOURS, THEME
+from gpumodels_tui.view_model import View
+
+
+class ViewChanged(Message):
+    """There is a newer view; one that still waits is replaced by it."""
+
+    def __init__(self, view: View) -> None:
+        super().__init__()
+        self.view = view
+
+    def can_replace(self, message: Message) -> bool:
+        """Only the newest is worth drawing."""
+        return isinstance(message, ViewChanged)
+
+
+class GpuModelsApp(App[int]):
+    """Holds the view; screens are bound to it."""
+
+    TITLE = "gpumodels"
+    ENABLE_COMMAND_PALETTE = False
+    CSS = """
+    Footer { background: ansi_default; padding: 0 1; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "Help", key_display="?", id="app.help", tooltip="The keys of this screen"),
+        Binding("q", "quit", "Quit", id="app.quit", tooltip="Leave"),
+        Binding("ctrl+c,ctrl+q", "quit", "Quit", show=False, id="app.interrupt", tooltip="Leave", priority=True),
+    ]
+
+    view: reactive[View | None] = reactive(None)
+
+    def __init__(self, view: View | None = None, clock: Callable[[], float] = time.time) -> None:
+        """Args:
+        view: What to show at first.
+        clock: Seconds since the epoch, what ages are counted from.
+        """
+        super().__init__()
+        self.animation_level = "none"
+        self.ansi_theme_dark = PICTURE_COLOURS
+        self.register_theme(THEME)
+        self.theme = THEME.name
+        self.clock = clock
+        self.set_reactive(GpuModelsApp.view, view)
+
+    def get_default_screen(self) -> Screen[None]:
+        """The overview."""
+        return OverviewScreen(self.clock).data_bind(GpuModelsApp.view)
+
+    def receive(self, view: View) -> None:
+        """Show a newer view; from any thread."""
+        self.post_message(ViewChanged(view))
+
+    def on_mount(self) -> None:
+        """Being told to end is no error."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self.exit, 0)
+
+    @on(ViewChanged)
+    def _view_changed(self, event: ViewChanged) -> None:
+        self.view = event.view
+
+    @on(OverviewScreen.ModelOpened)
+    def _model_opened(self, event: OverviewScreen.ModelOpened) -> None:
+        self.push_screen(LayersScreen(event.device_key, event.model_key).data_bind(GpuModelsApp.view))
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Help is not helped."""
+        if action == "help" and isinstance(self.screen, TextScreen):
+            return None
+        return True
+
+    def action_help(self) -> None:
+        """The keys of the screen that one is on."""
+        self.push_screen(help_screen(self, self.screen.active_bindings.values()))
+
+    async def action_quit(self) -> None:
+        """Leave."""
+        self.exit(0)

@@ -1,0 +1,181 @@
+"""A layer tree summed and unfolded: bytes over subtrees in one pass, and which layers are in sight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gpumodels_shared.schema import LayerTree
+
+LONGEST_NUMBER: Final = 9
+MOST_DTYPES: Final = 32
+"""No model has more; a snapshot that says so can't make us hold a column for each."""
+CHAIN_LEVELS: Final = 8
+"""How far a chain of only children is unfolded by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSums:
+    """Per layer, in the tree's preorder: itself and everything below it."""
+
+    tree: LayerTree
+    parents: Sequence[int]
+    """−1 for the root."""
+    ends: Sequence[int]
+    """The first layer after the subtree."""
+    on_bytes: Sequence[int]
+    off_bytes: Sequence[int]
+    shared_bytes: Sequence[int]
+    """Counted elsewhere: in none of the sums."""
+    parameters: Sequence[int]
+    dtypes: Sequence[str]
+    """The dtype of most bytes, `+` appended where there are others."""
+
+    def total_bytes(self, layer: int) -> int:
+        """On the device and off it."""
+        return self.on_bytes[layer] + self.off_bytes[layer]
+
+    def share_of_parent(self, layer: int) -> float:
+        """0 to 1; the root's is 1."""
+        parent = self.parents[layer]
+        total = self.total_bytes(parent) if parent >= 0 else self.total_bytes(layer)
+        return self.total_bytes(layer) / total if total else 0.0
+
+    def has_children(self, layer: int) -> bool:
+        """Whether anything is below it."""
+        return self.ends[layer] > layer + 1
+
+    def children(self, layer: int) -> Iterator[int]:
+        """In the tree's order."""
+        child = layer + 1
+        while child < self.ends[layer]:
+            yield child
+            child = self.ends[child]
+
+    def by_size(self, layer: int) -> list[int]:
+        """The children, largest first; equals by number (`blocks.2` before `blocks.10`), else as the model holds them."""
+        return sorted(self.children(layer), key=lambda child: (-self.total_bytes(child), _number(self.tree.names[child])))
+
+    def class_name(self, layer: int) -> str:
+        """The module's class."""
+        return self.tree.class_names[self.tree.classes[layer]]
+
+    def path(self, layer: int) -> tuple[str, ...]:
+        """The names from the root down to it; the root's is empty."""
+        names: list[str] = []
+        while layer > 0:
+            names.append(self.tree.names[layer])
+            layer = self.parents[layer]
+        return tuple(reversed(names))
+
+    def find(self, path: Sequence[str]) -> tuple[int, bool]:
+        """The layer at the path, or the deepest above it that exists, and whether it is the one."""
+        layer = 0
+        for name in path:
+            below = next((child for child in self.children(layer) if self.tree.names[child] == name), None)
+            if below is None:
+                return layer, False
+            layer = below
+        return layer, True
+
+
+def sum_layers(tree: LayerTree, device: str) -> LayerSums:
+    """Sum the tree, in time that grows with its length alone.
+
+    Args:
+        tree: As a snapshot holds it, checked by the decoder.
+        device: torch's name of the device that counts as on.
+    """
+    count = len(tree.names)
+    parents = [-1] * count
+    ends = [count] * count
+    open_layers: list[int] = []
+    for layer, depth in enumerate(tree.depths):
+        while len(open_layers) > depth:
+            ends[open_layers.pop()] = layer
+        if open_layers:
+            parents[layer] = open_layers[-1]
+        open_layers.append(layer)
+    on_bytes, off_bytes, shared_bytes = [0] * count, [0] * count, [0] * count
+    parameters = list(tree.parameters)
+    by_dtype = [[0] * count for _ in tree.dtypes[:MOST_DTYPES]]
+    for layer, place, dtype, size in tree.memory:
+        (on_bytes if tree.devices[place] == device else off_bytes)[layer] += size
+        if dtype < MOST_DTYPES:
+            by_dtype[dtype][layer] += size
+    for layer, _, _, size in tree.shared:
+        shared_bytes[layer] += size
+    columns = [on_bytes, off_bytes, shared_bytes, parameters, *by_dtype]
+    for column in columns:
+        for layer in range(count - 1, 0, -1):
+            if column[layer]:
+                column[parents[layer]] += column[layer]
+    dtypes = [_main_dtype(tree.dtypes, [column[layer] for column in by_dtype]) for layer in range(count)]
+    return LayerSums(tree, parents, ends, on_bytes, off_bytes, shared_bytes, parameters, dtypes)
+
+
+class Outline:
+    """Which layers of a tree are unfolded. What was unfolded stays so, by its names, when the tree is replaced."""
+
+    def __init__(self) -> None:
+        self.sums: LayerSums | None = None
+        self._unfolded: set[int] = set()
+
+    def replace(self, sums: LayerSums) -> None:
+        """Another state of the model; the first one is unfolded down to where it branches."""
+        before = self.sums
+        self.sums = sums
+        if before is None or not before.tree.names:
+            self._unfolded = set()
+            self._unfold_chain(0)
+        elif before.tree.names != sums.tree.names or before.tree.depths != sums.tree.depths:
+            found = (sums.find(before.path(layer)) for layer in self._unfolded)
+            self._unfolded = {layer for layer, exact in found if exact}
+
+    def is_unfolded(self, layer: int) -> bool:
+        """Whether its children are in sight."""
+        return layer in self._unfolded
+
+    def unfold(self, layer: int) -> None:
+        """Show its children."""
+        if self.sums is not None and self.sums.has_children(layer):
+            self._unfold_chain(layer)
+
+    def fold(self, layer: int) -> None:
+        """Hide its children."""
+        self._unfolded.discard(layer)
+
+    def layers_in_sight(self) -> list[int]:
+        """Top to bottom."""
+        if self.sums is None or not self.sums.tree.names:
+            return []
+        shown: list[int] = []
+        waiting = [0]
+        while waiting:
+            layer = waiting.pop()
+            shown.append(layer)
+            if layer in self._unfolded:
+                waiting.extend(reversed(self.sums.by_size(layer)))
+        return shown
+
+    def _unfold_chain(self, layer: int) -> None:
+        assert self.sums is not None
+        for _ in range(CHAIN_LEVELS):
+            if layer >= len(self.sums.ends) or not self.sums.has_children(layer):
+                return
+            self._unfolded.add(layer)
+            if self.sums.ends[layer + 1] != self.sums.ends[layer]:
+                return
+            layer += 1
+
+
+def _number(name: str) -> int:
+    return int(name) if name.isdecimal() and len(name) <= LONGEST_NUMBER else -1
+
+
+def _main_dtype(names: Sequence[str], sizes: Sequence[int]) -> str:
+    largest = max(sizes, default=0)
+    if not largest:
+        return ""
+    return names[sizes.index(largest)] + ("+" if sum(sizes) > largest else "")

@@ -1,0 +1,93 @@
+"""What is known of one model beside its row: labelled lines, most telling first. Safe to draw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.units import describe_model, format_bytes, format_count
+from gpumodels_tui.view_model import ModelRow
+
+SOURCES: Final[Mapping[str, str]] = {
+    "mapped file": "the file that its weights are mapped from",
+    "state dict": "the file that its weights were loaded from",
+    "config": "its config",
+    "attribute": "an attribute of the module",
+    "class": "its class; no file is known",
+}
+"""`Model.name_source` in words; another one stands as it is."""
+SURE: Final = 0.9
+LIKELY: Final = 0.6
+MOST_LISTED: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One labelled line."""
+
+    label: str
+    value: str
+    is_path: bool = False
+    """Of a path that doesn't fit, the end is worth more than the beginning."""
+
+
+def headline(row: ModelRow) -> str:
+    """`Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
+    model = row.model
+    return describe_model(safe_text(row.name, 300), safe_text(model.kind), model.resident_bytes, model.layers)
+
+
+def facts_of(row: ModelRow) -> list[Fact]:
+    """From the snapshot, then from the model files."""
+    model = row.model
+    described = [
+        Fact("named by", f"{SOURCES.get(model.name_source, safe_text(model.name_source))} ({_certainty(model.confidence)})")
+    ]
+    if model.architecture and model.architecture != model.class_name:
+        described.append(Fact("class", safe_text(f"{model.class_name} · {model.architecture}")))
+    else:
+        described.append(Fact("class", safe_text(model.class_name)))
+    described += _listed("file", model.files)
+    described += _listed("could be", model.candidates)
+    described.append(Fact("memory", _memory(row)))
+    described += [Fact(safe_text(label, 40), safe_text(value)) for label, value in row.facts.items()]
+    if model.dtypes:
+        sizes = sorted(model.dtypes.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
+        described.append(Fact("dtypes", ", ".join(f"{safe_text(dtype)} {format_bytes(size)}" for dtype, size in sizes)))
+    described.append(Fact("parameters", format_count(model.parameters)))
+    described.append(Fact("process", safe_text(row.process) + (f" ({safe_text(row.note)})" if row.note else "")))
+    if model.slot:
+        described.append(Fact("slot", safe_text(model.slot)))
+    return described
+
+
+def raw_metadata(row: ModelRow) -> list[Fact]:
+    """As the files hold it."""
+    return [Fact(safe_text(key, 80), safe_text(value)) for key, value in sorted(row.model.metadata.items())]
+
+
+def _certainty(confidence: float) -> str:
+    if confidence >= SURE:
+        return "sure"
+    return "likely" if confidence >= LIKELY else "not known for sure"
+
+
+def _listed(label: str, paths: tuple[str, ...]) -> list[Fact]:
+    listed = [Fact(label if not position else "", safe_text(path), True) for position, path in enumerate(paths[:MOST_LISTED])]
+    if len(paths) > MOST_LISTED:
+        listed.append(Fact("", f"and {len(paths) - MOST_LISTED} more"))
+    return listed
+
+
+def _memory(row: ModelRow) -> str:
+    model = row.model
+    places = sorted(model.bytes_by_device.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
+    parts = [f"{format_bytes(size)} on {safe_text(device)}" for device, size in places]
+    absent = model.offloaded_bytes - (model.resident_bytes - model.on_device_bytes)
+    if absent > 0:
+        parts.append(f"{format_bytes(absent)} on disk or not loaded")
+    if model.shared_bytes:
+        parts.append(f"{format_bytes(model.shared_bytes)} shared with other models")
+    return ", ".join(parts) or "none"

@@ -1,0 +1,1 @@
+"""The screens: each composes widgets, binds keys and hands the view down."""

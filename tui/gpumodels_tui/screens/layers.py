@@ -1,0 +1,144 @@
+"""One model: its facts, and the tree of its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar, Final
+
+from rich.console import RenderableType
+from rich.text import Text
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widget import Widget
+from textual.widgets import Static
+
+from gpumodels_shared.schema import LayerTree
+from gpumodels_tui.layer_sums import sum_layers
+from gpumodels_tui.model_facts import facts_of, headline, raw_metadata
+from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.screens.view_screen import ViewScreen
+from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
+from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+from gpumodels_tui.widgets.facts_panel import FactsPanel, facts_table, headed
+from gpumodels_tui.widgets.layer_table import LayerTable
+
+WIDE_COLUMNS: Final = 118
+"""From here on the facts stand beside the tree."""
+FACTS_ABOVE: Final = 5
+FACTS_BOX_COLUMNS: Final = 100
+
+
+class LayersScreen(ViewScreen):
+    """Follows its model from view to view; after it is unloaded, the last that was seen stays."""
+
+    DEFAULT_CSS = """
+    LayersScreen #title { height: 1; padding: 0 2; }
+    LayersScreen #state { height: 1; padding: 0 2; display: none; }
+    LayersScreen.-gone > #state { display: block; }
+    LayersScreen #panes { height: 1fr; layout: vertical; }
+    LayersScreen FactsPanel { max-height: 5; margin-bottom: 1; overflow: hidden; }
+    LayersScreen LayerTable { height: 1fr; }
+    LayersScreen #no-tree { height: 1fr; padding: 1 2; display: none; }
+    LayersScreen.-treeless LayerTable { display: none; }
+    LayersScreen.-treeless #no-tree { display: block; }
+    LayersScreen.-wide #panes { layout: horizontal; margin-top: 1; }
+    LayersScreen.-wide FactsPanel { width: 38; height: 1fr; max-height: 100%; margin-bottom: 0; overflow-y: auto; }
+    LayersScreen.-no-room > #state { display: none; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "back", "Back", key_display="Esc", id="layers.back", tooltip="Back to the models"),
+        Binding("i", "facts", "Facts", id="layers.facts", tooltip="All facts, with the files' metadata as they are"),
+    ]
+
+    def __init__(self, device_key: str, model_key: str) -> None:
+        """Args:
+        device_key: The device whose list it was opened from: its bytes there count as on.
+        model_key: `ModelRow.key`.
+        """
+        super().__init__()
+        self._device_key = device_key
+        self._model_key = model_key
+        self._row: ModelRow | None = None
+        self._summed: tuple[LayerTree, str] | None = None
+
+    @property
+    def model(self) -> ModelRow | None:
+        """As it was last seen."""
+        return self._row
+
+    def content(self) -> Iterator[Widget]:
+        """Facts above or beside the tree."""
+        yield Static(id="title")
+        yield Static(Text("Unloaded: this is how it was last seen. Esc goes back.", STYLES[WARNING]), id="state")
+        yield Container(
+            FactsPanel(most=FACTS_ABOVE),
+            LayerTable(),
+            Static(Text("No layers are known of this model.", STYLES[MUTED]), id="no-tree"),
+            id="panes",
+        )
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Beside where it is wide enough."""
+        super().on_resize(event)
+        wide = event.size.width >= WIDE_COLUMNS
+        self.set_class(wide, "-wide")
+        facts = self.query_one(FactsPanel)
+        facts.wrap, facts.most = wide, 0 if wide else FACTS_ABOVE
+        if self._row is not None:
+            facts.show(facts_of(self._row))
+
+    def show(self, view: View) -> None:
+        """Draw what differs from before."""
+        device, row = self._find(view)
+        self.set_class(row is None, "-gone")
+        if row is None or device is None or row == self._row:
+            return
+        self._row = row
+        self.query_one("#title", Static).update(
+            Text(headline(row), STYLES[HEADING], no_wrap=True, overflow="ellipsis"), layout=False
+        )
+        self.query_one(FactsPanel).show(facts_of(row))
+        tree = row.model.tree
+        self.set_class(tree is None or not tree.names, "-treeless")
+        if tree is not None and tree.names:
+            counted_on = torch_device(device, row)
+            if self._summed != (tree, counted_on):
+                self._summed = (tree, counted_on)
+                self.query_one(LayerTable).show_layers(sum_layers(tree, counted_on))
+
+    def action_back(self) -> None:
+        """To the models."""
+        self.dismiss()
+
+    def action_facts(self) -> None:
+        """All of them, in a box."""
+        row = self._row
+        if row is not None:
+            width = min(self.size.width * 92 // 100, FACTS_BOX_COLUMNS) - 6
+            blocks: list[RenderableType] = [facts_table(facts_of(row), width, wrap=True)]
+            if raw := raw_metadata(row):
+                blocks += [Text(""), headed("Metadata, as the files hold it"), facts_table(raw, width, wrap=True)]
+            self.app.push_screen(TextScreen("Facts", blocks, closing_key="i", columns=FACTS_BOX_COLUMNS))
+
+    def _find(self, view: View) -> tuple[DeviceRow | None, ModelRow | None]:
+        """On the device that it was opened on, else wherever it has gone."""
+        for device in sorted(view.devices, key=lambda device: device.key != self._device_key):
+            for row in device.models:
+                if row.key == self._model_key:
+                    return device, row
+        return None, None
+
+
+def torch_device(device: DeviceRow, row: ModelRow) -> str:
+    """What the model's process calls the device of the list: the snapshot's trees speak in those names."""
+    if device.key == "host":
+        return "cpu"
+    accelerators = [name for name in row.model.bytes_by_device if name != "cpu"]
+    if row.model.device is not None and row.model.device != "cpu":
+        accelerators.insert(0, row.model.device)
+    for name in accelerators:
+        if row.model.bytes_by_device.get(name, 0) == row.on_bytes:
+            return name
+    return accelerators[0] if accelerators else "cpu"

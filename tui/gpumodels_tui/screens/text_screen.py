@@ -1,0 +1,64 @@
+"""A box of text over the screen below it: warnings, facts, help."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical, VerticalScroll
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+
+class TextScreen(ModalScreen[None]):
+    """Scrolls where it is longer than the screen; Esc, or the key that opened it, closes."""
+
+    DEFAULT_CSS = """
+    TextScreen { align: center middle; }
+    TextScreen > Vertical {
+        max-width: 92%; height: auto; max-height: 92%;
+        border: round ansi_cyan; border-title-style: bold; padding: 1 1; background: ansi_default;
+    }
+    TextScreen VerticalScroll { width: 1fr; height: auto; scrollbar-size-vertical: 1; }
+    TextScreen VerticalScroll > Static { width: 1fr; height: auto; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Close", id="text.close", tooltip="Close this box"),
+        Binding("up,k", "scroll(-1)", "Up", show=False, id="text.up", tooltip="A line up"),
+        Binding("down,j", "scroll(1)", "Down", show=False, id="text.down", tooltip="A line down"),
+        Binding("pageup", "scroll(-10)", "Page up", show=False, id="text.page_up", tooltip="A page up"),
+        Binding("pagedown", "scroll(10)", "Page down", show=False, id="text.page_down", tooltip="A page down"),
+        Binding("home,g", "scroll(-100000)", "First", show=False, id="text.first", tooltip="To the beginning"),
+        Binding("end,G", "scroll(100000)", "Last", show=False, id="text.last", tooltip="To the end"),
+    ]
+
+    def __init__(self, title: str, blocks: Sequence[RenderableType], closing_key: str, columns: int = 76) -> None:
+        """Args:
+        title: On the frame.
+        blocks: One below the other; names in them as Text, never as markup.
+        closing_key: The key that opened it.
+        columns: How wide the box would be, frame included; never wider than the terminal.
+        """
+        super().__init__()
+        self._heading = title
+        self._blocks = tuple(blocks)
+        self._box_columns = columns
+        self._bindings.bind(closing_key, "dismiss", "Close", show=False)
+
+    def compose(self) -> ComposeResult:
+        """Text in a frame that says how to get out."""
+        with Vertical() as frame:
+            frame.styles.width = self._box_columns
+            frame.border_title = Text(self._heading).markup
+            frame.border_subtitle = "Esc closes"
+            with VerticalScroll(can_focus=False):
+                yield Static(Group(*self._blocks))
+
+    def action_scroll(self, lines: int) -> None:
+        """By so many lines."""
+        self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)

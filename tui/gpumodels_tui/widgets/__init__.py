@@ -1,0 +1,1 @@
+"""What the screens are made of. Widgets know rows and cells, no files and no processes."""

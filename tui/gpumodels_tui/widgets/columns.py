@@ -1,0 +1,79 @@
+"""Columns of a table: what each draws, how wide it becomes in a given width, and which give way when there is no room."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from gpumodels_tui.widgets.cells import Cell
+
+RowT = TypeVar("RowT")
+
+GAP: Final = 1
+"""Blank terminal columns between two table columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[RowT]):
+    """One column, from its narrowest to its widest."""
+
+    title: str
+    draw: Callable[[RowT, int], Cell]
+    """The row's cell, given the width that it will have."""
+    least: int
+    most: int = 0
+    """0: never wider than `least`."""
+    right: bool = False
+    """Flush right: numbers."""
+    importance: int = 0
+    """Without enough room, the column of the lowest importance goes first."""
+    eager: bool = False
+    """Grows to its `most` before the others grow at all."""
+    short_title: str = ""
+    """For when the title doesn't fit."""
+
+    def heading(self, width: int) -> str:
+        """The title that fits."""
+        return self.title if len(self.title) <= width else self.short_title or self.title
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Generic[RowT]):
+    """A column where it is drawn."""
+
+    column: Column[RowT]
+    x: int
+    width: int
+
+
+def arrange(columns: Sequence[Column[RowT]], width: int, x: int = 0) -> tuple[Place[RowT], ...]:
+    """Columns side by side from `x` on in `width`: the least important dropped until the rest fits, spare room shared out.
+
+    Room is shared one terminal column at a time, so that each table column grows until it has its `most`.
+    """
+    kept = list(columns)
+    while len(kept) > 1 and _least(kept) > width:
+        kept.remove(min(kept, key=lambda column: column.importance))
+    if not kept:
+        return ()
+    widths = [column.least for column in kept]
+    spare = width - _least(kept)
+    if spare < 0:
+        widths[0] = max(width, 0)
+    for eager in (True, False):
+        growing = [position for position, column in enumerate(kept) if column.eager is eager and column.most > column.least]
+        while growing and spare > 0:
+            for position in growing[:spare]:
+                widths[position] += 1
+            spare -= len(growing[:spare])
+            growing = [position for position in growing if widths[position] < kept[position].most]
+    places: list[Place[RowT]] = []
+    for column, column_width in zip(kept, widths, strict=True):
+        places.append(Place(column, x, column_width))
+        x += column_width + GAP
+    return tuple(places)
+
+
+def _least(columns: Sequence[Column[RowT]]) -> int:
+    return sum(column.least for column in columns) + GAP * (len(columns) - 1)

@@ -1,0 +1,81 @@
+"""Facts as labelled lines: one line each where room is short, wrapped where there is more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.table import Table
+from rich.text import Text
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.widgets import Static
+
+from gpumodels_tui.model_facts import Fact
+from gpumodels_tui.theme import HEADING, MUTED, STYLES
+from gpumodels_tui.widgets.cells import ELLIPSIS, shortened
+
+
+class FactsPanel(VerticalScroll, can_focus=False):
+    """Drawn again only when the facts or the width changed."""
+
+    DEFAULT_CSS = """
+    FactsPanel { height: auto; padding: 0 2; scrollbar-size-vertical: 1; }
+    FactsPanel > Static { height: auto; }
+    """
+
+    def __init__(self, *, wrap: bool = False, most: int = 0, id: str | None = None) -> None:
+        """Args:
+        wrap: Whether values take as many lines as they need, instead of one.
+        most: How many facts are shown; 0 all.
+        """
+        super().__init__(id=id)
+        self.wrap = wrap
+        self.most = most
+        self._facts: tuple[Fact, ...] = ()
+        self._drawn: tuple[tuple[Fact, ...], int, bool, int] | None = None
+
+    def compose(self) -> ComposeResult:
+        """One block of text."""
+        yield Static()
+
+    def show(self, facts: Sequence[Fact]) -> None:
+        """Draw them, if they differ from before."""
+        self._facts = tuple(facts)
+        self._draw()
+
+    def on_resize(self) -> None:
+        """Lines are cut to the width."""
+        self._draw()
+
+    def _draw(self) -> None:
+        width = self.scrollable_content_region.width
+        wanted = (self._facts, width, self.wrap, self.most)
+        if wanted == self._drawn or width <= 0:
+            return
+        self._drawn = wanted
+        shown = self._facts[: self.most] if self.most else self._facts
+        self.query_one(Static).update(facts_table(shown, width, self.wrap))
+
+
+def facts_table(facts: Sequence[Fact], width: int, wrap: bool) -> Table:
+    """Labels and values in two columns of a table without lines."""
+    labels = min(max((cell_len(fact.label) for fact in facts), default=0), max(width // 3, 8))
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(width=labels, no_wrap=True)
+    table.add_column(ratio=1, no_wrap=not wrap, overflow="fold")
+    for fact in facts:
+        value = fact.value if wrap else _one_line(fact, max(width - labels - 2, 1))
+        table.add_row(Text(shortened(fact.label, labels), STYLES[MUTED]), Text(value))
+    return table
+
+
+def headed(title: str) -> Text:
+    """A title above facts."""
+    return Text(title, STYLES[HEADING])
+
+
+def _one_line(fact: Fact, width: int) -> str:
+    if not fact.is_path or cell_len(fact.value) <= width:
+        return shortened(fact.value, width)
+    return ELLIPSIS + shortened(fact.value[::-1], width).rstrip(ELLIPSIS)[::-1]

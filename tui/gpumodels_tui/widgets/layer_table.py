@@ -1,0 +1,157 @@
+"""The layers of one model, as a tree that folds."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import ClassVar, Final
+
+from textual.binding import Binding, BindingType
+
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.units import format_bytes, format_count
+from gpumodels_tui.layer_sums import LayerSums, Outline
+from gpumodels_tui.theme import ACCENT, MUTED, OFF, STRONG, WARNING
+from gpumodels_tui.widgets.cells import BLANK, Cell, bar, shortened, text, width_of
+from gpumodels_tui.widgets.columns import Column
+from gpumodels_tui.widgets.line_table import LineTable
+from gpumodels_tui.widgets.quantities import bytes_cell, percent, short_dtype
+
+OPEN_MARK: Final = "▾ "
+CLOSED_MARK: Final = "▸ "
+LEAF_MARK: Final = "  "
+PERCENT_WIDTH: Final = 4
+
+
+class LayerTable(LineTable[int]):
+    """Rows are positions in the tree's preorder; the cursor and what is unfolded survive another tree, by their names."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "enter,space",
+            "toggle_layer",
+            "Unfold",
+            key_display="Enter",
+            id="layers.toggle",
+            tooltip="Show or hide what is below the layer",
+        ),
+        Binding(
+            "right,l", "unfold", "Unfold", show=False, id="layers.unfold", tooltip="Show what is below the layer; then go there"
+        ),
+        Binding(
+            "left,h", "fold", "Fold", show=False, id="layers.fold", tooltip="Hide what is below the layer, or go up to its parent"
+        ),
+    ]
+
+    def __init__(self, *, id: str | None = None) -> None:
+        self.outline = Outline()
+        super().__init__(
+            [
+                Column("layer", self._name_cell, least=22, most=60, importance=9, eager=True),
+                Column(
+                    "on device",
+                    lambda layer, _: bytes_cell(self.sums.on_bytes[layer]),
+                    least=7,
+                    most=9,
+                    right=True,
+                    importance=8,
+                    short_title="on dev",
+                ),
+                Column(
+                    "off device",
+                    lambda layer, _: bytes_cell(self.sums.off_bytes[layer], OFF),
+                    least=7,
+                    most=10,
+                    right=True,
+                    importance=6,
+                    short_title="off dev",
+                ),
+                Column("share of parent", self._share_cell, least=13, most=25, importance=7, short_title="of parent"),
+                Column(
+                    "parameters",
+                    lambda layer, _: text(format_count(self.sums.parameters[layer])),
+                    least=7,
+                    most=10,
+                    right=True,
+                    importance=3,
+                    short_title="params",
+                ),
+                Column(
+                    "dtype", lambda layer, _: text(short_dtype(self.sums.dtypes[layer]), MUTED), least=8, most=9, importance=5
+                ),
+            ],
+            id=id,
+        )
+
+    def key_of(self, row: int) -> Hashable:
+        """Its position, while the tree stays."""
+        return row
+
+    @property
+    def sums(self) -> LayerSums:
+        """Of the tree on show."""
+        assert self.outline.sums is not None
+        return self.outline.sums
+
+    def show_layers(self, sums: LayerSums) -> None:
+        """Another state of the model."""
+        before, layer = self.outline.sums, self.cursor_row
+        self.outline.replace(sums)
+        cursor = None
+        if before is not None and layer is not None:
+            cursor, _ = sums.find(before.path(layer))
+        self.show(self.outline.layers_in_sight(), cursor)
+
+    def action_toggle_layer(self) -> None:
+        """Unfold what is folded, fold what is not."""
+        layer = self.cursor_row
+        if layer is not None:
+            if self.outline.is_unfolded(layer):
+                self.outline.fold(layer)
+            else:
+                self.outline.unfold(layer)
+            self.show(self.outline.layers_in_sight())
+
+    def action_open(self) -> None:
+        """A double click."""
+        self.action_toggle_layer()
+
+    def action_unfold(self) -> None:
+        """Unfold; what is unfolded already is entered."""
+        layer = self.cursor_row
+        if layer is None or not self.sums.has_children(layer):
+            return
+        if self.outline.is_unfolded(layer):
+            self.action_move(1)
+        else:
+            self.outline.unfold(layer)
+            self.show(self.outline.layers_in_sight())
+
+    def action_fold(self) -> None:
+        """Fold; what is folded already is left for its parent."""
+        layer = self.cursor_row
+        if layer is None:
+            return
+        if self.outline.is_unfolded(layer):
+            self.outline.fold(layer)
+            self.show(self.outline.layers_in_sight())
+        elif layer > 0:
+            self.choose(self.sums.parents[layer])
+
+    def _name_cell(self, layer: int, width: int) -> Cell:
+        sums = self.sums
+        mark = LEAF_MARK
+        if sums.has_children(layer):
+            mark = OPEN_MARK if self.outline.is_unfolded(layer) else CLOSED_MARK
+        indent = " " * min(2 * sums.tree.depths[layer], max(width // 2, 0)) + mark
+        class_name = safe_text(sums.class_name(layer), 200)
+        shared = sums.shared_bytes[layer]
+        note = text(f"  +{format_bytes(shared)} shared", WARNING) if shared and sums.parents[layer] != -1 else BLANK
+        if layer == 0:
+            return (*text(indent, MUTED), *text(class_name, STRONG), *note)
+        room = width - len(indent) - width_of(note)
+        name = text(shortened(safe_text(sums.tree.names[layer], 200), max(room, 4)))
+        return (*text(indent, MUTED), *name, *note, *text(f"  {class_name}", ACCENT))
+
+    def _share_cell(self, layer: int, width: int) -> Cell:
+        share = self.sums.share_of_parent(layer)
+        return (*text(f"{percent(share):>{PERCENT_WIDTH}} "), *bar(share, width - PERCENT_WIDTH - 1))

@@ -1,0 +1,348 @@
+"""A table that draws lines and redraws only what differs, since people watch it over slow lines."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import ClassVar, Final, Generic
+
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Region
+from textual.message import Message
+from textual.strip import Strip
+from textual.widget import Widget
+
+from gpumodels_tui.theme import CHOSEN, CURSOR, HEADING, MUTED, STYLES
+from gpumodels_tui.widgets.cells import Cell, fitted, text
+from gpumodels_tui.widgets.columns import Column, Place, RowT, arrange
+
+MARK: Final = "> "
+WHEEL_LINES: Final = 3
+
+
+class Emphasis(Enum):
+    """What a line is, beside its text."""
+
+    NONE = 0
+    HEADING = 1
+    CURSOR = 2
+    CHOSEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the widget, as drawn."""
+
+    emphasis: Emphasis = Emphasis.NONE
+    mark: str = ""
+    cells: tuple[Cell, ...] = ()
+    thumb: bool = False
+    """Whether the scroll bar's handle is on this line."""
+
+
+class LineTable(Widget, Generic[RowT], can_focus=True):
+    """Rows with keys under fixed columns. The cursor stays on its row while rows come, go and change places.
+
+    Only the lines in view are ever composed, so the number of rows costs nothing but their list.
+    """
+
+    ALLOW_SELECT = False
+
+    DEFAULT_CSS = "LineTable { width: 1fr; height: 1fr; }"
+
+    LEAD: ClassVar[int] = len(MARK)
+    """Terminal columns at the left for the mark of the cursor's row."""
+    TAIL: ClassVar[int] = 2
+    """Terminal columns at the right for a gap and the scroll bar."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "Up", show=False, id="table.up", tooltip="The row above"),
+        Binding("down,j", "move(1)", "Down", show=False, id="table.down", tooltip="The row below"),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="table.page_up", tooltip="A screenful up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="table.page_down", tooltip="A screenful down"),
+        Binding("home,g", "first", "First", show=False, id="table.first", tooltip="The first row"),
+        Binding("end,G", "last", "Last", show=False, id="table.last", tooltip="The last row"),
+    ]
+
+    class Moved(Message):
+        """The cursor is on another row."""
+
+        def __init__(self, table: LineTable[RowT], key: Hashable) -> None:
+            super().__init__()
+            self.table = table
+            self.key = key
+
+        @property
+        def control(self) -> Widget:
+            """The table."""
+            return self.table
+
+    class Opened(Message):
+        """The cursor's row was asked to open: Enter, or a double click."""
+
+        def __init__(self, table: LineTable[RowT], key: Hashable) -> None:
+            super().__init__()
+            self.table = table
+            self.key = key
+
+        @property
+        def control(self) -> Widget:
+            """The table."""
+            return self.table
+
+    def __init__(
+        self, columns: Sequence[Column[RowT]], *, headed: bool = True, cursor: bool = True, id: str | None = None
+    ) -> None:
+        """Args:
+        columns: Left to right.
+        headed: Whether the titles stand above.
+        cursor: Whether there is a cursor; a table without one marks a chosen row instead (`choose`).
+        """
+        super().__init__(id=id)
+        self._columns = tuple(columns)
+        self._head_lines = 1 if headed else 0
+        self._has_cursor = cursor
+        self.can_focus = cursor
+        self._rows: Sequence[RowT] = ()
+        self._positions: dict[Hashable, int] = {}
+        self._cursor = 0
+        self._top = 0
+        self._places: tuple[Place[RowT], ...] = ()
+        self._lines: list[Line] = []
+        self.lines_refreshed = 0
+        """How many lines were drawn anew, ever: what an update costs."""
+
+    def key_of(self, row: RowT) -> Hashable:
+        """What stays the same about a row while it changes."""
+        raise NotImplementedError
+
+    @property
+    def rows(self) -> Sequence[RowT]:
+        """What it shows, top to bottom."""
+        return self._rows
+
+    @property
+    def cursor_row(self) -> RowT | None:
+        """The row under the cursor; None without rows."""
+        return self._rows[self._cursor] if self._cursor < len(self._rows) else None
+
+    @property
+    def cursor_key(self) -> Hashable | None:
+        """The key of the row under the cursor."""
+        row = self.cursor_row
+        return None if row is None else self.key_of(row)
+
+    @property
+    def visible_rows(self) -> int:
+        """How many rows fit below the heading."""
+        return max(self.size.height - self._head_lines, 0)
+
+    def show(self, rows: Sequence[RowT], cursor_key: Hashable | None = None) -> None:
+        """Draw what differs from before. The cursor stays with its row, at its place on the screen where that can be.
+
+        Args:
+            rows: All of them, in order.
+            cursor_key: Put the cursor there instead.
+        """
+        before = self.cursor_key
+        wanted = before if cursor_key is None else cursor_key
+        on_screen = self._cursor - self._top
+        in_view = 0 <= on_screen < max(self.visible_rows, 1)
+        anchor = self._rows[self._top] if self._top < len(self._rows) else None
+        self._rows = rows
+        self._positions = {self.key_of(row): position for position, row in enumerate(rows)}
+        last = max(len(rows) - 1, 0)
+        self._cursor = self._positions.get(wanted, min(self._cursor, last))
+        if self._top:
+            if in_view:
+                self._top = self._cursor - on_screen
+            elif anchor is not None:
+                self._top = self._positions.get(self.key_of(anchor), self._top)
+        if in_view:
+            self._bring_into_view()
+        self._clamp_top()
+        self.redraw()
+        if self._has_cursor and self.cursor_key != before:
+            self.post_message(self.Moved(self, self.cursor_key))
+
+    def choose(self, key: Hashable) -> None:
+        """Put the cursor, or the mark of the chosen row, on the row with this key, if there is one."""
+        position = self._positions.get(key)
+        if position is not None:
+            self._move_to(position)
+
+    def set_columns(self, columns: Sequence[Column[RowT]]) -> None:
+        """Show other columns."""
+        self._columns = tuple(columns)
+        self._arrange()
+        self.redraw()
+
+    def redraw(self) -> None:
+        """Compose the lines in view and refresh those parts that differ from what was drawn."""
+        if len(self._lines) != self.size.height:
+            self._lines = [Line()] * self.size.height
+        for y, before in enumerate(self._lines):
+            line = self._line_at(y)
+            if line == before:
+                continue
+            self._lines[y] = line
+            self.lines_refreshed += 1
+            self.refresh(self._difference(y, before, line))
+
+    def render_line(self, y: int) -> Strip:
+        """One line for the terminal."""
+        if y >= len(self._lines):
+            return Strip.blank(self.size.width)
+        return self._draw(self._lines[y])
+
+    def on_resize(self) -> None:
+        """Give the columns their new widths."""
+        self._arrange()
+        self._bring_into_view()
+        self._clamp_top()
+        self.redraw()
+
+    def on_click(self, event: events.Click) -> None:
+        """Select; a second click opens."""
+        if event.x >= self.size.width - 1 and len(self._rows) > self.visible_rows > 1:
+            share = max(event.y - self._head_lines, 0) / (self.visible_rows - 1)
+            self._scroll_rows_to(round(share * (len(self._rows) - self.visible_rows)))
+            return
+        position = self._top + event.y - self._head_lines
+        if event.y < self._head_lines or not 0 <= position < len(self._rows):
+            return
+        if self._has_cursor:
+            self._move_to(position)
+            if event.chain == 2:
+                self.action_open()
+        else:
+            self.post_message(self.Opened(self, self.key_of(self._rows[position])))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        """The wheel moves the rows, not the cursor."""
+        event.stop()
+        if self._has_cursor:
+            self._scroll_rows_to(self._top + WHEEL_LINES)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        """The wheel moves the rows, not the cursor."""
+        event.stop()
+        if self._has_cursor:
+            self._scroll_rows_to(self._top - WHEEL_LINES)
+
+    def action_move(self, rows: int) -> None:
+        """The cursor, by so many rows."""
+        self._move_to(self._cursor + rows)
+
+    def action_page(self, pages: int) -> None:
+        """The cursor, by so many screenfuls."""
+        self._move_to(self._cursor + pages * max(self.visible_rows - 1, 1))
+
+    def action_first(self) -> None:
+        """The cursor, to the first row."""
+        self._move_to(0)
+
+    def action_last(self) -> None:
+        """The cursor, to the last row."""
+        self._move_to(len(self._rows) - 1)
+
+    def action_open(self) -> None:
+        """Ask for what is behind the cursor's row."""
+        if self.cursor_row is not None:
+            self.post_message(self.Opened(self, self.cursor_key))
+
+    def _move_to(self, position: int) -> None:
+        before = self._cursor
+        self._cursor = min(max(position, 0), max(len(self._rows) - 1, 0))
+        self._bring_into_view()
+        self.redraw()
+        if self._has_cursor and self._cursor != before:
+            self.post_message(self.Moved(self, self.cursor_key))
+
+    def _scroll_rows_to(self, top: int) -> None:
+        self._top = top
+        self._clamp_top()
+        self.redraw()
+
+    def _bring_into_view(self) -> None:
+        self._top = min(max(self._top, self._cursor - max(self.visible_rows - 1, 0)), self._cursor)
+
+    def _clamp_top(self) -> None:
+        self._top = min(max(self._top, 0), max(len(self._rows) - self.visible_rows, 0))
+
+    def _arrange(self) -> None:
+        self._places = arrange(self._columns, max(self.size.width - self.LEAD - self.TAIL, 0), self.LEAD)
+
+    def _line_at(self, y: int) -> Line:
+        thumb = self._is_thumb(y - self._head_lines)
+        if y < self._head_lines:
+            titles = tuple(
+                fitted(text(place.column.heading(place.width), HEADING), place.width, place.column.right)
+                for place in self._places
+            )
+            return Line(Emphasis.HEADING, cells=titles)
+        position = self._top + y - self._head_lines
+        if position >= len(self._rows):
+            return Line(thumb=thumb)
+        row = self._rows[position]
+        cells = tuple(fitted(place.column.draw(row, place.width), place.width, place.column.right) for place in self._places)
+        if position != self._cursor:
+            return Line(cells=cells, thumb=thumb)
+        return Line(Emphasis.CURSOR if self._has_cursor else Emphasis.CHOSEN, MARK[: self.LEAD], cells, thumb)
+
+    def _is_thumb(self, y: int) -> bool:
+        rows, visible = len(self._rows), self.visible_rows
+        if y < 0 or rows <= visible or visible == 0:
+            return False
+        length = max(visible * visible // rows, 1)
+        start = round(self._top / (rows - visible) * (visible - length))
+        return start <= y < start + length
+
+    def _difference(self, y: int, before: Line, after: Line) -> Region:
+        """From the first cell that differs to the last: one piece, since the terminal is sent a line from its left at each."""
+        whole = Region(0, y, self.size.width, 1)
+        if (before.emphasis, before.mark, before.thumb) != (after.emphasis, after.mark, after.thumb):
+            return whole
+        if len(before.cells) != len(after.cells) or len(after.cells) != len(self._places):
+            return whole
+        places = [place for place, old, new in zip(self._places, before.cells, after.cells, strict=True) if old != new]
+        if not places:
+            return whole
+        return Region(places[0].x, y, places[-1].x + places[-1].width - places[0].x, 1)
+
+    def _draw(self, line: Line) -> Strip:
+        pieces: list[tuple[str, str]] = [(line.mark.ljust(self.LEAD), "")]
+        x = self.LEAD
+        for place, cell in zip(self._places, line.cells, strict=False):
+            if place.x > x:
+                pieces.append((" " * (place.x - x), ""))
+            pieces.extend(cell)
+            x = place.x + place.width
+        edge = self.size.width - min(self.TAIL, 1)
+        pieces.append((" " * (edge - x), ""))
+        base = {Emphasis.CURSOR: CURSOR, Emphasis.CHOSEN: CHOSEN}.get(line.emphasis)
+        segments = [Segment(content, _style(role, base)) for content, role in _joined(pieces)]
+        if self.TAIL:
+            segments.append(Segment("▐" if line.thumb else " ", STYLES[MUTED]))
+        return Strip(segments).crop(0, self.size.width)
+
+
+def _style(role: str, base: Style | None) -> Style:
+    """A role's style; a line of one emphasis is drawn in one, so that it reads as a line and costs one sequence."""
+    if base is CURSOR:
+        return CURSOR
+    return STYLES[role] if base is None else STYLES[role] + base
+
+
+def _joined(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    joined: list[tuple[str, str]] = []
+    for content, role in pieces:
+        if joined and (joined[-1][1] == role or content.isspace()):
+            joined[-1] = (joined[-1][0] + content, joined[-1][1])
+        else:
+            joined.append((content, role))
+    return joined

@@ -1,0 +1,56 @@
+"""What the screens say in words: nobody there, nothing here, no room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from rich.text import Text
+
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.theme import ACCENT, MUTED, STRONG, STYLES
+
+LEAST_COLUMNS: Final = 60
+LEAST_LINES: Final = 10
+
+WAYS_TO_START: Final = (
+    ("import gpumodels; gpumodels.start()", "in your code"),
+    ("import gpumodels.auto", "the same in one line"),
+    ("python -m gpumodels run your_script.py", "without a change to it"),
+    ("python -m gpumodels demo", "a demonstration"),
+)
+
+
+def nobody_there(directories: Sequence[str]) -> Text:
+    """No process has a sidecar: where was looked, and how to start one."""
+    notice = Text(no_wrap=False)
+    notice.append("No process with gpumodels is running.\n", STYLES[STRONG])
+    notice.append(
+        "Looked in " + (", ".join(safe_text(directory) for directory in directories) or "no directory") + "\n\n", STYLES[MUTED]
+    )
+    notice.append("Start one, and its models appear here by themselves:\n\n")
+    longest = max(len(command) for command, _ in WAYS_TO_START)
+    for command, meaning in WAYS_TO_START:
+        notice.append(f"  {command:<{longest}}", STYLES[ACCENT])
+        notice.append(f"  {meaning}\n", STYLES[MUTED])
+    return notice
+
+
+def no_models(title: str, elsewhere: Sequence[tuple[int, str, int]]) -> Text:
+    """The chosen device holds none; others might: (number, title, models)."""
+    notice = Text()
+    notice.append(f"No models on {safe_text(title)}.\n\n", STYLES[STRONG])
+    for number, other, count in elsewhere:
+        notice.append(f"  {number}", STYLES[ACCENT])
+        notice.append(f"  {safe_text(other)}: {counted(count, 'model')}\n")
+    return notice
+
+
+def no_room(columns: int, lines: int) -> Text:
+    """The terminal is too small."""
+    return Text(f"{columns}×{lines} is too small: {LEAST_COLUMNS}×{LEAST_LINES} needed", STYLES[STRONG])
+
+
+def counted(count: int, noun: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,51 @@
+"""Numbers as the tables write them: short enough for a column, and changing no more often than someone would care."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from gpumodels_shared.units import format_age, format_bytes
+from gpumodels_tui.theme import MUTED, PLAIN
+from gpumodels_tui.widgets.cells import Cell, text
+
+SHORT_DTYPES: Final[Mapping[str, str]] = {
+    "float64": "fp64",
+    "float32": "fp32",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "float8_e4m3fn": "fp8e4m3",
+    "float8_e5m2": "fp8e5m2",
+    "float8_e4m3fnuz": "fp8e4m3z",
+    "float8_e5m2fnuz": "fp8e5m2z",
+    "float4_e2m1fn_x2": "fp4",
+}
+YOUNG_SECONDS: Final = 60
+YOUNG_STEP_SECONDS: Final = 10
+
+
+def bytes_cell(count: int, role: str = PLAIN) -> Cell:
+    """`2.1 GB`; nothing is a dim dash, so that the eye finds what there is."""
+    return text(format_bytes(count), role) if count else text("–", MUTED)
+
+
+def short_dtype(dtype: str) -> str:
+    """As people call it, `bf16+`; an unknown one as it is."""
+    plus = "+" if dtype.endswith("+") else ""
+    name = dtype.removesuffix("+")
+    return SHORT_DTYPES.get(name, name) + plus
+
+
+def calm_age(seconds: float) -> str:
+    """`10s`, `2m`: below a minute in steps of ten seconds, so that a fresh row isn't redrawn each second."""
+    if YOUNG_STEP_SECONDS <= seconds < YOUNG_SECONDS:
+        seconds -= seconds % YOUNG_STEP_SECONDS
+    elif seconds < YOUNG_STEP_SECONDS:
+        return "now"
+    return format_age(seconds)
+
+
+def percent(share: float) -> str:
+    """`7%`; something that is nearly nothing is `<1%`."""
+    whole = round(share * 100)
+    return "<1%" if share > 0 and whole == 0 else f"{whole}%"

@@ -53,7 +53,7 @@ class Provenance:
         self._mappings: list[_Mapping] = []
         self._kernel_mappings: list[_Mapping] = []
         self._origins: WeakTable[Origin] = WeakTable()
-        self._hooked_types = (torch.Tensor, torch.nn.Parameter)
+        self._plain_types = (torch.Tensor, torch.nn.Parameter)
         self.active = True
 
     # What the wrapped functions do.
@@ -109,7 +109,7 @@ class Provenance:
         known = self._origins.get(tensor)
         if known is not None:
             return known
-        if type(tensor) not in self._hooked_types or tensor.device.type != "cpu":
+        if type(tensor) not in self._plain_types or tensor.device.type != "cpu":
             return None
         mapped = self._mapping_at(tensor)
         if mapped is None:
@@ -179,8 +179,9 @@ class Provenance:
             tensor = owner.__dict__["_parameters"].get(name)
             if tensor is None:
                 tensor = owner.__dict__["_buffers"].get(name)
-            if tensor is not None:
-                self._origins.put(tensor, origin)
+            if tensor is not None and self.origin_of(tensor) != origin:
+                mapped = self._mapping_at(tensor) if type(tensor) in self._plain_types else None
+                self._origins.put(tensor, Origin(mapped, "mapped file") if mapped else origin)
 
 
 _SUFFIX_BYTES: Final = tuple(suffix.encode() for suffix in MODEL_SUFFIXES)

@@ -25,7 +25,8 @@ class Publisher:
         self._heartbeat_ms = heartbeat_ms
         self._failures = failures
         self._writer: SnapshotWriter | None = None
-        self._published: Snapshot | None = None
+        self.published: Snapshot | None = None
+        """What readers can see now."""
         self._complained = False
         self._cleaned = False
 
@@ -33,11 +34,11 @@ class Publisher:
         """Write the snapshot if it says anything new; show that we live in any case."""
         try:
             writer = self._writer_in_place()
-            if self._published is not None and _say_the_same(snapshot, self._published):
+            if self.published is not None and _say_the_same(snapshot, self.published):
                 writer.beat()
             else:
                 writer.publish(_payload(snapshot))
-                self._published = snapshot
+                self.published = snapshot
             self._complained = False
         except OSError as error:
             self._complain(error)
@@ -68,7 +69,7 @@ class Publisher:
             LOGGER.info("%s was removed; making a new one", self._writer.path)
             self._writer.abandon()
             self._writer = None
-        self._published = None
+        self.published = None
         ensure_directory(self._directory)
         if not self._cleaned:
             self._cleaned = True

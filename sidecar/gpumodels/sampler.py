@@ -37,6 +37,7 @@ class Sampler:
         self._registry = registry
         self._failures = failures
         self._identities: WeakTable[_Identity] = WeakTable()
+        self._cores: dict[str, weakref.ref[Any]] = {}
         self._count = 0
         self._metadata = FileMetadata(failures)
 
@@ -49,6 +50,7 @@ class Sampler:
         """Every model, largest first; those below SMALL_MODEL_BYTES as one."""
         large: list[Model] = []
         small: list[FoundModel] = []
+        self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
         for one in found:
             if sum(one.bytes_by_device.values()) + one.missing_bytes + one.shared_bytes < SMALL_MODEL_BYTES:
                 small.append(one)
@@ -60,6 +62,10 @@ class Sampler:
         large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))
 
+    def living(self, models: Sequence[Model]) -> tuple[Model, ...]:
+        """Those whose module still lives: an unloaded model is gone at once, scan or no scan."""
+        return tuple(model for model in models if model.id not in self._cores or self._cores[model.id]() is not None)
+
     def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
         module = core()
         if module is None:
@@ -69,6 +75,7 @@ class Sampler:
             self._count += 1
             identity = _Identity(f"m{self._count}", now_ns)
             self._identities.put(module, identity)
+            self._cores[identity.model_id] = core
         accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
         if accelerators:
             identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -38,6 +39,10 @@ LONGEST_BUILD_SECONDS: Final = 2.0
 """A model that is being built right now is waited for, QUIET_SECONDS at a time, so that its parts don't flash by as models."""
 JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
+
+
+class _StoppingError(Exception):
+    """The sidecar is asked to stop: whatever it is doing ends here."""
 
 
 class Sidecar:
@@ -88,6 +93,11 @@ class Sidecar:
                 self._hooks = None
         self._publisher.close()
 
+    def published_names(self) -> set[str]:
+        """Names of the models in the snapshot that viewers can read now."""
+        published = self._publisher.published
+        return {model.name for model in published.models} if published is not None else set()
+
     def forked(self) -> None:
         """In the child of a fork: the thread isn't here, and the file is the parent's."""
         self._stopping.set()
@@ -120,7 +130,7 @@ class Sidecar:
     def _run(self) -> None:
         while True:
             started = time.monotonic()
-            with self.failures.guard("a tick"):
+            with self.failures.guard("a tick"), suppress(_StoppingError):
                 self._tick()
             if self._stopping.wait(max(0.0, self._interval_seconds - (time.monotonic() - started))):
                 return
@@ -131,6 +141,8 @@ class Sidecar:
         self._wait_while_building()
         if self._scan_is_due():
             self._scan()
+        elif self._sampler is not None:
+            self._models = self._sampler.living(self._models)
         self._publisher.publish(
             Snapshot(
                 taken_at_ns=time.time_ns(),
@@ -141,6 +153,11 @@ class Sidecar:
                 warnings=self._sampler.warnings if self._sampler is not None else (),
             )
         )
+
+    def _pause(self) -> None:
+        """Between a scan's slices: the host's threads have the interpreter."""
+        if self._stopping.wait(PAUSE_SECONDS):
+            raise _StoppingError
 
     def _wait_while_building(self) -> None:
         give_up = time.monotonic() + LONGEST_BUILD_SECONDS
@@ -171,7 +188,7 @@ class Sidecar:
         with self.failures.guard("asking the kernel for mapped files"):
             self._provenance.read_kernel_mappings()
         try:
-            found = scan(self._registry, self._reader, self.failures, lambda: time.sleep(PAUSE_SECONDS))
+            found = scan(self._registry, self._reader, self.failures, self._pause)
         finally:
             self._provenance.forget_kernel_mappings()
         self._models = self._sampler.models(found, time.time_ns())
@@ -235,6 +252,12 @@ def stop() -> None:
         sidecar, _current = _current, None
         if sidecar is not None:
             sidecar.stop()
+
+
+def published_names() -> set[str]:
+    """Names of the models in the snapshot that viewers can read now."""
+    sidecar = _current
+    return sidecar.published_names() if sidecar is not None else set()
 
 
 def _after_fork() -> None:

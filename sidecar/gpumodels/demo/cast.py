@@ -1,0 +1,97 @@
+"""Who plays in the demonstration: each model's file, metadata, class and size, small and real or full-size and simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from gpumodels.demo.models import FULL, SMALL, AutoencoderKLWan, LoRANetwork, UMT5EncoderModel, VaceModule, WanModel
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One model."""
+
+    name: str
+    file: str
+    """Below the model directory, in ComfyUI's folders."""
+    dtype: torch.dtype
+    build: Callable[[], nn.Module]
+    """To be called under the meta device: makes the modules, not their memory."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    device: int = 0
+    """The simulated GPU that it likes best."""
+
+
+_WAN_METADATA = {"modelspec.architecture": "wan2.2-t2v", "modelspec.author": "gpumodels demo", "format": "pt"}
+_LORA_METADATA = {
+    "ss_output_name": "MyLoRA",
+    "ss_network_module": "networks.lora_wan",
+    "ss_network_dim": "32",
+    "ss_network_alpha": "16",
+    "ss_base_model_version": "wan2.2",
+    "ss_sd_model_name": "Wan2_2-T2V-A14B-HIGH.safetensors",
+    "ss_num_train_images": "120",
+    "ss_steps": "2400",
+    "ss_epoch": "20",
+    "ss_learning_rate": "0.0001",
+    "modelspec.title": "MyLoRA",
+    "modelspec.trigger_phrase": "my style",
+}
+
+
+def real_parts() -> dict[str, Part]:
+    """Small models whose weights are really written, loaded and held: about 300 MB in all."""
+    return {
+        "high": Part(
+            "Wan2_2-T2V-A14B-HIGH",
+            "diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors",
+            torch.float8_e4m3fn,
+            lambda: WanModel(SMALL),
+            {**_WAN_METADATA, "model_type": "Wan2_2-T2V-A14B-HIGH"},
+        ),
+        "low": Part(
+            "Wan2_2-T2V-A14B-LOW",
+            "diffusion_models/Wan2_2-T2V-A14B-LOW_fp8_e4m3fn_scaled_KJ.safetensors",
+            torch.float8_e4m3fn,
+            lambda: WanModel(SMALL),
+            {**_WAN_METADATA, "model_type": "Wan2_2-T2V-A14B-LOW"},
+        ),
+        "vace": Part(
+            "VACE-Depth",
+            "diffusion_models/VACE-Depth_bf16.safetensors",
+            torch.bfloat16,
+            lambda: VaceModule(SMALL, 8),
+            {"model_type": "VACE-Depth", "format": "pt"},
+        ),
+        "vae": Part(
+            "Wan2_1_VAE",
+            "vae/Wan2_1_VAE_fp16.safetensors",
+            torch.float16,
+            lambda: AutoencoderKLWan(144, 8),
+            {"modelspec.title": "Wan2_1_VAE", "modelspec.architecture": "wan2.1-vae", "format": "pt"},
+        ),
+        "text": Part(
+            "umt5-xxl-enc",
+            "text_encoders/umt5-xxl-enc-bf16.safetensors",
+            torch.bfloat16,
+            lambda: UMT5EncoderModel(32128, 256, 640, 24),
+            {"modelspec.architecture": "umt5-xxl", "format": "pt"},
+        ),
+        "lora": Part("MyLoRA", "loras/MyLoRA.safetensors", torch.float16, lambda: LoRANetwork(SMALL, 32), _LORA_METADATA),
+    }
+
+
+def simulated_parts() -> dict[str, Part]:
+    """The same at their real size, for simulated GPUs."""
+    return {
+        "high": Part("Wan2_2-T2V-A14B-HIGH", "", torch.float8_e4m3fn, lambda: WanModel(FULL)),
+        "low": Part("Wan2_2-T2V-A14B-LOW", "", torch.float8_e4m3fn, lambda: WanModel(FULL), device=1),
+        "vace": Part("VACE-Depth", "", torch.bfloat16, lambda: VaceModule(FULL, 8)),
+        "vae": Part("Wan2_1_VAE", "", torch.float16, lambda: AutoencoderKLWan(384, 8)),
+        "text": Part("umt5-xxl-enc", "", torch.bfloat16, lambda: UMT5EncoderModel(256384, 4096, 10240, 24), device=1),
+        "lora": Part("MyLoRA", "", torch.float16, lambda: LoRANetwork(FULL, 32)),
+    }

@@ -1,0 +1,140 @@
+"""What is played: everything is loaded; then blocks are offloaded and brought back, experts swapped, a LoRA dropped."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Final
+
+from gpumodels import sidecar
+
+if TYPE_CHECKING:
+    from gpumodels.demo.stage import Stage
+
+ACT_SECONDS: Final = 3.0
+INTERVAL_SECONDS: Final = 0.25
+READY_SECONDS: Final = 120.0
+READY_LINE: Final = "ready"
+
+
+def run_demo(simulated_gpus: int = 0, view: bool = False, seconds: float | None = None) -> int:
+    """Play until interrupted, or for so many seconds.
+
+    Args:
+        simulated_gpus: 0 for real weights in host memory, else so many simulated GPUs and full-size fake models.
+        view: play in a child process and run the viewer on it here; without a terminal that is one table.
+        seconds: how long.
+
+    Returns:
+        The exit code: 0, the viewer's, or 1 with a line on stderr.
+    """
+    missing = _missing_packages(view)
+    if missing:
+        extra = "demo,tui" if view else "demo"
+        print(f"gpumodels: the demo needs {' and '.join(missing)}; run: pip install 'gpumodels[{extra}]'", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="gpumodels-demo-") as directory:
+        if view:
+            return _view(Path(directory), simulated_gpus)
+        given = os.environ.get("GPUMODELS_DEMO_DIRECTORY")
+        return _play(Path(given or directory), simulated_gpus, seconds, hold=bool(os.environ.get("GPUMODELS_DEMO_HOLD")))
+
+
+def _missing_packages(view: bool) -> list[str]:
+    needed = ["torch", "safetensors", *(["gpumodels_tui", "textual"] if view else [])]
+    return [name for name in needed if importlib.util.find_spec(name) is None]
+
+
+def _view(directory: Path, simulated_gpus: int) -> int:
+    """The play in a child, the viewer in front; when the viewer ends, so does the play."""
+    on_terminal = sys.stdout.isatty()
+    environment = {**os.environ, "GPUMODELS_DEMO_DIRECTORY": str(directory), "GPUMODELS_DEMO_HOLD": "" if on_terminal else "1"}
+    command = [sys.executable, "-m", "gpumodels", "demo", "--simulate-gpus", str(simulated_gpus)]
+    print("gpumodels: writing and loading the demo's models", file=sys.stderr)
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as player:
+        try:
+            assert player.stdout is not None
+            if player.stdout.readline().strip() != READY_LINE:
+                return player.wait() or 1
+            viewer = [sys.executable, "-m", "gpumodels_tui", "--models", str(directory)]
+            return subprocess.run(viewer, check=False).returncode
+        finally:
+            player.send_signal(signal.SIGTERM)
+
+
+def _play(directory: Path, simulated_gpus: int, seconds: float | None, hold: bool) -> int:
+    stopping = threading.Event()
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    from gpumodels.demo.cast import real_parts, simulated_parts
+    from gpumodels.demo.stage import RealStage, SimulatedStage
+
+    stage: Stage
+    if simulated_gpus:
+        parts = simulated_parts()
+        stage = simulated = SimulatedStage(parts, simulated_gpus)
+        sidecar.start_with(simulated, interval=INTERVAL_SECONDS, label="gpumodels demo (simulated)")
+    else:
+        parts = real_parts()
+        stage = real = RealStage(parts, directory)
+        real.write_files()
+        sidecar.start(interval=INTERVAL_SECONDS, label="gpumodels demo")
+    opening = list(parts) if simulated_gpus else [role for role in parts if role != "low"]
+    for role in opening:
+        stage.load(role)
+    if not _published({parts[role].name for role in opening}, stopping):
+        if stopping.is_set():
+            return 0
+        print("gpumodels: the demo's models could not be published; see GPUMODELS_DIR", file=sys.stderr)
+        return 1
+    print(READY_LINE, flush=True)
+    until = time.monotonic() + (seconds if seconds is not None else float("inf"))
+    acts = _acts(stage, both_experts=bool(simulated_gpus))
+    while not stopping.wait(max(0.0, min(ACT_SECONDS, until - time.monotonic()))) and time.monotonic() < until:
+        if not hold:
+            next(acts)()
+    return 0
+
+
+def _published(names: set[str], stopping: threading.Event) -> bool:
+    """Wait until viewers can see all of these."""
+    give_up = time.monotonic() + READY_SECONDS
+    while time.monotonic() < give_up and not stopping.wait(0.02):
+        if names <= sidecar.published_names():
+            return True
+    return False
+
+
+def _acts(stage: Stage, both_experts: bool) -> Iterator[Callable[[], None]]:
+    """For ever: each does one thing that a viewer can see."""
+
+    def swap_experts(out: str, into: str) -> None:
+        stage.unload(out)
+        stage.load(into)
+
+    while True:
+        yield lambda: stage.offload_half("high")
+        yield lambda: stage.unload("lora")
+        yield lambda: stage.bring_back("high")
+        yield lambda: stage.load("lora")
+        yield lambda: stage.unload("text")
+        if not both_experts:
+            yield lambda: swap_experts("high", "low")
+        yield lambda: stage.offload_half("vace")
+        yield lambda: stage.load("text")
+        yield lambda: stage.bring_back("vace")
+        if not both_experts:
+            yield lambda: swap_experts("low", "high")

@@ -1,0 +1,177 @@
+"""Where the demonstration plays: real files and memory, or fake tensors on GPUs that don't exist."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from gpumodels.demo.cast import Part
+from gpumodels.devices import DeviceCounters
+
+GIB: Final = 1024**3
+SIMULATED_GPU_BYTES: Final = 80 * GIB
+SIMULATED_CACHE_BYTES: Final = GIB // 2
+
+
+class Stage(Protocol):
+    """What can be done with the parts; each returns when it is done."""
+
+    def load(self, role: str) -> None: ...
+
+    def unload(self, role: str) -> None: ...
+
+    def offload_half(self, role: str) -> None:
+        """Take every second block off its device."""
+        ...
+
+    def bring_back(self, role: str) -> None:
+        """Put it wholly on its device again."""
+        ...
+
+
+class RealStage:
+    """Ordinary safetensors and torch calls on this machine's memory; what is offloaded here goes back to its file."""
+
+    def __init__(self, parts: Mapping[str, Part], directory: Path) -> None:
+        self._parts = parts
+        self._directory = directory
+        self._models: dict[str, nn.Module] = {}
+
+    def write_files(self) -> None:
+        """Every part's file, with random weights of its own."""
+        for seed, part in enumerate(self._parts.values()):
+            generator = torch.Generator().manual_seed(seed)
+            with torch.device("meta"):
+                shapes = {key: tensor.shape for key, tensor in _distinct(part.build()).items()}
+            tensors = {
+                key: torch.empty(shape).normal_(std=0.02, generator=generator).to(part.dtype) for key, shape in shapes.items()
+            }
+            path = self._directory / part.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(tensors, path, dict(part.metadata))
+
+    def load(self, role: str) -> None:
+        part = self._parts[role]
+        with torch.device("meta"):
+            model = part.build()
+        weights = load_file(self._directory / part.file)
+        model.load_state_dict({key: weights[_stored_name(key)] for key in model.state_dict()}, assign=True)
+        self._models[role] = model
+
+    def unload(self, role: str) -> None:
+        del self._models[role]
+        gc.collect()
+
+    def offload_half(self, role: str) -> None:
+        for block in _blocks(self._models[role])[::2]:
+            block.to("meta")
+
+    def bring_back(self, role: str) -> None:
+        weights = load_file(self._directory / self._parts[role].file)
+        model = self._models[role]
+        for name, module in model.named_modules():
+            if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
+                own = {key: weights[f"{name}.{key}"] for key in module.state_dict() if "." not in key}
+                module.load_state_dict(own, assign=True, strict=False)
+
+
+class SimulatedStage:
+    """Fake tensors that report `cuda:N` and take no memory. It counts what it made, as a caching allocator would."""
+
+    def __init__(self, parts: Mapping[str, Part], gpus: int) -> None:
+        self._parts = parts
+        self._gpus = gpus
+        self._mode = FakeTensorMode()
+        self._allocated = {f"cuda:{index}": 0 for index in range(gpus)}
+        self._models: dict[str, nn.Module] = {}
+        # Something that no model holds: latents and activations.
+        self._latents = [self._tensor((GIB,), torch.uint8, f"cuda:{index}") for index in range(gpus)]
+
+    def counters(self) -> Mapping[str, DeviceCounters]:
+        """Each simulated GPU as its allocator would tell it; what is offloaded to host memory is simulated too."""
+        host = {"cpu": DeviceCounters(simulated=True)}
+        return host | {
+            device: DeviceCounters(
+                allocated_bytes=allocated,
+                reserved_bytes=allocated + SIMULATED_CACHE_BYTES,
+                uuid=f"SIMULATED-{device.removeprefix('cuda:')}",
+                name="simulated GPU, 80 GB",
+                total_bytes=SIMULATED_GPU_BYTES,
+                simulated=True,
+            )
+            for device, allocated in self._allocated.items()
+        }
+
+    def load(self, role: str) -> None:
+        part = self._parts[role]
+        with torch.device("meta"):
+            model = part.build()
+        model.model_name = part.name  # type: ignore[assignment]
+        self._place(model, self._device(role), part.dtype)
+        self._models[role] = model
+
+    def unload(self, role: str) -> None:
+        del self._models[role]
+        gc.collect()
+
+    def offload_half(self, role: str) -> None:
+        for block in _blocks(self._models[role])[::2]:
+            self._place(block, "cpu", self._parts[role].dtype)
+
+    def bring_back(self, role: str) -> None:
+        self._place(self._models[role], self._device(role), self._parts[role].dtype)
+
+    def _device(self, role: str) -> str:
+        return f"cuda:{self._parts[role].device % self._gpus}"
+
+    def _place(self, model: nn.Module, device: str, dtype: torch.dtype) -> None:
+        made: dict[int, Any] = {}  # tied weights stay tied
+        for module in model.modules():
+            for tensors in (module._parameters, module._buffers):
+                for name, tensor in tensors.items():
+                    if tensor is not None and tensor.device != torch.device(device):
+                        if id(tensor) not in made:
+                            made[id(tensor)] = self._tensor(tuple(tensor.shape), dtype, device)
+                        is_parameter = tensors is module._parameters
+                        if is_parameter:
+                            setattr(module, name, nn.Parameter(made[id(tensor)], requires_grad=False))
+                        else:
+                            setattr(module, name, made[id(tensor)])
+
+    def _tensor(self, shape: tuple[int, ...], dtype: torch.dtype, device: str) -> Any:
+        fake = FakeTensor(self._mode, torch.empty(shape, dtype=dtype, device="meta"), torch.device(device))
+        if device in self._allocated:
+            size = fake.numel() * fake.element_size()
+            self._allocated[device] += size
+            weakref.finalize(fake.untyped_storage(), self._free, device, size).atexit = False
+        return fake
+
+    def _free(self, device: str, size: int) -> None:
+        self._allocated[device] -= size
+
+
+def _distinct(model: nn.Module) -> dict[str, Any]:
+    """Its state dict as a file holds it: tied weights once."""
+    return {key: tensor for key, tensor in model.state_dict().items() if _stored_name(key) == key}
+
+
+def _stored_name(key: str) -> str:
+    """T5 files hold the embedding once, as `shared`."""
+    return "shared.weight" if key == "encoder.embed_tokens.weight" else key
+
+
+def _blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks that block swapping swaps."""
+    for name in ("blocks", "vace_blocks"):
+        blocks = getattr(model, name, None)
+        if isinstance(blocks, nn.ModuleList):
+            return list(blocks)
+    return list(model.children())

@@ -50,7 +50,7 @@ class GpuModelsApp(App[int]):
         Binding("ctrl+c,ctrl+q", "quit", "Quit", show=False, id="app.interrupt", tooltip="Leave", priority=True),
     ]
 
-    view: reactive[View | None] = reactive(None)
+    view: reactive[View | None] = reactive(None, repaint=False)
 
     def __init__(self, view: View | None = None, clock: Callable[[], float] = time.time) -> None:
         """Args:

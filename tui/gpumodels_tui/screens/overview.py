@@ -78,6 +78,8 @@ class OverviewScreen(ViewScreen):
         self._chosen: str | None = None
         self._settled = False
         """Whether the choice stands: made by the user, or of a device that had models."""
+        self._offered: tuple[int, bool] | None = None
+        """What decides which keys apply: how many devices there are, and whether there is no model."""
 
     def content(self) -> Iterator[Widget]:
         """Devices above, models below, facts of the model under the cursor where there is room."""
@@ -122,7 +124,10 @@ class OverviewScreen(ViewScreen):
         self.query_one(ModelTable).show(models)
         self._show_title(device if view.processes else None)
         self._show_facts()
-        self.refresh_bindings()
+        if (offered := (len(view.devices), empty)) != self._offered:
+            # Only then: the footer is composed anew by it.
+            self._offered = offered
+            self.refresh_bindings()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Numbers of devices that aren't there are greyed."""

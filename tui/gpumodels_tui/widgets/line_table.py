@@ -322,13 +322,24 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
                 pieces.append((" " * (place.x - x), ""))
             pieces.extend(cell)
             x = place.x + place.width
-        edge = self.size.width - min(self.TAIL, 1)
-        pieces.append((" " * (edge - x), ""))
+        pieces.append((" " * (self.size.width - min(self.TAIL, 1) - x), ""))
         base = {Emphasis.CURSOR: CURSOR, Emphasis.CHOSEN: CHOSEN}.get(line.emphasis)
-        segments = [Segment(content, _style(role, base)) for content, role in _joined(pieces)]
+        segments = _segments(pieces, base)
         if self.TAIL:
             segments.append(Segment("▐" if line.thumb else " ", STYLES[MUTED]))
         return Strip(segments).crop(0, self.size.width)
+
+
+def _segments(pieces: Sequence[tuple[str, str]], base: Style | None) -> list[Segment]:
+    """Pieces of one style are one segment; blanks go with what stands before them, whatever their style."""
+    joined: list[tuple[str, Style]] = []
+    for content, role in pieces:
+        style = _style(role, base)
+        if joined and (joined[-1][1] == style or content.isspace()):
+            joined[-1] = (joined[-1][0] + content, joined[-1][1])
+        elif content:
+            joined.append((content, style))
+    return [Segment(content, style) for content, style in joined]
 
 
 def _style(role: str, base: Style | None) -> Style:
@@ -336,13 +347,3 @@ def _style(role: str, base: Style | None) -> Style:
     if base is CURSOR:
         return CURSOR
     return STYLES[role] if base is None else STYLES[role] + base
-
-
-def _joined(pieces: list[tuple[str, str]]) -> list[tuple[str, str]]:
-    joined: list[tuple[str, str]] = []
-    for content, role in pieces:
-        if joined and (joined[-1][1] == role or content.isspace()):
-            joined[-1] = (joined[-1][0] + content, joined[-1][1])
-        else:
-            joined.append((content, role))
-    return joined

@@ -179,6 +179,7 @@ def a_process_state(
     pid: int | None = None,
     user: str = "ada",
     problem: str | None = None,
+    is_local: bool = True,
     path: Path = Path("/dev/shm/gpumodels-1000/4711-1-0a0a0a0a.gpm"),
 ) -> ProcessState:
     """A sidecar's file, read just now."""
@@ -192,6 +193,7 @@ def a_process_state(
         snapshot=snapshot,
         snapshot_at_ns=snapshot.taken_at_ns if snapshot else None,
         problem=problem,
+        is_local=is_local,
     )
 
 

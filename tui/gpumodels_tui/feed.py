@@ -23,6 +23,9 @@ MAX_FILES: Final = 256
 
 LIST_DIRECTORIES_SECONDS: Final = 1.0
 
+NOT_THERE: Final = "no such directory (yet)"
+"""The reason of a directory that was asked for and may still come."""
+
 MAX_SETTLE_SECONDS: Final = 10.0
 
 CLOCK_TICK_NS: Final = 100_000_000
@@ -44,6 +47,8 @@ class ProcessState:
     snapshot_at_ns: int | None = None
     problem: str | None = None
     """Why the newest could not be read, while the one before it is shown."""
+    is_local: bool = True
+    """Its pid means the same here as there: same boot, same PID namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,7 @@ class SnapshotFeed:
             listing.refresh(directory, owner)
         except FileNotFoundError:
             listing.follow(directory, -1, [])
-            return listing, "no such directory (yet)" if self._chosen is not None else None
+            return listing, NOT_THERE if self._chosen is not None else None
         except OSError as error:
             listing.follow(directory, -1, [])
             return listing, error.strerror or str(error)
@@ -214,6 +219,7 @@ class _File:
                     snapshot=tail.snapshot,
                     snapshot_at_ns=tail.snapshot_at_ns,
                     problem=tail.problem,
+                    is_local=tail.is_local,
                 )
         return self._row
 

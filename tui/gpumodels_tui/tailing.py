@@ -28,6 +28,7 @@ class TailedFile:
         self.owner = owner
         self.version = 0
         self.pid = 0
+        self.is_local = False
         self.liveness = Liveness.LIVE
         self.snapshot: Snapshot | None = None
         self.snapshot_at_ns: int | None = None
@@ -105,6 +106,7 @@ class TailedFile:
         reader = SnapshotReader(self.path, self.owner)
         self._reader, self._header, self._heartbeat = reader, reader.header, None
         self.pid = reader.header.pid
+        self.is_local = reader.header.boot_id != NO_ID and (reader.header.boot_id, reader.header.pid_namespace) == _here()
         self._pulse = Pulse(reader.header.heartbeat_ms)
         self._read_seq = 0
         return reader
@@ -127,9 +129,7 @@ class TailedFile:
     def _is_gone(self) -> bool:
         """Whether the kernel says so, whoever holds the lock: a forked child may have inherited it."""
         header = self._header
-        if header is None or not header.start_ticks or header.boot_id == NO_ID:
-            return False
-        if (header.boot_id, header.pid_namespace) != _here():
+        if header is None or not header.start_ticks or not self.is_local:
             return False
         return start_ticks(header.pid) != header.start_ticks
 

@@ -1,0 +1,123 @@
+"""`gpumodels-tui`: what was asked for, and the way there. The screen is loaded only when there is one to draw on."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.metadata
+import io
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from gpumodels_shared.safe_text import safe_text
+
+if TYPE_CHECKING:
+    from gpumodels_tui.sources import Sources
+
+EXTRA: Final = frozenset({"msgspec", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
+"""What the extra `tui` installs."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit codes: 0; 1 nothing to show or cannot start; 2 bad arguments."""
+    arguments = _parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name is shown in any locale, escaped where it must be
+    try:
+        sources = _sources(arguments, os.environ)
+        if not arguments.once and not arguments.json and sys.stdout.isatty():
+            if os.environ.get("TERM", "dumb") != "dumb":
+                from gpumodels_tui.app import run_app
+
+                return run_app(sources)
+            _say("this terminal can't draw screens (TERM=dumb): this is --once")
+        return _print_once(sources, arguments.json)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in EXTRA:
+            raise
+        _say(f"error: {error.name} is not installed; run: pip install 'gpumodels[tui]'")
+        return 1
+    except BrokenPipeError:
+        # Whoever read us has seen enough. What is still buffered must not fail again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="gpumodels-tui",
+        description="Which models are in which GPU's memory. Shows the processes in which `gpumodels.start()` runs.",
+        epilog="Environment: GPUMODELS_DIR, GPUMODELS_MODELS (like PATH), NO_COLOR. Without a terminal on stdout: --once.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--dir", action="append", default=[], metavar="D", help="look for sidecars' files in D; repeatable")
+    parser.add_argument("--models", action="append", default=[], metavar="D", help="read model files below D; repeatable")
+    output = parser.add_mutually_exclusive_group()
+    output.add_argument("--once", action="store_true", help="print one plain table")
+    output.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    return parser
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("gpumodels")
+    except importlib.metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def _sources(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Sources:
+    """What was chosen: flags, else the environment, else the defaults."""
+    from gpumodels_tui.sources import Sources
+
+    models: list[str] = arguments.models or environment.get("GPUMODELS_MODELS", "").split(os.pathsep)
+    return Sources(
+        feed_directories=tuple(map(_path, arguments.dir)) or None,  # GPUMODELS_DIR and the default are the feed's to know
+        model_directories=tuple(_path(model) for model in models if model),
+    )
+
+
+def _path(text: str) -> Path:
+    path = Path(text)
+    with contextlib.suppress(RuntimeError):  # `~nobody`: no such user, so it is a name like any other
+        path = path.expanduser()
+    return path.absolute()
+
+
+def _print_once(sources: Sources, as_json: bool) -> int:
+    from gpumodels_tui import json_output
+    from gpumodels_tui.feed import NOT_THERE
+    from gpumodels_tui.oneshot import glance, table
+    from gpumodels_tui.view_model import build_view
+
+    seen = glance(sources)
+    view = build_view(seen.feed, seen.hardware, seen.catalogue)
+    if as_json:
+        sys.stdout.write(json_output.text(seen))
+    elif view.processes:
+        sys.stdout.write(table(view, seen.taken_at_ns))
+    sys.stdout.flush()
+    missing = {one.path for one in seen.feed.unreadable if one.reason == NOT_THERE}
+    for warning in view.warnings:
+        if view.processes or not any(warning.startswith(safe_text(f"{path}: ")) for path in missing):
+            _say(f"warning: {warning}")
+    if view.processes:
+        return 0
+    where = ", ".join(
+        safe_text(str(directory)) + (f" ({NOT_THERE})" if directory in missing else "") for directory in seen.feed.directories
+    )
+    _say(
+        f"error: no sidecar's file in {where}; start one: `import gpumodels; gpumodels.start()` in the process to watch, "
+        "or `python -m gpumodels run script.py`, or try `python -m gpumodels demo`"
+    )
+    return 1
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"gpumodels-tui: {line}\n")

@@ -1,0 +1,121 @@
+"""The document that `--json` prints: stable, every key always there, sizes in bytes, times ISO 8601 UTC, unknown is null."""
+
+from __future__ import annotations
+
+import json
+import socket
+from datetime import datetime, timezone
+from typing import Final, TypeAlias
+
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.schema import DeviceMemory, Model
+from gpumodels_shared.units import describe_model
+from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.devices import HOST, Device, devices_named, join_devices
+from gpumodels_tui.enrichment import merged_metadata, shown_name, stated_name
+from gpumodels_tui.feed import ProcessState
+from gpumodels_tui.oneshot import Glance
+from gpumodels_tui.view_model import warnings_of
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
+
+SCHEMA: Final = 1
+
+STATED_CONFIDENCE: Final = 0.9
+"""Of a name that the model's only file states of itself."""
+
+
+def document(glance: Glance) -> dict[str, Json]:
+    """All of it. Names, paths and metadata are as they were found; `display` and `warnings` are safe to print."""
+    joined = join_devices(glance.feed, glance.hardware)
+    return {
+        "schema": SCHEMA,
+        "taken_at": _time(glance.taken_at_ns),
+        "host": socket.gethostname(),
+        "gpus": [_gpu(device) for device in joined.devices if device.key != HOST and device.is_another],
+        "processes": [_process(process, glance.catalogue) for process in glance.feed.processes],
+        "warnings": list(warnings_of(glance.feed, glance.hardware, glance.catalogue)),
+    }
+
+
+def text(glance: Glance) -> str:
+    """The document as one line of ASCII: nothing in it can steer a terminal."""
+    return json.dumps(document(glance), ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+
+
+def _gpu(device: Device) -> dict[str, Json]:
+    return {
+        "index": device.index,
+        "uuid": device.uuid,
+        "name": device.name,
+        "total_bytes": device.total_bytes,
+        "used_bytes": device.used_bytes,
+        "utilization_percent": device.utilization_percent,
+        "temperature_celsius": device.temperature_celsius,
+        "power_watts": device.power_watts,
+    }
+
+
+def _process(process: ProcessState, catalogue: CatalogueState) -> dict[str, Json]:
+    snapshot = process.snapshot
+    return {
+        "pid": process.pid,
+        "label": snapshot.process.label if snapshot else None,
+        "user": process.user,
+        "state": process.liveness.value,
+        "started_at": _time(snapshot.process.started_at_ns) if snapshot else None,
+        "snapshot_at": _time(process.snapshot_at_ns),
+        "devices": [_device(memory) for memory in devices_named(process)],
+        "models": [_model(model, catalogue) for model in (snapshot.models if snapshot else ())],
+    }
+
+
+def _device(memory: DeviceMemory) -> dict[str, Json]:
+    return {
+        "device": memory.device,
+        "uuid": memory.uuid,
+        "allocated_bytes": memory.allocated_bytes,
+        "reserved_bytes": memory.reserved_bytes,
+        "models_bytes": memory.models_bytes,
+        "gradients_bytes": memory.gradients_bytes,
+        "optimizer_bytes": memory.optimizer_bytes,
+        "cache_bytes": memory.cache_bytes,
+        "other_bytes": memory.other_bytes,
+    }
+
+
+def _model(model: Model, catalogue: CatalogueState) -> dict[str, Json]:
+    stated = stated_name(model, catalogue)
+    display = describe_model(shown_name(model, catalogue), safe_text(model.kind, 20), model.resident_bytes, model.layers)
+    return {
+        "id": model.id,
+        "name": stated or model.name,
+        "kind": model.kind,
+        "class": model.class_name,
+        "display": display,
+        "bytes_by_device": dict(model.bytes_by_device),
+        "offloaded_bytes": model.offloaded_bytes,
+        "layers": model.layers,
+        "parameters": model.parameters,
+        "dtypes": dict(model.dtypes),
+        "loaded_at": _time(model.loaded_at_ns),
+        "files": list(model.files),
+        "name_source": "file metadata" if stated else model.name_source,
+        "confidence": STATED_CONFIDENCE if stated else model.confidence,
+        "candidates": list(model.candidates),
+        "metadata": dict(merged_metadata(model, catalogue)),
+        "parent": model.parent,
+        "adapters": list(model.adapters),
+        "slot": model.slot,
+    }
+
+
+def _time(realtime_ns: int | None) -> str | None:
+    """`2026-05-28T20:26:40.000Z`; None for what is no time: another process wrote it."""
+    if not realtime_ns or realtime_ns < 0:
+        return None
+    try:
+        moment = datetime.fromtimestamp(realtime_ns / 1e9, timezone.utc)
+    except (OverflowError, ValueError, OSError):
+        return None
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

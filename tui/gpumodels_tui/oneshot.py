@@ -1,0 +1,122 @@
+"""One look: everything read once, and the plain table that `--once` prints. Names are never cut: people grep for them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from rich.cells import cell_len
+
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.units import describe_model, format_age, format_bytes
+from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.feed import FeedState
+from gpumodels_tui.gpus import HardwareState
+from gpumodels_tui.sources import Sources
+from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+
+MODEL_FILES_SECONDS: Final = 2.0
+"""How long one look waits for the headers of model files."""
+
+WIDEST_ALIGNED: Final = 60
+"""Of the first column; what is longer pushes its own line's columns aside, not everybody's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """What was there at one moment."""
+
+    feed: FeedState
+    hardware: HardwareState
+    catalogue: CatalogueState
+    taken_at_ns: int
+
+
+def glance(sources: Sources) -> Glance:
+    """Look once, a few beats of a sidecar's heart and `MODEL_FILES_SECONDS` at most."""
+    feed = sources.feed()
+    hardware = sources.hardware()
+    try:
+        state = feed.settle()
+        devices = hardware.read()
+    finally:
+        feed.close()
+        hardware.close()
+    files = dict.fromkeys(
+        file for process in state.processes if process.snapshot for model in process.snapshot.models for file in model.files
+    )
+    known = CatalogueState()
+    if files or sources.model_directories:
+        known = sources.catalogue().read_now(files, MODEL_FILES_SECONDS)
+    return Glance(state, devices, known, time.time_ns())
+
+
+def table(view: View, now_ns: int) -> str:
+    """Per device a head line, and below it its models, largest first. Ends with a newline."""
+    titles = ("", "on dev", "off dev", "dtype", "age", "process")
+    cells = {device.key: [_cells(row, now_ns) for row in device.models] for device in view.devices}
+    all_cells = [titles, *(one for rows in cells.values() for one in rows)]
+    widths = [max(cell_len(row[column]) for row in all_cells) for column in range(len(titles))]
+    widths[0] = min(widths[0], WIDEST_ALIGNED)
+    lines = [_line(titles, widths)]
+    for device in view.devices:
+        lines.append(_head(device))
+        lines += [_line(row, widths) for row in cells[device.key]]
+        lines.append("")
+    return "\n".join(lines[:-1]) + "\n"
+
+
+ALIGNMENT: Final[Sequence[Callable[[str, int], str]]] = (
+    lambda text, width: text + " " * (width - cell_len(text)),
+    lambda text, width: text.rjust(width),
+    lambda text, width: text.rjust(width),
+    lambda text, width: text.ljust(width),
+    lambda text, width: text.rjust(width),
+    lambda text, width: text,
+)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(align(cell, width) for align, cell, width in zip(ALIGNMENT, cells, widths, strict=True)).rstrip()
+
+
+def _head(device: DeviceRow) -> str:
+    return "  ".join([device.title, *_readings(device)])
+
+
+def _readings(device: DeviceRow) -> Iterator[str]:
+    """What is known of a device's load: `54.2 GB / 80 GB`, `87 %`, `64 °C`, `412 W`."""
+    if device.used_bytes is not None or device.total_bytes is not None:
+        used, total = ("?" if count is None else format_bytes(count) for count in (device.used_bytes, device.total_bytes))
+        yield f"{used} / {total}" if device.total_bytes is not None else used
+    if device.utilization_percent is not None:
+        yield f"{device.utilization_percent} %"
+    if device.temperature_celsius is not None:
+        yield f"{device.temperature_celsius} °C"
+    if device.power_watts is not None:
+        yield f"{device.power_watts:.0f} W"
+
+
+def _cells(row: ModelRow, now_ns: int) -> tuple[str, str, str, str, str, str]:
+    display = describe_model(row.name, row.kind, row.model.resident_bytes, row.layers)
+    age = format_age((now_ns - row.loaded_at_ns) / 1e9)
+    process = f"{row.process} ({row.note})" if row.note else row.process
+    return (display, format_bytes(row.on_bytes), format_bytes(row.off_bytes), _short_dtype(row.dtype), age, safe_text(process))
+
+
+def _short_dtype(dtype: str) -> str:
+    """`bf16`, `fp32+`: as model files' names have it."""
+    name = dtype.removesuffix("+")
+    return SHORT_DTYPES.get(name, name) + dtype[len(name) :]
+
+
+SHORT_DTYPES: Final = {
+    "bfloat16": "bf16",
+    "float16": "fp16",
+    "float32": "fp32",
+    "float64": "fp64",
+    "float8_e4m3fn": "fp8",
+    "float8_e5m2": "fp8",
+}

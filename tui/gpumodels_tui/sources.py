@@ -1,0 +1,38 @@
+"""Where the viewer looks, decided once at the start, and what it reads there with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gpumodels_tui.feed import SnapshotFeed
+from gpumodels_tui.gpus import Hardware
+
+if TYPE_CHECKING:
+    from gpumodels_tui.catalogue.watch import Catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Chosen directories. What is made from them belongs to whoever asked for it, who closes it."""
+
+    feed_directories: tuple[Path, ...] | None = None
+    """Where sidecars' files are looked for; None: where sidecars put them by themselves."""
+    model_directories: tuple[Path, ...] = ()
+    """Model files read and watched beside those that snapshots name."""
+
+    def feed(self) -> SnapshotFeed:
+        """The sidecars' files."""
+        return SnapshotFeed(self.feed_directories)
+
+    def hardware(self) -> Hardware:
+        """The GPUs and host memory of this machine."""
+        return Hardware()
+
+    def catalogue(self, on_change: Callable[[], None] | None = None) -> Catalogue:
+        """The model files, not yet read."""
+        from gpumodels_tui.catalogue.watch import Catalogue  # a glance without model files needs none of it
+
+        return Catalogue(self.model_directories, on_change)

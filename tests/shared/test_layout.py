@@ -36,7 +36,7 @@ HEADER: Final = Header(
     instance_id=bytes(range(100, 116)),
     created_ns=1_780_000_000_000_000_000,
 )
-HEARTBEAT: Final = Heartbeat(7, 1_780_000_000_000_000_001, WriterState.RUNNING, last_errno=28, dropped=3, last_seq=41)
+HEARTBEAT: Final = Heartbeat(7, 1_780_000_000_000_000_001, WriterState.RUNNING, last_errno=0xFFFF_FFF0, dropped=3, last_seq=41)
 SLOT: Final = SlotHeader(seq=41, length=1234, realtime_ns=1_780_000_000_000_000_002, payload_crc=0xDEADBEEF)
 
 
@@ -81,7 +81,7 @@ def test_the_heartbeat_lies_where_the_table_says() -> None:
     assert number(packed, 0, 8) == 7
     assert number(packed, 8, 8) == 1_780_000_000_000_000_001
     assert number(packed, 16, 4) == 2
-    assert number(packed, 20, 4) == 28
+    assert number(packed, 20, 4) == 0xFFFF_FFF0
     assert number(packed, 24, 8) == 3
     assert number(packed, 32, 8) == 41
     assert not any(packed[40:60])
@@ -187,6 +187,12 @@ def test_what_is_no_header_is_refused(garbage: bytes) -> None:
 def test_impossible_sizes_and_places_are_refused_though_sealed(offset: int, change: bytes) -> None:
     with pytest.raises(LayoutError, match=r"impossible sizes|where they belong"):
         parse_header(resealed(pack_header(HEADER), offset, change, 104))
+
+
+@pytest.mark.parametrize("slot_bytes", [0, 1, 64, MAX_SLOT_BYTES + 1, 2**32 - 1])
+def test_slots_too_small_or_large_are_refused_though_all_else_fits_them(slot_bytes: int) -> None:
+    with pytest.raises(LayoutError, match=f"impossible sizes: header 4096, slot {slot_bytes}"):
+        parse_header(pack_header(replace(HEADER, slot_bytes=slot_bytes)))
 
 
 def test_a_slot_that_was_never_written_and_a_state_that_is_unknown_are_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import re
@@ -300,6 +301,8 @@ def test_looking_at_the_lock_does_not_take_it(writer: SnapshotWriter, reader: Sn
     assert [reader.is_locked(), other.is_locked()] == [True, True]
     writer.abandon()
     assert [reader.is_locked(), other.is_locked(), reader.is_locked()] == [False, False, False]
+    with writer.path.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     other.close()
 
 

@@ -68,10 +68,10 @@ class Watches(FileSystemEventHandler):
         self._watched: dict[str, tuple[BaseObserver, ObservedWatch]] = {}
 
     def watch(self, directory: str) -> str | None:
-        """Watch it and all below it, symlinked directories aside.
+        """Watch it and all below it, symlinks aside; it must not be one itself. Changes are told under its path.
 
         Returns:
-            A notice where it is polled, and why.
+            Why it is only looked at from time to time, where that is so.
 
         Raises:
             OSError: it can't even be polled.
@@ -89,7 +89,7 @@ class Watches(FileSystemEventHandler):
             else:
                 return None
         self._poll(directory)
-        return f"{directory}: {why}; looked at every {self._poll_seconds:g} s instead"
+        return f"{why}; looked at every {self._poll_seconds:g} s instead"
 
     def unwatch(self, directory: str) -> None:
         """No longer."""

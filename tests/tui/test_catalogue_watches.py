@@ -1,0 +1,135 @@
+"""Tests of watching directories, and of what is done where the kernel won't."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from watchdog.observers import Observer
+
+from gpumodels_tui.catalogue import watches
+from gpumodels_tui.catalogue.watches import Change, Watches, remote_file_system
+from model_files import write_model
+
+if TYPE_CHECKING:
+    from watchdog.observers.api import BaseObserver
+
+WITHIN_SECONDS = 10.0
+
+
+class Heard:
+    """Changes as they come."""
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition()
+        self.changes: set[Change] = set()
+
+    def __call__(self, change: Change) -> None:
+        with self.changed:
+            self.changes.add(change)
+            self.changed.notify_all()
+
+    def wait_for(self, path: Path, is_directory: bool = False) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: Change(str(path), is_directory) in self.changes, WITHIN_SECONDS), self.changes
+
+
+@pytest.fixture
+def heard() -> Heard:
+    return Heard()
+
+
+@pytest.fixture
+def watched(heard: Heard) -> Iterator[Watches]:
+    watched = Watches(heard, poll_seconds=0.05)
+    yield watched
+    watched.stop()
+
+
+def observer_failing(when: Callable[[str], bool], number: int) -> Callable[[], BaseObserver]:
+    """Observers that can watch no directory of which `when` is true."""
+
+    def make() -> BaseObserver:
+        observer = Observer()
+        schedule = observer.schedule
+
+        def refuse(handler: Any, path: str, **options: Any) -> Any:
+            if when(path):
+                raise OSError(number, os.strerror(number))
+            return schedule(handler, path, **options)
+
+        observer.schedule = refuse  # type: ignore[method-assign, assignment]
+        return observer
+
+    return make
+
+
+def test_a_watched_directory_tells_of_files_and_directories_below_it(watched: Watches, heard: Heard, tmp_path: Path) -> None:
+    assert watched.watch(str(tmp_path)) is None
+    (tmp_path / "sub").mkdir()
+    heard.wait_for(tmp_path / "sub", is_directory=True)
+    heard.wait_for(write_model(tmp_path / "sub" / "a.safetensors"))
+    (tmp_path / "sub" / "a.safetensors").rename(tmp_path / "b.safetensors")
+    heard.wait_for(tmp_path / "b.safetensors")
+
+
+def test_a_directory_no_longer_watched_is_silent(watched: Watches, heard: Heard, tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        watched.watch(str(tmp_path / name))
+    watched.unwatch(str(tmp_path / "a"))
+    watched.unwatch(str(tmp_path / "never"))
+    write_model(tmp_path / "a" / "x.safetensors")
+    heard.wait_for(write_model(tmp_path / "b" / "x.safetensors"))
+    assert not [change for change in heard.changes if "/a/" in change.path]
+
+
+def test_where_watches_have_run_out_it_is_polled_and_said(
+    watched: Watches, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "Observer", observer_failing(lambda path: True, errno.ENOSPC))
+    notice = watched.watch(str(tmp_path))
+    assert notice == "out of inotify watches (fs.inotify.max_user_watches); looked at every 0.05 s instead"
+    heard.wait_for(write_model(tmp_path / "sub" / "a.safetensors"))
+
+
+def test_watches_that_run_out_deep_in_the_tree_are_noticed(
+    watched: Watches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "Observer", observer_failing(lambda path: path != str(tmp_path), errno.ENOSPC))
+    assert "out of inotify watches" in (watched.watch(str(tmp_path)) or "")
+
+
+def test_where_there_is_no_inotify_instance_it_is_polled(
+    watched: Watches, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> BaseObserver:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(watches, "Observer", refuse)
+    assert "out of inotify instances" in (watched.watch(str(tmp_path)) or "")
+    heard.wait_for(write_model(tmp_path / "a.safetensors"))
+
+
+def test_a_file_system_that_reports_nothing_is_polled(
+    watched: Watches, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watches, "remote_file_system", lambda directory: "nfs4")
+    assert watched.watch(str(tmp_path)) == "on nfs4, which doesn't report changes; looked at every 0.05 s instead"
+    (tmp_path / "loop").symlink_to(tmp_path)
+    heard.wait_for(write_model(tmp_path / "a.safetensors"))
+
+
+def test_a_directory_that_is_not_there_is_an_error(watched: Watches, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        watched.watch(str(tmp_path / "gone"))
+
+
+def test_a_local_directory_is_not_taken_for_a_remote_one(tmp_path: Path) -> None:
+    assert remote_file_system(str(tmp_path / "gone")) is None
+    assert remote_file_system("/proc") is None

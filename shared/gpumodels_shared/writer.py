@@ -87,7 +87,7 @@ class SnapshotWriter:
             os.close(descriptor)
 
     def still_named(self) -> bool:
-        """Whether the path still leads to this file: someone may have removed it, or its directory."""
+        """Whether the path still leads to this file, whole: someone may have removed it, or its directory, or truncated it."""
         if self._descriptor < 0:
             return False
         try:
@@ -95,7 +95,7 @@ class SnapshotWriter:
         except OSError:
             return False
         here = os.fstat(self._descriptor)
-        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) and here.st_size >= self._header.file_bytes
 
     def _grow(self, payload: bytes) -> None:
         """A larger file takes the name in one step: readers of the old one see `superseded` and open it anew."""

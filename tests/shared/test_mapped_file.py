@@ -330,7 +330,9 @@ def test_a_file_truncated_under_a_reader_is_an_error_and_no_crash(writer: Snapsh
 
 
 def test_a_file_truncated_under_its_writer_is_an_error_and_no_crash(writer: SnapshotWriter) -> None:
+    assert writer.still_named()
     os.truncate(writer.path, 0)
+    assert not writer.still_named(), "it takes a new file to heal this"
     for payload in (b"payload", bytes(2 * CAPACITY)):
         with pytest.raises(OSError, match="truncated by somebody else"):
             writer.publish(payload)

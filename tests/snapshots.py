@@ -224,10 +224,10 @@ def some_hardware(*gpus: GpuReading, problem: str | None = None) -> HardwareStat
     return HardwareState(gpus=gpus, host_total_bytes=256 * GIB, host_used_bytes=64 * GIB, problem=problem)
 
 
-def some_facts(path: str | Path, *, dtypes: Mapping[str, int] | None = None, **metadata: str) -> FileFacts:
-    """A safetensors file's header; metadata keys that hold dots go in as `**{"modelspec.title": …}`."""
-    size = sum((dtypes or {}).values())
-    return FileFacts(str(path), size, NOON_NS, "safetensors", metadata, tensors=len(dtypes or {}), dtypes=dict(dtypes or {}))
+def some_facts(path: str | Path, metadata: Mapping[str, str] | None = None, dtypes: Mapping[str, int] | None = None) -> FileFacts:
+    """A safetensors file's header."""
+    held = dict(dtypes or {})
+    return FileFacts(str(path), sum(held.values()), NOON_NS, "safetensors", dict(metadata or {}), len(held), held)
 
 
 def a_catalogue(*facts: FileFacts, warnings: Sequence[str] = (), pending: int = 0) -> CatalogueState:

@@ -59,7 +59,7 @@ def table(view: View, now_ns: int) -> str:
     cells = {device.key: [_cells(row, now_ns) for row in device.models] for device in view.devices}
     all_cells = [titles, *(one for rows in cells.values() for one in rows)]
     widths = [max(cell_len(row[column]) for row in all_cells) for column in range(len(titles))]
-    widths[0] = min(widths[0], WIDEST_ALIGNED)
+    widths[0] = max(width for row in all_cells if (width := cell_len(row[0])) <= WIDEST_ALIGNED)
     lines = [_line(titles, widths)]
     for device in view.devices:
         lines.append(_head(device))

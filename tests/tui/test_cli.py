@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpumodels_shared.codec import encode
+from gpumodels_shared.writer import SnapshotWriter
+from gpumodels_tui import cli
+from snapshots import GIB, WAN, a_model, a_snapshot, published
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for sidecars' files that the environment names; nothing else of this machine is looked at."""
+    chosen = tmp_path / "sidecars"
+    chosen.mkdir(mode=0o700)
+    monkeypatch.setenv("GPUMODELS_DIR", str(chosen))
+    monkeypatch.delenv("GPUMODELS_MODELS", raising=False)
+    return chosen
+
+
+@pytest.fixture
+def wan(directory: Path) -> Iterator[SnapshotWriter]:
+    writer = published(directory, a_snapshot(a_model(WAN, 2 * GIB)))
+    yield writer
+    writer.abandon()
+
+
+def test_without_a_terminal_the_table_is_printed(wan: SnapshotWriter, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([]) == 0
+    printed = capsys.readouterr()
+    assert f"{WAN} (checkpoint, 2.0 GB, 145 layers)" in printed.out
+    assert printed.err == ""
+
+
+def test_json_is_one_document(wan: SnapshotWriter, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["processes"][0]["models"][0]["name"] == WAN
+
+
+def test_warnings_go_to_stderr_a_line_each_and_hide_nothing(
+    wan: SnapshotWriter, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (directory / "1-1-empty.gpm").touch()
+    (directory / "1-1-garbage.gpm").write_bytes(b"\x1b[31m" * 1000)
+    assert cli.main(["--once"]) == 0
+    printed = capsys.readouterr()
+    assert WAN in printed.out
+    assert "warning" not in printed.out
+    assert printed.err.splitlines() == [
+        f"gpumodels-tui: warning: {directory}/1-1-empty.gpm: empty file",
+        f"gpumodels-tui: warning: {directory}/1-1-garbage.gpm: not a gpumodels file (wrong magic)",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [[], ["--once"], ["--json"]])
+def test_nothing_to_show_is_1_and_one_line_that_says_where_was_looked_and_what_to_do(
+    arguments: list[str], directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(directory) in line
+    assert "gpumodels.start()" in line
+
+
+def test_a_directory_that_is_not_there_is_named_in_that_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--dir", str(tmp_path / "nowhere")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path}/nowhere (no such directory (yet))" in line
+
+
+def test_flags_stand_above_the_environment(tmp_path: Path, wan: SnapshotWriter, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    writer = published(other, a_snapshot(a_model("flux")))
+    assert cli.main(["--dir", str(other)]) == 0
+    printed = capsys.readouterr().out
+    assert "flux" in printed
+    assert WAN not in printed
+    writer.abandon()
+
+
+def test_several_directories_are_looked_through(tmp_path: Path, wan: SnapshotWriter, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    other.mkdir(mode=0o700)
+    writer = published(other, a_snapshot(a_model("flux")))
+    assert cli.main(["--dir", str(other), "--dir", str(wan.path.parent)]) == 0
+    printed = capsys.readouterr().out
+    assert "flux" in printed
+    assert WAN in printed
+    writer.abandon()
+
+
+@pytest.mark.parametrize("arguments", [["--nonsense"], ["--once", "--json"], ["--dir"], ["file"], ["--on"]])
+def test_bad_arguments_are_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(arguments)
+    assert left.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["--version"])
+    assert left.value.code == 0
+    assert capsys.readouterr().out.startswith("gpumodels-tui ")
+
+
+def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "gpumodels_tui", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, **environment},
+        check=False,
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["--once"], ["--json"]])
+def test_one_look_loads_neither_torch_nor_numpy_nor_a_screen(arguments: list[str], wan: SnapshotWriter, tmp_path: Path) -> None:
+    wan.publish(encode(a_snapshot(a_model(WAN, files=[tmp_path / "missing.safetensors"]))))
+    program = (
+        "import sys; from gpumodels_tui.cli import main; code = main(sys.argv[1:]); "
+        "print(code, sorted({'torch', 'numpy', 'textual'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stderr.splitlines()[-1] == "0 []"
+    assert WAN in done.stdout
+
+
+@pytest.mark.slow
+def test_importing_the_application_loads_neither_torch_nor_numpy() -> None:
+    program = "import sys, gpumodels_tui.app; print(sorted({'torch', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+@pytest.mark.slow
+def test_a_reader_that_leaves_early_is_no_error(directory: Path) -> None:
+    models = [a_model(f"model {number:04}", 2 * GIB) for number in range(3000)]
+    writer = published(directory, a_snapshot(*models))
+    command = f"{sys.executable} -m gpumodels_tui --once | head -n 1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    writer.abandon()
+
+
+@pytest.mark.slow
+def test_names_print_in_a_locale_that_cannot_write_them(directory: Path) -> None:
+    writer = published(directory, a_snapshot(a_model("名前")))
+    done = run("--once", PYTHONIOENCODING="ascii:strict")
+    assert done.returncode == 0
+    assert "\\u540d\\u524d (checkpoint" in done.stdout
+    writer.abandon()
+
+
+SIDECAR = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from snapshots import a_model, a_process, a_snapshot, an_identity, published
+identity = an_identity()
+writer = published(Path(sys.argv[1]), a_snapshot(a_model("in-child"), process=a_process(pid=identity.pid)), identity, 100)
+print(identity.pid, flush=True)
+while sys.stdin.readline().strip() == "beat":
+    writer.beat()
+    print("beaten", flush=True)
+writer.close()
+"""
+
+
+@pytest.fixture
+def child(directory: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process of its own that publishes once, beats when told to, and says goodbye when its input ends."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", SIDECAR, str(directory), str(Path(__file__).parents[1])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    with child:
+        yield child
+        child.kill()
+
+
+def states() -> list[str]:
+    found = run("--json")
+    return [process["state"] for process in json.loads(found.stdout)["processes"]]
+
+
+@pytest.mark.slow
+def test_a_silent_child_is_stalled_a_killed_one_dead_and_its_last_snapshot_stays(child: subprocess.Popen[str]) -> None:
+    assert any(states() == ["stalled"] for _ in range(20)), "three of its beats pass while we look"
+    child.send_signal(signal.SIGKILL)
+    child.wait(timeout=10)
+    assert states() == ["dead"]
+    assert "in-child (checkpoint, 2.0 GB, 145 layers)" in run("--once").stdout
+
+
+@pytest.mark.slow
+def test_a_child_that_said_goodbye_is_nothing_to_show(child: subprocess.Popen[str]) -> None:
+    assert child.stdin is not None
+    child.stdin.close()
+    child.wait(timeout=10)
+    assert states() == ["exited"]
+    assert run("--once").returncode == 1

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.schema import DeviceMemory
+from gpumodels_tui.devices import Devices, join_devices
+from gpumodels_tui.feed import ProcessState
+from gpumodels_tui.gpus import GpuReading
+from snapshots import A100, GIB, H100, a_device, a_feed, a_gpu, a_model, a_process, a_process_state, a_snapshot, some_hardware
+
+TWINS = (a_gpu(0, H100), a_gpu(1, A100))
+MIXED = (a_gpu(0, H100), a_gpu(1, A100, "NVIDIA A100-SXM4-40GB"))
+
+
+def using(
+    *devices: str | DeviceMemory,
+    visible: str | None = None,
+    order: str | None = None,
+    pid: int = 4711,
+    is_local: bool = True,
+    liveness: Liveness = Liveness.LIVE,
+) -> ProcessState:
+    memories = [a_device(one, GIB) if isinstance(one, str) else one for one in devices]
+    process = a_process(pid=pid, visible_devices=visible, device_order=order)
+    return a_process_state(a_snapshot(process=process, devices=memories), liveness, is_local=is_local)
+
+
+def seen_by(gpu: GpuReading, *pids: int) -> GpuReading:
+    processes: Mapping[int, int | None] = dict.fromkeys(pids, GIB)
+    return a_gpu(gpu.index, gpu.uuid, gpu.name, processes=processes)
+
+
+def where(joined: Devices, device: str = "cuda:0", process: str = "4711") -> str:
+    return joined.keys[process, device]
+
+
+@pytest.mark.parametrize(
+    ("process", "gpus", "expected"),
+    [
+        # By UUID, with torch's spelling and NVML's.
+        (using(a_device("cuda:0", GIB, A100)), MIXED, A100),
+        (using(a_device("cuda:0", GIB, A100.removeprefix("GPU-"))), MIXED, A100),
+        # By number, where numbers are NVML's.
+        (using("cuda:1"), TWINS, A100),
+        (using("cuda:0", visible="1"), TWINS, A100),
+        (using("cuda:1", visible="1, 0"), TWINS, H100),
+        (using("cuda:1", order="PCI_BUS_ID"), MIXED, A100),
+        (using("cuda:0", visible="1", order="PCI_BUS_ID"), MIXED, A100),
+        (using("cuda:0"), MIXED[:1], H100),
+        # By the UUID that CUDA_VISIBLE_DEVICES gives, whole or its beginning.
+        (using("cuda:0", visible=A100), MIXED, A100),
+        (using("cuda:1", visible="GPU-1111,GPU-aaaa"), MIXED, A100),
+        (using("cuda:0", visible=f"MIG-{A100}/1/0"), MIXED, A100),
+        # The driver names the process on one GPU, and it uses one.
+        (using("cuda:0"), (MIXED[0], seen_by(MIXED[1], 4711)), A100),
+        # A process in a container: on the only GPU that there is.
+        (using("cuda:0", is_local=False), TWINS[:1], H100),
+    ],
+)
+def test_a_certain_device_is_joined(process: ProcessState, gpus: tuple[GpuReading, ...], expected: str) -> None:
+    joined = join_devices(a_feed(process), some_hardware(*gpus))
+    (device,) = [device for process_key, device in joined.keys if device != "cpu"]
+    assert where(joined, device) == f"gpu:{expected}"
+    assert len(joined.devices) == len(gpus) + 1
+
+
+@pytest.mark.parametrize(
+    ("process", "gpus"),
+    [
+        # CUDA numbers the fastest first: which of them that is, isn't known here.
+        (using("cuda:0"), MIXED),
+        (using("cuda:0", visible="0", order="FASTEST_FIRST"), MIXED),
+        # Outside the list, or no list that CUDA would take.
+        (using("cuda:1", visible="1"), TWINS),
+        (using("cuda:0", visible=""), TWINS),
+        (using("cuda:0", visible="-1"), TWINS),
+        (using("cuda:0", visible="GPU-"), TWINS),
+        (using("cuda:0", visible="MIG-0123"), TWINS),
+        (using("cuda:7"), TWINS),
+        # In a container numbers begin anew, and pids are others.
+        (using("cuda:0", is_local=False), TWINS),
+        (using("cuda:0", is_local=False), (MIXED[0], seen_by(MIXED[1], 4711))),
+        # The driver says that the process runs elsewhere, or on as many GPUs as can't be told apart.
+        (using("cuda:0", "cuda:1"), (seen_by(TWINS[0], 1), seen_by(TWINS[1], 4711))),
+        (using("cuda:0", "cuda:1"), (seen_by(MIXED[0], 4711), seen_by(MIXED[1], 4711))),
+        (using("xpu:0"), TWINS),
+    ],
+)
+def test_an_uncertain_device_stays_its_processs_own(process: ProcessState, gpus: tuple[GpuReading, ...]) -> None:
+    joined = join_devices(a_feed(process), some_hardware(*gpus))
+    device = min(device for _, device in joined.keys)
+    assert where(joined, device) == f"4711:{device}"
+    (own,) = [one for one in joined.devices if one.key == where(joined, device)]
+    assert own.title == f"{device} of ComfyUI/main.py 4711"
+    assert not own.is_another
+    assert joined.devices[-1].key == "host"
+
+
+def test_without_a_driver_processes_that_name_one_uuid_share_a_row() -> None:
+    first = using(a_device("cuda:0", 3 * GIB, H100, name="NVIDIA H100", total_bytes=80 * GIB, allocated_bytes=4 * GIB), pid=1)
+    second = using(a_device("cuda:1", GIB, H100, name="NVIDIA H100", reserved_bytes=2 * GIB), pid=2)
+    joined = join_devices(a_feed(first, second), some_hardware())
+    gpu, host = joined.devices
+    assert (gpu.title, gpu.used_bytes, gpu.total_bytes) == ("cuda:0  NVIDIA H100", 6 * GIB, 80 * GIB)
+    assert host.title == "Host memory"
+
+
+def test_without_a_driver_and_uuids_each_processs_device_is_a_row_of_its_own() -> None:
+    joined = join_devices(a_feed(using("cuda:0", pid=1), using("cuda:0", pid=2)), some_hardware())
+    assert [device.title for device in joined.devices] == [
+        "cuda:0 of ComfyUI/main.py 1",
+        "cuda:0 of ComfyUI/main.py 2",
+        "Host memory",
+    ]
+    (alone, _) = join_devices(a_feed(using("cuda:0")), some_hardware()).devices
+    assert (alone.title, alone.is_another) == ("cuda:0", True)
+
+
+def test_a_simulated_device_says_so_and_is_never_taken_for_a_real_one() -> None:
+    simulated = using(a_device("cuda:0", GIB, name="H100", simulated=True, total_bytes=80 * GIB))
+    joined = join_devices(a_feed(simulated), some_hardware(*TWINS))
+    assert where(joined) == "4711:cuda:0"
+    assert joined.devices[2].title == "cuda:0  H100 (simulated)"
+    named = using(a_device("cuda:0", GIB, "GPU-sim", name="Simulated H100", simulated=True))
+    assert join_devices(a_feed(named), some_hardware()).devices[0].title == "cuda:0  Simulated H100"
+
+
+def test_the_dead_hold_no_memory() -> None:
+    dead = using(a_device("cuda:0", GIB, H100), liveness=Liveness.DEAD)
+    assert join_devices(a_feed(dead), some_hardware()).devices[0].used_bytes == 0
+
+
+def test_what_the_driver_counts_is_not_added_to() -> None:
+    joined = join_devices(a_feed(using(a_device("cuda:0", GIB, H100))), some_hardware(a_gpu(used_bytes=7 * GIB)))
+    assert joined.devices[0].used_bytes == 7 * GIB
+
+
+def test_devices_that_only_models_name_are_there() -> None:
+    state = a_process_state(a_snapshot(a_model(device="cuda:0", size=2 * GIB), devices=[]))
+    joined = join_devices(a_feed(state), some_hardware())
+    assert joined.devices[0].used_bytes == 2 * GIB
+
+
+def test_a_device_name_from_a_snapshot_is_made_safe() -> None:
+    joined = join_devices(a_feed(using(a_device("cuda:0\x1b[2J", GIB, name="\u202eevil"))), some_hardware())
+    assert joined.devices[0].title == "cuda:0\\x1b[2J  \\u202eevil"

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import pytest
+
+from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.enrichment import enrich, merged_metadata, stated_name
+from snapshots import GIB, MIB, a_catalogue, a_model, some_facts
+
+FILE = "/models/loras/MyLoRA.safetensors"
+NOTHING = CatalogueState()
+
+
+def facts_from(**metadata: str) -> dict[str, str]:
+    model = a_model(files=[FILE], dtypes={})
+    return enrich(model, a_catalogue(some_facts(FILE, metadata)))[1]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "label", "shown"),
+    [
+        ("modelspec.title", "My Fine Tune", "title", "My Fine Tune"),
+        ("general.name", "Qwen2.5 7B", "title", "Qwen2.5 7B"),
+        ("ss_output_name", "my_lora_v2", "title", "my_lora_v2"),
+        ("model_type", "Wan2_2-T2V-A14B-HIGH", "model type", "Wan2_2-T2V-A14B-HIGH"),
+        ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora", "architecture", "stable-diffusion-xl-v1-base/lora"),
+        ("ss_sd_model_name", "sd_xl_base_1.0.safetensors", "base model", "sd_xl_base_1.0.safetensors"),
+        ("ss_base_model_version", "sdxl_base_v1-0", "base model", "sdxl_base_v1-0"),
+        ("modelspec.author", "Ada", "author", "Ada"),
+        ("general.license", "apache-2.0", "license", "apache-2.0"),
+        ("modelspec.resolution", "1024x1024", "resolution", "1024×1024"),
+        ("ss_resolution", "(768, 1344)", "resolution", "768×1344"),
+        ("ss_resolution", "512", "resolution", "512×512"),
+        ("modelspec.resolution", "up to 4k", "resolution", "up to 4k"),
+        ("ss_network_dim", "32", "rank", "32"),
+        ("ss_network_alpha", "16.0", "alpha", "16.0"),
+        ("modelspec.trigger_phrase", "a photo of sks", "trigger words", "a photo of sks"),
+        ("ss_steps", "3200", "training steps", "3200"),
+        ("ss_epoch", "10", "training epochs", "10"),
+        ("modelspec.date", "2026-05-28T20:26:40", "date", "2026-05-28"),
+        ("ss_training_finished_at", "1780000000.25", "date", "2026-05-28"),
+        ("modelspec.hash_sha256", "0xabcdef", "hash", "abcdef"),
+        ("sshs_model_hash", "abcdef", "hash", "abcdef"),
+    ],
+)
+def test_raw_keys_become_facts_in_peoples_terms(key: str, value: str, label: str, shown: str) -> None:
+    assert facts_from(**{key: value}) == {label: shown}
+
+
+@pytest.mark.parametrize("blank", ["", "  ", "None", "null"])
+def test_a_blank_value_is_no_fact_and_the_next_key_is_asked(blank: str) -> None:
+    assert facts_from(**{"modelspec.title": blank, "ss_output_name": "my_lora"}) == {"title": "my_lora"}
+
+
+@pytest.mark.parametrize("date", ["soon", "1e400", "-1e18", "nan"])
+def test_a_date_that_is_none_is_left_out(date: str) -> None:
+    assert facts_from(**{"modelspec.date": date}) == {}
+
+
+def test_the_standard_stands_above_a_tools_own_words() -> None:
+    assert facts_from(**{"ss_output_name": "my_lora", "modelspec.title": "My LoRA"}) == {"title": "My LoRA"}
+
+
+def test_precision_in_the_file_and_in_memory_are_told_apart() -> None:
+    model = a_model(files=[FILE], dtypes={"bfloat16": 2 * GIB})
+    catalogue = a_catalogue(some_facts(FILE, dtypes={"float8_e4m3fn": GIB, "float32": 2 * MIB}))
+    facts = enrich(model, catalogue)[1]
+    assert facts["precision in file"] == "float8_e4m3fn 1.0 GB, float32 2.0 MB"
+    assert facts["precision in memory"] == "bfloat16"
+
+
+def test_a_hub_caches_path_names_its_repository() -> None:
+    path = "/home/ada/.cache/huggingface/hub/models--Wan-AI--Wan2.2-T2V/snapshots/abc/model.safetensors"
+    assert enrich(a_model(files=[path]), NOTHING)[1]["repository"] == "Wan-AI/Wan2.2-T2V"
+
+
+def test_what_the_sidecar_saw_at_loading_stands_above_what_the_file_says_now() -> None:
+    model = a_model(files=[FILE], metadata={"modelspec.title": "as loaded"})
+    catalogue = a_catalogue(some_facts(FILE, {"modelspec.title": "overwritten since", "ss_tag_frequency": "{}"}))
+    assert merged_metadata(model, catalogue) == {"modelspec.title": "as loaded", "ss_tag_frequency": "{}"}
+
+
+def test_a_name_that_the_sidecar_is_sure_of_is_kept() -> None:
+    model = a_model("my-fine-tune", files=[FILE], confidence=0.95)
+    assert enrich(model, a_catalogue(some_facts(FILE, {"model_type": "Wan2_2-T2V-A14B"})))[0] == "my-fine-tune"
+
+
+def the_name(size: int = GIB, files: tuple[str, ...] = (FILE,), candidates: tuple[str, ...] = ()) -> str:
+    """Of a model named after its class, whose file states a model_type and holds 1 GB."""
+    model = a_model("WanModel", size, confidence=0.0, name_source="class", files=files, candidates=candidates)
+    return enrich(model, a_catalogue(some_facts(FILE, {"model_type": "Wan2_2-T2V-A14B-HIGH"}, {"bfloat16": GIB})))[0]
+
+
+def test_a_class_is_replaced_by_what_its_only_file_states() -> None:
+    assert the_name() == "Wan2_2-T2V-A14B-HIGH"
+
+
+def test_a_class_stays_where_the_file_may_not_be_the_model() -> None:
+    assert the_name(size=3 * GIB) == "WanModel"
+    assert the_name(size=100 * MIB) == "WanModel"
+    assert the_name(files=(FILE, "/models/other.safetensors")) == "WanModel"
+    assert the_name(files=("/models/unknown.safetensors",)) == "WanModel"
+    assert the_name(candidates=(FILE, "/models/twin.safetensors")) == "WanModel"
+
+
+def test_a_guess_is_marked() -> None:
+    model = a_model("probably", name_source="recency", confidence=0.3)
+    assert enrich(model, NOTHING)[0] == "probably?"
+    assert stated_name(model, NOTHING) is None
+
+
+def test_hostile_metadata_is_made_visible() -> None:
+    name, facts = enrich(a_model("a\x1b]0;owned\x07b", metadata={"modelspec.title": "x\u202eexe.\x00"}), NOTHING)
+    assert name == "a\\x1b]0;owned\\x07b"
+    assert facts["title"] == "x\\u202eexe.\\x00"

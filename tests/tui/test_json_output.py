@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.feed import FeedState
+from gpumodels_tui.gpus import GpuReading, HardwareState
+from gpumodels_tui.json_output import text
+from gpumodels_tui.oneshot import Glance
+from snapshots import (
+    GIB,
+    H100,
+    NOON_NS,
+    WAN,
+    a_catalogue,
+    a_device,
+    a_feed,
+    a_gpu,
+    a_model,
+    a_process_state,
+    a_snapshot,
+    some_facts,
+    some_hardware,
+)
+
+GPU_KEYS = ["index", "uuid", "name", "total_bytes", "used_bytes", "utilization_percent", "temperature_celsius", "power_watts"]
+DEVICE_KEYS = [
+    *["device", "uuid", "allocated_bytes", "reserved_bytes", "models_bytes"],
+    *["gradients_bytes", "optimizer_bytes", "cache_bytes", "other_bytes"],
+]
+PROCESS_KEYS = ["pid", "label", "user", "state", "started_at", "snapshot_at", "devices", "models"]
+MODEL_KEYS = [
+    *["id", "name", "kind", "class", "display", "bytes_by_device", "offloaded_bytes", "layers", "parameters", "dtypes"],
+    *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
+]
+
+
+def document_of(
+    feed: FeedState, hardware: HardwareState | None = None, catalogue: CatalogueState | None = None
+) -> dict[str, Any]:
+    written = text(Glance(feed, hardware or some_hardware(a_gpu()), catalogue or CatalogueState(), NOON_NS))
+    assert written.isascii()
+    assert written.count("\n") == 1
+    parsed = json.loads(written)
+    assert isinstance(parsed, dict)
+    return parsed
+
+
+def test_the_document_has_every_key_with_sizes_in_bytes_and_times_in_utc() -> None:
+    model = a_model(WAN, 2 * GIB, device="cuda:0", off_bytes=GIB, files=["/models/wan.safetensors"], slot="unet")
+    catalogue = a_catalogue(some_facts("/models/wan.safetensors", {"model_type": WAN}))
+    found = document_of(a_feed(a_snapshot(model)), catalogue=catalogue)
+    assert list(found) == ["schema", "taken_at", "host", "gpus", "processes", "warnings"]
+    assert (found["schema"], found["taken_at"], found["warnings"]) == (1, "2026-05-28T20:26:40.000Z", [])
+    (gpu,) = found["gpus"]
+    assert list(gpu) == GPU_KEYS
+    assert gpu == dict(zip(GPU_KEYS, [0, H100, "NVIDIA H100 80GB HBM3", 80 * GIB, 20 * GIB, 87, 64, 412.5], strict=True))
+    (process,) = found["processes"]
+    assert list(process) == PROCESS_KEYS
+    assert (process["pid"], process["label"], process["user"], process["state"]) == (4711, "ComfyUI/main.py", "ada", "live")
+    assert (process["started_at"], process["snapshot_at"]) == ("2026-05-28T19:26:40.000Z", "2026-05-28T20:26:40.000Z")
+    assert [list(device) for device in process["devices"]] == [DEVICE_KEYS, DEVICE_KEYS]
+    assert {device["device"]: device["models_bytes"] for device in process["devices"]} == {"cpu": GIB, "cuda:0": 2 * GIB}
+    (shown,) = process["models"]
+    assert list(shown) == MODEL_KEYS
+    assert shown["display"] == f"{WAN} (checkpoint, 3.0 GB, 145 layers)"
+    assert shown["bytes_by_device"] == {"cuda:0": 2 * GIB, "cpu": GIB}
+    assert (shown["offloaded_bytes"], shown["class"], shown["slot"], shown["parent"]) == (GIB, "WanModel", "unet", None)
+    assert (shown["loaded_at"], shown["metadata"]) == ("2026-05-28T20:24:40.000Z", {"model_type": WAN})
+
+
+def test_what_is_unknown_is_null() -> None:
+    found = document_of(a_feed(a_process_state(None)), some_hardware(GpuReading(0, H100, "NVIDIA GB10")))
+    assert list(found["gpus"][0].values()) == [0, H100, "NVIDIA GB10", None, None, None, None, None]
+    (process,) = found["processes"]
+    assert list(process) == PROCESS_KEYS
+    assert [process[key] for key in ("label", "started_at", "snapshot_at", "devices", "models")] == [None, None, None, [], []]
+
+
+def test_gpus_are_what_the_driver_or_a_simulation_says_and_each_only_once() -> None:
+    simulated = a_device("cuda:1", GIB, "GPU-sim", name="H100 (simulated)", simulated=True, total_bytes=80 * GIB)
+    unclear = a_device("cuda:0", GIB)
+    joined = a_device("cuda:2", GIB, H100)
+    found = document_of(
+        a_feed(a_process_state(a_snapshot(devices=[simulated, unclear, joined]), is_local=False)),
+        some_hardware(a_gpu(), a_gpu(1, "GPU-other")),
+    )
+    assert [(gpu["index"], gpu["uuid"]) for gpu in found["gpus"]] == [(0, H100), (1, "GPU-other"), (1, "GPU-sim")]
+    assert [device["device"] for device in found["processes"][0]["devices"]] == ["cuda:1", "cuda:0", "cuda:2"]
+
+
+def test_all_states_are_there_also_the_exited() -> None:
+    states = [a_process_state(a_snapshot(), liveness, key=liveness.value) for liveness in Liveness]
+    found = document_of(a_feed(*states))
+    assert [process["state"] for process in found["processes"]] == ["live", "stalled", "exited", "dead"]
+
+
+def test_names_come_as_they_are_and_escaped_so_that_no_terminal_is_steered() -> None:
+    evil = "\x1b]0;owned\x07\x7f\u202e"
+    written = text(Glance(a_feed(a_snapshot(a_model(evil))), HardwareState(), CatalogueState(), NOON_NS))
+    assert written.rstrip("\n").isprintable()
+    (model,) = json.loads(written)["processes"][0]["models"]
+    assert model["name"] == evil
+    assert model["display"].isprintable()
+
+
+def test_a_name_from_the_files_own_words_says_so() -> None:
+    model = a_model("WanModel", GIB, confidence=0.0, name_source="class", files=["/m/model.safetensors"])
+    catalogue = a_catalogue(some_facts("/m/model.safetensors", {"model_type": WAN}, {"bfloat16": GIB}))
+    (shown,) = document_of(a_feed(a_snapshot(model)), catalogue=catalogue)["processes"][0]["models"]
+    assert (shown["name"], shown["name_source"], shown["confidence"]) == (WAN, "file metadata", 0.9)
+
+
+def test_a_time_that_is_none_is_null() -> None:
+    (model,) = document_of(a_feed(a_snapshot(a_model(loaded_at_ns=2**63 - 1))))["processes"][0]["models"]
+    assert model["loaded_at"] is not None
+    (model,) = document_of(a_feed(a_snapshot(a_model(loaded_at_ns=-5))))["processes"][0]["models"]
+    assert model["loaded_at"] is None

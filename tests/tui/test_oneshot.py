@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.feed import FeedState
+from gpumodels_tui.oneshot import glance, table
+from gpumodels_tui.sources import Sources
+from gpumodels_tui.view_model import build_view
+from snapshots import (
+    GIB,
+    MIB,
+    MINUTE_NS,
+    NOON_NS,
+    WAN,
+    a_feed,
+    a_gpu,
+    a_model,
+    a_process_state,
+    a_snapshot,
+    published,
+    some_hardware,
+)
+
+
+def table_of(feed: FeedState) -> list[str]:
+    return table(build_view(feed, some_hardware(a_gpu()), CatalogueState()), NOON_NS).splitlines()
+
+
+def test_the_table_holds_devices_and_their_models_with_aligned_columns() -> None:
+    snapshot = a_snapshot(
+        a_model(WAN, int(2.1 * GIB), device="cuda:0", dtypes={"float8_e4m3fn": 2 * GIB, "float32": MIB}),
+        a_model("VACE-Depth", 512 * MIB, "model", layers=45, device="cuda:0", loaded_at_ns=NOON_NS - 180 * MINUTE_NS),
+        a_model("MyLoRA", 128 * MIB, "lora", layers=1, dtypes={"float16": 1}, loaded_at_ns=NOON_NS),
+    )
+    assert table_of(a_feed(snapshot)) == [
+        "                                                       on dev  off dev  dtype  age  process",
+        "GPU 0  NVIDIA H100 80GB HBM3  20.0 GB / 80.0 GB  87 %  64 °C  412 W",
+        "Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)  2.1 GB      0 B  fp8+    2m  ComfyUI/main.py 4711",
+        "VACE-Depth (model, 512 MB, 45 layers)                  512 MB      0 B  bf16    3h  ComfyUI/main.py 4711",
+        "",
+        "Host memory  64.0 GB / 256 GB",
+        "MyLoRA (lora, 128 MB, 1 layer)                         128 MB      0 B  fp16    0s  ComfyUI/main.py 4711",
+    ]
+
+
+def test_a_name_is_never_cut_and_does_not_push_other_lines_aside() -> None:
+    name = "a-very-long-name-" * 10
+    lines = table_of(a_feed(a_snapshot(a_model(name, 2 * GIB), a_model("short", GIB))))
+    assert lines[4].startswith(f"{name} (checkpoint, 2.0 GB, 145 layers)  2.0 GB")
+    assert lines[5].startswith("short (checkpoint, 1.0 GB, 145 layers)  1.0 GB")
+
+
+def test_wide_characters_keep_the_columns_where_they_are() -> None:
+    lines = table_of(a_feed(a_snapshot(a_model("名前", 2 * GIB), a_model("name", GIB))))
+    assert lines[4].index("2.0 GB  ") == lines[5].index("1.0 GB  ") - 2
+
+
+def test_a_state_stands_behind_the_process() -> None:
+    lines = table_of(a_feed(a_process_state(a_snapshot(a_model()), Liveness.STALLED)))
+    assert lines[-1].endswith("ComfyUI/main.py 4711 (stalled)")
+
+
+def test_a_line_break_or_an_escape_in_a_name_stays_in_its_line() -> None:
+    lines = table_of(a_feed(a_snapshot(a_model("a\nb\x1b[2J\r"))))
+    assert len(lines) == 5
+    assert lines[-1].startswith("a\\x0ab\\x1b[2J\\x0d (checkpoint")
+
+
+def test_one_look_reads_all_and_lets_go_of_it(tmp_path: Path) -> None:
+    writer = published(tmp_path, a_snapshot(a_model()))
+    seen = glance(Sources((tmp_path,)))
+    assert [process.snapshot for process in seen.feed.processes] == [a_snapshot(a_model())]
+    assert seen.hardware.host_total_bytes
+    assert seen.catalogue == CatalogueState()
+    writer.abandon()

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import struct
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,7 +14,7 @@ from gpumodels_shared.layout import HEADER_BYTES, HEARTBEAT_OFFSET, WriterState
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Snapshot
 from gpumodels_shared.writer import SnapshotWriter
-from gpumodels_tui.feed import FeedState, FeedThread, SnapshotFeed
+from gpumodels_tui.feed import FeedState, SnapshotFeed
 from snapshots import a_model, a_process, a_snapshot, an_identity, published
 
 
@@ -402,27 +401,3 @@ def stamp_beats_in_the_past(writer: SnapshotWriter) -> None:
         struct.pack_into("<I", heartbeat, 60, zlib.crc32(heartbeat[:60]))
         file.seek(HEARTBEAT_OFFSET)
         file.write(heartbeat)
-
-
-def test_the_thread_hands_on_each_new_state_once(tmp_path: Path) -> None:
-    writer = published(tmp_path, snapshot_of("wan"))
-    states: list[FeedState] = []
-    arrived = threading.Condition()
-
-    def receive(state: FeedState) -> None:
-        with arrived:
-            states.append(state)
-            arrived.notify_all()
-
-    thread = FeedThread(SnapshotFeed([tmp_path]), receive, interval_seconds=0.005)
-    thread.start()
-    with arrived:
-        assert arrived.wait_for(lambda: len(states) == 1, timeout=5)
-    writer.publish(encode(snapshot_of("flux")))
-    with arrived:
-        assert arrived.wait_for(lambda: len(states) == 2, timeout=5)
-    thread.stop()
-    assert not thread.is_alive()
-    assert [names_in(state) for state in states] == [[["wan"]], [["flux"]]]
-    thread.stop()
-    writer.abandon()

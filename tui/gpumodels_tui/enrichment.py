@@ -87,8 +87,8 @@ def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]
     facts: dict[str, str] = {}
     for label, keys, read in FIELDS:
         for key in keys:
-            value = metadata.get(key, "").strip()
-            if value.lower() not in ABSENT and (shown := read(value)):
+            value = metadata.get(key)
+            if value and (value := value.strip()).lower() not in ABSENT and (shown := read(value)):
                 facts[label] = safe_text(shown)
                 break
     if "architecture" not in facts and model.architecture:

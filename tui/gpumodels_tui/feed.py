@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -156,35 +155,6 @@ class SnapshotFeed:
         if not same:
             self._state = state
         return self._state
-
-
-class FeedThread(threading.Thread):
-    """Polls the feed and hands on each new state. `on_change` is called in this thread: it must be quick and thread-safe."""
-
-    def __init__(self, feed: SnapshotFeed, on_change: Callable[[FeedState], None], interval_seconds: float = 0.1) -> None:
-        super().__init__(name="gpumodels-feed", daemon=True)
-        self._feed = feed
-        self._on_change = on_change
-        self._interval_seconds = interval_seconds
-        self._stopping = threading.Event()
-
-    def run(self) -> None:
-        last: FeedState | None = None
-        try:
-            while not self._stopping.is_set():
-                state = self._feed.poll()
-                if state is not last:
-                    self._on_change(state)
-                    last = state
-                self._stopping.wait(self._interval_seconds)
-        finally:
-            self._feed.close()
-
-    def stop(self) -> None:
-        """End it, and let go of the files. May be called from anywhere, more than once, started or not."""
-        self._stopping.set()
-        if self.is_alive() and threading.current_thread() is not self:
-            self.join(timeout=2)
 
 
 @cache

@@ -113,7 +113,7 @@ def _print_once(sources: Sources, as_json: bool) -> int:
         safe_text(str(directory)) + (f" ({NOT_THERE})" if directory in missing else "") for directory in seen.feed.directories
     )
     _say(
-        f"error: no sidecar's file in {where}; start one: `import gpumodels; gpumodels.start()` in the process to watch, "
+        f"error: no running sidecar's file in {where}; start one: `import gpumodels; gpumodels.start()` in the process to watch, "
         "or `python -m gpumodels run script.py`, or try `python -m gpumodels demo`"
     )
     return 1

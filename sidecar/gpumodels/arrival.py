@@ -22,7 +22,7 @@ def imported_torch() -> ModuleType | None:
 class TorchArrival(MetaPathFinder):
     """Calls back in the importing thread, right after `import torch` has run, before the host goes on. Finds nothing itself."""
 
-    def __init__(self, arrived: Callable[[], None]) -> None:
+    def __init__(self, arrived: Callable[[ModuleType], None]) -> None:
         self._arrived = arrived
 
     def wait(self) -> None:
@@ -49,7 +49,7 @@ class TorchArrival(MetaPathFinder):
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
-            self._arrived()
+            self._arrived(module)
 
         loader.exec_module = exec_module
         return spec

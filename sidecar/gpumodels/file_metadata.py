@@ -23,7 +23,7 @@ class FileMetadata:
     def __init__(self, failures: Failures) -> None:
         self._failures = failures
         self._known: dict[str, tuple[tuple[int, int], Mapping[str, str]]] = {}
-        self.available = importlib.util.find_spec("safetensors") is not None
+        self.available = _is_installed("safetensors")
         if not self.available:
             LOGGER.warning(WITHOUT_SAFETENSORS)
 
@@ -39,6 +39,13 @@ class FileMetadata:
                 known = self._known[path] = (stamp, _read(path))
             return known[1]
         return {}
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):  # an import hook of the host's forbids it; a module without a spec stands in for it
+        return False
 
 
 def _read(path: str) -> Mapping[str, str]:

@@ -24,18 +24,31 @@ WRAPPERS: Final = {
 def find_roots(readings: Mapping[int, ModuleReading]) -> Iterator[tuple[int, int]]:
     """(root, core) for every model, in the order of the readings; core is the root, or what its wrappers wrap.
 
-    Modules that hold each other in a circle have no root: the one that came first stands for them.
+    Modules that hold each other in a circle have no root: the one that came last stands for them, as it holds what came before.
     """
-    held = {child for key, reading in readings.items() for _, child in reading.children if child != key}
+    holders = {child: key for key, reading in readings.items() for _, child in reading.children if child != key}
     reached: set[int] = set()
     for key in readings:
-        if key not in held:
+        if key not in holders:
             _reach(key, readings, reached)
             yield key, _core(key, readings)
+    if len(reached) == len(readings):
+        return
+    order = {key: position for position, key in enumerate(readings)}
     for key in readings:
         if key not in reached:
-            _reach(key, readings, reached)
-            yield key, _core(key, readings)
+            root = max(_circle_above(key, holders), key=order.__getitem__)
+            _reach(root, readings, reached)
+            yield root, _core(root, readings)
+
+
+def _circle_above(key: int, holders: Mapping[int, int]) -> list[int]:
+    """The modules of the circle that one comes to by going up from module to holder."""
+    path: list[int] = []
+    while key not in path:
+        path.append(key)
+        key = holders[key]
+    return path[path.index(key) :]
 
 
 def _reach(root: int, readings: Mapping[int, ModuleReading], reached: set[int]) -> None:

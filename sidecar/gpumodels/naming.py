@@ -28,6 +28,7 @@ _GENERIC: Final = re.compile(
     r"open_clip_(pytorch_)?model|tf_model|state_dict|pytorch_lora_weights|lora_weights|ema|final|last|best|\d+)$",
     re.IGNORECASE,
 )
+_TRAINERS: Final = re.compile(r"^checkpoint-\d+$")
 _HUB: Final = re.compile(r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/")
 
 
@@ -156,6 +157,8 @@ def name_from_path(path: str) -> str | None:
             return None
         if _COMPONENT.match(parent.name):
             continue
+        if _TRAINERS.match(parent.name) and parent.parent.name:
+            return f"{parent.parent.name}/{parent.name}"
         return None if _GENERIC.match(parent.name) or parent.name.startswith("tmp") else parent.name
     return None
 

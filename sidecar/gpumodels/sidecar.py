@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 from gpumodels.arrival import TorchArrival, imported_torch
@@ -37,6 +38,7 @@ OLDEST_SCAN_SECONDS: Final = 10.0
 QUIET_SECONDS: Final = 0.15
 LONGEST_BUILD_SECONDS: Final = 2.0
 """A model that is being built right now is waited for, QUIET_SECONDS at a time, so that its parts don't flash by as models."""
+SCAN_TRIES: Final = 3
 JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
 
@@ -76,7 +78,7 @@ class Sidecar:
         """Attach to torch, now or when the host imports it, and begin to publish."""
         if imported_torch() is None and "torch" not in sys.modules:
             self._arrival.wait()
-        self._attach()
+        self._attach(imported_torch())
         self._thread.start()
 
     def stop(self) -> None:
@@ -108,22 +110,21 @@ class Sidecar:
             self._hooks.remove()
         self._publisher.abandon()
 
-    def _torch_arrived(self) -> None:
+    def _torch_arrived(self, torch: ModuleType) -> None:
         """Called in the host's thread, inside its `import torch`."""
         with self.failures.guard("attaching to torch"):
-            self._attach()
+            self._attach(torch)
 
-    def _attach(self) -> None:
+    def _attach(self, torch: ModuleType | None) -> None:
         with self._attach_lock:
-            torch = imported_torch()
             if self._hooks is not None or torch is None or self._stopping.is_set():
                 return
             self._provenance = Provenance(torch, self.failures)
             self._reader = ModuleReader(torch, self._provenance, self.failures)
-            self._hooks = TorchHooks(torch, self._registry, self._provenance, self.failures)
             self._sampler = Sampler(self._registry, self.failures)
             self._devices = self._simulated or TorchDevices(torch)
             self._process = replace(self._process, torch_version=str(torch.__version__))
+            self._hooks = TorchHooks(torch, self._registry, self._provenance, self.failures)
             with self.failures.guard("sweeping for modules"):
                 self._hooks.sweep()
 
@@ -137,7 +138,7 @@ class Sidecar:
 
     def _tick(self) -> None:
         if self._hooks is None:
-            self._attach()
+            self._attach(imported_torch())
         self._wait_while_building()
         if self._scan_is_due():
             self._scan()
@@ -180,17 +181,21 @@ class Sidecar:
         return self._credit_seconds > min(self._scan_seconds, full)
 
     def _scan(self) -> None:
+        """Scan until nothing changed meanwhile, a few times at most: half of a move is a state that never was."""
         assert self._reader is not None
         assert self._provenance is not None
         assert self._sampler is not None
-        version = self._registry.version
         spent = time.thread_time()
-        with self.failures.guard("asking the kernel for mapped files"):
-            self._provenance.read_kernel_mappings()
-        try:
-            found = scan(self._registry, self._reader, self.failures, self._pause)
-        finally:
-            self._provenance.forget_kernel_mappings()
+        for _ in range(SCAN_TRIES):
+            version = self._registry.version
+            with self.failures.guard("asking the kernel for mapped files"):
+                self._provenance.read_kernel_mappings()
+            try:
+                found = scan(self._registry, self._reader, self.failures, self._pause)
+            finally:
+                self._provenance.forget_kernel_mappings()
+            if self._registry.version == version:
+                break
         self._models = self._sampler.models(found, time.time_ns())
         self._scanned_version = version
         self._scanned_at = time.monotonic()

@@ -1,0 +1,99 @@
+"""Builders for tests of the sidecar inside the test's own process: modules on devices that don't exist, and one scan of them."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+
+from gpumodels.failures import Failures
+from gpumodels.provenance import Provenance
+from gpumodels.reading import ModuleReader
+from gpumodels.registry import Registry
+from gpumodels.sampler import Sampler
+from gpumodels.scan import FoundModel, scan
+from gpumodels.torch_hooks import TorchHooks
+from gpumodels_shared.schema import Model
+
+_MODE = FakeTensorMode()
+
+
+def a_fake(shape: tuple[int, ...], device: str, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    """A tensor that reports this device and takes no memory."""
+    fake: torch.Tensor = FakeTensor(_MODE, torch.empty(shape, dtype=dtype, device="meta"), torch.device(device))
+    return fake
+
+
+class Block(nn.Module):
+    """Two linears and a norm, with nothing in the norm."""
+
+    def __init__(self, width: int = 256) -> None:
+        super().__init__()
+        self.q = nn.Linear(width, width)
+        self.k = nn.Linear(width, width)
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+
+
+class Backbone(nn.Module):
+    """Some blocks."""
+
+    def __init__(self, blocks: int = 3, width: int = 256) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(Block(width) for _ in range(blocks))
+
+
+@dataclass
+class Attached:
+    """The sidecar's parts, attached to the test's torch, without its thread."""
+
+    failures: Failures
+    registry: Registry
+    provenance: Provenance
+    reader: ModuleReader
+    hooks: TorchHooks
+    sampler: Sampler
+
+    def scan(self, pause: Callable[[], None] = lambda: None) -> list[FoundModel]:
+        """What lives now."""
+        self.provenance.read_kernel_mappings()
+        try:
+            return scan(self.registry, self.reader, self.failures, pause)
+        finally:
+            self.provenance.forget_kernel_mappings()
+
+    def models(self, now_ns: int = 0) -> tuple[Model, ...]:
+        """What a snapshot would hold."""
+        return self.sampler.models(self.scan(), now_ns)
+
+
+@contextmanager
+def attached() -> Iterator[Attached]:
+    """Attach to torch, and leave it as it was. Modules made before are unknown, so tests don't see each other's."""
+    gc.collect()
+    failures = Failures()
+    registry = Registry()
+    provenance = Provenance(torch, failures)
+    hooks = TorchHooks(torch, registry, provenance, failures)
+    try:
+        yield Attached(
+            failures, registry, provenance, ModuleReader(torch, provenance, failures), hooks, Sampler(registry, failures)
+        )
+    finally:
+        provenance.active = False
+        hooks.remove()
+
+
+def distinct_bytes(*modules: nn.Module, device: str | None = None) -> int:
+    """The sum that the tests do by hand: each storage of parameters and buffers once."""
+    seen: dict[int, int] = {}
+    for module in modules:
+        for tensor in [*module.parameters(), *module.buffers()]:
+            if device is None or str(tensor.device) == device:
+                storage = tensor.untyped_storage()
+                seen[storage._cdata] = storage.nbytes()
+    return sum(seen.values())

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+
+from processes import run_python
+
+
+@pytest.mark.slow
+def test_importing_the_sidecar_loads_neither_torch_nor_any_viewer_library() -> None:
+    done = run_python("""
+        import sys
+        import gpumodels, gpumodels.auto
+        heavy = {"torch", "textual", "rich", "msgspec", "watchdog", "psutil", "numpy", "pynvml", "safetensors"}
+        print(sorted(heavy & {name.partition(".")[0] for name in sys.modules}))
+    """)
+    assert (done.stdout.strip(), done.stderr, done.returncode) == ("[]", "", 0)
+
+
+@pytest.mark.slow
+def test_a_sidecar_started_first_attaches_inside_the_hosts_own_import_of_torch(tmp_path: object) -> None:
+    done = run_python(
+        f"""
+        import gpumodels, sys
+        gpumodels.start(directory={str(tmp_path)!r} + "/gpm")
+        finders = len(sys.meta_path)
+        import torch
+        print(hasattr(torch.nn.Module.load_state_dict, "__wrapped__"), finders - len(sys.meta_path))
+        print(type(torch.__spec__.loader).__name__, torch.__spec__.origin == torch.__file__)
+        gpumodels.stop()
+        print(hasattr(torch.nn.Module.load_state_dict, "__wrapped__"))
+    """
+    )
+    assert done.stdout.split() == ["True", "1", "SourceFileLoader", "True", "False"]
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@pytest.mark.slow
+def test_a_host_without_torch_is_published_and_undisturbed(tmp_path: object) -> None:
+    done = run_python(
+        f"""
+        import sys, time, os
+        import gpumodels
+        gpumodels.start(directory={str(tmp_path)!r} + "/gpm", interval=0.05)
+        try:
+            import no_such_module
+        except ModuleNotFoundError as error:
+            print(error.name)
+        give_up = time.monotonic() + 20
+        while not os.path.isdir({str(tmp_path)!r} + "/gpm") and time.monotonic() < give_up:
+            time.sleep(0.01)
+        print("torch" in sys.modules, os.path.isdir({str(tmp_path)!r} + "/gpm"))
+        sys.exit(7)
+    """
+    )
+    assert done.stdout.split() == ["no_such_module", "False", "True"]
+    assert (done.stderr, done.returncode) == ("", 7)

@@ -6,8 +6,9 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from rich.text import Text
 from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
@@ -15,12 +16,27 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import Screen
 
+from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.screens.help_screen import help_screen
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import PICTURE_COLOURS, THEME
 from gpumodels_tui.view_model import View
+
+if TYPE_CHECKING:
+    from gpumodels_tui.sources import Sources
+    from gpumodels_tui.watching import WatchingThread
+
+
+def run_app(sources: Sources) -> int:
+    """The screens, until the user leaves. The exit code: 0, or 1 after a failure."""
+    app = GpuModelsApp(sources=sources)
+    try:
+        app.run()
+    finally:
+        app.stop_watching()
+    return app.return_code or 0
 
 
 class ViewChanged(Message):
@@ -52,12 +68,17 @@ class GpuModelsApp(App[int]):
 
     view: reactive[View | None] = reactive(None, repaint=False)
 
-    def __init__(self, view: View | None = None, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, view: View | None = None, *, sources: Sources | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
         """Args:
         view: What to show at first.
+        sources: What to watch once the screen is up; without them, views come by `receive` alone.
         clock: Seconds since the epoch, what ages are counted from.
         """
         super().__init__()
+        self._sources = sources
+        self._thread: WatchingThread | None = None
         self.animation_level = "none"
         self.ansi_theme_dark = PICTURE_COLOURS
         self.register_theme(THEME)
@@ -74,10 +95,25 @@ class GpuModelsApp(App[int]):
         self.post_message(ViewChanged(view))
 
     def on_mount(self) -> None:
-        """Being told to end is no error."""
+        """Watch, and end in order when told to end."""
+        if self._sources is None:
+            return
+        from gpumodels_tui.watching import WatchingThread
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.exit, 0)
+        self._thread = WatchingThread(self._sources, self.receive, self._fail_from_thread)
+        self._thread.start()
+
+    def stop_watching(self) -> None:
+        """Let go of what is watched."""
+        if self._thread is not None:
+            self._thread.stop()
+
+    def _fail_from_thread(self, error: Exception) -> None:
+        line = f"gpumodels-tui: error: {type(error).__name__}: {safe_text(str(error))}; please report it"
+        self.call_from_thread(self.exit, 1, 1, Text(line))
 
     @on(ViewChanged)
     def _view_changed(self, event: ViewChanged) -> None:

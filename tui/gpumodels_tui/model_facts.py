@@ -65,7 +65,7 @@ def facts_of(row: ModelRow) -> list[Fact]:
 
 def raw_metadata(row: ModelRow) -> list[Fact]:
     """As the files hold it."""
-    return [Fact(safe_text(key, 80), safe_text(value)) for key, value in sorted(row.model.metadata.items())]
+    return [Fact(safe_text(key, 80), safe_text(value)) for key, value in sorted(row.metadata.items())]
 
 
 def _certainty(confidence: float) -> str:

@@ -13,6 +13,7 @@ from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
+from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.model_facts import facts_of, headline
 from gpumodels_tui.screens.view_screen import ViewScreen
@@ -191,7 +192,7 @@ class OverviewScreen(ViewScreen):
         if device is not None and device.models:
             on_bytes = sum(row.on_bytes for row in device.models)
             title = Text.assemble(
-                (shortened(device.title, 50), STYLES[HEADING]),
+                (shortened(safe_text(device.title), 50), STYLES[HEADING]),
                 (f"  {counted(len(device.models), 'model')}, {format_bytes(on_bytes)}", STYLES[MUTED]),
             )
         _update(self.query_one("#title", Static), title)

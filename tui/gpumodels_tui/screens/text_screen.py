@@ -20,15 +20,17 @@ class TextScreen(ModalScreen[None]):
     DEFAULT_CSS = """
     TextScreen { align: center middle; }
     TextScreen > Vertical {
-        max-width: 92%; height: auto; max-height: 92%;
+        max-width: 92%; height: auto;
         border: round ansi_cyan; border-title-style: bold; padding: 1 1; background: ansi_default;
     }
-    TextScreen VerticalScroll { width: 1fr; height: auto; scrollbar-size-vertical: 1; }
+    TextScreen VerticalScroll { width: 1fr; height: auto; max-height: 80vh; scrollbar-size-vertical: 1; }
     TextScreen VerticalScroll > Static { width: 1fr; height: auto; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close", id="text.close", tooltip="Close this box"),
+        # A modal screen sees no binding of the application.
+        Binding("q", "app.quit", "Quit", show=False, id="text.quit", tooltip="Leave"),
         Binding("up,k", "scroll(-1)", "Up", show=False, id="text.up", tooltip="A line up"),
         Binding("down,j", "scroll(1)", "Down", show=False, id="text.down", tooltip="A line down"),
         Binding("pageup", "scroll(-10)", "Page up", show=False, id="text.page_up", tooltip="A page up"),

@@ -14,6 +14,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
+from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import STYLES, WARNING
 from gpumodels_tui.view_model import View
@@ -85,5 +86,5 @@ class ViewScreen(Screen[None]):
     def action_warnings(self) -> None:
         """All of them."""
         if self.view is not None:
-            lines = [Text("• " + warning) for warning in self.view.warnings]
+            lines = [Text("• " + safe_text(warning)) for warning in self.view.warnings]
             self.app.push_screen(TextScreen("Warnings", lines, closing_key="w", columns=100))

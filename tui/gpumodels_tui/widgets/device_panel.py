@@ -49,7 +49,7 @@ class DeviceNames(DeviceTable):
             (
                 Column("", number_cell, least=2, right=True, importance=9),
                 Column("", title_cell, least=min(longest, 16), most=longest, importance=8, eager=True),
-                Column("", bar_cell, least=8, most=40, importance=1),
+                Column("", bar_cell, least=8, most=200, importance=1),
             )
         )
         super().show(rows, cursor_key)

@@ -76,7 +76,11 @@ class LayerTable(LineTable[int]):
                     short_title="params",
                 ),
                 Column(
-                    "dtype", lambda layer, _: text(short_dtype(self.sums.dtypes[layer]), MUTED), least=8, most=9, importance=5
+                    "dtype",
+                    lambda layer, _: text(safe_text(short_dtype(self.sums.dtypes[layer]), 40), MUTED),
+                    least=8,
+                    most=9,
+                    importance=5,
                 ),
             ],
             id=id,

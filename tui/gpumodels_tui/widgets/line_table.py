@@ -137,6 +137,11 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         return None if row is None else self.key_of(row)
 
     @property
+    def top_row(self) -> int:
+        """The position of the first row in view."""
+        return self._top
+
+    @property
     def visible_rows(self) -> int:
         """How many rows fit below the heading."""
         return max(self.size.height - self._head_lines, 0)

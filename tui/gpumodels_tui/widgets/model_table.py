@@ -39,7 +39,7 @@ class ModelTable(LineTable[ModelRow]):
         super().__init__(
             [
                 Column("name", name_cell, least=20, most=56, importance=9),
-                Column("kind", lambda row, _: text(row.kind, ACCENT), least=10, importance=5),
+                Column("kind", lambda row, _: text(safe_text(row.kind, 40), ACCENT), least=10, importance=5),
                 Column(
                     "on device",
                     lambda row, _: bytes_cell(row.on_bytes),
@@ -59,7 +59,7 @@ class ModelTable(LineTable[ModelRow]):
                     short_title="off dev",
                 ),
                 Column("layers", lambda row, _: text(str(row.layers)), least=6, right=True, importance=3),
-                Column("dtype", lambda row, _: text(short_dtype(row.dtype)), least=8, most=9, importance=4),
+                Column("dtype", lambda row, _: text(safe_text(short_dtype(row.dtype), 40)), least=8, most=9, importance=4),
                 Column("age", self._age_cell, least=4, right=True, importance=2),
                 Column("process", process_cell, least=7, most=26, importance=6),
             ],

@@ -1,0 +1,56 @@
+"""What a screen shows, as plain lines; and pictures of it to compare with, kept as text."""
+
+from __future__ import annotations
+
+import html
+import os
+import re
+from pathlib import Path
+from typing import Final
+
+from rich.cells import cell_len
+
+from gpumodels_tui.app import GpuModelsApp
+
+EXPECTED: Final = Path(__file__).parent / "tui" / "expected_screens"
+UPDATE: Final = "UPDATE_SCREENS"
+"""Set this in the environment to write what is shown as what is expected; then read the difference."""
+
+_COLUMN: Final = 12.2
+_LINE: Final = 24.4
+_TEXT: Final = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>')
+
+
+def lines_shown(app: GpuModelsApp) -> list[str]:
+    """The screen's lines, without blanks at their ends. Wide characters take two columns, as they do on a terminal."""
+    width, height = app.size
+    lines = [""] * height
+    svg = app.export_screenshot(title="")
+    for x, y, content in _TEXT.findall(svg[svg.index("-matrix") :]):
+        line = int((float(y) - 1) // _LINE)
+        if line < height:
+            shown = lines[line]
+            lines[line] = (
+                shown + " " * (round(float(x) / _COLUMN) - _columns(shown)) + html.unescape(content).replace("\xa0", " ")
+            )
+    assert all(_columns(line) <= width for line in lines)
+    return [line.rstrip() for line in lines]
+
+
+def shown(app: GpuModelsApp) -> str:
+    """All of it, to look for words in."""
+    return "\n".join(lines_shown(app))
+
+
+def assert_looks_like(app: GpuModelsApp, name: str) -> None:
+    """Compare with the expected screen of this name."""
+    path = EXPECTED / f"{name}.txt"
+    actual = shown(app) + "\n"
+    if os.environ.get(UPDATE):
+        EXPECTED.mkdir(exist_ok=True)
+        path.write_text(actual, encoding="utf-8")
+    assert actual == path.read_text(encoding="utf-8")
+
+
+def _columns(text: str) -> int:
+    return cell_len(text)

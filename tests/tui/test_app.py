@@ -1,0 +1,483 @@
+"""The application: views come in, screens follow, keys do what the help says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import ClassVar
+
+import pytest
+from rich.cells import cell_len
+from textual.drivers.headless_driver import HeadlessDriver
+from textual.events import MouseScrollDown, MouseScrollUp
+from textual.pilot import Pilot
+
+from gpumodels_shared.schema import LayerTree
+from gpumodels_tui.app import GpuModelsApp, ViewChanged
+from gpumodels_tui.screens.layers import LayersScreen
+from gpumodels_tui.screens.overview import OverviewScreen
+from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+from gpumodels_tui.widgets.line_table import WHEEL_LINES
+from gpumodels_tui.widgets.model_table import ModelTable
+from screen_text import assert_looks_like, lines_shown, shown
+from snapshots import GIB, MIB, WAN
+from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view
+
+SMALL = (80, 24)
+LARGE = (120, 40)
+
+
+def app_showing(view: View, clock: Callable[[], float] = lambda: NOON_SECONDS) -> GpuModelsApp:
+    return GpuModelsApp(view, clock=clock)
+
+
+def overview(app: GpuModelsApp) -> OverviewScreen:
+    screen = app.screen_stack[0]
+    assert isinstance(screen, OverviewScreen)
+    return screen
+
+
+def is_overview(app: GpuModelsApp) -> bool:
+    return isinstance(app.screen, OverviewScreen)
+
+
+def selected(app: GpuModelsApp) -> str | None:
+    row = overview(app).model
+    return None if row is None else row.name
+
+
+def chosen(app: GpuModelsApp) -> str | None:
+    device = overview(app).device
+    return None if device is None else device.key
+
+
+def models(**sizes: int) -> View:
+    rows = [a_row(name, size) for name, size in sizes.items()]
+    return a_view(a_gpu(*sorted(rows, key=lambda row: -row.on_bytes)))
+
+
+def many_models(count: int) -> View:
+    return a_view(a_gpu(*(a_row(f"model-{number:02d}", (count - number) * GIB) for number in range(count))))
+
+
+async def pressed(pilot: Pilot[int], *keys: str) -> None:
+    for key in keys:
+        await pilot.press(key)
+        await pilot.pause()
+
+
+async def test_the_overview_is_complete_at_80_by_24() -> None:
+    app = app_showing(a_full_view(["one.gpm: empty file", "two.gpm: truncated"]))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        assert selected(app) == WAN
+        assert_looks_like(app, "overview-80x24")
+
+
+async def test_the_overview_uses_the_room_of_120_by_40() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.pause()
+        assert selected(app) == WAN
+        assert_looks_like(app, "overview-120x40")
+
+
+async def test_sixty_columns_keep_the_columns_that_matter_most() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=(60, 20)) as pilot:
+        await pilot.pause()
+        heading = next(line for line in lines_shown(app) if "name" in line)
+        assert heading.split() == ["name", "kind", "on", "dev", "off", "dev", "process"]
+        assert "38.0 GB / 80.0 GB" in shown(app)
+
+
+@pytest.mark.parametrize("size", [(59, 24), (80, 9), (20, 4)])
+async def test_a_terminal_that_is_too_small_is_told_so_in_one_line(size: tuple[int, int]) -> None:
+    app = app_showing(a_full_view(["a warning"]))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        lines = [line for line in lines_shown(app) if line]
+        assert len(lines) == 1
+        assert lines[0].startswith(f"{size[0]}×{size[1]} is too small")
+        await pilot.resize_terminal(*SMALL)
+        await pilot.pause()
+        assert WAN in shown(app)
+
+
+async def test_without_a_sidecar_the_screen_says_where_it_looked_and_how_to_start_one() -> None:
+    app = app_showing(a_view(a_gpu(), a_host(number=2), processes=0))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        text = shown(app)
+        assert "/dev/shm/gpumodels-0" in text
+        for way in (
+            "import gpumodels; gpumodels.start()",
+            "import gpumodels.auto",
+            "gpumodels run your_script.py",
+            "gpumodels demo",
+        ):
+            assert way in text
+        assert "GPU 0" in text
+
+
+async def test_a_device_without_models_names_the_devices_that_have_some() -> None:
+    app = app_showing(a_view(a_gpu(), a_host(a_row("in-ram", device="cpu"), number=2)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        assert chosen(app) == "host"
+        await pressed(pilot, "1")
+        assert "No models on GPU 0" in shown(app)
+        assert "Host memory: 1 model" in shown(app)
+        await pressed(pilot, "enter")
+        assert is_overview(app)
+
+
+async def test_numbers_and_arrows_choose_a_device() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        for key, expected in [
+            ("2", "gpu:1"),
+            ("3", "host"),
+            ("1", "gpu:0"),
+            ("right", "gpu:1"),
+            ("l", "host"),
+            ("right", "host"),
+        ]:
+            await pressed(pilot, key)
+            assert chosen(app) == expected
+        for key, expected in [("left", "gpu:1"), ("h", "gpu:0"), ("left", "gpu:0")]:
+            await pressed(pilot, key)
+            assert chosen(app) == expected
+
+
+async def test_a_number_without_a_device_does_nothing_and_is_greyed() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "9")
+        assert chosen(app) == "gpu:0"
+        active = app.screen.active_bindings
+        assert not active["9"].enabled
+        assert active["3"].enabled
+
+
+async def test_the_choice_of_a_device_stays_while_views_come_and_falls_back_when_it_goes() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "2")
+        app.receive(replace(a_full_view(), devices=tuple(replace(device, used_bytes=GIB) for device in a_full_view().devices)))
+        await pilot.pause()
+        assert chosen(app) == "gpu:1"
+        app.receive(a_view(a_full_view().devices[0]))
+        await pilot.pause()
+        assert chosen(app) == "gpu:0"
+
+
+async def test_until_someone_chooses_the_first_device_with_models_is_shown() -> None:
+    empty, busy = a_gpu(index=0), a_gpu(a_row(), index=1)
+    app = app_showing(a_view(empty, a_gpu(index=1)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        assert chosen(app) == "gpu:0"
+        app.receive(a_view(empty, busy))
+        await pilot.pause()
+        assert chosen(app) == "gpu:1"
+        app.receive(a_view(a_gpu(a_row(), index=0), busy))
+        await pilot.pause()
+        assert chosen(app) == "gpu:1"
+
+
+async def test_keys_move_the_cursor() -> None:
+    app = app_showing(many_models(40))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        steps = {"down": 1, "j": 2, "up": 1, "k": 0, "end": 39, "home": 0, "G": 39, "g": 0}
+        for key, position in steps.items():
+            await pressed(pilot, key)
+            assert selected(app) == f"model-{position:02d}"
+            assert f"> model-{position:02d}" in shown(app)
+        await pressed(pilot, "up")
+        assert selected(app) == "model-00"
+
+
+async def test_page_keys_move_by_a_screenful() -> None:
+    app = app_showing(many_models(60))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        rows = app.screen.query_one(ModelTable).visible_rows
+        await pressed(pilot, "pagedown")
+        assert selected(app) == f"model-{rows - 1:02d}"
+        await pressed(pilot, "pagedown", "pageup", "pageup")
+        assert selected(app) == "model-00"
+
+
+async def test_the_cursor_follows_its_model_when_the_order_changes() -> None:
+    app = app_showing(models(unet=6 * GIB, vae=1 * GIB))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "down")
+        assert selected(app) == "vae"
+        app.receive(models(unet=6 * GIB, vae=9 * GIB))
+        await pilot.pause()
+        assert selected(app) == "vae"
+        app.receive(models(unet=6 * GIB, vae=9 * GIB, llm=40 * GIB))
+        await pilot.pause()
+        assert selected(app) == "vae"
+        app.receive(models(unet=6 * GIB, llm=40 * GIB))
+        await pilot.pause()
+        assert selected(app) in {"unet", "llm"}
+
+
+async def test_only_the_newest_of_waiting_views_is_drawn() -> None:
+    older, newer = ViewChanged(models(a=GIB)), ViewChanged(models(b=GIB))
+    assert older.can_replace(newer)
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        for size in range(1, 50):
+            app.receive(models(unet=size * GIB))
+        await pilot.pause()
+        assert "49.0 GB" in shown(app)
+
+
+async def test_help_lists_the_keys_of_the_screen_it_was_asked_on() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "question_mark")
+        assert isinstance(app.screen, TextScreen)
+        text = shown(app)
+        for said in ("1-9", "Choose a device", "G", "The last row", "Leave", "Open the model"):
+            assert said in text
+        await pressed(pilot, "escape", "enter", "question_mark")
+        assert "Back to the models" in shown(app)
+        assert "Choose a device" not in shown(app)
+        await pressed(pilot, "question_mark")
+        assert isinstance(app.screen, LayersScreen)
+
+
+async def test_every_key_that_has_a_meaning_is_in_the_help() -> None:
+    app = app_showing(a_full_view(["a warning"]))
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.pause()
+        meanings = {active.binding.tooltip for active in app.screen.active_bindings.values() if active.binding.id}
+        await pressed(pilot, "question_mark")
+        text = " ".join(shown(app).split())
+        assert [meaning for meaning in meanings if meaning and meaning not in text] == []
+
+
+@pytest.mark.parametrize("keys", [[], ["enter"]])
+async def test_the_footer_shows_seven_keys_at_most(keys: list[str]) -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, *keys)
+        offered = {active.binding.action for active in app.screen.active_bindings.values() if active.binding.show}
+        assert 3 <= len(offered) <= 7
+
+
+async def test_warnings_are_counted_and_w_lists_them() -> None:
+    app = app_showing(a_full_view(["a.gpm: [bold]empty[/] file"]))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        assert "1 warning: w" in shown(app)
+        await pressed(pilot, "w")
+        assert isinstance(app.screen, TextScreen)
+        assert "a.gpm: [bold]empty[/] file" in shown(app)
+        await pressed(pilot, "w")
+        assert is_overview(app)
+        app.receive(a_full_view())
+        await pilot.pause()
+        assert "warning" not in shown(app)
+        await pressed(pilot, "w")
+        assert is_overview(app)
+
+
+async def test_a_long_list_of_warnings_scrolls() -> None:
+    app = app_showing(a_full_view([f"{number}.gpm: empty file" for number in range(200)]))
+    async with app.run_test(size=(80, 12)) as pilot:
+        await pressed(pilot, "w")
+        assert "• 0.gpm" in shown(app)
+        await pressed(pilot, "G")
+        assert "• 199.gpm" in shown(app)
+        await pressed(pilot, "g", "pagedown", "j")
+        assert "• 0.gpm" not in shown(app)
+        for key, first in {"home": 0, "down": 1, "j": 2, "up": 1, "k": 0, "pagedown": 10, "pageup": 0}.items():
+            await pressed(pilot, key)
+            assert next(line for line in lines_shown(app) if "• " in line).split("• ")[1].startswith(f"{first}.gpm")
+
+
+@pytest.mark.parametrize(
+    "keys", [["q"], ["ctrl+c"], ["ctrl+q"], ["enter", "q"], ["question_mark", "q"], ["enter", "i", "ctrl+c"]]
+)
+async def test_quitting_works_from_everywhere(keys: list[str]) -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, *keys)
+    assert app.return_value == 0
+
+
+async def test_a_click_selects_a_double_click_opens_and_the_wheel_scrolls() -> None:
+    app = app_showing(many_models(60))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        table = app.screen.query_one(ModelTable)
+        await pilot.click(ModelTable, offset=(10, 4))
+        assert selected(app) == "model-03"
+        await pilot.click(ModelTable, offset=(10, 0))
+        assert selected(app) == "model-03"
+        for event in (MouseScrollDown, MouseScrollDown, MouseScrollUp):
+            table.post_message(event(table, 10, 5, 0, 0, 0, False, False, False))
+        await pilot.pause()
+        assert table.top_row == WHEEL_LINES
+        assert selected(app) == "model-03"
+        await pilot.click(ModelTable, offset=(10, 2), times=2)
+        await pilot.pause()
+        assert isinstance(app.screen, LayersScreen)
+
+
+async def test_a_click_on_a_device_chooses_it() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        await pilot.click("DeviceNames", offset=(5, 1))
+        await pilot.pause()
+        assert chosen(app) == "gpu:1"
+        await pilot.click("DeviceReadings", offset=(5, 2))
+        await pilot.pause()
+        assert chosen(app) == "host"
+
+
+class CountingDriver(HeadlessDriver):
+    """A terminal that keeps what it is sent."""
+
+    written: ClassVar[list[str]] = []
+
+    @property
+    def is_headless(self) -> bool:
+        return False
+
+    def write(self, data: str) -> None:
+        self.written.append(data)
+
+
+def taken_bytes() -> int:
+    """What the terminal was sent since the last time."""
+    count = len("".join(CountingDriver.written).encode())
+    CountingDriver.written.clear()
+    return count
+
+
+def with_readings(view: View, second: int) -> View:
+    """Every reading of every GPU is another one each second."""
+
+    def changed(device: DeviceRow) -> DeviceRow:
+        if device.utilization_percent is None:
+            return replace(device, used_bytes=(device.used_bytes or 0) + second * 3 * MIB)
+        return replace(
+            device,
+            used_bytes=(device.used_bytes or 0) + second * 100 * MIB,
+            utilization_percent=50 + second,
+            temperature_celsius=60 + second,
+            power_watts=300.0 + second,
+        )
+
+    return replace(view, devices=tuple(changed(device) for device in view.devices))
+
+
+def busy_server() -> View:
+    rows = [a_row(f"model-{number:02d}", (20 - number) * GIB, age_seconds=100 + 7 * number) for number in range(20)]
+    return a_view(a_gpu(*rows), a_gpu(index=1), a_host(number=3))
+
+
+async def test_an_equal_view_sends_nothing_to_the_terminal() -> None:
+    app = app_showing(busy_server())
+    app.driver_class = CountingDriver
+    async with app.run_test(headless=False, size=LARGE) as pilot:
+        await pilot.pause()
+        assert taken_bytes() > 1000
+        app.receive(busy_server())
+        await pilot.pause(0.1)
+        assert taken_bytes() == 0
+
+
+async def test_a_second_of_a_busy_server_is_at_most_300_bytes() -> None:
+    now = [NOON_SECONDS]
+    app = app_showing(busy_server(), clock=lambda: now[0])
+    app.driver_class = CountingDriver
+    async with app.run_test(headless=False, size=LARGE) as pilot:
+        await pilot.pause()
+        taken_bytes()
+        seconds = 20
+        for second in range(1, seconds + 1):
+            now[0] += 1
+            app.receive(with_readings(busy_server(), second))
+            app.screen.query_one(ModelTable).redraw()
+            await pilot.pause()
+        assert 0 < taken_bytes() / seconds <= 300
+
+
+HOSTILE = [
+    "[bold red]markup[/] [/nope] [link=x]",
+    "\x1b[31mred\x1b[0m\x1b]0;title\x07\x1b[2J",
+    "\u202egnp.exe\u2066\u200f",
+    "模型名字很长很长很长很长很长很长🚀🚀👩‍👩‍👧‍👦",
+    "x" * 10_000,
+    "e" + "\u0301" * 5000,
+    "tab\tnewline\nreturn\rnull\0",
+    "",
+]
+
+
+STEERING = frozenset("\x1b\x07\r\0\t\u202e\u2066\u200f")
+
+
+def a_hostile_row(name: str, key: str) -> ModelRow:
+    names = tuple(HOSTILE)
+    tree = LayerTree(
+        names=("", *names),
+        depths=(0, *(1 for _ in names)),
+        class_names=(name,),
+        classes=(0,) * (len(names) + 1),
+        parameters=(1,) * (len(names) + 1),
+        devices=("cuda:0",),
+        dtypes=(name,),
+        memory=tuple((layer + 1, 0, 0, (layer + 1) * MIB) for layer in range(len(names))),
+    )
+    return a_row(
+        name,
+        3 * GIB,
+        kind=name,
+        dtype=name,
+        label=name,
+        note=name,
+        class_name=name,
+        facts={name: name},
+        metadata=dict.fromkeys(names, name),
+        files=names,
+        candidates=names,
+        key=key,
+        tree=tree,
+    )
+
+
+def hostile_view() -> View:
+    rows = [a_hostile_row(name, str(position)) for position, name in enumerate(HOSTILE)]
+    return a_view(*(replace(a_gpu(*rows, index=index), title=name) for index, name in enumerate(HOSTILE[:3])), warnings=HOSTILE)
+
+
+@pytest.mark.parametrize("keys", [[], ["enter", "down"], ["enter", "i"], ["w"]], ids=["overview", "layers", "facts", "warnings"])
+async def test_hostile_names_are_harmless_on_every_screen(keys: list[str]) -> None:
+    app = app_showing(hostile_view())
+    async with app.run_test(size=LARGE) as pilot:
+        await pressed(pilot, *keys)
+        text = shown(app)
+        assert "[bold red]markup[/]" in text
+        assert "\\x1b[31mred" in text
+        assert not STEERING & set(text)
+
+
+async def test_wide_names_leave_the_columns_where_they_are() -> None:
+    app = app_showing(a_view(a_gpu(a_row("模型名字很长很长很长很长很长很长🚀", 3 * GIB), a_row("plain", 3 * GIB))))
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        rows = [line for line in lines_shown(app) if "3.0 GB" in line and "145" in line]
+        assert len(rows) == 2
+        assert len({cell_len(row[: row.index("3.0 GB")]) for row in rows}) == 1

@@ -1,0 +1,184 @@
+"""Builders for what the screens draw: rows, devices, views. The default view is two GPUs and host memory, simulated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.schema import LayerTree
+from gpumodels_tui.feed import ProcessState
+from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_tree
+
+NOON_SECONDS: Final = NOON_NS / 1e9
+DAY_SECONDS: Final = 86_400.0
+
+
+def a_row(
+    name: str = WAN,
+    on_bytes: int = 2 * GIB,
+    kind: str = "checkpoint",
+    *,
+    off_bytes: int = 0,
+    layers: int = 145,
+    dtype: str = "bfloat16",
+    age_seconds: float = 120,
+    note: str = "",
+    device: str = "cuda:0",
+    tree: LayerTree | None = None,
+    pid: int = 4711,
+    label: str = "ComfyUI/main.py",
+    class_name: str = "WanModel",
+    facts: Mapping[str, str] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    files: Sequence[str] = (),
+    candidates: Sequence[str] = (),
+    key: str | None = None,
+) -> ModelRow:
+    """One model's row; its key is its name unless told otherwise."""
+    model = a_model(
+        name,
+        on_bytes,
+        kind,
+        device=device,
+        off_bytes=off_bytes,
+        layers=layers,
+        dtypes={dtype.removesuffix("+"): on_bytes + off_bytes},
+        class_name=class_name,
+        name_source="mapped file",
+        files=files,
+        candidates=candidates,
+        loaded_at_ns=NOON_NS - int(age_seconds * 1e9),
+        tree=tree,
+    )
+    return ModelRow(
+        key=name if key is None else key,
+        name=name,
+        kind=kind,
+        on_bytes=on_bytes,
+        off_bytes=off_bytes,
+        layers=layers,
+        dtype=dtype,
+        loaded_at_ns=model.loaded_at_ns,
+        process=f"{label} {pid}",
+        model=model,
+        process_state=a_live_process(pid),
+        facts=facts or {},
+        note=note,
+        metadata=metadata or {},
+    )
+
+
+def a_live_process(pid: int = 4711) -> ProcessState:
+    """What a row says of where it comes from."""
+    return ProcessState(f"process {pid}", Path(f"/dev/shm/gpumodels-0/{pid}.gpm"), pid, "me", Liveness.LIVE, None)
+
+
+def a_gpu(
+    *models: ModelRow,
+    index: int = 0,
+    used_bytes: int | None = 38 * GIB,
+    total_bytes: int | None = 80 * GIB,
+    utilization_percent: int | None = 87,
+    temperature_celsius: int | None = 64,
+    power_watts: float | None = 412.0,
+    title: str | None = None,
+) -> DeviceRow:
+    """A GPU with these models."""
+    return DeviceRow(
+        key=f"gpu:{index}",
+        number=index + 1,
+        title=f"GPU {index}  Simulated H100 80GB" if title is None else title,
+        used_bytes=used_bytes,
+        total_bytes=total_bytes,
+        utilization_percent=utilization_percent,
+        temperature_celsius=temperature_celsius,
+        power_watts=power_watts,
+        models=models,
+    )
+
+
+def a_host(*models: ModelRow, number: int = 1, used_bytes: int = 21 * GIB) -> DeviceRow:
+    """Host memory with these models."""
+    return DeviceRow("host", number, "Host memory", used_bytes, 126 * GIB, None, None, None, models)
+
+
+def a_view(*devices: DeviceRow, warnings: Sequence[str] = (), processes: int = 1) -> View:
+    """A view of these devices."""
+    states = tuple(a_live_process(4711 + count) for count in range(processes))
+    return View(devices, states, tuple(warnings), ("/dev/shm/gpumodels-0",))
+
+
+def a_wan_tree(size: int, blocks: int = 40, device: str = "cuda:0", off_from: int | None = None) -> LayerTree:
+    """A video transformer of `size` bytes, roughly; blocks from `off_from` on are in host memory."""
+    weights = {"self_attn.q": 4, "self_attn.k": 4, "self_attn.v": 4, "self_attn.o": 4, "ffn.0": 14, "ffn.2": 14}
+    layers = {
+        f"blocks.{block:02d}.{part}": size * weight // (sum(weights.values()) * blocks)
+        for block in range(blocks)
+        for part, weight in weights.items()
+    }
+    layers |= {"patch_embedding": size // 60, "text_embedding": size // 90, "time_embedding": size // 140, "head": size // 400}
+    tree = a_tree(layers, device=device)
+    classes = ("WanModel", "ModuleList", "WanAttentionBlock", "WanSelfAttention", "Linear", "Sequential")
+    kinds = tuple(_wan_class(name, depth) for name, depth in zip(tree.names, tree.depths, strict=True))
+    names = tuple(
+        str(int(name)) if depth == 2 and name.isdigit() else name for name, depth in zip(tree.names, tree.depths, strict=True)
+    )
+    devices = (device, "cpu")
+    memory = tree.memory
+    if off_from is not None:
+        first = [layer for layer, depth in enumerate(tree.depths) if depth == 2][off_from]
+        last = next(layer for layer in range(first, len(tree.depths)) if tree.depths[layer] == 1)
+        memory = tuple((layer, 1 if first <= layer < last else place, dtype, count) for layer, place, dtype, count in memory)
+    return LayerTree(names, tree.depths, classes, kinds, tree.parameters, devices, tree.dtypes, memory)
+
+
+def _wan_class(name: str, depth: int) -> int:
+    if depth == 0:
+        return 0
+    if depth == 1:
+        return 1 if name == "blocks" else 4
+    if depth == 2:
+        return 2
+    return {"self_attn": 3, "ffn": 5}.get(name, 4)
+
+
+def a_full_view(warnings: Sequence[str] = ()) -> View:
+    """Two GPUs and host memory, as a server that makes videos and serves a chat would show them."""
+    wan = a_row(
+        WAN,
+        14 * GIB,
+        off_bytes=12 * GIB,
+        layers=442,
+        dtype="float8_e4m3fn+",
+        tree=a_wan_tree(26 * GIB, off_from=22),
+        files=[f"/srv/models/diffusion_models/wan/{WAN}_fp8_e4m3fn_scaled.safetensors"],
+        facts={"title": "Wan 2.2 T2V 14B, high noise", "base model": "Wan 2.1 14B", "author": "Wan-AI", "license": "Apache-2.0"},
+        metadata={"model_type": WAN},
+    )
+    encoder = a_row("umt5-xxl-enc", 10 * GIB, "clip", layers=242, class_name="T5EncoderModel", age_seconds=130)
+    depth = a_row("VACE-Depth", 512 * MIB, "model", layers=45, age_seconds=3700, class_name="VaceDepth")
+    vae = a_row("wan_2.1_vae", 254 * MIB, "vae", layers=101, dtype="float16", class_name="WanVAE")
+    lora = a_row("MyLoRA", 128 * MIB, "lora", layers=32, age_seconds=12, class_name="LoraAdapter")
+    llama = a_row(
+        "Llama-3.1-8B-Instruct",
+        15 * GIB,
+        "llm",
+        layers=291,
+        pid=90210,
+        label="vllm",
+        age_seconds=3 * DAY_SECONDS,
+        device="cuda:1",
+    )
+    minilm = a_row(
+        "all-MiniLM-L6-v2", 87 * MIB, "embedding", layers=103, dtype="float32", pid=90210, label="vllm", device="cuda:1"
+    )
+    offloaded = a_row(WAN, 12 * GIB, note="offloaded from cuda:0", layers=442, tree=a_wan_tree(26 * GIB, off_from=22))
+    return a_view(
+        a_gpu(wan, encoder, depth, vae, lora),
+        a_gpu(llama, minilm, index=1, used_bytes=71 * GIB, utilization_percent=41, temperature_celsius=58, power_watts=287.0),
+        a_host(offloaded, number=3),
+        warnings=warnings,
+    )

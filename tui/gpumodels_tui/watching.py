@@ -1,0 +1,86 @@
+"""The one thread behind the screens: reads what there is to read, and hands on a view whenever it is a new one."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.feed import FeedState
+from gpumodels_tui.gpus import HardwareState
+from gpumodels_tui.sources import Sources
+from gpumodels_tui.view_model import View, build_view
+
+FEED_SECONDS: Final = 0.1
+"""How often the sidecars' files are looked at: what a loaded model may be late on the screen."""
+HARDWARE_SECONDS: Final = 1.0
+STOP_SECONDS: Final = 2.0
+
+
+class WatchingThread(threading.Thread):
+    """Both callbacks are called in this thread: they must be quick and thread-safe."""
+
+    def __init__(self, sources: Sources, on_view: Callable[[View], None], on_failure: Callable[[Exception], None]) -> None:
+        """Args:
+        sources: What is read; opened and closed in here.
+        on_view: Given each new view.
+        on_failure: Told what ended the thread, if not `stop`.
+        """
+        super().__init__(name="gpumodels-watching", daemon=True)
+        self._sources = sources
+        self._on_view = on_view
+        self._on_failure = on_failure
+        self._stopping = threading.Event()
+
+    def run(self) -> None:
+        """Until `stop`."""
+        try:
+            self._watch()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the screen must say it rather than stand still
+            self._on_failure(error)
+
+    def stop(self) -> None:
+        """End it and let go of files, driver and watches. May be called more than once, started or not."""
+        self._stopping.set()
+        if self.is_alive():
+            self.join(STOP_SECONDS)
+
+    def _watch(self) -> None:
+        with contextlib.ExitStack() as opened:
+            feed = self._sources.feed()
+            opened.callback(feed.close)
+            hardware = self._sources.hardware()
+            opened.callback(hardware.close)
+            seen: tuple[FeedState, HardwareState, CatalogueState] | None = None
+            devices, devices_at = HardwareState(), float("-inf")
+            # The first view needs no model files: they come when the screen is up.
+            catalogue = None
+            while not self._stopping.is_set():
+                processes = feed.poll()
+                if time.monotonic() - devices_at >= HARDWARE_SECONDS:
+                    devices, devices_at = hardware.read(), time.monotonic()
+                facts = CatalogueState() if catalogue is None else catalogue.state()
+                now = (processes, devices, facts)
+                if seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
+                    self._on_view(build_view(*now))
+                    seen = now
+                if catalogue is None:
+                    catalogue = self._sources.catalogue()
+                    opened.callback(catalogue.stop)
+                    catalogue.start()
+                catalogue.follow(_files_named(processes))
+                self._stopping.wait(FEED_SECONDS)
+
+
+def _files_named(feed: FeedState) -> list[str]:
+    """Every model file that a snapshot names."""
+    return [
+        path
+        for process in feed.processes
+        if process.snapshot is not None
+        for model in process.snapshot.models
+        for path in model.files
+    ]

@@ -62,9 +62,8 @@ def many_models(count: int) -> View:
 
 
 async def pressed(pilot: Pilot[int], *keys: str) -> None:
-    for key in keys:
-        await pilot.press(key)
-        await pilot.pause()
+    await pilot.press(*keys)
+    await pilot.pause()
 
 
 async def test_the_overview_is_complete_at_80_by_24() -> None:

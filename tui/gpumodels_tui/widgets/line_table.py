@@ -186,6 +186,10 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._arrange()
         self.redraw()
 
+    def scroll_rows(self, rows: int) -> None:
+        """Move the view by so many rows; the cursor stays where it is."""
+        self._scroll_to_row(self._top + rows)
+
     def redraw(self) -> None:
         """Compose the lines in view and refresh those parts that differ from what was drawn."""
         if len(self._lines) != self.size.height:
@@ -215,7 +219,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         """Select; a second click opens."""
         if event.x >= self.size.width - 1 and len(self._rows) > self.visible_rows > 1:
             share = max(event.y - self._head_lines, 0) / (self.visible_rows - 1)
-            self._scroll_rows_to(round(share * (len(self._rows) - self.visible_rows)))
+            self._scroll_to_row(round(share * (len(self._rows) - self.visible_rows)))
             return
         position = self._top + event.y - self._head_lines
         if event.y < self._head_lines or not 0 <= position < len(self._rows):
@@ -231,13 +235,13 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         """The wheel moves the rows, not the cursor."""
         event.stop()
         if self._has_cursor:
-            self._scroll_rows_to(self._top + WHEEL_LINES)
+            self.scroll_rows(WHEEL_LINES)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         """The wheel moves the rows, not the cursor."""
         event.stop()
         if self._has_cursor:
-            self._scroll_rows_to(self._top - WHEEL_LINES)
+            self.scroll_rows(-WHEEL_LINES)
 
     def action_move(self, rows: int) -> None:
         """The cursor, by so many rows."""
@@ -268,7 +272,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if self._has_cursor and self._cursor != before:
             self.post_message(self.Moved(self, self.cursor_key))
 
-    def _scroll_rows_to(self, top: int) -> None:
+    def _scroll_to_row(self, top: int) -> None:
         self._top = top
         self._clamp_top()
         self.redraw()

@@ -141,8 +141,19 @@ def test_a_directory_that_comes_and_goes_brings_and_takes_its_files(running: Sta
     catalogue.wait_until_gone(inside)
     added = titled(models / "renamed" / "deep" / "b.safetensors", "b")
     catalogue.wait_for_title(added, "b")
-    shutil.rmtree(models / "renamed")
+    shutil.rmtree(models / "renamed" / "deep")
     catalogue.wait_until(lambda state: not state.by_path)
+
+
+@pytest.mark.slow
+def test_a_directory_that_is_moved_away_takes_its_files(running: Start, tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    away, stays = titled(models / "in" / "deep" / "a.safetensors", "a"), titled(models / "b.safetensors", "b")
+    catalogue = running(models)
+    catalogue.wait_until(lambda state: len(state.by_path) == 2)
+    (models / "in").rename(tmp_path / "out")
+    state = catalogue.wait_until_gone(away)
+    assert str(stays) in state.by_path
 
 
 @pytest.mark.parametrize("kind", BROKEN)

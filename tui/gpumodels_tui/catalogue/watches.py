@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import tempfile
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +51,9 @@ _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph"
 """File systems that others write to without this kernel's knowledge; so do all `fuse.*`."""
 
 
+_NOWHERE: Final = logging.NullHandler()
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Something happened to this name."""
@@ -66,6 +71,7 @@ class Watches(FileSystemEventHandler):
         self._notifying: BaseObserver | None = None
         self._polling: BaseObserver | None = None
         self._watched: dict[str, tuple[BaseObserver, ObservedWatch]] = {}
+        _keep_watchdog_off_the_terminal()
 
     def watch(self, directory: str) -> str | None:
         """Watch it and all below it, symlinks aside; it must not be one itself. Changes are told under its path.
@@ -162,6 +168,12 @@ def _make_sure_that_watches_are_left(observer: BaseObserver) -> None:
     """
     with tempfile.TemporaryDirectory(prefix="gpumodels-") as directory:
         observer.unschedule(observer.schedule(FileSystemEventHandler(), directory, event_filter=[DirMovedEvent]))
+
+
+def _keep_watchdog_off_the_terminal() -> None:
+    """Its log goes where the program sends logs, if anywhere; directories renamed in a row make it warn, harmlessly."""
+    logging.getLogger("watchdog").addHandler(_NOWHERE)
+    warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
 
 
 def _shortage(error: OSError) -> str:

@@ -1,0 +1,79 @@
+"""Tests of when states are told, and to whom jobs go."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from gpumodels_tui.catalogue.headers import FileHeader
+from gpumodels_tui.catalogue.ledger import Ledger
+from gpumodels_tui.catalogue.tree import Sighting, Stamp
+
+
+def a_sighting(path: str) -> Sighting:
+    return Sighting(path, path, Stamp(1, 1, 100, 0, 0))
+
+
+def test_a_state_is_told_once_and_only_when_something_changed() -> None:
+    told: list[int] = []
+    ledger = Ledger(0.0, lambda: told.append(len(ledger.state.warnings)))
+    ledger.looking = False
+    ledger.publish()
+    ledger.say("/m", "/m: no such file or directory")
+    ledger.publish()
+    ledger.publish()
+    ledger.say("/m", "/m: no such file or directory")
+    ledger.publish()
+    ledger.say("/m", None)
+    ledger.publish()
+    assert told == [1, 0]
+
+
+def test_while_files_wait_states_are_held_back_and_the_last_one_never_is() -> None:
+    told: list[int] = []
+    ledger = Ledger(0.0, lambda: told.append(ledger.state.pending))
+    ledger.looking = False
+    ledger.saw(a_sighting(f"/m/{number}.safetensors") for number in range(100))
+    for _ in range(100):
+        job = ledger.next_job()
+        assert job is not None
+        ledger.read(job, FileHeader("safetensors"))
+        ledger.publish()
+    assert len(told) < 10
+    assert told[-1] == 0
+    assert len(ledger.state.by_path) == 100
+
+
+def test_nothing_is_told_after_closing() -> None:
+    told: list[None] = []
+    ledger = Ledger(0.0, lambda: told.append(None))
+    ledger.saw([a_sighting("/m/a.safetensors")])
+    ledger.close()
+    ledger.publish()
+    assert told == []
+    assert ledger.next_job() is None
+
+
+def test_closing_releases_whoever_waits_for_a_job() -> None:
+    ledger = Ledger(0.0, None)
+    waiting = threading.Thread(target=ledger.next_job, daemon=True)
+    waiting.start()
+    ledger.close()
+    waiting.join(5)
+    assert not waiting.is_alive()
+
+
+def test_waiting_for_all_to_be_read_ends_at_the_deadline_with_what_there_is() -> None:
+    ledger = Ledger(0.0, None)
+    ledger.saw([a_sighting("/m/a.safetensors")])
+    assert ledger.wait_until_read(time.monotonic() + 0.01).pending == 1
+
+
+def test_without_a_worker_nobody_waits_for_files() -> None:
+    ledger = Ledger(0.0, None)
+    ledger.saw([a_sighting("/m/a.safetensors")])
+    job = ledger.next_job()
+    assert job is not None
+    ledger.postponed(job, "model files can't be read")
+    state = ledger.wait_until_read(time.monotonic() + 60)
+    assert (state.warnings, state.pending) == (("model files can't be read",), 1)

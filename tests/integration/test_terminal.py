@@ -1,0 +1,174 @@
+"""The viewer in a real terminal: rows, keys, exit code, and the terminal as it was before."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import os
+import pty
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gpumodels_shared.codec import encode
+from gpumodels_shared.identity import this_process
+from gpumodels_shared.schema import Model
+from gpumodels_shared.writer import SnapshotWriter
+from snapshots import GIB, MIB, WAN, a_device, a_model, a_process, a_snapshot
+from terminals import PATIENCE_SECONDS, Terminal
+from views import a_wan_tree
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
+]
+
+VIEWER = [str(Path(sys.executable).parent / "gpumodels-tui")]
+
+
+def some_models() -> list[Model]:
+    return [
+        a_model(WAN, 2 * GIB, tree=a_wan_tree(2 * GIB, blocks=4, device="cpu")),
+        a_model("VACE-Depth", 512 * MIB, "model", layers=45),
+        a_model("MyLoRA", 128 * MIB, "lora", layers=32),
+    ]
+
+
+def payload(models: list[Model]) -> bytes:
+    process = a_process("train.py", os.getpid())
+    return encode(a_snapshot(*models, process=process, devices=[a_device("cpu", sum(model.resident_bytes for model in models))]))
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    place = tmp_path / "gpm"
+    place.mkdir(mode=0o700)
+    return place
+
+
+@pytest.fixture
+def writer(directory: Path) -> Iterator[SnapshotWriter]:
+    """A sidecar's file, held open and fresh by the test."""
+    writer = SnapshotWriter(directory, this_process(), heartbeat_ms=60_000)
+    writer.publish(payload(some_models()))
+    yield writer
+    writer.close()
+
+
+def test_rows_layers_help_and_a_terminal_as_it_was(tmp_path: Path, directory: Path, writer: SnapshotWriter) -> None:
+    with Terminal(tmp_path, [*VIEWER, "--dir", str(directory)]) as terminal:
+        screen = terminal.wait_for(WAN, "VACE-Depth", "MyLoRA", "Host memory", "2.0 GB")
+        assert terminal.is_on_alternate_screen()
+        assert max(map(len, screen.splitlines())) <= 80
+        terminal.press("Enter")
+        terminal.wait_for("WanModel", "blocks", "of parent")
+        terminal.press("j", "Right")
+        terminal.wait_for("WanAttentionBlock")
+        terminal.press("?")
+        terminal.wait_for("Keys", "Back to the models")
+        terminal.press("Escape")
+        terminal.wait_until(lambda screen: "Esc closes" not in screen, "help stays")
+        terminal.press("Escape")
+        terminal.wait_for("VACE-Depth")
+        terminal.press("q")
+        assert terminal.exit_code() == 0
+        settings = terminal.settings().split()
+        assert {"echo", "icanon", "isig"} <= set(settings)
+        assert not terminal.is_on_alternate_screen()
+        assert not terminal.mouse_is_captured()
+        assert "Traceback" not in terminal.screen()
+
+
+def test_models_come_and_go_while_the_cursor_stays(tmp_path: Path, directory: Path, writer: SnapshotWriter) -> None:
+    with Terminal(tmp_path, [*VIEWER, "--dir", str(directory)]) as terminal:
+        terminal.wait_for("MyLoRA")
+        terminal.press("j")
+        terminal.wait_for("> VACE-Depth")
+        writer.publish(payload([a_model("newcomer", 5 * GIB, "llm"), *some_models()]))
+        terminal.wait_for("newcomer", "> VACE-Depth")
+        writer.publish(payload(some_models()[1:]))
+        terminal.wait_until(lambda screen: WAN not in screen and "> VACE-Depth" in screen, "the unloaded model stays")
+        terminal.press("C-c")
+        assert terminal.exit_code() == 0
+
+
+def test_a_resized_terminal_is_drawn_anew(tmp_path: Path, directory: Path, writer: SnapshotWriter) -> None:
+    with Terminal(tmp_path, [*VIEWER, "--dir", str(directory)]) as terminal:
+        terminal.wait_for("MyLoRA")
+        terminal.resize(50, 24)
+        terminal.wait_for("50×24 is too small")
+        terminal.resize(120, 40)
+        terminal.wait_for("MyLoRA", "named by", f"train.py {os.getpid()}")
+        terminal.press("q")
+        assert terminal.exit_code() == 0
+
+
+def test_an_empty_place_says_where_it_looked(tmp_path: Path, directory: Path) -> None:
+    with Terminal(tmp_path, [*VIEWER, "--dir", str(directory)]) as terminal:
+        terminal.wait_for("No process with gpumodels", "import gpumodels.auto", "Host memory")
+        terminal.press("q")
+        assert terminal.exit_code() == 0
+
+
+@contextlib.contextmanager
+def viewer_on_a_pty(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], io.FileIO]]:
+    """The viewer as a session's leader on a terminal of its own, up and drawn; and the terminal's other end."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = os.environ | {"TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *VIEWER, "--dir", str(directory)], stdin=slave, stdout=slave, stderr=slave, env=environment
+    )
+    os.close(slave)
+    with io.FileIO(master, "rb") as terminal:
+        try:
+            read_until(terminal, b"MyLoRA")
+            yield process, terminal
+        finally:
+            process.kill()
+            process.wait()
+
+
+def read_until(terminal: io.FileIO, words: bytes) -> bytes:
+    """What the terminal was sent, until these words; or, for none, until its end."""
+    seen = b""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not words or words not in seen:
+        assert time.monotonic() < deadline, seen[-2000:]
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                data = terminal.read(65536)
+            except OSError:  # Linux says EIO when the other end is closed
+                break
+            if not data:
+                break
+            seen += data
+    return seen
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_ends_it_in_order(directory: Path, writer: SnapshotWriter, number: signal.Signals) -> None:
+    with viewer_on_a_pty(directory) as (process, terminal):
+        os.kill(process.pid, number)
+        rest = read_until(terminal, b"")
+        assert process.wait(PATIENCE_SECONDS) == 0
+        assert b"\x1b[?1049l" in rest
+        assert b"Traceback" not in rest
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")
+def test_a_closed_terminal_ends_it(directory: Path, writer: SnapshotWriter) -> None:
+    with viewer_on_a_pty(directory) as (process, terminal):
+        terminal.close()
+        process.wait(PATIENCE_SECONDS)

@@ -1,0 +1,90 @@
+"""A real terminal for tests: tmux on a socket of its own, keys in, screens out."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+PATIENCE_SECONDS: Final = 15.0
+
+
+class Terminal:
+    """A shell in tmux that runs one command, says its exit code, and stays."""
+
+    def __init__(self, directory: Path, command: list[str], columns: int = 80, lines: int = 24) -> None:
+        self._socket = directory / "tmux"
+        self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines), self._script(command))
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        subprocess.run(self._command("kill-server"), check=False, capture_output=True, timeout=PATIENCE_SECONDS)
+
+    def press(self, *keys: str) -> None:
+        """tmux's names of keys: `Enter`, `Escape`, `q`."""
+        self._tmux("send-keys", *keys)
+
+    def resize(self, columns: int, lines: int) -> None:
+        """As if the window were dragged."""
+        self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
+
+    def screen(self) -> str:
+        """What it shows."""
+        return self._tmux("capture-pane", "-p")
+
+    def is_on_alternate_screen(self) -> bool:
+        """Whether a full-screen program has it."""
+        return self._tmux("display-message", "-p", "#{alternate_on}").strip() == "1"
+
+    def mouse_is_captured(self) -> bool:
+        """Whether clicks still go to a program."""
+        return self._tmux("display-message", "-p", "#{mouse_any_flag}").strip() == "1"
+
+    def wait_for(self, *words: str) -> str:
+        """The screen, once it shows all of them."""
+        return self.wait_until(lambda screen: all(word in screen for word in words), f"no {words}")
+
+    def wait_until(self, holds: Callable[[str], bool], complaint: str) -> str:
+        """The screen, once it is as it should be."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not holds(screen := self.screen()):
+            assert time.monotonic() < deadline, f"{complaint} within {PATIENCE_SECONDS} s; the screen:\n{screen}"
+            time.sleep(0.02)
+        return screen
+
+    def exit_code(self) -> int:
+        """Of the command, once it ended."""
+        found = re.search(r"exit code (\d+)", self.wait_for("exit code"))
+        assert found is not None
+        return int(found[1])
+
+    def settings(self) -> str:
+        """What `stty -a` says after the command's end."""
+        return self.wait_for("icanon")
+
+    def _script(self, command: list[str]) -> str:
+        return f"{shlex.join(command)}; echo exit code $?; stty -a; exec sleep 1000"
+
+    def _command(self, *arguments: str) -> list[str]:
+        return ["tmux", "-u", "-S", str(self._socket), *arguments]
+
+    def _tmux(self, *arguments: str) -> str:
+        environment = {name: value for name, value in os.environ.items() if name not in {"TMUX", "NO_COLOR"}}
+        done = subprocess.run(
+            self._command(*arguments),
+            check=True,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=PATIENCE_SECONDS,
+            env=environment | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
+        )
+        return done.stdout

@@ -11,12 +11,13 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
 from gpumodels.provenance import Provenance
 from gpumodels.reading import ModuleReader
 from gpumodels.registry import Registry
 from gpumodels.sampler import Sampler
-from gpumodels.scan import FoundModel, scan
+from gpumodels.scan import Scanner
 from gpumodels.torch_hooks import TorchHooks
 from gpumodels_shared.schema import Model
 
@@ -54,15 +55,15 @@ class Attached:
     failures: Failures
     registry: Registry
     provenance: Provenance
-    reader: ModuleReader
+    scanner: Scanner
     hooks: TorchHooks
     sampler: Sampler
 
-    def scan(self, pause: Callable[[], None] = lambda: None) -> list[FoundModel]:
+    def scan(self, pause: Callable[[], None] = lambda: None, afresh: bool = False) -> list[FoundModel]:
         """What lives now."""
         self.provenance.read_kernel_mappings()
         try:
-            return scan(self.registry, self.reader, self.failures, pause)
+            return self.scanner.scan(pause, afresh)
         finally:
             self.provenance.forget_kernel_mappings()
 
@@ -80,9 +81,8 @@ def attached() -> Iterator[Attached]:
     provenance = Provenance(torch, failures)
     hooks = TorchHooks(torch, registry, provenance, failures)
     try:
-        yield Attached(
-            failures, registry, provenance, ModuleReader(torch, provenance, failures), hooks, Sampler(registry, failures)
-        )
+        scanner = Scanner(registry, ModuleReader(torch, provenance, failures), failures)
+        yield Attached(failures, registry, provenance, scanner, hooks, Sampler(registry, failures))
     finally:
         provenance.active = False
         hooks.remove()

@@ -21,25 +21,31 @@ WRAPPERS: Final = {
 """Class name to the attribute that holds what is wrapped; PEFT's `PeftModelFor…` classes count as `PeftModel`."""
 
 
-def find_roots(readings: Mapping[int, ModuleReading]) -> Iterator[tuple[int, int]]:
-    """(root, core) for every model, in the order of the readings; core is the root, or what its wrappers wrap.
+def find_roots(readings: Mapping[int, ModuleReading], roots: list[tuple[int, int]]) -> Iterator[None]:
+    """Append (root, core) for every model, in the order of the readings; core is the root, or what its wrappers wrap.
 
-    Modules that hold each other in a circle have no root: the one that came last stands for them, as it holds what came before.
+    Modules that hold each other in a circle have no root: the one that came last stands for them, as it holds what came
+    before. Yields wherever it may be interrupted.
     """
-    holders = {child: key for key, reading in readings.items() for _, child in reading.children if child != key}
+    holders: dict[int, int] = {}
+    for key, reading in readings.items():
+        for _, child in reading.children:
+            if child != key:
+                holders[child] = key
+        yield
     reached: set[int] = set()
     for key in readings:
         if key not in holders:
-            _reach(key, readings, reached)
-            yield key, _core(key, readings)
+            roots.append((key, _core(key, readings)))
+            yield from _reach(key, readings, reached)
     if len(reached) == len(readings):
         return
     order = {key: position for position, key in enumerate(readings)}
     for key in readings:
         if key not in reached:
             root = max(_circle_above(key, holders), key=order.__getitem__)
-            _reach(root, readings, reached)
-            yield root, _core(root, readings)
+            roots.append((root, _core(root, readings)))
+            yield from _reach(root, readings, reached)
 
 
 def _circle_above(key: int, holders: Mapping[int, int]) -> list[int]:
@@ -51,13 +57,14 @@ def _circle_above(key: int, holders: Mapping[int, int]) -> list[int]:
     return path[path.index(key) :]
 
 
-def _reach(root: int, readings: Mapping[int, ModuleReading], reached: set[int]) -> None:
+def _reach(root: int, readings: Mapping[int, ModuleReading], reached: set[int]) -> Iterator[None]:
     waiting = [root]
     while waiting:
         key = waiting.pop()
         if key not in reached:
             reached.add(key)
             waiting.extend(child for _, child in readings[key].children if child in readings)
+        yield
 
 
 def _core(root: int, readings: Mapping[int, ModuleReading]) -> int:

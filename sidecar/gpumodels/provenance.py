@@ -55,6 +55,8 @@ class Provenance:
         self._origins: WeakTable[Origin] = WeakTable()
         self._plain_types = (torch.Tensor, torch.nn.Parameter)
         self.active = True
+        self.version = 0
+        """Goes up when values in unchanged tensors came from somewhere new: what was read of them before is outdated."""
 
     # What the wrapped functions do.
 
@@ -82,6 +84,7 @@ class Provenance:
             if self.active:
                 with self._failures.guard("noting a state dict's origins"):
                     self._note_loaded(module, origins)
+                    self.version += 1
                 touched()
             return result
 

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
+from gpumodels.accounting import StorageReading, TensorAccounts
 from gpumodels.failures import Failures
-from gpumodels.provenance import Origin, Provenance
-
-META: Final = "meta"
-
-
-class StorageReading(NamedTuple):
-    """A storage that a module's parameter or buffer keeps alive."""
-
-    key: tuple[str, int]
-    """Device and the storage's identity: equal for all views, and for all who share it."""
-    dtype: str
-    size_bytes: int
-    """Of the whole storage, since a small view pins all of it; on `meta` what it would take."""
-    origin: Origin | None
+from gpumodels.provenance import Provenance
 
 
 class ModuleReading(NamedTuple):
@@ -34,84 +22,72 @@ class ModuleReading(NamedTuple):
     parameters: tuple[tuple[int, int], ...]
     """Its own parameters: identity and elements."""
     tensor_names: tuple[str, ...]
+    stamp: list[Any]
+    """Equal stamps, nothing changed: see `ModuleReader.stamp`."""
 
 
 class ModuleReader:
     """Reads modules without running their code: instance dictionaries only, no attribute look-ups on modules."""
 
     def __init__(self, torch: ModuleType, provenance: Provenance, failures: Failures) -> None:
-        self._provenance = provenance
-        self._failures = failures
-        self._plain_types = {torch.Tensor, torch.nn.Parameter}
-        self._tensor_type = torch.Tensor
-        self._device_names: dict[Any, str] = {}
-        self._dtype_names: dict[Any, str] = {}
-        # Tensor subclasses run their own __torch_function__ at every attribute access unless it is disabled.
-        self._without_overrides: Any = getattr(torch._C, "DisableTorchFunctionSubclass", None) or torch._C.DisableTorchFunction
+        self._accounts = TensorAccounts(torch, provenance, failures)
+        self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
 
-    def read(self, ref: weakref.ref[Any], add: Callable[[Any], None]) -> ModuleReading | None:
-        """The module's state; None if it died or is not initialised yet.
+    def read(self, ref: weakref.ref[Any], add: Callable[[Any], None], known: ModuleReading | None) -> ModuleReading | None:
+        """The module's state, the `known` one where nothing changed; None if it died or is not initialised yet.
 
         Args:
             ref: the module.
             add: given each child: a module that registered with no hook is known from then on.
+            known: what was read before.
         """
         module = ref()
         if module is None:
             return None
         state = module.__dict__
-        if "_modules" not in state or "_parameters" not in state or "_buffers" not in state:
+        try:
+            modules, parameters, buffers = state["_modules"], state["_parameters"], state["_buffers"]
+        except KeyError:
             return None  # its __init__ hasn't run yet
-        children: list[tuple[str, int]] = []
-        for name, child in list(state["_modules"].items()):
-            if child is not None:
-                children.append((name, id(child)))
-                add(child)
-        storages: list[StorageReading] = []
+        stamp = self._stamp(modules, parameters, buffers)
+        if known is not None and known.stamp == stamp:
+            return known
+        children = [(name, child) for name, child in list(modules.items()) if child is not None]
+        for _, child in children:
+            add(child)
         names: list[str] = []
-        parameters: list[tuple[int, int]] = []
-        for name, tensor in list(state["_parameters"].items()):
-            if tensor is None:
-                continue
+        storages: list[StorageReading] = []
+        for name, tensor in _tensors(parameters, buffers):
             names.append(name)
-            parameters.append((id(tensor), self._elements(tensor)))
-            self._read_tensor(tensor, storages)
-        for name, tensor in list(state["_buffers"].items()):
+            self._accounts.add_storages(tensor, storages)
+        return ModuleReading(
+            type(module).__name__,
+            tuple((name, id(child)) for name, child in children),
+            tuple(storages),
+            tuple((id(tensor), self._accounts.elements(tensor)) for _, tensor in _tensors(parameters)),
+            tuple(names),
+            stamp,
+        )
+
+    def _stamp(self, modules: dict[str, Any], parameters: dict[str, Any], buffers: dict[str, Any]) -> list[Any]:
+        """Everything that a reading depends on, in the cheapest form: names and identities, storages and their sizes.
+
+        It is made at every look at every module: about 1 µs.
+        """
+        stamp: list[Any] = [*modules, *map(id, modules.values())]
+        plain_types = self._plain_types
+        for tensors in (parameters, buffers):
+            for name, tensor in tensors.items():
+                if type(tensor) in plain_types:
+                    storage = tensor.untyped_storage()
+                    stamp += (name, id(tensor), storage._cdata, storage.nbytes())
+                elif tensor is not None:
+                    stamp += (name, id(tensor), self._accounts.stamp(tensor))
+        return stamp
+
+
+def _tensors(*groups: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for group in groups:
+        for name, tensor in list(group.items()):
             if tensor is not None:
-                names.append(name)
-                self._read_tensor(tensor, storages)
-        return ModuleReading(type(module).__name__, tuple(children), tuple(storages), tuple(parameters), tuple(names))
-
-    def _elements(self, tensor: Any) -> int:
-        if type(tensor) in self._plain_types:
-            return int(tensor.numel())
-        with self._without_overrides():
-            return int(tensor.numel())
-
-    def _read_tensor(self, tensor: Any, storages: list[StorageReading]) -> None:
-        """Add the storages behind a tensor; a subclass that is made of others (DTensor, torchao's) is taken apart."""
-        with self._failures.guard("reading a tensor"):
-            if type(tensor) in self._plain_types:
-                storages.append(self._storage_of(tensor))
-                return
-            with self._without_overrides():
-                flatten = getattr(type(tensor), "__tensor_flatten__", None)
-                if flatten is None:
-                    storages.append(self._storage_of(tensor))
-                    return
-                for name in flatten(tensor)[0]:
-                    inner = getattr(tensor, name)
-                    if isinstance(inner, self._tensor_type):
-                        self._read_tensor(inner, storages)
-
-    def _storage_of(self, tensor: Any) -> StorageReading:
-        device = tensor.device
-        device_name = self._device_names.get(device)
-        if device_name is None:
-            device_name = self._device_names[device] = str(device)
-        dtype = tensor.dtype
-        dtype_name = self._dtype_names.get(dtype)
-        if dtype_name is None:
-            dtype_name = self._dtype_names[dtype] = str(dtype).removeprefix("torch.")
-        storage = tensor.untyped_storage()
-        return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), self._provenance.origin_of(tensor))
+                yield name, tensor

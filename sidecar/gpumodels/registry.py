@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gpumodels.weak_table import WeakTable
+from gpumodels.weak_table import KeyedRef, WeakTable
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,10 +42,10 @@ class Registry:
         """Something about known modules changed: one died, parameters were set, moved, cast."""
         self.version += 1
 
-    def refs(self) -> list[weakref.ref[Any]]:
+    def refs(self) -> list[KeyedRef]:
         """Weak references to all of them, oldest first."""
         return self._modules.refs()
 
-    def ref(self, key: int) -> weakref.ref[Any] | None:
+    def ref(self, key: int) -> KeyedRef | None:
         """The weak reference to the module of this id."""
         return self._modules.ref(key)

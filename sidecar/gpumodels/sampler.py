@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from gpumodels.assembling import FoundModel
 from gpumodels.devices import DeviceCounters
 from gpumodels.failures import Failures
 from gpumodels.file_metadata import WITHOUT_SAFETENSORS, FileMetadata
 from gpumodels.kinds import kind_of
 from gpumodels.naming import Evidence, Naming, choose_name
 from gpumodels.registry import Registry
-from gpumodels.scan import FoundModel
 from gpumodels.weak_table import WeakTable
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, DeviceMemory, LayerTree, Model
 

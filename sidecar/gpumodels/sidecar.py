@@ -22,7 +22,7 @@ from gpumodels.publishing import Publisher
 from gpumodels.reading import ModuleReader
 from gpumodels.registry import Registry
 from gpumodels.sampler import Sampler, device_memory
-from gpumodels.scan import scan
+from gpumodels.scan import Scanner
 from gpumodels.torch_hooks import TorchHooks
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import default_directory
@@ -62,13 +62,14 @@ class Sidecar:
         self._publisher = Publisher(directory, identity, int(interval_seconds * 1000), self.failures)
         self._hooks: TorchHooks | None = None
         self._provenance: Provenance | None = None
-        self._reader: ModuleReader | None = None
+        self._scanner: Scanner | None = None
         self._arrival = TorchArrival(self._torch_arrived)
         self._attach_lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="gpumodels", daemon=True)
         self._models: tuple[Model, ...] = ()
         self._scanned_version = -1
+        self._scanned_provenance = -1
         self._scanned_at = float("-inf")
         self._scan_seconds = 0.0
         self._credit_seconds = BUDGET * BUDGET_WINDOW_SECONDS
@@ -120,7 +121,7 @@ class Sidecar:
             if self._hooks is not None or torch is None or self._stopping.is_set():
                 return
             self._provenance = Provenance(torch, self.failures)
-            self._reader = ModuleReader(torch, self._provenance, self.failures)
+            self._scanner = Scanner(self._registry, ModuleReader(torch, self._provenance, self.failures), self.failures)
             self._sampler = Sampler(self._registry, self.failures)
             self._devices = self._simulated or TorchDevices(torch)
             self._process = replace(self._process, torch_version=str(torch.__version__))
@@ -173,7 +174,7 @@ class Sidecar:
         full = BUDGET * BUDGET_WINDOW_SECONDS
         self._credit_seconds = min(full, self._credit_seconds + BUDGET * (now - self._credited_at))
         self._credited_at = now
-        if self._reader is None:
+        if self._scanner is None:
             return False
         changed = self._registry.version != self._scanned_version
         if not changed and now - self._scanned_at < OLDEST_SCAN_SECONDS:
@@ -182,18 +183,19 @@ class Sidecar:
 
     def _scan(self) -> None:
         """Scan until nothing changed meanwhile, a few times at most: half of a move is a state that never was."""
-        assert self._reader is not None
+        assert self._scanner is not None
         assert self._provenance is not None
         assert self._sampler is not None
         spent = time.thread_time()
         for _ in range(SCAN_TRIES):
-            version = self._registry.version
+            version, provenance_version = self._registry.version, self._provenance.version
             with self.failures.guard("asking the kernel for mapped files"):
                 self._provenance.read_kernel_mappings()
             try:
-                found = scan(self._registry, self._reader, self.failures, self._pause)
+                found = self._scanner.scan(self._pause, afresh=self._provenance.version != self._scanned_provenance)
             finally:
                 self._provenance.forget_kernel_mappings()
+            self._scanned_provenance = provenance_version
             if self._registry.version == version:
                 break
         self._models = self._sampler.models(found, time.time_ns())

@@ -14,13 +14,13 @@ from typing import Any, Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class _KeyedRef(weakref.ref[Any]):
+class KeyedRef(weakref.ref[Any]):
     """A weak reference that knows its key, so that one bound method serves as the callback of all."""
 
     __slots__ = ("key",)
     key: int
 
-    def __new__(cls, owner: object, gone: Callable[[Any], None]) -> _KeyedRef:
+    def __new__(cls, owner: object, gone: Callable[[Any], None]) -> KeyedRef:
         made = super().__new__(cls, owner, gone)
         made.key = id(owner)
         return made
@@ -30,7 +30,7 @@ class WeakTable(Generic[Value]):
     """Values by living object, in the order of their coming. Safe between threads: each step is one dict operation."""
 
     def __init__(self, on_death: Callable[[], None] | None = None) -> None:
-        self._entries: dict[int, tuple[_KeyedRef, Value]] = {}
+        self._entries: dict[int, tuple[KeyedRef, Value]] = {}
         self._on_death = on_death
 
     def __len__(self) -> int:
@@ -41,23 +41,23 @@ class WeakTable(Generic[Value]):
 
     def put(self, owner: object, value: Value) -> None:
         """Remember this value for as long as the object lives."""
-        self._entries[id(owner)] = (_KeyedRef(owner, self._forget), value)
+        self._entries[id(owner)] = (KeyedRef(owner, self._forget), value)
 
     def get(self, owner: object) -> Value | None:
         """What is remembered about the object."""
         entry = self._entries.get(id(owner))
         return None if entry is None else entry[1]
 
-    def refs(self) -> list[weakref.ref[Any]]:
+    def refs(self) -> list[KeyedRef]:
         """Weak references to all objects, the oldest first."""
         return [ref for ref, _ in list(self._entries.values())]
 
-    def ref(self, key: int) -> weakref.ref[Any] | None:
+    def ref(self, key: int) -> KeyedRef | None:
         """The weak reference to the object of this id."""
         entry = self._entries.get(key)
         return None if entry is None else entry[0]
 
-    def _forget(self, ref: _KeyedRef) -> None:
+    def _forget(self, ref: KeyedRef) -> None:
         entry = self._entries.get(ref.key)
         if entry is not None and entry[0] is ref:
             del self._entries[ref.key]

@@ -1,0 +1,86 @@
+"""A tensor's bytes: the storages behind it, each with device, dtype and size. Subclasses are taken apart; nothing is computed."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from gpumodels.failures import Failures
+from gpumodels.provenance import Origin, Provenance
+
+META: Final = "meta"
+
+
+class StorageReading(NamedTuple):
+    """A storage that a tensor keeps alive."""
+
+    key: tuple[str, int]
+    """Device and the storage's identity: equal for all views, and for all who share it."""
+    dtype: str
+    size_bytes: int
+    """Of the whole storage, since a small view pins all of it; on `meta` what it would take."""
+    origin: Origin | None
+
+
+class TensorAccounts:
+    """Reads tensors of any class."""
+
+    def __init__(self, torch: ModuleType, provenance: Provenance, failures: Failures) -> None:
+        self._provenance = provenance
+        self._failures = failures
+        self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
+        self._tensor_type = torch.Tensor
+        self._device_names: dict[Any, str] = {}
+        self._dtype_names: dict[Any, str] = {}
+        # Tensor subclasses run their own __torch_function__ at every attribute access unless it is disabled.
+        self._without_overrides: Any = getattr(torch._C, "DisableTorchFunctionSubclass", None) or torch._C.DisableTorchFunction
+
+    def add_storages(self, tensor: Any, storages: list[StorageReading]) -> None:
+        """Add the storages behind a tensor; one that is made of others (DTensor, torchao's) is taken apart."""
+        with self._failures.guard("reading a tensor"):
+            if type(tensor) in self._plain_types:
+                storages.append(self._storage_of(tensor, tensor))
+            else:
+                with self._without_overrides():
+                    storages.extend(self._storage_of(inner, tensor) for inner in self._inner_tensors(tensor))
+
+    def elements(self, tensor: Any) -> int:
+        """How many numbers the tensor stands for."""
+        if type(tensor) in self._plain_types:
+            return int(tensor.numel())
+        with self._without_overrides():
+            return int(tensor.numel())
+
+    def stamp(self, tensor: Any) -> tuple[int, ...]:
+        """Identities and sizes of the storages behind a tensor that is no plain one."""
+        found: list[int] = []
+        with self._failures.guard("looking at a tensor"), self._without_overrides():
+            for inner in self._inner_tensors(tensor):
+                storage = inner.untyped_storage()
+                found += (storage._cdata, storage.nbytes())
+        return tuple(found)
+
+    def _inner_tensors(self, tensor: Any) -> list[Any]:
+        """The tensors that hold the memory: those it is made of, or itself."""
+        flatten = getattr(type(tensor), "__tensor_flatten__", None)
+        if flatten is None:
+            return [tensor]
+        found: list[Any] = []
+        for name in flatten(tensor)[0]:
+            inner = getattr(tensor, name)
+            if isinstance(inner, self._tensor_type):
+                found += self._inner_tensors(inner)
+        return found
+
+    def _storage_of(self, tensor: Any, named: Any) -> StorageReading:
+        """The tensor's storage; `named` is the tensor that the host knows it by."""
+        device = tensor.device
+        device_name = self._device_names.get(device)
+        if device_name is None:
+            device_name = self._device_names[device] = str(device)
+        dtype = tensor.dtype
+        dtype_name = self._dtype_names.get(dtype)
+        if dtype_name is None:
+            dtype_name = self._dtype_names[dtype] = str(dtype).removeprefix("torch.")
+        storage = tensor.untyped_storage()
+        return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), self._provenance.origin_of(named))

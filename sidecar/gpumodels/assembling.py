@@ -1,0 +1,219 @@
+"""From readings to one model: its layer tree and its sums. Plain data only; no module is touched here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from typing import Final
+
+from gpumodels.accounting import META, StorageReading
+from gpumodels.reading import ModuleReading
+from gpumodels_shared.schema import LayerTree
+
+Entry = tuple[int, int, int]
+"""Layer, device, dtype."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundModel:
+    """One model as the scan found it. The same object for as long as nothing about it changes."""
+
+    root: int
+    """The registry's key of the outermost module."""
+    core: int
+    """The key of the module that it is about, wrappers seen through."""
+    class_name: str
+    members: Set[int]
+    """Keys of all its modules."""
+    storages: Mapping[tuple[str, int], int]
+    """Every storage that it holds, with its size, whether it is counted here or elsewhere."""
+    elsewhere: Set[tuple[str, int]]
+    """Those of its storages that are counted with a model before it."""
+    bytes_by_device: Mapping[str, int]
+    missing_bytes: int
+    """What it would take to have in memory all that is on `meta`."""
+    parameters: int
+    dtypes: Mapping[str, int]
+    tree: LayerTree
+    bytes_by_origin: Mapping[tuple[str, str], int]
+    """Bytes by (path, source), wherever they are now."""
+    tensor_paths: frozenset[str]
+    """Attribute names of modules and tensors on the way to memory: `lora_down`, `weight`; what kinds are told by."""
+    adapter_bytes: int
+
+    @property
+    def shared_bytes(self) -> int:
+        """Bytes that it holds but that count elsewhere."""
+        return sum(self.storages[key] for key in self.elsewhere)
+
+
+def assemble(
+    root: int, core: int, readings: Mapping[int, ModuleReading], elsewhere: Set[tuple[str, int]], models: list[FoundModel]
+) -> Iterator[None]:
+    """One model, appended to `models` at the end, if it holds any memory. Yields wherever it may be interrupted.
+
+    Args:
+        root: the outermost module's key.
+        core: the key of the module that the model is about.
+        readings: every module's, by key.
+        elsewhere: storages that are counted with another model.
+        models: receives the model.
+    """
+    sums = _Sums(elsewhere)
+    members: set[int] = set()
+    # Preorder; a module that is held twice stands where it is met first.
+    stack = [("", 0, root)]
+    while stack:
+        name, depth, key = stack.pop()
+        if key in members:
+            continue
+        members.add(key)
+        reading = readings[key]
+        sums.add(name, depth, reading)
+        for child_name, child in reversed(reading.children):
+            if child in readings and child not in members:
+                stack.append((child_name, depth + 1, child))
+        yield
+    keep: list[int] = []
+    needed_depth = -1
+    # Going up a preorder, the first module one level above a kept one is its parent.
+    for position in range(len(sums.depths) - 1, -1, -1):
+        if position in sums.touched or sums.depths[position] == needed_depth - 1:
+            keep.append(position)
+            needed_depth = sums.depths[position]
+        yield
+    if not keep:
+        return
+    keep.reverse()
+    tree = _TreeColumns()
+    place: dict[int, int] = {}
+    for row, position in enumerate(keep):
+        place[position] = row
+        tree.names.append(sums.names[position])
+        tree.depths.append(sums.depths[position])
+        tree.classes.append(tree.class_names.setdefault(sums.classes[position], len(tree.class_names)))
+        tree.parameters.append(sums.parameters[position])
+        yield
+    memory: list[tuple[int, int, int, int]] = []
+    shared: list[tuple[int, int, int, int]] = []
+    for entries, target in ((sums.memory, memory), (sums.shared, shared)):
+        for (layer, device, dtype), size in entries.items():
+            target.append((place[layer], device, dtype, size))
+            yield
+    models.append(
+        FoundModel(
+            root=root,
+            core=core,
+            class_name=readings[core].class_name,
+            members=members,
+            storages=sums.storages,
+            elsewhere=elsewhere & sums.storages.keys(),
+            bytes_by_device={device: size for device, size in sums.bytes_by_device.items() if device != META},
+            missing_bytes=sums.bytes_by_device.get(META, 0),
+            parameters=sum(tree.parameters),
+            dtypes=sums.bytes_by_dtype,
+            tree=LayerTree(
+                names=tuple(tree.names),
+                depths=tuple(tree.depths),
+                class_names=tuple(tree.class_names),
+                classes=tuple(tree.classes),
+                parameters=tuple(tree.parameters),
+                devices=tuple(sums.devices),
+                dtypes=tuple(sums.dtypes),
+                memory=tuple(memory),
+                shared=tuple(shared),
+            ),
+            bytes_by_origin=sums.bytes_by_origin,
+            tensor_paths=frozenset(sums.tensor_names.union(tree.names)),
+            adapter_bytes=sums.adapter_bytes,
+        )
+    )
+
+
+class _TreeColumns:
+    """A layer tree while it grows."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.depths: list[int] = []
+        self.class_names: dict[str, int] = {}
+        self.classes: list[int] = []
+        self.parameters: list[int] = []
+
+
+class _Sums:
+    """What adds up while a model's modules go by in preorder."""
+
+    def __init__(self, elsewhere: Set[tuple[str, int]]) -> None:
+        self._elsewhere = elsewhere
+        self._parameters_seen: set[int] = set()
+        self._adapter_depth: int | None = None
+        self.names: list[str] = []
+        self.depths: list[int] = []
+        self.classes: list[str] = []
+        self.parameters: list[int] = []
+        self.touched: set[int] = set()
+        """Positions of the modules that hold memory themselves."""
+        self.storages: dict[tuple[str, int], int] = {}
+        self.devices: dict[str, int] = {}
+        self.dtypes: dict[str, int] = {}
+        self.memory: dict[Entry, int] = {}
+        self.shared: dict[Entry, int] = {}
+        self.bytes_by_device: dict[str, int] = {}
+        self.bytes_by_dtype: dict[str, int] = {}
+        self.bytes_by_origin: dict[tuple[str, str], int] = {}
+        self.adapter_bytes = 0
+        self.tensor_names: set[str] = set()
+
+    def add(self, name: str, depth: int, reading: ModuleReading) -> None:
+        """The next module."""
+        self.names.append(name)
+        self.depths.append(depth)
+        self.classes.append(reading.class_name)
+        own = 0
+        for identity, elements in reading.parameters:
+            if identity not in self._parameters_seen:
+                self._parameters_seen.add(identity)
+                own += elements
+        self.parameters.append(own)
+        if self._adapter_depth is not None and depth <= self._adapter_depth:
+            self._adapter_depth = None
+        if self._adapter_depth is None and name.startswith(ADAPTER_PREFIXES):
+            self._adapter_depth = depth
+        if reading.storages:
+            self.tensor_names.update(reading.tensor_names)
+            in_adapter = self._adapter_depth is not None or any(map(_is_adapter_name, reading.tensor_names))
+            for storage in reading.storages:
+                if storage.size_bytes:
+                    self._add_storage(len(self.names) - 1, storage, in_adapter)
+
+    def _add_storage(self, position: int, storage: StorageReading, in_adapter: bool) -> None:
+        device, size = storage.key[0], storage.size_bytes
+        self.touched.add(position)
+        entry = (
+            position,
+            self.devices.setdefault(device, len(self.devices)),
+            self.dtypes.setdefault(storage.dtype, len(self.dtypes)),
+        )
+        if storage.key in self.storages or storage.key in self._elsewhere:
+            self.shared[entry] = self.shared.get(entry, 0) + size
+            self.storages[storage.key] = size
+            return
+        self.storages[storage.key] = size
+        self.memory[entry] = self.memory.get(entry, 0) + size
+        self.bytes_by_device[device] = self.bytes_by_device.get(device, 0) + size
+        if device != META:
+            self.bytes_by_dtype[storage.dtype] = self.bytes_by_dtype.get(storage.dtype, 0) + size
+        if in_adapter:
+            self.adapter_bytes += size
+        if storage.origin is not None:
+            origin = (storage.origin.path, storage.origin.source)
+            self.bytes_by_origin[origin] = self.bytes_by_origin.get(origin, 0) + size
+
+
+ADAPTER_PREFIXES: Final = ("lora_", "hada_", "lokr_", "oft_", "dora_")
+"""How modules and tensors of adapters are named: PEFT's, kohya's, LyCORIS's. A kohya network's `lora_unet_…` are too."""
+
+
+def _is_adapter_name(name: str) -> bool:
+    return name.startswith(ADAPTER_PREFIXES)

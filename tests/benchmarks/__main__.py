@@ -1,0 +1,22 @@
+"""`make bench`: the numbers, as ratios measured in one run. Name parts to run those alone: `python -m benchmarks scanning`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+from typing import Final
+
+PARTS: Final = ("scanning",)
+
+
+def main() -> None:
+    """Run each part and print its lines as they come."""
+    print(f"python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}")
+    for part in sys.argv[1:] or PARTS:
+        print(f"\n== {part}", flush=True)
+        importlib.import_module(f"benchmarks.{part}").main()
+
+
+main()

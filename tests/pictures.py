@@ -17,6 +17,7 @@ DOCS = Path(__file__).parent.parent / "docs"
 async def draw(path: Path, columns: int, lines: int, keys: list[str]) -> None:
     """Press the keys, then write what the screen shows."""
     app = GpuModelsApp(a_full_view(), clock=lambda: NOON_SECONDS)
+    app.ansi_color = False  # a picture has no terminal whose sixteen colours it could be in: it takes the theme's
     async with app.run_test(size=(columns, lines)) as pilot:
         await pilot.pause()
         for key in keys:
@@ -28,8 +29,8 @@ async def draw(path: Path, columns: int, lines: int, keys: list[str]) -> None:
 def main() -> None:
     """Write them all."""
     DOCS.mkdir(exist_ok=True)
-    asyncio.run(draw(DOCS / "overview.svg", 100, 18, []))
-    asyncio.run(draw(DOCS / "layers.svg", 120, 30, ["enter", "down", "right", "right", "right"]))
+    asyncio.run(draw(DOCS / "overview.svg", 112, 18, []))
+    asyncio.run(draw(DOCS / "layers.svg", 120, 28, ["enter", "down", "right", "right", "right"]))
 
 
 if __name__ == "__main__":

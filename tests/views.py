@@ -112,9 +112,7 @@ def a_view(*devices: DeviceRow, warnings: Sequence[str] = (), processes: int = 1
     return View(devices, states, tuple(warnings), ("/dev/shm/gpumodels-0",))
 
 
-def a_wan_tree(
-    size: int, blocks: int = 40, device: str = "cuda:0", off_from: int | None = None, dtype: str = "bfloat16"
-) -> LayerTree:
+def a_wan_tree(size: int, blocks: int = 40, device: str = "cuda:0", off_from: int | None = None) -> LayerTree:
     """A video transformer of `size` bytes, roughly; blocks from `off_from` on are in host memory."""
     weights = {"self_attn.q": 4, "self_attn.k": 4, "self_attn.v": 4, "self_attn.o": 4, "ffn.0": 14, "ffn.2": 14}
     layers = {
@@ -123,7 +121,7 @@ def a_wan_tree(
         for part, weight in weights.items()
     }
     layers |= {"patch_embedding": size // 60, "text_embedding": size // 90, "time_embedding": size // 140, "head": size // 400}
-    tree = a_tree(layers, device=device, dtype=dtype)
+    tree = a_tree(layers, device=device)
     classes = ("WanModel", "ModuleList", "WanAttentionBlock", "WanSelfAttention", "Linear", "Sequential")
     kinds = tuple(_wan_class(name, depth) for name, depth in zip(tree.names, tree.depths, strict=True))
     names = tuple(
@@ -150,7 +148,7 @@ def _wan_class(name: str, depth: int) -> int:
 
 def a_full_view(warnings: Sequence[str] = ()) -> View:
     """Two GPUs and host memory, as a server that makes videos and serves a chat would show them."""
-    tree = a_wan_tree(14 * GIB, off_from=22, dtype="float8_e4m3fn")
+    tree = a_wan_tree(26 * GIB, off_from=22)
     sums = sum_layers(tree, "cuda:0")
     on_bytes, off_bytes, layers = sums.on_bytes[0], sums.off_bytes[0], len(tree.names)
     wan = a_row(
@@ -158,13 +156,14 @@ def a_full_view(warnings: Sequence[str] = ()) -> View:
         on_bytes,
         off_bytes=off_bytes,
         layers=layers,
-        dtype="float8_e4m3fn",
         tree=tree,
-        files=[f"/srv/models/diffusion_models/wan/{WAN}_fp8_e4m3fn_scaled.safetensors"],
+        files=[f"/srv/models/diffusion_models/wan/{WAN}_bf16.safetensors"],
         facts={"title": "Wan 2.2 T2V 14B, high noise", "base model": "Wan 2.1 14B", "author": "Wan-AI", "license": "Apache-2.0"},
         metadata={"model_type": WAN},
     )
-    encoder = a_row("umt5-xxl-enc", 6 * GIB, "clip", layers=242, class_name="T5EncoderModel", age_seconds=130)
+    encoder = a_row(
+        "umt5-xxl-enc", 6 * GIB, "clip", dtype="float8_e4m3fn+", layers=242, class_name="T5EncoderModel", age_seconds=130
+    )
     depth = a_row("VACE-Depth", 512 * MIB, "model", layers=45, age_seconds=3700, class_name="VaceDepth")
     vae = a_row("wan_2.1_vae", 254 * MIB, "vae", layers=101, dtype="float16", class_name="WanVAE")
     lora = a_row("MyLoRA", 128 * MIB, "lora", layers=32, age_seconds=12, class_name="LoraAdapter")
@@ -181,7 +180,7 @@ def a_full_view(warnings: Sequence[str] = ()) -> View:
     minilm = a_row(
         "all-MiniLM-L6-v2", 87 * MIB, "embedding", layers=103, dtype="float32", pid=90210, label="vllm", device="cuda:1"
     )
-    offloaded = a_row(WAN, off_bytes, note="offloaded from cuda:0", layers=layers, dtype="float8_e4m3fn", tree=tree)
+    offloaded = a_row(WAN, off_bytes, note="offloaded from cuda:0", layers=layers, tree=tree)
     return a_view(
         a_gpu(wan, encoder, depth, vae, lora),
         a_gpu(llama, minilm, index=1, used_bytes=71 * GIB, utilization_percent=41, temperature_celsius=58, power_watts=287.0),

@@ -73,8 +73,8 @@ CHOSEN: Final = Style(bold=True)
 """The chosen line of a list that has no cursor."""
 
 PICTURE_COLOURS: Final = TerminalTheme(
-    (16, 19, 26),
-    (205, 211, 222),
+    (41, 41, 41),
+    (197, 200, 198),
     [
         (27, 31, 41),
         (240, 113, 120),
@@ -96,4 +96,4 @@ PICTURE_COLOURS: Final = TerminalTheme(
         (240, 243, 248),
     ],
 )
-"""What the sixteen colours are in exported pictures, where there is no terminal to ask."""
+"""What the sixteen colours are in exported pictures, where there is no terminal to ask. The ground is Rich's, in its SVG."""

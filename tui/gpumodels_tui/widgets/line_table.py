@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import ClassVar, Final, Generic
 
-from rich.segment import Segment
-from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region
@@ -16,32 +12,13 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from gpumodels_tui.theme import CHOSEN, CURSOR, HEADING, MUTED, STYLES
-from gpumodels_tui.widgets.cells import Cell, fitted, text
+from gpumodels_tui.theme import HEADING
+from gpumodels_tui.widgets.cells import fitted, text
 from gpumodels_tui.widgets.columns import Column, Place, RowT, arrange
+from gpumodels_tui.widgets.lines import Emphasis, Line, difference, drawn
 
 MARK: Final = "> "
 WHEEL_LINES: Final = 3
-
-
-class Emphasis(Enum):
-    """What a line is, beside its text."""
-
-    NONE = 0
-    HEADING = 1
-    CURSOR = 2
-    CHOSEN = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of the widget, as drawn."""
-
-    emphasis: Emphasis = Emphasis.NONE
-    mark: str = ""
-    cells: tuple[Cell, ...] = ()
-    thumb: bool = False
-    """Whether the scroll bar's handle is on this line."""
 
 
 class LineTable(Widget, Generic[RowT], can_focus=True):
@@ -200,13 +177,14 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
                 continue
             self._lines[y] = line
             self.lines_refreshed += 1
-            self.refresh(self._difference(y, before, line))
+            x, width = difference(before, line, self._places) or (0, self.size.width)
+            self.refresh(Region(x, y, width, 1))
 
     def render_line(self, y: int) -> Strip:
         """One line for the terminal."""
         if y >= len(self._lines):
             return Strip.blank(self.size.width)
-        return self._draw(self._lines[y])
+        return drawn(self._lines[y], self._places, self.size.width, self.LEAD, self.TAIL)
 
     def on_resize(self) -> None:
         """Give the columns their new widths."""
@@ -310,49 +288,3 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         length = max(visible * visible // rows, 1)
         start = round(self._top / (rows - visible) * (visible - length))
         return start <= y < start + length
-
-    def _difference(self, y: int, before: Line, after: Line) -> Region:
-        """From the first cell that differs to the last: one piece, since the terminal is sent a line from its left at each."""
-        whole = Region(0, y, self.size.width, 1)
-        if (before.emphasis, before.mark, before.thumb) != (after.emphasis, after.mark, after.thumb):
-            return whole
-        if len(before.cells) != len(after.cells) or len(after.cells) != len(self._places):
-            return whole
-        places = [place for place, old, new in zip(self._places, before.cells, after.cells, strict=True) if old != new]
-        if not places:
-            return whole
-        return Region(places[0].x, y, places[-1].x + places[-1].width - places[0].x, 1)
-
-    def _draw(self, line: Line) -> Strip:
-        pieces: list[tuple[str, str]] = [(line.mark.ljust(self.LEAD), "")]
-        x = self.LEAD
-        for place, cell in zip(self._places, line.cells, strict=False):
-            if place.x > x:
-                pieces.append((" " * (place.x - x), ""))
-            pieces.extend(cell)
-            x = place.x + place.width
-        pieces.append((" " * (self.size.width - min(self.TAIL, 1) - x), ""))
-        base = {Emphasis.CURSOR: CURSOR, Emphasis.CHOSEN: CHOSEN}.get(line.emphasis)
-        segments = _segments(pieces, base)
-        if self.TAIL:
-            segments.append(Segment("▐" if line.thumb else " ", STYLES[MUTED]))
-        return Strip(segments).crop(0, self.size.width)
-
-
-def _segments(pieces: Sequence[tuple[str, str]], base: Style | None) -> list[Segment]:
-    """Pieces of one style are one segment; blanks go with what stands before them, whatever their style."""
-    joined: list[tuple[str, Style]] = []
-    for content, role in pieces:
-        style = _style(role, base)
-        if joined and (joined[-1][1] == style or content.isspace()):
-            joined[-1] = (joined[-1][0] + content, joined[-1][1])
-        elif content:
-            joined.append((content, style))
-    return [Segment(content, style) for content, style in joined]
-
-
-def _style(role: str, base: Style | None) -> Style:
-    """A role's style; a line of one emphasis is drawn in one, so that it reads as a line and costs one sequence."""
-    if base is CURSOR:
-        return CURSOR
-    return STYLES[role] if base is None else STYLES[role] + base

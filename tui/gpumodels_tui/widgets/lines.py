@@ -1,0 +1,90 @@
+"""Lines of a table: what one shows, how it is drawn, and where two differ."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, TypeVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from gpumodels_tui.theme import CHOSEN, CURSOR, MUTED, STYLES
+from gpumodels_tui.widgets.cells import Cell
+from gpumodels_tui.widgets.columns import Place
+
+RowT = TypeVar("RowT")
+
+THUMB: Final = "▐"
+
+
+class Emphasis(Enum):
+    """What a line is, beside its text."""
+
+    NONE = 0
+    HEADING = 1
+    CURSOR = 2
+    CHOSEN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of the widget, as drawn."""
+
+    emphasis: Emphasis = Emphasis.NONE
+    mark: str = ""
+    cells: tuple[Cell, ...] = ()
+    thumb: bool = False
+    """Whether the scroll bar's handle is on this line."""
+
+
+def difference(before: Line, after: Line, places: Sequence[Place[RowT]]) -> tuple[int, int] | None:
+    """From the first cell that differs to the end of the last: x and width; None for the whole line.
+
+    One piece for all, since at each the terminal is sent the line from its widget's left edge on.
+    """
+    if (before.emphasis, before.mark, before.thumb) != (after.emphasis, after.mark, after.thumb):
+        return None
+    if not len(before.cells) == len(after.cells) == len(places):
+        return None
+    changed = [place for place, old, new in zip(places, before.cells, after.cells, strict=True) if old != new]
+    if not changed:
+        return None
+    return changed[0].x, changed[-1].x + changed[-1].width - changed[0].x
+
+
+def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail: int) -> Strip:
+    """The line in `width` terminal columns: `lead` for the mark, then the cells, then `tail` with the scroll bar at its end."""
+    pieces: list[tuple[str, str]] = [(line.mark.ljust(lead), "")]
+    x = lead
+    for place, cell in zip(places, line.cells, strict=False):
+        pieces.append((" " * (place.x - x), ""))
+        pieces.extend(cell)
+        x = place.x + place.width
+    pieces.append((" " * (width - min(tail, 1) - x), ""))
+    base = {Emphasis.CURSOR: CURSOR, Emphasis.CHOSEN: CHOSEN}.get(line.emphasis)
+    segments = _segments(pieces, base)
+    if tail:
+        segments.append(Segment(THUMB if line.thumb else " ", STYLES[MUTED]))
+    return Strip(segments).crop(0, width)
+
+
+def _segments(pieces: Sequence[tuple[str, str]], base: Style | None) -> list[Segment]:
+    """Pieces of one style are one segment; blanks go with what stands before them, whatever their style."""
+    joined: list[tuple[str, Style]] = []
+    for content, role in pieces:
+        style = _style(role, base)
+        if joined and (joined[-1][1] == style or content.isspace()):
+            joined[-1] = (joined[-1][0] + content, joined[-1][1])
+        elif content:
+            joined.append((content, style))
+    return [Segment(content, style) for content, style in joined]
+
+
+def _style(role: str, base: Style | None) -> Style:
+    """A role's style; a line of one emphasis is drawn in one, so that it reads as a line and costs one sequence."""
+    if base is CURSOR:
+        return CURSOR
+    return STYLES[role] if base is None else STYLES[role] + base

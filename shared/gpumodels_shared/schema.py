@@ -108,6 +108,28 @@ class LayerTree:
 
 
 @dataclass(frozen=True, slots=True)
+class TensorSample:
+    """The first values of one tensor; the rule stands in `fingerprint`."""
+
+    key: str
+    """Its dotted path in the model, as in a state dict."""
+    dtype: str
+    """In memory when the sample was taken, `bfloat16`."""
+    shape: tuple[int, ...]
+    data: bytes
+    """Raw elements, little-endian."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """A few values of a model, by which the file that they are from is recognised."""
+
+    samples: tuple[TensorSample, ...]
+    taken_at_ns: int
+    """When these values were first seen, realtime nanoseconds: a file written later is not where they came from."""
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """One model: a root module, or a part of one with an identity of its own."""
 
@@ -151,6 +173,11 @@ class Model:
     slot: str | None = None
     """Its place in a pipeline: `unet`, `vae`."""
     tree: LayerTree | None = None
+    fingerprint: Fingerprint | None = None
+    """Where the sidecar could take one; none for models whose file it saw being loaded."""
+    matched_samples: int | None = None
+    """How many of `compared_samples` agree with the file that `name_source` `values` names; fewer than all: it was patched."""
+    compared_samples: int | None = None
 
     @property
     def resident_bytes(self) -> int:

@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import ctypes
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from gpumodels_shared.codec import encode
+from gpumodels_shared.decoding import decode
+from gpumodels_shared.fingerprint import (
+    ITEM_BYTES,
+    TENSORS,
+    VALUES,
+    Match,
+    agree,
+    best_files,
+    choose_samples,
+    compare,
+    decode_values,
+    round_to,
+    same_names_and_shapes,
+)
+from gpumodels_shared.schema import Fingerprint, Model, Snapshot, TensorSample
+from snapshots import a_model, a_snapshot
+
+DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
+NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
+
+
+def raw(tensor: torch.Tensor, start: int = 0, count: int = VALUES) -> bytes:
+    flat = tensor.detach().contiguous().view(-1)[start : start + count]
+    return ctypes.string_at(flat.data_ptr(), flat.numel() * flat.element_size())
+
+
+def dtype_name(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+class AFile:
+    """State dicts stand in for files."""
+
+    def __init__(self, state: Mapping[str, torch.Tensor]) -> None:
+        self._state = state
+        self.tensors = {key: (dtype_name(tensor), tuple(tensor.shape)) for key, tensor in state.items()}
+
+    def read(self, key: str, start: int, count: int) -> bytes:
+        return raw(self._state[key], start, count)
+
+
+def a_fingerprint(state: Mapping[str, torch.Tensor]) -> Fingerprint:
+    def sample(key: str) -> TensorSample | None:
+        tensor = state[key]
+        return TensorSample(key, dtype_name(tensor), tuple(tensor.shape), raw(tensor)) if tensor.numel() >= VALUES else None
+
+    return Fingerprint(choose_samples(state, sample), 0)
+
+
+def a_state(seed: int, layers: int = 24) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    state = {f"blocks.{i}.weight": torch.randn(32, 32, generator=generator) * 0.02 for i in range(layers)}
+    return {**state, **{f"blocks.{i}.norm": torch.ones(32) for i in range(layers)}}
+
+
+def cast(state: Mapping[str, torch.Tensor], *ways: str) -> dict[str, torch.Tensor]:
+    for way in ways:
+        state = {key: tensor.to(DTYPES[way]) for key, tensor in state.items()}
+    return dict(state)
+
+
+@pytest.mark.parametrize("dtype", [*NARROW, "float32"])
+def test_rounding_is_torchs_own_for_every_kind_of_value(dtype: str) -> None:
+    generator = torch.Generator().manual_seed(1)
+    wide = torch.randn(2000, generator=generator, dtype=torch.float64)
+    scales = torch.exp2(torch.randint(-30, 20, (2000,), generator=generator).double())
+    # torch casts float64 through float32: values that float32 holds are what files have.
+    values = (wide * scales).float().double()
+    special = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 448.0, 464.0, 465.0, 57344.0, 61440.0, 65504.0, 65520.0])
+    values = torch.cat([values, special.double()])
+    expected = values.float().to(DTYPES[dtype]).double().tolist()
+    for value, want in zip(values.tolist(), expected, strict=True):
+        got = round_to(value, dtype)
+        assert got == want or (math.isnan(got) and math.isnan(want)), (value, got, want)
+
+
+@pytest.mark.parametrize("dtype", list(ITEM_BYTES))
+def test_raw_bytes_are_read_as_torch_reads_them(dtype: str) -> None:
+    tensor = torch.randn(64, generator=torch.Generator().manual_seed(2)).to(DTYPES[dtype])
+    assert decode_values(dtype, raw(tensor, count=64)) == tuple(tensor.double().tolist())
+
+
+@pytest.mark.parametrize("first", ["float32", *NARROW])
+@pytest.mark.parametrize("between", [None, *NARROW])
+@pytest.mark.parametrize("last", ["float32", *NARROW])
+def test_a_cast_and_a_double_cast_agree_and_other_values_do_not(first: str, between: str | None, last: str) -> None:
+    in_file = cast(a_state(1), first)
+    in_memory = cast(in_file, *([between] if between else []), last)
+    fingerprint = a_fingerprint(in_memory)
+    assert len(fingerprint.samples) == TENSORS
+    assert compare(fingerprint, AFile(in_file)).is_whole
+    assert compare(fingerprint, AFile(cast(a_state(2), first))).matched == 0
+
+
+def test_a_file_of_less_precision_is_not_where_more_came_from() -> None:
+    state = a_state(1)
+    assert compare(a_fingerprint(state), AFile(cast(state, "float16"))).matched == 0
+
+
+def test_constants_are_no_evidence() -> None:
+    assert all("norm" not in sample.key for sample in a_fingerprint(a_state(1)).samples)
+    assert a_fingerprint({"norm": torch.ones(64)}).samples == ()
+    assert not compare(Fingerprint((), 0), AFile(a_state(1))).is_whole
+
+
+def test_renamed_keys_are_found_by_shape_and_value() -> None:
+    state = a_state(1)
+    renamed = {f"model.diffusion_model.{key.replace('blocks', 'layers')}": tensor for key, tensor in state.items()}
+    assert compare(a_fingerprint(state), AFile(renamed)).is_whole
+
+
+def test_split_projections_are_found_in_the_fused_one_and_a_fused_one_by_its_first() -> None:
+    split = {
+        f"{i}.{part}": torch.randn(32, 32, generator=torch.Generator().manual_seed(9 * i + k))
+        for i in range(8)
+        for k, part in enumerate("qkv")
+    }
+    fused = {f"{i}.qkv": torch.cat([split[f"{i}.{part}"] for part in "qkv"]) for i in range(8)}
+    assert compare(a_fingerprint(split), AFile(fused)).is_whole
+    assert compare(a_fingerprint(fused), AFile(split)).is_whole
+
+
+def test_merged_weights_leave_a_patched_match_and_too_many_none() -> None:
+    state = a_state(1)
+    samples = a_fingerprint(state).samples
+
+    def patched(count: int) -> Match:
+        merged = {sample.key: state[sample.key] + 0.01 for sample in samples[:count]}
+        return compare(a_fingerprint({**state, **merged}), AFile(state))
+
+    assert patched(5) == Match(TENSORS - 5, TENSORS)
+    assert patched(5).is_patched
+    assert not patched(5).is_whole
+    assert not patched(9).is_patched
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_61_fine_tunes_of_one_architecture_are_told_apart(dtype: str) -> None:
+    base = a_state(0)
+    tunes = {}
+    for number in range(61):
+        generator = torch.Generator().manual_seed(100 + number)
+        tunes[f"tune{number}"] = {
+            key: tensor + 1e-3 * torch.randn(tensor.shape, generator=generator) if tensor.dim() > 1 else tensor
+            for key, tensor in base.items()
+        }
+    files = {name: AFile(state) for name, state in tunes.items()}
+    for name in list(tunes)[::6]:
+        fingerprint = a_fingerprint(cast(tunes[name], dtype))
+        assert best_files({path: compare(fingerprint, file) for path, file in files.items()}) == (name,)
+
+
+def test_what_8_bits_cannot_tell_apart_is_a_tie() -> None:
+    base = a_state(0)
+    close = {key: tensor * (1 + 1e-6) for key, tensor in base.items()}
+    fingerprint = a_fingerprint(cast(base, "float8_e4m3fn"))
+    matches = {"base": compare(fingerprint, AFile(base)), "close": compare(fingerprint, AFile(close))}
+    assert best_files(matches) == ("base", "close")
+
+
+def test_names_and_shapes_agree_under_one_common_prefix() -> None:
+    file = {key: (dtype, shape) for key, (dtype, shape) in AFile(a_state(1)).tensors.items()}
+    wanted = {key: shape for key, (_, shape) in file.items()}
+    assert same_names_and_shapes(wanted, file)
+    assert same_names_and_shapes(wanted, {f"model.{key}": entry for key, entry in file.items()})
+    assert not same_names_and_shapes({**wanted, "head.weight": (3, 3)}, file)
+    assert not same_names_and_shapes({}, file)
+
+
+def test_float64_agrees_with_itself_and_unknown_dtypes_only_byte_for_byte() -> None:
+    assert agree("float64", b"12345678", "float64", b"12345678")
+    assert agree("uint8", b"1234", "uint8", b"1234")
+    assert not agree("uint8", b"1234", "float32", b"1234")
+
+
+def test_a_fingerprint_travels_in_a_snapshot() -> None:
+    fingerprint = a_fingerprint(a_state(1))
+    from dataclasses import replace
+
+    model: Model = replace(a_model(), fingerprint=fingerprint)
+    snapshot: Snapshot = replace(a_snapshot(), models=(model,))
+    assert decode(encode(snapshot)).models[0].fingerprint == fingerprint
+    assert len(encode(snapshot)) - len(encode(replace(snapshot, models=(a_model(),)))) < 4000

@@ -32,12 +32,13 @@ class TensorAccounts:
         self._tensor_type = torch.Tensor
         self._device_names: dict[Any, str] = {}
         self._dtype_names: dict[Any, str] = {}
+        self._guard = failures.guard("reading a tensor")
         # Tensor subclasses run their own __torch_function__ at every attribute access unless it is disabled.
         self._without_overrides: Any = getattr(torch._C, "DisableTorchFunctionSubclass", None) or torch._C.DisableTorchFunction
 
     def add_storages(self, tensor: Any, storages: list[StorageReading]) -> None:
         """Add the storages behind a tensor; one that is made of others (DTensor, torchao's) is taken apart."""
-        with self._failures.guard("reading a tensor"):
+        with self._guard:
             if type(tensor) in self._plain_types:
                 storages.append(self._storage_of(tensor, tensor))
             else:

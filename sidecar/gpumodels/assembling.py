@@ -10,6 +10,9 @@ from gpumodels.accounting import META, StorageReading
 from gpumodels.reading import ModuleReading
 from gpumodels_shared.schema import LayerTree
 
+STEP: Final = 32
+"""Modules that are worked on between two places where the work may be interrupted."""
+
 Entry = tuple[int, int, int]
 """Layer, device, dtype."""
 
@@ -64,15 +67,16 @@ def assemble(
     # Preorder; a module that is held twice stands where it is met first.
     stack = [("", 0, root)]
     while stack:
-        name, depth, key = stack.pop()
-        if key in members:
-            continue
-        members.add(key)
-        reading = readings[key]
-        sums.add(name, depth, reading)
-        for child_name, child in reversed(reading.children):
-            if child in readings and child not in members:
-                stack.append((child_name, depth + 1, child))
+        for _ in range(min(len(stack), STEP)):
+            name, depth, key = stack.pop()
+            if key in members:
+                continue
+            members.add(key)
+            reading = readings[key]
+            sums.add(name, depth, reading)
+            for child_name, child in reversed(reading.children):
+                if child in readings and child not in members:
+                    stack.append((child_name, depth + 1, child))
         yield
     keep: list[int] = []
     needed_depth = -1
@@ -81,7 +85,8 @@ def assemble(
         if position in sums.touched or sums.depths[position] == needed_depth - 1:
             keep.append(position)
             needed_depth = sums.depths[position]
-        yield
+        if position % STEP == 0:
+            yield
     if not keep:
         return
     keep.reverse()
@@ -93,13 +98,15 @@ def assemble(
         tree.depths.append(sums.depths[position])
         tree.classes.append(tree.class_names.setdefault(sums.classes[position], len(tree.class_names)))
         tree.parameters.append(sums.parameters[position])
-        yield
+        if row % STEP == 0:
+            yield
     memory: list[tuple[int, int, int, int]] = []
     shared: list[tuple[int, int, int, int]] = []
     for entries, target in ((sums.memory, memory), (sums.shared, shared)):
         for (layer, device, dtype), size in entries.items():
             target.append((place[layer], device, dtype, size))
-            yield
+            if len(target) % STEP == 0:
+                yield
     models.append(
         FoundModel(
             root=root,
@@ -163,6 +170,7 @@ class _Sums:
         self.bytes_by_dtype: dict[str, int] = {}
         self.bytes_by_origin: dict[tuple[str, str], int] = {}
         self.adapter_bytes = 0
+        self._counted_bytes = 0
         self.tensor_names: set[str] = set()
 
     def add(self, name: str, depth: int, reading: ModuleReading) -> None:
@@ -182,33 +190,33 @@ class _Sums:
             self._adapter_depth = depth
         if reading.storages:
             self.tensor_names.update(reading.tensor_names)
-            in_adapter = self._adapter_depth is not None or any(map(_is_adapter_name, reading.tensor_names))
+            before = self._counted_bytes
+            position = len(self.names) - 1
             for storage in reading.storages:
-                if storage.size_bytes:
-                    self._add_storage(len(self.names) - 1, storage, in_adapter)
+                self._add_storage(position, storage)
+            if self._adapter_depth is not None or any(map(_is_adapter_name, reading.tensor_names)):
+                self.adapter_bytes += self._counted_bytes - before
 
-    def _add_storage(self, position: int, storage: StorageReading, in_adapter: bool) -> None:
-        device, size = storage.key[0], storage.size_bytes
-        self.touched.add(position)
-        entry = (
-            position,
-            self.devices.setdefault(device, len(self.devices)),
-            self.dtypes.setdefault(storage.dtype, len(self.dtypes)),
-        )
-        if storage.key in self.storages or storage.key in self._elsewhere:
-            self.shared[entry] = self.shared.get(entry, 0) + size
-            self.storages[storage.key] = size
+    def _add_storage(self, position: int, storage: StorageReading) -> None:
+        key, dtype, size, origin = storage
+        if not size:
             return
-        self.storages[storage.key] = size
+        device = key[0]
+        self.touched.add(position)
+        entry = (position, self.devices.setdefault(device, len(self.devices)), self.dtypes.setdefault(dtype, len(self.dtypes)))
+        if key in self.storages or key in self._elsewhere:
+            self.shared[entry] = self.shared.get(entry, 0) + size
+            self.storages[key] = size
+            return
+        self.storages[key] = size
+        self._counted_bytes += size
         self.memory[entry] = self.memory.get(entry, 0) + size
         self.bytes_by_device[device] = self.bytes_by_device.get(device, 0) + size
         if device != META:
-            self.bytes_by_dtype[storage.dtype] = self.bytes_by_dtype.get(storage.dtype, 0) + size
-        if in_adapter:
-            self.adapter_bytes += size
-        if storage.origin is not None:
-            origin = (storage.origin.path, storage.origin.source)
-            self.bytes_by_origin[origin] = self.bytes_by_origin.get(origin, 0) + size
+            self.bytes_by_dtype[dtype] = self.bytes_by_dtype.get(dtype, 0) + size
+        if origin is not None:
+            stated = (origin.path, origin.source)
+            self.bytes_by_origin[stated] = self.bytes_by_origin.get(stated, 0) + size
 
 
 ADAPTER_PREFIXES: Final = ("lora_", "hada_", "lokr_", "oft_", "dora_")

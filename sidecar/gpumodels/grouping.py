@@ -7,6 +7,9 @@ from typing import Final
 
 from gpumodels.reading import ModuleReading
 
+STEP: Final = 64
+"""Modules that are worked on between two places where the work may be interrupted."""
+
 WRAPPERS: Final = {
     "OptimizedModule": "_orig_mod",
     "DistributedDataParallel": "module",
@@ -28,11 +31,12 @@ def find_roots(readings: Mapping[int, ModuleReading], roots: list[tuple[int, int
     before. Yields wherever it may be interrupted.
     """
     holders: dict[int, int] = {}
-    for key, reading in readings.items():
+    for count, (key, reading) in enumerate(readings.items()):
         for _, child in reading.children:
             if child != key:
                 holders[child] = key
-        yield
+        if count % STEP == 0:
+            yield
     reached: set[int] = set()
     for key in readings:
         if key not in holders:
@@ -60,10 +64,13 @@ def _circle_above(key: int, holders: Mapping[int, int]) -> list[int]:
 def _reach(root: int, readings: Mapping[int, ModuleReading], reached: set[int]) -> Iterator[None]:
     waiting = [root]
     while waiting:
-        key = waiting.pop()
-        if key not in reached:
-            reached.add(key)
-            waiting.extend(child for _, child in readings[key].children if child in readings)
+        for _ in range(min(len(waiting), STEP)):
+            key = waiting.pop()
+            if key not in reached:
+                reached.add(key)
+                for _, child in readings[key].children:
+                    if child in readings:
+                        waiting.append(child)
         yield
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
 from gpumodels.accounting import StorageReading, TensorAccounts
 from gpumodels.failures import Failures
 from gpumodels.provenance import Provenance
+from gpumodels.weak_table import KeyedRef
 
 
 class ModuleReading(NamedTuple):
@@ -33,13 +33,28 @@ class ModuleReader:
         self._accounts = TensorAccounts(torch, provenance, failures)
         self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
 
-    def read(self, ref: weakref.ref[Any], add: Callable[[Any], None], known: ModuleReading | None) -> ModuleReading | None:
-        """The module's state, the `known` one where nothing changed; None if it died or is not initialised yet.
+    def changed(
+        self, refs: Sequence[KeyedRef], known: Mapping[int, ModuleReading], same: dict[int, ModuleReading]
+    ) -> list[KeyedRef]:
+        """Those that live and hold something else than is known of them; what is known of the others goes to `same`."""
+        different: list[KeyedRef] = []
+        for ref in refs:
+            module = ref()
+            if module is None:
+                continue
+            reading = known.get(ref.key)
+            if reading is not None and reading.stamp == self._stamp(module.__dict__):
+                same[ref.key] = reading
+            else:
+                different.append(ref)
+        return different
+
+    def read(self, ref: KeyedRef, add: Callable[[Any], None]) -> ModuleReading | None:
+        """The module's state; None if it died or is not initialised yet.
 
         Args:
             ref: the module.
             add: given each child: a module that registered with no hook is known from then on.
-            known: what was read before.
         """
         module = ref()
         if module is None:
@@ -49,34 +64,36 @@ class ModuleReader:
             modules, parameters, buffers = state["_modules"], state["_parameters"], state["_buffers"]
         except KeyError:
             return None  # its __init__ hasn't run yet
-        stamp = self._stamp(modules, parameters, buffers)
-        if known is not None and known.stamp == stamp:
-            return known
-        children = [(name, child) for name, child in list(modules.items()) if child is not None]
-        for _, child in children:
-            add(child)
+        stamp = self._stamp(state)
+        children: tuple[tuple[str, int], ...] = ()
+        if modules:
+            held = [(name, child) for name, child in modules.items() if child is not None]
+            children = tuple([(name, id(child)) for name, child in held])
+            for _, child in held:
+                add(child)
         names: list[str] = []
         storages: list[StorageReading] = []
-        for name, tensor in _tensors(parameters, buffers):
-            names.append(name)
-            self._accounts.add_storages(tensor, storages)
-        return ModuleReading(
-            type(module).__name__,
-            tuple((name, id(child)) for name, child in children),
-            tuple(storages),
-            tuple((id(tensor), self._accounts.elements(tensor)) for _, tensor in _tensors(parameters)),
-            tuple(names),
-            stamp,
-        )
+        elements: list[tuple[int, int]] = []
+        for name, tensor in [*parameters.items()]:
+            if tensor is not None:
+                names.append(name)
+                elements.append((id(tensor), self._accounts.elements(tensor)))
+                self._accounts.add_storages(tensor, storages)
+        for name, tensor in [*buffers.items()] if buffers else ():
+            if tensor is not None:
+                names.append(name)
+                self._accounts.add_storages(tensor, storages)
+        return ModuleReading(type(module).__name__, children, tuple(storages), tuple(elements), tuple(names), stamp)
 
-    def _stamp(self, modules: dict[str, Any], parameters: dict[str, Any], buffers: dict[str, Any]) -> list[Any]:
+    def _stamp(self, state: dict[str, Any]) -> list[Any]:
         """Everything that a reading depends on, in the cheapest form: names and identities, storages and their sizes.
 
         It is made at every look at every module: about 1 µs.
         """
-        stamp: list[Any] = [*modules, *map(id, modules.values())]
+        modules = state["_modules"]
+        stamp: list[Any] = [*modules, *map(id, modules.values())] if modules else []
         plain_types = self._plain_types
-        for tensors in (parameters, buffers):
+        for tensors in (state["_parameters"], state["_buffers"]):
             for name, tensor in tensors.items():
                 if type(tensor) in plain_types:
                     storage = tensor.untyped_storage()
@@ -84,10 +101,3 @@ class ModuleReader:
                 elif tensor is not None:
                     stamp += (name, id(tensor), self._accounts.stamp(tensor))
         return stamp
-
-
-def _tensors(*groups: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for group in groups:
-        for name, tensor in list(group.items()):
-            if tensor is not None:
-                yield name, tensor

@@ -14,12 +14,14 @@ from gpumodels.failures import Failures
 from gpumodels.grouping import find_roots
 from gpumodels.reading import ModuleReader, ModuleReading
 from gpumodels.registry import Registry
+from gpumodels.weak_table import KeyedRef
 
 SLICE_SECONDS: Final = 0.001
 """How long a slice works before it lets the host's threads have the interpreter."""
 
-STEPS_PER_LOOK: Final = 8
-"""Steps between looks at the clock; a step is some microseconds."""
+READINGS_PER_STEP: Final = 8
+MODULES_PER_STEP: Final = 32
+"""Modules that are compared in one step, about a microsecond each."""
 
 
 class Scanner:
@@ -32,6 +34,7 @@ class Scanner:
         self._readings: dict[int, ModuleReading] = {}
         self._roots: list[tuple[int, int]] = []
         self._models: dict[int, FoundModel] = {}
+        self._guard = failures.guard("reading a module")
 
     def scan(self, pause: Callable[[], None], afresh: bool = False) -> list[FoundModel]:
         """All models that live now, in the order of their coming; those that didn't change are the same objects as before.
@@ -42,7 +45,7 @@ class Scanner:
         """
         readings: dict[int, ModuleReading] = {}
         changed: set[int] = set()
-        _in_slices(self._read_all(readings, changed, afresh), pause)
+        _in_slices(self._look_at_all(readings, changed, afresh), pause)
         gone = self._readings.keys() - readings.keys()
         regrouped = bool(gone) or any(
             key not in self._readings or self._readings[key].children != readings[key].children for key in changed
@@ -56,26 +59,40 @@ class Scanner:
             _in_slices(self._assemble_changed(changed | gone), pause)
         return list(self._models.values())
 
-    def _read_all(self, readings: dict[int, ModuleReading], changed: set[int], afresh: bool) -> Iterator[None]:
-        guard = self._failures.guard("reading a module")
-        waiting = self._registry.refs()
-        waiting.reverse()
-        met = {ref.key for ref in waiting}
+    def _look_at_all(self, readings: dict[int, ModuleReading], changed: set[int], afresh: bool) -> Iterator[None]:
+        """Fill `readings` with what every module holds, and `changed` with the keys of those that hold something new."""
+        refs = self._registry.refs()
+        met = {ref.key for ref in refs}
+        known = {} if afresh else self._readings
+        guard = self._failures.guard("looking at modules")
+        for start in range(0, len(refs), MODULES_PER_STEP):
+            together = refs[start : start + MODULES_PER_STEP]
+            different = together
+            with guard:
+                different = self._reader.changed(together, known, readings)
+            for count, ref in enumerate(different, 1):
+                self._read(ref, readings, changed, met)
+                if count % READINGS_PER_STEP == 0:
+                    yield
+            yield
+
+    def _read(self, ref: KeyedRef, readings: dict[int, ModuleReading], changed: set[int], met: set[int]) -> None:
+        """Read one module, and those below it that nobody has told of."""
+        guard = self._guard
+        waiting = [ref]
         while waiting:
             ref = waiting.pop()
-            known = None if afresh else self._readings.get(ref.key)
             reading = None
             with guard:
-                reading = self._reader.read(ref, self._registry.add, known)
-            if reading is not None:
-                readings[ref.key] = reading
-                if reading is not known:
-                    changed.add(ref.key)
-                    for _, child in reading.children:
-                        if child not in met and (child_ref := self._registry.ref(child)) is not None:
-                            met.add(child)
-                            waiting.append(child_ref)
-            yield
+                reading = self._reader.read(ref, self._registry.add)
+            if reading is None:
+                continue
+            readings[ref.key] = reading
+            changed.add(ref.key)
+            for _, child in reading.children:
+                if child not in met and (child_ref := self._registry.ref(child)) is not None:
+                    met.add(child)
+                    waiting.append(child_ref)
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
         """Put together what changed; a storage that two models hold counts with the one that came first."""
@@ -106,7 +123,7 @@ class Scanner:
 def _in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:
     """Run the steps, with a pause whenever a slice's time is over."""
     until = time.perf_counter() + SLICE_SECONDS
-    for count, _ in enumerate(steps):
-        if count % STEPS_PER_LOOK == 0 and time.perf_counter() >= until:
+    for _ in steps:
+        if time.perf_counter() >= until:
             pause()
             until = time.perf_counter() + SLICE_SECONDS

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gpumodels_shared.identity import NO_ID, boot_id
+from gpumodels_shared.identity import NO_ID, ProcessIdentity, boot_id
 from gpumodels_shared.layout import Header, LayoutError
 from gpumodels_shared.places import TEMPORARY_PREFIX, open_file, snapshot_files
 from gpumodels_shared.reader import SnapshotReader
@@ -74,6 +74,26 @@ def clean_dead_files(
         else:
             kept += 1
     return removed + _clean_temporaries(directory, owner, now_ns)
+
+
+def clean_own_predecessors(directory: Path, identity: ProcessIdentity, keep: Path) -> int:
+    """Remove what this very process left by an earlier `stop()`, or before `exec`: it lives on, and `keep` speaks for it now.
+
+    Returns:
+        How many files were removed.
+
+    Raises:
+        OSError: the directory can't be listed.
+    """
+    removed = 0
+    for name in snapshot_files(directory):
+        path = directory / name
+        if path == keep or not name.startswith(f"{identity.pid}-{identity.start_ticks}-"):
+            continue
+        file = _dead_file(path, os.geteuid())
+        if file is not None and (file.header.boot_id, file.header.pid_namespace) == (identity.boot_id, identity.pid_namespace):
+            removed += _remove_if_dead(path, os.geteuid())
+    return removed
 
 
 def _dead_file(path: Path, owner: int) -> _DeadFile | None:

@@ -1,12 +1,17 @@
 """Where snapshot files live, and which directories and files may be trusted there.
 
 A directory is ours, of mode 0700 in effect, and no symlink; a file is a regular one with a single name, of the directory's
-owner. What fails is refused with a reason in one line, for a warning or a row.
+owner. What fails is refused with a reason in one line, for a warning or a row. Checks are made on descriptors, and files are
+opened from their directory's: who swaps a directory for a symlink between check and use gains nothing.
+
+With `GPUMODELS_GROUP`, and only then, a group may read: the directory is 0750, files are 0640, both of that group.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import grp
 import os
 import stat
 import tempfile
@@ -19,8 +24,18 @@ TEMPORARY_PREFIX: Final = ".new-"
 SHARED_MEMORY: Final = Path("/dev/shm")
 
 
+_DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
 class RefusedError(OSError):
     """A directory or file that must not be used; the text says which and why."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(errno.EPERM, reason)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 def default_directory(environment: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
@@ -55,6 +70,33 @@ def every_users_directories() -> list[Path]:
     return sorted(found)
 
 
+def shared_directories(group: int) -> list[Path]:
+    """Other users' directories that this group may read: what a viewer with `GPUMODELS_GROUP` looks through."""
+    found: list[Path] = []
+    for directory in every_users_directories():
+        with contextlib.suppress(OSError):
+            if os.stat(directory, follow_symlinks=False).st_gid == group:
+                found.append(directory)
+    return found
+
+
+def chosen_group(environment: Mapping[str, str] = os.environ) -> int | None:
+    """The gid that `$GPUMODELS_GROUP` names, by name or number; None where it names none.
+
+    Raises:
+        RefusedError: there is no such group.
+    """
+    chosen = environment.get("GPUMODELS_GROUP", "")
+    if not chosen:
+        return None
+    if chosen.isdecimal():
+        return int(chosen)
+    try:
+        return grp.getgrnam(chosen).gr_gid
+    except KeyError as error:
+        raise RefusedError(f"GPUMODELS_GROUP={chosen}: no such group") from error
+
+
 def ensure_directory(directory: Path) -> None:
     """Make it, mode 0700, or make sure that it may be used.
 
@@ -68,54 +110,120 @@ def ensure_directory(directory: Path) -> None:
     check_directory(directory, {os.geteuid()})
 
 
-def check_directory(directory: Path, owners: set[int] | None) -> int:
-    """Its owner's uid, if it may be trusted; `owners` None accepts any owner (root's viewer).
+def share_directory(directory: Path, group: int) -> None:
+    """Let this group read our directory.
+
+    Raises:
+        RefusedError: it may not be used at all.
+        OSError: we aren't of that group.
+    """
+    descriptor = open_directory(directory, {os.geteuid()})
+    try:
+        os.fchown(descriptor, -1, group)
+        os.fchmod(descriptor, stat.S_IMODE(os.fstat(descriptor).st_mode) | stat.S_IRGRP | stat.S_IXGRP)
+    finally:
+        os.close(descriptor)
+
+
+def check_directory(directory: Path, owners: set[int] | None, *, accept_shared: bool = False) -> int:
+    """Its owner's uid, if it may be trusted; arguments and errors are `open_directory`'s."""
+    descriptor = open_directory(directory, owners, accept_shared=accept_shared)
+    try:
+        return os.fstat(descriptor).st_uid
+    finally:
+        os.close(descriptor)
+
+
+def open_directory(directory: Path, owners: set[int] | None, *, accept_shared: bool = False) -> int:
+    """A descriptor of the directory, if it may be trusted.
+
+    Args:
+        owners: whose it may be; None accepts any owner (root's viewer).
+        accept_shared: another owner's will do if its group may read it and is one of ours (a viewer).
 
     Raises:
         RefusedError: a symlink, no directory, of another owner, or writable by others.
         FileNotFoundError: it isn't there.
+        OSError: it can't be opened.
     """
-    status = os.stat(directory, follow_symlinks=False)
+    try:
+        descriptor = os.open(directory, _DIRECTORY_FLAGS)
+    except OSError:
+        _check_directory_status(directory, os.stat(directory, follow_symlinks=False), owners, accept_shared)
+        raise
+    try:
+        _check_directory_status(directory, os.fstat(descriptor), owners, accept_shared)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _check_directory_status(directory: Path, status: os.stat_result, owners: set[int] | None, accept_shared: bool) -> None:
     if stat.S_ISLNK(status.st_mode):
         raise RefusedError(f"{directory} is a symlink; name the directory itself, or set GPUMODELS_DIR")
     if not stat.S_ISDIR(status.st_mode):
         raise RefusedError(f"{directory} is not a directory; remove it, or set GPUMODELS_DIR")
-    if owners is not None and status.st_uid not in owners:
+    if owners is not None and status.st_uid not in owners and not (accept_shared and _is_shared_with_us(status)):
         raise RefusedError(f"{directory} belongs to uid {status.st_uid}, not to us; set GPUMODELS_DIR to a directory of yours")
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise RefusedError(
             f"{directory} can be written by others (mode {status.st_mode & 0o7777:04o}); run: chmod 700 {directory}"
         )
-    return status.st_uid
 
 
-def snapshot_files(directory: Path) -> list[str]:
-    """Names of the snapshot files in it, sorted; whether each can be read is `open_file`'s to find out."""
+def _is_shared_with_us(status: os.stat_result) -> bool:
+    readable = stat.S_IRGRP | stat.S_IXGRP
+    return status.st_mode & readable == readable and status.st_gid in {os.getegid(), *os.getgroups()}
+
+
+def snapshot_files(directory: Path | int) -> list[str]:
+    """Names of the snapshot files in it (a path or descriptor), sorted; whether each can be read is `open_file`'s to find out."""
     return sorted(name for name in os.listdir(directory) if name.endswith(FILE_SUFFIX) and not name.startswith("."))
 
 
 def open_file(path: Path, owner: int) -> int:
     """A descriptor for reading, if the file may be trusted: regular, one name, of the directory's owner, never waited for.
 
+    What is no regular file isn't even opened: opening a device may do something.
+
     Raises:
         RefusedError: it may not be trusted.
         OSError: it can't be opened.
     """
+    directory = _open_parent(path)
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        _check_file_status(os.stat(path.name, dir_fd=directory, follow_symlinks=False), owner)
+        descriptor = os.open(path.name, _FILE_FLAGS, dir_fd=directory)
     except OSError as error:
-        if path.is_symlink():
+        if error.errno == errno.ELOOP:
             raise RefusedError("is a symlink") from error
         raise
+    finally:
+        os.close(directory)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise RefusedError("is not a regular file")
-        if status.st_nlink > 1:
-            raise RefusedError("has a second name (a hard link)")
-        if status.st_uid != owner:
-            raise RefusedError(f"belongs to uid {status.st_uid}, its directory to uid {owner}")
+        _check_file_status(os.fstat(descriptor), owner)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _open_parent(path: Path) -> int:
+    try:
+        return os.open(path.parent, _DIRECTORY_FLAGS)
+    except OSError as error:
+        if path.parent.is_symlink():
+            raise RefusedError(f"is in {path.parent}, a symlink") from error
+        raise
+
+
+def _check_file_status(status: os.stat_result, owner: int) -> None:
+    if stat.S_ISLNK(status.st_mode):
+        raise RefusedError("is a symlink")
+    if not stat.S_ISREG(status.st_mode):
+        raise RefusedError("is not a regular file")
+    if status.st_nlink > 1:
+        raise RefusedError("has a second name (a hard link)")
+    if status.st_uid != owner:
+        raise RefusedError(f"belongs to uid {status.st_uid}, its directory to uid {owner}")

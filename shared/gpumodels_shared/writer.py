@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import mmap
@@ -26,9 +27,48 @@ from gpumodels_shared.layout import (
     pack_slot_header,
     payload_crc,
 )
-from gpumodels_shared.places import FILE_SUFFIX, TEMPORARY_PREFIX
+from gpumodels_shared.places import FILE_SUFFIX, TEMPORARY_PREFIX, open_directory
 
 SMALLEST_SLOT_BYTES: Final = 64 * 1024
+
+_never_closed: list[mmap.mmap] = []
+"""Mappings whose own descriptors the host closed: closing them would close what has those numbers now."""
+
+
+class _OpenFile:
+    """One file, mapped, and the way to tell that its descriptor still is its own."""
+
+    def __init__(self, descriptor: int, mapping: mmap.mmap, header: Header) -> None:
+        self.descriptor = descriptor
+        self.mapping = mapping
+        self.header = header
+        status = os.fstat(descriptor)
+        self._inode = (status.st_dev, status.st_ino)
+
+    def status(self) -> os.stat_result:
+        """Of this file.
+
+        Raises:
+            OSError: the host closed our descriptor, as a daemon does that closes all it knows nothing of.
+        """
+        status = os.fstat(self.descriptor)
+        if not self.has_status(status):
+            raise OSError(errno.EBADF, "our descriptor was closed by somebody else")
+        return status
+
+    def has_status(self, status: os.stat_result) -> bool:
+        """Whether this status is that of our file."""
+        return (status.st_dev, status.st_ino) == self._inode
+
+    def close(self) -> None:
+        """Let go; of nothing that isn't ours."""
+        try:
+            self.status()
+        except OSError:
+            _never_closed.append(self.mapping)
+            return
+        self.mapping.close()
+        os.close(self.descriptor)
 
 
 class SnapshotWriter:
@@ -37,80 +77,89 @@ class SnapshotWriter:
     After an error the file is as it was; the writer may be tried again, or closed and replaced.
     """
 
-    def __init__(self, directory: Path, identity: ProcessIdentity, heartbeat_ms: int) -> None:
+    def __init__(self, directory: Path, identity: ProcessIdentity, heartbeat_ms: int, group: int | None = None) -> None:
+        """`group`: the gid that may read the file; nobody else may unless given."""
         self.path = directory / f"{identity.pid}-{identity.start_ticks}-{secrets.token_hex(4)}{FILE_SUFFIX}"
         self._identity = identity
         self._heartbeat_ms = heartbeat_ms
+        self._group = group
         self._made_in = os.getpid()
         self._beat = 0
         self._seq = 0
         self.dropped = 0
         """Snapshots that could not be written; shown to readers by the heartbeat."""
         self.last_errno = 0
-        self._header, self._descriptor, self._mapping = self._create(SMALLEST_SLOT_BYTES, self.path)
+        """Why the newest snapshot could not be written; 0 when it was."""
+        self._file: _OpenFile | None = self._create(SMALLEST_SLOT_BYTES)
 
     def publish(self, payload: bytes) -> None:
         """Make this payload the newest snapshot; a payload that outgrew its slot moves to a larger file of the same name."""
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise OSError(errno.EMSGSIZE, f"a snapshot of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
-        self._check_ours()
-        if len(payload) > self._header.payload_capacity:
-            self._grow(payload)
+        file = self._ours()
+        if len(payload) > file.header.payload_capacity:
+            self._grow(file, payload)
         else:
-            _write_slot(self._mapping, self._header, self._seq + 1, payload)
+            _write_slot(file.mapping, file.header, self._seq + 1, payload)
             self._seq += 1
         self.beat()
 
     def beat(self, state: WriterState = WriterState.RUNNING) -> None:
         """Show that the writer lives."""
-        self._check_ours()
+        file = self._ours()
         self._beat += 1
-        self._write_heartbeat(self._mapping, self._seq, state)
+        self._write_heartbeat(file.mapping, self._seq, state)
 
     def close(self, state: WriterState = WriterState.EXITED) -> None:
         """Say why and let go: the file stays, readable. After it, the writer is of no use. Twice does no harm."""
-        if self._descriptor < 0 or os.getpid() != self._made_in:
+        if self._file is None or os.getpid() != self._made_in:
             self.abandon()
             return
         try:
             self.beat(state)
             # For all who share it: a child forked from C, unaware of us, must not keep the lock of a file that said goodbye.
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            fcntl.flock(self._file.descriptor, fcntl.LOCK_UN)
         finally:
             self.abandon()
 
     def abandon(self) -> None:
         """Let go without a word, as a forked child does of its parent's file: the parent's lock stays. Twice does no harm."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            self._mapping.close()
-            os.close(descriptor)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def still_named(self) -> bool:
-        """Whether the path still leads to this file, whole: someone may have removed it, or its directory, or truncated it."""
-        if self._descriptor < 0:
+        """Whether the path still leads to this file, whole: someone may have removed it, or its directory, or truncated it.
+
+        A path that can't be looked at (the host dropped its rights, or its disk is sick) proves nothing.
+        """
+        if self._file is None:
             return False
         try:
-            there = os.stat(self.path, follow_symlinks=False)
+            here = self._file.status()
         except OSError:
             return False
-        here = os.fstat(self._descriptor)
-        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino) and here.st_size >= self._header.file_bytes
+        if here.st_size < self._file.header.file_bytes:
+            return False
+        try:
+            return self._file.has_status(os.stat(self.path, follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True
 
-    def _grow(self, payload: bytes) -> None:
+    def _grow(self, old: _OpenFile, payload: bytes) -> None:
         """A larger file takes the name in one step: readers of the old one see `superseded` and open it anew."""
-        old_mapping, old_descriptor = self._mapping, self._descriptor
-        slot_bytes = self._header.slot_bytes
+        slot_bytes = old.header.slot_bytes
         while slot_bytes < len(payload) + SLOT_HEADER_BYTES:
             slot_bytes *= 2
-        self._header, self._descriptor, self._mapping = self._create(slot_bytes, self.path, self._seq + 1, payload)
+        self._file = self._create(slot_bytes, self._seq + 1, payload)
         self._seq += 1
         self._beat += 1
-        self._write_heartbeat(old_mapping, self._seq, WriterState.SUPERSEDED)
-        old_mapping.close()
-        os.close(old_descriptor)
+        self._write_heartbeat(old.mapping, self._seq, WriterState.SUPERSEDED)
+        old.close()
 
-    def _create(self, slot_bytes: int, path: Path, seq: int = 0, payload: bytes = b"") -> tuple[Header, int, mmap.mmap]:
+    def _create(self, slot_bytes: int, seq: int = 0, payload: bytes = b"") -> _OpenFile:
         """A whole file under a temporary name, locked and filled, then renamed: no reader ever sees half of it."""
         header = Header(
             slot_bytes=slot_bytes,
@@ -123,35 +172,50 @@ class SnapshotWriter:
             instance_id=secrets.token_bytes(16),
             created_ns=time.time_ns(),
         )
-        temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
-        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        mapping: mmap.mmap | None = None
+        temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        directory = open_directory(self.path.parent, {os.geteuid()})
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.fchmod(descriptor, 0o600)  # whatever the umask took away
-            _allocate(descriptor, header.file_bytes)
-            mapping = mmap.mmap(descriptor, header.file_bytes)
-            packed = pack_header(header)
-            mapping[: len(packed)] = packed
-            if seq:
-                _write_slot(mapping, header, seq, payload)
-            self._beat += 1
-            self._write_heartbeat(mapping, seq, WriterState.RUNNING if seq else WriterState.STARTING)
-            temporary.rename(path)
-        except BaseException:
-            if mapping is not None:
-                mapping.close()
-            os.close(descriptor)
-            temporary.unlink(missing_ok=True)
-            raise
-        return header, descriptor, mapping
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            descriptor = os.open(temporary, flags, 0o600, dir_fd=directory)
+            mapping: mmap.mmap | None = None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._group is not None:
+                    os.fchown(descriptor, -1, self._group)
+                os.fchmod(descriptor, 0o600 if self._group is None else 0o640)  # whatever the umask took away
+                _allocate(descriptor, header.file_bytes)
+                mapping = mmap.mmap(descriptor, header.file_bytes)
+                packed = pack_header(header)
+                mapping[: len(packed)] = packed
+                if seq:
+                    _write_slot(mapping, header, seq, payload)
+                self._beat += 1
+                self._write_heartbeat(mapping, seq, WriterState.RUNNING if seq else WriterState.STARTING)
+                file = _OpenFile(descriptor, mapping, header)
+                os.rename(temporary, self.path.name, src_dir_fd=directory, dst_dir_fd=directory)
+            except BaseException:
+                if mapping is not None:
+                    mapping.close()
+                os.close(descriptor)
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=directory)
+                raise
+        finally:
+            os.close(directory)
+        return file
 
-    def _check_ours(self) -> None:
-        """A forked child must not write, and nobody past the end of a file that was truncated: SIGBUS would end the host."""
+    def _ours(self) -> _OpenFile:
+        """The file, if it may be written to.
+
+        A forked child must not, and nobody past the end of a file that was truncated: SIGBUS would end the host.
+        """
         if os.getpid() != self._made_in:
             raise OSError(errno.EPERM, "belongs to the process that this one was forked from", str(self.path))
-        if os.fstat(self._descriptor).st_size < self._header.file_bytes:
+        if self._file is None:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self.path))
+        if self._file.status().st_size < self._file.header.file_bytes:
             raise OSError(errno.ESTALE, "truncated by somebody else", str(self.path))
+        return self._file
 
     def _write_heartbeat(self, mapping: mmap.mmap, seq: int, state: WriterState) -> None:
         packed = pack_heartbeat(Heartbeat(self._beat, time.time_ns(), state, self.last_errno, self.dropped, seq))

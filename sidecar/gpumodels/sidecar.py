@@ -16,6 +16,7 @@ from typing import Final
 from gpumodels.arrival import TorchArrival, imported_torch
 from gpumodels.devices import DeviceSource, TorchDevices
 from gpumodels.failures import LOGGER, Failures
+from gpumodels.forks import ForkGate
 from gpumodels.host import process_info
 from gpumodels.provenance import Provenance
 from gpumodels.publishing import Publisher
@@ -41,16 +42,26 @@ LONGEST_BUILD_SECONDS: Final = 2.0
 SCAN_TRIES: Final = 3
 JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
+THREAD_NAME: Final = "gpumodels"
 
 
 class _StoppingError(Exception):
     """The sidecar is asked to stop: whatever it is doing ends here."""
 
 
+class _SidecarThread(threading.Thread):
+    """Known by its name to other copies of this package in the same process."""
+
+    serves_pid: int | None = None
+    """The process that it publishes for; None once it was told to stop."""
+
+
 class Sidecar:
     """One per process."""
 
     def __init__(self, directory: Path, interval_seconds: float, label: str | None, devices: DeviceSource | None) -> None:
+        self.pid = os.getpid()
+        self.fork_gate = ForkGate()
         self._interval_seconds = interval_seconds
         identity = this_process()
         self._process = process_info(identity, interval_seconds, label)
@@ -66,7 +77,8 @@ class Sidecar:
         self._arrival = TorchArrival(self._torch_arrived)
         self._attach_lock = threading.Lock()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="gpumodels", daemon=True)
+        self._thread = _SidecarThread(target=self._run, name=THREAD_NAME, daemon=True)
+        self._thread.serves_pid = self.pid
         self._models: tuple[Model, ...] = ()
         self._scanned_version = -1
         self._scanned_provenance = -1
@@ -84,6 +96,7 @@ class Sidecar:
 
     def stop(self) -> None:
         """Leave torch as it was, say goodbye in the file, and end the thread."""
+        self._thread.serves_pid = None
         self._stopping.set()
         self._arrival.cancel()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
@@ -103,6 +116,8 @@ class Sidecar:
 
     def forked(self) -> None:
         """In the child of a fork: the thread isn't here, and the file is the parent's."""
+        self._thread.serves_pid = None
+        self._stopping = threading.Event()  # the thread may have been inside the old one, which stays locked then
         self._stopping.set()
         self._arrival.cancel()
         if self._provenance is not None:
@@ -132,8 +147,13 @@ class Sidecar:
     def _run(self) -> None:
         while True:
             started = time.monotonic()
-            with self.failures.guard("a tick"), suppress(_StoppingError):
-                self._tick()
+            with self.fork_gate:
+                done = False
+                with self.failures.guard("a tick"), suppress(_StoppingError):
+                    self._tick()
+                    done = True
+                if not done:  # what can't be told now is no sign that the process hangs
+                    self._publisher.beat()
             if self._stopping.wait(max(0.0, self._interval_seconds - (time.monotonic() - started))):
                 return
 
@@ -158,13 +178,17 @@ class Sidecar:
 
     def _pause(self) -> None:
         """Between a scan's slices: the host's threads have the interpreter."""
-        if self._stopping.wait(PAUSE_SECONDS):
+        with self.fork_gate.ajar():
+            stopping = self._stopping.wait(PAUSE_SECONDS)
+        if stopping:
             raise _StoppingError
 
     def _wait_while_building(self) -> None:
         give_up = time.monotonic() + LONGEST_BUILD_SECONDS
         while (now := time.monotonic()) < give_up and now - self._registry.grew_at < QUIET_SECONDS:
-            if self._stopping.wait(QUIET_SECONDS):
+            with self.fork_gate.ajar():
+                stopping = self._stopping.wait(QUIET_SECONDS)
+            if stopping:
                 return
             self._publisher.beat()
 
@@ -206,8 +230,11 @@ class Sidecar:
 
 
 _current: Sidecar | None = None
-_lock = threading.Lock()
+_lock = threading.RLock()
+"""Reentrant, for a signal handler that stops what is just starting."""
 _registered = False
+_closed_gate = threading.local()
+"""The gate that the forking thread holds for the length of its fork."""
 
 
 def start(*, interval: float | None = None, directory: str | os.PathLike[str] | None = None, label: str | None = None) -> None:
@@ -232,6 +259,7 @@ def start_with(
 ) -> None:
     """`start()`, with devices of the caller's own making: what simulations do."""
     global _current, _registered
+    _forget_other_process()
     with Failures().guard("starting"), _lock:
         if os.environ.get("GPUMODELS") == "0":
             LOGGER.info("off, since GPUMODELS=0")
@@ -240,21 +268,29 @@ def start_with(
             LOGGER.warning("Windows is not supported: the sidecar stays off")
             return
         if _current is not None:
-            LOGGER.info("already running in this process")
+            LOGGER.info("already running in this process; this start() changes nothing")
+            return
+        if _another_copy_runs():
+            LOGGER.warning("another copy of gpumodels is already running in this process; this one stays off")
             return
         place = Path(directory).expanduser().absolute() if directory is not None else default_directory()
-        sidecar = Sidecar(place, _interval(interval), label, devices)
-        sidecar.start()
-        _current = sidecar
         if not _registered:
             _registered = True
+            os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
             atexit.register(stop)
-            os.register_at_fork(after_in_child=_after_fork)
+        sidecar = _current = Sidecar(place, _interval(interval), label, devices)
+        try:
+            sidecar.start()
+        except BaseException:  # no more threads, or interrupted: as if it had never been
+            _current = None
+            sidecar.stop()
+            raise
 
 
 def stop() -> None:
     """Stop publishing and leave torch as it was. Never raises; nothing happens where nothing runs."""
     global _current
+    _forget_other_process()
     with Failures().guard("stopping"), _lock:
         sidecar, _current = _current, None
         if sidecar is not None:
@@ -267,13 +303,39 @@ def published_names() -> set[str]:
     return sidecar.published_names() if sidecar is not None else set()
 
 
+def _before_fork() -> None:
+    sidecar = _current
+    if sidecar is not None and getattr(_closed_gate, "gate", None) is None and sidecar.fork_gate.close_for_fork():
+        _closed_gate.gate = sidecar.fork_gate
+
+
+def _after_fork_in_parent() -> None:
+    gate, _closed_gate.gate = getattr(_closed_gate, "gate", None), None
+    if gate is not None:
+        gate.open_after_fork()
+
+
 def _after_fork() -> None:
     global _current, _lock
-    _lock = threading.Lock()  # another thread may have held it at the fork
+    _lock = threading.RLock()  # another thread may have held it at the fork
+    _closed_gate.gate = None
     sidecar, _current = _current, None
     if sidecar is not None:
         with Failures().guard("after a fork"):
             sidecar.forked()
+
+
+def _forget_other_process() -> None:
+    """Catch up with a fork that Python wasn't told of: C code called fork(2)."""
+    if _current is not None and _current.pid != os.getpid():
+        _after_fork()
+
+
+def _another_copy_runs() -> bool:
+    """A vendored or reloaded copy of this package has variables of its own, but the thread's name is the same."""
+    return any(
+        thread.name == THREAD_NAME and getattr(thread, "serves_pid", None) == os.getpid() for thread in threading.enumerate()
+    )
 
 
 def _interval(chosen: float | None) -> float:

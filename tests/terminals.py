@@ -36,9 +36,9 @@ class Terminal:
         """As if the window were dragged."""
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
 
-    def screen(self) -> str:
-        """What it shows."""
-        return self._tmux("capture-pane", "-p")
+    def screen(self, styled: bool = False) -> str:
+        """What it shows; `styled` with the sequences that say how."""
+        return self._tmux("capture-pane", "-p", *(["-e"] if styled else []))
 
     def is_on_alternate_screen(self) -> bool:
         """Whether a full-screen program has it."""

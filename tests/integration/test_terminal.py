@@ -7,7 +7,9 @@ import fcntl
 import io
 import os
 import pty
+import re
 import select
+import shlex
 import shutil
 import signal
 import struct
@@ -116,6 +118,29 @@ def test_a_resized_terminal_is_drawn_anew(tmp_path: Path, directory: Path, write
 def test_an_empty_place_says_where_it_looked(tmp_path: Path, directory: Path) -> None:
     with Terminal(tmp_path, [*VIEWER, "--dir", str(directory)]) as terminal:
         terminal.wait_for("No process with gpumodels", "import gpumodels.auto", "Host memory")
+        terminal.press("q")
+        assert terminal.exit_code() == 0
+
+
+def test_redirected_streams_do_not_matter_while_stdout_is_a_terminal(
+    tmp_path: Path, directory: Path, writer: SnapshotWriter
+) -> None:
+    command = f"{shlex.join([*VIEWER, '--dir', str(directory)])} </dev/null 2>{shlex.quote(str(tmp_path / 'log'))}"
+    with Terminal(tmp_path, ["sh", "-c", command]) as terminal:
+        terminal.wait_for("MyLoRA")
+        terminal.press("Enter")
+        terminal.wait_for("of parent")
+        terminal.press("q")
+        assert terminal.exit_code() == 0
+    assert (tmp_path / "log").read_bytes() == b""
+
+
+def test_without_colours_the_cursor_is_still_seen(tmp_path: Path, directory: Path, writer: SnapshotWriter) -> None:
+    with Terminal(tmp_path, ["env", "NO_COLOR=1", *VIEWER, "--dir", str(directory)]) as terminal:
+        terminal.wait_for("> Wan2_2", "MyLoRA")
+        styled = terminal.screen(styled=True)
+        assert re.search(r"\x1b\[(0;)?7m", styled)
+        assert not re.search(r"\x1b\[[0-9;]*3[1-7]m", styled)
         terminal.press("q")
         assert terminal.exit_code() == 0
 

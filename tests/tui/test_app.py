@@ -151,6 +151,17 @@ async def test_numbers_and_arrows_choose_a_device() -> None:
             assert chosen(app) == expected
 
 
+async def test_more_devices_than_fit_scroll_to_the_chosen_one() -> None:
+    app = app_showing(a_view(*(a_gpu(a_row(f"model-{index}"), index=index) for index in range(16)), a_host(number=17)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, *["right"] * 12)
+        assert chosen(app) == "gpu:12"
+        assert "model-12" in shown(app)
+        chosen_lines = [line for line in lines_shown(app) if line.startswith(">")]
+        assert "GPU 12 " in chosen_lines[0]
+        assert "38.0 GB" in chosen_lines[0]
+
+
 async def test_a_number_without_a_device_does_nothing_and_is_greyed() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:

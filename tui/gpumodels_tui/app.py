@@ -21,6 +21,7 @@ from gpumodels_tui.screens.help_screen import help_screen
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.terminal import on_the_terminal
 from gpumodels_tui.theme import PICTURE_COLOURS, THEME
 from gpumodels_tui.view_model import View
 
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
 def run_app(sources: Sources) -> int:
     """The screens, until the user leaves. The exit code: 0, or 1 after a failure."""
     app = GpuModelsApp(sources=sources)
-    try:
-        app.run()
-    finally:
-        app.stop_watching()
+    with on_the_terminal():
+        try:
+            app.run()
+        finally:
+            app.stop_watching()
     return app.return_code or 0
 
 
@@ -76,7 +78,7 @@ class GpuModelsApp(App[int]):
         sources: What to watch once the screen is up; without them, views come by `receive` alone.
         clock: Seconds since the epoch, what ages are counted from.
         """
-        super().__init__()
+        super().__init__(ansi_color=True)
         self._sources = sources
         self._thread: WatchingThread | None = None
         self.animation_level = "none"

@@ -59,12 +59,11 @@ class DeviceReadings(DeviceTable):
     """Used of total, utilization, temperature, power: as far as they are known."""
 
     LEAD: ClassVar[int] = 0
-    TAIL: ClassVar[int] = 1
 
     def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
         """What no device has a value for takes no room."""
         known = [column for column in READINGS if any(column.draw(row, column.least) for row in rows)]
-        needed = sum(column.least + GAP for column in known) + self.TAIL
+        needed = sum(column.least + GAP for column in known) - GAP + self.TAIL
         if self.styles.width is None or self.styles.width.value != needed:
             self.styles.width = needed
         self.set_columns(known)
@@ -75,7 +74,7 @@ class DevicePanel(Horizontal):
     """All devices; the chosen one is marked. A click chooses."""
 
     DEFAULT_CSS = """
-    DevicePanel { height: 1; }
+    DevicePanel { height: 1; max-height: 40%; }
     DeviceNames { width: 1fr; height: 100%; }
     DeviceReadings { width: 20; height: 100%; }
     """

@@ -34,7 +34,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     LEAD: ClassVar[int] = len(MARK)
     """Terminal columns at the left for the mark of the cursor's row."""
     TAIL: ClassVar[int] = 2
-    """Terminal columns at the right for a gap and the scroll bar."""
+    """Terminal columns at the right for a gap and the scroll bar; with one, there is no bar."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "Up", show=False, id="table.up", tooltip="The row above"),

@@ -56,7 +56,7 @@ def difference(before: Line, after: Line, places: Sequence[Place[RowT]]) -> tupl
 
 
 def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail: int) -> Strip:
-    """The line in `width` terminal columns: `lead` for the mark, then the cells, then `tail` with the scroll bar at its end."""
+    """The line in `width` terminal columns: `lead` for the mark, the cells, `tail` for a gap and, from two on, a scroll bar."""
     pieces: list[tuple[str, str]] = [(line.mark.ljust(lead), "")]
     x = lead
     for place, cell in zip(places, line.cells, strict=False):
@@ -67,7 +67,7 @@ def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail
     base = {Emphasis.CURSOR: CURSOR, Emphasis.CHOSEN: CHOSEN}.get(line.emphasis)
     segments = _segments(pieces, base)
     if tail:
-        segments.append(Segment(THUMB if line.thumb else " ", STYLES[MUTED]))
+        segments.append(Segment(THUMB if line.thumb and tail > 1 else " ", STYLES[MUTED]))
     return Strip(segments).crop(0, width)
 
 

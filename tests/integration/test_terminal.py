@@ -146,13 +146,17 @@ def test_without_colours_the_cursor_is_still_seen(tmp_path: Path, directory: Pat
 
 
 @contextlib.contextmanager
-def viewer_on_a_pty(directory: Path) -> Iterator[tuple[subprocess.Popen[bytes], io.FileIO]]:
-    """The viewer as a session's leader on a terminal of its own, up and drawn; and the terminal's other end."""
+def viewer_on_a_pty(directory: Path, *, leader: bool = True) -> Iterator[tuple[subprocess.Popen[bytes], io.FileIO]]:
+    """The viewer on a terminal of its own, up and drawn; and the terminal's other end. A session's leader is told of its end."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = os.environ | {"TERM": "xterm-256color"}
     process = subprocess.Popen(
-        ["setsid", "--ctty", *VIEWER, "--dir", str(directory)], stdin=slave, stdout=slave, stderr=slave, env=environment
+        [*(["setsid", "--ctty"] if leader else []), *VIEWER, "--dir", str(directory)],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=environment,
     )
     os.close(slave)
     with io.FileIO(master, "rb") as terminal:
@@ -192,8 +196,11 @@ def test_a_signal_ends_it_in_order(directory: Path, writer: SnapshotWriter, numb
         assert b"Traceback" not in rest
 
 
-@pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")
-def test_a_closed_terminal_ends_it(directory: Path, writer: SnapshotWriter) -> None:
-    with viewer_on_a_pty(directory) as (process, terminal):
+@pytest.mark.parametrize(
+    "leader",
+    [pytest.param(True, marks=pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")), False],
+)
+def test_a_closed_terminal_ends_it(directory: Path, writer: SnapshotWriter, leader: bool) -> None:
+    with viewer_on_a_pty(directory, leader=leader) as (process, terminal):
         terminal.close()
         process.wait(PATIENCE_SECONDS)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
 from textual import on
@@ -21,13 +22,16 @@ from gpumodels_tui.screens.help_screen import help_screen
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
-from gpumodels_tui.terminal import on_the_terminal
+from gpumodels_tui.terminal import STDIN, on_the_terminal
 from gpumodels_tui.theme import PICTURE_COLOURS, THEME
 from gpumodels_tui.view_model import View
 
 if TYPE_CHECKING:
     from gpumodels_tui.sources import Sources
     from gpumodels_tui.watching import WatchingThread
+
+
+TERMINAL_CHECK_SECONDS: Final = 2.0
 
 
 def run_app(sources: Sources) -> int:
@@ -105,6 +109,7 @@ class GpuModelsApp(App[int]):
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self.exit, 0)
+        self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
         self._thread = WatchingThread(self._sources, self.receive, self._fail_from_thread)
         self._thread.start()
 
@@ -112,6 +117,11 @@ class GpuModelsApp(App[int]):
         """Let go of what is watched."""
         if self._thread is not None:
             self._thread.stop()
+
+    def _leave_without_terminal(self) -> None:
+        """A terminal may close without a signal to us; its keyboard would then be read at its end for ever."""
+        if not os.isatty(STDIN):
+            self.exit(0)
 
     def _fail_from_thread(self, error: Exception) -> None:
         line = f"gpumodels-tui: error: {type(error).__name__}: {safe_text(str(error))}; please report it"

@@ -52,13 +52,13 @@ class TensorAccounts:
         with self._without_overrides():
             return int(tensor.numel())
 
-    def stamp(self, tensor: Any) -> tuple[int, ...]:
-        """Identities and sizes of the storages behind a tensor that is no plain one."""
-        found: list[int] = []
+    def stamp(self, tensor: Any) -> tuple[Any, ...]:
+        """Devices, identities and sizes of the storages behind a tensor that is no plain one."""
+        found: list[Any] = []
         with self._failures.guard("looking at a tensor"), self._without_overrides():
             for inner in self._inner_tensors(tensor):
                 storage = inner.untyped_storage()
-                found += (storage._cdata, storage.nbytes())
+                found += (inner.device, storage._cdata, storage.nbytes())
         return tuple(found)
 
     def _inner_tensors(self, tensor: Any) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -23,7 +24,9 @@ class ModuleReading(NamedTuple):
     """Its own parameters: identity and elements."""
     tensor_names: tuple[str, ...]
     stamp: list[Any]
-    """Equal stamps, nothing changed: see `ModuleReader.stamp`."""
+    """Equal stamps, nothing changed: see `ModuleReader._stamp`."""
+    refs: tuple[weakref.ref[Any], ...]
+    """To the module and its tensors: while they are kept, no new object's weak reference has their identity."""
 
 
 class ModuleReader:
@@ -43,7 +46,7 @@ class ModuleReader:
             if module is None:
                 continue
             reading = known.get(ref.key)
-            if reading is not None and reading.stamp == self._stamp(module.__dict__):
+            if reading is not None and reading.refs[0] is ref and reading.stamp == self._stamp(module.__dict__):
                 same[ref.key] = reading
             else:
                 different.append(ref)
@@ -64,6 +67,9 @@ class ModuleReader:
             modules, parameters, buffers = state["_modules"], state["_parameters"], state["_buffers"]
         except KeyError:
             return None  # its __init__ hasn't run yet
+        # First what the stamp names by identity, then the stamp, then the rest: what the host changes meanwhile is read
+        # again at the next look, as the stamp is older.
+        refs = [ref, *[weakref.ref(tensor) for group in (parameters, buffers) for tensor in group.values() if tensor is not None]]
         stamp = self._stamp(state)
         children: tuple[tuple[str, int], ...] = ()
         if modules:
@@ -83,21 +89,23 @@ class ModuleReader:
             if tensor is not None:
                 names.append(name)
                 self._accounts.add_storages(tensor, storages)
-        return ModuleReading(type(module).__name__, children, tuple(storages), tuple(elements), tuple(names), stamp)
+        class_name = type(module).__name__
+        return ModuleReading(class_name, children, tuple(storages), tuple(elements), tuple(names), stamp, tuple(refs))
 
     def _stamp(self, state: dict[str, Any]) -> list[Any]:
-        """Everything that a reading depends on, in the cheapest form: names and identities, storages and their sizes.
+        """Everything that a reading depends on, in the cheapest form: names and identities, devices, storages and their sizes.
 
-        It is made at every look at every module: about 1 µs.
+        It is made at every look at every module: about 1 µs. A tensor is known by its weak reference, of which there is one
+        as long as somebody keeps it: the tensor's own address may be another's by now.
         """
         modules = state["_modules"]
         stamp: list[Any] = [*modules, *map(id, modules.values())] if modules else []
-        plain_types = self._plain_types
+        plain_types, ref = self._plain_types, weakref.ref
         for tensors in (state["_parameters"], state["_buffers"]):
             for name, tensor in tensors.items():
                 if type(tensor) in plain_types:
                     storage = tensor.untyped_storage()
-                    stamp += (name, id(tensor), storage._cdata, storage.nbytes())
+                    stamp += (name, id(ref(tensor)), tensor.device, storage._cdata, storage.nbytes())
                 elif tensor is not None:
-                    stamp += (name, id(tensor), self._accounts.stamp(tensor))
+                    stamp += (name, id(ref(tensor)), self._accounts.stamp(tensor))
         return stamp

@@ -255,3 +255,24 @@ def test_two_models_of_one_class_loaded_from_different_files_each_get_their_own(
             models.append(Backbone())
             models[-1].load_state_dict(load_file(tmp_path / f"{name}_v1.safetensors"), assign=True)
         assert sorted(one.name for one in sidecar.models()) == ["alpha_v1", "beta_v1"]
+
+
+def test_a_device_that_was_misread_while_the_host_was_busy_is_read_again() -> None:
+    with attached() as sidecar:
+        model = nn.Linear(4, 4, bias=False)
+        weight = a_fake((512, 512), "cuda:0")
+        model.weight = nn.Parameter(weight, requires_grad=False)
+        weight.fake_mode.in_kernel_invocation = True  # type: ignore[attr-defined]
+        assert the_only(sidecar).bytes_by_device == {}
+        weight.fake_mode.in_kernel_invocation = False  # type: ignore[attr-defined]
+        assert the_only(sidecar).bytes_by_device == {"cuda:0": 512 * 512 * 2}
+
+
+def test_a_model_that_did_not_change_is_the_same_object_at_the_next_look() -> None:
+    with attached() as sidecar:
+        still, moved = Backbone(), Backbone()
+        before = {one.root: one for one in sidecar.scan()}
+        moved.blocks[0].q.half()
+        after = {one.root: one for one in sidecar.scan()}
+        assert after[id(still)] is before[id(still)]
+        assert after[id(moved)] is not before[id(moved)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import Any, Final
@@ -22,9 +22,29 @@ def encode(snapshot: Snapshot) -> bytes:
         TypeError: a field holds something that the schema doesn't name.
         OverflowError: an integer of more than 64 bits.
     """
-    packed = msgpack.packb(snapshot, default=_as_map, unicode_errors="backslashreplace", use_bin_type=True)
-    assert isinstance(packed, bytes)
+    packed: bytes = _PACKER.pack(snapshot)
     return packed
+
+
+def encode_around(value: object, ready: Mapping[str, bytes]) -> bytes:
+    """A dataclass as `encode` would write it, but for the fields whose bytes are given."""
+    names = _field_names(type(value))
+    pieces = [_PACKER.pack_map_header(len(names))]
+    for name in names:
+        pieces.append(_PACKER.pack(name))
+        pieces.append(ready[name] if name in ready else _PACKER.pack(getattr(value, name)))
+    return b"".join(pieces)
+
+
+def encode_array(count: int, elements: Iterable[bytes]) -> bytes:
+    """An array of so many elements whose bytes are given, several together if need be."""
+    return b"".join([_PACKER.pack_array_header(count), *elements])
+
+
+def encode_elements(values: Sequence[Any]) -> bytes:
+    """The elements of an array one after the other, without its header."""
+    packed: bytes = _PACKER.pack(values)
+    return packed[1 if len(values) < 16 else 3 if len(values) < 65536 else 5 :]
 
 
 @cache
@@ -38,3 +58,6 @@ def _as_map(value: object) -> dict[str, Any]:
     if not is_dataclass(value) or isinstance(value, type):
         raise TypeError(f"not in the schema: {type(value).__name__}")
     return {name: getattr(value, name) for name in _field_names(type(value))}
+
+
+_PACKER: Final = msgpack.Packer(default=_as_map, unicode_errors="backslashreplace", use_bin_type=True)

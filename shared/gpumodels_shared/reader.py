@@ -29,6 +29,16 @@ from gpumodels_shared.places import open_file
 TRIES: Final = 5
 
 
+def is_held(descriptor: int) -> bool:
+    """Whether somebody writes to this open file; looking doesn't take the lock."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return False
+
+
 class TornError(LayoutError):
     """No whole snapshot could be read this time; the last one that was stays good."""
 
@@ -106,12 +116,7 @@ class SnapshotReader:
 
     def is_locked(self) -> bool:
         """Whether the writer, or a process that inherited its descriptor, still holds the file."""
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        return False
+        return is_held(self._descriptor)
 
     def still_named(self) -> bool:
         """Whether the path still leads to this file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import time
@@ -13,7 +14,17 @@ from pathlib import Path
 from typing import Final
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.places import check_directory, default_directory, every_users_directories, snapshot_files
+from gpumodels_shared.places import (
+    RefusedError,
+    chosen_group,
+    default_directory,
+    every_users_directories,
+    open_directory,
+    open_file,
+    shared_directories,
+    snapshot_files,
+)
+from gpumodels_shared.reader import is_held
 from gpumodels_shared.schema import Snapshot
 from gpumodels_tui.tailing import TailedFile
 
@@ -124,7 +135,7 @@ class SnapshotFeed:
             return self._chosen
         if now >= self._list_directories_at:
             own = default_directory()
-            others = every_users_directories() if os.geteuid() == 0 and not os.environ.get("GPUMODELS_DIR") else []
+            others = [] if os.environ.get("GPUMODELS_DIR") else _other_users_directories()
             self._directories = tuple(dict.fromkeys([own, *others]))
             self._list_directories_at = now + LIST_DIRECTORIES_SECONDS
         return self._directories
@@ -133,8 +144,11 @@ class SnapshotFeed:
         """The directory's files, those known before among them, and why they aren't all, if they aren't."""
         listing = self._listings.setdefault(directory, _Listing())
         try:
-            owner = check_directory(directory, None if os.geteuid() == 0 else {os.geteuid()})
-            listing.refresh(directory, owner)
+            descriptor = open_directory(directory, None if os.geteuid() == 0 else {os.geteuid()}, accept_shared=True)
+            try:
+                listing.refresh(directory, descriptor)
+            finally:
+                os.close(descriptor)
         except FileNotFoundError:
             listing.follow(directory, -1, [])
             return listing, NOT_THERE if self._chosen is not None else None
@@ -155,6 +169,16 @@ class SnapshotFeed:
         if not same:
             self._state = state
         return self._state
+
+
+def _other_users_directories() -> list[Path]:
+    """All of them for root; those that `GPUMODELS_GROUP` may read for whoever set that."""
+    if os.geteuid() == 0:
+        return every_users_directories()
+    with contextlib.suppress(RefusedError):  # no such group: the sidecars, which set it too, say so
+        if (group := chosen_group()) is not None:
+            return shared_directories(group)
+    return []
 
 
 @cache
@@ -194,6 +218,26 @@ class _File:
         return self._row
 
 
+def _most_alive(directory: Path, owner: int, names: Sequence[str]) -> list[str]:
+    """As many as are read, sorted: those that a writer holds, then the youngest of the others."""
+    ranks = {name: _rank(directory / name, owner) for name in names}
+    return sorted(sorted(names, key=ranks.__getitem__)[:MAX_FILES])
+
+
+def _rank(path: Path, owner: int) -> float:
+    """Lowest for what is held; for the rest, the lower the younger; what can't be read comes last."""
+    try:
+        descriptor = open_file(path, owner)
+    except OSError:
+        return 0.0
+    try:
+        return float("-inf") if is_held(descriptor) else -os.fstat(descriptor).st_mtime
+    except OSError:
+        return 0.0
+    finally:
+        os.close(descriptor)
+
+
 class _Listing:
     """One directory's files, as last listed."""
 
@@ -205,20 +249,21 @@ class _Listing:
         self._owner = -1
         self._modified_ns = -1
 
-    def refresh(self, directory: Path, owner: int) -> None:
-        """List the directory anew if it changed since.
+    def refresh(self, directory: Path, descriptor: int) -> None:
+        """List the directory, open as `descriptor`, anew if it changed since.
 
         Raises:
             OSError: it can't be listed.
         """
-        modified_ns = os.stat(directory).st_mtime_ns
+        status = os.fstat(descriptor)
+        modified_ns, owner = status.st_mtime_ns, status.st_uid
         if modified_ns == self._modified_ns and owner == self._owner:
             return
-        names = snapshot_files(directory)
+        names = snapshot_files(descriptor)
         # Two changes within one tick of the file system's clock have one time: only a time well past is a proof of no change.
         self._modified_ns = modified_ns if time.time_ns() - modified_ns > CLOCK_TICK_NS else -1
         self.count = len(names)
-        self.follow(directory, owner, names[:MAX_FILES])
+        self.follow(directory, owner, names if len(names) <= MAX_FILES else _most_alive(directory, owner, names))
 
     def follow(self, directory: Path, owner: int, names: list[str]) -> None:
         """Follow these from now on, keeping the ones known; let go of all others."""

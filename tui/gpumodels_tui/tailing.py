@@ -19,6 +19,9 @@ CHECK_SECONDS: Final = 0.5
 LATE_BEATS: Final = 1.2
 """A writer that beats lives; after so many beats of silence its lock and its file's name are looked at."""
 
+LONGEST_UNCHECKED_SECONDS: Final = 2.0
+"""A process that beats once an hour may die at once."""
+
 
 class TailedFile:
     """Call `refresh` as often as you like; it reads 64 bytes unless there is news. `version` counts what changed."""
@@ -81,7 +84,7 @@ class TailedFile:
         if known is None or heartbeat.beat != known.beat or now >= self._check_at:
             if known is not None and heartbeat.beat != known.beat and heartbeat.state is WriterState.RUNNING:
                 locked = True
-                self._check_at = now + LATE_BEATS * reader.header.heartbeat_ms / 1000
+                self._check_at = now + min(LATE_BEATS * reader.header.heartbeat_ms / 1000, LONGEST_UNCHECKED_SECONDS)
             else:
                 reader, heartbeat, locked = self._examine(reader, heartbeat)
                 self._check_at = now + min(CHECK_SECONDS, reader.header.heartbeat_ms / 1000)

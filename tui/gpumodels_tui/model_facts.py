@@ -53,7 +53,7 @@ def facts_of(row: ModelRow) -> list[Fact]:
     described += _listed("could be", model.candidates)
     described.append(Fact("memory", _memory(row)))
     described += [Fact(safe_text(label, 40), safe_text(value)) for label, value in row.facts.items()]
-    if model.dtypes:
+    if len(model.dtypes) > 1 or (model.dtypes and not row.facts):
         sizes = sorted(model.dtypes.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
         described.append(Fact("dtypes", ", ".join(f"{safe_text(dtype)} {format_bytes(size)}" for dtype, size in sizes)))
     described.append(Fact("parameters", format_count(model.parameters)))

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgpack
 
-from gpumodels_shared.schema import Snapshot
+from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
 MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
 """Readers refuse more than this; writers fold layer trees until they fit."""
@@ -22,29 +22,37 @@ def encode(snapshot: Snapshot) -> bytes:
         TypeError: a field holds something that the schema doesn't name.
         OverflowError: an integer of more than 64 bits.
     """
-    packed: bytes = _PACKER.pack(snapshot)
-    return packed
+    return Encoder().encode(snapshot)
 
 
-def encode_around(value: object, ready: Mapping[str, bytes]) -> bytes:
-    """A dataclass as `encode` would write it, but for the fields whose bytes are given."""
-    names = _field_names(type(value))
-    pieces = [_PACKER.pack_map_header(len(names))]
-    for name in names:
-        pieces.append(_PACKER.pack(name))
-        pieces.append(ready[name] if name in ready else _PACKER.pack(getattr(value, name)))
-    return b"".join(pieces)
+class Encoder:
+    """Writes whole snapshots, or parts that joined are the same bytes. Not for two threads at once."""
 
+    def __init__(self) -> None:
+        self._packer = msgpack.Packer(default=_as_map, unicode_errors="backslashreplace", use_bin_type=True)
 
-def encode_array(count: int, elements: Iterable[bytes]) -> bytes:
-    """An array of so many elements whose bytes are given, several together if need be."""
-    return b"".join([_PACKER.pack_array_header(count), *elements])
+    def encode(self, value: object) -> bytes:
+        """A dataclass of the schema, or a value of a field."""
+        packed: bytes = self._packer.pack(value)
+        return packed
 
+    def around(self, value: Snapshot | Model | LayerTree, ready: Mapping[str, bytes]) -> bytes:
+        """A dataclass as `encode` would write it, but for the fields whose bytes are given."""
+        kind: type[Any] = type(value)
+        names = _field_names(kind)
+        pieces = [self._packer.pack_map_header(len(names))]
+        for name in names:
+            pieces.append(self.encode(name))
+            pieces.append(ready[name] if name in ready else self.encode(getattr(value, name)))
+        return b"".join(pieces)
 
-def encode_elements(values: Sequence[Any]) -> bytes:
-    """The elements of an array one after the other, without its header."""
-    packed: bytes = _PACKER.pack(values)
-    return packed[1 if len(values) < 16 else 3 if len(values) < 65536 else 5 :]
+    def array(self, count: int, elements: Iterable[bytes]) -> bytes:
+        """An array of so many elements, whose bytes are given, several together if need be."""
+        return b"".join([self._packer.pack_array_header(count), *elements])
+
+    def elements(self, values: Sequence[Any]) -> bytes:
+        """The elements of an array one after the other, without its header."""
+        return self.encode(values)[1 if len(values) < 16 else 3 if len(values) < 65536 else 5 :]
 
 
 @cache
@@ -58,6 +66,3 @@ def _as_map(value: object) -> dict[str, Any]:
     if not is_dataclass(value) or isinstance(value, type):
         raise TypeError(f"not in the schema: {type(value).__name__}")
     return {name: getattr(value, name) for name in _field_names(type(value))}
-
-
-_PACKER: Final = msgpack.Packer(default=_as_map, unicode_errors="backslashreplace", use_bin_type=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from gpumodels.failures import LOGGER, Failures
-from gpumodels.folding import fold_deepest
+from gpumodels.packing import SnapshotPacker
 from gpumodels_shared.cleaning import clean_dead_files, clean_own_predecessors
-from gpumodels_shared.codec import MAX_PAYLOAD_BYTES, encode
 from gpumodels_shared.identity import ProcessIdentity
 from gpumodels_shared.places import chosen_group, default_directory, ensure_directory, share_directory
 from gpumodels_shared.schema import Snapshot
@@ -21,12 +21,15 @@ from gpumodels_shared.writer import SnapshotWriter
 class Publisher:
     """Owns the writer. A file that can't be made, or was taken away, is tried again at every tick."""
 
-    def __init__(self, directory: Path, identity: ProcessIdentity, heartbeat_ms: int, failures: Failures) -> None:
+    def __init__(
+        self, directory: Path, identity: ProcessIdentity, heartbeat_ms: int, failures: Failures, pause: Callable[[], None]
+    ) -> None:
         self._directory = directory
         self._follows_user = directory == default_directory()
         self._identity = identity
         self._heartbeat_ms = heartbeat_ms
         self._failures = failures
+        self._packer = SnapshotPacker(pause)
         self._writer: SnapshotWriter | None = None
         self.published: Snapshot | None = None
         """What readers can see now."""
@@ -45,7 +48,7 @@ class Publisher:
             else:
                 of_user = snapshot.process.uid == self._identity.uid
                 current = snapshot if of_user else replace(snapshot, process=replace(snapshot.process, uid=self._identity.uid))
-                writer.publish(_payload(current))
+                writer.publish(self._packer.pack(current))
                 self.published = snapshot
         except OSError as error:
             self._dropped += 1
@@ -151,15 +154,6 @@ class Publisher:
         if not self._complained_of_group:
             self._complained_of_group = True
             LOGGER.warning("nobody else can read %s: %s", self._directory, error.strerror or error)
-
-
-def _payload(snapshot: Snapshot) -> bytes:
-    """The snapshot's bytes, with the layer trees folded as far as the limit needs."""
-    payload = encode(snapshot)
-    while len(payload) > MAX_PAYLOAD_BYTES and (smaller := fold_deepest(snapshot)) is not None:
-        snapshot = smaller
-        payload = encode(snapshot)
-    return payload
 
 
 def _say_the_same(one: Snapshot, other: Snapshot) -> bool:

@@ -70,7 +70,7 @@ class Sidecar:
         self._sampler: Sampler | None = None
         self._simulated = devices
         self._devices = devices
-        self._publisher = Publisher(directory, identity, int(interval_seconds * 1000), self.failures)
+        self._publisher = Publisher(directory, identity, int(interval_seconds * 1000), self.failures, self._pause)
         self._hooks: TorchHooks | None = None
         self._provenance: Provenance | None = None
         self._scanner: Scanner | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from functools import cache
 from typing import Any, Final
 
 import msgpack
@@ -38,8 +37,7 @@ class Encoder:
 
     def around(self, value: Snapshot | Model | LayerTree, ready: Mapping[str, bytes]) -> bytes:
         """A dataclass as `encode` would write it, but for the fields whose bytes are given."""
-        kind: type[Any] = type(value)
-        names = _field_names(kind)
+        names = [field.name for field in fields(value)]
         pieces = [self._packer.pack_map_header(len(names))]
         for name in names:
             pieces.append(self.encode(name))
@@ -55,14 +53,9 @@ class Encoder:
         return self.encode(values)[1 if len(values) < 16 else 3 if len(values) < 65536 else 5 :]
 
 
-@cache
-def _field_names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
-
-
 def _as_map(value: object) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
     if not is_dataclass(value) or isinstance(value, type):
         raise TypeError(f"not in the schema: {type(value).__name__}")
-    return {name: getattr(value, name) for name in _field_names(type(value))}
+    return {field.name: getattr(value, field.name) for field in fields(value)}

@@ -1,0 +1,104 @@
+"""The table of faults: each test says which figure it reached, and the last thing printed is all of them beside their targets.
+
+Short forms run by default; `GPUMODELS_FAULTS=full` (`make faults`) runs the full counts, each row also alone.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+FULL: Final = os.environ.get("GPUMODELS_FAULTS") == "full"
+
+ROWS: Final = {
+    "kill": ("kill -9 the writer at random points", "0 bad accepts; a valid snapshot every time"),
+    "flat out": ("flat-out writer, 8 readers, 256 KiB", "0 bad accepts, 0 backward sequence, read p99 ≤ 100 µs"),
+    "fuzz": ("bit flips at every header byte; fuzzed files", "0 crashes, 0 hangs, RSS < 350 MB"),
+    "pulled away": ("truncated to 0, extended, replaced, removed during reads", "reader survives all, says why"),
+    "no room": (
+        "full tmpfs, RLIMIT_FSIZE, EMFILE, read-only file system, missing or removed directory",
+        "host unaffected, one warning, heals within 2 ticks",
+    ),
+    "outgrown": ("payload outgrows its slot under reads", "no reader misses more than one tick"),
+    "crowd": ("64 writers at 2 Hz; 1,000 dead files beside 10 live ones", "found in ≤ 200 ms; no live file ever removed"),
+    "who": ("PID reuse; two containers with the same pid", "never the wrong process; two rows"),
+    "clock": ("wall clock ±1 year; suspend", "never falsely dead"),
+    "stopped": ("SIGSTOP; GIL held", "stalled within 3 beats, live again within 1"),
+    "fork": (
+        "os.fork during a write, fork from C, DataLoader ×16 workers, spawn and forkserver, preloading servers",
+        "parent's file intact, no deadlock, no stray files",
+    ),
+    "exit": (
+        "exec, sys.exit, os._exit, unhandled exception, interpreter shutdown, daemon threads, start/stop ×1,000",
+        "no hang, no traceback on stderr, exit code unchanged",
+    ),
+    "traps": (
+        "symlink, hard link, FIFO, device, 10 GiB sparse file, wrong uid, writable directory, a swapper racing",
+        "0 followed, 0 blocked > 50 ms",
+    ),
+    "bombs": (
+        "msgpack bombs, 100,000-deep nesting, ext types, invalid UTF-8, wrong types, negative sizes, absurd counts",
+        "rejected with a reason ≤ 50 ms",
+    ),
+    "golden": ("golden files of each schema version ever released", "all decode, or say which viewer they need"),
+    "cost": ("publish cost, 256 KiB, in memory and on a disk", "p99 ≤ 2 ms"),
+    "private": ("paths and command lines", "read by nobody else unless asked; root's viewer names all users"),
+    "start": ("concurrent start(), a second copy, another uid after start, descriptors closed by the host", "one file, no harm"),
+}
+"""Fault and target by the key that tests use, in the table's order."""
+
+Reached = Callable[[str, str], None]
+
+_figures: dict[str, list[str]] = {}
+
+
+@pytest.fixture
+def reached() -> Reached:
+    """Say which figure a row of the table reached; several tests may add to one row."""
+
+    def add(row: str, figure: str) -> None:
+        assert row in ROWS
+        _figures.setdefault(row, []).append(figure)
+
+    return add
+
+
+@pytest.fixture
+def full() -> bool:
+    """Whether the full counts were asked for."""
+    return FULL
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All of these take a child process or seconds; the full counts take minutes."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.slow)
+            if FULL:
+                item.add_marker(pytest.mark.timeout(3600))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The table, as it stands in the README."""
+    if not _figures:
+        return
+    terminalreporter.section(f"faults, {'full' if FULL else 'short'} counts, {os.cpu_count()} cores")
+    terminalreporter.write_line("| fault | target | reached |")
+    terminalreporter.write_line("|---|---|---|")
+    for row, (fault, target) in ROWS.items():
+        if row in _figures:
+            terminalreporter.write_line(f"| {fault} | {target} | {'; '.join(_figures[row])} |")
+
+
+@pytest.fixture
+def shared_memory() -> Iterator[Path]:
+    """A private directory where sidecars' files usually are: in memory."""
+    place = "/dev/shm" if Path("/dev/shm").is_dir() else None
+    with tempfile.TemporaryDirectory(dir=place, prefix="gpumodels-faults-") as directory:
+        yield Path(directory)

@@ -5,13 +5,18 @@ Short forms run by default; `GPUMODELS_FAULTS=full` (`make faults`) runs the ful
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import pytest
+
+from hosts import Host, a_host
+from processes import wait_until
 
 FULL: Final = os.environ.get("GPUMODELS_FAULTS") == "full"
 
@@ -102,3 +107,64 @@ def shared_memory() -> Iterator[Path]:
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=place, prefix="gpumodels-faults-") as directory:
         yield Path(directory)
+
+
+WatchedHost = Callable[..., contextlib.AbstractContextManager[Host]]
+
+
+@pytest.fixture
+def watched_host(tmp_path: Path) -> WatchedHost:
+    """A host whose standard error, log and own work are watched: none may suffer from what happens to the sidecar.
+
+    In it, `records` holds the sidecar's log lines of level warning and above, `work` counts up in a thread of its own.
+    """
+
+    @contextlib.contextmanager
+    def host(directory: Path, setup: str = "", start: str = "gpumodels.start()") -> Iterator[Host]:
+        errors = tmp_path / f"stderr-{len(list(tmp_path.iterdir()))}"
+        with a_host(directory, _WATCH.replace("ERRORS", repr(str(errors))) + setup + "\n" + start) as started:
+            yield started
+            before = started.tell("work")
+            wait_until(lambda: bool(started.tell("work") > before))
+            assert started.close() == 0
+        assert errors.read_text() == ""
+
+    return host
+
+
+_WATCH: Final = """
+import os, sys, time, logging, resource, threading
+import gpumodels
+os.dup2(os.open(ERRORS, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), 2)
+records = []
+class Keep(logging.Handler):
+    def emit(self, record):
+        records.append(record.getMessage())
+logging.getLogger("gpumodels").addHandler(Keep(logging.WARNING))
+work = 0
+def count_up():
+    global work
+    while True:
+        work += 1
+        time.sleep(0.005)
+threading.Thread(target=count_up, daemon=True).start()
+"""
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mounts a file system in memory with these options, where that is allowed; the test is skipped elsewhere."""
+    places: list[Path] = []
+
+    def mount(options: str) -> Path:
+        place = tmp_path / f"mounted-{len(places)}"
+        place.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)], capture_output=True, check=False)
+        if done.returncode != 0:
+            pytest.skip("may not mount")
+        places.append(place)
+        return place
+
+    yield mount
+    for place in places:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import signal
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -22,7 +19,7 @@ from gpumodels_tui.screens.help_screen import help_screen
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
-from gpumodels_tui.terminal import STDIN, on_the_terminal
+from gpumodels_tui.terminal import end_soon, is_gone, on_the_terminal, signals_meaning
 from gpumodels_tui.theme import PICTURE_COLOURS, THEME
 from gpumodels_tui.view_model import View
 
@@ -37,7 +34,7 @@ TERMINAL_CHECK_SECONDS: Final = 2.0
 def run_app(sources: Sources) -> int:
     """The screens, until the user leaves. The exit code: 0, or 1 after a failure."""
     app = GpuModelsApp(sources=sources)
-    with on_the_terminal():
+    with on_the_terminal(), signals_meaning(app.leave):
         try:
             app.run()
         finally:
@@ -101,17 +98,18 @@ class GpuModelsApp(App[int]):
         self.post_message(ViewChanged(view))
 
     def on_mount(self) -> None:
-        """Watch, and end in order when told to end."""
+        """Watch."""
         if self._sources is None:
             return
         from gpumodels_tui.watching import WatchingThread
 
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, self.exit, 0)
         self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
         self._thread = WatchingThread(self._sources, self.receive, self._fail_from_thread)
         self._thread.start()
+
+    def leave(self) -> None:
+        """End in order, with code 0."""
+        self.exit(0)
 
     def stop_watching(self) -> None:
         """Let go of what is watched."""
@@ -119,9 +117,9 @@ class GpuModelsApp(App[int]):
             self._thread.stop()
 
     def _leave_without_terminal(self) -> None:
-        """A terminal may close without a signal to us; its keyboard would then be read at its end for ever."""
-        if not os.isatty(STDIN):
-            self.exit(0)
+        if is_gone():
+            end_soon()
+            self.leave()
 
     def _fail_from_thread(self, error: Exception) -> None:
         line = f"gpumodels-tui: error: {type(error).__name__}: {safe_text(str(error))}; please report it"
@@ -147,4 +145,4 @@ class GpuModelsApp(App[int]):
 
     async def action_quit(self) -> None:
         """Leave."""
-        self.exit(0)
+        self.leave()

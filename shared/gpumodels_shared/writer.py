@@ -128,6 +128,19 @@ class SnapshotWriter:
         if file is not None:
             file.close()
 
+    def discard(self) -> None:
+        """Let go of a file that was spoilt (truncated, or its lock lost), and take it away where the path still leads to it.
+
+        Raises:
+            OSError: it can't be removed.
+        """
+        file = self._file
+        self.abandon()
+        if file is not None:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                if file.has_status(os.stat(self.path, follow_symlinks=False)):
+                    self.path.unlink()
+
     def still_named(self) -> bool:
         """Whether the path still leads to this file, whole: someone may have removed it, or its directory, or truncated it.
 

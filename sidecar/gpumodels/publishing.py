@@ -89,8 +89,9 @@ class Publisher:
             return self._writer
         writer = self._new_writer(self._directory, self._identity)
         if self._writer is not None:
-            LOGGER.info("%s was removed; %s takes its place", self._writer.path, writer.path)
-            self._writer.abandon()
+            LOGGER.info("%s was removed or spoilt; %s takes its place", self._writer.path, writer.path)
+            with self._failures.guard("removing a spoilt snapshot file"):
+                self._writer.discard()
         self._writer = writer
         return writer
 

@@ -13,6 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
+from gpumodels.identification import Identification
 from gpumodels.provenance import Provenance
 from gpumodels.reading import ModuleReader
 from gpumodels.registry import Registry
@@ -82,7 +83,8 @@ def attached() -> Iterator[Attached]:
     hooks = TorchHooks(torch, registry, provenance, failures)
     try:
         scanner = Scanner(registry, ModuleReader(torch, provenance, failures), failures)
-        yield Attached(failures, registry, provenance, scanner, hooks, Sampler(registry, failures))
+        identification = Identification(registry, provenance, hooks.pipelines, failures, pause=lambda: None)
+        yield Attached(failures, registry, provenance, scanner, hooks, Sampler(registry, identification, failures))
     finally:
         provenance.active = False
         hooks.remove()

@@ -1,7 +1,9 @@
 """What a model is called: evidence in, a name with its source and confidence out. A wrong name is worse than none.
 
-Sources, strongest first: `mapped file` 0.99, `state dict` 0.95, `config` 0.95 (`config._name_or_path`), `attribute` 0.8
-(`model_name`, `name`), `class` 0. Below 0.6 the name is the class, with the architecture where a config tells it.
+Sources, strongest first: `mapped file` 0.99, `values` 0.97 (0.75 where something was merged into some of them), `state dict`
+and `read file` 0.95, `config` 0.95 (`config._name_or_path`), `pipeline` 0.9 (a component without a name of its own), `attribute`
+0.8 (`model_name`, `name`), `names and shapes` 0.7, `class` 0. Below 0.6 the name is the class, with the architecture where a
+config tells it.
 """
 
 from __future__ import annotations
@@ -12,10 +14,26 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import Final
 
-SURE_ENOUGH: Final = 0.6
-CONFIDENCE: Final = {"mapped file": 0.99, "state dict": 0.95, "config": 0.95, "attribute": 0.8}
+from gpumodels.files_read import SHARD, checkpoint_of
+from gpumodels_shared.fingerprint import Match
+from gpumodels_shared.schema import Fingerprint
 
-_SHARD: Final = re.compile(r"[-_.]\d{5}-of-\d{5}$")
+SURE_ENOUGH: Final = 0.6
+CONFIDENCE: Final = {
+    "mapped file": 0.99,
+    "values": 0.97,
+    "state dict": 0.95,
+    "read file": 0.95,
+    "config": 0.95,
+    "pipeline": 0.9,
+    "attribute": 0.8,
+    "names and shapes": 0.7,
+}
+PATCHED_CONFIDENCE: Final = 0.75
+UNDECIDED_CONFIDENCE: Final = 0.5
+FROM_FILES: Final = frozenset({"mapped file", "values", "state dict", "read file", "names and shapes"})
+"""Sources that say which file, not only which name."""
+
 _PACKAGING: Final = re.compile(
     r"[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|e4m3fn|e5m2|scaled|mixed|KJ|pruned|emaonly|ema)$",
     re.IGNORECASE,
@@ -33,16 +51,32 @@ _HUB: Final = re.compile(r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/
 
 
 @dataclass(frozen=True, slots=True)
+class Recognised:
+    """What comparing a model with files gave."""
+
+    fingerprint: Fingerprint | None
+    paths: tuple[str, ...] = ()
+    """Files that agree best, all shards of each; from several checkpoints on a tie."""
+    match: Match | None = None
+    """None where only names and shapes could be compared."""
+    contradicts_config: bool = False
+    """The files that the config names have these tensors with other values."""
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of one model's name."""
 
     class_name: str
     bytes_by_origin: Mapping[tuple[str, str], int] = field(default_factory=dict)
-    """Bytes by (path, source)."""
+    """Bytes by (path, source); the path is empty for what was loaded from elsewhere than from a file."""
     total_bytes: int = 0
     metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Each file's own, by path."""
+    recognised: Recognised | None = None
     config_name: str | None = None
+    pipeline_name: str | None = None
+    """What the pipeline was loaded from in which it stands."""
     architecture: str | None = None
     attributes: tuple[str, ...] = ()
     """What `model_name` and `name` say, in this order."""
@@ -63,22 +97,62 @@ def choose_name(evidence: Evidence) -> Naming:
     """The best name that the evidence bears."""
     fallback = class_and_architecture(evidence.class_name, evidence.architecture)
     files = _files_by_bytes(evidence.bytes_by_origin)
-    named = [(file_group_name(group.paths, evidence.metadata), group) for group in files]
-    if named and files[0].size_bytes * 2 > evidence.total_bytes:
+    paths = _paths(files)
+    if knows_most(evidence.bytes_by_origin, evidence.total_bytes):
         group = files[0]
         rivals = [other for other in files[1:] if other.size_bytes * 2 > group.size_bytes]
         if rivals:
             candidates = tuple(path for other in (group, *rivals) for path in other.paths)
-            return Naming(fallback, "class", 0.5, _paths(files), candidates)
-        if name := named[0][0]:
-            return Naming(name, group.source, CONFIDENCE[group.source], _paths(files))
+            return Naming(fallback, "class", UNDECIDED_CONFIDENCE, paths, candidates)
+        if name := file_group_name(group.paths, evidence.metadata):
+            return Naming(name, group.source, CONFIDENCE[group.source], paths)
     config_name = name_from_config(evidence.config_name) if evidence.config_name else None
+    recognised = evidence.recognised
+    if recognised is not None and recognised.contradicts_config:
+        config_name = None
+    if recognised is not None and recognised.paths:
+        if (naming := _by_recognition(recognised, evidence, config_name, fallback)) is not None:
+            return naming
+        paths = paths or recognised.paths
     if config_name:
-        return Naming(config_name, "config", CONFIDENCE["config"], _paths(files))
+        return Naming(config_name, "config", CONFIDENCE["config"], paths)
+    pipeline_name = name_from_config(evidence.pipeline_name) if evidence.pipeline_name else None
+    if pipeline_name and not (recognised is not None and recognised.contradicts_config):
+        return Naming(pipeline_name, "pipeline", CONFIDENCE["pipeline"], paths)
     for attribute in evidence.attributes:
         if attribute.strip() and attribute != evidence.class_name:
-            return Naming(attribute.strip(), "attribute", CONFIDENCE["attribute"], _paths(files))
-    return Naming(fallback, "class", 0.0, _paths(files))
+            return Naming(attribute.strip(), "attribute", CONFIDENCE["attribute"], paths)
+    return Naming(fallback, "class", 0.0, paths)
+
+
+def knows_most(bytes_by_origin: Mapping[tuple[str, str], int], total_bytes: int) -> bool:
+    """Whether one file, or the shards of one, holds more than half of the model."""
+    files = _files_by_bytes(bytes_by_origin)
+    return bool(files) and files[0].size_bytes * 2 > total_bytes
+
+
+def _by_recognition(recognised: Recognised, evidence: Evidence, config_name: str | None, fallback: str) -> Naming | None:
+    """A name for what agrees; None where the files have none, or where a config says more than names and shapes."""
+    checkpoints: dict[str, list[str]] = {}
+    for path in recognised.paths:
+        checkpoints.setdefault(checkpoint_of(path), []).append(path)
+    names = {file_group_name(tuple(paths), evidence.metadata) for paths in checkpoints.values()}
+    if recognised.match is None and config_name:
+        return None
+    if len(names) > 1:
+        if config_name in names:
+            return None  # the config knows which
+        return Naming(fallback, "class", UNDECIDED_CONFIDENCE, (), recognised.paths)
+    name = names.pop()
+    if name is None:
+        return None
+    source = "names and shapes" if recognised.match is None else "values"
+    patched = recognised.match is not None and not recognised.match.is_whole
+    confidence = PATCHED_CONFIDENCE if patched else CONFIDENCE[source]
+    if len(checkpoints) == 1:
+        return Naming(name, source, confidence, recognised.paths)
+    # A file and its copy in another precision: one name, and which of them it was doesn't show.
+    return Naming(name, source, confidence, (), recognised.paths)
 
 
 def class_and_architecture(class_name: str, architecture: str | None) -> str:
@@ -98,9 +172,8 @@ class _FileGroup:
 def _files_by_bytes(bytes_by_origin: Mapping[tuple[str, str], int]) -> list[_FileGroup]:
     groups: dict[str, dict[tuple[str, str], int]] = {}
     for (path, source), size in bytes_by_origin.items():
-        pure = PurePath(path)
-        whole = str(pure.with_name(_SHARD.sub("", pure.stem) + pure.suffix))
-        groups.setdefault(whole, {})[path, source] = size
+        if path:
+            groups.setdefault(checkpoint_of(path), {})[path, source] = size
     found = [
         _FileGroup(
             paths=tuple(sorted({path for path, _ in group})),
@@ -149,7 +222,7 @@ def name_from_path(path: str) -> str | None:
     if hub := _HUB.search(path):
         return f"{hub[1]}/{hub[2]}"
     pure = PurePath(path)
-    stem = _without_packaging(_SHARD.sub("", pure.stem))
+    stem = _without_packaging(SHARD.sub("", pure.stem))
     if stem and not _GENERIC.match(stem):
         return stem
     for parent in pure.parents:

@@ -1,27 +1,29 @@
-"""Which file a tensor's values came from: file mappings seen as torch makes them, carried on through loads, moves and casts.
+"""Which file a tensor's values came from: seen when files are mapped and read, carried on through loads, moves and casts.
 
-What is remembered about the host's tensors is kept in a weak side table; an attribute on them would end up in the host's
+What is remembered about the host's tensors is kept in weak side tables; an attribute on them would end up in the host's
 own checkpoints.
 """
 
 from __future__ import annotations
 
 import os
-import sys
-from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gpumodels.failures import Failures
-from gpumodels.weak_table import WeakTable
+from gpumodels.files_read import FilesRead
+from gpumodels.mappings import FileMappings
+from gpumodels.sampling import RawSample, TensorSampler
+from gpumodels.weak_table import KeyedRef, WeakTable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-MODEL_SUFFIXES: Final = (".safetensors", ".sft", ".gguf", ".pt", ".pth", ".bin", ".ckpt")
+MAPPED: Final = "mapped file"
+READ: Final = "read file"
+STATE_DICT: Final = "state dict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +32,19 @@ class Origin:
 
     path: str
     source: str
-    """`mapped file` or `state dict`."""
+    """`mapped file`, `read file` or `state dict`."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Mapping:
-    """One stretch of memory that shows a file."""
+ELSEWHERE: Final = Origin("", "elsewhere")
+"""Values that were loaded from no file that was seen: what was known of the tensor before doesn't hold any more."""
 
-    start: int
-    end: int
-    path: str
-    gone: Callable[[], bool]
-    """Whether the storage that made it was freed, so that the addresses may be anybody's now."""
+
+class _Given(NamedTuple):
+    """One tensor of a state dict, before it is loaded."""
+
+    origin: Origin | None
+    storage: int
+    sample: RawSample | None
 
 
 class Provenance:
@@ -50,9 +53,13 @@ class Provenance:
     def __init__(self, torch: ModuleType, failures: Failures) -> None:
         self._torch = torch
         self._failures = failures
-        self._mappings: list[_Mapping] = []
-        self._kernel_mappings: list[_Mapping] = []
+        self._mappings = FileMappings()
+        self.sampler = TensorSampler(torch)
+        self.files_read = FilesRead()
         self._origins: WeakTable[Origin] = WeakTable()
+        self._samples: WeakTable[RawSample] = WeakTable()
+        self._by_storage: dict[int, KeyedRef] = {}
+        """Storages of tensors whose origin is known: a state dict holds other tensors of the same storages."""
         self._plain_types = (torch.Tensor, torch.nn.Parameter)
         self.active = True
         self.version = 0
@@ -61,13 +68,15 @@ class Provenance:
     # What the wrapped functions do.
 
     def around_from_file(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """`UntypedStorage.from_file`: every safetensors file that torch loads, and `torch.load(mmap=True)`, come by here."""
+        """`UntypedStorage.from_file`: every safetensors file that torch maps, and `torch.load(mmap=True)`, come by here."""
 
         def from_file(*arguments: Any, **options: Any) -> Any:
             storage = original(*arguments, **options)
             if self.active:
                 with self._failures.guard("remembering a mapped file"):
-                    self._remember_mapping(storage, arguments[0] if arguments else options["filename"])
+                    path = absolute(arguments[0] if arguments else options["filename"])
+                    self._mappings.remember(storage, path)
+                    self.files_read.add(path)
             return storage
 
         return from_file
@@ -76,14 +85,14 @@ class Provenance:
         """`Module.load_state_dict`: the values are copied, so where they came from is looked up before and noted after."""
 
         def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
-            origins: dict[str, Origin] = {}
+            given: dict[str, _Given] = {}
             if self.active:
                 with self._failures.guard("reading a state dict's origins"):
-                    origins = self._origins_in(state_dict)
+                    given = self._look_at(state_dict)
             result = original(module, state_dict, *arguments, **options)
             if self.active:
                 with self._failures.guard("noting a state dict's origins"):
-                    self._note_loaded(module, origins)
+                    self._note_loaded(module, given)
                     self.version += 1
                 touched()
             return result
@@ -94,101 +103,168 @@ class Provenance:
         """`Module._apply`, which `.to()`, `.cuda()` and `.half()` go through: the values move, the mapping stays behind."""
 
         def _apply(module: nn.Module, *arguments: Any, **options: Any) -> Any:
+            known: list[tuple[str, str, Origin | None, RawSample | None]] = []
             if self.active:
                 with self._failures.guard("noting origins before a move"):
-                    for tensors in (module.__dict__["_parameters"], module.__dict__["_buffers"]):
-                        for tensor in tensors.values():
-                            if tensor is not None:
-                                self.origin_of(tensor)
+                    known = self._known_of(module)
                 touched()
-            return original(module, *arguments, **options)
+            result = original(module, *arguments, **options)
+            if known and self.active:
+                with self._failures.guard("noting origins after a move"):
+                    self._carry_over(module, known)
+            return result
 
         return _apply
 
-    # What the scan asks.
+    def around_swap_tensors(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`torch.utils.swap_tensors`, which refuses tensors that anybody refers to weakly: so we let go of them meanwhile."""
+
+        def swap_tensors(one: Tensor, other: Tensor) -> Any:
+            if not self.active:
+                return original(one, other)
+            known = [(self._origins.take(tensor), self._samples.take(tensor)) for tensor in (one, other)]
+            try:
+                result = original(one, other)
+                if known[1][0] is not None:
+                    known.reverse()  # else `other` is `one` after a move or a cast: the values are the same
+                return result
+            finally:
+                with self._failures.guard("noting origins after a swap"):
+                    for tensor, (origin, sample) in zip((one, other), known, strict=True):
+                        self._put(tensor, origin, sample)
+
+        return swap_tensors
+
+    # What readers and the scan say and ask.
+
+    def note_read(self, tensor: Tensor, path: str) -> None:
+        """A tensor as a reader made it from this file."""
+        if self._origins.get(tensor) is None:
+            self._put(tensor, Origin(path, READ), None)
+
+    def note_registered(self, tensor: Tensor) -> None:
+        """A tensor that becomes a module's: often a new object around what a reader made."""
+        if self._by_storage and self._origins.get(tensor) is None and type(tensor) in self._plain_types:
+            origin = self._origin_of_storage(tensor.untyped_storage()._cdata)
+            if origin is not None:
+                self._put(tensor, origin, None)
 
     def origin_of(self, tensor: Tensor) -> Origin | None:
         """Where the tensor's values came from; found by address where that still shows, and remembered from then on."""
         known = self._origins.get(tensor)
         if known is not None:
             return known
-        if type(tensor) not in self._plain_types or tensor.device.type != "cpu":
+        if not self._mappings or type(tensor) not in self._plain_types or tensor.device.type != "cpu":
             return None
-        mapped = self._mapping_at(tensor)
+        mapped = self._mappings.path_at(tensor.untyped_storage().data_ptr())
         if mapped is None:
             return None
-        found = Origin(mapped, "mapped file")
-        self._origins.put(tensor, found)
+        found = Origin(mapped, MAPPED)
+        self._put(tensor, found, None)
         return found
+
+    def sample_of(self, tensor: Tensor) -> RawSample | None:
+        """Its first values: now, where they are in host memory; else what they were when they last were."""
+        return self.sampler.take_from_aside(tensor) or self._samples.get(tensor)
 
     def read_kernel_mappings(self) -> None:
         """Learn from the kernel which files are mapped right now: what was loaded before the sidecar started."""
-        if not sys.platform.startswith("linux"):
-            return
-        found: list[_Mapping] = []
-        for line in Path("/proc/self/maps").read_bytes().splitlines():
-            fields = line.split(maxsplit=5)
-            if len(fields) == 6 and fields[5].endswith(_SUFFIX_BYTES):
-                start, end = (int(address, 16) for address in fields[0].split(b"-"))
-                found.append(_Mapping(start, end, os.fsdecode(fields[5]), _never))
-        self._kernel_mappings = found
+        for path in self._mappings.ask_kernel():
+            self.files_read.add(path)
 
     def forget_kernel_mappings(self) -> None:
         """The kernel's answer holds for the moment only: addresses are reused."""
-        self._kernel_mappings = []
+        self._mappings.forget_kernels()
 
     # How it is done.
 
-    def _remember_mapping(self, storage: Any, filename: Any) -> None:
-        path = os.path.abspath(os.fsdecode(filename))  # noqa: PTH100 — the user's own name for it: symlinks stay
-        from torch.multiprocessing.reductions import StorageWeakRef
+    def _put(self, tensor: Tensor, origin: Origin | None, sample: RawSample | None) -> None:
+        if sample is not None:
+            self._samples.put(tensor, sample)
+        if origin is None:
+            return
+        self._origins.put(tensor, origin)
+        if type(tensor) in self._plain_types and (ref := self._origins.ref(id(tensor))) is not None:
+            if len(self._by_storage) > 2 * len(self._origins) + 1000:
+                self._by_storage = {key: ref for key, ref in self._by_storage.copy().items() if ref() is not None}
+            self._by_storage[tensor.untyped_storage()._cdata] = ref
 
-        expired: Callable[[], bool] = StorageWeakRef(storage).expired  # type: ignore[no-untyped-call]
-        start = storage.data_ptr()
-        kept = [mapping for mapping in self._mappings if not mapping.gone()]
-        kept.append(_Mapping(start, start + storage.nbytes(), path, expired))
-        kept.sort(key=lambda mapping: mapping.start)
-        self._mappings = kept  # replaced whole: a reader in another thread sees the old list or the new one
-
-    def _mapping_at(self, tensor: Tensor) -> str | None:
-        for mappings in (self._mappings, self._kernel_mappings):
-            if not mappings:
-                continue
-            pointer = tensor.untyped_storage().data_ptr()
-            position = bisect_right(mappings, pointer, key=lambda mapping: mapping.start) - 1
-            if position >= 0 and pointer < mappings[position].end and not mappings[position].gone():
-                return mappings[position].path
-        return None
-
-    def _origins_in(self, state_dict: Mapping[str, Any]) -> dict[str, Origin]:
-        if not isinstance(state_dict, dict) or not (self._mappings or len(self._origins)):
+    def _look_at(self, state_dict: Mapping[str, Any]) -> dict[str, _Given]:
+        if not isinstance(state_dict, dict):
             return {}
-        found: dict[str, Origin] = {}
+        found: dict[str, _Given] = {}
         for key, tensor in dict.items(state_dict):
-            if isinstance(tensor, self._torch.Tensor) and (origin := self.origin_of(tensor)) is not None:
-                found[key] = Origin(origin.path, "state dict")
+            if type(tensor) in self._plain_types:
+                storage = tensor.untyped_storage()._cdata
+                origin = self.origin_of(tensor) or self._origin_of_storage(storage)
+                found[key] = _Given(origin, storage, self.sampler.take(tensor) if origin is None else None)
+            elif isinstance(tensor, self._torch.Tensor):
+                found[key] = _Given(self._origins.get(tensor), 0, None)
         return found
 
-    def _note_loaded(self, module: nn.Module, origins: Mapping[str, Origin]) -> None:
-        for key, origin in origins.items():
-            *path, name = key.split(".")
-            owner: Any = module
-            for part in path:
-                owner = owner.__dict__["_modules"].get(part)
-                if owner is None:
-                    break
-            if owner is None:
-                continue
-            tensor = owner.__dict__["_parameters"].get(name)
+    def _origin_of_storage(self, storage: int) -> Origin | None:
+        ref = self._by_storage.get(storage)
+        tensor = ref() if ref is not None else None
+        if tensor is None or type(tensor) not in self._plain_types or tensor.untyped_storage()._cdata != storage:
+            return None  # it died, or moved: the address is somebody else's now
+        return self._origins.get(tensor)
+
+    def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given]) -> None:
+        for key, (origin, storage, sample) in given.items():
+            tensor = _tensor_at(module, key)
             if tensor is None:
-                tensor = owner.__dict__["_buffers"].get(name)
-            if tensor is not None and self.origin_of(tensor) != origin:
-                mapped = self._mapping_at(tensor) if type(tensor) in self._plain_types else None
-                self._origins.put(tensor, Origin(mapped, "mapped file") if mapped else origin)
+                continue
+            known = self._origins.get(tensor)
+            if storage and type(tensor) in self._plain_types and tensor.untyped_storage()._cdata == storage:
+                if known is None:  # assigned, not copied: the values are where they were
+                    self._put(tensor, origin, sample)
+            elif origin is None or origin is ELSEWHERE:
+                self._put(tensor, ELSEWHERE, sample)
+            elif known is None or (known.path, known.source) != (origin.path, STATE_DICT):
+                self._put(tensor, Origin(origin.path, STATE_DICT), None)
+
+    def _known_of(self, module: nn.Module) -> list[tuple[str, str, Origin | None, RawSample | None]]:
+        """(table, name, origin, sample) of the module's own tensors, as far as anything is known of them."""
+        known: list[tuple[str, str, Origin | None, RawSample | None]] = []
+        for table in ("_parameters", "_buffers"):
+            for name, tensor in module.__dict__[table].items():
+                if tensor is None:
+                    continue
+                origin = self.origin_of(tensor)
+                sample = None
+                if origin is None or origin is ELSEWHERE:
+                    sample = self._samples.get(tensor)
+                    if sample is None and (sample := self.sampler.take(tensor)) is not None:
+                        self._samples.put(tensor, sample)
+                if origin is not None or sample is not None:
+                    known.append((table, name, origin, sample))
+        return known
+
+    def _carry_over(self, module: nn.Module, known: list[tuple[str, str, Origin | None, RawSample | None]]) -> None:
+        """Buffers, and now and then parameters, are other objects after a move."""
+        for table, name, origin, sample in known:
+            tensor = module.__dict__[table].get(name)
+            if tensor is None:
+                continue
+            self._put(
+                tensor,
+                origin if origin is not None and self._origins.get(tensor) is None else None,
+                sample if sample is not None and self._samples.get(tensor) is None else None,
+            )
 
 
-_SUFFIX_BYTES: Final = tuple(suffix.encode() for suffix in MODEL_SUFFIXES)
+def absolute(path: Any) -> str:
+    """The user's own name for the file: symlinks stay."""
+    return os.path.abspath(os.fsdecode(path))  # noqa: PTH100
 
 
-def _never() -> bool:
-    return False
+def _tensor_at(module: nn.Module, key: str) -> Any:
+    """The parameter or buffer that this key of a state dict means."""
+    *path, name = key.split(".")
+    owner: Any = module
+    for part in path:
+        owner = owner.__dict__["_modules"].get(part)
+        if owner is None:
+            return None
+    tensor = owner.__dict__["_parameters"].get(name)
+    return tensor if tensor is not None else owner.__dict__["_buffers"].get(name)

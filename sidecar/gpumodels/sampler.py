@@ -10,9 +10,8 @@ from typing import Any, Final
 from gpumodels.assembling import FoundModel
 from gpumodels.devices import DeviceCounters
 from gpumodels.failures import Failures
-from gpumodels.file_metadata import WITHOUT_SAFETENSORS, FileMetadata
+from gpumodels.identification import Identification
 from gpumodels.kinds import kind_of
-from gpumodels.naming import Evidence, Naming, choose_name
 from gpumodels.registry import Registry
 from gpumodels.weak_table import WeakTable
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, DeviceMemory, LayerTree, Model
@@ -33,24 +32,26 @@ class _Identity:
 class Sampler:
     """Remembers each model's identity by its core module, so that moves, casts and wrappers change neither id nor age."""
 
-    def __init__(self, registry: Registry, failures: Failures) -> None:
+    def __init__(self, registry: Registry, identification: Identification, failures: Failures) -> None:
         self._registry = registry
+        self._identification = identification
         self._failures = failures
         self._identities: WeakTable[_Identity] = WeakTable()
         self._cores: dict[str, weakref.ref[Any]] = {}
         self._count = 0
-        self._metadata = FileMetadata(failures)
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the viewer should say about this process."""
-        return () if self._metadata.available else (WITHOUT_SAFETENSORS,)
+        return self._identification.warnings
 
     def models(self, found: Sequence[FoundModel], now_ns: int) -> tuple[Model, ...]:
         """Every model, largest first; those below SMALL_MODEL_BYTES as one."""
         large: list[Model] = []
         small: list[FoundModel] = []
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
+        with self._failures.guard("looking at pipelines"):
+            self._identification.look_at_pipelines()
         for one in found:
             if sum(one.bytes_by_device.values()) + one.missing_bytes + one.shared_bytes < SMALL_MODEL_BYTES:
                 small.append(one)
@@ -67,6 +68,8 @@ class Sampler:
         return tuple(model for model in models if model.id not in self._cores or self._cores[model.id]() is not None)
 
     def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
+        identified = self._identification.identify(found, core)
+        naming = identified.naming
         module = core()
         if module is None:
             raise ReferenceError("the model was deleted while it was described")
@@ -79,8 +82,6 @@ class Sampler:
         accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
         if accelerators:
             identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))
-        config = _stated_config(module)
-        naming = self._name(found, module, config)
         total = sum(found.bytes_by_device.values())
         home = identity.accelerator or HOST
         elsewhere = 0 if identity.accelerator is None else found.bytes_by_device.get(HOST, 0)
@@ -97,37 +98,18 @@ class Sampler:
             name_source=naming.source,
             confidence=naming.confidence,
             candidates=naming.candidates,
-            architecture=_architecture(config),
+            architecture=identified.architecture,
             files=naming.files,
             device=home,
             offloaded_bytes=elsewhere + found.missing_bytes,
             shared_bytes=found.shared_bytes,
-            metadata=self._merged_metadata(naming.files),
+            metadata=identified.metadata,
+            slot=identified.slot,
             tree=found.tree,
+            fingerprint=identified.fingerprint,
+            matched_samples=identified.matched_samples,
+            compared_samples=identified.compared_samples,
         )
-
-    def _name(self, found: FoundModel, module: Any, config: Mapping[str, Any]) -> Naming:
-        paths = {path for path, _ in found.bytes_by_origin}
-        stated = config.get("_name_or_path")
-        state = module.__dict__
-        attributes = [state.get("model_name"), state.get("name")]
-        return choose_name(
-            Evidence(
-                class_name=found.class_name,
-                bytes_by_origin=found.bytes_by_origin,
-                total_bytes=sum(found.bytes_by_device.values()) + found.missing_bytes,
-                metadata={path: self._metadata.of(path) for path in paths},
-                config_name=stated if isinstance(stated, str) else None,
-                architecture=_architecture(config),
-                attributes=tuple(text for text in attributes if isinstance(text, str)),
-            )
-        )
-
-    def _merged_metadata(self, files: Sequence[str]) -> Mapping[str, str]:
-        merged: dict[str, str] = {}
-        for path in reversed(files):  # the file with most of the model speaks last
-            merged.update(self._metadata.of(path))
-        return merged
 
 
 def device_memory(models: Sequence[Model], counters: Mapping[str, DeviceCounters]) -> tuple[DeviceMemory, ...]:
@@ -152,31 +134,6 @@ def device_memory(models: Sequence[Model], counters: Mapping[str, DeviceCounters
             )
         )
     return tuple(found)
-
-
-def _stated_config(module: Any) -> Mapping[str, Any]:
-    """What a transformers or diffusers configuration says, without running its code."""
-    state = module.__dict__
-    internal = state.get("_internal_dict")  # diffusers' ConfigMixin
-    if isinstance(internal, dict):
-        return internal
-    config = state.get("config")
-    if isinstance(config, dict):
-        return config
-    stated = getattr(config, "__dict__", {})
-    found = {key: stated[key] for key in ("_name_or_path",) if key in stated}
-    model_type = getattr(type(config), "model_type", None) if config is not None else None
-    if isinstance(model_type, str) and model_type:
-        found["model_type"] = model_type
-    return found
-
-
-def _architecture(config: Mapping[str, Any]) -> str | None:
-    for key in ("model_type", "_class_name"):
-        stated = config.get(key)
-        if isinstance(stated, str) and stated:
-            return stated
-    return None
 
 
 def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:

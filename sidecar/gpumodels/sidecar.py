@@ -13,11 +13,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
-from gpumodels.arrival import TorchArrival, imported_torch
+from gpumodels.arrival import Arrivals, imported_torch
 from gpumodels.devices import DeviceSource, TorchDevices
 from gpumodels.failures import LOGGER, Failures
 from gpumodels.forks import ForkGate
 from gpumodels.host import process_info
+from gpumodels.identification import Identification
 from gpumodels.provenance import Provenance
 from gpumodels.publishing import Publisher
 from gpumodels.reading import ModuleReader
@@ -74,7 +75,7 @@ class Sidecar:
         self._hooks: TorchHooks | None = None
         self._provenance: Provenance | None = None
         self._scanner: Scanner | None = None
-        self._arrival = TorchArrival(self._torch_arrived)
+        self._arrivals = Arrivals()
         self._attach_lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread = _SidecarThread(target=self._run, name=THREAD_NAME, daemon=True)
@@ -90,7 +91,7 @@ class Sidecar:
     def start(self) -> None:
         """Attach to torch, now or when the host imports it, and begin to publish."""
         if imported_torch() is None and "torch" not in sys.modules:
-            self._arrival.wait()
+            self._arrivals.wait({"torch": self._torch_arrived})
         self._attach(imported_torch())
         self._thread.start()
 
@@ -98,7 +99,7 @@ class Sidecar:
         """Leave torch as it was, say goodbye in the file, and end the thread."""
         self._thread.serves_pid = None
         self._stopping.set()
-        self._arrival.cancel()
+        self._arrivals.cancel()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(JOIN_SECONDS)
         with self._attach_lock:
@@ -119,7 +120,7 @@ class Sidecar:
         self._thread.serves_pid = None
         self._stopping = threading.Event()  # the thread may have been inside the old one, which stays locked then
         self._stopping.set()
-        self._arrival.cancel()
+        self._arrivals.cancel()
         if self._provenance is not None:
             self._provenance.active = False
         if self._hooks is not None:
@@ -137,10 +138,12 @@ class Sidecar:
                 return
             self._provenance = Provenance(torch, self.failures)
             self._scanner = Scanner(self._registry, ModuleReader(torch, self._provenance, self.failures), self.failures)
-            self._sampler = Sampler(self._registry, self.failures)
             self._devices = self._simulated or TorchDevices(torch)
             self._process = replace(self._process, torch_version=str(torch.__version__))
             self._hooks = TorchHooks(torch, self._registry, self._provenance, self.failures)
+            self._arrivals.wait(self._hooks.awaited)
+            identification = Identification(self._registry, self._provenance, self._hooks.pipelines, self.failures, self._breathe)
+            self._sampler = Sampler(self._registry, identification, self.failures)
             with self.failures.guard("sweeping for modules"):
                 self._hooks.sweep()
 
@@ -175,6 +178,10 @@ class Sidecar:
                 warnings=self._sampler.warnings if self._sampler is not None else (),
             )
         )
+
+    def _breathe(self) -> None:
+        """A pause in work that ends soon in any case."""
+        self._stopping.wait(PAUSE_SECONDS)
 
     def _pause(self) -> None:
         """Between a scan's slices: the host's threads have the interpreter."""

@@ -6,14 +6,18 @@ torch's private and global names stand here, in `reading` and in `provenance`, e
 from __future__ import annotations
 
 import gc
+import sys
 from itertools import compress
 from types import ModuleType
 from typing import Any
 
+from gpumodels.arrival import imported
 from gpumodels.failures import LOGGER, Failures
+from gpumodels.pipelines import Pipelines
 from gpumodels.provenance import Provenance
+from gpumodels.readers import Readers
 from gpumodels.registry import Registry
-from gpumodels.wraps import Wraps
+from gpumodels.wraps import Wraps, all_subclasses
 
 
 class TorchHooks:
@@ -21,6 +25,7 @@ class TorchHooks:
 
     def __init__(self, torch: ModuleType, registry: Registry, provenance: Provenance, failures: Failures) -> None:
         self._registry = registry
+        self._provenance = provenance
         self._failures = failures
         self._wraps = Wraps()
         self._handles: list[Any] = []
@@ -35,11 +40,24 @@ class TorchHooks:
             )
         with failures.guard("wrapping Module._apply"):
             self._wraps.wrap(torch.nn.Module, "_apply", lambda original: provenance.around_apply(original, registry.touch))
+        with failures.guard("wrapping swap_tensors"):
+            self._wraps.wrap(torch.utils, "swap_tensors", provenance.around_swap_tensors)
         with failures.guard("wrapping Module.__setstate__"):
             self._wraps.wrap(torch.nn.Module, "__setstate__", self._around_setstate)
 
+        self._readers = Readers(torch, provenance, failures)
+        self.pipelines = Pipelines(failures)
+        wrapping = {**self._readers.arrivals, **self.pipelines.arrivals}
+        for name, arrived in wrapping.items():
+            if (module := imported(name)) is not None:
+                arrived(module)
+        self.awaited = {name: arrived for name, arrived in wrapping.items() if name not in sys.modules}
+        """Modules that aren't imported yet, with what is to be called when they are."""
+
     def remove(self) -> None:
-        """Leave torch as it was."""
+        """Leave torch and the readers as they were."""
+        self._readers.remove()
+        self.pipelines.remove()
         for handle in self._handles:
             with self._failures.guard("removing a registration hook"):
                 handle.remove()
@@ -52,13 +70,16 @@ class TorchHooks:
 
         `isinstance` over all objects would run foreign `__class__` properties. About 25 ms per million objects, all of it in C.
         """
-        module_types = _all_subclasses(self._module_type)
+        module_types = all_subclasses(self._module_type)
         tracked = gc.get_objects()
         self._registry.add_all(list(compress(tracked, map(module_types.__contains__, map(type, tracked)))))
+        pipeline_types = self.pipelines.types()
+        if pipeline_types:
+            self.pipelines.add_all(list(compress(tracked, map(pipeline_types.__contains__, map(type, tracked)))))
 
     def _install_registration_hooks(self, torch: ModuleType) -> None:
         registering = torch.nn.modules.module
-        registry = self._registry
+        registry, provenance = self._registry, self._provenance
         guard = self._failures.guard("noting a registration")
 
         def module_registered(parent: Any, _name: str, child: Any) -> None:
@@ -68,8 +89,10 @@ class TorchHooks:
                 registry.add(parent)
                 registry.touch()
 
-        def tensor_registered(parent: Any, _name: str, _tensor: Any) -> None:
+        def tensor_registered(parent: Any, _name: str, tensor: Any) -> None:
             with guard:
+                if tensor is not None:
+                    provenance.note_registered(tensor)
                 registry.add(parent)
                 registry.touch()
 
@@ -91,16 +114,3 @@ class TorchHooks:
                 registry.add(module)
 
         return set_state
-
-
-def _all_subclasses(root: type) -> set[type]:
-    """The class and all below it, without running a metaclass's own `__subclasses__`."""
-    found = {root}
-    waiting = [root]
-    while waiting:
-        below: list[type] = type.__subclasses__(waiting.pop())
-        for subclass in below:
-            if subclass not in found:
-                found.add(subclass)
-                waiting.append(subclass)
-    return found

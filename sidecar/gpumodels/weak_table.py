@@ -48,6 +48,11 @@ class WeakTable(Generic[Value]):
         entry = self._entries.get(id(owner))
         return None if entry is None else entry[1]
 
+    def take(self, owner: object) -> Value | None:
+        """What is remembered about the object, forgotten with this: no weak reference to it stays."""
+        entry = self._entries.pop(id(owner), None)
+        return None if entry is None else entry[1]
+
     def refs(self) -> list[KeyedRef]:
         """Weak references to all objects, the oldest first."""
         return [ref for ref, _ in list(self._entries.values())]

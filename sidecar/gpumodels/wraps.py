@@ -39,3 +39,16 @@ class Wraps:
         """Put the originals back, the newest wrap first."""
         while self._undo:
             self._undo.pop()()
+
+
+def all_subclasses(root: type) -> set[type]:
+    """The class and all below it, without running a metaclass's own `__subclasses__`."""
+    found = {root}
+    waiting = [root]
+    while waiting:
+        below: list[type] = type.__subclasses__(waiting.pop())
+        for subclass in below:
+            if subclass not in found:
+                found.add(subclass)
+                waiting.append(subclass)
+    return found

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import importlib
+import sys
+
 import pytest
 
+from gpumodels.arrival import Arrivals
 from processes import run_python
 
 
@@ -27,10 +31,10 @@ def test_a_sidecar_started_first_attaches_inside_the_hosts_own_import_of_torch(t
         print(hasattr(torch.nn.Module.load_state_dict, "__wrapped__"), finders - len(sys.meta_path))
         print(type(torch.__spec__.loader).__name__, torch.__spec__.origin == torch.__file__)
         gpumodels.stop()
-        print(hasattr(torch.nn.Module.load_state_dict, "__wrapped__"))
+        print(hasattr(torch.nn.Module.load_state_dict, "__wrapped__"), finders - len(sys.meta_path))
     """
     )
-    assert done.stdout.split() == ["True", "1", "SourceFileLoader", "True", "False"]
+    assert done.stdout.split() == ["True", "0", "SourceFileLoader", "True", "False", "1"]
     assert (done.stderr, done.returncode) == ("", 0)
 
 
@@ -54,3 +58,20 @@ def test_a_host_without_torch_is_published_and_undisturbed(tmp_path: object) -> 
     )
     assert done.stdout.split() == ["no_such_module", "False", "True"]
     assert (done.stderr, done.returncode) == ("", 7)
+
+
+def test_what_nobody_awaits_any_more_is_not_listened_for() -> None:
+    arrived: list[str] = []
+    arrivals = Arrivals()
+    arrivals.wait({name: lambda module: arrived.append(module.__name__) for name in ("colorsys", "chunk_that_is_not_there")})
+    try:
+        sys.modules.pop("colorsys", None)
+        importlib.import_module("colorsys")
+        assert arrived == ["colorsys"]
+        assert arrivals in sys.meta_path
+    finally:
+        arrivals.cancel()
+    assert arrivals not in sys.meta_path
+    sys.modules.pop("colorsys", None)
+    importlib.import_module("colorsys")
+    assert arrived == ["colorsys"]

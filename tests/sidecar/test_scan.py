@@ -239,7 +239,7 @@ def test_a_tensor_at_a_freed_mappings_address_is_not_taken_for_the_file(tmp_path
         tensor = weights["weight"]
         assert sidecar.provenance.origin_of(tensor) is not None
         pointer = tensor.untyped_storage().data_ptr()
-        mapping = next(one for one in sidecar.provenance._mappings if one.start <= pointer < one.end)
+        mapping = next(one for one in sidecar.provenance._mappings._made if one.start <= pointer < one.end)
         assert not mapping.gone()
         del weights, tensor
         assert mapping.gone()

@@ -1,0 +1,78 @@
+"""Which file an address shows: mappings as torch makes them, and as the kernel lists those made before."""
+
+from __future__ import annotations
+
+import os
+import sys
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+MODEL_SUFFIXES: Final = (".safetensors", ".sft", ".gguf", ".pt", ".pth", ".bin", ".ckpt")
+_SUFFIX_BYTES: Final = tuple(suffix.encode() for suffix in MODEL_SUFFIXES)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    """One stretch of memory that shows a file."""
+
+    start: int
+    end: int
+    path: str
+    gone: Callable[[], bool]
+    """Whether the storage that made it was freed, so that the addresses may be anybody's now."""
+
+
+class FileMappings:
+    """Written to in the host's threads, asked by these and by the scan: lists are replaced whole, never changed."""
+
+    def __init__(self) -> None:
+        self._made: list[_Mapping] = []
+        self._listed: list[_Mapping] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._made or self._listed)
+
+    def remember(self, storage: Any, path: str) -> None:
+        """A storage that torch mapped from this file just now."""
+        from torch.multiprocessing.reductions import StorageWeakRef
+
+        expired: Callable[[], bool] = StorageWeakRef(storage).expired  # type: ignore[no-untyped-call]
+        start = storage.data_ptr()
+        kept = [mapping for mapping in self._made if not mapping.gone()]
+        kept.append(_Mapping(start, start + storage.nbytes(), path, expired))
+        kept.sort(key=lambda mapping: mapping.start)
+        self._made = kept
+
+    def path_at(self, pointer: int) -> str | None:
+        """The file that this address shows."""
+        for mappings in (self._made, self._listed):
+            if not mappings:
+                continue
+            position = bisect_right(mappings, pointer, key=lambda mapping: mapping.start) - 1
+            if position >= 0 and pointer < mappings[position].end and not mappings[position].gone():
+                return mappings[position].path
+        return None
+
+    def ask_kernel(self) -> tuple[str, ...]:
+        """Learn which model files are mapped right now, by whomever; their paths."""
+        if not sys.platform.startswith("linux"):
+            return ()
+        found: list[_Mapping] = []
+        for line in Path("/proc/self/maps").read_bytes().splitlines():
+            fields = line.split(maxsplit=5)
+            if len(fields) == 6 and fields[5].endswith(_SUFFIX_BYTES):
+                start, end = (int(address, 16) for address in fields[0].split(b"-"))
+                found.append(_Mapping(start, end, os.fsdecode(fields[5]), _never))
+        self._listed = found
+        return tuple({mapping.path: None for mapping in found})
+
+    def forget_kernels(self) -> None:
+        """The kernel's answer holds for the moment only: addresses are reused."""
+        self._listed = []
+
+
+def _never() -> bool:
+    return False

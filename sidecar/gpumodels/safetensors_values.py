@@ -1,0 +1,110 @@
+"""The values in a safetensors file, by plain reads: the header once, then a few bytes at a tensor's offset.
+
+Format: 8 bytes little-endian length, so many bytes of JSON (dtype, shape, data_offsets by key), then the data.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import struct
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from gpumodels_shared.fingerprint import ITEM_BYTES
+
+MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
+ENTRIES_PER_STEP: Final = 100
+_DECODER: Final = json.JSONDecoder()
+
+DTYPES: Final = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
+"""The format's names for the dtypes that can be compared."""
+
+
+class SafetensorsValues:
+    """One file, or the shards of one checkpoint; open until `close`."""
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self._places: dict[str, tuple[int, int, int]] = {}
+        self._descriptors: list[int] = []
+
+    def open(self, path: str, pause: Callable[[], None]) -> None:
+        """Add a file's tensors.
+
+        Args:
+            pause: called every now and then while a long header is read.
+
+        Raises:
+            OSError: the file can't be read.
+            ValueError: it is no such file.
+        """
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        self._descriptors.append(descriptor)
+        size = os.fstat(descriptor).st_size
+        prefix = os.pread(descriptor, 8, 0)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
+        if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
+            raise ValueError(f"{path}: not a safetensors file, or its header is too long")
+        header = os.pread(descriptor, length, 8).decode()
+        start = 8 + length
+        for count, (key, entry) in enumerate(_entries(header)):
+            if count % ENTRIES_PER_STEP == 0:
+                pause()
+            if key == "__metadata__" or not isinstance(entry, dict):
+                continue
+            shape = tuple(int(extent) for extent in entry["shape"])
+            first, last = entry["data_offsets"]
+            if not 0 <= first <= last <= size - start:
+                raise ValueError(f"{path}: {key} lies outside the file")
+            self.tensors[key] = (DTYPES.get(entry["dtype"], str(entry["dtype"])), shape)
+            self._places[key] = (descriptor, start + first, last - first)
+
+    def read(self, key: str, start: int, count: int) -> bytes:
+        """So many elements from this one on; empty for dtypes that aren't compared."""
+        dtype, shape = self.tensors[key]
+        item = ITEM_BYTES.get(dtype)
+        if item is None:
+            return b""
+        descriptor, offset, length = self._places[key]
+        count = min(count, math.prod(shape) - start)
+        if count <= 0 or (start + count) * item > length:
+            return b""
+        return os.pread(descriptor, count * item, offset + start * item)
+
+    def close(self) -> None:
+        """Let go of the files."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+
+def _entries(header: str) -> Iterator[tuple[str, object]]:
+    """The header's keys and values one by one: a million bytes at once would hold the interpreter for 10 ms."""
+    position = _past_blanks(header, 0)
+    if header[position : position + 1] != "{":
+        raise ValueError("the header is no JSON object")
+    position = _past_blanks(header, position + 1)
+    while header[position : position + 1] not in ("}", ""):
+        key, position = _DECODER.raw_decode(header, position)
+        position = _past_blanks(header, position)
+        if header[position : position + 1] != ":":
+            raise ValueError("the header is no JSON object")
+        value, position = _DECODER.raw_decode(header, _past_blanks(header, position + 1))
+        yield str(key), value
+        position = _past_blanks(header, position)
+        if header[position : position + 1] == ",":
+            position = _past_blanks(header, position + 1)
+
+
+def _past_blanks(text: str, position: int) -> int:
+    while text[position : position + 1] in (" ", "\n", "\r", "\t"):
+        position += 1
+    return position

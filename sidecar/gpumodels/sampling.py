@@ -1,0 +1,74 @@
+"""The first values of a tensor in host memory, as raw bytes: no torch operation, nothing computed, nothing synchronised."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from gpumodels_shared.fingerprint import ITEM_BYTES, VALUES
+
+OWN_MEMORY: Final = "/proc/self/mem"
+
+
+class RawSample(NamedTuple):
+    """What `schema.TensorSample` says of a tensor, without its key."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+class TensorSampler:
+    """Takes samples of plain tensors; of any other it takes none. One per process: a forked child needs its own."""
+
+    def __init__(self, torch: ModuleType) -> None:
+        self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
+        self._strided = torch.strided
+        self._dtypes = {getattr(torch, name): (name, size * VALUES) for name, size in ITEM_BYTES.items() if hasattr(torch, name)}
+        try:
+            self._memory = os.open(OWN_MEMORY, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # no Linux, or a hardened one
+            self._memory = -1
+
+    def __del__(self) -> None:
+        if self._memory >= 0:
+            os.close(self._memory)
+
+    def take(self, tensor: Any) -> RawSample | None:
+        """Its sample, in a thread that is using the tensor: nobody frees its memory meanwhile.
+
+        None on an accelerator, for integers, for few elements, or where they don't lie in a row.
+        """
+        found = self._place(tensor)
+        if found is None:
+            return None
+        name, length, pointer = found
+        return RawSample(name, tuple(tensor.shape), ctypes.string_at(pointer, length))
+
+    def take_from_aside(self, tensor: Any) -> RawSample | None:
+        """The same in another thread. The memory may be freed between two steps, so the kernel reads it: no SIGSEGV, an error."""
+        found = self._place(tensor) if self._memory >= 0 else None
+        if found is None:
+            return None
+        name, length, pointer = found
+        try:
+            data = os.pread(self._memory, length, pointer)
+        except OSError:
+            return None
+        return RawSample(name, tuple(tensor.shape), data) if len(data) == length else None
+
+    def _place(self, tensor: Any) -> tuple[str, int, int] | None:
+        if type(tensor) not in self._plain_types or tensor.device.type != "cpu" or tensor.layout is not self._strided:
+            return None
+        known = self._dtypes.get(tensor.dtype)
+        if known is None or tensor.numel() < VALUES or not tensor.is_contiguous():
+            return None
+        name, length = known
+        storage = tensor.untyped_storage()
+        start = tensor.storage_offset() * (length // VALUES)
+        if storage.nbytes() < start + length:  # FSDP and others shrink storages to nothing
+            return None
+        pointer = tensor.data_ptr()
+        return (name, length, pointer) if pointer else None

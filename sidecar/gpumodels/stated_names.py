@@ -1,0 +1,80 @@
+"""What a model says of itself: configurations of transformers, diffusers, sentence-transformers and timm; plain attributes.
+
+Only dictionaries are looked into: no code of the host's classes runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class StatedNames:
+    """The module's own words."""
+
+    config_name: str | None = None
+    """What it was loaded from: `org/name` or a path."""
+    architecture: str | None = None
+    attributes: tuple[str, ...] = ()
+    """What `model_name` and `name` say, in this order."""
+
+
+def stated_names(module: Any) -> StatedNames:
+    """What can be read from the module's instance dictionary."""
+    state = module.__dict__
+    config = _config_of(state)
+    attributes = (state.get("model_name"), state.get("name"))
+    return StatedNames(
+        config_name=_text(config, "_name_or_path") or _sentence_transformers_name(state),
+        architecture=_text(config, "model_type") or _text(config, "_class_name") or _timm_architecture(state),
+        attributes=tuple(text for text in attributes if isinstance(text, str)),
+    )
+
+
+def _config_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    internal = state.get("_internal_dict")  # diffusers' ConfigMixin
+    if isinstance(internal, dict):
+        return internal
+    config = state.get("config")
+    if isinstance(config, dict):
+        return config
+    if config is None:
+        return {}
+    stated = getattr(config, "__dict__", {})
+    found = {key: stated[key] for key in ("_name_or_path",) if key in stated}
+    model_type = getattr(type(config), "model_type", None)
+    if isinstance(model_type, str):
+        found["model_type"] = model_type
+    return found
+
+
+def _timm_architecture(state: Mapping[str, Any]) -> str | None:
+    """timm's `pretrained_cfg` says which weights there are for such a model, not that they were loaded: no name."""
+    return _text(_mapping(state.get("pretrained_cfg")), "architecture")
+
+
+def _sentence_transformers_name(state: Mapping[str, Any]) -> str | None:
+    """Its first module wraps a transformers model, which knows."""
+    if "_model_config" not in state and "_model_card_vars" not in state:
+        return None
+    modules = state.get("_modules")
+    first = next(iter(modules.values()), None) if isinstance(modules, dict) else None
+    inner = getattr(first, "__dict__", {}).get("_modules", {})
+    for name in ("auto_model", "model"):
+        wrapped = inner.get(name) if isinstance(inner, dict) else None
+        if wrapped is not None:
+            return _text(_config_of(wrapped.__dict__), "_name_or_path")
+    return None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    if isinstance(value, dict):
+        return value
+    return getattr(value, "__dict__", {}) if value is not None else {}
+
+
+def _text(config: Mapping[str, Any], key: str) -> str | None:
+    stated = config.get(key)
+    return stated if isinstance(stated, str) and stated.strip() else None

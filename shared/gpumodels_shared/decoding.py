@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Final
+from typing import Annotated, Final
 
 import msgpack
 import msgspec
@@ -22,6 +22,41 @@ from gpumodels_shared.schema import LayerTree, Model, Snapshot
 MAX_ENTRIES: Final = 400_000
 """Longest column of a layer tree: ten times the modules of the largest models known."""
 
+MAX_LISTED: Final = 10_000
+"""Most models, warnings, arguments, files and the like that one list or map holds."""
+
+_Listed = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_LISTED)]
+_Mapped = Annotated[dict[str, msgspec.Raw], msgspec.Meta(max_length=MAX_LISTED)]
+
+
+class _ProcessOutline(msgspec.Struct, gc=False):
+    command: _Listed = msgspec.field(default_factory=list)
+
+
+class _ModelOutline(msgspec.Struct, gc=False):
+    class_name: msgspec.Raw
+    loaded_at_ns: msgspec.Raw
+    bytes_by_device: _Mapped
+    dtypes: _Mapped
+    files: _Listed = msgspec.field(default_factory=list)
+    candidates: _Listed = msgspec.field(default_factory=list)
+    adapters: _Listed = msgspec.field(default_factory=list)
+    metadata: _Mapped = msgspec.field(default_factory=dict)
+
+
+class _Outline(msgspec.Struct, gc=False):
+    """The lists that nobody could mean to be long: four million warnings fit into a payload, but on no screen.
+
+    Fields without a default are those of the schema, so that what is no model at all ends this soon.
+    """
+
+    process: _ProcessOutline
+    devices: _Listed = msgspec.field(default_factory=list)
+    models: Annotated[list[_ModelOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
+    warnings: _Listed = msgspec.field(default_factory=list)
+
+
+_OUTLINE_DECODER: Final = msgspec.msgpack.Decoder(_Outline)
 _DECODER: Final = msgspec.msgpack.Decoder(Snapshot)
 
 
@@ -39,6 +74,7 @@ def decode(payload: bytes) -> Snapshot:
         raise DecodeError(f"payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
     _check_shape(payload)
     try:
+        _OUTLINE_DECODER.decode(payload)
         snapshot = _DECODER.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a snapshot: {str(error)[:200]}") from error

@@ -203,16 +203,19 @@ def test_bombs_are_refused_with_a_reason_and_soon(shared_memory: Path, reached: 
         path = file_with(shared_memory, payload)
         times = []
         for _ in range(3):  # the machine may be busy; a bomb is slow each time
-            started = time.perf_counter()
+            started = time.thread_time()
             tail = followed(path)
-            times.append(time.perf_counter() - started)
+            times.append(time.thread_time() - started)
             assert tail.snapshot is None, name
             assert tail.problem, name
             assert "\n" not in tail.problem
             assert len(tail.problem) < 300
         longest = max(longest, (min(times), name))
         path.unlink()
-    reached("bombs", f"{len(BOMBS)} bombs refused, each with a reason; slowest {longest[0] * 1000:.1f} ms ({longest[1]})")
+    reached(
+        "bombs",
+        f"{len(BOMBS)} bombs refused, each with a reason; slowest {longest[0] * 1000:.0f} ms of processor time ({longest[1]})",
+    )
     assert longest[0] < 0.05, longest
 
 

@@ -11,8 +11,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from gpumodels.accounting import TensorAccounts
 from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
+from gpumodels.holdings import Holdings, Parts
 from gpumodels.identification import Identification
 from gpumodels.provenance import Provenance
 from gpumodels.reading import ModuleReader
@@ -57,6 +59,7 @@ class Attached:
     registry: Registry
     provenance: Provenance
     scanner: Scanner
+    holdings: Holdings
     hooks: TorchHooks
     sampler: Sampler
 
@@ -67,6 +70,11 @@ class Attached:
             return self.scanner.scan(pause, afresh)
         finally:
             self.provenance.forget_kernel_mappings()
+
+    def parts(self) -> Parts:
+        """What is held beside the models."""
+        self.scan()
+        return self.scanner.measure(self.holdings, lambda: None)
 
     def models(self, now_ns: int = 0) -> tuple[Model, ...]:
         """What a snapshot would hold."""
@@ -80,11 +88,14 @@ def attached() -> Iterator[Attached]:
     failures = Failures()
     registry = Registry()
     provenance = Provenance(torch, failures)
-    hooks = TorchHooks(torch, registry, provenance, failures)
+    accounts = TensorAccounts(torch, provenance, failures)
+    holdings = Holdings(torch, accounts, failures)
+    hooks = TorchHooks(torch, registry, provenance, holdings, failures)
     try:
-        scanner = Scanner(registry, ModuleReader(torch, provenance, failures), failures)
+        scanner = Scanner(registry, ModuleReader(accounts), failures)
         identification = Identification(registry, provenance, hooks.pipelines, failures, pause=lambda: None)
-        yield Attached(failures, registry, provenance, scanner, hooks, Sampler(registry, identification, failures))
+        sampler = Sampler(registry, identification, failures)
+        yield Attached(failures, registry, provenance, scanner, holdings, hooks, sampler)
     finally:
         provenance.active = False
         hooks.remove()

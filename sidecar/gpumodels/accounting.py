@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from gpumodels.attributes import Attributes
 from gpumodels.failures import Failures
 from gpumodels.provenance import Origin, Provenance
 
@@ -28,8 +29,10 @@ class TensorAccounts:
     def __init__(self, torch: ModuleType, provenance: Provenance, failures: Failures) -> None:
         self._provenance = provenance
         self._failures = failures
-        self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
+        self.plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
+        """Tensors whose attributes can be read as they are; subclasses may run code of their own."""
         self._tensor_type = torch.Tensor
+        self.attributes = Attributes(torch.Tensor, frozenset(torch.nn.Module().__dict__))
         self._device_names: dict[Any, str] = {}
         self._dtype_names: dict[Any, str] = {}
         self._guard = failures.guard("reading a tensor")
@@ -39,7 +42,7 @@ class TensorAccounts:
     def add_storages(self, tensor: Any, storages: list[StorageReading]) -> None:
         """Add the storages behind a tensor; one that is made of others (DTensor, torchao's) is taken apart."""
         with self._guard:
-            if type(tensor) in self._plain_types:
+            if type(tensor) in self.plain_types:
                 storages.append(self._storage_of(tensor, tensor))
             else:
                 with self._without_overrides():
@@ -47,10 +50,19 @@ class TensorAccounts:
 
     def elements(self, tensor: Any) -> int:
         """How many numbers the tensor stands for."""
-        if type(tensor) in self._plain_types:
+        if type(tensor) in self.plain_types:
             return int(tensor.numel())
         with self._without_overrides():
             return int(tensor.numel())
+
+    def gradient(self, parameter: Any) -> Any:
+        """Its gradient, if it has one; None for what can have none, where asking would warn."""
+        if type(parameter) in self.plain_types:
+            return parameter.grad if parameter.is_leaf else None
+        if parameter is None:
+            return None
+        with self._without_overrides():
+            return parameter.grad if parameter.is_leaf else None
 
     def stamp(self, tensor: Any) -> tuple[Any, ...]:
         """Devices, identities and sizes of the storages behind a tensor that is no plain one."""
@@ -62,10 +74,10 @@ class TensorAccounts:
         return tuple(found)
 
     def _inner_tensors(self, tensor: Any) -> list[Any]:
-        """The tensors that hold the memory: those it is made of, or itself."""
+        """The tensors that hold the memory: those it is made of, or itself and what its library keeps beside it."""
         flatten = getattr(type(tensor), "__tensor_flatten__", None)
         if flatten is None:
-            return [tensor]
+            return [tensor, *self.attributes.beside(tensor)]
         found: list[Any] = []
         for name in flatten(tensor)[0]:
             inner = getattr(tensor, name)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Protocol
+
+from gpumodels.holdings import Parts
+from gpumodels_shared.schema import DeviceMemory, Model
 
 ACCELERATORS: Final = ("cuda", "xpu")
 """torch modules whose allocators count on the host side: both answer from memory, and only once the host initialised them."""
@@ -56,3 +59,44 @@ class TorchDevices:
                     allocated = int(stats.get("allocated_bytes.all.current", 0))
                     found[f"{kind}:{index}"] = DeviceCounters(allocated, reserved)
         return found
+
+
+def device_memory(
+    models: Sequence[Model], parts: Parts | None, counters: Mapping[str, DeviceCounters]
+) -> tuple[DeviceMemory, ...]:
+    """Each device that holds anything, or that its allocator counts something on, and what is what there.
+
+    What an allocator counts and nobody claims is `other`: activations, and tensors that no module holds. The allocator rounds
+    every tensor up to 512 bytes; that is in there too.
+    """
+    held: dict[str, int] = {}
+    for model in models:
+        for device, size in model.bytes_by_device.items():
+            held[device] = held.get(device, 0) + size
+    named = held.keys() | counters.keys()
+    if parts is not None:
+        named |= parts.gradients.keys() | parts.optimizer.keys() | parts.caches.keys()
+    found: list[DeviceMemory] = []
+    for device in sorted(named):
+        counted = counters.get(device, DeviceCounters())
+        claimed = [held.get(device, 0)]
+        if parts is not None:
+            claimed += [part.get(device, 0) for part in (parts.gradients, parts.optimizer, parts.caches)]
+        knows_all = parts is not None and counted.allocated_bytes is not None
+        found.append(
+            DeviceMemory(
+                device=device,
+                models_bytes=claimed[0],
+                uuid=counted.uuid,
+                name=counted.name,
+                total_bytes=counted.total_bytes,
+                simulated=counted.simulated,
+                allocated_bytes=counted.allocated_bytes,
+                reserved_bytes=counted.reserved_bytes,
+                gradients_bytes=claimed[1] if parts is not None else None,
+                optimizer_bytes=claimed[2] if parts is not None else None,
+                cache_bytes=claimed[3] if parts is not None else None,
+                other_bytes=max(0, (counted.allocated_bytes or 0) - sum(claimed)) if knows_all else None,
+            )
+        )
+    return tuple(found)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 from typing import Any, NamedTuple
 
 from gpumodels.accounting import StorageReading, TensorAccounts
-from gpumodels.failures import Failures
-from gpumodels.provenance import Provenance
+from gpumodels.attributes import offloaded_copy
 from gpumodels.weak_table import KeyedRef
 
 
@@ -20,6 +18,8 @@ class ModuleReading(NamedTuple):
     children: tuple[tuple[str, int], ...]
     """Names and ids of the modules below."""
     storages: tuple[StorageReading, ...]
+    caches: tuple[StorageReading, ...]
+    """What it made while it ran and keeps for the next step: not part of the model."""
     parameters: tuple[tuple[int, int], ...]
     """Its own parameters: identity and elements."""
     tensor_names: tuple[str, ...]
@@ -32,9 +32,9 @@ class ModuleReading(NamedTuple):
 class ModuleReader:
     """Reads modules without running their code: instance dictionaries only, no attribute look-ups on modules."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, failures: Failures) -> None:
-        self._accounts = TensorAccounts(torch, provenance, failures)
-        self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
+    def __init__(self, accounts: TensorAccounts) -> None:
+        self._accounts = accounts
+        self._plain_types = accounts.plain_types
 
     def changed(
         self, refs: Sequence[KeyedRef], known: Mapping[int, ModuleReading], same: dict[int, ModuleReading]
@@ -69,7 +69,9 @@ class ModuleReader:
             return None  # its __init__ hasn't run yet
         # First what the stamp names by identity, then the stamp, then the rest: what the host changes meanwhile is read
         # again at the next look, as the stamp is older.
-        refs = [ref, *[weakref.ref(tensor) for group in (parameters, buffers) for tensor in group.values() if tensor is not None]]
+        kept = self._accounts.attributes.of(state)
+        named = [tensor for group in (parameters, buffers) for tensor in group.values() if tensor is not None]
+        refs = [ref, *map(weakref.ref, named), *(weakref.ref(tensor) for _, tensor, _ in kept)]
         stamp = self._stamp(state)
         children: tuple[tuple[str, int], ...] = ()
         if modules:
@@ -84,13 +86,31 @@ class ModuleReader:
             if tensor is not None:
                 names.append(name)
                 elements.append((id(tensor), self._accounts.elements(tensor)))
-                self._accounts.add_storages(tensor, storages)
+                self._accounts.add_storages(self._where_it_is(state, name, tensor), storages)
         for name, tensor in [*buffers.items()] if buffers else ():
             if tensor is not None:
                 names.append(name)
-                self._accounts.add_storages(tensor, storages)
-        class_name = type(module).__name__
-        return ModuleReading(class_name, children, tuple(storages), tuple(elements), tuple(names), stamp, tuple(refs))
+                self._accounts.add_storages(self._where_it_is(state, name, tensor), storages)
+        caches: list[StorageReading] = []
+        for _, tensor, is_cache in kept:
+            self._accounts.add_storages(tensor, caches if is_cache else storages)
+        return ModuleReading(
+            class_name=type(module).__name__,
+            children=children,
+            storages=tuple(storages),
+            caches=tuple(caches),
+            parameters=tuple(elements),
+            tensor_names=tuple(names),
+            stamp=stamp,
+            refs=tuple(refs),
+        )
+
+    def _where_it_is(self, state: dict[str, Any], name: str, tensor: Any) -> Any:
+        """The tensor itself; for one on `meta` the copy that the host will bring back, if it keeps one."""
+        if "_hf_hook" in state and tensor.is_meta:
+            copy = offloaded_copy(state, name)
+            return tensor if copy is None else copy
+        return tensor
 
     def _stamp(self, state: dict[str, Any]) -> list[Any]:
         """Everything that a reading depends on, in the cheapest form: names and identities, devices, storages and their sizes.
@@ -99,7 +119,7 @@ class ModuleReader:
         as long as somebody keeps it: the tensor's own address may be another's by now.
         """
         modules = state["_modules"]
-        stamp: list[Any] = [*modules, *map(id, modules.values())] if modules else []
+        stamp: list[Any] = [*modules.keys(), *map(id, modules.values())] if modules else []
         plain_types, ref = self._plain_types, weakref.ref
         for tensors in (state["_parameters"], state["_buffers"]):
             for name, tensor in tensors.items():
@@ -108,4 +128,6 @@ class ModuleReader:
                     stamp += (name, id(ref(tensor)), tensor.device, storage._cdata, storage.nbytes())
                 elif tensor is not None:
                     stamp += (name, id(ref(tensor)), self._accounts.stamp(tensor))
+        for name, tensor, _ in self._accounts.attributes.of(state):
+            stamp += (name, id(ref(tensor)), self._accounts.stamp(tensor))
         return stamp

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gpumodels.assembling import FoundModel
-from gpumodels.devices import DeviceCounters
 from gpumodels.failures import Failures
 from gpumodels.identification import Identification
 from gpumodels.kinds import kind_of
 from gpumodels.registry import Registry
 from gpumodels.weak_table import WeakTable
-from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, DeviceMemory, LayerTree, Model
+from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
 
 HOST: Final = "cpu"
 
@@ -110,30 +109,6 @@ class Sampler:
             matched_samples=identified.matched_samples,
             compared_samples=identified.compared_samples,
         )
-
-
-def device_memory(models: Sequence[Model], counters: Mapping[str, DeviceCounters]) -> tuple[DeviceMemory, ...]:
-    """Each device that holds models, or that its allocator counts something on."""
-    held: dict[str, int] = {}
-    for model in models:
-        for device, size in model.bytes_by_device.items():
-            held[device] = held.get(device, 0) + size
-    found: list[DeviceMemory] = []
-    for device in sorted(held.keys() | counters.keys()):
-        counted = counters.get(device, DeviceCounters())
-        found.append(
-            DeviceMemory(
-                device=device,
-                models_bytes=held.get(device, 0),
-                uuid=counted.uuid,
-                name=counted.name,
-                total_bytes=counted.total_bytes,
-                simulated=counted.simulated,
-                allocated_bytes=counted.allocated_bytes,
-                reserved_bytes=counted.reserved_bytes,
-            )
-        )
-    return tuple(found)
 
 
 def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:

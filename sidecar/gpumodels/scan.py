@@ -12,6 +12,7 @@ from typing import Final
 from gpumodels.assembling import FoundModel, assemble
 from gpumodels.failures import Failures
 from gpumodels.grouping import find_roots
+from gpumodels.holdings import Holdings, Parts
 from gpumodels.reading import ModuleReader, ModuleReading
 from gpumodels.registry import Registry
 from gpumodels.weak_table import KeyedRef
@@ -45,7 +46,7 @@ class Scanner:
         """
         readings: dict[int, ModuleReading] = {}
         changed: set[int] = set()
-        _in_slices(self._look_at_all(readings, changed, afresh), pause)
+        in_slices(self._look_at_all(readings, changed, afresh), pause)
         gone = self._readings.keys() - readings.keys()
         regrouped = bool(gone) or any(
             key not in self._readings or self._readings[key].children != readings[key].children for key in changed
@@ -53,11 +54,17 @@ class Scanner:
         self._readings = readings
         if regrouped:
             roots: list[tuple[int, int]] = []
-            _in_slices(find_roots(readings, roots), pause)
+            in_slices(find_roots(readings, roots), pause)
             self._roots = roots
         if regrouped or changed:
-            _in_slices(self._assemble_changed(changed | gone), pause)
+            in_slices(self._assemble_changed(changed | gone), pause)
         return list(self._models.values())
+
+    def measure(self, holdings: Holdings, pause: Callable[[], None]) -> Parts:
+        """What is kept beside the models of the last scan."""
+        parts = Parts()
+        in_slices(holdings.measure(self._readings, list(self._models.values()), parts), pause)
+        return parts
 
     def _look_at_all(self, readings: dict[int, ModuleReading], changed: set[int], afresh: bool) -> Iterator[None]:
         """Fill `readings` with what every module holds, and `changed` with the keys of those that hold something new."""
@@ -120,7 +127,7 @@ class Scanner:
         return made[0] if made else None
 
 
-def _in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:
+def in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:
     """Run the steps, with a pause whenever a slice's time is over."""
     until = time.perf_counter() + SLICE_SECONDS
     for _ in steps:

@@ -13,17 +13,19 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from gpumodels.accounting import TensorAccounts
 from gpumodels.arrival import Arrivals, imported_torch
-from gpumodels.devices import DeviceSource, TorchDevices
+from gpumodels.devices import DeviceSource, TorchDevices, device_memory
 from gpumodels.failures import LOGGER, Failures
 from gpumodels.forks import ForkGate
+from gpumodels.holdings import Holdings, Parts
 from gpumodels.host import process_info
 from gpumodels.identification import Identification
 from gpumodels.provenance import Provenance
 from gpumodels.publishing import Publisher
 from gpumodels.reading import ModuleReader
 from gpumodels.registry import Registry
-from gpumodels.sampler import Sampler, device_memory
+from gpumodels.sampler import Sampler
 from gpumodels.scan import Scanner
 from gpumodels.torch_hooks import TorchHooks
 from gpumodels_shared.identity import this_process
@@ -37,6 +39,8 @@ BUDGET: Final = 0.01
 BUDGET_WINDOW_SECONDS: Final = 60.0
 OLDEST_SCAN_SECONDS: Final = 10.0
 """A scan happens at least so often, for changes that tell nobody (`parameter.data = …`)."""
+ALLOCATION_THRESHOLD_BYTES: Final = 64 * 1024**2
+"""A change of the allocators' counters that says: look."""
 QUIET_SECONDS: Final = 0.15
 LONGEST_BUILD_SECONDS: Final = 2.0
 """A model that is being built right now is waited for, QUIET_SECONDS at a time, so that its parts don't flash by as models."""
@@ -75,6 +79,8 @@ class Sidecar:
         self._hooks: TorchHooks | None = None
         self._provenance: Provenance | None = None
         self._scanner: Scanner | None = None
+        self._holdings: Holdings | None = None
+        self._parts: Parts | None = None
         self._arrivals = Arrivals()
         self._attach_lock = threading.Lock()
         self._stopping = threading.Event()
@@ -84,6 +90,7 @@ class Sidecar:
         self._scanned_version = -1
         self._scanned_provenance = -1
         self._scanned_at = float("-inf")
+        self._scanned_allocated = 0
         self._scan_seconds = 0.0
         self._credit_seconds = BUDGET * BUDGET_WINDOW_SECONDS
         self._credited_at = time.monotonic()
@@ -137,10 +144,12 @@ class Sidecar:
             if self._hooks is not None or torch is None or self._stopping.is_set():
                 return
             self._provenance = Provenance(torch, self.failures)
-            self._scanner = Scanner(self._registry, ModuleReader(torch, self._provenance, self.failures), self.failures)
+            accounts = TensorAccounts(torch, self._provenance, self.failures)
+            self._scanner = Scanner(self._registry, ModuleReader(accounts), self.failures)
+            self._holdings = Holdings(torch, accounts, self.failures)
             self._devices = self._simulated or TorchDevices(torch)
             self._process = replace(self._process, torch_version=str(torch.__version__))
-            self._hooks = TorchHooks(torch, self._registry, self._provenance, self.failures)
+            self._hooks = TorchHooks(torch, self._registry, self._provenance, self._holdings, self.failures)
             self._arrivals.wait(self._hooks.awaited)
             identification = Identification(self._registry, self._provenance, self._hooks.pipelines, self.failures, self._breathe)
             self._sampler = Sampler(self._registry, identification, self.failures)
@@ -164,15 +173,18 @@ class Sidecar:
         if self._hooks is None:
             self._attach(imported_torch())
         self._wait_while_building()
-        if self._scan_is_due():
+        counters = self._devices.counters() if self._devices is not None else {}
+        allocated = sum(counter.allocated_bytes or 0 for counter in counters.values())
+        if self._scan_is_due(allocated):
             self._scan()
+            self._scanned_allocated = allocated
         elif self._sampler is not None:
             self._models = self._sampler.living(self._models)
         self._publisher.publish(
             Snapshot(
                 taken_at_ns=time.time_ns(),
                 process=self._process,
-                devices=device_memory(self._models, self._devices.counters() if self._devices is not None else {}),
+                devices=device_memory(self._models, self._parts, counters),
                 models=self._models,
                 health=SidecarHealth(round(self._scan_seconds, 4), len(self._registry), self.failures.count),
                 warnings=self._sampler.warnings if self._sampler is not None else (),
@@ -199,15 +211,19 @@ class Sidecar:
                 return
             self._publisher.beat()
 
-    def _scan_is_due(self) -> bool:
-        """Something changed or the last scan is old, and the budget allows it."""
+    def _scan_is_due(self, allocated: int) -> bool:
+        """Something changed, or may have without anybody telling, or the last scan is old; and the budget allows it."""
         now = time.monotonic()
         full = BUDGET * BUDGET_WINDOW_SECONDS
         self._credit_seconds = min(full, self._credit_seconds + BUDGET * (now - self._credited_at))
         self._credited_at = now
         if self._scanner is None:
             return False
-        changed = self._registry.version != self._scanned_version
+        changed = (
+            self._registry.version != self._scanned_version
+            or abs(allocated - self._scanned_allocated) > ALLOCATION_THRESHOLD_BYTES
+            or (self._holdings is not None and self._holdings.is_training)
+        )
         if not changed and now - self._scanned_at < OLDEST_SCAN_SECONDS:
             return False
         return self._credit_seconds > min(self._scan_seconds, full)
@@ -217,6 +233,7 @@ class Sidecar:
         assert self._scanner is not None
         assert self._provenance is not None
         assert self._sampler is not None
+        assert self._holdings is not None
         spent = time.thread_time()
         for _ in range(SCAN_TRIES):
             version, provenance_version = self._registry.version, self._provenance.version
@@ -230,6 +247,7 @@ class Sidecar:
             if self._registry.version == version:
                 break
         self._models = self._sampler.models(found, time.time_ns())
+        self._parts = self._scanner.measure(self._holdings, self._pause)
         self._scanned_version = version
         self._scanned_at = time.monotonic()
         self._scan_seconds = time.thread_time() - spent

@@ -13,6 +13,7 @@ from typing import Any
 
 from gpumodels.arrival import imported
 from gpumodels.failures import LOGGER, Failures
+from gpumodels.holdings import Holdings
 from gpumodels.pipelines import Pipelines
 from gpumodels.provenance import Provenance
 from gpumodels.readers import Readers
@@ -23,9 +24,12 @@ from gpumodels.wraps import Wraps, all_subclasses
 class TorchHooks:
     """Feeds the registry and the provenance from inside torch."""
 
-    def __init__(self, torch: ModuleType, registry: Registry, provenance: Provenance, failures: Failures) -> None:
+    def __init__(
+        self, torch: ModuleType, registry: Registry, provenance: Provenance, holdings: Holdings, failures: Failures
+    ) -> None:
         self._registry = registry
         self._provenance = provenance
+        self._holdings = holdings
         self._failures = failures
         self._wraps = Wraps()
         self._handles: list[Any] = []
@@ -47,7 +51,7 @@ class TorchHooks:
 
         self._readers = Readers(torch, provenance, failures)
         self.pipelines = Pipelines(failures)
-        wrapping = {**self._readers.arrivals, **self.pipelines.arrivals}
+        wrapping = {**self._readers.arrivals, **self.pipelines.arrivals, **holdings.arrivals}
         for name, arrived in wrapping.items():
             if (module := imported(name)) is not None:
                 arrived(module)
@@ -58,6 +62,7 @@ class TorchHooks:
         """Leave torch and the readers as they were."""
         self._readers.remove()
         self.pipelines.remove()
+        self._holdings.remove()
         for handle in self._handles:
             with self._failures.guard("removing a registration hook"):
                 handle.remove()
@@ -70,12 +75,14 @@ class TorchHooks:
 
         `isinstance` over all objects would run foreign `__class__` properties. About 25 ms per million objects, all of it in C.
         """
-        module_types = all_subclasses(self._module_type)
         tracked = gc.get_objects()
-        self._registry.add_all(list(compress(tracked, map(module_types.__contains__, map(type, tracked)))))
-        pipeline_types = self.pipelines.types()
-        if pipeline_types:
-            self.pipelines.add_all(list(compress(tracked, map(pipeline_types.__contains__, map(type, tracked)))))
+        for types, add_all in (
+            (all_subclasses(self._module_type), self._registry.add_all),
+            (self.pipelines.types(), self.pipelines.add_all),
+            (self._holdings.types(), self._holdings.add_all),
+        ):
+            if types:
+                add_all(list(compress(tracked, map(types.__contains__, map(type, tracked)))))
 
     def _install_registration_hooks(self, torch: ModuleType) -> None:
         registering = torch.nn.modules.module

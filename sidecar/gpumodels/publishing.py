@@ -98,7 +98,9 @@ class Publisher:
     def _user_changed(self) -> bool:
         """Whether the host gave up its user for good, as servers do; not for a moment, where only the effective uid differs."""
         uid = os.geteuid()
-        return self._follows_user and uid != self._identity.uid and uid == os.getuid()
+        if uid == self._identity.uid or uid != os.getuid():
+            return False
+        return self._follows_user and default_directory() != self._directory
 
     def _move_to_new_user(self) -> SnapshotWriter:
         """A file among the new user's; the old one says goodbye, as we can't remove it any more."""

@@ -34,12 +34,12 @@ class Holdings:
         self._accounts = accounts
         self._failures = failures
         self._wraps = Wraps()
-        self._optimizers: WeakTable[None] = WeakTable()
-        self._caches: WeakTable[None] = WeakTable()
+        self.optimizers: WeakTable[None] = WeakTable()
+        self.caches: WeakTable[None] = WeakTable()
         self._optimizer_type: type = torch.optim.Optimizer
         self._cache_type: type | None = None
         with failures.guard("wrapping Optimizer.__init__"):
-            self._wraps.wrap(self._optimizer_type, "__init__", lambda original: self._remembering(original, self._optimizers))
+            self._wraps.wrap(self._optimizer_type, "__init__", lambda original: self._remembering(original, self.optimizers))
 
     @property
     def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
@@ -49,7 +49,7 @@ class Holdings:
     @property
     def is_training(self) -> bool:
         """Whether an optimizer lives: gradients come and go at every step then, and nobody tells."""
-        return len(self._optimizers) > 0
+        return len(self.optimizers) > 0
 
     def types(self) -> set[type]:
         """Classes of what was there before: to be looked for once, and given to `add_all`."""
@@ -58,7 +58,7 @@ class Holdings:
     def add_all(self, found: Iterable[Any]) -> None:
         """Optimizers and caches that were there before."""
         for one in found:
-            (self._optimizers if self._optimizer_type in type(one).__mro__ else self._caches).put(one, None)
+            (self.optimizers if self._optimizer_type in type(one).__mro__ else self.caches).put(one, None)
 
     def remove(self) -> None:
         """Leave the libraries as they were."""
@@ -73,10 +73,10 @@ class Holdings:
             self._add(self._gradients_of(reading), parts.gradients, counted, models)
             if count % STEP == 0:
                 yield
-        for ref in self._caches.refs():
+        for ref in self.caches.refs():
             self._add(self._storages_in(ref()), parts.caches, counted, models)
             yield
-        for ref in self._optimizers.refs():
+        for ref in self.optimizers.refs():
             for states in self._states_of(ref()):
                 self._add(states, parts.optimizer, counted, models)
                 yield
@@ -126,7 +126,7 @@ class Holdings:
     def _caches_arrived(self, module: ModuleType) -> None:
         with self._failures.guard("wrapping transformers' Cache"):
             self._cache_type = module.Cache
-            self._wraps.wrap(module.Cache, "__init__", lambda original: self._remembering(original, self._caches))
+            self._wraps.wrap(module.Cache, "__init__", lambda original: self._remembering(original, self.caches))
 
     def _remembering(self, original: Callable[..., Any], table: WeakTable[None]) -> Callable[..., Any]:
         def initialise(one: Any, *arguments: Any, **options: Any) -> None:

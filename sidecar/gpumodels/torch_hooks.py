@@ -47,7 +47,9 @@ class TorchHooks:
         with failures.guard("wrapping swap_tensors"):
             self._wraps.wrap(torch.utils, "swap_tensors", provenance.around_swap_tensors)
         with failures.guard("wrapping Module.__setstate__"):
-            self._wraps.wrap(torch.nn.Module, "__setstate__", self._around_setstate)
+            self._wraps.wrap(torch.nn.Module, "__setstate__", self._adding)
+        with failures.guard("wrapping RecursiveScriptModule.__init__"):
+            self._wraps.wrap(torch.jit.RecursiveScriptModule, "__init__", self._adding)
 
         self._readers = Readers(torch, provenance, failures)
         self.pipelines = Pipelines(failures)
@@ -110,14 +112,14 @@ class TorchHooks:
         self._handles.append(registering.register_module_parameter_registration_hook(tensor_registered))
         self._handles.append(registering.register_module_buffer_registration_hook(tensor_registered))
 
-    def _around_setstate(self, original: Any) -> Any:
-        """Copies and unpickled modules register nothing; both are filled by `__setstate__`."""
+    def _adding(self, original: Any) -> Any:
+        """Copies, unpickled and scripted modules register nothing: what fills them is listened to."""
         registry = self._registry
-        guard = self._failures.guard("noting a copied module")
+        guard = self._failures.guard("noting a module")
 
-        def set_state(module: Any, state: Any) -> None:
-            original(module, state)
+        def fill(module: Any, *arguments: Any, **options: Any) -> None:
+            original(module, *arguments, **options)
             with guard:
                 registry.add(module)
 
-        return set_state
+        return fill

@@ -1,0 +1,218 @@
+"""Every way that plain PyTorch holds memory, against sums done by hand."""
+
+from __future__ import annotations
+
+import gc
+import io
+import warnings
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from gpumodels.devices import DeviceCounters, device_memory
+from gpumodels.holdings import Parts
+from modules import Backbone, a_fake, attached, distinct_bytes
+
+FLOAT = 4
+
+
+def test_plain_tensor_attributes_count_with_their_module() -> None:
+    class Rotary(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.freqs = torch.zeros(1000)
+            self.pair = [torch.zeros(10), torch.zeros(20)]
+            self.table = {"a": torch.zeros(30), "deep": {"b": torch.zeros(5000)}}
+
+    with attached() as sidecar:
+        model = nn.ModuleList([Rotary()])
+        (found,) = sidecar.scan()
+        assert found.bytes_by_device == {"cpu": (1000 + 10 + 20 + 30) * FLOAT}
+        assert found.parameters == 0
+        model[0].freqs = torch.zeros(2000)
+        (found,) = sidecar.scan()
+        assert found.bytes_by_device == {"cpu": (2000 + 10 + 20 + 30) * FLOAT}
+
+
+def test_caches_kept_as_attributes_are_caches_and_no_part_of_the_model() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.q = nn.Linear(16, 16)
+            self.kv_cache: list[torch.Tensor] = []
+
+    with attached() as sidecar:
+        model = Attention()
+        model.kv_cache += [torch.zeros(300), torch.zeros(400)]
+        model.past_key_values = torch.zeros(7)
+        (found,) = sidecar.scan()
+        assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
+        assert sidecar.parts() == Parts(caches={"cpu": (300 + 400 + 7) * FLOAT})
+
+
+def test_gradients_count_beside_the_model_and_go_when_they_are_cleared() -> None:
+    with attached() as sidecar:
+        model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
+        assert sidecar.parts() == Parts()
+        model(torch.ones(1, 64)).sum().backward()
+        assert sidecar.parts() == Parts(gradients={"cpu": distinct_bytes(model)})
+        model.zero_grad(set_to_none=True)
+        assert sidecar.parts() == Parts()
+
+
+OPTIMIZERS: list[tuple[str, Callable[[nn.Module], torch.optim.Optimizer], int]] = [
+    ("sgd", lambda model: torch.optim.SGD(model.parameters(), lr=0.1), 0),
+    ("momentum", lambda model: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), 1),
+    ("adam", lambda model: torch.optim.Adam(model.parameters(), lr=0.1), 2),
+    ("adamw foreach", lambda model: torch.optim.AdamW(model.parameters(), lr=0.1, foreach=True), 2),
+    ("adamw fused", lambda model: torch.optim.AdamW(model.parameters(), lr=0.1, fused=True), 2),
+    ("amsgrad", lambda model: torch.optim.Adam(model.parameters(), lr=0.1, amsgrad=True), 3),
+]
+
+
+@pytest.mark.parametrize(("name", "build", "copies"), OPTIMIZERS, ids=[name for name, _, _ in OPTIMIZERS])
+def test_optimizer_state_is_found_without_the_users_code(
+    name: str, build: Callable[[nn.Module], torch.optim.Optimizer], copies: int
+) -> None:
+    with attached() as sidecar:
+        model = nn.Linear(64, 64)
+        optimizer = build(model)
+        model(torch.ones(1, 64)).sum().backward()
+        optimizer.step()
+        by_hand = {
+            tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes()
+            for state in optimizer.state.values()
+            for tensor in state.values()
+            if isinstance(tensor, torch.Tensor)
+        }
+        parts = sidecar.parts()
+        assert parts.optimizer.get("cpu", 0) == sum(by_hand.values())
+        assert sum(by_hand.values()) // distinct_bytes(model) == copies
+        assert len(sidecar.holdings.optimizers) == 1
+        del optimizer
+        gc.collect()
+        assert len(sidecar.holdings.optimizers) == 0
+        assert sidecar.parts().optimizer == {}
+
+
+def test_an_optimizer_made_before_the_sidecar_is_found_by_the_sweep() -> None:
+    model = nn.Linear(64, 64)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(1, 64)).sum().backward()
+    optimizer.step()
+    with attached() as sidecar:
+        sidecar.hooks.sweep()
+        assert sidecar.parts().optimizer["cpu"] >= 2 * distinct_bytes(model)
+
+
+def test_data_that_is_swapped_behind_a_parameters_back_is_seen_at_the_next_look() -> None:
+    with attached() as sidecar:
+        model = nn.Linear(256, 256)
+        before = sidecar.scan()[0].bytes_by_device["cpu"]
+        model.weight.data = model.weight.data.half()
+        assert sidecar.scan()[0].bytes_by_device["cpu"] == before - 256 * 256 * 2
+        model.weight.untyped_storage().resize_(0)
+        assert sidecar.scan()[0].bytes_by_device["cpu"] == 256 * FLOAT
+
+
+def test_lazy_modules_hold_nothing_until_they_are_initialised() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with attached() as sidecar:
+            model = nn.Sequential(nn.LazyLinear(128), nn.Linear(128, 8))
+            assert sidecar.scan()[0].bytes_by_device == {"cpu": distinct_bytes(model[1])}
+            assert sidecar.failures.count == 0
+            model(torch.zeros(2, 64))
+            assert sidecar.scan()[0].bytes_by_device == {"cpu": distinct_bytes(model)}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_data_parallel_and_compiled_models_are_what_they_wrap() -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        compiled = torch.compile(model)
+        parallel = nn.DataParallel(model)
+        first, second = sidecar.scan()
+        assert {first.class_name, second.class_name} == {"Backbone"}
+        assert first.bytes_by_device == {"cpu": distinct_bytes(model)}
+        assert second.bytes_by_device == {}
+        assert second.shared_bytes == distinct_bytes(model)
+        assert compiled is not parallel
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(128, 128)
+        self.second = nn.Linear(128, 128)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.second(self.first(x))
+        return out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_script_module_counts_its_parameters_once() -> None:
+    stream = io.BytesIO()
+    torch.jit.save(torch.jit.script(Pair()), stream)
+    stream.seek(0)
+    with attached() as sidecar:
+        scripted = torch.jit.load(stream)
+        (found,) = sidecar.scan()
+        assert found.class_name == "RecursiveScriptModule"
+        assert found.bytes_by_device == {"cpu": distinct_bytes(scripted)}
+        assert found.tree.names == ("", "first", "second")
+        assert sidecar.failures.count == 0
+
+
+def test_expanded_and_sliced_views_count_their_storage_once() -> None:
+    with attached() as sidecar:
+        storage = torch.zeros(128, 128)
+        model = nn.Module()
+        model.first = nn.Parameter(storage[:64])
+        model.second = nn.Parameter(storage[64:])
+        model.register_buffer("mask", torch.zeros(1).expand(1000, 1000))
+        assert sidecar.scan()[0].bytes_by_device == {"cpu": 128 * 128 * FLOAT + FLOAT}
+
+
+def test_what_an_allocator_counts_and_nobody_claims_is_other_and_never_negative() -> None:
+    with attached() as sidecar:
+        model = nn.Linear(4, 4, bias=False)
+        model.weight = nn.Parameter(a_fake((1024, 1024), "cuda:0"), requires_grad=False)
+        models = sidecar.models()
+        parts = Parts(gradients={"cuda:0": 100}, optimizer={"cuda:0": 200}, caches={"cuda:0": 300})
+        size = 1024 * 1024 * 2
+        (memory,) = device_memory(models, parts, {"cuda:0": DeviceCounters(size + 1000, size + 5000)})
+        assert (memory.models_bytes, memory.gradients_bytes, memory.optimizer_bytes, memory.cache_bytes) == (size, 100, 200, 300)
+        assert memory.other_bytes == 400
+        (less,) = device_memory(models, parts, {"cuda:0": DeviceCounters(size, size)})
+        assert less.other_bytes == 0
+
+
+def test_what_nobody_can_know_is_none() -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        (host,) = device_memory(sidecar.models(), sidecar.parts(), {})
+        assert (host.allocated_bytes, host.reserved_bytes, host.other_bytes) == (None, None, None)
+        assert host.gradients_bytes == 0
+        (early,) = device_memory((), None, {"cuda:0": DeviceCounters(10, 20)})
+        assert (early.gradients_bytes, early.optimizer_bytes, early.other_bytes) == (None, None, None)
+        assert model is not None
+
+
+def test_a_module_that_is_changed_while_it_is_scanned_is_right_at_the_next_look() -> None:
+    with attached() as sidecar, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gpumodels.scan.SLICE_SECONDS", 0.0)
+        model = nn.ModuleList(nn.Linear(32, 32) for _ in range(50))
+
+        def change() -> None:
+            if len(model) > 10:
+                del model[-1]
+            model[0].weight = nn.Parameter(torch.zeros(len(model), 32))
+
+        sidecar.scan(pause=change)
+        (found,) = sidecar.scan()
+        assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
+        assert sidecar.failures.count == 0

@@ -45,7 +45,7 @@ class Client:
             GpuReading(**{**gpu, "processes": {int(pid): used for pid, used in gpu["processes"].items()}})
             for gpu in answer["gpus"]
         )
-        return HardwareState(**{**answer, "gpus": gpus})
+        return HardwareState(**{**answer, "gpus": gpus, "running": {}})
 
     def close(self) -> None:
         assert self._child.stdin is not None

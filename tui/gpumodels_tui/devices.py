@@ -111,7 +111,7 @@ def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory:
     """The device with what one process says of it: its bytes count where the driver doesn't count all."""
     if known is not None and known.title.startswith("GPU "):
         return known
-    held = (memory.reserved_bytes or memory.allocated_bytes or memory.models_bytes) if _holds_memory(process) else 0
+    held = (memory.reserved_bytes or memory.allocated_bytes or memory.models_bytes) if holds_memory(process) else 0
     if known is not None:
         return replace(
             known,
@@ -134,7 +134,8 @@ def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory:
     )
 
 
-def _holds_memory(process: ProcessState) -> bool:
+def holds_memory(process: ProcessState) -> bool:
+    """The dead hold none: their rows say what was."""
     return process.liveness in (Liveness.LIVE, Liveness.STALLED)
 
 
@@ -159,7 +160,7 @@ def _key_of(process: ProcessState, memory: DeviceMemory, gpus: Sequence[GpuReadi
     if memory.uuid:
         return f"gpu:{_normal_uuid(memory.uuid)}"
     unjoined = f"{process.key}:{memory.device}"
-    if memory.simulated or process.snapshot is None or not _holds_memory(process):
+    if memory.simulated or process.snapshot is None or not holds_memory(process):
         return unjoined
     gpu = _gpu_meant(process, memory.device, gpus)
     return unjoined if gpu is None else f"gpu:{gpu.uuid}"

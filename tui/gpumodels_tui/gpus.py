@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Final
@@ -39,6 +39,16 @@ class GpuReading:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """A process on a GPU, as the kernel knows it."""
+
+    pid: int
+    command: tuple[str, ...]
+    user: str | None
+    started_at_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class HardwareState:
     """All devices at one moment."""
 
@@ -47,6 +57,8 @@ class HardwareState:
     host_used_bytes: int | None = None
     problem: str | None = None
     """Why NVML says nothing, where a driver is there but doesn't answer; a machine without one is no problem."""
+    running: Mapping[int, GpuProcess] = field(default_factory=dict)
+    """By pid: those on the GPUs, as far as the kernel tells us of them."""
 
 
 class Hardware:
@@ -58,12 +70,20 @@ class Hardware:
         self._missing = False
         self._problem: str | None = None
         self._retry_at = float("-inf")
+        self._running: dict[int, GpuProcess | None] = {}
 
     def read(self) -> HardwareState:
         """All devices now. What the driver refuses to say is None; a GPU that is lost keeps its row while it has a name."""
         memory = psutil.virtual_memory()
         gpus, problem = self._read_gpus()
-        return HardwareState(gpus, int(memory.total), int(memory.total - memory.available), problem)
+        used = int(memory.total - memory.available)
+        return HardwareState(gpus, int(memory.total), used, problem, self.who_runs(gpus))
+
+    def who_runs(self, gpus: Iterable[GpuReading]) -> dict[int, GpuProcess]:
+        """The processes that these GPUs name; each pid is asked for once, while the driver goes on naming it."""
+        pids = {pid for gpu in gpus for pid in gpu.processes}
+        self._running = {pid: self._running[pid] if pid in self._running else _process_of(pid) for pid in pids}
+        return {pid: process for pid, process in self._running.items() if process is not None}
 
     def close(self) -> None:
         """Let go of the driver; a later reading starts it again."""
@@ -133,6 +153,23 @@ def _read_gpu(nvml: ModuleType, index: int) -> GpuReading | None:
         power_watts=None if milliwatts is None else milliwatts / 1000,
         processes=_processes(nvml, handle),
     )
+
+
+def _process_of(pid: int) -> GpuProcess | None:
+    """None where it is gone, another namespace's, or not ours to see."""
+    try:
+        process = psutil.Process(pid)
+        command = tuple(process.cmdline()) or (process.name(),)
+        return GpuProcess(pid, command, _user_of(process), int(process.create_time() * 1e9))
+    except psutil.Error:
+        return None
+
+
+def _user_of(process: psutil.Process) -> str | None:
+    try:
+        return process.username()
+    except (psutil.Error, KeyError):
+        return None
 
 
 def _processes(nvml: ModuleType, handle: object) -> dict[int, int | None]:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import SMALL_MODELS_ID, Model
+from gpumodels_shared.schema import SMALL_MODELS_ID, DeviceMemory, Model
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.devices import join_devices, process_title
+from gpumodels_tui.devices import HOST, Device, Devices, holds_memory, join_devices, process_title
 from gpumodels_tui.enrichment import enrich, merged_metadata
 from gpumodels_tui.feed import FeedState, ProcessState
 from gpumodels_tui.gpus import HardwareState
+from gpumodels_tui.memory_parts import MemoryPart, memory_parts
+from gpumodels_tui.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class ModelRow:
     """`offloaded from cuda:0`, `stalled`, `dead`: a state that the columns don't show."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Raw keys, the snapshot's and the files' together. Not made safe: draw through safe_text."""
+    parent_key: str | None = None
+    """Of an adapter: its base model's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,12 @@ class DeviceRow:
     power_watts: float | None
     models: tuple[ModelRow, ...]
     """Largest first."""
+    parts: tuple[MemoryPart, ...] = ()
+    """Where the used bytes went."""
+    unattached: tuple[UnattachedRow, ...] = ()
+    """Processes without a sidecar."""
+    label: str = ""
+    """Short: `0` of GPU 0, `cuda:1`, `host`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,39 +85,129 @@ class View:
     """Safe to draw: unreadable files, refused directories, the sidecars' and the catalogue's warnings."""
     directories: tuple[str, ...]
     """Where was looked."""
+    process_rows: tuple[ProcessRow, ...] = ()
+    """Those with a sidecar, then those on a GPU without one."""
 
 
 def build_view(feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> View:
     """The view of this moment. Pure: equal input gives an equal view."""
-    processes = tuple(process for process in feed.processes if process.liveness is not Liveness.EXITED)
-    joined = join_devices(replace(feed, processes=processes), hardware)
-    rows: dict[str, list[ModelRow]] = {device.key: [] for device in joined.devices}
-    for process in processes:
-        if process.snapshot is None:
-            continue
-        title = process_title(process)
-        for model in process.snapshot.models:
-            name, facts = enrich(model, catalogue)
-            metadata = merged_metadata(model, catalogue)
-            for device in _devices_of(model):
-                key = joined.keys.get((process.key, device))
-                if key is not None:
-                    rows[key].append(_row(process, title, model, device, name, facts, metadata))
-    devices = tuple(
-        DeviceRow(
-            key=device.key,
-            number=number,
-            title=device.title,
-            used_bytes=device.used_bytes,
-            total_bytes=device.total_bytes,
-            utilization_percent=device.utilization_percent,
-            temperature_celsius=device.temperature_celsius,
-            power_watts=device.power_watts,
-            models=tuple(sorted(rows[device.key], key=_rank)),
+    return ViewBuilder().build(feed, hardware, catalogue)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfProcess:
+    """What one process adds to a view, and what it was made from."""
+
+    state: ProcessState
+    catalogue: CatalogueState
+    keys: Mapping[str, str]
+    counted: tuple[tuple[str, int | None, int | None], ...]
+    """Of each of its devices: title, bytes in all, and the process's as the driver counts."""
+    rows: tuple[tuple[str, ModelRow], ...]
+    """With the key of the device that each is on."""
+    row: ProcessRow
+
+
+class ViewBuilder:
+    """Builds view after view; the rows of a process that says the same as before are made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, _OfProcess] = {}
+
+    def build(self, feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> View:
+        """The view of this moment, as `build_view` would have it."""
+        processes = tuple(process for process in feed.processes if process.liveness is not Liveness.EXITED)
+        joined = join_devices(replace(feed, processes=processes), hardware)
+        by_key = {device.key: device for device in joined.devices}
+        keys: dict[str, dict[str, str]] = {process.key: {} for process in processes}
+        for (owner, name), key in joined.keys.items():
+            keys[owner][name] = key
+        by_pid = {f"gpu:{gpu.uuid}": gpu.processes for gpu in hardware.gpus}
+        self._made = {process.key: self._of(process, keys[process.key], by_key, by_pid, catalogue) for process in processes}
+        rows: dict[str, list[ModelRow]] = {device.key: [] for device in joined.devices}
+        for made in self._made.values():
+            for key, row in made.rows:
+                rows[key].append(row)
+        memories = _memories(processes, joined)
+        unattached = unattached_rows(processes, hardware)
+        devices = tuple(
+            _device_row(device, number, rows[device.key], memories.get(device.key, ()), unattached.get(device.key, ()))
+            for number, device in enumerate(joined.devices, start=1)
         )
-        for number, device in enumerate(joined.devices, start=1)
+        return View(
+            devices,
+            processes,
+            warnings_of(feed, hardware, catalogue),
+            tuple(map(_shown_path, feed.directories)),
+            (*(made.row for made in self._made.values()), *without_sidecars(unattached, by_key)),
+        )
+
+    def _of(
+        self,
+        process: ProcessState,
+        keys: Mapping[str, str],
+        by_key: Mapping[str, Device],
+        by_pid: Mapping[str, Mapping[int, int | None]],
+        catalogue: CatalogueState,
+    ) -> _OfProcess:
+        used = {name: by_pid.get(key, {}).get(process.pid) if process.is_local else None for name, key in keys.items()}
+        counted = tuple((by_key[key].title, by_key[key].total_bytes, used[name]) for name, key in keys.items())
+        before = self._made.get(process.key)
+        same = before is not None and before.state is process and before.catalogue is catalogue and before.keys == keys
+        if before is not None and same and before.counted == counted:
+            return before
+        rows = before.rows if before is not None and same else tuple(_rows_of(process, keys, catalogue))
+        devices = {name: by_key[key] for name, key in keys.items()}
+        row = attached_row(process, devices, [(key, row.key, row.on_bytes) for key, row in rows], used)
+        return _OfProcess(process, catalogue, keys, counted, rows, row)
+
+
+def _rows_of(process: ProcessState, keys: Mapping[str, str], catalogue: CatalogueState) -> Iterator[tuple[str, ModelRow]]:
+    """Each model on each device that it is on, with the device's key."""
+    if process.snapshot is None:
+        return
+    title = process_title(process)
+    for model in process.snapshot.models:
+        name, facts = enrich(model, catalogue)
+        metadata = merged_metadata(model, catalogue)
+        for device in _devices_of(model):
+            if (key := keys.get(device)) is not None:
+                yield key, _row(process, title, model, device, name, facts, metadata)
+
+
+def _memories(processes: Sequence[ProcessState], joined: Devices) -> dict[str, list[DeviceMemory]]:
+    """What the allocators of the processes that live say of each device."""
+    found: dict[str, list[DeviceMemory]] = {}
+    for process in processes:
+        if process.snapshot is not None and holds_memory(process):
+            for memory in process.snapshot.devices:
+                if (key := joined.keys.get((process.key, memory.device))) is not None:
+                    found.setdefault(key, []).append(memory)
+    return found
+
+
+def _device_row(
+    device: Device,
+    number: int,
+    rows: Sequence[ModelRow],
+    memories: Sequence[DeviceMemory],
+    unattached: Sequence[UnattachedRow],
+) -> DeviceRow:
+    held = ((row.key, row.on_bytes) for row in rows if holds_memory(row.process_state))
+    return DeviceRow(
+        key=device.key,
+        number=number,
+        title=device.title,
+        used_bytes=device.used_bytes,
+        total_bytes=device.total_bytes,
+        utilization_percent=device.utilization_percent,
+        temperature_celsius=device.temperature_celsius,
+        power_watts=device.power_watts,
+        models=tuple(sorted(rows, key=rank)),
+        parts=memory_parts(held, memories, device.used_bytes),
+        unattached=tuple(unattached),
+        label="host" if device.key == HOST else str(number - 1) if device.title.startswith("GPU ") else device.title.split()[0],
     )
-    return View(devices, processes, warnings_of(feed, hardware, catalogue), tuple(map(_shown_path, feed.directories)))
 
 
 def warnings_of(feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> tuple[str, ...]:
@@ -174,6 +274,7 @@ def _row(
         facts=facts,
         note=", ".join(_notes(process, model, device, home)),
         metadata=metadata,
+        parent_key=None if model.parent is None else f"{process.key}/{model.parent}",
     )
 
 
@@ -194,7 +295,7 @@ def _main_dtype(model: Model) -> str:
     return safe_text(most, 40) + ("+" if len(model.dtypes) > 1 else "")
 
 
-def _rank(row: ModelRow) -> tuple[bool, bool, int, int, str, str]:
+def rank(row: ModelRow) -> tuple[bool, bool, int, int, str, str]:
     """What is in memory above what was when its process died; one line of small ones last."""
     is_dead = row.process_state.liveness is Liveness.DEAD
     return (is_dead, row.model.id == SMALL_MODELS_ID, -row.on_bytes, -row.off_bytes, row.name, row.key)

@@ -12,7 +12,7 @@ from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
 from gpumodels_tui.gpus import HardwareState
 from gpumodels_tui.sources import Sources
-from gpumodels_tui.view_model import View, build_view
+from gpumodels_tui.view_model import View, ViewBuilder
 
 FEED_SECONDS: Final = 0.1
 """How often the sidecars' files are looked at: what a loaded model may be late on the screen."""
@@ -55,6 +55,7 @@ class WatchingThread(threading.Thread):
             hardware = self._sources.hardware()
             opened.callback(hardware.close)
             seen: tuple[FeedState, HardwareState, CatalogueState] | None = None
+            builder = ViewBuilder()
             devices, devices_at = HardwareState(), float("-inf")
             # The first view needs no model files: they come when the screen is up.
             catalogue = None
@@ -65,7 +66,7 @@ class WatchingThread(threading.Thread):
                 facts = CatalogueState() if catalogue is None else catalogue.state()
                 now = (processes, devices, facts)
                 if seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
-                    self._on_view(build_view(*now))
+                    self._on_view(builder.build(*now))
                     seen = now
                 if catalogue is None:
                     catalogue = self._sources.catalogue()

@@ -8,7 +8,7 @@ import platform
 import sys
 from typing import Final
 
-PARTS: Final = ("scanning",)
+PARTS: Final = ("scanning", "catalogue")
 
 
 def main() -> None:

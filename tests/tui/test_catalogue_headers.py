@@ -12,6 +12,7 @@ import pytest
 from gpumodels_tui.catalogue import safetensors_header
 from gpumodels_tui.catalogue.header_worker import HeaderReader, answer
 from gpumodels_tui.catalogue.headers import FileHeader, Reply, Request
+from gpumodels_tui.catalogue.stored_tensors import packed_shapes
 from model_files import BROKEN, safetensors_bytes, write_model
 
 READERS = {".safetensors": HeaderReader(safetensors_header.recognises, safetensors_header.read)}
@@ -31,7 +32,11 @@ def test_a_header_tells_metadata_tensors_and_bytes_by_dtype(tmp_path: Path) -> N
     tensors = {"a": ("BF16", (4, 8)), "b": ("F8_E4M3", (100,)), "c": ("F32", ()), "d": ("BF16", (2,))}
     path = write_model(tmp_path / "m.safetensors", tensors, {"modelspec.title": "Flüx"})
     assert header_of(path) == FileHeader(
-        "safetensors", {"modelspec.title": "Flüx"}, 4, {"float8_e4m3fn": 100, "bfloat16": 68, "float32": 4}
+        "safetensors",
+        {"modelspec.title": "Flüx"},
+        4,
+        {"float8_e4m3fn": 100, "bfloat16": 68, "float32": 4},
+        packed_shapes([("bfloat16", (4, 8)), ("float8_e4m3fn", (100,)), ("float32", ()), ("bfloat16", (2,))]),
     )
 
 

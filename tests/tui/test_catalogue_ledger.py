@@ -54,9 +54,9 @@ def test_nothing_is_told_after_closing() -> None:
     assert ledger.next_job() is None
 
 
-def test_closing_releases_whoever_waits_for_a_job() -> None:
+def test_closing_releases_whoever_waits_for_work() -> None:
     ledger = Ledger(0.0, None)
-    waiting = threading.Thread(target=ledger.next_job, daemon=True)
+    waiting = threading.Thread(target=ledger.wait_for_work, daemon=True)
     waiting.start()
     ledger.close()
     waiting.join(5)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from gpumodels_shared.schema import Fingerprint
+
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
@@ -15,7 +17,7 @@ class FileFacts:
     size_bytes: int
     modified_ns: int
     format: str
-    """`safetensors`."""
+    """`safetensors`, `gguf`, `pickle` (never opened); `config` and `index` for what lies beside them."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Raw keys and values; thumbnails and other blobs left out."""
     tensors: int = 0
@@ -23,6 +25,23 @@ class FileFacts:
     """Bytes in the file by dtype, torch's names (`bfloat16`)."""
     aliases: tuple[str, ...] = ()
     """Other paths that lead to it (symlinks)."""
+    shapes: bytes = b""
+    """Of its floating tensors, packed (`stored_tensors.packed_shapes`): whether comparing values is worth the while."""
+    shards: tuple[str, ...] = ()
+    """Of an index: the names of the files beside it that are one model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValuesMatch:
+    """Which files a model's values are from."""
+
+    files: tuple[str, ...]
+    """One, or the shards of one model; none on a tie."""
+    candidates: tuple[str, ...]
+    """Between which the values couldn't decide."""
+    matched: int
+    """Of `compared` sampled tensors; fewer than all where something was merged into the weights."""
+    compared: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +53,7 @@ class CatalogueState:
     """Files that were skipped and why, watches that could not be made."""
     pending: int = 0
     """Files seen but not read yet."""
+    seen: int = 0
+    """All files seen, read or not."""
+    values: Mapping[Fingerprint, ValuesMatch] = field(default_factory=dict)
+    """Where fingerprinted models' values are from, as far as that was found out."""

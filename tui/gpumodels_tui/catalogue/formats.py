@@ -1,16 +1,39 @@
-"""Which files are model files: one table of suffixes, each with the module that reads its header."""
+"""Which files are model files, or tell of those beside them: one table, each with the module that reads its header."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import PurePath
 from typing import Final
 
-READERS: Final[Mapping[str, str]] = {".safetensors": "gpumodels_tui.catalogue.safetensors_header"}
-"""Modules with `recognises(beginning, size_bytes)` and `read(path, beginning, size_bytes)`; loaded in the worker alone."""
+_SAFETENSORS: Final = "gpumodels_tui.catalogue.safetensors_header"
+_PICKLED: Final = "gpumodels_tui.catalogue.pickled_header"
+_CONFIG: Final = "gpumodels_tui.catalogue.config_header"
+
+READERS: Final[Mapping[str, str]] = {
+    ".safetensors": _SAFETENSORS,
+    ".sft": _SAFETENSORS,
+    ".gguf": "gpumodels_tui.catalogue.gguf_header",
+    ".pt": _PICKLED,
+    ".pth": _PICKLED,
+    ".ckpt": _PICKLED,
+    "config.json": _CONFIG,
+    "adapter_config.json": _CONFIG,
+    ".safetensors.index.json": "gpumodels_tui.catalogue.shard_index",
+}
+"""By suffix or whole name, modules with `recognises(beginning, size_bytes)` and `read(path, beginning, size_bytes)`, and with
+`tensors(path, beginning, size_bytes)` where values can be read; loaded in the worker alone."""
+
+CONFIGS: Final = ("config.json", "adapter_config.json")
+"""What a directory says of the model files in it."""
+
+SHARD_INDEX: Final = ".safetensors.index.json"
 
 
 def suffix_of(path: str) -> str | None:
-    """The suffix under which this name would be read; None where it isn't a model file's name."""
-    suffix = PurePath(path).suffix.lower()
-    return suffix if suffix in READERS else None
+    """The entry of READERS under which this name would be read; None where it isn't a model file's name."""
+    name = path.rpartition("/")[2]
+    if name.endswith(".json"):
+        return name if name in CONFIGS else SHARD_INDEX if name.endswith(SHARD_INDEX) else None
+    stem, dot, ending = name.rpartition(".")
+    suffix = f".{ending.lower()}"
+    return suffix if stem and dot and suffix in READERS else None

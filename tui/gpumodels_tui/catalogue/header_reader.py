@@ -10,11 +10,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol
 
 import msgspec
 
+from gpumodels_shared.fingerprint import Match
+from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.headers import FRAME, MAX_FRAME_BYTES, FileHeader, Reply, Request, UnreadableError, frame
 
 READ_SECONDS: Final = 5.0
@@ -48,6 +51,13 @@ class HeaderReading(Protocol):
             NoWorkerError: nothing can be read at present.
         """
 
+    def compare(self, fingerprint: Fingerprint, paths: Sequence[str], suffix: str | None) -> Match | None:
+        """How much of the fingerprint agrees with these files together; None where their values can't be read.
+
+        Raises:
+            As `read`.
+        """
+
     def close(self) -> None:
         """Let go of everything; may be called from another thread than the one that reads."""
 
@@ -73,7 +83,13 @@ class HeaderWorker:
     def read(self, path: str, suffix: str | None) -> FileHeader | None:
         """See `HeaderReading`. A worker that died since the last file gets a successor; the file is to blame when both do."""
         with self._reading:
-            return self._read(frame(Request(os.fsencode(path), suffix)))
+            return self._read(frame(Request(os.fsencode(path), suffix))).header
+
+    def compare(self, fingerprint: Fingerprint, paths: Sequence[str], suffix: str | None) -> Match | None:
+        """See `HeaderReading`."""
+        first, *others = map(os.fsencode, paths)
+        with self._reading:
+            return self._read(frame(Request(first, suffix, fingerprint, tuple(others)))).match
 
     def close(self) -> None:
         """End the worker: at once, since its work is of no use to anyone; a read under way fails."""
@@ -85,7 +101,7 @@ class HeaderWorker:
             self._discard()
             self._reading.release()
 
-    def _read(self, request: bytes) -> FileHeader | None:
+    def _read(self, request: bytes) -> Reply:
         for attempt in (1, 2):
             fresh = self._process is None
             process = self._process or self._start()
@@ -103,7 +119,7 @@ class HeaderWorker:
             else:
                 if reply.reason is not None:
                     raise UnreadableError(reply.reason, reply.unfinished)
-                return reply.header
+                return reply
         raise AssertionError("unreachable")
 
     def _ask(self, process: subprocess.Popen[bytes], request: bytes) -> Reply:

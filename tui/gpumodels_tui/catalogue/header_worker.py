@@ -13,16 +13,19 @@ import resource
 import signal
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, cast
 
 import msgspec
 
+from gpumodels_shared.fingerprint import Match, compare
+from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.formats import READERS
 from gpumodels_tui.catalogue.headers import FRAME, FileHeader, Reply, Request, UnreadableError, frame
+from gpumodels_tui.catalogue.stored_tensors import StoredTensors
 
-MEMORY_LIMIT_BYTES: Final = 1024 * 1024 * 1024
+MEMORY_LIMIT_BYTES: Final = 280 * 1024 * 1024
 """Of the worker's own memory; mapped files don't count, so large models open all the same."""
 
 BEGINNING_BYTES: Final = 64
@@ -34,6 +37,8 @@ class HeaderReader:
 
     recognises: Callable[[bytes, int], bool]
     read: Callable[[str, bytes, int], FileHeader]
+    tensors: Callable[[str, int, bytes, int], StoredTensors] | None = None
+    """Where values can be read."""
 
 
 def main() -> int:
@@ -53,8 +58,11 @@ def main() -> int:
 
 
 def answer(request: Request, readers: dict[str, HeaderReader]) -> Reply:
-    """The header of the file asked for, or why there is none."""
+    """What was asked for, or why there is none."""
     try:
+        if request.fingerprint is not None:
+            paths = [os.fsdecode(path) for path in (request.path, *request.others)]
+            return Reply(match=_compare(request.fingerprint, paths, request.suffix, readers))
         return Reply(header=_read(os.fsdecode(request.path), request.suffix, readers))
     except UnreadableError as error:
         return Reply(reason=error.reason, unfinished=error.unfinished)
@@ -65,17 +73,35 @@ def answer(request: Request, readers: dict[str, HeaderReader]) -> Reply:
 
 
 def _read(path: str, suffix: str | None, readers: dict[str, HeaderReader]) -> FileHeader | None:
-    beginning, size_bytes = _beginning_of(path)
+    with _opened(path) as (_, beginning, size_bytes):
+        reader = _reader_for(suffix, beginning, size_bytes, readers)
+    return None if reader is None else reader.read(path, beginning, size_bytes)
+
+
+def _compare(fingerprint: Fingerprint, paths: list[str], suffix: str | None, readers: dict[str, HeaderReader]) -> Match | None:
+    """How much of the fingerprint agrees with these files together; None where their values can't be read."""
+    together = StoredTensors()
+    with contextlib.ExitStack() as opened:
+        for path in paths:
+            descriptor, beginning, size_bytes = opened.enter_context(_opened(path))
+            reader = _reader_for(suffix, beginning, size_bytes, readers)
+            if reader is None or reader.tensors is None:
+                return None
+            for key, tensor in reader.tensors(path, descriptor, beginning, size_bytes).stored.items():
+                together.add(key, tensor)
+        return compare(fingerprint, together)
+
+
+def _reader_for(suffix: str | None, beginning: bytes, size_bytes: int, readers: dict[str, HeaderReader]) -> HeaderReader | None:
     if suffix is not None:
-        return readers[suffix].read(path, beginning, size_bytes)
-    for reader in readers.values():
-        if reader.recognises(beginning, size_bytes):
-            return reader.read(path, beginning, size_bytes)
-    return None
+        return readers[suffix]
+    return next((reader for reader in readers.values() if reader.recognises(beginning, size_bytes)), None)
 
 
-def _beginning_of(path: str) -> tuple[bytes, int]:
-    """The file's first bytes and its size. What is not a regular file isn't even opened: opening a device can do things."""
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[int, bytes, int]]:
+    """A descriptor, the file's first bytes and its size. What is not a regular file isn't even opened: opening a device can do
+    things."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise UnreadableError("not a regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -83,7 +109,7 @@ def _beginning_of(path: str) -> tuple[bytes, int]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError("not a regular file")
-        return os.pread(descriptor, BEGINNING_BYTES, 0), status.st_size
+        yield descriptor, os.pread(descriptor, BEGINNING_BYTES, 0), status.st_size
     finally:
         os.close(descriptor)
 
@@ -93,6 +119,7 @@ def _load(name: str) -> HeaderReader:
     return HeaderReader(
         cast("Callable[[bytes, int], bool]", module.recognises),
         cast("Callable[[str, bytes, int], FileHeader]", module.read),
+        cast("Callable[[str, int, bytes, int], StoredTensors] | None", getattr(module, "tensors", None)),
     )
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
+from gpumodels_shared.schema import Fingerprint
+from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
 from gpumodels_tui.catalogue.formats import suffix_of
 from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
@@ -22,6 +23,8 @@ LAST_RETRY_SECONDS: Final = 1.0
 
 MAX_WARNINGS: Final = 200
 
+NOTHING_COMPARED: Final[Mapping[Fingerprint, ValuesMatch]] = {}
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -30,6 +33,22 @@ class Job:
     real: str
     suffix: str | None
     stamp: Stamp
+    is_whole: bool = False
+    """All metadata are wanted; of a file that no model came from, a part will do."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """A file whose header was read."""
+
+    facts: FileFacts
+    stamp: Stamp
+    suffix: str | None
+
+    @property
+    def name(self) -> str:
+        """What people call it by: where a symlink leads to it, the symlink's path."""
+        return self.facts.aliases[0] if self.facts.aliases else self.facts.path
 
 
 @dataclass(slots=True)
@@ -45,6 +64,8 @@ class _File:
     facts: FileFacts | None = None
     reason: str | None = None
     retries: int = 0
+    is_wanted: bool = False
+    """A model came from it: its metadata stay whole."""
 
 
 class Index:
@@ -66,6 +87,8 @@ class Index:
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._queue: OrderedDict[str, None] = OrderedDict()
         self._unfinished: set[str] = set()
+        self._unrecalled: OrderedDict[str, None] = OrderedDict()
+        """Of those that wait: the ones that no cache was asked for."""
         self._retries: dict[str, float] = {}
         self._being_read: str | None = None
 
@@ -118,6 +141,10 @@ class Index:
             changed = True
         elif urgent and sighting.real in self._queue:
             self._enqueue(sighting.real, urgent)
+        if urgent and not file.is_wanted:
+            file.is_wanted = True
+            if file.header is not None and file.header.is_brief:
+                self._enqueue(sighting.real, urgent)
         if path not in file.names:
             file.names.add(path)
             self._names[path] = sighting.real
@@ -143,10 +170,30 @@ class Index:
         for queue in (self._urgent, self._queue):
             if queue:
                 real, _ = queue.popitem(last=False)
+                self._unrecalled.pop(real, None)
                 self._being_read = real
-                file = self._files[real]
-                return Job(real, file.suffix, file.stamp)
+                return self._job(real)
         return None
+
+    def jobs_to_recall(self, limit: int) -> list[Job]:
+        """Files that wait and may be known from an earlier start; each is offered once. Answered by `recalled`, or not."""
+        jobs: list[Job] = []
+        while self._unrecalled and len(jobs) < limit:
+            jobs.append(self._job(self._unrecalled.popitem(last=False)[0]))
+        return jobs
+
+    def recalled(self, job: Job, header: FileHeader) -> None:
+        """What a file said at an earlier start; it needn't be read."""
+        file = self._files.get(job.real)
+        if file is not None and file.stamp == job.stamp and (job.is_whole or not file.is_wanted):
+            self._urgent.pop(job.real, None)
+            self._queue.pop(job.real, None)
+            file.header, file.header_stamp, file.reason = header, job.stamp, None
+            self._restate(job.real, file)
+
+    def is_waited_for(self) -> bool:
+        """Whether `next_job` has one to give."""
+        return bool(self._urgent or self._queue or any(due <= self._clock() for due in self._retries.values()))
 
     def seconds_until_due(self) -> float | None:
         """How long until a file is worth another try; None where none waits for one."""
@@ -159,7 +206,8 @@ class Index:
         file = self._settled(job)
         if file is None:
             return
-        file.header, file.header_stamp, file.reason = header, job.stamp, None
+        kept = header if header is None or file.is_wanted else header.brief()
+        file.header, file.header_stamp, file.reason = kept, job.stamp, None
         self._restate(job.real, file)
 
     def failed(self, job: Job, reason: str, unfinished: bool = False, again_seconds: float | None = None) -> None:
@@ -189,7 +237,17 @@ class Index:
         if self._settled(job) is not None:
             self._enqueue(job.real, urgent=True)
 
-    def state(self, notices: tuple[str, ...] = ()) -> CatalogueState:
+    def known_files(self) -> list[KnownFile]:
+        """All whose facts are known and of now."""
+        return [
+            KnownFile(file.facts, file.stamp, file.suffix)
+            for file in self._files.values()
+            if file.facts is not None and file.header_stamp == file.stamp
+        ]
+
+    def state(
+        self, notices: tuple[str, ...] = (), values: Mapping[Fingerprint, ValuesMatch] = NOTHING_COMPARED
+    ) -> CatalogueState:
         """All of it, as others may hold it. `notices` come before the files' warnings."""
         by_path: dict[str, FileFacts] = {}
         warnings: list[str] = []
@@ -204,7 +262,12 @@ class Index:
         warnings.sort()
         if len(warnings) > MAX_WARNINGS:
             warnings[MAX_WARNINGS:] = [f"{len(warnings) - MAX_WARNINGS} more model files could not be read"]
-        return CatalogueState(by_path, tuple(safe_text(text) for text in (*notices, *warnings)), self.pending)
+        texts = tuple(safe_text(text) for text in (*notices, *warnings))
+        return CatalogueState(by_path, texts, self.pending, len(self._files), values)
+
+    def _job(self, real: str) -> Job:
+        file = self._files[real]
+        return Job(real, file.suffix, file.stamp, file.is_wanted)
 
     def _is_recent(self, stamp: Stamp) -> bool:
         return abs(self._realtime() - stamp.modified_ns / 1e9) < RECENT_SECONDS
@@ -215,6 +278,7 @@ class Index:
     def _enqueue(self, real: str, urgent: bool) -> None:
         self._retries.pop(real, None)
         self._unfinished.discard(real)
+        self._unrecalled[real] = None
         if urgent:
             self._queue.pop(real, None)
             self._urgent[real] = None
@@ -240,7 +304,9 @@ class Index:
             metadata=file.header.metadata,
             tensors=file.header.tensors,
             dtypes=file.header.dtypes,
-            aliases=tuple(sorted(file.names - {real})),
+            aliases=() if file.names == {real} else tuple(sorted(file.names - {real})),
+            shapes=file.header.shapes,
+            shards=file.header.shards,
         )
 
     def _forget(self, path: str) -> None:
@@ -255,5 +321,5 @@ class Index:
             return
         del self._files[real]
         self._unfinished.discard(real)
-        for waiting in (self._urgent, self._queue, self._retries):
+        for waiting in (self._urgent, self._queue, self._retries, self._unrecalled):
             waiting.pop(real, None)

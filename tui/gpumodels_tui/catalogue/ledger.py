@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_shared.schema import Fingerprint
+from gpumodels_tui.catalogue.facts import CatalogueState, ValuesMatch
 from gpumodels_tui.catalogue.headers import FileHeader
-from gpumodels_tui.catalogue.index import Index, Job
+from gpumodels_tui.catalogue.index import Index, Job, KnownFile
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
 
 PUBLISH_SECONDS: Final = 0.25
@@ -29,6 +30,12 @@ class Ledger:
         self._closed = False
         self._notices: dict[str, str] = {}
         self._no_worker: str | None = None
+        self._values: dict[Fingerprint, ValuesMatch] = {}
+        self._is_wanted = False
+        self.is_searching = False
+        """Values are being compared, or will be when all files are read."""
+        self.files_changed = 0
+        """Counts the changes that may make another file the one that a model came from."""
         self.looking = True
         """More files than those entered are about to come: states can wait."""
 
@@ -55,7 +62,9 @@ class Ledger:
     def lost(self, path: str) -> None:
         """This name is gone."""
         with self._lock:
-            self._dirty |= self._index.lost(path)
+            if self._index.lost(path):
+                self._changed()
+                self._lock.notify_all()
 
     def say(self, subject: str, text: str | None) -> None:
         """A warning about a directory; None where there is none any more."""
@@ -90,15 +99,52 @@ class Ledger:
 
     # For the thread that reads.
 
-    def next_job(self) -> Job | None:
-        """The next file to read, waited for; None after `close`."""
+    def wait_for_work(self) -> bool:
+        """Until there is a file to recall or read, or values to compare; False after `close`."""
         with self._lock:
-            while not self._closed:
-                job = self._index.next_job()
-                if job is not None:
-                    return job
+            while not (self._closed or self._index.is_waited_for() or self.is_searching):
                 self._lock.wait(self._index.seconds_until_due())
-            return None
+            return not self._closed
+
+    def search(self) -> None:
+        """Values are to be compared with the files that are known, and again whenever those change."""
+        with self._lock:
+            self._is_wanted = self.is_searching = True
+            self._lock.notify_all()
+
+    def known_files(self) -> list[KnownFile]:
+        """All whose headers were read."""
+        with self._lock:
+            return self._index.known_files()
+
+    def found(self, values: Mapping[Fingerprint, ValuesMatch], at_change: int) -> None:
+        """All values were compared with the files as they were at this change."""
+        with self._lock:
+            self.is_searching = at_change != self.files_changed
+            if values != self._values:
+                self._values = dict(values)
+                self._dirty = True
+            self._lock.notify_all()
+
+    def jobs_to_recall(self, limit: int) -> list[Job]:
+        """Files that may be known from an earlier start; see `Index.jobs_to_recall`."""
+        with self._lock:
+            return [] if self._closed else self._index.jobs_to_recall(limit)
+
+    def recalled(self, jobs: Iterable[Job], headers: Mapping[str, FileHeader]) -> None:
+        """What is known of some of the jobs, by real path."""
+        with self._lock:
+            for job in jobs:
+                if (header := headers.get(job.real)) is not None:
+                    self._index.recalled(job, header)
+            self._changed()
+            if not self._index.pending:
+                self._lock.notify_all()
+
+    def next_job(self) -> Job | None:
+        """The next file to read; None where none waits, and after `close`."""
+        with self._lock:
+            return None if self._closed else self._index.next_job()
 
     def read(self, job: Job, header: FileHeader | None) -> None:
         """The job's answer."""
@@ -122,9 +168,14 @@ class Ledger:
 
     def _answered(self) -> None:
         self._no_worker = None
-        self._dirty = True
+        self._changed()
         if not self._index.pending:
             self._lock.notify_all()
+
+    def _changed(self) -> None:
+        self._dirty = True
+        self.files_changed += 1
+        self.is_searching = self._is_wanted
 
     # For those who wait for states.
 
@@ -147,13 +198,14 @@ class Ledger:
         """The state when all that was entered is read, or can't be, or at the deadline (monotonic)."""
         with self._lock:
             self._lock.wait_for(
-                lambda: self._no_worker is not None or not self._index.pending, max(0.0, deadline - time.monotonic())
+                lambda: self._no_worker is not None or not (self._index.pending or self.is_searching),
+                max(0.0, deadline - time.monotonic()),
             )
             self._renew(time.monotonic())
             return self._state
 
     def _renew(self, now: float) -> None:
         worker = () if self._no_worker is None else (self._no_worker,)
-        self._state = self._index.state((*worker, *sorted(self._notices.values())))
+        self._state = self._index.state((*worker, *sorted(self._notices.values())), self._values)
         self._published_at = now
         self._dirty = False

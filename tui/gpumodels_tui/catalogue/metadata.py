@@ -11,6 +11,10 @@ MAX_KEY_CHARACTERS: Final = 256
 MAX_VALUE_CHARACTERS: Final = 64 * 1024
 MAX_TOTAL_CHARACTERS: Final = 256 * 1024
 
+BRIEF_KEYS: Final = 24
+BRIEF_CHARACTERS: Final = 1_000
+"""Kept in memory of each of thousands of files that no model came from."""
+
 EXCERPT_CHARACTERS: Final = 1_000
 """What stays of a value that is too long, an ellipsis after it."""
 
@@ -30,14 +34,26 @@ def travelling_metadata(raw: Mapping[str, str]) -> dict[str, str]:
         if len(value) > MAX_VALUE_CHARACTERS:
             value = value[:EXCERPT_CHARACTERS] + "…"
         kept[_cut(key, MAX_KEY_CHARACTERS)] = value
+    return _shortest(kept, MAX_KEYS, MAX_TOTAL_CHARACTERS)
+
+
+def brief_metadata(travelled: Mapping[str, str]) -> Mapping[str, str]:
+    """The part that is kept at hand of files that nobody asked about; the very same object where that is all of it."""
+    if len(travelled) <= BRIEF_KEYS and sum(len(key) + len(value) for key, value in travelled.items()) <= BRIEF_CHARACTERS:
+        return travelled
+    return _shortest(travelled, BRIEF_KEYS, BRIEF_CHARACTERS)
+
+
+def _shortest(metadata: Mapping[str, str], max_keys: int, max_characters: int) -> dict[str, str]:
+    """As many of the shortest as there is room for, in their order."""
     total = 0
     affordable: set[str] = set()
-    for key in sorted(kept, key=lambda key: len(key) + len(kept[key]))[:MAX_KEYS]:
-        total += len(key) + len(kept[key])
-        if total > MAX_TOTAL_CHARACTERS:
+    for key in sorted(metadata, key=lambda key: len(key) + len(metadata[key]))[:max_keys]:
+        total += len(key) + len(metadata[key])
+        if total > max_characters:
             break
         affordable.add(key)
-    return {key: value for key, value in kept.items() if key in affordable}
+    return {key: value for key, value in metadata.items() if key in affordable}
 
 
 def _is_blob(key: str, value: str) -> bool:

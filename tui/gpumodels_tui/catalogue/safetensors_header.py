@@ -11,16 +11,18 @@ import struct
 from collections.abc import Mapping
 from typing import Final
 
+import msgspec
 from safetensors import SafetensorError, safe_open
 
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.catalogue.headers import FileHeader, UnreadableError
 from gpumodels_tui.catalogue.metadata import travelling_metadata
+from gpumodels_tui.catalogue.stored_tensors import StoredTensor, StoredTensors, dtype_bytes, packed_shapes
 
 _LENGTH: Final = struct.Struct("<Q")
 
-MAX_HEADER_BYTES: Final = 100_000_000
-"""safetensors' own limit; refused here before anything is read."""
+MAX_HEADER_BYTES: Final = 12 * 1024 * 1024
+"""40,000 tensors take 5 MB. safetensors would take 100 MB, and gigabytes of memory for what such a header may hold."""
 
 MAX_REASON_CHARACTERS: Final = 200
 
@@ -66,21 +68,51 @@ def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
         UnreadableError: it is broken, or not all there yet.
     """
     _check_length(beginning, size_bytes)
-    tensors = 0
-    dtypes: dict[str, int] = {}
+    listed: list[tuple[str, tuple[int, ...]]] = []
+    sizes: list[tuple[str, int]] = []
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = travelling_metadata(file.metadata() or {})
             # No mapping: it can only be asked for its keys.
             for name in file.keys():  # noqa: SIM118
                 part = file.get_slice(name)
-                tensors += 1
-                code = str(part.get_dtype())
+                code, shape = str(part.get_dtype()), tuple(part.get_shape())
                 dtype, bits = _DTYPES.get(code, (code.lower(), 0))
-                dtypes[dtype] = dtypes.get(dtype, 0) + math.prod(part.get_shape()) * bits // 8
+                listed.append((dtype, shape))
+                sizes.append((dtype, math.prod(shape) * bits // 8))
     except SafetensorError as error:
         raise UnreadableError(_in_short(error), unfinished=True) from error
-    return FileHeader("safetensors", metadata, tensors, dict(sorted(dtypes.items(), key=lambda entry: -entry[1])))
+    return FileHeader("safetensors", metadata, len(listed), dtype_bytes(sizes), packed_shapes(listed))
+
+
+class _Entry(msgspec.Struct):
+    """One tensor in the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    data_offsets: tuple[int, int]
+
+
+def tensors(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> StoredTensors:
+    """Where the values stand, of an open file whose header `read` found good.
+
+    Raises:
+        UnreadableError: it isn't good any more.
+    """
+    _check_length(beginning, size_bytes)
+    (length,) = _LENGTH.unpack_from(beginning)
+    found = StoredTensors()
+    try:
+        header = msgspec.json.decode(os.pread(descriptor, length, _LENGTH.size), type=dict[str, msgspec.Raw])
+        header.pop("__metadata__", None)
+        for key, raw in header.items():
+            entry = msgspec.json.decode(raw, type=_Entry)
+            dtype = _DTYPES.get(entry.dtype, (entry.dtype.lower(), 0))[0]
+            start = _LENGTH.size + length + entry.data_offsets[0]
+            found.add(key, StoredTensor(dtype, entry.shape, descriptor, start))
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise UnreadableError("its header changed while it was read", unfinished=True) from error
+    return found
 
 
 def _check_length(beginning: bytes, size_bytes: int) -> None:

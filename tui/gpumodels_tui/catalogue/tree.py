@@ -111,7 +111,7 @@ def _list(entry: os.DirEntry[str], listing: Listing, waiting: list[tuple[str, st
             elif entry.is_dir():
                 listing.links.append(entry.path)
             return
-        real = os.path.join(listing.real, entry.name)  # noqa: PTH118
+        real = f"{listing.real}/{entry.name}" if listing.real != "/" else entry.path
         if entry.is_dir(follow_symlinks=False):
             waiting.append((entry.path, real))
         if is_model:

@@ -12,21 +12,16 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from gpumodels_shared.schema import Fingerprint
+from gpumodels_tui.catalogue.cache import Cache
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.catalogue.header_reader import HeaderReading, HeaderWorker, NoWorkerError, TimedOutError
-from gpumodels_tui.catalogue.headers import UnreadableError
-from gpumodels_tui.catalogue.index import Job
+from gpumodels_tui.catalogue.header_reader import HeaderReading, HeaderWorker
 from gpumodels_tui.catalogue.ledger import Ledger
 from gpumodels_tui.catalogue.looking import Looking
+from gpumodels_tui.catalogue.reading import Reading
 
 SETTLE_SECONDS: Final = 3.0
 """How long a file that looks half written stays unreported."""
-
-AGAIN_SECONDS: Final = 60.0
-"""Until a disk that didn't answer, or a worker that didn't start, is tried again."""
-
-SILENT_AFTER_FILES: Final = 2
-"""Files of one device that hang before its others are left alone for a while."""
 
 STOP_SECONDS: Final = 1.0
 
@@ -38,6 +33,7 @@ class Catalogue:
         directories: watched with all below them.
         on_change: told, from some thread, that `state()` is a new one; some times a second at most. Must not raise.
         reader: where headers come from.
+        cache: what was read at earlier starts.
     """
 
     def __init__(
@@ -46,19 +42,25 @@ class Catalogue:
         on_change: Callable[[], None] | None = None,
         reader: HeaderReading | None = None,
         settle_seconds: float = SETTLE_SECONDS,
+        cache: Cache | None = None,
     ) -> None:
         self._directories = tuple(dict.fromkeys(str(Path(directory).expanduser().absolute()) for directory in directories))
         self._on_change = on_change
         self._reader: HeaderReading = HeaderWorker() if reader is None else reader
         self._settle_seconds = settle_seconds
+        self._cache = cache
         self._wanted: list[str] = []
+        self._unrecognised: tuple[Fingerprint, ...] = ()
         self._work: _Work | None = None
         self._last = CatalogueState()
 
     def start(self) -> None:
         """Begin to look, read and watch; returns at once. Once only."""
-        self._work = _Work(self._directories, self._reader, Ledger(self._settle_seconds, self._on_change), watched=True)
+        self._work = _Work(
+            self._directories, self._reader, self._cache, Ledger(self._settle_seconds, self._on_change), watched=True
+        )
         self._work.looking.follow(self._wanted)
+        self._work.reading.recognise(self._unrecognised)
         self._work.start()
 
     def stop(self) -> None:
@@ -78,14 +80,23 @@ class Catalogue:
         else:
             self._work.looking.follow(paths)
 
+    def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
+        """Find the files that these models' values are from; `CatalogueState.values` will tell. Cheap for those asked before."""
+        if self._work is None:
+            self._unrecognised = tuple(fingerprints)
+        else:
+            self._work.reading.recognise(fingerprints)
+
     def read_now(self, paths: Iterable[str], deadline_seconds: float) -> CatalogueState:
         """These files first, then the directories, as far as it goes until the deadline.
 
         For one-shot use of a catalogue that isn't started: nothing is watched, and a half-written file isn't waited for.
         """
         deadline = time.monotonic() + deadline_seconds
-        work = self._work or _Work(self._directories, self._reader, Ledger(0.0, None), watched=False)
+        work = self._work or _Work(self._directories, self._reader, self._cache, Ledger(0.0, None), watched=False)
         work.looking.follow([*self._wanted, *paths])
+        if work is not self._work:
+            work.reading.recognise(self._unrecognised)
         if work is self._work:
             return work.read_until(deadline)
         work.start()
@@ -97,16 +108,16 @@ class Catalogue:
 class _Work:
     """The two threads, and what they share."""
 
-    def __init__(self, directories: Sequence[str], reader: HeaderReading, ledger: Ledger, watched: bool) -> None:
+    def __init__(
+        self, directories: Sequence[str], reader: HeaderReading, cache: Cache | None, ledger: Ledger, watched: bool
+    ) -> None:
         self.ledger = ledger
         self.looking = Looking(directories, ledger, watched)
+        self.reading = Reading(ledger, reader, cache, self.looking.follow)
         self._reader = reader
-        self._stopped = threading.Event()
-        self._silent: dict[int, tuple[int, float]] = {}
-        """Devices whose files hung: how many, and when last."""
         self._threads = [
             threading.Thread(target=work, name=f"gpumodels-catalogue-{name}", daemon=True)
-            for name, work in (("looks", self.looking.run), ("reads", self._read))
+            for name, work in (("looks", self.looking.run), ("reads", self.reading.run))
         ]
 
     def start(self) -> None:
@@ -114,8 +125,8 @@ class _Work:
             thread.start()
 
     def stop(self) -> None:
-        self._stopped.set()
         self.ledger.close()
+        self.reading.stop()
         self._reader.close()
         self.looking.stop()
         for thread in self._threads:
@@ -125,32 +136,3 @@ class _Work:
     def read_until(self, deadline: float) -> CatalogueState:
         self.looking.wait_until_looked(deadline)
         return self.ledger.wait_until_read(deadline)
-
-    def _read(self) -> None:
-        while (job := self.ledger.next_job()) is not None:
-            try:
-                self._read_one(job)
-            except NoWorkerError as error:
-                self.ledger.postponed(job, str(error))
-                self.ledger.publish()
-                if self._stopped.wait(AGAIN_SECONDS):
-                    return
-            else:
-                self.ledger.publish()
-
-    def _read_one(self, job: Job) -> None:
-        device = job.stamp.device
-        hung, hung_at = self._silent.get(device, (0, 0.0))
-        if hung >= SILENT_AFTER_FILES and time.monotonic() - hung_at < AGAIN_SECONDS:
-            self.ledger.failed(job, "its disk does not answer", again_seconds=AGAIN_SECONDS)
-            return
-        try:
-            header = self._reader.read(job.real, job.suffix)
-        except TimedOutError as error:
-            self._silent[device] = (hung + 1, time.monotonic())
-            self.ledger.failed(job, error.reason, again_seconds=AGAIN_SECONDS)
-        except UnreadableError as error:
-            self.ledger.failed(job, error.reason, error.unfinished)
-        else:
-            self._silent.pop(device, None)
-            self.ledger.read(job, header)

@@ -1,0 +1,96 @@
+"""The catalogue over 10,000 model files: the first start, the second, and what they take, each in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from gpumodels_tui.catalogue.cache import Cache
+from gpumodels_tui.catalogue.watch import Catalogue
+
+FILES: Final = 10_000
+DIRECTORIES: Final = 50
+PROMISES: Final = {"cold": (15.0, 200.0), "warm": (0.3, 200.0)}
+"""Seconds, and MiB above the empty catalogue."""
+
+LONGEST_SECONDS: Final = 120.0
+
+
+def a_lora(number: int) -> tuple[bytes, int]:
+    """What trainers write: 264 tensors, 42 metadata keys, 30 KB of tag statistics; then so many bytes of tensors, left a hole."""
+    header: dict[str, object] = {}
+    offset = 0
+    for block in range(132):
+        for part, shape in (("lora_down", [16, 640]), ("lora_up", [640, 16])):
+            end = offset + 2 * 16 * 640
+            name = f"lora_unet_down_blocks_{block}_attentions_0_transformer_blocks_{number % 7}_attn1_to_q.{part}.weight"
+            header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [offset, end]}
+            offset = end
+    metadata = {f"ss_setting_{key}": f"value {key} of {number}" for key in range(40)}
+    metadata["modelspec.title"] = f"LoRA {number}"
+    metadata["ss_tag_frequency"] = json.dumps({"10_x": {f"tag {key}": key for key in range(1500)}})
+    packed = json.dumps({"__metadata__": metadata, **header}).encode()
+    return struct.pack("<Q", len(packed)) + packed, offset
+
+
+def write_files(directory: Path) -> None:
+    """The collection."""
+    for number in range(FILES):
+        content, data_bytes = a_lora(number)
+        path = directory / f"{number % DIRECTORIES:02d}" / f"{number}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.write(content)
+            file.truncate(file.tell() + data_bytes)
+
+
+def measure(models: str, cache: str) -> None:
+    """In the child: seconds until all is known, and the memory of this process and its worker in MiB."""
+    expected = sum(1 for _ in Path(models).rglob("*.safetensors"))
+    catalogue = Catalogue([models], cache=Cache(Path(cache)))
+    began = time.monotonic()
+    catalogue.start()
+    while len((state := catalogue.state()).by_path) < expected or state.pending:
+        assert time.monotonic() - began < LONGEST_SECONDS, state.warnings
+        time.sleep(0.005)
+    took = time.monotonic() - began
+    own = psutil.Process()
+    resident = sum(process.memory_info().rss for process in (own, *own.children()))
+    catalogue.stop()
+    print(json.dumps([took, resident / 1024**2, *state.warnings]))
+
+
+def in_a_child(models: Path, cache: Path) -> tuple[float, float]:
+    """Seconds and MiB."""
+    code = f"from benchmarks.catalogue import measure; measure({str(models)!r}, {str(cache)!r})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    took, resident, *warnings = json.loads(result.stdout)
+    assert not warnings, warnings
+    return float(took), float(resident)
+
+
+def main() -> None:
+    """A line each: the first start, the second and a third."""
+    with tempfile.TemporaryDirectory() as place:
+        models, empty, cache = Path(place) / "models", Path(place) / "empty", Path(place) / "cache" / "catalogue.sqlite"
+        models.mkdir()
+        empty.mkdir()
+        write_files(models)
+        _, nothing = in_a_child(empty, Path(place) / "other" / "catalogue.sqlite")
+        print(f"empty catalogue: {nothing:.0f} MiB resident")
+        for name in ("cold", "warm", "warm"):
+            took, resident = in_a_child(models, cache)
+            seconds, mebibytes = PROMISES[name]
+            print(
+                f"{name}: {FILES:,} files in {took:.2f} s (promised {seconds:g}), {resident - nothing:.0f} MiB above the empty "
+                f"catalogue (promised {mebibytes:g}), {cache.stat().st_size / 1024**2:.0f} MiB on disk",
+                flush=True,
+            )

@@ -1,0 +1,234 @@
+"""Tests of what is remembered from one start to the next, and of every way in which it can't be."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gpumodels_shared.fingerprint import Match
+from gpumodels_shared.schema import Fingerprint, TensorSample
+from gpumodels_tui.catalogue.cache import SAVE_EVERY, Cache
+from gpumodels_tui.catalogue.headers import FileHeader
+from gpumodels_tui.catalogue.index import Job
+from gpumodels_tui.catalogue.tree import Stamp
+
+AN_HOUR_AGO_NS = time.time_ns() - 3_600 * 10**9
+STAMP = Stamp(1, 77, 1_000, AN_HOUR_AGO_NS, AN_HOUR_AGO_NS)
+HEADER = FileHeader("safetensors", {"title": "x"}, 3, {"float32": 16}, b"\x91\x91\x04")
+FINGERPRINT = Fingerprint((TensorSample("a", "float32", (4,), bytes(16)),), 5)
+
+
+def a_job(real: str = "/m/a.safetensors", stamp: Stamp = STAMP, is_whole: bool = False) -> Job:
+    return Job(real, ".safetensors", stamp, is_whole)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "gpumodels" / "catalogue.sqlite"
+
+
+def remembering(path: Path, header: FileHeader = HEADER, job: Job | None = None) -> None:
+    """One start that read one file."""
+    cache = Cache(path)
+    cache.keep(job or a_job(), header)
+    cache.close()
+    assert cache.problem is None
+
+
+def recalled(path: Path, job: Job | None = None) -> FileHeader | None:
+    """What the next start knows of it."""
+    job = job or a_job()
+    cache = Cache(path)
+    found = cache.look_up([job])
+    cache.close()
+    assert cache.problem is None
+    return found.get(job.real)
+
+
+def test_a_header_is_recalled_at_the_next_start(path: Path) -> None:
+    remembering(path)
+    assert recalled(path) == HEADER
+
+
+@pytest.mark.parametrize("field", ["inode", "size_bytes", "modified_ns", "changed_ns"])
+def test_a_file_that_differs_in_anything_is_not_recalled(path: Path, field: str) -> None:
+    remembering(path)
+    assert recalled(path, a_job(stamp=replace(STAMP, **{field: getattr(STAMP, field) - 1}))) is None
+    assert recalled(path, a_job("/m/b.safetensors")) is None
+
+
+def test_a_device_has_another_number_after_the_next_boot(path: Path) -> None:
+    remembering(path)
+    assert recalled(path, a_job(stamp=replace(STAMP, device=99))) == HEADER
+
+
+def test_a_file_that_changed_just_now_may_change_again_unnoticed_and_is_not_kept(path: Path) -> None:
+    now = time.time_ns()
+    fresh = a_job(stamp=Stamp(1, 77, 1_000, now, now))
+    remembering(path, job=fresh)
+    assert recalled(path, fresh) is None
+
+
+def test_long_metadata_are_recalled_in_part_or_whole_as_wanted(path: Path) -> None:
+    long = replace(HEADER, metadata={"title": "x", "ss_tag_frequency": "tag " * 5_000})
+    remembering(path, long)
+    brief = recalled(path)
+    assert brief is not None
+    assert (brief.metadata, brief.is_brief) == ({"title": "x"}, True)
+    assert recalled(path, a_job(is_whole=True)) == long
+
+
+def test_a_path_that_is_no_unicode_is_recalled(path: Path) -> None:
+    job = a_job(os.fsdecode(b"/m/caf\xe9.safetensors"))
+    remembering(path, job=job)
+    assert recalled(path, job) == HEADER
+
+
+def test_many_headers_are_written_together_and_all_recalled(path: Path) -> None:
+    cache = Cache(path)
+    jobs = [a_job(f"/m/{number}.safetensors") for number in range(SAVE_EVERY + 10)]
+    for job in jobs[:-10]:
+        cache.keep(job, HEADER)
+    assert len(Cache(path).look_up(jobs)) == SAVE_EVERY
+    for job in jobs[-10:]:
+        cache.keep(job, HEADER)
+    cache.close()
+    assert len(Cache(path).look_up(jobs)) == SAVE_EVERY + 10
+
+
+def test_a_match_is_recalled_for_the_same_values_and_files_only(path: Path) -> None:
+    files = [("/m/a.safetensors", STAMP)]
+    cache = Cache(path)
+    cache.keep_match(FINGERPRINT, files, Match(13, 16))
+    cache.close()
+    cache = Cache(path)
+    assert cache.look_up_match(replace(FINGERPRINT, taken_at_ns=9), files) == Match(13, 16)
+    assert cache.look_up_match(FINGERPRINT, [("/m/a.safetensors", replace(STAMP, size_bytes=7))]) is None
+    assert cache.look_up_match(Fingerprint((), 5), files) is None
+    cache.close()
+
+
+def test_viewers_share_it(path: Path) -> None:
+    one, other = Cache(path), Cache(path)
+    one.keep(a_job("/m/1.safetensors"), HEADER)
+    other.keep(a_job("/m/2.safetensors"), HEADER)
+    one.save()
+    other.save()
+    both = [a_job("/m/1.safetensors"), a_job("/m/2.safetensors")]
+    assert len(one.look_up(both)) == len(other.look_up(both)) == 2
+    one.close()
+    other.close()
+
+
+def test_it_is_its_users_alone(path: Path) -> None:
+    remembering(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def without(path: Path) -> str:
+    """All that can be asked of a cache that is of no use; the one problem it has."""
+    cache = Cache(path)
+    assert cache.look_up([a_job()]) == {}
+    problem = cache.problem
+    cache.keep(a_job(), HEADER)
+    cache.keep_match(FINGERPRINT, [("/m/a.safetensors", STAMP)], Match(1, 1))
+    assert cache.look_up_match(FINGERPRINT, [("/m/a.safetensors", STAMP)]) is None
+    cache.save()
+    cache.close()
+    assert problem is not None
+    assert cache.problem == problem
+    assert problem.startswith(f"{path}: ")
+    return problem
+
+
+@pytest.mark.parametrize("damage", [b"this is no database at all" * 400, b"SQLite format 3\0" + bytes(5000)])
+def test_a_damaged_one_is_removed_and_made_anew_at_the_next_start(path: Path, damage: bytes) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(damage)
+    path.chmod(0o600)
+    assert "damaged" in without(path)
+    remembering(path)
+    assert recalled(path) == HEADER
+
+
+def test_one_damaged_in_its_middle_is_an_error_nowhere(path: Path) -> None:
+    cache = Cache(path)
+    jobs = [a_job(f"/m/{number}.safetensors") for number in range(500)]
+    for job in jobs:
+        cache.keep(job, HEADER)
+    cache.close()
+    content = bytearray(path.read_bytes())
+    content[4096:] = b"\xa5" * (len(content) - 4096)
+    path.write_bytes(content)
+    cache = Cache(path)
+    assert cache.look_up(jobs) == {}
+    assert cache.problem is not None
+    cache.close()
+
+
+def test_rows_of_nonsense_are_as_good_as_none(path: Path) -> None:
+    remembering(path)
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE headers SET header = x'c1'")
+    connection.close()
+    assert recalled(path) is None
+
+
+def test_one_that_another_program_holds_is_done_without(path: Path) -> None:
+    remembering(path)
+    holding = sqlite3.connect(path)
+    holding.execute("BEGIN EXCLUSIVE")
+    began = time.monotonic()
+    assert "locked" in without(path)
+    assert time.monotonic() - began < 3
+    holding.close()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_one_that_may_not_be_written_is_done_without(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.parent.chmod(0o500)
+    assert "denied" in without(path)
+
+
+def test_a_place_that_is_no_directory_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    without(tmp_path / "cache" / "catalogue.sqlite")
+
+
+def test_one_that_others_may_write_is_not_believed(path: Path) -> None:
+    remembering(path)
+    path.chmod(0o666)
+    assert "not this user's own" in without(path)
+
+
+def test_a_symlink_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.sqlite"
+    other.touch()
+    path.parent.mkdir(parents=True)
+    path.symlink_to(other)
+    assert "not this user's own" in without(path)
+    assert other.read_bytes() == b""
+
+
+def test_a_full_one_forgets_what_was_of_no_use_for_longest(path: Path) -> None:
+    limit = 1024 * 1024
+    cache = Cache(path, max_bytes=limit)
+    large = replace(HEADER, metadata={f"key {number}": os.urandom(400).hex() for number in range(40)})
+    jobs = [a_job(f"/m/{number}.safetensors", is_whole=True) for number in range(400)]
+    for job in jobs:
+        cache.keep(job, large)
+        cache.save()
+    assert cache.problem is None
+    found = cache.look_up(jobs)
+    assert path.stat().st_size <= limit
+    assert jobs[-1].real in found
+    assert jobs[0].real not in found
+    cache.close()

@@ -1,0 +1,143 @@
+"""What the files say: recalls headers, has the others read, then compares values where a model's file is unknown."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from gpumodels_shared.schema import Fingerprint
+from gpumodels_tui.catalogue.cache import Cache
+from gpumodels_tui.catalogue.header_reader import HeaderReading, NoWorkerError, TimedOutError
+from gpumodels_tui.catalogue.headers import UnreadableError
+from gpumodels_tui.catalogue.index import Job
+from gpumodels_tui.catalogue.ledger import Ledger
+from gpumodels_tui.matching import Comparison, Matching
+
+AGAIN_SECONDS: Final = 60.0
+"""Until a disk that didn't answer, or a worker that didn't start, is tried again."""
+
+SILENT_AFTER_FILES: Final = 2
+"""Files of one device that hang before its others are left alone for a while."""
+
+RECALLED_AT_ONCE: Final = 1_000
+
+
+class Reading:
+    """One thread's work, `run`; `recognise` and `stop` come from any other.
+
+    Args:
+        on_recognised: told the paths of files that models turned out to be from.
+    """
+
+    def __init__(
+        self, ledger: Ledger, reader: HeaderReading, cache: Cache | None, on_recognised: Callable[[Iterable[str]], None]
+    ) -> None:
+        self._ledger = ledger
+        self._reader = reader
+        self._cache = cache
+        self._on_recognised = on_recognised
+        self._stopped = threading.Event()
+        self._silent: dict[int, tuple[int, float]] = {}
+        """Devices whose files hung: how many, and when last."""
+        self._matching = Matching()
+        self._wanted: tuple[Fingerprint, ...] = ()
+        self._files_seen = -1
+
+    def run(self) -> None:
+        """Read until stopped."""
+        try:
+            while self._ledger.wait_for_work():
+                while self._recall() or self._read_next() or self._compare_next():
+                    self._ledger.publish()
+                if self._cache is not None:
+                    self._cache.save()
+                    self._ledger.say("the cache", self._cache.problem)
+                self._ledger.publish()
+        finally:
+            if self._cache is not None:
+                self._cache.close()
+
+    def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
+        """Find out where these values are from, from now on; cheap for those already asked for."""
+        wanted = tuple(fingerprints)
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._ledger.search()
+
+    def stop(self) -> None:
+        """End `run`, soon."""
+        self._stopped.set()
+
+    # Headers.
+
+    def _recall(self) -> bool:
+        """Whether there were files that may be known from an earlier start."""
+        jobs = self._ledger.jobs_to_recall(RECALLED_AT_ONCE)
+        if jobs and self._cache is not None:
+            self._ledger.recalled(jobs, self._cache.look_up(jobs))
+        return bool(jobs)
+
+    def _read_next(self) -> bool:
+        """Whether there was a file to read."""
+        job = self._ledger.next_job()
+        if job is None:
+            return False
+        try:
+            self._read_one(job)
+        except NoWorkerError as error:
+            self._ledger.postponed(job, str(error))
+            self._ledger.publish()
+            self._stopped.wait(AGAIN_SECONDS)
+        return True
+
+    def _read_one(self, job: Job) -> None:
+        device = job.stamp.device
+        hung, hung_at = self._silent.get(device, (0, 0.0))
+        if hung >= SILENT_AFTER_FILES and time.monotonic() - hung_at < AGAIN_SECONDS:
+            self._ledger.failed(job, "its disk does not answer", again_seconds=AGAIN_SECONDS)
+            return
+        try:
+            header = self._reader.read(job.real, job.suffix)
+        except TimedOutError as error:
+            self._silent[device] = (hung + 1, time.monotonic())
+            self._ledger.failed(job, error.reason, again_seconds=AGAIN_SECONDS)
+        except UnreadableError as error:
+            self._ledger.failed(job, error.reason, error.unfinished)
+        else:
+            self._silent.pop(device, None)
+            if header is not None and self._cache is not None:
+                self._cache.keep(job, header)
+            self._ledger.read(job, header)
+
+    # Values.
+
+    def _compare_next(self) -> bool:
+        """Whether there was a file to compare with; all headers are read by now."""
+        if not self._ledger.is_searching:
+            return False
+        matching = self._matching
+        if matching.want(self._wanted) or self._files_seen != self._ledger.files_changed:
+            self._files_seen = self._ledger.files_changed
+            matching.look_through(self._ledger.known_files())
+        comparison = matching.next_comparison()
+        if comparison is None:
+            verdicts = matching.verdicts()
+            self._on_recognised([path for verdict in verdicts.values() for path in verdict.files])
+            self._ledger.found(verdicts, self._files_seen)
+            return False
+        self._compare(comparison)
+        return True
+
+    def _compare(self, comparison: Comparison) -> None:
+        fingerprint, candidate = comparison.fingerprint, comparison.candidate
+        match = None if self._cache is None else self._cache.look_up_match(fingerprint, candidate.files)
+        if match is None:
+            try:
+                match = self._reader.compare(fingerprint, [path for path, _ in candidate.files], candidate.suffix)
+            except (UnreadableError, NoWorkerError):
+                match = None  # it was readable a moment ago; what became of it, the next look will tell
+            if match is not None and self._cache is not None:
+                self._cache.keep_match(fingerprint, candidate.files, match)
+        self._matching.compared(comparison, match)

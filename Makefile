@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test check format bench pictures clean
+.PHONY: demo test check format bench faults pictures clean
 
 demo: $(STAMP)
 	@$(BIN)/gpumodels demo --view
@@ -25,6 +25,9 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	@PYTHONPATH=tests $(BIN)/python -m benchmarks
+
+faults: $(STAMP)
+	GPUMODELS_FAULTS=full $(BIN)/pytest -q -rs tests/faults
 
 pictures: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m pictures

@@ -33,6 +33,10 @@ class _ProcessOutline(msgspec.Struct, gc=False):
     command: _Listed = msgspec.field(default_factory=list)
 
 
+class _FingerprintOutline(msgspec.Struct, gc=False):
+    samples: _Listed
+
+
 class _ModelOutline(msgspec.Struct, gc=False):
     class_name: msgspec.Raw
     loaded_at_ns: msgspec.Raw
@@ -41,6 +45,8 @@ class _ModelOutline(msgspec.Struct, gc=False):
     files: _Listed = msgspec.field(default_factory=list)
     candidates: _Listed = msgspec.field(default_factory=list)
     adapters: _Listed = msgspec.field(default_factory=list)
+    shares_with: _Listed = msgspec.field(default_factory=list)
+    fingerprint: _FingerprintOutline | None = None
     metadata: _Mapped = msgspec.field(default_factory=dict)
 
 
@@ -114,6 +120,8 @@ def _check_numbers(snapshot: Snapshot) -> None:
             raise DecodeError("a model has a negative count")
         if _any_negative(model.bytes_by_device.values()) or _any_negative(model.dtypes.values()):
             raise DecodeError("a model has negative bytes")
+        if _any_negative(count for count in (model.matched_samples, model.compared_samples) if count is not None):
+            raise DecodeError("a model has a negative count of samples")
         if not 0 <= model.confidence <= 1:
             raise DecodeError("a model's confidence is not between 0 and 1")
     for device in snapshot.devices:

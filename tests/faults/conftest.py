@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -89,16 +90,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(3600))
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The table, as it stands in the README."""
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """The table, as it stands in the README, after all else."""
     if not _figures:
         return
-    terminalreporter.section(f"faults, {'full' if FULL else 'short'} counts, {os.cpu_count()} cores")
-    terminalreporter.write_line("| fault | target | reached |")
-    terminalreporter.write_line("|---|---|---|")
+    out = config.get_terminal_writer()
+    out.line()
+    out.line(f"Faults, {'full' if FULL else 'short'} counts, {os.cpu_count()} cores, Python {platform.python_version()}:")
+    out.line()
+    out.line("| fault | target | reached |")
+    out.line("|---|---|---|")
     for row, (fault, target) in ROWS.items():
         if row in _figures:
-            terminalreporter.write_line(f"| {fault} | {target} | {'; '.join(_figures[row])} |")
+            out.line(f"| {fault} | {target} | {'; '.join(_figures[row])} |")
 
 
 @pytest.fixture

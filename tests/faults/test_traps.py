@@ -1,0 +1,223 @@
+"""Traps in the directory, set by its owner or by another user who races: nothing is followed, nothing makes anybody wait."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from gpumodels_shared.cleaning import clean_dead_files
+from gpumodels_shared.identity import this_process
+from gpumodels_shared.places import RefusedError, ensure_directory, open_directory, open_file, snapshot_files
+from gpumodels_shared.writer import SnapshotWriter
+from gpumodels_tui.feed import FeedState, SnapshotFeed
+from snapshots import a_model, a_snapshot, an_identity, published
+
+Reached = Callable[[str, str], None]
+
+ME: Final = os.geteuid()
+SOMEBODY: Final = 54_321
+root_only = pytest.mark.skipif(ME != 0, reason="only root can make devices and be several users")
+
+
+def a_device(path: Path) -> None:
+    os.mknod(path, 0o020600, os.makedev(1, 5))
+
+
+def a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+
+
+def a_sparse_file(path: Path) -> None:
+    path.touch()
+    os.truncate(path, 10 << 30)
+
+
+def a_grown_snapshot(path: Path) -> None:
+    """A good file that says nothing of its ten gigabytes."""
+    writer = published(path.parent, a_snapshot(a_model("grown")), an_identity(77))
+    writer.abandon()
+    writer.path.rename(path)
+    os.truncate(path, 10 << 30)
+
+
+def somebody_elses(path: Path) -> None:
+    path.write_bytes(b"not ours")
+    os.chown(path, SOMEBODY, -1)
+
+
+TRAPS: Final[dict[str, Callable[[Path, Path], object]]] = {
+    "symlink to a good file": lambda path, good: path.symlink_to(good),
+    "symlink to /dev/zero": lambda path, _: path.symlink_to("/dev/zero"),
+    "symlink to itself": lambda path, _: path.symlink_to(path),
+    "hard link": lambda path, good: os.link(good, path),
+    "FIFO": lambda path, _: os.mkfifo(path),
+    "directory": lambda path, _: path.mkdir(),
+    "socket": lambda path, _: a_socket(path),
+    "10 GiB of nothing": lambda path, _: a_sparse_file(path),
+    "empty file": lambda path, _: path.touch(),
+    "device": lambda path, _: a_device(path),
+    "somebody else's file": lambda path, _: somebody_elses(path),
+}
+NEEDS_ROOT: Final = {"device", "somebody else's file"}
+
+
+def timed_look(directory: Path) -> tuple[FeedState, float]:
+    """What a viewer that comes just now sees, and how long that took."""
+    started = time.perf_counter()
+    feed = SnapshotFeed([directory])
+    try:
+        return feed.poll(), time.perf_counter() - started
+    finally:
+        feed.close()
+
+
+def test_what_is_no_plain_file_is_refused_at_once_and_hides_no_neighbour(shared_memory: Path, reached: Reached) -> None:
+    directory, elsewhere = shared_memory / "files", shared_memory / "elsewhere"
+    directory.mkdir(mode=0o700)
+    elsewhere.mkdir(mode=0o700)
+    target = published(elsewhere, a_snapshot(a_model("must not be seen")), an_identity(66))
+    neighbour = published(directory, a_snapshot(a_model("good")), an_identity(55))
+    slowest = 0.0
+    tried = 0
+    for name, make in TRAPS.items():
+        if name in NEEDS_ROOT and ME != 0:
+            continue
+        trap = directory / "1-1-aaaaaaaa.gpm"
+        make(trap, target.path)
+        state, seconds = min((timed_look(directory) for _ in range(3)), key=lambda look: look[1])
+        slowest = max(slowest, seconds)
+        assert [row.path for row in state.processes] == [neighbour.path], name
+        assert [row.path for row in state.unreadable] == [trap], name
+        assert state.unreadable[0].reason, name
+        started = time.perf_counter()
+        clean_dead_files(directory, now_ns=time.time_ns() + 10**18)
+        slowest = max(slowest, time.perf_counter() - started)
+        assert trap.is_symlink() or trap.exists(), f"{name} was removed: it isn't ours to remove"
+        trap.rmdir() if name == "directory" else trap.unlink()
+        tried += 1
+    grown = directory / "1-1-aaaaaaaa.gpm"
+    a_grown_snapshot(grown)
+    state, seconds = timed_look(directory)
+    assert {row.path for row in state.processes} == {neighbour.path, grown}
+    assert target.still_named()
+    neighbour.close()
+    target.close()
+    reached("traps", f"{tried + 1} kinds of file: 0 followed, slowest look {max(slowest, seconds) * 1000:.1f} ms")
+    assert slowest < 0.05
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o1777])
+def test_a_directory_that_others_may_write_to_is_used_by_nobody(shared_memory: Path, mode: int) -> None:
+    directory = shared_memory / "files"
+    directory.mkdir()
+    directory.chmod(0o700)
+    published(directory, a_snapshot(a_model("wan"))).abandon()
+    directory.chmod(mode)
+    state, _ = timed_look(directory)
+    assert state.processes == ()
+    assert "can be written by others" in state.unreadable[0].reason
+    for use in (lambda: ensure_directory(directory), lambda: SnapshotWriter(directory, this_process(), 1000)):
+        with pytest.raises(RefusedError, match="can be written by others"):
+            use()
+    assert len(os.listdir(directory)) == 1
+
+
+@contextlib.contextmanager
+def a_swapper(place: Path, uid: int) -> Iterator[None]:
+    """Another user's process that swaps `place / "files"` for a symlink to `place / "bait"` and back, as fast as it can."""
+    child = os.fork()
+    if child == 0:
+        try:
+            if uid != ME:
+                os.setuid(uid)
+            real, hidden, link = place / "files", place / "hidden", place / "link"
+            link.symlink_to(place / "bait")
+            while True:
+                real.rename(hidden)
+                link.rename(real)
+                real.rename(link)
+                hidden.rename(real)
+        finally:
+            os._exit(1)
+    try:
+        yield
+    finally:
+        assert os.waitpid(child, os.WNOHANG) == (0, 0), "the swapper gave up"
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def test_a_swapper_of_directories_gains_nothing(shared_memory: Path, reached: Reached, full: bool) -> None:
+    """The directory's parent belongs to the swapper: the worst place that one can choose. The bait looks quite like ours."""
+    seconds = 60 if full else 2
+    place = shared_memory / "place"
+    for directory in (place, place / "files", place / "bait"):
+        directory.mkdir()
+        directory.chmod(0o700)
+    published(place / "files", a_snapshot(a_model("ours")), an_identity(1)).abandon()
+    published(place / "bait", a_snapshot(a_model("bait")), an_identity(2)).abandon()
+    bait = set(os.listdir(place / "bait"))
+    if ME == 0:
+        os.chown(place, SOMEBODY, SOMEBODY)
+        shared_memory.chmod(0o755)
+    tries = opened = followed = written = 0
+    slowest = 0.0
+    with a_swapper(place, SOMEBODY if ME == 0 else ME):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            tries += 1
+            started = time.thread_time()
+            with contextlib.suppress(OSError):
+                descriptor = open_directory(place / "files", {ME})
+                names = snapshot_files(descriptor)
+                followed += names != [] and set(names) <= bait
+                os.close(descriptor)
+            for name in bait:
+                with contextlib.suppress(OSError):
+                    os.close(open_file(place / "files" / name, ME))
+                    followed += 1
+            with contextlib.suppress(OSError):
+                SnapshotWriter(place / "files", this_process(), 1000).abandon()
+                written += 1
+            state, _ = timed_look(place / "files")
+            for row in state.processes:
+                opened += 1
+                followed += row.snapshot is not None and row.snapshot.models != () and row.snapshot.models[0].name == "bait"
+            slowest = max(slowest, time.thread_time() - started)
+            clean_dead_files_of_this(place)
+        followed += len(set(os.listdir(place / "bait")) - bait)
+    reached("traps", f"a swapper, {seconds} s: {tries:,} tries, {opened:,} files read, {written:,} written, {followed} followed")
+    assert followed == 0
+    assert opened > 0
+    assert written > 0
+    assert slowest < 0.05
+
+
+def clean_dead_files_of_this(place: Path) -> None:
+    """So that the directory stays small: what this process wrote there, wherever it is at the moment."""
+    for directory in ("files", "hidden"):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(place / directory):
+                if name.startswith(f"{os.getpid()}-"):
+                    (place / directory / name).unlink()
+
+
+@root_only
+def test_a_directory_that_somebody_else_made_first_is_refused(shared_memory: Path) -> None:
+    directory = shared_memory / "gpumodels-0"
+    directory.mkdir(mode=0o700)
+    os.chown(directory, SOMEBODY, SOMEBODY)
+    with pytest.raises(RefusedError, match=f"belongs to uid {SOMEBODY}, not to us"):
+        ensure_directory(directory)
+    with pytest.raises(RefusedError, match="not to us"):
+        SnapshotWriter(directory, this_process(), 1000)
+    assert os.listdir(directory) == []

@@ -173,6 +173,8 @@ class Model:
     slot: str | None = None
     """Its place in a pipeline: `unet`, `vae`."""
     tree: LayerTree | None = None
+    shares_with: tuple[str, ...] = ()
+    """Ids of models that hold some of its storages too, whichever of them counts these."""
     fingerprint: Fingerprint | None = None
     """Where the sidecar could take one; none for models whose file it saw being loaded."""
     matched_samples: int | None = None

@@ -21,6 +21,8 @@ class StorageReading(NamedTuple):
     size_bytes: int
     """Of the whole storage, since a small view pins all of it; on `meta` what it would take."""
     origin: Origin | None
+    tensor: str
+    """The name under which its module holds it."""
 
 
 class TensorAccounts:
@@ -39,14 +41,14 @@ class TensorAccounts:
         # Tensor subclasses run their own __torch_function__ at every attribute access unless it is disabled.
         self._without_overrides: Any = getattr(torch._C, "DisableTorchFunctionSubclass", None) or torch._C.DisableTorchFunction
 
-    def add_storages(self, tensor: Any, storages: list[StorageReading]) -> None:
+    def add_storages(self, tensor: Any, storages: list[StorageReading], name: str = "") -> None:
         """Add the storages behind a tensor; one that is made of others (DTensor, torchao's) is taken apart."""
         with self._guard:
             if type(tensor) in self.plain_types:
-                storages.append(self._storage_of(tensor, tensor))
+                storages.append(self._storage_of(tensor, tensor, name))
             else:
                 with self._without_overrides():
-                    storages.extend(self._storage_of(inner, tensor) for inner in self._inner_tensors(tensor))
+                    storages.extend(self._storage_of(inner, tensor, name) for inner in self._inner_tensors(tensor))
 
     def elements(self, tensor: Any) -> int:
         """How many numbers the tensor stands for."""
@@ -85,7 +87,7 @@ class TensorAccounts:
                 found += self._inner_tensors(inner)
         return found
 
-    def _storage_of(self, tensor: Any, named: Any) -> StorageReading:
+    def _storage_of(self, tensor: Any, named: Any, name: str) -> StorageReading:
         """The tensor's storage; `named` is the tensor that the host knows it by."""
         device = tensor.device
         device_name = self._device_names.get(device)
@@ -96,4 +98,5 @@ class TensorAccounts:
         if dtype_name is None:
             dtype_name = self._dtype_names[dtype] = str(dtype).removeprefix("torch.")
         storage = tensor.untyped_storage()
-        return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), self._provenance.origin_of(named))
+        origin = self._provenance.origin_of(named)
+        return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), origin, name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from gpumodels.accounting import META, StorageReading
 from gpumodels.reading import ModuleReading
@@ -17,17 +17,28 @@ Entry = tuple[int, int, int]
 """Layer, device, dtype."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class FoundModel:
-    """One model as the scan found it. The same object for as long as nothing about it changes."""
+class Part(NamedTuple):
+    """What is to be one model: a root with all below it, but for the parts that are models of their own."""
 
     root: int
     """The registry's key of the outermost module."""
     core: int
     """The key of the module that it is about, wrappers seen through."""
+    leave_out: Set[int] = frozenset()
+    slot: str | None = None
+    """The name under which a container holds it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FoundModel:
+    """One model as the scan found it. The same object for as long as nothing about it changes."""
+
+    part: Part
+    adapter: str | None
+    """The name under which PEFT holds it in its base model; None for what is no such adapter."""
     class_name: str
     members: Set[int]
-    """Keys of all its modules."""
+    """Keys of all its modules, adapters' included."""
     storages: Mapping[tuple[str, int], int]
     """Every storage that it holds, with its size, whether it is counted here or elsewhere."""
     elsewhere: Set[tuple[str, int]]
@@ -43,6 +54,18 @@ class FoundModel:
     tensor_paths: frozenset[str]
     """Attribute names of modules and tensors on the way to memory: `lora_down`, `weight`; what kinds are told by."""
     adapter_bytes: int
+    attached_to: int | None
+    """A module of the model that it adapts from outside, as kohya's networks do."""
+
+    @property
+    def root(self) -> int:
+        """The registry's key of the outermost module."""
+        return self.part.root
+
+    @property
+    def core(self) -> int:
+        """The key of the module that it is about."""
+        return self.part.core
 
     @property
     def shared_bytes(self) -> int:
@@ -51,33 +74,74 @@ class FoundModel:
 
 
 def assemble(
-    root: int, core: int, readings: Mapping[int, ModuleReading], elsewhere: Set[tuple[str, int]], models: list[FoundModel]
+    part: Part, readings: Mapping[int, ModuleReading], elsewhere: Set[tuple[str, int]], models: list[FoundModel]
 ) -> Iterator[None]:
-    """One model, appended to `models` at the end, if it holds any memory. Yields wherever it may be interrupted.
+    """Append to `models` the part's model and after it PEFT's adapters in it, as far as they hold memory.
+
+    Yields wherever it may be interrupted.
 
     Args:
-        root: the outermost module's key.
-        core: the key of the module that the model is about.
+        part: what to put together.
         readings: every module's, by key.
         elsewhere: storages that are counted with another model.
-        models: receives the model.
+        models: receives the models.
     """
-    sums = _Sums(elsewhere)
+    base = _Sums(elsewhere)
+    adapters: dict[str, _Sums] = {}
     members: set[int] = set()
+    trail: list[str] = []
     # Preorder; a module that is held twice stands where it is met first.
-    stack = [("", 0, root)]
+    stack: list[tuple[str, int, int, str | None]] = [("", 0, part.root, None)]
     while stack:
         for _ in range(min(len(stack), STEP)):
-            name, depth, key = stack.pop()
-            if key in members:
+            name, depth, key, adapter = stack.pop()
+            if key in members or key in part.leave_out:
                 continue
             members.add(key)
             reading = readings[key]
-            sums.add(name, depth, reading)
+            del trail[depth:]
+            trail.append(name)
+            if adapter is not None:
+                _adapter(adapters, adapter, elsewhere).add(".".join(trail[1:]), 1, reading)
+            elif name in PEFT_TABLES and reading.class_name == "ParameterDict":
+                _add_table(reading, ".".join(trail[1:]), adapters, elsewhere)
+            else:
+                base.add(name, depth, reading)
+            of_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
             for child_name, child in reversed(reading.children):
                 if child in readings and child not in members:
-                    stack.append((child_name, depth + 1, child))
+                    stack.append((child_name, depth + 1, child, adapter or (child_name if of_adapters else None)))
         yield
+    yield from _finish(part, None, readings[part.core].class_name, base, members, elsewhere, models)
+    for adapter, sums in adapters.items():
+        yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
+
+
+def _adapter(adapters: dict[str, _Sums], name: str, elsewhere: Set[tuple[str, int]]) -> _Sums:
+    sums = adapters.get(name)
+    if sums is None:
+        sums = adapters[name] = _Sums(elsewhere)
+        sums.add_node("", 0, "adapter")
+    return sums
+
+
+def _add_table(reading: ModuleReading, path: str, adapters: dict[str, _Sums], elsewhere: Set[tuple[str, int]]) -> None:
+    """PEFT's adapters of embeddings: a ParameterDict, a parameter an adapter."""
+    for storage, (identity, elements) in zip(reading.storages, reading.parameters, strict=False):
+        one = reading._replace(children=(), storages=(storage,), parameters=((identity, elements),))
+        _adapter(adapters, storage.tensor, elsewhere).add(path, 1, one)
+
+
+def _finish(
+    part: Part,
+    adapter: str | None,
+    class_name: str,
+    sums: _Sums,
+    members: Set[int],
+    elsewhere: Set[tuple[str, int]],
+    models: list[FoundModel],
+) -> Iterator[None]:
+    """The model, now that all its modules have gone by."""
     keep: list[int] = []
     needed_depth = -1
     # Going up a preorder, the first module one level above a kept one is its parent.
@@ -109,9 +173,9 @@ def assemble(
                 yield
     models.append(
         FoundModel(
-            root=root,
-            core=core,
-            class_name=readings[core].class_name,
+            part=part,
+            adapter=adapter,
+            class_name=class_name,
             members=members,
             storages=sums.storages,
             elsewhere=elsewhere & sums.storages.keys(),
@@ -133,6 +197,7 @@ def assemble(
             bytes_by_origin=sums.bytes_by_origin,
             tensor_paths=frozenset(sums.tensor_names.union(tree.names)),
             adapter_bytes=sums.adapter_bytes,
+            attached_to=sums.attached_to,
         )
     )
 
@@ -170,35 +235,41 @@ class _Sums:
         self.bytes_by_dtype: dict[str, int] = {}
         self.bytes_by_origin: dict[tuple[str, str], int] = {}
         self.adapter_bytes = 0
+        self.attached_to: int | None = None
         self._counted_bytes = 0
         self.tensor_names: set[str] = set()
 
     def add(self, name: str, depth: int, reading: ModuleReading) -> None:
         """The next module."""
-        self.names.append(name)
-        self.depths.append(depth)
-        self.classes.append(reading.class_name)
         own = 0
         for identity, elements in reading.parameters:
             if identity not in self._parameters_seen:
                 self._parameters_seen.add(identity)
                 own += elements
-        self.parameters.append(own)
+        self.add_node(name, depth, reading.class_name, own)
         if self._adapter_depth is not None and depth <= self._adapter_depth:
             self._adapter_depth = None
         if self._adapter_depth is None and name.startswith(ADAPTER_PREFIXES):
             self._adapter_depth = depth
-        if reading.storages:
-            self.tensor_names.update(reading.tensor_names)
+        if self.attached_to is None:
+            self.attached_to = reading.attached_to
+        position = len(self.names) - 1
+        for storage in reading.storages:
             before = self._counted_bytes
-            position = len(self.names) - 1
-            for storage in reading.storages:
-                self._add_storage(position, storage)
-            if self._adapter_depth is not None or any(map(_is_adapter_name, reading.tensor_names)):
+            self._add_storage(position, storage)
+            if self._adapter_depth is not None or storage.tensor.startswith(ADAPTER_PREFIXES):
                 self.adapter_bytes += self._counted_bytes - before
 
+    def add_node(self, name: str, depth: int, class_name: str, parameters: int = 0) -> None:
+        """A row of the tree."""
+        self.names.append(name)
+        self.depths.append(depth)
+        self.classes.append(class_name)
+        self.parameters.append(parameters)
+
     def _add_storage(self, position: int, storage: StorageReading) -> None:
-        key, dtype, size, origin = storage
+        key, dtype, size, origin, tensor = storage
+        self.tensor_names.add(tensor)
         if not size:
             return
         device = key[0]
@@ -222,6 +293,5 @@ class _Sums:
 ADAPTER_PREFIXES: Final = ("lora_", "hada_", "lokr_", "oft_", "dora_")
 """How modules and tensors of adapters are named: PEFT's, kohya's, LyCORIS's. A kohya network's `lora_unet_…` are too."""
 
-
-def _is_adapter_name(name: str) -> bool:
-    return name.startswith(ADAPTER_PREFIXES)
+PEFT_TABLES: Final = frozenset({"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"})
+"""Where PEFT keeps, by adapter's name, what adapters add to a layer."""

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Generator, Iterator, Mapping
 from typing import Final
 
+from gpumodels.assembling import Part
 from gpumodels.reading import ModuleReading
+
+CONTAINER_DEPTH: Final = 3
+"""How far below a container its models are looked for."""
+
+MAX_PARTS: Final = 64
+"""A container of more is a model's list of layers."""
+
+_SHARD: Final = re.compile(r"-\d{5}-of-\d{5}")
 
 STEP: Final = 64
 """Modules that are worked on between two places where the work may be interrupted."""
@@ -38,10 +48,14 @@ def find_roots(readings: Mapping[int, ModuleReading], roots: list[tuple[int, int
         if count % STEP == 0:
             yield
     reached: set[int] = set()
+    cores: set[int] = set()
     for key in readings:
         if key not in holders:
-            roots.append((key, _core(key, readings)))
             yield from _reach(key, readings, reached)
+            core = _core(key, readings)
+            if core == key or core not in cores:  # a second wrapper of the same is no second model
+                cores.add(core)
+                roots.append((key, core))
     if len(reached) == len(readings):
         return
     order = {key: position for position, key in enumerate(readings)}
@@ -50,6 +64,78 @@ def find_roots(readings: Mapping[int, ModuleReading], roots: list[tuple[int, int
             root = max(_circle_above(key, holders), key=order.__getitem__)
             roots.append((root, _core(root, readings)))
             yield from _reach(root, readings, reached)
+
+
+def parts_of(root: int, core: int, readings: Mapping[int, ModuleReading], parts: list[Part]) -> Iterator[None]:
+    """Append what of this root is to be a model: itself, or the models that it merely holds, and what is left of it.
+
+    A container is split where two or more of its parts have an identity of their own and it has none: models by a library's
+    word, or modules whose weights came from files of their own. Yields wherever it may be interrupted.
+    """
+    found: list[tuple[str, int]] = []
+    if not readings[core].has_identity:
+        found = _identified_below(core, readings, lambda key: readings[key].has_identity)
+        if len(found) < 2:
+            files: dict[int, str | None] = {}
+            for _, key in _children(core, readings):
+                files[key] = yield from _file_of_most(key, readings)
+            distinct = {file for file in files.values() if file is not None}
+            found = [(name, key) for name, key in _children(core, readings) if files[key]] if len(distinct) > 1 else []
+    if len(found) < 2:
+        parts.append(Part(root, core))
+        return
+    parts += [Part(key, _core(key, readings), slot=name) for name, key in found]
+    parts.append(Part(root, core, leave_out=frozenset(key for _, key in found)))
+
+
+def _identified_below(
+    root: int, readings: Mapping[int, ModuleReading], identified: Callable[[int], bool]
+) -> list[tuple[str, int]]:
+    """The outermost identified modules, at most CONTAINER_DEPTH below the root."""
+    found: list[tuple[str, int]] = []
+    met: set[int] = set()
+    level = [("", root)]
+    for _ in range(CONTAINER_DEPTH):
+        below: list[tuple[str, int]] = []
+        for _, holder in level:
+            for name, key in readings[holder].children:
+                if key in readings and key not in met:
+                    met.add(key)
+                    (found if identified(_core(key, readings)) else below).append((name, key))
+        level = below
+    return found
+
+
+def _children(key: int, readings: Mapping[int, ModuleReading]) -> list[tuple[str, int]]:
+    """What a container directly holds; for one that holds nothing but another container, what that holds."""
+    children = [(name, child) for name, child in readings[key].children if child in readings]
+    if len(children) == 1 and readings[children[0][1]].class_name in ("ModuleDict", "ModuleList"):
+        return _children(children[0][1], readings)
+    return children if len(children) <= MAX_PARTS else []
+
+
+def _file_of_most(root: int, readings: Mapping[int, ModuleReading]) -> Generator[None, None, str | None]:
+    """The file that most bytes below this module came from; shards of one checkpoint are one file."""
+    total = 0
+    by_file: dict[str, int] = {}
+    waiting, met = [root], {root}
+    while waiting:
+        for _ in range(min(len(waiting), STEP)):
+            reading = readings[waiting.pop()]
+            for storage in reading.storages:
+                total += storage.size_bytes
+                if storage.origin is not None and storage.origin.path:
+                    file = _SHARD.sub("", storage.origin.path)
+                    by_file[file] = by_file.get(file, 0) + storage.size_bytes
+            for _, child in reading.children:
+                if child in readings and child not in met:
+                    met.add(child)
+                    waiting.append(child)
+        yield
+    if not by_file:
+        return None
+    file = max(by_file, key=by_file.__getitem__)
+    return file if by_file[file] * 2 > total else None
 
 
 def _circle_above(key: int, holders: Mapping[int, int]) -> list[int]:

@@ -111,6 +111,20 @@ class Identification:
             compared_samples=match.compared if match is not None else None,
         )
 
+    def identify_adapter(self, found: FoundModel) -> tuple[Naming, Mapping[str, str]]:
+        """An adapter's name: its file's, or the one that it was loaded under."""
+        paths = {path for path, _ in found.bytes_by_origin if path}
+        naming = choose_name(
+            Evidence(
+                class_name="LoRA",
+                bytes_by_origin=found.bytes_by_origin,
+                total_bytes=sum(found.bytes_by_device.values()) + found.missing_bytes,
+                metadata={path: self._metadata.of(path) for path in paths},
+                attributes=(found.adapter,) if found.adapter not in (None, "default") else (),
+            )
+        )
+        return naming, self._merged_metadata(naming.files)
+
     def _stated(self, core: weakref.ref[Any]) -> tuple[StatedNames, _Memory]:
         module = core()
         if module is None:

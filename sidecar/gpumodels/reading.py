@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from types import MethodType
+from typing import Any, Final, NamedTuple
 
 from gpumodels.accounting import StorageReading, TensorAccounts
 from gpumodels.attributes import offloaded_copy
@@ -22,7 +23,10 @@ class ModuleReading(NamedTuple):
     """What it made while it ran and keeps for the next step: not part of the model."""
     parameters: tuple[tuple[int, int], ...]
     """Its own parameters: identity and elements."""
-    tensor_names: tuple[str, ...]
+    has_identity: bool
+    """A library says of its class: this is a model."""
+    attached_to: int | None
+    """The id of the module whose `forward` it stands in for, as kohya's LoRA modules do."""
     stamp: list[Any]
     """Equal stamps, nothing changed: see `ModuleReader._stamp`."""
     refs: tuple[weakref.ref[Any], ...]
@@ -79,28 +83,26 @@ class ModuleReader:
             children = tuple([(name, id(child)) for name, child in held])
             for _, child in held:
                 add(child)
-        names: list[str] = []
         storages: list[StorageReading] = []
         elements: list[tuple[int, int]] = []
         for name, tensor in [*parameters.items()]:
             if tensor is not None:
-                names.append(name)
                 elements.append((id(tensor), self._accounts.elements(tensor)))
-                self._accounts.add_storages(self._where_it_is(state, name, tensor), storages)
+                self._accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
         for name, tensor in [*buffers.items()] if buffers else ():
             if tensor is not None:
-                names.append(name)
-                self._accounts.add_storages(self._where_it_is(state, name, tensor), storages)
+                self._accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
         caches: list[StorageReading] = []
-        for _, tensor, is_cache in kept:
-            self._accounts.add_storages(tensor, caches if is_cache else storages)
+        for name, tensor, is_cache in kept:
+            self._accounts.add_storages(tensor, caches if is_cache else storages, name)
         return ModuleReading(
             class_name=type(module).__name__,
             children=children,
             storages=tuple(storages),
             caches=tuple(caches),
             parameters=tuple(elements),
-            tensor_names=tuple(names),
+            has_identity=_has_identity(type(module)),
+            attached_to=_attached_to(state),
             stamp=stamp,
             refs=tuple(refs),
         )
@@ -131,3 +133,16 @@ class ModuleReader:
         for name, tensor, _ in self._accounts.attributes.of(state):
             stamp += (name, id(ref(tensor)), self._accounts.stamp(tensor))
         return stamp
+
+
+MODEL_CLASSES: Final = frozenset({"PreTrainedModel", "ModelMixin", "SentenceTransformer"})
+"""The base classes by which libraries say: this is a model (transformers, diffusers, sentence-transformers)."""
+
+
+def _has_identity(kind: type) -> bool:
+    return any(base.__name__ in MODEL_CLASSES for base in kind.__mro__)
+
+
+def _attached_to(state: dict[str, Any]) -> int | None:
+    replaced = state.get("org_forward")
+    return id(replaced.__self__) if type(replaced) is MethodType else None

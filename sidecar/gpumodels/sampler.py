@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from gpumodels.assembling import FoundModel
@@ -26,6 +26,8 @@ class _Identity:
     first_seen_ns: int
     accelerator: str | None = None
     """The accelerator that held most of it last."""
+    adapters_seen_ns: dict[str, int] = field(default_factory=dict)
+    """When each of its adapters was first seen."""
 
 
 class Sampler:
@@ -51,24 +53,29 @@ class Sampler:
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
         with self._failures.guard("looking at pipelines"):
             self._identification.look_at_pipelines()
+        ids: dict[FoundModel, str] = {}
         for one in found:
-            if sum(one.bytes_by_device.values()) + one.missing_bytes + one.shared_bytes < SMALL_MODEL_BYTES:
+            if one.adapter is None and _size(one) < SMALL_MODEL_BYTES:
                 small.append(one)
                 continue
             with self._failures.guard("describing a model"):
                 core = self._registry.ref(one.core)
                 if core is not None:
-                    large.append(self._model(one, core, now_ns))
+                    model = self._adapter(one, core, now_ns) if one.adapter is not None else self._model(one, core, now_ns)
+                    ids[one] = model.id
+                    large.append(model)
+        large = _with_relations(large, ids)
         large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))
 
     def living(self, models: Sequence[Model]) -> tuple[Model, ...]:
         """Those whose module still lives: an unloaded model is gone at once, scan or no scan."""
-        return tuple(model for model in models if model.id not in self._cores or self._cores[model.id]() is not None)
+        return tuple(model for model in models if self._lives(model.parent or model.id))
 
-    def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
-        identified = self._identification.identify(found, core)
-        naming = identified.naming
+    def _lives(self, model_id: str) -> bool:
+        return model_id not in self._cores or self._cores[model_id]() is not None
+
+    def _identity(self, core: weakref.ref[Any], now_ns: int) -> _Identity:
         module = core()
         if module is None:
             raise ReferenceError("the model was deleted while it was described")
@@ -78,6 +85,39 @@ class Sampler:
             identity = _Identity(f"m{self._count}", now_ns)
             self._identities.put(module, identity)
             self._cores[identity.model_id] = core
+        return identity
+
+    def _adapter(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
+        """What PEFT put into a base model under one name."""
+        assert found.adapter is not None
+        base = self._identity(core, now_ns)
+        naming, metadata = self._identification.identify_adapter(found)
+        home = base.accelerator or HOST
+        return Model(
+            id=f"{base.model_id}/{found.adapter}",
+            name=naming.name,
+            kind="lora",
+            class_name=found.class_name,
+            loaded_at_ns=base.adapters_seen_ns.setdefault(found.adapter, now_ns),
+            bytes_by_device=dict(found.bytes_by_device),
+            layers=len(found.tree.names),
+            parameters=found.parameters,
+            dtypes=dict(found.dtypes),
+            name_source=naming.source,
+            confidence=naming.confidence,
+            candidates=naming.candidates,
+            files=naming.files,
+            device=home,
+            offloaded_bytes=(found.bytes_by_device.get(HOST, 0) if home != HOST else 0) + found.missing_bytes,
+            metadata=metadata,
+            parent=base.model_id,
+            tree=found.tree,
+        )
+
+    def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
+        identified = self._identification.identify(found, core)
+        naming = identified.naming
+        identity = self._identity(core, now_ns)
         accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
         if accelerators:
             identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))
@@ -103,12 +143,52 @@ class Sampler:
             offloaded_bytes=elsewhere + found.missing_bytes,
             shared_bytes=found.shared_bytes,
             metadata=identified.metadata,
-            slot=identified.slot,
+            slot=identified.slot or found.part.slot,
             tree=found.tree,
             fingerprint=identified.fingerprint,
             matched_samples=identified.matched_samples,
             compared_samples=identified.compared_samples,
         )
+
+
+def _size(found: FoundModel) -> int:
+    """What it holds or would hold, counted here or elsewhere."""
+    return sum(found.bytes_by_device.values()) + found.missing_bytes + found.shared_bytes
+
+
+def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str]) -> list[Model]:
+    """The models, each with the adapters in it and the models that it shares storages with."""
+    present = {model.id for model in models}
+    parents = {model.id: model.parent for model in models if model.parent in present}
+    for adapter, adapter_id in ids.items():
+        if adapter.attached_to is not None:
+            for base, base_id in ids.items():
+                if base is not adapter and base.adapter is None and adapter.attached_to in base.members:
+                    parents[adapter_id] = base_id
+    adapters: dict[str, list[str]] = {}
+    for model_id, parent_id in parents.items():
+        if parent_id is not None:
+            adapters.setdefault(parent_id, []).append(model_id)
+    shares: dict[str, set[str]] = {}
+    for sharer, sharer_id in ids.items():
+        if sharer.elsewhere:
+            for other, other_id in ids.items():
+                if other is not sharer and not sharer.elsewhere.isdisjoint(other.storages.keys()):
+                    shares.setdefault(sharer_id, set()).add(other_id)
+                    shares.setdefault(other_id, set()).add(sharer_id)
+    related: list[Model] = []
+    for model in models:
+        parent = parents.get(model.id)
+        one = model
+        if adapters.get(model.id) or shares.get(model.id) or parent != model.parent:
+            one = replace(
+                model,
+                parent=parent,
+                adapters=tuple(adapters.get(model.id, ())),
+                shares_with=tuple(sorted(shares.get(model.id, ()))),
+            )
+        related.append(one)
+    return related
 
 
 def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:

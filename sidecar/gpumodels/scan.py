@@ -6,12 +6,12 @@ Between slices nothing here holds a module or tensor: readings are plain data, s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from typing import Final
 
-from gpumodels.assembling import FoundModel, assemble
+from gpumodels.assembling import FoundModel, Part, assemble
 from gpumodels.failures import Failures
-from gpumodels.grouping import find_roots
+from gpumodels.grouping import find_roots, parts_of
 from gpumodels.holdings import Holdings, Parts
 from gpumodels.reading import ModuleReader, ModuleReading
 from gpumodels.registry import Registry
@@ -34,7 +34,7 @@ class Scanner:
         self._failures = failures
         self._readings: dict[int, ModuleReading] = {}
         self._roots: list[tuple[int, int]] = []
-        self._models: dict[int, FoundModel] = {}
+        self._groups: dict[int, list[FoundModel]] = {}
         self._guard = failures.guard("reading a module")
 
     def scan(self, pause: Callable[[], None], afresh: bool = False) -> list[FoundModel]:
@@ -58,12 +58,15 @@ class Scanner:
             self._roots = roots
         if regrouped or changed:
             in_slices(self._assemble_changed(changed | gone), pause)
-        return list(self._models.values())
+        return self._found()
+
+    def _found(self) -> list[FoundModel]:
+        return [model for group in self._groups.values() for model in group]
 
     def measure(self, holdings: Holdings, pause: Callable[[], None]) -> Parts:
         """What is kept beside the models of the last scan."""
         parts = Parts()
-        in_slices(holdings.measure(self._readings, list(self._models.values()), parts), pause)
+        in_slices(holdings.measure(self._readings, self._found(), parts), pause)
         return parts
 
     def _look_at_all(self, readings: dict[int, ModuleReading], changed: set[int], afresh: bool) -> Iterator[None]:
@@ -103,28 +106,49 @@ class Scanner:
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
         """Put together what changed; a storage that two models hold counts with the one that came first."""
-        before = self._models
-        models: dict[int, FoundModel] = {}
+        groups: dict[int, list[FoundModel]] = {}
         taken: set[tuple[str, int]] = set()
         for root, core in self._roots:
-            model = before.get(root)
-            if model is None or model.core != core or not model.members.isdisjoint(changed):
-                model = yield from self._assembled(root, core, frozenset())
-            if model is None:
-                continue
-            elsewhere = frozenset() if taken.isdisjoint(model.storages) else frozenset(taken.intersection(model.storages))
-            if elsewhere != model.elsewhere:
-                model = yield from self._assembled(root, core, elsewhere)
-            if model is not None:
-                models[root] = model
-                taken.update(model.storages)
+            group = self._groups.get(root)
+            if group is None or self._is_outdated(group, core, changed, taken):
+                group = []
+                parts: list[Part] = []
+                yield from parts_of(root, core, self._readings, parts)
+                for part in parts:
+                    yield from self._assemble(part, taken, group)
+            else:
+                for model in group:
+                    taken.update(model.storages)
+            groups[root] = group
             yield
-        self._models = models
+        self._groups = groups
 
-    def _assembled(self, root: int, core: int, elsewhere: Set[tuple[str, int]]) -> Generator[None, None, FoundModel | None]:
+    def _is_outdated(self, group: list[FoundModel], core: int, changed: Set[int], taken: Set[tuple[str, int]]) -> bool:
+        """Whether what was put together before is no longer true."""
+        if not group:
+            return True
+        if group[-1].core != core or any(not model.members.isdisjoint(changed) for model in group):
+            return True
+        within: set[tuple[str, int]] = set()
+        for model in group:
+            overlaps = not taken.isdisjoint(model.storages) or not within.isdisjoint(model.storages)
+            if (overlaps or model.elsewhere) and (taken | within) & model.storages.keys() != model.elsewhere:
+                return True
+            if len(group) > 1:
+                within.update(model.storages)
+        return False
+
+    def _assemble(self, part: Part, taken: set[tuple[str, int]], group: list[FoundModel]) -> Iterator[None]:
+        """Append the part's models to the group, and what they hold to `taken`."""
         made: list[FoundModel] = []
-        yield from assemble(root, core, self._readings, elsewhere, made)
-        return made[0] if made else None
+        yield from assemble(part, self._readings, frozenset(), made)
+        if any(not taken.isdisjoint(model.storages) for model in made):
+            elsewhere = frozenset(key for model in made for key in taken & model.storages.keys())
+            made = []
+            yield from assemble(part, self._readings, elsewhere, made)
+        for model in made:
+            taken.update(model.storages)
+        group += made
 
 
 def in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:

@@ -193,3 +193,25 @@ def test_a_bert_with_real_weights_counts_what_it_holds() -> None:
         (described,) = (one for one in sidecar.models() if one.class_name == "BertModel")
         assert described.kind == "embedding"
         assert described.parameters == model.num_parameters()
+
+
+def test_pefts_adapters_are_entries_under_their_base_with_their_own_bytes() -> None:
+    peft = pytest.importorskip("peft")
+    with attached() as sidecar:
+        base = a_tiny_gpt2()
+        base_bytes = distinct_bytes(base)
+        config = {"r": 8, "target_modules": ["c_attn"], "fan_in_fan_out": True}
+        model = peft.get_peft_model(base, peft.LoraConfig(**config))
+        model.add_adapter("style", peft.LoraConfig(**{**config, "r": 16}))
+        models = {one.id: one for one in sidecar.models()}
+        (described,) = (one for one in models.values() if one.class_name == "GPT2LMHeadModel")
+        assert described.resident_bytes == base_bytes
+        adapters = {identity.partition("/")[2]: models[identity] for identity in described.adapters}
+        assert adapters.keys() == {"default", "style"}
+        for name, adapter in adapters.items():
+            by_hand = sum(p.numel() * p.element_size() for key, p in model.named_parameters() if f".{name}." in key)
+            assert (adapter.resident_bytes, adapter.kind, adapter.parent) == (by_hand, "lora", described.id)
+        assert adapters["style"].name == "style"
+        merged = model.merge_and_unload()
+        (after,) = (one for one in sidecar.models() if one.class_name == "GPT2LMHeadModel")
+        assert (after.id, after.resident_bytes, after.adapters) == (described.id, distinct_bytes(merged), ())

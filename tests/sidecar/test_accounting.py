@@ -134,11 +134,9 @@ def test_data_parallel_and_compiled_models_are_what_they_wrap() -> None:
         model = Backbone()
         compiled = torch.compile(model)
         parallel = nn.DataParallel(model)
-        first, second = sidecar.scan()
-        assert {first.class_name, second.class_name} == {"Backbone"}
-        assert first.bytes_by_device == {"cpu": distinct_bytes(model)}
-        assert second.bytes_by_device == {}
-        assert second.shared_bytes == distinct_bytes(model)
+        (found,) = sidecar.scan()
+        assert found.class_name == "Backbone"
+        assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
         assert compiled is not parallel
 
 
@@ -159,7 +157,7 @@ def test_a_script_module_counts_its_parameters_once() -> None:
     torch.jit.save(torch.jit.script(Pair()), stream)
     stream.seek(0)
     with attached() as sidecar:
-        scripted = torch.jit.load(stream)
+        scripted = torch.jit.load(stream)  # type: ignore[no-untyped-call]
         (found,) = sidecar.scan()
         assert found.class_name == "RecursiveScriptModule"
         assert found.bytes_by_device == {"cpu": distinct_bytes(scripted)}

@@ -1,0 +1,166 @@
+"""Which modules are models, on trees of real modules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gpumodels_shared.schema import Model
+from modules import Backbone, Block, attached, distinct_bytes
+
+
+class UNet(Backbone):
+    """A part with weights of its own."""
+
+
+class Decoder(Backbone):
+    """Another."""
+
+
+class PreTrainedModel(nn.Module):
+    """What a library's base class is called."""
+
+
+class TextModel(PreTrainedModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block() for _ in range(2))
+
+
+class ImageModel(PreTrainedModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Block() for _ in range(3))
+
+
+def by_class(models: tuple[Model, ...]) -> dict[str, Model]:
+    return {model.class_name: model for model in models}
+
+
+def test_a_container_of_models_loaded_from_files_of_their_own_is_split(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    with attached() as sidecar:
+        container = nn.ModuleDict({"unet": UNet(), "vae": Decoder(2)})
+        for name, part in container.items():
+            save_file(part.state_dict(), tmp_path / f"my_{name}_v1.safetensors")
+            part.load_state_dict(load_file(tmp_path / f"my_{name}_v1.safetensors"))
+        models = by_class(sidecar.models())
+        assert {one.name: one.slot for one in models.values()} == {"my_unet_v1": "unet", "my_vae_v1": "vae"}
+        assert models["UNet"].resident_bytes == distinct_bytes(container["unet"])
+        assert models["Decoder"].resident_bytes == distinct_bytes(container["vae"])
+
+
+def test_a_container_whose_parts_came_from_one_file_is_one_model(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    with attached() as sidecar:
+        container = nn.ModuleDict({"unet": UNet(), "vae": Decoder()})
+        save_file(container.state_dict(), tmp_path / "whole_v1.safetensors")
+        container.load_state_dict(load_file(tmp_path / "whole_v1.safetensors"))
+        (model,) = sidecar.models()
+        assert model.name == "whole_v1"
+        assert model.resident_bytes == distinct_bytes(container)
+
+
+def test_a_training_module_that_holds_librarys_models_is_split_and_its_own_rest_is_a_row() -> None:
+    class Training(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.text = TextModel()
+            self.image = ImageModel()
+            self.projection = nn.Linear(256, 256)
+
+    with attached() as sidecar:
+        model = Training()
+        models = by_class(sidecar.models())
+        assert models.keys() == {"TextModel", "ImageModel", "Training"}
+        assert models["Training"].resident_bytes == distinct_bytes(model.projection)
+        assert models["TextModel"].slot == "text"
+        assert sum(one.resident_bytes for one in models.values()) == distinct_bytes(model)
+
+
+def test_a_composite_model_that_is_one_by_its_librarys_word_stays_one_row() -> None:
+    class Multimodal(PreTrainedModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.text = TextModel()
+            self.image = ImageModel()
+
+    with attached() as sidecar:
+        model = Multimodal()
+        (one,) = sidecar.models()
+        assert (one.class_name, one.resident_bytes) == ("Multimodal", distinct_bytes(model))
+
+
+def test_a_model_without_any_identity_stays_one_row() -> None:
+    with attached() as sidecar:
+        model = nn.ModuleList([Backbone(), Backbone(), Block()])
+        (one,) = sidecar.models()
+        assert one.resident_bytes == distinct_bytes(model)
+
+
+def test_a_module_under_two_models_is_marked_in_both() -> None:
+    with attached() as sidecar:
+        common = Backbone()
+        first, second = nn.ModuleDict({"common": common, "own": Block()}), nn.ModuleDict({"common": common})
+        models = sidecar.models()
+        assert sorted(one.resident_bytes for one in models) == [0, distinct_bytes(first)]
+        ids = {one.id for one in models}
+        assert [set(one.shares_with) for one in models] == [ids - {one.id} for one in models]
+        assert second is not first
+
+
+def test_parts_keep_their_ids_when_a_container_changes() -> None:
+    with attached() as sidecar:
+        container = nn.ModuleDict({"text": TextModel(), "image": ImageModel()})
+        before = {one.class_name: one.id for one in sidecar.models()}
+        container["extra"] = nn.Linear(256, 256)
+        after = {one.class_name: one.id for one in sidecar.models()}
+        assert {name: after[name] for name in before} == before
+        assert after.keys() - before.keys() == {"ModuleDict"}
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_unchanged_model_keeps_its_description_while_another_changes(dtype: torch.dtype) -> None:
+    with attached() as sidecar:
+        still, cast = Backbone(), UNet()
+        before = by_class(sidecar.models(now_ns=5))
+        cast.to(dtype)
+        after = by_class(sidecar.models(now_ns=9))
+        assert after["Backbone"] == before["Backbone"]
+        assert after["UNet"].dtypes == {str(dtype).removeprefix("torch."): distinct_bytes(cast)}
+        assert still is not cast
+
+
+class KohyaModule(nn.Module):
+    """As kohya's networks do it: its forward takes the place of the adapted module's."""
+
+    def __init__(self, adapted: Any) -> None:
+        super().__init__()
+        self.lora_down = nn.Linear(256, 64, bias=False)
+        self.lora_up = nn.Linear(64, 256, bias=False)
+        self.org_forward = adapted.forward
+        adapted.forward = self.forward
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.org_forward(x) + self.lora_up(self.lora_down(x))
+        return out
+
+
+def test_a_kohya_network_is_an_adapter_of_the_model_that_it_stands_in_for() -> None:
+    with attached() as sidecar:
+        base, stranger = UNet(), Decoder()
+        network = nn.ModuleList(KohyaModule(block.get_submodule("q")) for block in base.blocks)
+        models = by_class(sidecar.models())
+        assert models["ModuleList"].kind == "lora"
+        assert models["ModuleList"].parent == models["UNet"].id
+        assert models["UNet"].adapters == (models["ModuleList"].id,)
+        assert models["ModuleList"].resident_bytes == distinct_bytes(network)
+        assert models["UNet"].resident_bytes == distinct_bytes(base)
+        assert models["Decoder"].adapters == ()
+        assert models["Decoder"].resident_bytes == distinct_bytes(stranger)

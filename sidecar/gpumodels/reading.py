@@ -96,7 +96,7 @@ class ModuleReader:
         for name, tensor, is_cache in kept:
             self._accounts.add_storages(tensor, caches if is_cache else storages, name)
         return ModuleReading(
-            class_name=type(module).__name__,
+            class_name=_class_name(type(module)),
             children=children,
             storages=tuple(storages),
             caches=tuple(caches),
@@ -137,6 +137,12 @@ class ModuleReader:
 
 MODEL_CLASSES: Final = frozenset({"PreTrainedModel", "ModelMixin", "SentenceTransformer"})
 """The base classes by which libraries say: this is a model (transformers, diffusers, sentence-transformers)."""
+
+
+def _class_name(kind: type) -> str:
+    """What the host wrote: `fully_shard` gives each module a class of its own, `FSDPLinear` for a `Linear`."""
+    bases = kind.__bases__
+    return bases[1].__name__ if len(bases) == 2 and bases[0].__name__ == "FSDPModule" else kind.__name__
 
 
 def _has_identity(kind: type) -> bool:

@@ -109,7 +109,7 @@ def test_a_gguf_file_tells_its_metadata_without_vocabularies(tmp_path: Path) -> 
     }
     assert (header.format, header.tensors) == ("gguf", 3)
     assert header.dtypes == {"Q4_K": 4 * 144, "float32": 32, "float16": 16}
-    assert msgspec.msgpack.decode(header.shapes) == [[2, 4], [8]]
+    assert msgspec.msgpack.decode(header.shapes) == [[2, 4], [4, 144], [8]]
 
 
 def test_a_gguf_blob_is_recognised_by_its_beginning(tmp_path: Path) -> None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.metadata
 import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from gpumodels_shared.safe_text import safe_text
@@ -17,7 +15,7 @@ from gpumodels_shared.safe_text import safe_text
 if TYPE_CHECKING:
     from gpumodels_tui.sources import Sources
 
-EXTRA: Final = frozenset({"msgspec", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
+EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
 """What the extra `tui` installs."""
 
 
@@ -57,7 +55,13 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--dir", action="append", default=[], metavar="D", help="look for sidecars' files in D; repeatable")
-    parser.add_argument("--models", action="append", default=[], metavar="D", help="read model files below D; repeatable")
+    parser.add_argument(
+        "--models",
+        action="append",
+        default=[],
+        metavar="D",
+        help="read model files below D; repeatable. Else those of config.toml, else ComfyUI's and Hugging Face's usual places",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--once", action="store_true", help="print one plain table")
     output.add_argument("--json", action="store_true", help="print one JSON document")
@@ -73,21 +77,18 @@ def _version() -> str:
 
 
 def _sources(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Sources:
-    """What was chosen: flags, else the environment, else the defaults."""
+    """What was chosen; see `settings`."""
+    from gpumodels_tui.settings import as_path, cache_path, model_directories
     from gpumodels_tui.sources import Sources
 
-    models: list[str] = arguments.models or environment.get("GPUMODELS_MODELS", "").split(os.pathsep)
+    models = model_directories(arguments.models, environment)
     return Sources(
-        feed_directories=tuple(map(_path, arguments.dir)) or None,  # GPUMODELS_DIR and the default are the feed's to know
-        model_directories=tuple(_path(model) for model in models if model),
+        feed_directories=tuple(map(as_path, arguments.dir)) or None,  # GPUMODELS_DIR and the default are the feed's to know
+        model_directories=models.directories,
+        are_chosen=models.are_chosen,
+        cache=cache_path(),
+        warnings=() if models.problem is None else (models.problem,),
     )
-
-
-def _path(text: str) -> Path:
-    path = Path(text)
-    with contextlib.suppress(RuntimeError):  # `~nobody`: no such user, so it is a name like any other
-        path = path.expanduser()
-    return path.absolute()
 
 
 def _print_once(sources: Sources, as_json: bool) -> int:

@@ -1,20 +1,28 @@
 """What model files add to a model: facts in people's terms, and a better name where the sidecar had none. Pure; never a guess.
 
-Raw keys to facts stand in one table, `FIELDS`, in order of precedence: modelspec.* (the ModelSpec standard), GGUF's general.*,
-kohya's ss_* and sshs_*, then the plain words that other tools write. Blank values and `None` count as absent.
+Raw keys to facts stand in one table, `FIELDS`. Its order is the precedence: modelspec.* (the ModelSpec standard), GGUF's
+general.*, kohya's ss_* and sshs_*, then the plain words that other tools write, then what the configs beside the file say
+(`config.*` of transformers and diffusers, `adapter_config.*` of PEFT). Blank values and `None` count as absent. Configs count
+for files whose name is no model's own (`model.safetensors`, its shards): beside others they may tell of anything.
+
+Names, where the sidecar is not sure: the file whose values are the model's (0.97; 0.75 where something was merged into some of
+them), else what the only file states of itself (0.9).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Final
 
+from gpumodels_shared.file_names import checkpoint_of, file_group_name, hub_repository, is_generic
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
+from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
+from gpumodels_tui.catalogue.formats import CONFIGS
 
 SURE_ENOUGH: Final = 0.6
 """Below it the sidecar's name is the class."""
@@ -49,46 +57,70 @@ def _hash(value: str) -> str | None:
 
 
 FIELDS: Final[tuple[tuple[str, tuple[str, ...], Callable[[str], str | None]], ...]] = (
-    ("title", ("modelspec.title", "general.name", "ss_output_name"), _plain),
+    ("title", ("modelspec.title", "general.name", "ss_output_name", "title"), _plain),
     ("model type", ("model_type",), _plain),
-    ("architecture", ("modelspec.architecture", "general.architecture", "architecture"), _plain),
     (
-        "base model",
+        "architecture",
         (
-            "base_model",
-            "base_model_name_or_path",
-            "general.base_model.0.name",
-            "ss_sd_model_name",
-            "ss_base_model_version",
+            "modelspec.architecture",
+            "general.architecture",
+            "architecture",
+            "config._class_name",
+            "config.architectures",
+            "config.model_type",
         ),
         _plain,
     ),
-    ("author", ("modelspec.author", "general.author", "general.organization", "author"), _plain),
-    ("license", ("modelspec.license", "general.license", "license"), _plain),
-    ("description", ("modelspec.description", "general.description", "description"), _plain),
-    ("resolution", ("modelspec.resolution", "ss_resolution"), _resolution),
-    ("rank", ("ss_network_dim", "lora_rank", "rank"), _plain),
-    ("alpha", ("ss_network_alpha", "lora_alpha", "alpha"), _plain),
-    ("trigger words", ("modelspec.trigger_phrase", "trigger_phrase", "trigger_words"), _plain),
+    (
+        "base model",
+        (
+            "general.base_model.0.name",
+            "ss_sd_model_name",
+            "ss_base_model_version",
+            "base_model",
+            "base_model_name_or_path",
+            "adapter_config.base_model_name_or_path",
+            "config._name_or_path",
+        ),
+        _plain,
+    ),
+    ("merged from", ("modelspec.merged_from",), _plain),
+    ("author", ("modelspec.author", "general.author", "general.organization", "author", "creator"), _plain),
+    ("license", ("modelspec.license", "general.license", "general.license.name", "license"), _plain),
+    ("description", ("modelspec.description", "general.description", "ss_training_comment", "description"), _plain),
+    ("usage", ("modelspec.usage_hint",), _plain),
+    ("resolution", ("modelspec.resolution", "ss_resolution", "resolution", "config.image_size"), _resolution),
+    ("rank", ("ss_network_dim", "lora_rank", "rank", "adapter_config.r"), _plain),
+    ("alpha", ("adapter.lora.alpha", "ss_network_alpha", "lora_alpha", "alpha", "adapter_config.lora_alpha"), _plain),
+    (
+        "trigger words",
+        ("modelspec.trigger_phrase", "ss_trigger_words", "trigger_phrase", "trigger_words", "trigger_word", "instance_prompt"),
+        _plain,
+    ),
     ("training steps", ("ss_steps", "ss_max_train_steps"), _plain),
     ("training epochs", ("ss_epoch", "ss_num_epochs"), _plain),
-    ("date", ("modelspec.date", "ss_training_finished_at", "ss_training_started_at"), _day),
+    ("training images", ("ss_num_train_images",), _plain),
+    ("date", ("modelspec.date", "general.date", "ss_training_finished_at", "ss_training_started_at"), _day),
     ("hash", ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"), _hash),
 )
 
 ABSENT: Final = frozenset({"", "none", "null"})
 
-_HUB: Final = re.compile(r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/")
+VALUES_CONFIDENCE: Final = 0.97
+PATCHED_CONFIDENCE: Final = 0.75
+STATED_CONFIDENCE: Final = 0.9
+
+_REPOSITORIES: Final = ("general.source.huggingface.repository", "general.repo_url")
 
 
 def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]]:
     """Its name, and its facts in people's words and order; both safe to draw."""
+    model = identified(model, catalogue)
     metadata = merged_metadata(model, catalogue)
     facts: dict[str, str] = {}
     for label, keys, read in FIELDS:
         for key in keys:
-            value = metadata.get(key)
-            if value and (value := value.strip()).lower() not in ABSENT and (shown := read(value)):
+            if (value := _present(metadata, key)) and (shown := read(value)):
                 facts[label] = safe_text(shown)
                 break
     if "architecture" not in facts and model.architecture:
@@ -98,9 +130,24 @@ def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]
         facts["precision in file"] = in_files
     if in_memory := _precision(model.dtypes):
         facts["precision in memory"] = in_memory
-    if repository := _repository(model):
+    if repository := _repository(model, files, metadata):
         facts["repository"] = repository
+    if model.compared_samples:
+        facts["values"] = _agreement(model.matched_samples or 0, model.compared_samples)
     return shown_name(model, catalogue), facts
+
+
+def identified(model: Model, catalogue: CatalogueState) -> Model:
+    """The model with the name, source, confidence and files that the catalogue has for it; as it is where that is no better."""
+    verdict = None if model.fingerprint is None else catalogue.values.get(model.fingerprint)
+    if model.confidence >= SURE_ENOUGH:
+        is_whole = verdict is not None and verdict.files and verdict.matched == verdict.compared
+        return replace(model, files=verdict.files) if verdict is not None and is_whole and not model.files else model
+    if verdict is not None:
+        return _by_values(model, verdict, catalogue)
+    if (name := stated_name(model, catalogue)) is not None:
+        return replace(model, name=name, name_source="file metadata", confidence=STATED_CONFIDENCE)
+    return model
 
 
 def known_files(model: Model, catalogue: CatalogueState) -> tuple[FileFacts, ...]:
@@ -111,23 +158,27 @@ def known_files(model: Model, catalogue: CatalogueState) -> tuple[FileFacts, ...
 
 def merged_metadata(model: Model, catalogue: CatalogueState) -> dict[str, str]:
     """Raw keys and values. What the sidecar saw at loading stands above what the files say now; the main file above others."""
+    files = known_files(model, catalogue)
     merged: dict[str, str] = {}
-    for facts in reversed(known_files(model, catalogue)):
+    for facts in (*_configs_beside(model, files, catalogue), *reversed(files)):
         merged.update(facts.metadata)
     merged.update(model.metadata)
     return merged
 
 
 def shown_name(model: Model, catalogue: CatalogueState) -> str:
-    """Safe to draw; with `?` where the sidecar itself only guesses."""
-    name = safe_text(stated_name(model, catalogue) or model.name, LONGEST_NAME)
+    """Safe to draw; with `?` where it is only a guess."""
+    model = identified(model, catalogue)
+    name = safe_text(model.name, LONGEST_NAME)
     is_guess = model.confidence < SURE_ENOUGH and model.name_source != "class"
     return f"{name}?" if is_guess else name
 
 
 def stated_name(model: Model, catalogue: CatalogueState) -> str | None:
     """What the model's one file says that it is, where the sidecar knew the file but not what stands in it, and sizes agree."""
-    if model.confidence >= SURE_ENOUGH or model.name_source != "class" or model.candidates or len(model.files) != 1:
+    if model.confidence >= SURE_ENOUGH or model.name_source != "class" or model.candidates:
+        return None
+    if len({checkpoint_of(path) for path in model.files}) != 1:
         return None
     files = known_files(model, catalogue)
     in_file = sum(size for file in files for size in file.dtypes.values())
@@ -135,8 +186,50 @@ def stated_name(model: Model, catalogue: CatalogueState) -> str | None:
     if not 0 < in_file <= 2 * in_all or in_all > 2 * in_file:
         return None  # a part of the model, or of the file: whose name would it be?
     metadata = merged_metadata(model, catalogue)
-    stated = (metadata.get(key, "").strip() for key in ("model_type", "modelspec.title"))
-    return next((name for name in stated if name.lower() not in ABSENT), None)
+    return next((name for key in ("model_type", "modelspec.title") if (name := _present(metadata, key))), None)
+
+
+def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) -> Model:
+    """Named where all that agree have one name; else with the files between which the values can't decide."""
+    agreeing = verdict.files or verdict.candidates
+    metadata = {path: facts.metadata for path in agreeing if (facts := catalogue.by_path.get(path)) is not None}
+    checkpoints: dict[str, list[str]] = {}
+    for path in agreeing:
+        checkpoints.setdefault("" if verdict.files else path, []).append(path)
+    names = {file_group_name(tuple(paths), metadata) for paths in checkpoints.values()}
+    name = names.pop() if len(names) == 1 else None
+    if name is None:
+        return replace(model, files=verdict.files or model.files, candidates=verdict.candidates)
+    is_whole = verdict.matched == verdict.compared
+    return replace(
+        model,
+        name=name,
+        name_source="values",
+        confidence=VALUES_CONFIDENCE if is_whole else PATCHED_CONFIDENCE,
+        files=verdict.files or model.files,
+        candidates=verdict.candidates,
+        matched_samples=verdict.matched,
+        compared_samples=verdict.compared,
+    )
+
+
+def _configs_beside(model: Model, files: tuple[FileFacts, ...], catalogue: CatalogueState) -> list[FileFacts]:
+    """The configs of the model's directory, where they can't be another's."""
+    paths = dict.fromkeys([*model.files, *(path for file in files for path in (file.path, *file.aliases))])
+    directories = dict.fromkeys(path.rpartition("/")[0] for path in paths if is_generic(path))
+    found = (catalogue.by_path.get(f"{directory}/{name}") for directory in directories for name in CONFIGS)
+    return [facts for facts in found if facts is not None]
+
+
+def _present(metadata: Mapping[str, str], key: str) -> str | None:
+    value = metadata.get(key, "").strip()
+    return None if value.lower() in ABSENT else value
+
+
+def _agreement(matched: int, compared: int) -> str:
+    if matched == compared:
+        return f"{matched} of {compared} sampled tensors match the file"
+    return f"patched: {matched} of {compared} sampled tensors match the file"
 
 
 def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -155,9 +248,10 @@ def _precision(dtypes: Mapping[str, int]) -> str:
     return ", ".join(f"{safe_text(dtype, 40)} {format_bytes(size)}" for dtype, size in ordered[:8])
 
 
-def _repository(model: Model) -> str | None:
-    """`org/name` from a Hugging Face cache's paths."""
-    for path in model.files:
-        if hub := _HUB.search(path):
-            return safe_text(f"{hub[1]}/{hub[2]}", 200)
-    return None
+def _repository(model: Model, files: tuple[FileFacts, ...], metadata: Mapping[str, str]) -> str | None:
+    """`org/name` from a Hugging Face cache's paths; else what the file states."""
+    for path in (*model.files, *(alias for file in files for alias in file.aliases)):
+        if (repository := hub_repository(path)) is not None:
+            return safe_text(repository, 200)
+    stated = next((value for key in _REPOSITORIES if (value := _present(metadata, key))), None)
+    return None if stated is None else safe_text(stated, 200)

@@ -12,7 +12,7 @@ from gpumodels_shared.schema import DeviceMemory, Model
 from gpumodels_shared.units import describe_model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.devices import HOST, Device, devices_named, join_devices
-from gpumodels_tui.enrichment import merged_metadata, shown_name, stated_name
+from gpumodels_tui.enrichment import identified, merged_metadata, shown_name
 from gpumodels_tui.feed import ProcessState
 from gpumodels_tui.oneshot import Glance
 from gpumodels_tui.view_model import warnings_of
@@ -20,9 +20,6 @@ from gpumodels_tui.view_model import warnings_of
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 SCHEMA: Final = 1
-
-STATED_CONFIDENCE: Final = 0.9
-"""Of a name that the model's only file states of itself."""
 
 
 def document(glance: Glance) -> dict[str, Json]:
@@ -85,11 +82,11 @@ def _device(memory: DeviceMemory) -> dict[str, Json]:
 
 
 def _model(model: Model, catalogue: CatalogueState) -> dict[str, Json]:
-    stated = stated_name(model, catalogue)
+    model = identified(model, catalogue)
     display = describe_model(shown_name(model, catalogue), safe_text(model.kind, 20), model.resident_bytes, model.layers)
     return {
         "id": model.id,
-        "name": stated or model.name,
+        "name": model.name,
         "kind": model.kind,
         "class": model.class_name,
         "display": display,
@@ -100,8 +97,8 @@ def _model(model: Model, catalogue: CatalogueState) -> dict[str, Json]:
         "dtypes": dict(model.dtypes),
         "loaded_at": _time(model.loaded_at_ns),
         "files": list(model.files),
-        "name_source": "file metadata" if stated else model.name_source,
-        "confidence": STATED_CONFIDENCE if stated else model.confidence,
+        "name_source": model.name_source,
+        "confidence": model.confidence,
         "candidates": list(model.candidates),
         "metadata": dict(merged_metadata(model, catalogue)),
         "parent": model.parent,

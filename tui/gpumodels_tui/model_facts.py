@@ -13,7 +13,12 @@ from gpumodels_tui.view_model import ModelRow
 SOURCES: Final[Mapping[str, str]] = {
     "mapped file": "the file that its weights are mapped from",
     "state dict": "the file that its weights were loaded from",
+    "read file": "the file that was read just before it",
+    "values": "its values, which are the file's",
+    "names and shapes": "the names and shapes of its tensors",
+    "file metadata": "what its file says of itself",
     "config": "its config",
+    "pipeline": "the pipeline that it is a part of",
     "attribute": "an attribute of the module",
     "class": "its class; no file is known",
 }

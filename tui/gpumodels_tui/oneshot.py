@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rich.cells import cell_len
@@ -13,6 +13,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_age, format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
+from gpumodels_tui.following import Following, files_named, needs_directories
 from gpumodels_tui.gpus import HardwareState
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
@@ -44,13 +45,18 @@ def glance(sources: Sources) -> Glance:
     finally:
         feed.close()
         hardware.close()
-    files = dict.fromkeys(
-        file for process in state.processes if process.snapshot for model in process.snapshot.models for file in model.files
-    )
-    known = CatalogueState()
-    if files or sources.model_directories:
-        known = sources.catalogue().read_now(files, MODEL_FILES_SECONDS)
-    return Glance(state, devices, known, time.time_ns())
+    return Glance(state, devices, _model_files(sources, state), time.time_ns())
+
+
+def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
+    """What the files say that the models are from, or may be from; a glance without models needs none of it."""
+    directories = sources.model_directories if sources.are_chosen or needs_directories(state) else ()
+    files = files_named(state)
+    if not files and not directories:
+        return CatalogueState(warnings=sources.warnings)
+    catalogue = replace(sources, model_directories=directories).catalogue()
+    Following(catalogue).see(state)
+    return catalogue.read_now(files, MODEL_FILES_SECONDS)
 
 
 def table(view: View, now_ns: int) -> str:

@@ -22,6 +22,12 @@ class Sources:
     """Where sidecars' files are looked for; None: where sidecars put them by themselves."""
     model_directories: tuple[Path, ...] = ()
     """Model files read and watched beside those that snapshots name."""
+    are_chosen: bool = True
+    """Whether the user asked for these; the usual places are of use only where a model's file must be found."""
+    cache: Path | None = None
+    """Where headers are kept from one start to the next; None: nowhere."""
+    warnings: tuple[str, ...] = ()
+    """What was wrong with the choosing."""
 
     def feed(self) -> SnapshotFeed:
         """The sidecars' files."""
@@ -33,6 +39,8 @@ class Sources:
 
     def catalogue(self, on_change: Callable[[], None] | None = None) -> Catalogue:
         """The model files, not yet read."""
-        from gpumodels_tui.catalogue.watch import Catalogue  # a glance without model files needs none of it
+        from gpumodels_tui.catalogue.cache import Cache  # a glance without model files needs none of it
+        from gpumodels_tui.catalogue.watch import Catalogue
 
-        return Catalogue(self.model_directories, on_change)
+        cache = None if self.cache is None else Cache(self.cache)
+        return Catalogue(self.model_directories, on_change, cache=cache, notices=self.warnings)

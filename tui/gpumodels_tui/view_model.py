@@ -11,7 +11,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import SMALL_MODELS_ID, DeviceMemory, Model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.devices import HOST, Device, Devices, holds_memory, join_devices, process_title
-from gpumodels_tui.enrichment import enrich, merged_metadata
+from gpumodels_tui.enrichment import enrich, identified, merged_metadata
 from gpumodels_tui.feed import FeedState, ProcessState
 from gpumodels_tui.gpus import HardwareState
 from gpumodels_tui.memory_parts import MemoryPart, memory_parts
@@ -87,6 +87,8 @@ class View:
     """Where was looked."""
     process_rows: tuple[ProcessRow, ...] = ()
     """Those with a sidecar, then those on a GPU without one."""
+    progress: str = ""
+    """`indexing 1,234 of 10,000` while model files are read; else empty."""
 
 
 def build_view(feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> View:
@@ -140,6 +142,7 @@ class ViewBuilder:
             warnings_of(feed, hardware, catalogue),
             tuple(map(_shown_path, feed.directories)),
             (*(made.row for made in self._made.values()), *without_sidecars(unattached, by_key)),
+            progress=_progress(catalogue),
         )
 
     def _of(
@@ -167,7 +170,8 @@ def _rows_of(process: ProcessState, keys: Mapping[str, str], catalogue: Catalogu
     if process.snapshot is None:
         return
     title = process_title(process)
-    for model in process.snapshot.models:
+    for seen in process.snapshot.models:
+        model = identified(seen, catalogue)
         name, facts = enrich(model, catalogue)
         metadata = merged_metadata(model, catalogue)
         for device in _devices_of(model):
@@ -223,6 +227,12 @@ def warnings_of(feed: FeedState, hardware: HardwareState, catalogue: CatalogueSt
         lines += [f"{process_title(process)}: {text}" for text in (*problems, *said)]
     lines += catalogue.warnings
     return tuple(safe_text(line) for line in dict.fromkeys(lines))
+
+
+def _progress(catalogue: CatalogueState) -> str:
+    if not catalogue.pending:
+        return ""
+    return f"indexing {catalogue.seen - catalogue.pending:,} of {catalogue.seen:,}"
 
 
 def _about(path: str, reason: str) -> str:

@@ -10,6 +10,7 @@ from typing import Final
 
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
+from gpumodels_tui.following import Following
 from gpumodels_tui.gpus import HardwareState
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import View, ViewBuilder
@@ -58,7 +59,7 @@ class WatchingThread(threading.Thread):
             builder = ViewBuilder()
             devices, devices_at = HardwareState(), float("-inf")
             # The first view needs no model files: they come when the screen is up.
-            catalogue = None
+            catalogue, following = None, None
             while not self._stopping.is_set():
                 processes = feed.poll()
                 if time.monotonic() - devices_at >= HARDWARE_SECONDS:
@@ -70,18 +71,9 @@ class WatchingThread(threading.Thread):
                     seen = now
                 if catalogue is None:
                     catalogue = self._sources.catalogue()
+                    following = Following(catalogue)
                     opened.callback(catalogue.stop)
                     catalogue.start()
-                catalogue.follow(_files_named(processes))
+                if following is not None:
+                    following.see(processes)
                 self._stopping.wait(FEED_SECONDS)
-
-
-def _files_named(feed: FeedState) -> list[str]:
-    """Every model file that a snapshot names."""
-    return [
-        path
-        for process in feed.processes
-        if process.snapshot is not None
-        for model in process.snapshot.models
-        for path in model.files
-    ]

@@ -94,9 +94,18 @@ class _Tensor:
     dtype: str
     shape: tuple[int, ...]
     """Rows first, as torch has it; the file has it the other way round."""
+    block: tuple[int, int]
+    """Elements and bytes."""
     size_bytes: int
     offset: int
     """From the beginning of the data."""
+
+    def as_loaded(self) -> tuple[str, tuple[int, ...]]:
+        """Dtype and shape that it has in memory as it is: rows of quantized blocks are rows of bytes."""
+        elements, size = self.block
+        if elements == 1 or not self.shape:
+            return self.dtype, self.shape
+        return "uint8", (*self.shape[:-1], self.shape[-1] // elements * size)
 
 
 def recognises(beginning: bytes, size_bytes: int) -> bool:
@@ -115,7 +124,7 @@ def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
         reading = _Reading(data)
         metadata = reading.metadata()
         tensors = list(reading.tensors())
-    shapes = packed_shapes((tensor.dtype, tensor.shape) for tensor in tensors)
+    shapes = packed_shapes(tensor.as_loaded() for tensor in tensors)
     dtypes = dtype_bytes((tensor.dtype, tensor.size_bytes) for tensor in tensors)
     return FileHeader("gguf", travelling_metadata(metadata), len(tensors), dtypes, shapes)
 
@@ -132,7 +141,7 @@ def tensors(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> St
             raise UnreadableError("not a GGUF file, or damaged: its alignment is none")
         start = -(-reading.position // alignment) * alignment
     for tensor in listed:
-        found.add(tensor.name, StoredTensor(tensor.dtype, tensor.shape, descriptor, start + tensor.offset))
+        found.add(tensor.name, StoredTensor(*tensor.as_loaded(), descriptor, start + tensor.offset))
     return found
 
 
@@ -192,7 +201,7 @@ class _Reading:
             shape = tuple(self._take(_U64) for _ in range(dimensions))[::-1]
             kind = self._take(_U32)
             dtype, block, size = TENSOR_TYPES.get(kind, (f"ggml type {kind}", 1, 0))
-            yield _Tensor(name, dtype, shape, math.prod(shape) // block * size, self._take(_U64))
+            yield _Tensor(name, dtype, shape, (block, size), math.prod(shape) // block * size, self._take(_U64))
 
     def _value(self, kind: int) -> str | None:
         if kind == _STRING:

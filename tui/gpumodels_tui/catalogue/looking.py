@@ -16,7 +16,7 @@ from typing import Final
 
 from gpumodels_tui.catalogue.formats import suffix_of
 from gpumodels_tui.catalogue.ledger import PUBLISH_SECONDS, Ledger
-from gpumodels_tui.catalogue.tree import NEVER_ENTERED, Sighting, Stamp, is_directory_link, look_at, walk
+from gpumodels_tui.catalogue.tree import NEVER_ENTERED, NEVER_WATCHED, Sighting, Stamp, is_directory_link, look_at, walk
 from gpumodels_tui.catalogue.watches import Change, Watches
 
 GATHER_SECONDS: Final = 0.1
@@ -30,6 +30,9 @@ RESCAN_SECONDS: Final = 300.0
 
 MAX_FOLLOWED: Final = 10_000
 
+MAX_NEIGHBOURHOODS: Final = 1_000
+"""Directories of followed files, whose other files are looked at too."""
+
 
 @dataclass(slots=True)
 class _Root:
@@ -39,18 +42,23 @@ class _Root:
     """The device and inode it had when it was opened; None where it wasn't there."""
     watched: str | None = None
     """Its real path, where it isn't part of another root's tree."""
+    is_deep: bool = True
+    """With all below it; a followed file's directory is not."""
 
 
 class Looking:
     """One thread's work, `run`; `follow` and `stop` come from any other."""
 
     def __init__(self, directories: Sequence[str], ledger: Ledger, watched: bool) -> None:
-        self._directories = directories
+        self._directories = list(directories)
         self._ledger = ledger
         self._lock = threading.Condition()
         self._changes: dict[Change, None] = {}
         self._followed: dict[str, None] = {}
         self._unlooked: dict[str, None] = {}
+        self._neighbourhoods: set[str] = set()
+        self._unopened: dict[str, bool] = {}
+        """Directories to open, and whether with all below them."""
         self._stopped = threading.Event()
         self._walked = False
         self._watches = Watches(self._notice) if watched else None
@@ -62,8 +70,9 @@ class Looking:
     def run(self) -> None:
         """Look until stopped."""
         self._look_at_new_followed()
-        for directory in self._directories:
+        for directory in list(self._directories):
             self._open_root(directory)
+        self._open_new_roots()
         self._ledger.looking = False
         with self._lock:
             self._walked = True
@@ -72,7 +81,7 @@ class Looking:
         while not self._stopped.is_set():
             self._ledger.publish()
             with self._lock:
-                if not self._changes and not self._unlooked:
+                if not (self._changes or self._unlooked or self._unopened):
                     self._lock.wait(PUBLISH_SECONDS if self._ledger.is_due() else LOOK_SECONDS)
                 news = bool(self._changes)
             if news and self._stopped.wait(GATHER_SECONDS):
@@ -82,6 +91,7 @@ class Looking:
             for change in changes:
                 self._follow_up(change)
             self._look_at_new_followed()
+            self._open_new_roots()
             self._look_again_at_followed()
             self._check_roots()
             if time.monotonic() >= rescan_at:
@@ -98,20 +108,35 @@ class Looking:
             self._watches.stop()
 
     def follow(self, paths: Iterable[str]) -> None:
-        """Look at these files too, now and from now on."""
+        """Look at these files too, now and from now on, and at what lies beside them."""
         with self._lock:
             for path in paths:
                 if path in self._followed or not path.startswith("/") or "\0" in path or len(self._followed) >= MAX_FOLLOWED:
                     continue
                 self._followed[path] = None
                 self._unlooked[path] = None
+                directory = path.rpartition("/")[0]
+                if len(self._neighbourhoods) < MAX_NEIGHBOURHOODS and directory not in self._neighbourhoods:
+                    self._neighbourhoods.add(directory)
+                    self._unopened.setdefault(directory, False)
             if self._unlooked:
+                self._lock.notify_all()
+
+    def add(self, directories: Iterable[str]) -> None:
+        """Look at these directories too, with all below them, from now on."""
+        with self._lock:
+            new = [directory for directory in directories if directory not in self._directories]
+            self._directories += new
+            self._unopened.update(dict.fromkeys(new, True))
+            if new:
                 self._lock.notify_all()
 
     def wait_until_looked(self, deadline: float) -> None:
         """Until all directories were walked and all followed files looked at, or the deadline (monotonic)."""
         with self._lock:
-            self._lock.wait_for(lambda: self._walked and not self._unlooked, max(0.0, deadline - time.monotonic()))
+            self._lock.wait_for(
+                lambda: self._walked and not (self._unlooked or self._unopened), max(0.0, deadline - time.monotonic())
+            )
 
     # Changes.
 
@@ -128,9 +153,11 @@ class Looking:
         if path in self._roots:
             return  # `_check_roots` sees whether it is still the same one
         if is_directory_link(path):
-            self._open_root(path)
+            if self._is_deep(path):
+                self._open_root(path)
         elif change.is_directory:
-            self._walk(path)
+            if self._is_deep(path):
+                self._walk(path)
         else:
             for name in {*self._names_for(path), *([path] if suffix_of(path) is not None else [])}:
                 self._look_at(name)
@@ -190,27 +217,47 @@ class Looking:
 
     # Trees.
 
-    def _open_root(self, directory: str) -> None:
+    def _open_new_roots(self) -> None:
+        with self._lock:
+            new = dict(self._unopened)
+        for directory, is_deep in new.items():
+            self._open_root(directory, is_deep)
+        with self._lock:
+            for directory in new:
+                del self._unopened[directory]
+            self._lock.notify_all()
+
+    def _open_root(self, directory: str, is_deep: bool = True) -> None:
         """Watch first, then walk: what comes in between is seen twice rather than never."""
-        if directory in self._roots:
+        known = self._roots.get(directory)
+        if known is not None and (known.is_deep or not is_deep):
             return
         real = os.path.realpath(directory)
-        if directory not in self._directories and (real in NEVER_ENTERED or self._leads_up(real)):
+        if not is_deep and (real in NEVER_WATCHED or real in self._names):
             return
-        root = self._roots[directory] = _Root()
+        if known is not None and known.watched is not None and self._watches is not None:
+            self._watches.unwatch(known.watched)
+        if is_deep and directory not in self._directories and (real in NEVER_ENTERED or self._leads_up(real)):
+            return
+        root = self._roots[directory] = _Root(is_deep=is_deep)
         try:
             root.identity = _identity(directory)
             if Path(directory).is_file():
                 self.follow([directory])
             elif self._may_enter(directory, real):
-                self._ledger.say(directory, self._watch(directory, real))
+                self._ledger.say(directory, self._watch(directory, real, is_deep))
                 root.watched = real
                 self._walk(directory)
         except OSError as error:
-            self._ledger.say(directory, f"{directory}: {(error.strerror or type(error).__name__).lower()}")
+            if is_deep:  # of a followed file's directory, its file tells
+                self._ledger.say(directory, f"{directory}: {(error.strerror or type(error).__name__).lower()}")
 
-    def _watch(self, directory: str, real: str) -> str | None:
-        reason = None if self._watches is None else self._watches.watch(real)
+    def _is_deep(self, path: str) -> bool:
+        """Whether it lies in a directory that is looked at with all below it."""
+        return any(root.is_deep and path.startswith(name.rstrip("/") + "/") for name, root in self._roots.items())
+
+    def _watch(self, directory: str, real: str, is_deep: bool) -> str | None:
+        reason = None if self._watches is None else self._watches.watch(real, is_deep)
         return None if reason is None else f"{directory}: {reason}"
 
     def _check_roots(self) -> None:
@@ -229,18 +276,21 @@ class Looking:
             for name in self._ledger.names_below(directory):
                 self._look_at(name)
             if directory in self._directories or identity is not None:
-                self._open_root(directory)
+                self._names = {real: name for real, name in self._names.items() if name != directory}
+                self._open_root(directory, root.is_deep)
 
     def _walk(self, directory: str) -> None:
         """Everything below it as it is now; what was known there and isn't any more goes."""
         gone = set(self._ledger.names_below(directory))
+        root = self._roots.get(directory)
+        is_deep = root is None or root.is_deep
         links: list[str] = []
         aliases: list[Sighting] = []
-        for listing in walk(directory, self._may_enter):
+        for listing in walk(directory, self._may_enter if is_deep else lambda path, real: path == directory):
             self._ledger.saw(listing.sightings)
             gone.difference_update(sighting.path for sighting in listing.sightings)
             aliases.extend(sighting for sighting in listing.sightings if sighting.real != sighting.path)
-            links.extend(listing.links)
+            links.extend(listing.links if is_deep else ())
             if listing.problem is not None:
                 self._ledger.say(listing.path, f"{listing.path}: {listing.problem}")
             elif listing.path not in self._roots:

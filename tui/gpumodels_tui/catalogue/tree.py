@@ -15,6 +15,9 @@ from gpumodels_tui.catalogue.formats import suffix_of
 NEVER_ENTERED: Final = frozenset({"/", "/proc", "/sys", "/dev"})
 """A symlink to one of these is no place for models."""
 
+NEVER_WATCHED: Final = NEVER_ENTERED | {"/tmp", "/var/tmp", "/dev/shm"}
+"""What happens in these, because one file in them was named, is nobody's business."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stamp:

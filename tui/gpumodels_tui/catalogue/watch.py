@@ -34,6 +34,7 @@ class Catalogue:
         on_change: told, from some thread, that `state()` is a new one; some times a second at most. Must not raise.
         reader: where headers come from.
         cache: what was read at earlier starts.
+        notices: warnings to go with every state.
     """
 
     def __init__(
@@ -43,7 +44,9 @@ class Catalogue:
         reader: HeaderReading | None = None,
         settle_seconds: float = SETTLE_SECONDS,
         cache: Cache | None = None,
+        notices: Sequence[str] = (),
     ) -> None:
+        self._notices = tuple(notices)
         self._directories = tuple(dict.fromkeys(str(Path(directory).expanduser().absolute()) for directory in directories))
         self._on_change = on_change
         self._reader: HeaderReading = HeaderWorker() if reader is None else reader
@@ -57,7 +60,7 @@ class Catalogue:
     def start(self) -> None:
         """Begin to look, read and watch; returns at once. Once only."""
         self._work = _Work(
-            self._directories, self._reader, self._cache, Ledger(self._settle_seconds, self._on_change), watched=True
+            self._directories, self._reader, self._cache, self._ledger(self._settle_seconds, self._on_change), watched=True
         )
         self._work.looking.follow(self._wanted)
         self._work.reading.recognise(self._unrecognised)
@@ -80,6 +83,14 @@ class Catalogue:
         else:
             self._work.looking.follow(paths)
 
+    def add(self, directories: Iterable[Path | str]) -> None:
+        """Watch these directories as well, with all below them, from now on. Cheap for those already watched."""
+        paths = [str(Path(directory).absolute()) for directory in directories]
+        if self._work is None:
+            self._directories = tuple(dict.fromkeys([*self._directories, *paths]))
+        else:
+            self._work.looking.add(paths)
+
     def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
         """Find the files that these models' values are from; `CatalogueState.values` will tell. Cheap for those asked before."""
         if self._work is None:
@@ -93,7 +104,7 @@ class Catalogue:
         For one-shot use of a catalogue that isn't started: nothing is watched, and a half-written file isn't waited for.
         """
         deadline = time.monotonic() + deadline_seconds
-        work = self._work or _Work(self._directories, self._reader, self._cache, Ledger(0.0, None), watched=False)
+        work = self._work or _Work(self._directories, self._reader, self._cache, self._ledger(0.0, None), watched=False)
         work.looking.follow([*self._wanted, *paths])
         if work is not self._work:
             work.reading.recognise(self._unrecognised)
@@ -103,6 +114,12 @@ class Catalogue:
         self._last = work.read_until(deadline)
         work.stop()
         return self._last
+
+    def _ledger(self, settle_seconds: float, on_change: Callable[[], None] | None) -> Ledger:
+        ledger = Ledger(settle_seconds, on_change)
+        for notice in self._notices:
+            ledger.say(notice, notice)
+        return ledger
 
 
 class _Work:

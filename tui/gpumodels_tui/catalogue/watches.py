@@ -73,8 +73,11 @@ class Watches(FileSystemEventHandler):
         self._watched: dict[str, tuple[BaseObserver, ObservedWatch]] = {}
         _keep_watchdog_off_the_terminal()
 
-    def watch(self, directory: str) -> str | None:
+    def watch(self, directory: str, recursive: bool = True) -> str | None:
         """Watch it and all below it, symlinks aside; it must not be one itself. Changes are told under its path.
+
+        Args:
+            recursive: False for what lies in it, and nothing below.
 
         Returns:
             Why it is only looked at from time to time, where that is so.
@@ -87,14 +90,14 @@ class Watches(FileSystemEventHandler):
             why = f"on {remote}, which doesn't report changes"
         else:
             try:
-                self._notify(directory)
+                self._notify(directory, recursive)
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                     raise
                 why = _shortage(error)
             else:
                 return None
-        self._poll(directory)
+        self._poll(directory, recursive)
         return f"{why}; looked at every {self._poll_seconds:g} s instead"
 
     def unwatch(self, directory: str) -> None:
@@ -121,12 +124,12 @@ class Watches(FileSystemEventHandler):
             if path:
                 self._on_change(Change(os.fsdecode(path), event.is_directory))
 
-    def _notify(self, directory: str) -> None:
+    def _notify(self, directory: str, recursive: bool) -> None:
         if self._notifying is None:
             observer = Observer()
             observer.start()
             self._notifying = observer
-        watch = self._notifying.schedule(self, directory, recursive=True, event_filter=_OF_INTEREST)
+        watch = self._notifying.schedule(self, directory, recursive=recursive, event_filter=_OF_INTEREST)
         try:
             _make_sure_that_watches_are_left(self._notifying)
         except OSError:
@@ -134,13 +137,13 @@ class Watches(FileSystemEventHandler):
             raise
         self._watched[directory] = (self._notifying, watch)
 
-    def _poll(self, directory: str) -> None:
+    def _poll(self, directory: str, recursive: bool) -> None:
         if self._polling is None:
             # lstat: a symlink that leads back up must not be walked in circles.
             observer = PollingObserverVFS(os.lstat, os.scandir, polling_interval=self._poll_seconds)
             observer.start()
             self._polling = observer
-        self._watched[directory] = (self._polling, self._polling.schedule(self, directory, recursive=True))
+        self._watched[directory] = (self._polling, self._polling.schedule(self, directory, recursive=recursive))
 
 
 def remote_file_system(directory: str) -> str | None:

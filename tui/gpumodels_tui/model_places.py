@@ -1,0 +1,120 @@
+"""Where model files lie by themselves: the Hugging Face cache, and ComfyUI's folders, its own and those of its YAML file."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, cast
+
+MAX_YAML_BYTES: Final = 64 * 1024
+EXTRA_PATHS: Final = "extra_model_paths.yaml"
+EXTRA_PATHS_FLAG: Final = "--extra-model-paths-config"
+BASE_FLAG: Final = "--base-directory"
+
+
+def default_places(environment: Mapping[str, str], home: Path) -> list[Path]:
+    """Those that exist on this machine, for this user."""
+    hub = hub_cache(environment, home)
+    places = [hub] if hub.is_dir() else []
+    comfyui = home / "ComfyUI"
+    if is_comfyui(comfyui):
+        places += comfyui_places(comfyui, ())
+    return list(dict.fromkeys(places))
+
+
+def hub_cache(environment: Mapping[str, str], home: Path) -> Path:
+    """Where huggingface_hub keeps what it downloads."""
+    if hub := environment.get("HF_HUB_CACHE"):
+        return _resolved(hub, home)
+    if hugging_face := environment.get("HF_HOME"):
+        return _resolved(hugging_face, home) / "hub"
+    return _resolved(environment.get("XDG_CACHE_HOME") or "~/.cache", home) / "huggingface" / "hub"
+
+
+def is_comfyui(root: Path) -> bool:
+    """Whether ComfyUI's own files lie here."""
+    try:
+        return (root / "main.py").is_file() and (root / "folder_paths.py").is_file() and (root / "comfy").is_dir()
+    except OSError:
+        return False
+
+
+def comfyui_root(command: Sequence[str], working_directory: Path) -> Path | None:
+    """ComfyUI's directory, where this is the command line of one."""
+    for argument in command[1:4]:
+        if argument.endswith("main.py") and "\0" not in argument:
+            root = (working_directory / argument).parent
+            return root if is_comfyui(root) else None
+    return None
+
+
+def comfyui_places(root: Path, arguments: Sequence[str]) -> list[Path]:
+    """The model directories of a ComfyUI at `root`, started with these arguments."""
+    bases = [Path(base) for base in _values(arguments, BASE_FLAG)] or [root]
+    places = [root / base / "models" for base in bases]
+    files = [root / EXTRA_PATHS, *(root / file for file in _values(arguments, EXTRA_PATHS_FLAG))]
+    for file in files:
+        places += extra_model_paths(file)
+    return [place for place in dict.fromkeys(places) if _is_directory(place)]
+
+
+def extra_model_paths(file: Path) -> list[Path]:
+    """The directories that ComfyUI's YAML names: sections of kinds and paths, some lines each, below the section's `base_path`.
+
+    Empty where there is no such file, where it is broken, and without PyYAML: then ComfyUI's own directory has to do.
+    """
+    try:
+        with file.open("rb") as opened:
+            content = opened.read(MAX_YAML_BYTES + 1)
+        yaml = importlib.import_module("yaml")
+    except (OSError, ImportError):
+        return []
+    if len(content) > MAX_YAML_BYTES:
+        return []
+    load = cast("Callable[[bytes], object]", yaml.safe_load)
+    try:
+        sections = load(content)
+    except (cast("type[Exception]", yaml.YAMLError), ValueError, RecursionError):
+        return []
+    if not isinstance(sections, dict):
+        return []
+    found = [place for section in sections.values() if isinstance(section, dict) for place in _places_of(section, file.parent)]
+    return list(dict.fromkeys(found))
+
+
+def _places_of(section: Mapping[object, object], beside: Path) -> Iterator[Path]:
+    stated = section.get("base_path")
+    base = _resolved(os.path.expandvars(stated), Path.home(), beside) if isinstance(stated, str) else beside
+    for kind, paths in section.items():
+        if kind != "base_path" and isinstance(paths, str):
+            for line in paths.splitlines():
+                if line.strip() and "\0" not in line:
+                    yield _resolved(os.path.expandvars(line.strip()), Path.home(), base)
+
+
+def _values(arguments: Sequence[str], flag: str) -> Iterable[str]:
+    """What follows the flag: some words, up to the next flag; or stands behind its `=`."""
+    is_open = False
+    for argument in arguments:
+        if argument.startswith("--"):
+            name, equals, value = argument.partition("=")
+            is_open = name == flag
+            if is_open and equals:
+                yield value
+        elif is_open:
+            yield argument
+
+
+def _resolved(text: str, home: Path, beside: Path | None = None) -> Path:
+    if text == "~" or text.startswith("~/"):
+        return home / text[2:]
+    return Path(os.path.normpath((beside or Path.cwd()) / text))
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False

@@ -220,7 +220,8 @@ class SnapshotWriter:
     def _ours(self) -> _OpenFile:
         """The file, if it may be written to.
 
-        A forked child must not, and nobody past the end of a file that was truncated: SIGBUS would end the host.
+        A forked child must not, and nobody past the end of a file that was truncated: SIGBUS would end the host. Between this
+        look and the write, microseconds later, our own user still could do that, who could as well kill the host.
         """
         if os.getpid() != self._made_in:
             raise OSError(errno.EPERM, "belongs to the process that this one was forked from", str(self.path))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 import sys
 import threading
 import time
@@ -157,6 +158,8 @@ class Sidecar:
                 self._hooks.sweep()
 
     def _run(self) -> None:
+        with self.failures.guard("leaving signals to the host"):
+            _leave_signals_to_host()
         while True:
             started = time.monotonic()
             with self.fork_gate:
@@ -361,6 +364,12 @@ def _another_copy_runs() -> bool:
     return any(
         thread.name == THREAD_NAME and getattr(thread, "serves_pid", None) == os.getpid() for thread in threading.enumerate()
     )
+
+
+def _leave_signals_to_host() -> None:
+    """A host that blocks a signal to wait for it would wait in vain, had this thread not blocked it too."""
+    own_faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - own_faults)
 
 
 def _interval(chosen: float | None) -> float:

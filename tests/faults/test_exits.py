@@ -37,6 +37,12 @@ ENDINGS: Final = {
     "KeyboardInterrupt": "raise KeyboardInterrupt",
     "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM); time.sleep(5)",
     "SIGTERM handled by sys.exit": "signal.signal(signal.SIGTERM, lambda *_: sys.exit(4)); os.kill(os.getpid(), signal.SIGTERM)",
+    "SIGTERM waited for": """
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        for _ in range(20):
+            os.kill(os.getpid(), signal.SIGTERM)
+            print(signal.sigwait([signal.SIGTERM]))
+    """,
     "abort": "os.abort()",
     "exec": "os.execv(sys.executable, [sys.executable, '-c', 'print(1)'])",
     "daemon threads at work": """

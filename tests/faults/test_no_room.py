@@ -202,6 +202,33 @@ def test_a_file_that_cannot_grow_keeps_its_last_snapshot_and_says_why(
     reader.close()
 
 
+@pytest.mark.parametrize("code", [errno.EDQUOT, errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)
+def test_no_blocks_for_a_new_file(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reached: Reached
+) -> None:
+    """Quotas need a file system that has them: the refusal is made here, where the kernel would make it."""
+    tmp_path.chmod(0o700)
+    caplog.set_level(logging.WARNING, "gpumodels")
+    publisher = Publisher(tmp_path / "files", this_process(), 250, Failures(), lambda: None)
+
+    def refuse(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "posix_fallocate", refuse)
+        for _ in range(3):
+            publisher.publish(a_snapshot())
+        assert os.listdir(tmp_path / "files") == []
+    publisher.publish(a_snapshot())
+    assert published(tmp_path / "files") is not None
+    assert [record.getMessage() for record in caplog.records] == [
+        f"cannot publish in {tmp_path / 'files'}: {os.strerror(code)}; trying on"
+    ]
+    publisher.close()
+    if code == errno.EDQUOT:
+        reached("no room", "EDQUOT (injected): 1 warning, healed in 1 tick")
+
+
 def test_publishing_troubles_never_reach_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tmp_path.chmod(0o700)
     publisher = Publisher(tmp_path, this_process(), 250, Failures(), lambda: None)

@@ -31,6 +31,8 @@ from gpumodels_shared.schema import Snapshot
 numbers = itertools.count(1)
 def tick(sidecar):
     number = next(numbers)
+    if number % 3 == 0:
+        sidecar._publisher.abandon()  # so that many a fork meets a file half made
     sidecar._publisher.publish(
         Snapshot(taken_at_ns=number, process=sidecar._process, warnings=(str(number),) * (number * 977 % 9000))
     )

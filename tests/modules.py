@@ -82,7 +82,7 @@ class Attached:
 
 
 @contextmanager
-def attached() -> Iterator[Attached]:
+def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     """Attach to torch, and leave it as it was. Modules made before are unknown, so tests don't see each other's."""
     gc.collect()
     failures = Failures()
@@ -93,7 +93,7 @@ def attached() -> Iterator[Attached]:
     hooks = TorchHooks(torch, registry, provenance, holdings, failures)
     try:
         scanner = Scanner(registry, ModuleReader(accounts), failures)
-        identification = Identification(registry, provenance, hooks.pipelines, failures, pause=lambda: None)
+        identification = Identification(registry, provenance, hooks.pipelines, failures, pause)
         sampler = Sampler(registry, identification, failures)
         yield Attached(failures, registry, provenance, scanner, holdings, hooks, sampler)
     finally:

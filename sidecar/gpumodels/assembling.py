@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gpumodels.accounting import META, StorageReading
 from gpumodels.reading import ModuleReading
@@ -159,6 +159,7 @@ def _finish(
     for row, position in enumerate(keep):
         place[position] = row
         tree.names.append(sums.names[position])
+        sums.tensor_names.add(sums.names[position])
         tree.depths.append(sums.depths[position])
         tree.classes.append(tree.class_names.setdefault(sums.classes[position], len(tree.class_names)))
         tree.parameters.append(sums.parameters[position])
@@ -171,6 +172,13 @@ def _finish(
             target.append((place[layer], device, dtype, size))
             if len(target) % STEP == 0:
                 yield
+    columns: list[tuple[Any, ...]] = []
+    for column in (tree.names, tree.depths, tree.classes, tree.parameters, memory, shared):
+        yield
+        columns.append(tuple(column))
+    names, depths, classes, parameters, memory_column, shared_column = columns
+    total_parameters = sum(parameters)
+    yield
     models.append(
         FoundModel(
             part=part,
@@ -178,24 +186,24 @@ def _finish(
             class_name=class_name,
             members=members,
             storages=sums.storages,
-            elsewhere=elsewhere & sums.storages.keys(),
+            elsewhere=elsewhere & sums.storages.keys() if elsewhere else frozenset(),
             bytes_by_device={device: size for device, size in sums.bytes_by_device.items() if device != META},
             missing_bytes=sums.bytes_by_device.get(META, 0),
-            parameters=sum(tree.parameters),
+            parameters=total_parameters,
             dtypes=sums.bytes_by_dtype,
             tree=LayerTree(
-                names=tuple(tree.names),
-                depths=tuple(tree.depths),
+                names=names,
+                depths=depths,
                 class_names=tuple(tree.class_names),
-                classes=tuple(tree.classes),
-                parameters=tuple(tree.parameters),
+                classes=classes,
+                parameters=parameters,
                 devices=tuple(sums.devices),
                 dtypes=tuple(sums.dtypes),
-                memory=tuple(memory),
-                shared=tuple(shared),
+                memory=memory_column,
+                shared=shared_column,
             ),
             bytes_by_origin=sums.bytes_by_origin,
-            tensor_paths=frozenset(sums.tensor_names.union(tree.names)),
+            tensor_paths=frozenset(sums.tensor_names),
             adapter_bytes=sums.adapter_bytes,
             attached_to=sums.attached_to,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Final
 
 from gpumodels.assembling import Part
@@ -74,7 +74,7 @@ def parts_of(root: int, core: int, readings: Mapping[int, ModuleReading], parts:
     """
     found: list[tuple[str, int]] = []
     if not readings[core].has_identity:
-        found = _identified_below(core, readings, lambda key: readings[key].has_identity)
+        yield from _identified_below(core, readings, found)
         if len(found) < 2:
             files: dict[int, str | None] = {}
             for _, key in _children(core, readings):
@@ -88,22 +88,19 @@ def parts_of(root: int, core: int, readings: Mapping[int, ModuleReading], parts:
     parts.append(Part(root, core, leave_out=frozenset(key for _, key in found)))
 
 
-def _identified_below(
-    root: int, readings: Mapping[int, ModuleReading], identified: Callable[[int], bool]
-) -> list[tuple[str, int]]:
-    """The outermost identified modules, at most CONTAINER_DEPTH below the root."""
-    found: list[tuple[str, int]] = []
+def _identified_below(root: int, readings: Mapping[int, ModuleReading], found: list[tuple[str, int]]) -> Iterator[None]:
+    """Append the outermost modules that are models by a library's word, at most CONTAINER_DEPTH below the root."""
     met: set[int] = set()
     level = [("", root)]
     for _ in range(CONTAINER_DEPTH):
         below: list[tuple[str, int]] = []
         for _, holder in level:
-            for name, key in readings[holder].children:
-                if key in readings and key not in met:
+            for name, key in _children(holder, readings):
+                if key not in met:
                     met.add(key)
-                    (found if identified(_core(key, readings)) else below).append((name, key))
+                    (found if readings[_core(key, readings)].has_identity else below).append((name, key))
+            yield
         level = below
-    return found
 
 
 def _children(key: int, readings: Mapping[int, ModuleReading]) -> list[tuple[str, int]]:

@@ -84,8 +84,9 @@ class Holdings:
     def _gradients_of(self, reading: ModuleReading) -> list[StorageReading]:
         found: list[StorageReading] = []
         with self._failures.guard("reading gradients"):
-            for ref in reading.refs[1 : 1 + len(reading.parameters)]:
-                gradient = self._accounts.gradient(ref())
+            module = reading.ref() if reading.parameters else None
+            for parameter in [*module.__dict__["_parameters"].values()] if module is not None else ():
+                gradient = self._accounts.gradient(parameter)
                 if gradient is not None:
                     self._accounts.add_storages(gradient, found)
         return found

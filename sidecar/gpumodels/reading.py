@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import MethodType
 from typing import Any, Final, NamedTuple
@@ -27,10 +26,10 @@ class ModuleReading(NamedTuple):
     """A library says of its class: this is a model."""
     attached_to: int | None
     """The id of the module whose `forward` it stands in for, as kohya's LoRA modules do."""
-    stamp: list[Any]
+    stamp: int
     """Equal stamps, nothing changed: see `ModuleReader._stamp`."""
-    refs: tuple[weakref.ref[Any], ...]
-    """To the module and its tensors: while they are kept, no new object's weak reference has their identity."""
+    ref: KeyedRef
+    """To the module that was read: another one may have its id by now."""
 
 
 class ModuleReader:
@@ -50,7 +49,7 @@ class ModuleReader:
             if module is None:
                 continue
             reading = known.get(ref.key)
-            if reading is not None and reading.refs[0] is ref and reading.stamp == self._stamp(module.__dict__):
+            if reading is not None and reading.ref is ref and reading.stamp == self._stamp(module.__dict__):
                 same[ref.key] = reading
             else:
                 different.append(ref)
@@ -71,11 +70,7 @@ class ModuleReader:
             modules, parameters, buffers = state["_modules"], state["_parameters"], state["_buffers"]
         except KeyError:
             return None  # its __init__ hasn't run yet
-        # First what the stamp names by identity, then the stamp, then the rest: what the host changes meanwhile is read
-        # again at the next look, as the stamp is older.
-        kept = self._accounts.attributes.of(state)
-        named = [tensor for group in (parameters, buffers) for tensor in group.values() if tensor is not None]
-        refs = [ref, *map(weakref.ref, named), *(weakref.ref(tensor) for _, tensor, _ in kept)]
+        # The stamp first: what the host changes meanwhile is read again at the next look, as the stamp is older.
         stamp = self._stamp(state)
         children: tuple[tuple[str, int], ...] = ()
         if modules:
@@ -93,7 +88,7 @@ class ModuleReader:
             if tensor is not None:
                 self._accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
         caches: list[StorageReading] = []
-        for name, tensor, is_cache in kept:
+        for name, tensor, is_cache in self._accounts.attributes.of(state):
             self._accounts.add_storages(tensor, caches if is_cache else storages, name)
         return ModuleReading(
             class_name=_class_name(type(module)),
@@ -104,7 +99,7 @@ class ModuleReader:
             has_identity=_has_identity(type(module)),
             attached_to=_attached_to(state),
             stamp=stamp,
-            refs=tuple(refs),
+            ref=ref,
         )
 
     def _where_it_is(self, state: dict[str, Any], name: str, tensor: Any) -> Any:
@@ -114,25 +109,26 @@ class ModuleReader:
             return tensor if copy is None else copy
         return tensor
 
-    def _stamp(self, state: dict[str, Any]) -> list[Any]:
-        """Everything that a reading depends on, in the cheapest form: names and identities, devices, storages and their sizes.
+    def _stamp(self, state: dict[str, Any]) -> int:
+        """A hash of all that a reading depends on: names and identities, devices, storages and their sizes.
 
-        It is made at every look at every module: about 1 µs. A tensor is known by its weak reference, of which there is one
-        as long as somebody keeps it: the tensor's own address may be another's by now.
+        It is made at every look at every module: about 1 µs. A tensor that takes a freed one's place in every respect, with
+        its storage's address and size on the same device, holds as many bytes in the same place; that its values came from
+        another file is the provenance's to tell.
         """
         modules = state["_modules"]
         stamp: list[Any] = [*modules.keys(), *map(id, modules.values())] if modules else []
-        plain_types, ref = self._plain_types, weakref.ref
+        plain_types = self._plain_types
         for tensors in (state["_parameters"], state["_buffers"]):
             for name, tensor in tensors.items():
                 if type(tensor) in plain_types:
                     storage = tensor.untyped_storage()
-                    stamp += (name, id(ref(tensor)), tensor.device, storage._cdata, storage.nbytes())
+                    stamp += (name, id(tensor), tensor.device, storage._cdata, storage.nbytes())
                 elif tensor is not None:
-                    stamp += (name, id(ref(tensor)), self._accounts.stamp(tensor))
+                    stamp += (name, id(tensor), self._accounts.stamp(tensor))
         for name, tensor, _ in self._accounts.attributes.of(state):
-            stamp += (name, id(ref(tensor)), self._accounts.stamp(tensor))
-        return stamp
+            stamp += (name, id(tensor), self._accounts.stamp(tensor))
+        return hash(tuple(stamp))
 
 
 MODEL_CLASSES: Final = frozenset({"PreTrainedModel", "ModelMixin", "SentenceTransformer"})

@@ -6,7 +6,7 @@ Between slices nothing here holds a module or tensor: readings are plain data, s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Final
 
 from gpumodels.assembling import FoundModel, Part, assemble
@@ -23,6 +23,41 @@ SLICE_SECONDS: Final = 0.001
 READINGS_PER_STEP: Final = 8
 MODULES_PER_STEP: Final = 32
 """Modules that are compared in one step, about a microsecond each."""
+
+
+class _Look:
+    """One look at all modules: what is found, and how it differs from the look before."""
+
+    def __init__(self, known: Mapping[int, ModuleReading], before: Mapping[int, ModuleReading]) -> None:
+        self.known = known
+        """What is to be compared with."""
+        self.before = before
+        self.readings: dict[int, ModuleReading] = {}
+        self.changed: set[int] = set()
+        """Keys of modules that hold something new, or are gone."""
+        self.new = 0
+        """Modules that weren't there before."""
+        self.is_rearranged = False
+        """Modules came, went, or hold other modules than before: the roots may be others."""
+
+    def note(self, key: int, reading: ModuleReading) -> None:
+        """This module was read."""
+        former = self.before.get(key)
+        if key not in self.readings and former is None:
+            self.new += 1
+        if former is None or former.children != reading.children:
+            self.is_rearranged = True
+        self.readings[key] = reading
+        self.changed.add(key)
+
+    def find_gone(self) -> Iterator[None]:
+        """Note the modules that were there before and aren't any more."""
+        for count, key in enumerate(self.before):
+            if key not in self.readings:
+                self.changed.add(key)
+                self.is_rearranged = True
+            if count % MODULES_PER_STEP == 0:
+                yield
 
 
 class Scanner:
@@ -44,20 +79,18 @@ class Scanner:
             pause: called between slices, while nothing is held: sleeps.
             afresh: don't compare with what was read before.
         """
-        readings: dict[int, ModuleReading] = {}
-        changed: set[int] = set()
-        in_slices(self._look_at_all(readings, changed, afresh), pause)
-        gone = self._readings.keys() - readings.keys()
-        regrouped = bool(gone) or any(
-            key not in self._readings or self._readings[key].children != readings[key].children for key in changed
-        )
-        self._readings = readings
-        if regrouped:
+        before = self._readings
+        look = _Look(known={} if afresh else before, before=before)
+        in_slices(self._look_at_all(look), pause)
+        self._readings = look.readings
+        if len(before) + look.new > len(look.readings):
+            in_slices(look.find_gone(), pause)
+        if look.is_rearranged:
             roots: list[tuple[int, int]] = []
-            in_slices(find_roots(readings, roots), pause)
+            in_slices(find_roots(self._readings, roots), pause)
             self._roots = roots
-        if regrouped or changed:
-            in_slices(self._assemble_changed(changed | gone), pause)
+        if look.changed or look.is_rearranged:
+            in_slices(self._assemble_changed(look.changed), pause)
         return self._found()
 
     def _found(self) -> list[FoundModel]:
@@ -69,40 +102,36 @@ class Scanner:
         in_slices(holdings.measure(self._readings, self._found(), parts), pause)
         return parts
 
-    def _look_at_all(self, readings: dict[int, ModuleReading], changed: set[int], afresh: bool) -> Iterator[None]:
-        """Fill `readings` with what every module holds, and `changed` with the keys of those that hold something new."""
+    def _look_at_all(self, look: _Look) -> Iterator[None]:
+        """Compare every module with what is known of it, and read what differs."""
         refs = self._registry.refs()
-        met = {ref.key for ref in refs}
-        known = {} if afresh else self._readings
         guard = self._failures.guard("looking at modules")
         for start in range(0, len(refs), MODULES_PER_STEP):
-            together = refs[start : start + MODULES_PER_STEP]
+            together = [ref for ref in refs[start : start + MODULES_PER_STEP] if ref.key not in look.readings]
             different = together
             with guard:
-                different = self._reader.changed(together, known, readings)
-            for count, ref in enumerate(different, 1):
-                self._read(ref, readings, changed, met)
-                if count % READINGS_PER_STEP == 0:
-                    yield
+                different = self._reader.changed(together, look.known, look.readings)
+            yield from self._read(different, look)
             yield
 
-    def _read(self, ref: KeyedRef, readings: dict[int, ModuleReading], changed: set[int], met: set[int]) -> None:
-        """Read one module, and those below it that nobody has told of."""
-        guard = self._guard
-        waiting = [ref]
+    def _read(self, refs: Sequence[KeyedRef], look: _Look) -> Iterator[None]:
+        """Read these modules, and those below them that nobody has told of."""
+        waiting = list(reversed(refs))
         while waiting:
             ref = waiting.pop()
+            if ref.key in look.readings:
+                continue
+            if len(look.readings) % READINGS_PER_STEP == 0:
+                yield
             reading = None
-            with guard:
+            with self._guard:
                 reading = self._reader.read(ref, self._registry.add)
             if reading is None:
                 continue
-            readings[ref.key] = reading
-            changed.add(ref.key)
+            look.note(ref.key, reading)
             for _, child in reading.children:
-                if child not in met and (child_ref := self._registry.ref(child)) is not None:
-                    met.add(child)
-                    waiting.append(child_ref)
+                if child not in look.readings and child not in look.before and (below := self._registry.ref(child)) is not None:
+                    waiting.append(below)
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
         """Put together what changed; a storage that two models hold counts with the one that came first."""

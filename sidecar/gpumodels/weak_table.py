@@ -15,56 +15,59 @@ Value = TypeVar("Value")
 
 
 class KeyedRef(weakref.ref[Any]):
-    """A weak reference that knows its key, so that one bound method serves as the callback of all."""
+    """A weak reference that knows its key, so that one bound method serves as the callback of all, and carries the value."""
 
-    __slots__ = ("key",)
+    __slots__ = ("key", "value")
     key: int
+    value: Any
 
-    def __new__(cls, owner: object, gone: Callable[[Any], None]) -> KeyedRef:
+    def __new__(cls, owner: object, gone: Callable[[Any], None], value: Any) -> KeyedRef:
         made = super().__new__(cls, owner, gone)
         made.key = id(owner)
+        made.value = value
         return made
+
+    def __init__(self, owner: object, gone: Callable[[Any], None], value: Any) -> None:
+        super().__init__(owner, gone)  # type: ignore[call-arg]
 
 
 class WeakTable(Generic[Value]):
     """Values by living object, in the order of their coming. Safe between threads: each step is one dict operation."""
 
     def __init__(self, on_death: Callable[[], None] | None = None) -> None:
-        self._entries: dict[int, tuple[KeyedRef, Value]] = {}
+        self._refs: dict[int, KeyedRef] = {}
         self._on_death = on_death
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._refs)
 
     def __contains__(self, owner: object) -> bool:
-        return id(owner) in self._entries
+        return id(owner) in self._refs
 
     def put(self, owner: object, value: Value) -> None:
         """Remember this value for as long as the object lives."""
-        self._entries[id(owner)] = (KeyedRef(owner, self._forget), value)
+        self._refs[id(owner)] = KeyedRef(owner, self._forget, value)
 
     def get(self, owner: object) -> Value | None:
         """What is remembered about the object."""
-        entry = self._entries.get(id(owner))
-        return None if entry is None else entry[1]
+        ref = self._refs.get(id(owner))
+        return None if ref is None else ref.value
 
     def take(self, owner: object) -> Value | None:
         """What is remembered about the object, forgotten with this: no weak reference to it stays."""
-        entry = self._entries.pop(id(owner), None)
-        return None if entry is None else entry[1]
+        ref = self._refs.pop(id(owner), None)
+        return None if ref is None else ref.value
 
     def refs(self) -> list[KeyedRef]:
         """Weak references to all objects, the oldest first."""
-        return [ref for ref, _ in list(self._entries.values())]
+        return list(self._refs.values())
 
     def ref(self, key: int) -> KeyedRef | None:
         """The weak reference to the object of this id."""
-        entry = self._entries.get(key)
-        return None if entry is None else entry[0]
+        return self._refs.get(key)
 
     def _forget(self, ref: KeyedRef) -> None:
-        entry = self._entries.get(ref.key)
-        if entry is not None and entry[0] is ref:
-            del self._entries[ref.key]
+        if self._refs.get(ref.key) is ref:
+            del self._refs[ref.key]
             if self._on_death is not None:
                 self._on_death()

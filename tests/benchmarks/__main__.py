@@ -8,7 +8,7 @@ import platform
 import sys
 from typing import Final
 
-PARTS: Final = ("scanning", "catalogue")
+PARTS: Final = ("scanning", "host", "catalogue")
 
 
 def main() -> None:

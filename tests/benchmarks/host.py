@@ -1,0 +1,152 @@
+"""What the host notices of its sidecar: how long the interpreter is held, what a step costs, how much memory is taken."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import torch
+from torch import nn
+
+import gpumodels
+from benchmarks.scanning import a_model
+from gpumodels.packing import SnapshotPacker
+from modules import Attached, attached
+from snapshots import a_snapshot
+
+MODULES: Final = 40_000
+STEP_PAIRS: Final = 1500
+
+
+def main() -> None:
+    """Three figures, each beside its target."""
+    print_holds()
+    print_steps()
+    print_memory()
+
+
+class Slices:
+    """Stands in for the pause between slices: notes how much processor time each slice took."""
+
+    def __init__(self) -> None:
+        self.taken: list[float] = []
+        self._began = time.thread_time()
+
+    def pause(self) -> None:
+        self.taken.append(time.thread_time() - self._began)
+        time.sleep(0.0005)
+        self._began = time.thread_time()
+
+
+def a_whole_tick(sidecar: Attached, slices: Slices, afresh: bool) -> None:
+    """All that a tick does with modules: scan, name, measure what is beside them, pack."""
+    slices.pause()
+    found = sidecar.scan(slices.pause, afresh)
+    slices.pause()
+    models = sidecar.sampler.models(found, 0)
+    slices.pause()
+    sidecar.scanner.measure(sidecar.holdings, slices.pause)
+    slices.pause()
+    SnapshotPacker(slices.pause).pack(a_snapshot(*models))
+    slices.pause()
+
+
+def print_holds() -> None:
+    """The longest slice, by the scanning thread's own processor time; and the longest wait of another thread."""
+    slices = Slices()
+    with attached(lambda: slices.pause()) as sidecar:
+        model = a_model(MODULES)
+        gc.collect()
+        for name, afresh in (("first look", True), ("next look", False)):
+            slices = Slices()
+            waits = longest_wait(lambda: None)
+            waits_beside = longest_wait(lambda slices=slices, afresh=afresh: a_whole_tick(sidecar, slices, afresh))  # type: ignore[misc]
+            ordered = sorted(slices.taken)
+            print(
+                f"interpreter held, {MODULES:,} modules, {name}: longest slice {ordered[-1] * 1e3:.2f} ms, "
+                f"99 % below {ordered[int(len(ordered) * 0.99)] * 1e3:.2f} ms (target ≤ 2 ms); another thread's longest wait "
+                f"{waits_beside * 1e3:.2f} ms, {waits * 1e3:.2f} ms without"
+            )
+        del model
+
+
+def longest_wait(work: Callable[[], None]) -> float:
+    """The longest gap in a busy thread's own clock while the work runs in another."""
+    longest = 0.0
+    thread = threading.Thread(target=work)
+    thread.start()
+    until = time.perf_counter() + 0.5
+    before = time.perf_counter()
+    while thread.is_alive() or before < until:
+        now = time.perf_counter()
+        longest = max(longest, now - before)
+        before = now
+    thread.join()
+    return longest
+
+
+def print_steps() -> None:
+    """Steps of a small transformer's forward, sidecar on and off in turn, in blocks of a second."""
+    torch.set_num_threads(1)
+    layer = nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True)
+    model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False).eval()
+    batch = torch.randn(1, 64, 256)
+
+    def steps(count: int) -> list[float]:
+        taken = []
+        with torch.no_grad():
+            for _ in range(count):
+                started = time.perf_counter()
+                model(batch)
+                taken.append(time.perf_counter() - started)
+        return taken
+
+    steps(50)
+    with_it: list[float] = []
+    without: list[float] = []
+    ratios: list[float] = []
+    with tempfile.TemporaryDirectory() as directory:
+        for _ in range(12):
+            plain = steps(STEP_PAIRS // 12)
+            gpumodels.start(directory=Path(directory) / "gpumodels")
+            steps(5)
+            beside = steps(STEP_PAIRS // 12)
+            gpumodels.stop()
+            without += plain
+            with_it += beside
+            ratios.append(statistics.median(beside) / statistics.median(plain))
+    print(
+        f"step of {statistics.median(without) * 1e3:.1f} ms: median with the sidecar {(statistics.median(ratios) - 1) * 100:+.2f} % "
+        f"(target ≤ +0.5 %), p99 {(percentile(with_it) - percentile(without)) * 1e3:+.2f} ms (target ≤ +1 ms)"
+    )
+
+
+def percentile(values: list[float]) -> float:
+    return sorted(values)[int(len(values) * 0.99)]
+
+
+def print_memory() -> None:
+    """Resident memory before and after the sidecar has looked at all modules."""
+    for modules in (600, 5_000, MODULES):
+        with attached() as sidecar:
+            model = a_model(modules)
+            gc.collect()
+            before = resident_bytes()
+            sidecar.models()
+            sidecar.parts()
+            gc.collect()
+            grown = resident_bytes() - before
+            print(f"memory of the sidecar, {modules:,} modules: {grown / 1024**2:.1f} MB")
+            del model
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import pytest
 
-from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.enrichment import enrich, merged_metadata, stated_name
-from snapshots import GIB, MIB, a_catalogue, a_model, some_facts
+from gpumodels_shared.schema import Fingerprint, Model, TensorSample
+from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
+from gpumodels_tui.enrichment import enrich, identified, merged_metadata, stated_name
+from snapshots import GIB, MIB, NOON_NS, a_catalogue, a_model, some_facts
 
 FILE = "/models/loras/MyLoRA.safetensors"
 NOTHING = CatalogueState()
@@ -40,6 +44,16 @@ def facts_from(**metadata: str) -> dict[str, str]:
         ("ss_training_finished_at", "1780000000.25", "date", "2026-05-28"),
         ("modelspec.hash_sha256", "0xabcdef", "hash", "abcdef"),
         ("sshs_model_hash", "abcdef", "hash", "abcdef"),
+        ("general.architecture", "llama", "architecture", "llama"),
+        ("general.base_model.0.name", "Qwen2.5 7B", "base model", "Qwen2.5 7B"),
+        ("base_model_name_or_path", "org/base", "base model", "org/base"),
+        ("modelspec.merged_from", "a, b", "merged from", "a, b"),
+        ("general.organization", "Org", "author", "Org"),
+        ("modelspec.usage_hint", "0.7 to 1", "usage", "0.7 to 1"),
+        ("adapter.lora.alpha", "16.0", "alpha", "16.0"),
+        ("instance_prompt", "a photo of sks", "trigger words", "a photo of sks"),
+        ("ss_num_train_images", "120", "training images", "120"),
+        ("general.repo_url", "https://huggingface.co/org/name", "repository", "https://huggingface.co/org/name"),
     ],
 )
 def test_raw_keys_become_facts_in_peoples_terms(key: str, value: str, label: str, shown: str) -> None:
@@ -71,6 +85,99 @@ def test_precision_in_the_file_and_in_memory_are_told_apart() -> None:
 def test_a_hub_caches_path_names_its_repository() -> None:
     path = "/home/ada/.cache/huggingface/hub/models--Wan-AI--Wan2.2-T2V/snapshots/abc/model.safetensors"
     assert enrich(a_model(files=[path]), NOTHING)[1]["repository"] == "Wan-AI/Wan2.2-T2V"
+
+
+def beside(name: str, config: Mapping[str, str], directory: str = "/models/m", config_name: str = "config") -> dict[str, str]:
+    """Facts of a file of this name with a config beside it."""
+    facts = FileFacts(f"{directory}/{config_name}.json", 10, NOON_NS, "config", config)
+    file = f"{directory}/{name}"
+    return enrich(a_model(files=[file], dtypes={}), a_catalogue(facts, some_facts(file)))[1]
+
+
+def test_a_config_beside_tells_of_a_file_without_a_name_of_its_own() -> None:
+    config = {"config.architectures": "BertModel", "config.model_type": "bert", "config._name_or_path": "org/base"}
+    told = {"architecture": "BertModel", "base model": "org/base"}
+    for name in ("model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "model-00001-of-00002.safetensors"):
+        assert beside(name, config) == told
+    assert beside("realistic-v5.safetensors", config) == {}
+
+
+def test_an_adapters_config_tells_its_base_rank_and_alpha() -> None:
+    config = {
+        "adapter_config.base_model_name_or_path": "org/base",
+        "adapter_config.r": "8",
+        "adapter_config.lora_alpha": "16",
+    }
+    told = beside("adapter_model.safetensors", config, config_name="adapter_config")
+    assert told == {"base model": "org/base", "rank": "8", "alpha": "16"}
+
+
+def test_what_the_file_says_stands_above_the_config_beside_it() -> None:
+    config = FileFacts("/m/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
+    file = some_facts("/m/model.safetensors", {"modelspec.architecture": "flux-1-dev"})
+    facts = enrich(a_model(files=["/m/model.safetensors"], dtypes={}), a_catalogue(config, file))[1]
+    assert facts == {"architecture": "flux-1-dev"}
+
+
+def test_a_blobs_symlink_leads_to_its_config_and_repository() -> None:
+    snapshot = "/hub/models--org--name/snapshots/r1"
+    config = FileFacts(f"{snapshot}/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
+    blob = FileFacts("/hub/x/0f", 10, NOON_NS, "safetensors", aliases=(f"{snapshot}/model.safetensors",))
+    facts = enrich(a_model(files=["/hub/x/0f"], dtypes={}), a_catalogue(config, blob))[1]
+    assert facts == {"architecture": "bert", "repository": "org/name"}
+
+
+FINGERPRINT = Fingerprint((TensorSample("w", "bfloat16", (4, 4), b"0123"),), NOON_NS)
+TUNE, TWIN = "/models/my-tune_fp16.safetensors", "/models/other-tune.safetensors"
+
+
+def recognised(verdict: ValuesMatch, model: Model | None = None, **stated: str) -> Model:
+    model = model or replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
+    catalogue = a_catalogue(some_facts(TUNE, stated), some_facts(TWIN))
+    return identified(model, replace(catalogue, values={FINGERPRINT: verdict}))
+
+
+def test_a_model_is_named_by_the_file_whose_values_it_holds() -> None:
+    model = recognised(ValuesMatch((TUNE,), (), 16, 16))
+    assert (model.name, model.name_source, model.confidence, model.files) == ("my-tune", "values", 0.97, (TUNE,))
+    assert recognised(ValuesMatch((TUNE,), (), 16, 16), model_type="My-Tune-14B").name == "My-Tune-14B"
+
+
+def test_weights_with_something_merged_into_them_are_said_to_be_patched() -> None:
+    model = recognised(ValuesMatch((TUNE,), (), 13, 16))
+    assert (model.name, model.confidence) == ("my-tune", 0.75)
+    assert enrich(model, NOTHING)[1]["values"] == "patched: 13 of 16 sampled tensors match the file"
+
+
+def test_a_tie_is_no_name_but_its_candidates() -> None:
+    model = recognised(ValuesMatch((), (TUNE, TWIN), 16, 16))
+    assert (model.name, model.confidence, model.candidates) == ("WanModel", 0.0, (TUNE, TWIN))
+
+
+def test_copies_of_one_name_are_one_name() -> None:
+    model = recognised(ValuesMatch((), (TUNE, "/models/my-tune_bf16.safetensors"), 16, 16))
+    assert (model.name, model.files) == ("my-tune", ())
+    assert len(model.candidates) == 2
+
+
+def test_shards_are_named_together() -> None:
+    shards = tuple(f"/models/big-model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    model = recognised(ValuesMatch(shards, (), 16, 16))
+    assert (model.name, model.files) == ("big-model", shards)
+
+
+def test_a_sure_name_is_kept_and_gains_the_file_that_nobody_knew() -> None:
+    sure = replace(a_model("org/name", confidence=0.95, name_source="config"), fingerprint=FINGERPRINT)
+    assert recognised(ValuesMatch((TUNE,), (), 16, 16), sure) == replace(sure, files=(TUNE,))
+    assert recognised(ValuesMatch((TUNE,), (), 13, 16), sure) == sure
+    assert recognised(ValuesMatch((), (TUNE, TWIN), 16, 16), sure) == sure
+
+
+def test_shards_state_a_name_together() -> None:
+    shards = [f"/m/model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    files = [some_facts(path, {"model_type": "Wan2_2"}, {"bfloat16": GIB}) for path in shards]
+    model = a_model("WanModel", 2 * GIB, confidence=0.0, name_source="class", files=shards)
+    assert identified(model, a_catalogue(*files)).name == "Wan2_2"
 
 
 def test_what_the_sidecar_saw_at_loading_stands_above_what_the_file_says_now() -> None:

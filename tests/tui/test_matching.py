@@ -1,0 +1,342 @@
+"""Tests of who is compared with whom and what follows; and 61 fine-tunes through a real catalogue."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from gpumodels_shared.fingerprint import VALUES, Match, choose_samples
+from gpumodels_shared.schema import Fingerprint, TensorSample
+from gpumodels_tui.catalogue.cache import Cache
+from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
+from gpumodels_tui.catalogue.header_reader import HeaderWorker
+from gpumodels_tui.catalogue.index import KnownFile
+from gpumodels_tui.catalogue.stored_tensors import packed_shapes
+from gpumodels_tui.catalogue.tree import Stamp
+from gpumodels_tui.catalogue.watch import Catalogue
+from gpumodels_tui.matching import Matching, candidates_among, may_hold
+
+TAKEN_NS = 1_000
+WITHIN_SECONDS = 60.0
+
+WHOLE, PATCHED, NONE = Match(2, 2), Match(3, 4), Match(0, 2)
+
+
+def a_file(
+    path: str,
+    *shapes: tuple[int, ...],
+    modified_ns: int = 1,
+    aliases: tuple[str, ...] = (),
+    shards: tuple[str, ...] = (),
+) -> KnownFile:
+    packed = packed_shapes(("float32", shape) for shape in shapes)
+    facts = FileFacts(path, 100, modified_ns, "safetensors", aliases=aliases, shapes=packed, shards=shards)
+    return KnownFile(facts, Stamp(1, hash(path), 100, modified_ns, modified_ns), ".safetensors")
+
+
+def a_fingerprint(*shapes: tuple[int, ...], taken_at_ns: int = TAKEN_NS) -> Fingerprint:
+    samples = tuple(TensorSample(f"t{number}", "float32", shape, b"data") for number, shape in enumerate(shapes))
+    return Fingerprint(samples, taken_at_ns)
+
+
+SQUARES = a_fingerprint((4, 4), (8, 8))
+
+
+def verdict_of(
+    files: Sequence[KnownFile], matches: Mapping[str, Match], fingerprint: Fingerprint = SQUARES
+) -> ValuesMatch | None:
+    """What is known when all is compared that must be."""
+    matching = Matching()
+    matching.want([fingerprint])
+    matching.look_through(files)
+    while (comparison := matching.next_comparison()) is not None:
+        assert matching.verdicts() == {}
+        matching.compared(comparison, matches.get(comparison.candidate.names[0]))
+    return matching.verdicts().get(fingerprint)
+
+
+def squares(*paths: str) -> list[KnownFile]:
+    return [a_file(path, (4, 4), (8, 8)) for path in paths]
+
+
+def test_the_only_file_that_agrees_is_the_one() -> None:
+    assert verdict_of(squares("/a", "/b"), {"/b": WHOLE, "/a": NONE}) == ValuesMatch(("/b",), (), 2, 2)
+
+
+def test_a_tie_names_its_candidates_and_no_file() -> None:
+    assert verdict_of(squares("/c", "/a", "/b"), {"/c": WHOLE, "/a": WHOLE}) == ValuesMatch((), ("/a", "/c"), 2, 2)
+
+
+def test_merged_weights_are_the_files_that_most_of_them_agree_with() -> None:
+    fingerprint = a_fingerprint((4, 4), (4, 4), (4, 4), (8, 8))
+    assert verdict_of(squares("/a", "/b"), {"/a": PATCHED}, fingerprint) == ValuesMatch(("/a",), (), 3, 4)
+
+
+def test_no_file_agrees_and_none_is_named() -> None:
+    assert verdict_of(squares("/a"), {"/a": Match(1, 4)}) is None
+    assert verdict_of(squares("/a"), {}) is None
+    assert verdict_of([], {}) is None
+
+
+def test_a_file_written_after_the_values_were_seen_is_not_compared() -> None:
+    late = a_file("/late", (4, 4), (8, 8), modified_ns=TAKEN_NS + 1)
+    assert verdict_of([late], {"/late": WHOLE}) is None
+
+
+def test_a_file_of_other_shapes_is_not_compared() -> None:
+    assert verdict_of([a_file("/a", (4, 5), (8, 9))], {"/a": WHOLE}) is None
+
+
+def test_a_symlinks_name_is_the_files() -> None:
+    blob = a_file("/hub/blobs/0f", (4, 4), (8, 8), aliases=("/hub/snapshots/x/model.safetensors",))
+    verdict = verdict_of([blob], {"/hub/snapshots/x/model.safetensors": WHOLE})
+    assert verdict == ValuesMatch(("/hub/snapshots/x/model.safetensors",), (), 2, 2)
+
+
+def test_shards_are_one_candidate_with_all_their_shapes() -> None:
+    one, two = a_file("/m/1.safetensors", (4, 4)), a_file("/m/2.safetensors", (8, 8))
+    index = a_file("/m/model.safetensors.index.json", shards=("1.safetensors", "2.safetensors"))
+    ((candidate, shapes),) = candidates_among([one, index, two])
+    assert candidate.names == ("/m/1.safetensors", "/m/2.safetensors")
+    assert shapes == {(4, 4), (8, 8)}
+
+
+def test_an_index_with_a_missing_shard_leaves_the_others_to_themselves() -> None:
+    one, index = a_file("/m/1.safetensors", (4, 4)), a_file("/m/i.json", shards=("1.safetensors", "2.safetensors"))
+    ((candidate, _),) = candidates_among([one, index])
+    assert candidate.names == ("/m/1.safetensors",)
+
+
+def test_shards_in_a_hub_are_found_by_their_symlinks() -> None:
+    one = a_file("/hub/blobs/0f", (4, 4), aliases=("/hub/snapshots/x/1.safetensors",))
+    index = a_file("/hub/blobs/1e", aliases=("/hub/snapshots/x/i.json",), shards=("1.safetensors",))
+    ((candidate, _),) = candidates_among([one, index])
+    assert candidate.files[0][0] == "/hub/blobs/0f"
+
+
+@pytest.mark.parametrize(
+    ("shapes", "is_one"),
+    [
+        ([(4, 4), (8, 8)], True),
+        ([(4, 4)], True),
+        ([(12, 4), (24, 8)], True),
+        ([(2, 4), (4, 8)], True),
+        ([(400, 4), (800, 8)], False),
+        ([(4, 4, 1)], False),
+        ([()], False),
+    ],
+)
+def test_half_of_the_samples_need_a_place_whole_or_fused(shapes: list[tuple[int, ...]], is_one: bool) -> None:
+    assert may_hold(frozenset(shapes), SQUARES) is is_one
+
+
+def test_what_was_compared_stands_until_the_file_changes() -> None:
+    matching = Matching()
+    assert matching.want([SQUARES])
+    matching.look_through(squares("/a"))
+    comparison = matching.next_comparison()
+    assert comparison is not None
+    matching.compared(comparison, WHOLE)
+    matching.look_through(squares("/a", "/b"))
+    again = matching.next_comparison()
+    assert again is not None
+    assert again.candidate.names == ("/b",)
+    assert matching.verdicts() == {SQUARES: ValuesMatch(("/a",), (), 2, 2)}  # until something better is known
+    matching.look_through([a_file("/a", (4, 4), (8, 8), modified_ns=2)])
+    changed = matching.next_comparison()
+    assert changed is not None
+    assert changed.candidate.names == ("/a",)
+
+
+def test_nobody_is_searched_for_who_is_not_asked_for_any_more() -> None:
+    matching = Matching()
+    matching.want([SQUARES])
+    matching.look_through(squares("/a"))
+    comparison = matching.next_comparison()
+    assert comparison is not None
+    assert not matching.want([])
+    assert matching.next_comparison() is None
+    matching.compared(comparison, WHOLE)
+    assert matching.verdicts() == {}
+
+
+# Real files, a real worker.
+
+State = dict[str, torch.Tensor]
+
+
+def a_transformer(seed: int = 0) -> State:
+    """Twelve blocks as diffusion transformers have them, small."""
+    generator = torch.Generator().manual_seed(seed)
+    state: State = {}
+    for block in range(12):
+        for name, shape in (("attn.q", (48, 48)), ("attn.k", (48, 48)), ("attn.v", (48, 48)), ("mlp.up", (96, 48))):
+            state[f"blocks.{block}.{name}.weight"] = torch.randn(shape, generator=generator) * 0.05
+        state[f"blocks.{block}.norm.weight"] = torch.ones(48)
+    return state
+
+
+def fine_tuned(state: Mapping[str, torch.Tensor], seed: int, strength: float = 0.01) -> State:
+    generator = torch.Generator().manual_seed(1_000 + seed)
+    return {
+        key: value if "norm" in key else value * (1 + strength * torch.randn(value.shape, generator=generator))
+        for key, value in state.items()
+    }
+
+
+def fingerprint_of(state: Mapping[str, torch.Tensor]) -> Fingerprint:
+    def sample(key: str) -> TensorSample | None:
+        flat = state[key].detach().contiguous().view(-1)[:VALUES]
+        data = bytes(flat.view(torch.uint8).tolist())
+        return TensorSample(key, str(flat.dtype).removeprefix("torch."), tuple(state[key].shape), data)
+
+    return Fingerprint(choose_samples(state, sample), time.time_ns())
+
+
+def cast(state: Mapping[str, torch.Tensor], *dtypes: str) -> State:
+    result = dict(state)
+    for dtype in dtypes:
+        result = {key: value.to(getattr(torch, dtype)) for key, value in result.items()}
+    return result
+
+
+def find(directory: Path, fingerprints: Sequence[Fingerprint], cache: Cache | None = None) -> dict[Fingerprint, ValuesMatch]:
+    """What a catalogue of this directory finds out in one go."""
+    catalogue = Catalogue([directory], cache=cache)
+    catalogue.recognise(fingerprints)
+    state = catalogue.read_now([], WITHIN_SECONDS)
+    assert (state.pending, state.warnings) == (0, ())
+    return dict(state.values)
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, State]]:
+    """A base model and 60 fine-tunes of it."""
+    directory = tmp_path_factory.mktemp("models")
+    base = a_transformer()
+    states = {"base": base, **{f"tune-{number:02d}": fine_tuned(base, number) for number in range(60)}}
+    for name, state in states.items():
+        save_file(state, directory / f"{name}.safetensors")
+    return directory, states
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtypes", [("float32",), ("float16",), ("bfloat16",), ("bfloat16", "float16"), ("float16", "float32")])
+def test_each_of_61_fine_tunes_is_told_from_the_others(family: tuple[Path, dict[str, State]], dtypes: tuple[str, ...]) -> None:
+    directory, states = family
+    fingerprints = {name: fingerprint_of(cast(state, *dtypes)) for name, state in states.items()}
+    found = find(directory, list(fingerprints.values()))
+    right = {name: found[one].files == (str(directory / f"{name}.safetensors"),) for name, one in fingerprints.items()}
+    assert sum(right.values()) == 61, [name for name, is_right in right.items() if not is_right]
+
+
+@pytest.mark.slow
+def test_what_eight_bits_cannot_tell_apart_is_a_tie(tmp_path: Path) -> None:
+    base = a_transformer()
+    tunes = {"base": base, "near": fine_tuned(base, 1, 1e-6), "far": fine_tuned(base, 2, 0.3)}
+    for name, state in tunes.items():
+        save_file(state, tmp_path / f"{name}.safetensors")
+    tied, told = (fingerprint_of(cast(tunes[name], "float8_e4m3fn")) for name in ("near", "far"))
+    found = find(tmp_path, [tied, told])
+    assert found[tied].candidates == (str(tmp_path / "base.safetensors"), str(tmp_path / "near.safetensors"))
+    assert found[tied].files == ()
+    assert found[told].files == (str(tmp_path / "far.safetensors"),)
+
+
+@pytest.mark.slow
+def test_sixty_one_in_eight_bits_are_right_or_tied_and_never_wrong(family: tuple[Path, dict[str, State]]) -> None:
+    directory, states = family
+    fingerprints = {name: fingerprint_of(cast(state, "float8_e4m3fn")) for name, state in states.items()}
+    found = find(directory, list(fingerprints.values()))
+    for name, fingerprint in fingerprints.items():
+        verdict, own = found[fingerprint], str(directory / f"{name}.safetensors")
+        assert own in verdict.files or own in verdict.candidates
+
+
+@pytest.mark.slow
+def test_renamed_fused_sharded_and_merged_weights_are_found(tmp_path: Path) -> None:
+    state = a_transformer(5)
+    renamed = {f"model.diffusion_model.{key.replace('blocks', 'layers')}": value for key, value in a_transformer(6).items()}
+    fused: State = {}
+    for key, value in a_transformer(7).items():
+        if ".attn.q." in key:
+            parts = [a_transformer(7)[key.replace(".q.", f".{part}.")] for part in "qkv"]
+            fused[key.replace("attn.q", "attn.qkv")] = torch.cat(parts)
+        elif ".attn." not in key:
+            fused[key] = value
+    save_file(state, tmp_path / "plain.safetensors")
+    save_file(renamed, tmp_path / "renamed.safetensors")
+    save_file(fused, tmp_path / "fused.safetensors")
+    sharded = a_transformer(8)
+    halves = [dict(list(sharded.items())[start::2]) for start in (0, 1)]
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    (tmp_path / "s").mkdir()
+    for name, half in zip(names, halves, strict=True):
+        save_file(half, tmp_path / "s" / name)
+    weight_map = {key: name for name, half in zip(names, halves, strict=True) for key in half}
+    (tmp_path / "s" / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    merged = {key: value + 0.01 if ".q." in key else value for key, value in state.items()}
+
+    prints = {
+        "renamed": fingerprint_of(a_transformer(6)),
+        "fused": fingerprint_of(cast(a_transformer(7), "bfloat16")),
+        "sharded": fingerprint_of(cast(sharded, "float16")),
+        "merged": fingerprint_of(merged),
+        "unknown": fingerprint_of(a_transformer(99)),
+    }
+    found = find(tmp_path, list(prints.values()))
+    assert found[prints["renamed"]].files == (str(tmp_path / "renamed.safetensors"),)
+    assert found[prints["fused"]].files == (str(tmp_path / "fused.safetensors"),)
+    assert found[prints["sharded"]].files == tuple(str(tmp_path / "s" / name) for name in names)
+    patched = found[prints["merged"]]
+    assert patched.files == (str(tmp_path / "plain.safetensors"),)
+    assert patched.matched < patched.compared
+    assert prints["unknown"] not in found
+
+
+@pytest.mark.slow
+def test_a_second_start_compares_nothing_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = tmp_path / "models"
+    models.mkdir()
+    state = a_transformer()
+    save_file(state, models / "a.safetensors")
+    settled = time.monotonic() + 1
+    while time.time_ns() - (models / "a.safetensors").stat().st_ctime_ns < 200_000_000:
+        assert time.monotonic() < settled
+    fingerprint = fingerprint_of(state)
+    first = find(models, [fingerprint], Cache(tmp_path / "cache" / "c.sqlite"))
+    monkeypatch.setattr(HeaderWorker, "compare", lambda *_: pytest.fail("compared"))
+    monkeypatch.setattr(HeaderWorker, "read", lambda *_: pytest.fail("read"))
+    assert find(models, [fingerprint], Cache(tmp_path / "cache" / "c.sqlite")) == first != {}
+
+
+@pytest.mark.slow
+def test_a_file_that_comes_later_makes_a_tie(tmp_path: Path) -> None:
+    state = a_transformer()
+    save_file(state, tmp_path / "a.safetensors")
+    save_file(state, tmp_path / "copy")
+    fingerprint = fingerprint_of(state)
+    catalogue = Catalogue([tmp_path])
+    catalogue.start()
+    catalogue.recognise([fingerprint])
+
+    def wait_for(holds: Callable[[CatalogueState], bool]) -> None:
+        deadline = time.monotonic() + WITHIN_SECONDS
+        while not holds(catalogue.state()):
+            assert time.monotonic() < deadline, catalogue.state()
+            time.sleep(0.01)
+
+    try:
+        wait_for(lambda state: fingerprint in state.values and bool(state.values[fingerprint].files))
+        (tmp_path / "copy").rename(tmp_path / "b.safetensors")
+        wait_for(lambda state: len(state.values[fingerprint].candidates) == 2)
+        (tmp_path / "a.safetensors").unlink()
+        wait_for(lambda state: state.values[fingerprint].files == (str(tmp_path / "b.safetensors"),))
+    finally:
+        catalogue.stop()

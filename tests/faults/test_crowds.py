@@ -28,7 +28,7 @@ DAY_NS: Final = 24 * 3600 * 10**9
 
 def test_sixty_four_writers_are_all_found_and_none_is_cleaned_away(shared_memory: Path, reached: Reached, full: bool) -> None:
     """They clean up as they start, grow and start again, as sidecars of one user do, all in one directory."""
-    seconds = 60 if full else 3
+    seconds = 60 if full else 2
     program = [sys.executable, str(TESTS / "faults" / "programs" / "write_in_crowd.py"), str(shared_memory), "64", "2"]
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(TESTS)]))
     with subprocess.Popen(

@@ -158,7 +158,7 @@ def a_swapper(place: Path, uid: int) -> Iterator[None]:
 
 def test_a_swapper_of_directories_gains_nothing(shared_memory: Path, reached: Reached, full: bool) -> None:
     """The directory's parent belongs to the swapper: the worst place that one can choose. The bait looks quite like ours."""
-    seconds = 60 if full else 2
+    seconds = 60 if full else 1
     place = shared_memory / "place"
     for directory in (place, place / "files", place / "bait"):
         directory.mkdir()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.schema import LayerTree
+from gpumodels_shared.schema import DeviceMemory, LayerTree
 from gpumodels_tui.feed import ProcessState
 from gpumodels_tui.layer_sums import sum_layers
+from gpumodels_tui.memory_parts import MemoryPart, memory_parts
+from gpumodels_tui.process_rows import ProcessDevice, ProcessRow, UnattachedRow
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
-from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_tree
+from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process, a_snapshot, a_tree
 
 NOON_SECONDS: Final = NOON_NS / 1e9
 DAY_SECONDS: Final = 86_400.0
@@ -37,6 +40,7 @@ def a_row(
     files: Sequence[str] = (),
     candidates: Sequence[str] = (),
     key: str | None = None,
+    parent_key: str | None = None,
 ) -> ModelRow:
     """One model's row; its key is its name unless told otherwise."""
     model = a_model(
@@ -69,12 +73,28 @@ def a_row(
         facts=facts or {},
         note=note,
         metadata=metadata or {},
+        parent_key=parent_key,
     )
+
+
+def an_unattached(pid: int = 2222, used_bytes: int | None = 3 * GIB, command: str = "python serve.py") -> UnattachedRow:
+    """A process without a sidecar."""
+    return UnattachedRow(f"pid:{pid}", pid, command, "eve", used_bytes, NOON_NS - 3600 * 10**9)
+
+
+def some_parts(
+    models: Sequence[ModelRow], used_bytes: int | None, *, cache: int = 0, allocator: int = 0
+) -> tuple[MemoryPart, ...]:
+    """Where the used bytes went: these models, their caches, the allocator's, and the rest outside torch."""
+    held = sum(row.on_bytes for row in models) + cache
+    memory = DeviceMemory("cuda:0", held - cache, allocated_bytes=held, reserved_bytes=held + allocator, cache_bytes=cache)
+    return memory_parts([(row.key, row.on_bytes) for row in models], [memory], used_bytes)
 
 
 def a_live_process(pid: int = 4711) -> ProcessState:
     """What a row says of where it comes from."""
-    return ProcessState(f"process {pid}", Path(f"/dev/shm/gpumodels-0/{pid}.gpm"), pid, "me", Liveness.LIVE, None)
+    snapshot = a_snapshot(process=a_process(pid=pid, rank=0))
+    return ProcessState(f"process {pid}", Path(f"/dev/shm/gpumodels-0/{pid}.gpm"), pid, "me", Liveness.LIVE, snapshot)
 
 
 def a_gpu(
@@ -86,6 +106,9 @@ def a_gpu(
     temperature_celsius: int | None = 64,
     power_watts: float | None = 412.0,
     title: str | None = None,
+    unattached: Sequence[UnattachedRow] = (),
+    cache: int = 0,
+    allocator: int = 0,
 ) -> DeviceRow:
     """A GPU with these models."""
     return DeviceRow(
@@ -98,18 +121,53 @@ def a_gpu(
         temperature_celsius=temperature_celsius,
         power_watts=power_watts,
         models=models,
+        parts=some_parts(models, used_bytes, cache=cache, allocator=allocator),
+        unattached=tuple(unattached),
+        label=str(index),
     )
 
 
 def a_host(*models: ModelRow, number: int = 1, used_bytes: int = 21 * GIB) -> DeviceRow:
     """Host memory with these models."""
-    return DeviceRow("host", number, "Host memory", used_bytes, 126 * GIB, None, None, None, models)
+    return DeviceRow(
+        "host",
+        number,
+        "Host memory",
+        used_bytes,
+        126 * GIB,
+        None,
+        None,
+        None,
+        models,
+        some_parts(models, used_bytes),
+        label="host",
+    )
 
 
 def a_view(*devices: DeviceRow, warnings: Sequence[str] = (), processes: int = 1) -> View:
     """A view of these devices."""
     states = tuple(a_live_process(4711 + count) for count in range(processes))
-    return View(devices, states, tuple(warnings), ("/dev/shm/gpumodels-0",))
+    return View(devices, states, tuple(warnings), ("/dev/shm/gpumodels-0",), some_process_rows(devices))
+
+
+def some_process_rows(devices: Sequence[DeviceRow]) -> tuple[ProcessRow, ...]:
+    """Each process that a row is of, with a bar per device; then those without a sidecar."""
+    found: dict[str, ProcessRow] = {}
+    for device in devices:
+        for row in device.models:
+            state = row.process_state
+            own = [other for other in device.models if other.process_state.key == state.key]
+            place = ProcessDevice(device.key, device.title, some_parts(own, None, allocator=GIB), device.total_bytes)
+            known = found.get(state.key) or ProcessRow(
+                state.key, row.process, state.pid, "me", "python main.py", NOON_NS - 7200 * 10**9, state, ()
+            )
+            if device.key not in {other.key for other in known.devices}:
+                found[state.key] = replace(known, devices=(*known.devices, place))
+        for one in device.unattached:
+            place = ProcessDevice(device.key, device.title, memory_parts([], [], one.used_bytes), device.total_bytes)
+            title = f"{one.command} {one.pid}"
+            found[one.key] = ProcessRow(one.key, title, one.pid, one.user, one.command, one.started_at_ns, None, (place,))
+    return tuple(found.values())
 
 
 def a_wan_tree(size: int, blocks: int = 40, device: str = "cuda:0", off_from: int | None = None) -> LayerTree:
@@ -166,7 +224,7 @@ def a_full_view(warnings: Sequence[str] = ()) -> View:
     )
     depth = a_row("VACE-Depth", 512 * MIB, "model", layers=45, age_seconds=3700, class_name="VaceDepth")
     vae = a_row("wan_2.1_vae", 254 * MIB, "vae", layers=101, dtype="float16", class_name="WanVAE")
-    lora = a_row("MyLoRA", 128 * MIB, "lora", layers=32, age_seconds=12, class_name="LoraAdapter")
+    lora = a_row("MyLoRA", 128 * MIB, "lora", layers=32, age_seconds=12, class_name="LoraAdapter", parent_key=WAN)
     llama = a_row(
         "Llama-3.1-8B-Instruct",
         15 * GIB,
@@ -182,8 +240,19 @@ def a_full_view(warnings: Sequence[str] = ()) -> View:
     )
     offloaded = a_row(WAN, off_bytes, note="offloaded from cuda:0", layers=layers, tree=tree)
     return a_view(
-        a_gpu(wan, encoder, depth, vae, lora),
-        a_gpu(llama, minilm, index=1, used_bytes=71 * GIB, utilization_percent=41, temperature_celsius=58, power_watts=287.0),
+        a_gpu(wan, encoder, depth, vae, lora, allocator=2 * GIB),
+        a_gpu(
+            llama,
+            minilm,
+            index=1,
+            used_bytes=71 * GIB,
+            utilization_percent=41,
+            temperature_celsius=58,
+            power_watts=287.0,
+            unattached=[an_unattached(used_bytes=6 * GIB)],
+            cache=44 * GIB,
+            allocator=3 * GIB,
+        ),
         a_host(offloaded, number=3),
         warnings=warnings,
     )

@@ -77,7 +77,7 @@ def test_rows_layers_help_and_a_terminal_as_it_was(tmp_path: Path, directory: Pa
         terminal.press("j", "Right")
         terminal.wait_for("WanAttentionBlock")
         terminal.press("?")
-        terminal.wait_for("Keys", "Back to the models")
+        terminal.wait_for("Keys", "Show or hide what is below")
         terminal.press("Escape")
         terminal.wait_until(lambda screen: "Esc closes" not in screen, "help stays")
         terminal.press("Escape")
@@ -95,11 +95,11 @@ def test_models_come_and_go_while_the_cursor_stays(tmp_path: Path, directory: Pa
     with Terminal(tmp_path, [*VIEWER, "--dir", str(directory)]) as terminal:
         terminal.wait_for("MyLoRA")
         terminal.press("j")
-        terminal.wait_for("> VACE-Depth")
+        terminal.wait_for(">▓ VACE-Depth")
         writer.publish(payload([a_model("newcomer", 5 * GIB, "llm"), *some_models()]))
-        terminal.wait_for("newcomer", "> VACE-Depth")
+        terminal.wait_for("newcomer", ">▒ VACE-Depth")
         writer.publish(payload(some_models()[1:]))
-        terminal.wait_until(lambda screen: WAN not in screen and "> VACE-Depth" in screen, "the unloaded model stays")
+        terminal.wait_until(lambda screen: WAN not in screen and ">█ VACE-Depth" in screen, "the unloaded model stays")
         terminal.press("C-c")
         assert terminal.exit_code() == 0
 
@@ -137,7 +137,7 @@ def test_redirected_streams_do_not_matter_while_stdout_is_a_terminal(
 
 def test_without_colours_the_cursor_is_still_seen(tmp_path: Path, directory: Path, writer: SnapshotWriter) -> None:
     with Terminal(tmp_path, ["env", "NO_COLOR=1", *VIEWER, "--dir", str(directory)]) as terminal:
-        terminal.wait_for("> Wan2_2", "MyLoRA")
+        terminal.wait_for(">█ Wan2_2", "MyLoRA")
         styled = terminal.screen(styled=True)
         assert re.search(r"\x1b\[(0;)?7m", styled)
         assert not re.search(r"\x1b\[[0-9;]*3[1-7]m", styled)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import ClassVar
@@ -87,7 +88,7 @@ async def test_sixty_columns_keep_the_columns_that_matter_most() -> None:
     async with app.run_test(size=(60, 20)) as pilot:
         await pilot.pause()
         heading = next(line for line in lines_shown(app) if "name" in line)
-        assert heading.split() == ["name", "kind", "on", "dev", "off", "dev", "process"]
+        assert heading.split() == ["name", "kind", "on", "dev↓", "off", "dev", "process"]
         assert "38.0 GB / 80.0 GB" in shown(app)
 
 
@@ -206,7 +207,7 @@ async def test_keys_move_the_cursor() -> None:
         for key, position in steps.items():
             await pressed(pilot, key)
             assert selected(app) == f"model-{position:02d}"
-            assert f"> model-{position:02d}" in shown(app)
+            assert re.search(rf"^>. model-{position:02d}", shown(app), re.MULTILINE)
         await pressed(pilot, "up")
         assert selected(app) == "model-00"
 
@@ -258,7 +259,7 @@ async def test_help_lists_the_keys_of_the_screen_it_was_asked_on() -> None:
         for said in ("1-9", "Choose a device", "G", "The last row", "Leave", "Open the model"):
             assert said in text
         await pressed(pilot, "escape", "enter", "question_mark")
-        assert "Back to the models" in shown(app)
+        assert "Show or hide what is below the layer" in shown(app)
         assert "Choose a device" not in shown(app)
         await pressed(pilot, "question_mark")
         assert isinstance(app.screen, LayersScreen)

@@ -68,7 +68,7 @@ async def test_enter_unfolds_and_folds_and_escape_goes_back_to_the_model() -> No
         assert in_sight(app) == ["", "head", "blocks"]
         await pressed(pilot, "end", "enter")
         assert in_sight(app) == ["", "head", "blocks", "blocks.0", "blocks.1"]
-        await pressed(pilot, "space")
+        await pressed(pilot, "enter")
         assert in_sight(app) == ["", "head", "blocks"]
         await pressed(pilot, "escape")
         assert isinstance(app.screen, OverviewScreen)

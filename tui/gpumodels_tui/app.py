@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
+import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
@@ -18,9 +23,13 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.screens.help_screen import help_screen
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
+from gpumodels_tui.screens.palette import Choice, PaletteScreen
+from gpumodels_tui.screens.process import ProcessScreen
 from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.screens.timeline import TimelineScreen
+from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.terminal import end_soon, is_gone, on_the_terminal, signals_meaning
-from gpumodels_tui.theme import PICTURE_COLOURS, THEME
+from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
 from gpumodels_tui.view_model import View
 
 if TYPE_CHECKING:
@@ -29,6 +38,16 @@ if TYPE_CHECKING:
 
 
 TERMINAL_CHECK_SECONDS: Final = 2.0
+INTERVALS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Seconds between looks, by `+` and `-`."""
+COMMANDS_OFFERED: Final = {
+    "timeline": "Timeline",
+    "freeze": "Freeze, or go on",
+    "picture": "Save a picture",
+    "help": "Keys",
+    "quit": "Quit",
+}
+"""By action, in the palette."""
 
 
 def run_app(sources: Sources) -> int:
@@ -40,6 +59,11 @@ def run_app(sources: Sources) -> int:
         finally:
             app.stop_watching()
     return app.return_code or 0
+
+
+def _key(keys: str, action: str, meaning: str, display: str | None = None) -> Binding:
+    """One that has no room in the footer; the help has it."""
+    return Binding(keys, action, meaning, show=False, key_display=display, id=f"app.{action}", tooltip=meaning)
 
 
 class ViewChanged(Message):
@@ -60,38 +84,61 @@ class GpuModelsApp(App[int]):
     TITLE = "gpumodels"
     ENABLE_COMMAND_PALETTE = False
     CSS = """
-    Footer { background: ansi_default; padding: 0 1; }
+    Footer { background: $background; padding: 0 1; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?", id="app.help", tooltip="The keys of this screen"),
         Binding("q", "quit", "Quit", id="app.quit", tooltip="Leave"),
+        _key("t", "timeline", "What happened, and the last hour's memory"),
+        _key("p", "process", "The process of the line under the cursor"),
+        _key("ctrl+p", "palette", "Go to any model by its name; themes and commands"),
+        _key("space", "freeze", "Hold the picture still; and go on", "Space"),
+        _key("plus,equals_sign", "interval(1)", "Look less often", "+"),
+        _key("minus", "interval(-1)", "Look more often", "-"),
+        _key("y", "copy_path", "Copy the path of the model's file"),
+        _key("S", "picture", "Save a picture of the screen (SVG)"),
+        _key("ctrl+z", "suspend_process", "To the shell; `fg` comes back"),
         Binding("ctrl+c,ctrl+q", "quit", "Quit", show=False, id="app.interrupt", tooltip="Leave", priority=True),
     ]
 
-    view: reactive[View | None] = reactive(None, repaint=False)
+    view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
+
+    frozen: reactive[str] = reactive("", repaint=False)
+    """Since when nothing newer is shown; empty while everything is."""
 
     def __init__(
-        self, view: View | None = None, *, sources: Sources | None = None, clock: Callable[[], float] = time.time
+        self,
+        view: View | None = None,
+        *,
+        sources: Sources | None = None,
+        clock: Callable[[], float] = time.time,
+        look: str = DEFAULT_LOOK,
     ) -> None:
         """Args:
         view: What to show at first.
         sources: What to watch once the screen is up; without them, views come by `receive` alone.
         clock: Seconds since the epoch, what ages are counted from.
+        look: One of `LOOKS`.
         """
-        super().__init__(ansi_color=True)
+        super().__init__()
         self._sources = sources
         self._thread: WatchingThread | None = None
+        self._waiting: View | None = None
+        """What came since the picture was frozen."""
+        self._interval = INTERVALS.index(1.0)
         self.animation_level = "none"
         self.ansi_theme_dark = PICTURE_COLOURS
-        self.register_theme(THEME)
-        self.theme = THEME.name
+        for one in LOOKS.values():
+            self.register_theme(one.theme)
+        use(look)
+        self.theme = look
         self.clock = clock
         self.set_reactive(GpuModelsApp.view, view)
 
     def get_default_screen(self) -> Screen[None]:
         """The overview."""
-        return OverviewScreen(self.clock).data_bind(GpuModelsApp.view)
+        return OverviewScreen(self.clock).data_bind(GpuModelsApp.view, GpuModelsApp.frozen)
 
     def receive(self, view: View) -> None:
         """Show a newer view; from any thread."""
@@ -127,22 +174,143 @@ class GpuModelsApp(App[int]):
 
     @on(ViewChanged)
     def _view_changed(self, event: ViewChanged) -> None:
-        self.view = event.view
+        if self.frozen:
+            self._waiting = event.view
+        else:
+            self.view = event.view
 
     @on(OverviewScreen.ModelOpened)
-    def _model_opened(self, event: OverviewScreen.ModelOpened) -> None:
-        self.push_screen(LayersScreen(event.device_key, event.model_key).data_bind(GpuModelsApp.view))
+    @on(ProcessScreen.ModelOpened)
+    def _model_opened(self, event: OverviewScreen.ModelOpened | ProcessScreen.ModelOpened) -> None:
+        self._open(LayersScreen(event.device_key, event.model_key))
+
+    @on(TimelineScreen.ModelOpened)
+    def _event_opened(self, event: TimelineScreen.ModelOpened) -> None:
+        self._open(LayersScreen("", event.model_key))
+
+    @on(OverviewScreen.ProcessOpened)
+    def _process_opened(self, event: OverviewScreen.ProcessOpened) -> None:
+        self._open(ProcessScreen(event.process_key, self.clock))
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Help is not helped."""
-        if action == "help" and isinstance(self.screen, TextScreen):
-            return None
+        """What needs a model or a process under the cursor is greyed without; a screen is not opened from itself."""
+        screen = self.screen
+        if action == "help":
+            return None if isinstance(screen, TextScreen) else True
+        if not isinstance(screen, ViewScreen):
+            return True
+        if action == "timeline":
+            return None if isinstance(screen, TimelineScreen) else True
+        if action == "process":
+            return None if isinstance(screen, ProcessScreen) or screen.process_key is None else True
+        if action == "copy_path":
+            return None if screen.model is None else True
         return True
 
     def action_help(self) -> None:
         """The keys of the screen that one is on."""
         self.push_screen(help_screen(self, self.screen.active_bindings.values()))
 
+    def action_timeline(self) -> None:
+        """Of all models; `o` there shows those of the one under the cursor here."""
+        model = self.screen.model if isinstance(self.screen, ViewScreen) else None
+        self._open(TimelineScreen(None if model is None else model.key, self.clock))
+
+    def action_process(self) -> None:
+        """Of the line under the cursor."""
+        if isinstance(self.screen, ViewScreen) and self.screen.process_key is not None:
+            self._open(ProcessScreen(self.screen.process_key, self.clock))
+
+    def action_palette(self) -> None:
+        """Everything there is to go to."""
+        self.push_screen(PaletteScreen(self._choices()), self._go)
+
+    def action_freeze(self) -> None:
+        """Hold the picture, or let it go on with the newest."""
+        if self.frozen:
+            self.frozen = ""
+            waiting, self._waiting = self._waiting, None
+            if waiting is not None:
+                self.view = waiting
+        else:
+            self.frozen = time.strftime("%H:%M:%S", time.localtime(self.clock()))
+
+    def action_interval(self, step: int) -> None:
+        """Look more often or less."""
+        self._interval = min(max(self._interval + step, 0), len(INTERVALS) - 1)
+        seconds = INTERVALS[self._interval]
+        if self._thread is not None:
+            self._thread.interval_seconds = seconds
+        self._say(f"looks every {seconds:g} s")
+
+    def action_copy_path(self) -> None:
+        """To the terminal's clipboard, by OSC 52: through SSH as well."""
+        model = self.screen.model if isinstance(self.screen, ViewScreen) else None
+        if model is None:
+            return
+        if model.model.files:
+            self.copy_to_clipboard(model.model.files[0])
+            self._say(f"copied {model.model.files[0]}")
+        else:
+            self._say("No file of this model is known.")
+
+    def action_picture(self) -> None:
+        """Where one works, else where there is room for it."""
+        name = time.strftime("gpumodels-%Y%m%d-%H%M%S.svg", time.localtime(self.clock()))
+        for directory in (Path.cwd(), Path.home(), Path(tempfile.gettempdir())):
+            with contextlib.suppress(OSError):
+                self._say(f"saved {self.save_screenshot(name, str(directory))}")
+                return
+        self._say("There is no directory to save a picture in.")
+
     async def action_quit(self) -> None:
         """Leave."""
         self.leave()
+
+    def wear(self, look: str) -> None:
+        """Another look, on every screen."""
+        use(look)
+        self.theme = look
+        for screen in self.screen_stack:
+            for widget in screen.query("*"):
+                widget.refresh(layout=False)
+            if isinstance(screen, ViewScreen):
+                screen.watch_view(None, self.view)
+
+    def _choices(self) -> list[Choice]:
+        """Models of all devices, processes, looks, and what keys do."""
+        view = self.view
+        found: list[Choice] = []
+        if view is not None:
+            for device in view.devices:
+                for row in device.models:
+                    hint = f"{row.kind}, {device.label}, {row.process}"
+                    found.append(Choice(row.name, hint, partial(self._show_model, device.key, row.key)))
+            found += [
+                Choice(row.title, "process", partial(self._open, ProcessScreen(row.key, self.clock))) for row in view.process_rows
+            ]
+        for name, look in LOOKS.items():
+            found.append(Choice(f"theme {name}", look.says, partial(self.wear, name)))
+        for action, says in COMMANDS_OFFERED.items():
+            found.append(Choice(says, "command", partial(self.run_action, action)))
+        return found
+
+    def _go(self, choice: Choice | None) -> None:
+        if choice is not None:
+            outcome = choice.run()
+            if inspect.isawaitable(outcome):
+                self.run_worker(outcome)
+
+    def _show_model(self, device_key: str, row_key: str) -> None:
+        overview = self.screen_stack[0]
+        while self.screen is not overview:
+            self.pop_screen()
+        if isinstance(overview, OverviewScreen):
+            overview.choose(device_key, row_key)
+
+    def _open(self, screen: ViewScreen) -> None:
+        self.push_screen(screen.data_bind(GpuModelsApp.view, GpuModelsApp.frozen))
+
+    def _say(self, line: str) -> None:
+        if isinstance(self.screen, ViewScreen):
+            self.screen.say(line)

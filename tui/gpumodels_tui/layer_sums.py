@@ -11,6 +11,10 @@ from gpumodels_shared.schema import LayerTree
 LONGEST_NUMBER: Final = 9
 MOST_DTYPES: Final = 32
 """No model has more; a snapshot that says so can't make us hold a column for each."""
+LONGEST_PATH: Final = 1000
+"""Of a dotted path, what words are looked for in: the end."""
+ORDERS: Final = ("size", "name", "model")
+"""Of a layer's children; `model`: as the model holds them."""
 CHAIN_LEVELS: Final = 8
 """How far a chain of only children is unfolded by itself."""
 
@@ -53,9 +57,16 @@ class LayerSums:
             yield child
             child = self.ends[child]
 
-    def by_size(self, layer: int) -> list[int]:
-        """The children, largest first; equals by number (`blocks.2` before `blocks.10`), else as the model holds them."""
-        return sorted(self.children(layer), key=lambda child: (-self.total_bytes(child), _number(self.tree.names[child])))
+    def ordered(self, layer: int, order: str = "size", reverse: bool = False) -> list[int]:
+        """The children, in one of `ORDERS`; equals by number (`blocks.2` before `blocks.10`), else as the model holds them."""
+        names = self.tree.names
+        if order == "size":
+            children = sorted(self.children(layer), key=lambda child: (-self.total_bytes(child), _number(names[child])))
+        elif order == "name":
+            children = sorted(self.children(layer), key=lambda child: (_number(names[child]), names[child]))
+        else:
+            children = list(self.children(layer))
+        return children[::-1] if reverse else children
 
     def class_name(self, layer: int) -> str:
         """The module's class."""
@@ -121,6 +132,38 @@ class Outline:
     def __init__(self) -> None:
         self.sums: LayerSums | None = None
         self._unfolded: set[int] = set()
+        self.order = ORDERS[0]
+        self.reverse = False
+        self._words: tuple[str, ...] = ()
+        self._matching: set[int] = set()
+        self._leading: set[int] = set()
+
+    def filter(self, words: str) -> None:
+        """Only layers with all these words in their dotted path or class are in sight, and what they are in."""
+        self._words = tuple(words.casefold().split())
+        self._match()
+
+    def is_match(self, layer: int) -> bool:
+        """Whether it has the words itself."""
+        return not self._words or layer in self._matching
+
+    def _match(self) -> None:
+        self._matching, self._leading = set(), set()
+        if self.sums is None or not self._words:
+            return
+        tree, parents = self.sums.tree, self.sums.parents
+        classes = [name.casefold() for name in tree.class_names]
+        paths: list[str] = []
+        for layer, name in enumerate(tree.names):
+            path = f"{paths[parents[layer]]}.{name.casefold()}" if layer and parents[layer] > 0 else name.casefold()
+            paths.append(path[-LONGEST_PATH:])
+            said = f"{path}\n{classes[tree.classes[layer]]}"
+            if all(word in said for word in self._words):
+                self._matching.add(layer)
+                above = layer
+                while above >= 0 and above not in self._leading:
+                    self._leading.add(above)
+                    above = parents[above]
 
     def replace(self, sums: LayerSums) -> None:
         """Another state of the model; the first one is unfolded down to where it branches."""
@@ -132,6 +175,7 @@ class Outline:
         elif before.tree.names != sums.tree.names or before.tree.depths != sums.tree.depths:
             found = (sums.find(before.path(layer)) for layer in self._unfolded)
             self._unfolded = {layer for layer, exact in found if exact}
+        self._match()
 
     def is_unfolded(self, layer: int) -> bool:
         """Whether its children are in sight."""
@@ -155,8 +199,11 @@ class Outline:
         while waiting:
             layer = waiting.pop()
             shown.append(layer)
-            if layer in self._unfolded:
-                waiting.extend(reversed(self.sums.by_size(layer)))
+            if self._words:
+                children = self.sums.ordered(layer, self.order, self.reverse)
+                waiting.extend(child for child in reversed(children) if child in self._leading)
+            elif layer in self._unfolded:
+                waiting.extend(reversed(self.sums.ordered(layer, self.order, self.reverse)))
         return shown
 
     def _unfold_chain(self, layer: int) -> None:

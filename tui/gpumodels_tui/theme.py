@@ -1,46 +1,18 @@
-"""How the screens look: the terminal's own sixteen colours, so that light and dark come by themselves and updates stay short.
+"""How the screens look. A role says what text is; a look says how each role is drawn, and one look at a time is in use.
 
-A role says what text is; a style says how it is drawn. Nothing is told by colour alone: monochrome shows the same.
+The first look is the terminal's own sixteen colours, so that light and dark come by themselves and updates stay short. Nothing
+is told by colour alone: monochrome shows the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from textual.theme import Theme
-
-THEME: Final = Theme(
-    name="terminal",
-    ansi=True,
-    primary="ansi_cyan",
-    secondary="ansi_blue",
-    accent="ansi_cyan",
-    warning="ansi_yellow",
-    error="ansi_red",
-    success="ansi_green",
-    foreground="ansi_default",
-    background="ansi_default",
-    surface="ansi_default",
-    panel="ansi_default",
-    boost="ansi_default",
-    dark=True,
-    variables={
-        "ansi-background": "ansi_default",
-        "ansi-foreground": "ansi_default",
-        "footer-key-foreground": "ansi_cyan",
-        "border": "ansi_cyan",
-        "scrollbar": "ansi_bright_black",
-        "scrollbar-hover": "ansi_white",
-        "scrollbar-active": "ansi_white",
-        "scrollbar-background": "ansi_default",
-        "scrollbar-background-hover": "ansi_default",
-        "scrollbar-background-active": "ansi_default",
-        "scrollbar-corner-color": "ansi_default",
-    },
-)
 
 PLAIN: Final = ""
 STRONG: Final = "strong"
@@ -52,25 +24,217 @@ TRACK: Final = "track"
 OFF: Final = "off"
 """Bytes that are not on the device."""
 WARNING: Final = "warning"
-
-STYLES: Final[Mapping[str, Style]] = {
-    PLAIN: Style(),
-    STRONG: Style(bold=True),
-    MUTED: Style(dim=True),
-    HEADING: Style(color="cyan", bold=True),
-    ACCENT: Style(color="cyan"),
-    BAR: Style(color="green"),
-    TRACK: Style(color="bright_black"),
-    OFF: Style(color="yellow"),
-    WARNING: Style(color="yellow", bold=True),
-}
-"""By role."""
+FIRST: Final = "first"
+SECOND: Final = "second"
+THIRD: Final = "third"
+OTHERS: Final = "others"
+"""The models of a bar: three by themselves, and the rest."""
+TRAINING: Final = "training"
+CACHES: Final = "caches"
+REST: Final = "rest"
+"""What no model, training or cache explains."""
 
 CURSOR: Final = Style(reverse=True)
 """The line under the cursor, whole."""
 
 CHOSEN: Final = Style(bold=True)
 """The chosen line of a list that has no cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One way of drawing all of it."""
+
+    theme: Theme
+    styles: Mapping[str, Style]
+    says: str
+    """What it is, in the palette."""
+
+
+def _look(
+    name: str, says: str, colours: Mapping[str, str], *, ground: str = "", text: str = "", dark: bool = True, bold: bool = False
+) -> Look:
+    """A look from its colours by name: `accent` (of headings and keys), `bar`, `warning`, `muted`, the parts of bars.
+
+    Without a ground it is drawn on the terminal's own, with ANSI colours.
+    """
+    ansi = not ground
+
+    def named(colour: str) -> str:
+        return f"ansi_{colour}" if ansi else colour
+
+    ground_colour, text_colour = (named("default"), named("default")) if ansi else (ground, text)
+    accent, muted = named(colours["accent"]), named(colours["muted"])
+    theme = Theme(
+        name=name,
+        ansi=ansi,
+        primary=accent,
+        secondary=named(colours[THIRD]),
+        accent=accent,
+        warning=named(colours["warning"]),
+        error=named(colours["error"]),
+        success=named(colours["bar"]),
+        foreground=text_colour,
+        background=ground_colour,
+        surface=ground_colour,
+        panel=ground_colour,
+        boost=ground_colour,
+        dark=dark,
+        variables={
+            "footer-background": ground_colour,
+            "footer-foreground": text_colour,
+            "footer-key-foreground": accent,
+            "footer-description-foreground": text_colour,
+            "border": accent,
+            "scrollbar": muted,
+            "scrollbar-hover": accent,
+            "scrollbar-active": accent,
+            "scrollbar-background": ground_colour,
+            "scrollbar-background-hover": ground_colour,
+            "scrollbar-background-active": ground_colour,
+            "scrollbar-corner-color": ground_colour,
+            "input-cursor-background": text_colour,
+            "input-cursor-foreground": ground_colour,
+        }
+        | ({"ansi-background": ground_colour, "ansi-foreground": text_colour} if ansi else {}),
+    )
+    faint = Style(dim=True) if ansi else Style(color=colours["muted"])
+    styles = {
+        PLAIN: Style(bold=True) if bold else Style(),
+        STRONG: Style(bold=True),
+        MUTED: faint,
+        HEADING: Style(color=colours["accent"], bold=True),
+        ACCENT: Style(color=colours["accent"]),
+        BAR: Style(color=colours["bar"]),
+        TRACK: Style(color=colours["muted"]),
+        OFF: Style(color=colours["off"]),
+        WARNING: Style(color=colours["warning"], bold=True),
+        **{role: Style(color=colours[role]) for role in (FIRST, SECOND, THIRD, OTHERS, TRAINING, CACHES, REST)},
+    }
+    return Look(theme, styles, says)
+
+
+_COLOURS: Final = {
+    "accent": "cyan",
+    "bar": "green",
+    "muted": "bright_black",
+    "off": "yellow",
+    "warning": "yellow",
+    "error": "red",
+    FIRST: "green",
+    SECOND: "cyan",
+    THIRD: "blue",
+    OTHERS: "bright_black",
+    TRAINING: "magenta",
+    CACHES: "yellow",
+    REST: "bright_black",
+}
+
+LOOKS: Final[Mapping[str, Look]] = {
+    look.theme.name: look
+    for look in (
+        _look("terminal", "the terminal's own sixteen colours", _COLOURS),
+        _look(
+            "dark",
+            "light text on a dark ground",
+            _COLOURS
+            | {
+                "accent": "#56b6c2",
+                "bar": "#98c379",
+                "muted": "#7d8799",
+                "off": "#e5c07b",
+                "warning": "#f0b35a",
+                "error": "#f07178",
+                FIRST: "#98c379",
+                SECOND: "#56b6c2",
+                THIRD: "#61afef",
+                OTHERS: "#8a93a5",
+                TRAINING: "#c678dd",
+                CACHES: "#e5c07b",
+                REST: "#7d8799",
+            },
+            ground="#1b1f26",
+            text="#d6d9df",
+        ),
+        _look(
+            "light",
+            "dark text on a light ground",
+            _COLOURS
+            | {
+                "accent": "#0b6e7a",
+                "bar": "#2f7d32",
+                "muted": "#6b7280",
+                "off": "#8a5a00",
+                "warning": "#9a4b00",
+                "error": "#b3261e",
+                FIRST: "#2f7d32",
+                SECOND: "#0b6e7a",
+                THIRD: "#1f5fbf",
+                OTHERS: "#6b7280",
+                TRAINING: "#8b2fa8",
+                CACHES: "#8a5a00",
+                REST: "#6b7280",
+            },
+            ground="#fbfaf7",
+            text="#24292f",
+            dark=False,
+        ),
+        _look(
+            "high-contrast",
+            "bold and bright on black",
+            _COLOURS
+            | {
+                "accent": "#00ffff",
+                "bar": "#00ff00",
+                "muted": "#d0d0d0",
+                "off": "#ffff00",
+                "warning": "#ffff00",
+                "error": "#ff6060",
+                FIRST: "#00ff00",
+                SECOND: "#00ffff",
+                THIRD: "#80b0ff",
+                OTHERS: "#ffffff",
+                TRAINING: "#ff80ff",
+                CACHES: "#ffff00",
+                REST: "#d0d0d0",
+            },
+            ground="#000000",
+            text="#ffffff",
+            bold=True,
+        ),
+        _look("monochrome", "no colours at all", dict.fromkeys(_COLOURS, "default")),
+    )
+}
+"""By name, the one without any choice first."""
+
+DEFAULT_LOOK: Final = "terminal"
+
+
+class _Styles(Mapping[str, Style]):
+    """The styles of the look in use: there is one terminal, so there is one look."""
+
+    def __init__(self) -> None:
+        self.look = LOOKS[DEFAULT_LOOK]
+
+    def __getitem__(self, role: str) -> Style:
+        return self.look.styles[role]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.look.styles)
+
+    def __len__(self) -> int:
+        return len(self.look.styles)
+
+
+STYLES: Final = _Styles()
+"""By role."""
+
+
+def use(name: str) -> Look:
+    """Draw in this look from now on."""
+    STYLES.look = LOOKS[name]
+    return STYLES.look
+
 
 PICTURE_COLOURS: Final = TerminalTheme(
     (41, 41, 41),
@@ -86,7 +250,7 @@ PICTURE_COLOURS: Final = TerminalTheme(
         (171, 178, 191),
     ],
     [
-        (84, 92, 108),
+        (110, 118, 134),
         (255, 135, 142),
         (181, 222, 151),
         (248, 213, 148),

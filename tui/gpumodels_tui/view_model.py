@@ -14,6 +14,7 @@ from gpumodels_tui.devices import HOST, Device, Devices, holds_memory, join_devi
 from gpumodels_tui.enrichment import enrich, identified, merged_metadata
 from gpumodels_tui.feed import FeedState, ProcessState
 from gpumodels_tui.gpus import HardwareState
+from gpumodels_tui.history import History
 from gpumodels_tui.memory_parts import MemoryPart, memory_parts
 from gpumodels_tui.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
 
@@ -87,6 +88,8 @@ class View:
     """Where was looked."""
     process_rows: tuple[ProcessRow, ...] = ()
     """Those with a sidecar, then those on a GPU without one."""
+    history: History = field(default_factory=History)
+    """What happened before, as far as someone watched."""
     progress: str = ""
     """`indexing 1,234 of 10,000` while model files are read; else empty."""
 

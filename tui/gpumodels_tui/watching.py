@@ -6,18 +6,21 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
 from gpumodels_tui.following import Following
 from gpumodels_tui.gpus import HardwareState
+from gpumodels_tui.history import Recorder
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import View, ViewBuilder
 
-FEED_SECONDS: Final = 0.1
-"""How often the sidecars' files are looked at: what a loaded model may be late on the screen."""
-HARDWARE_SECONDS: Final = 1.0
+INTERVAL_SECONDS: Final = 1.0
+"""How often the devices are read."""
+FEED_SHARE: Final = 0.2
+"""The sidecars' files are looked at so much more often: what a loaded model may be late on the screen."""
 STOP_SECONDS: Final = 2.0
 
 
@@ -35,6 +38,8 @@ class WatchingThread(threading.Thread):
         self._on_view = on_view
         self._on_failure = on_failure
         self._stopping = threading.Event()
+        self.interval_seconds = INTERVAL_SECONDS
+        """May be changed at any time."""
 
     def run(self) -> None:
         """Until `stop`."""
@@ -56,19 +61,25 @@ class WatchingThread(threading.Thread):
             hardware = self._sources.hardware()
             opened.callback(hardware.close)
             seen: tuple[FeedState, HardwareState, CatalogueState] | None = None
-            builder = ViewBuilder()
+            builder, recorder = ViewBuilder(), Recorder()
+            view: View | None = None
+            shown_from: View | None = None
+            shown: View | None = None
             devices, devices_at = HardwareState(), float("-inf")
             # The first view needs no model files: they come when the screen is up.
             catalogue, following = None, None
             while not self._stopping.is_set():
                 processes = feed.poll()
-                if time.monotonic() - devices_at >= HARDWARE_SECONDS:
+                if time.monotonic() - devices_at >= self.interval_seconds:
                     devices, devices_at = hardware.read(), time.monotonic()
                 facts = CatalogueState() if catalogue is None else catalogue.state()
                 now = (processes, devices, facts)
-                if seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
-                    self._on_view(builder.build(*now))
-                    seen = now
+                if view is None or seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
+                    view, seen = builder.build(*now), now
+                history = recorder.record(view, time.time_ns())
+                if shown is None or view is not shown_from or history is not shown.history:
+                    shown, shown_from = replace(view, history=history), view
+                    self._on_view(shown)
                 if catalogue is None:
                     catalogue = self._sources.catalogue()
                     following = Following(catalogue)
@@ -76,4 +87,4 @@ class WatchingThread(threading.Thread):
                     catalogue.start()
                 if following is not None:
                     following.see(processes)
-                self._stopping.wait(FEED_SECONDS)
+                self._stopping.wait(self.interval_seconds * FEED_SHARE)

@@ -16,8 +16,8 @@ from textual.widgets import Static
 from gpumodels_shared.schema import LayerTree
 from gpumodels_tui.layer_sums import sum_layers
 from gpumodels_tui.model_facts import facts_of, headline, raw_metadata
+from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.screens.text_screen import TextScreen
-from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.facts_panel import FactsPanel, facts_table, headed
@@ -29,7 +29,7 @@ FACTS_ABOVE: Final = 5
 FACTS_BOX_COLUMNS: Final = 100
 
 
-class LayersScreen(ViewScreen):
+class LayersScreen(ListScreen):
     """Follows its model from view to view; after it is unloaded, the last that was seen stays."""
 
     DEFAULT_CSS = """
@@ -48,7 +48,11 @@ class LayersScreen(ViewScreen):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "back", "Back", key_display="Esc", id="layers.back", tooltip="Back to the models"),
+        Binding("tab,shift+tab", "pane", "Pane", show=False, id="layers.pane", tooltip="To the facts, and to the layers again"),
+        Binding(
+            "s,f6", "sort", "Sort", key_display="s F6", id="layers.sort", tooltip="By size, by name, or as the model has them"
+        ),
+        Binding("r", "reverse", "Reverse", show=False, id="layers.reverse", tooltip="Turn the order around"),
         Binding("i", "facts", "Facts", id="layers.facts", tooltip="All facts, with the files' metadata as they are"),
     ]
 
@@ -62,6 +66,8 @@ class LayersScreen(ViewScreen):
         self._model_key = model_key
         self._row: ModelRow | None = None
         self._summed: tuple[LayerTree, str] | None = None
+
+    AUTO_FOCUS = "LayerTable"
 
     @property
     def model(self) -> ModelRow | None:
@@ -108,9 +114,30 @@ class LayersScreen(ViewScreen):
                 self._summed = (tree, counted_on)
                 self.query_one(LayerTable).show_layers(sum_layers(tree, counted_on))
 
-    def action_back(self) -> None:
-        """To the models."""
-        self.dismiss()
+    def list_widget(self) -> Widget:
+        """The tree."""
+        return self.query_one(LayerTable)
+
+    def filtered(self) -> None:
+        """Layers that have the words in their paths or classes, and what they are in."""
+        self.query_one(LayerTable).filter(self.words)
+
+    def go_to_match(self, step: int) -> None:
+        """In the tree."""
+        self.query_one(LayerTable).go_to_match(step)
+
+    def action_sort(self) -> None:
+        """The next order."""
+        self.say(f"layers by {self.query_one(LayerTable).sort_next()}")
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self.query_one(LayerTable).reverse()
+
+    def action_pane(self) -> None:
+        """The other one."""
+        facts = self.query_one(FactsPanel)
+        (self.query_one(LayerTable) if facts.has_focus else facts).focus()
 
     def action_facts(self) -> None:
         """All of them, in a box."""

@@ -1,9 +1,9 @@
-"""The first screen: the devices, and the models of the chosen one."""
+"""The first screen: the devices, and the models of the chosen one or of all."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar, Final
 
 from rich.text import Text
@@ -15,19 +15,27 @@ from textual.widgets import Static
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
+from gpumodels_tui.devices import HOST
+from gpumodels_tui.listing import Entry, Order, entries
 from gpumodels_tui.model_facts import facts_of, headline
-from gpumodels_tui.screens.view_screen import ViewScreen
-from gpumodels_tui.theme import HEADING, MUTED, STYLES
+from gpumodels_tui.process_facts import facts_of_unattached
+from gpumodels_tui.process_rows import NOT_ATTACHED
+from gpumodels_tui.screens.list_screen import ListScreen
+from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.line_table import LineTable
+from gpumodels_tui.widgets.memory_bar import legend
 from gpumodels_tui.widgets.model_table import ModelTable
-from gpumodels_tui.widgets.notices import counted, no_models, nobody_there
+from gpumodels_tui.widgets.notices import counted, no_match, no_models, nobody_there
 
 LINES_FOR_FACTS: Final = 32
 FACTS_SHOWN: Final = 8
+ALL: Final = "all"
+"""Chosen instead of a device."""
+SORT_STEPS: Final = ("on", "age", "name", "off", "kind", "process")
 AGE_SECONDS: Final = 1.0
 """How often ages are looked at."""
 
@@ -39,11 +47,15 @@ def _device_key(number: int) -> Binding:
     return Binding("1", "device(1)", "Device", key_display="1-9", id="overview.device_1", tooltip="Choose a device by its number")
 
 
-class OverviewScreen(ViewScreen):
+class OverviewScreen(ListScreen):
     """Choosing a device is the user's; until then it is the first that has models."""
+
+    AUTO_FOCUS = "ModelTable"
 
     DEFAULT_CSS = """
     OverviewScreen #title { height: 1; padding: 0 2; margin-top: 1; }
+    OverviewScreen #legend { height: 1; padding: 0 2; display: none; }
+    OverviewScreen.-parted > #legend { display: block; }
     OverviewScreen ModelTable { height: 1fr; }
     OverviewScreen #notice { height: 1fr; padding: 1 2; display: none; }
     OverviewScreen.-empty ModelTable { display: none; }
@@ -53,13 +65,47 @@ class OverviewScreen(ViewScreen):
     OverviewScreen.-tall > #facts-title, OverviewScreen.-tall > FactsPanel { display: block; }
     OverviewScreen.-tall.-empty > #facts-title, OverviewScreen.-tall.-empty > FactsPanel { display: none; }
     OverviewScreen.-no-room > #facts-title, OverviewScreen.-no-room > FactsPanel { display: none; }
-    OverviewScreen.-no-room > #notice { display: none; }
+    OverviewScreen.-no-room > #notice, OverviewScreen.-no-room > #legend { display: none; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *(_device_key(number) for number in range(1, 10)),
+        Binding("0", "all_devices", "All", show=False, id="overview.all", tooltip="The models of all devices together"),
         Binding("left,h", "neighbour(-1)", "Previous device", show=False, id="overview.previous", tooltip="The device above"),
         Binding("right,l", "neighbour(1)", "Next device", show=False, id="overview.next", tooltip="The device below"),
+        Binding(
+            "tab,shift+tab", "pane", "Pane", show=False, id="overview.pane", tooltip="To the devices, and to the models again"
+        ),
+        Binding(
+            "s,f6",
+            "sort(1)",
+            "Sort",
+            key_display="s F6",
+            id="overview.sort",
+            tooltip="Sort by the next thing: bytes, age, name, …",
+        ),
+        Binding("r", "reverse", "Reverse", show=False, id="overview.reverse", tooltip="Turn the order around"),
+        Binding(
+            "less_than_sign",
+            "column(-1)",
+            "Column",
+            show=False,
+            key_display="<",
+            id="overview.column_left",
+            tooltip="Sort by the column to the left",
+        ),
+        Binding(
+            "greater_than_sign",
+            "column(1)",
+            "Column",
+            show=False,
+            key_display=">",
+            id="overview.column_right",
+            tooltip="Sort by the column to the right",
+        ),
+        Binding(
+            "escape", "leave", "All rows", show=False, key_display="Esc", id="overview.leave", tooltip="Show everything again"
+        ),
     ]
 
     class ModelOpened(Message):
@@ -70,6 +116,13 @@ class OverviewScreen(ViewScreen):
             self.device_key = device_key
             self.model_key = model_key
 
+    class ProcessOpened(Message):
+        """What is known of a process is asked for."""
+
+        def __init__(self, process_key: str) -> None:
+            super().__init__()
+            self.process_key = process_key
+
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """Args:
         clock: Seconds since the epoch, what ages are counted from.
@@ -79,6 +132,7 @@ class OverviewScreen(ViewScreen):
         self._chosen: str | None = None
         self._settled = False
         """Whether the choice stands: made by the user, or of a device that had models."""
+        self._order = Order()
         self._offered: tuple[int, bool] | None = None
         """What decides which keys apply: how many devices there are, and whether there is no model."""
 
@@ -86,6 +140,7 @@ class OverviewScreen(ViewScreen):
         """Devices above, models below, facts of the model under the cursor where there is room."""
         yield DevicePanel()
         yield Static(id="title")
+        yield Static(id="legend")
         yield ModelTable(clock=self._clock)
         yield Static(id="notice")
         yield Static(id="facts-title")
@@ -103,32 +158,70 @@ class OverviewScreen(ViewScreen):
 
     @property
     def device(self) -> DeviceRow | None:
-        """The chosen one."""
+        """The chosen one; None where all are."""
         devices = () if self.view is None else self.view.devices
         return next((device for device in devices if device.key == self._chosen), None)
 
     @property
+    def entry(self) -> Entry | None:
+        """The line under the cursor."""
+        return self.query_one(ModelTable).cursor_row
+
+    @property
     def model(self) -> ModelRow | None:
         """The one under the cursor."""
-        return self.query_one(ModelTable).cursor_row
+        return None if self.entry is None else self.entry.row
+
+    @property
+    def process_key(self) -> str | None:
+        """The process of the line under the cursor."""
+        return None if self.entry is None else self.entry.process_key
+
+    def list_widget(self) -> Widget:
+        """The models."""
+        return self.query_one(ModelTable)
 
     def show(self, view: View) -> None:
         """Draw what differs from before."""
         self._settle(view)
-        device = self.device
-        self.query_one(DevicePanel).show(view.devices, self._chosen)
-        models = () if device is None else device.models
-        empty = not models
+        device, several = self.device, self._chosen == ALL
+        self.query_one(DevicePanel).show(view.devices, None if several else self._chosen)
+        shown = view.devices if several else () if device is None else (device,)
+        listed = entries(shown, self._order, self.words)
+        empty = not listed
         if empty:
             self.query_one("#notice", Static).update(self._notice(view, device))
         self.set_class(empty, "-empty")
-        self.query_one(ModelTable).show(models)
-        self._show_title(device if view.processes else None)
+        table = self.query_one(ModelTable)
+        table.show_devices(several)
+        table.mark_sorted(self._order.column, self._order.is_descending)
+        table.show(listed)
+        self._show_title(view, shown, listed)
         self._show_facts()
         if (offered := (len(view.devices), empty)) != self._offered:
             # Only then: the footer is composed anew by it.
             self._offered = offered
             self.refresh_bindings()
+            if not empty and self.focused is None:
+                table.focus()
+
+    def filtered(self) -> None:
+        """With other words."""
+        self._show_again()
+
+    def go_to_match(self, step: int) -> None:
+        """In the list of models."""
+        self.query_one(ModelTable).go_to_match(step)
+
+    def back(self) -> None:
+        """There is nothing behind the first screen."""
+
+    def choose(self, device_key: str, row_key: str) -> None:
+        """Put the cursor on this model, of this device."""
+        self.drop_filter()
+        self._choose(device_key)
+        self.query_one(ModelTable).choose((device_key, row_key))
+        self.query_one(ModelTable).focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Numbers of devices that aren't there are greyed."""
@@ -136,6 +229,8 @@ class OverviewScreen(ViewScreen):
             return True if self._numbered(parameters[0]) is not None else None
         if action == "neighbour":
             return True if self.view is not None and len(self.view.devices) > 1 else None
+        if action == "leave":
+            return True if self.words else None
         return super().check_action(action, parameters)
 
     def action_device(self, number: int) -> None:
@@ -144,16 +239,56 @@ class OverviewScreen(ViewScreen):
         if device is not None:
             self._choose(device.key)
 
+    def action_all_devices(self) -> None:
+        """Choose them all."""
+        self._choose(ALL)
+
     def action_neighbour(self, step: int) -> None:
         """Choose the next one, or the one before."""
         if self.view is not None and self.view.devices:
             keys = [device.key for device in self.view.devices]
-            here = keys.index(self._chosen) if self._chosen in keys else 0
+            here = keys.index(self._chosen) if self._chosen in keys else -1 if step > 0 else len(keys)
             self._choose(keys[min(max(here + step, 0), len(keys) - 1)])
+
+    def action_pane(self) -> None:
+        """The other one."""
+        panel = self.query_one(DevicePanel)
+        (self.query_one(ModelTable) if panel.has_focus else panel).focus()
+
+    def action_sort(self, step: int) -> None:
+        """Through what people sort by."""
+        here = SORT_STEPS.index(self._order.column) if self._order.column in SORT_STEPS else -1
+        self._sort_by(SORT_STEPS[(here + step) % len(SORT_STEPS)])
+
+    def action_column(self, step: int) -> None:
+        """Through all columns."""
+        columns = self.query_one(ModelTable).sortable(self._chosen == ALL)
+        here = columns.index(self._order.column) if self._order.column in columns else 0
+        self._sort_by(columns[(here + step) % len(columns)])
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self._order = Order(self._order.column, not self._order.reverse)
+        self._show_again()
+
+    @on(LineTable.HeadingClicked)
+    def _heading_clicked(self, event: LineTable.HeadingClicked) -> None:
+        if event.column == self._order.column:
+            self.action_reverse()
+        else:
+            self._sort_by(event.column)
 
     @on(DevicePanel.Chosen)
     def _clicked(self, event: DevicePanel.Chosen) -> None:
         self._choose(event.key)
+
+    @on(DevicePanel.Stepped)
+    def _stepped(self, event: DevicePanel.Stepped) -> None:
+        self.action_neighbour(event.step)
+
+    @on(DevicePanel.Left)
+    def _devices_left(self) -> None:
+        self.query_one(ModelTable).focus()
 
     @on(LineTable.Moved)
     def _moved(self) -> None:
@@ -161,17 +296,27 @@ class OverviewScreen(ViewScreen):
 
     @on(LineTable.Opened)
     def _opened(self, event: LineTable.Opened) -> None:
-        if self._chosen is not None and isinstance(event.key, str):
-            self.post_message(self.ModelOpened(self._chosen, event.key))
+        entry = self.entry
+        if entry is not None and entry.row is not None:
+            self.post_message(self.ModelOpened(entry.device.key, entry.row.key))
+        elif entry is not None:
+            self.post_message(self.ProcessOpened(entry.process_key))
+
+    def _sort_by(self, column: str) -> None:
+        self._order = Order(column)
+        self._show_again()
 
     def _choose(self, key: str) -> None:
         self._chosen = key
         self._settled = True
+        self._show_again()
+
+    def _show_again(self) -> None:
         if self.view is not None:
             self.show(self.view)
 
     def _settle(self, view: View) -> None:
-        if self.device is None:
+        if self.device is None and self._chosen != ALL:
             self._chosen, self._settled = None, False
         if not self._settled and view.devices:
             with_models = next((device for device in view.devices if device.models), None)
@@ -183,30 +328,42 @@ class OverviewScreen(ViewScreen):
         return next((device for device in devices if device.number == number), None)
 
     def _notice(self, view: View, device: DeviceRow | None) -> Text:
+        if self.words:
+            return no_match(self.words)
         if not view.processes or device is None:
             return nobody_there(view.directories)
         return no_models(device.title, [(other.number, other.title, len(other.models)) for other in view.devices if other.models])
 
-    def _show_title(self, device: DeviceRow | None) -> None:
-        title = Text("")
-        if device is not None and device.models:
-            on_bytes = sum(row.on_bytes for row in device.models)
-            title = Text.assemble(
-                (shortened(safe_text(device.title), 50), STYLES[HEADING]),
-                (f"  {counted(len(device.models), 'model')}, {format_bytes(on_bytes)}", STYLES[MUTED]),
-            )
+    def _show_title(self, view: View, shown: Sequence[DeviceRow], listed: Sequence[Entry]) -> None:
+        title, parts = Text(""), Text("")
+        if listed and shown:
+            name = shortened(safe_text(shown[0].title), 50) if len(shown) == 1 else "All devices"
+            models = sum(entry.row is not None and entry.matches for entry in listed)
+            on_bytes = sum(entry.on_bytes for entry in listed if entry.row is not None and entry.matches)
+            said = f"  {counted(models, 'model')}, {format_bytes(on_bytes)}"
+            title = Text.assemble((name, STYLES[HEADING]), (said, STYLES[MUTED]), no_wrap=True, overflow="ellipsis")
+            if self.words:
+                title.append(f'  with "{safe_text(self.words)}"; Esc shows all', STYLES[WARNING])
+        if listed and len(shown) == 1 and shown[0].parts and shown[0].total_bytes:
+            outside = "other use" if shown[0].key == HOST else "outside torch"
+            parts = legend(shown[0].parts, shown[0].total_bytes, self.size.width - 4, outside)
+        self.set_class(bool(parts), "-parted")
         _update(self.query_one("#title", Static), title)
+        _update(self.query_one("#legend", Static), parts)
 
     def _show_facts(self) -> None:
-        row = self.model
+        entry, row = self.entry, self.model
         if row is not None:
-            _update(
-                self.query_one("#facts-title", Static), Text(headline(row), STYLES[HEADING], no_wrap=True, overflow="ellipsis")
-            )
-            self.query_one(FactsPanel).show(facts_of(row))
+            title, facts = headline(row), facts_of(row)
+        elif entry is not None and entry.unattached is not None:
+            title, facts = f"{safe_text(entry.name, 300)} ({NOT_ATTACHED})", facts_of_unattached(entry.unattached)
+        else:
+            return
+        _update(self.query_one("#facts-title", Static), Text(title, STYLES[HEADING], no_wrap=True, overflow="ellipsis"))
+        self.query_one(FactsPanel).show(facts)
 
     def _redraw_ages(self) -> None:
-        if self.is_current:
+        if self.is_current and not self.frozen:
             self.query_one(ModelTable).redraw()
 
 

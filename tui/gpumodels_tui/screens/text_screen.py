@@ -21,7 +21,7 @@ class TextScreen(ModalScreen[None]):
     TextScreen { align: center middle; }
     TextScreen > Vertical {
         max-width: 92%; height: auto;
-        border: round ansi_cyan; border-title-style: bold; padding: 1 1; background: ansi_default;
+        border: round $primary; border-title-style: bold; padding: 1 1; background: $background;
     }
     TextScreen VerticalScroll { width: 1fr; height: auto; max-height: 80vh; scrollbar-size-vertical: 1; }
     TextScreen VerticalScroll > Static { width: 1fr; height: auto; }

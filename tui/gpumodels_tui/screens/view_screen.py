@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.text import Text
 from textual import events
@@ -11,14 +11,18 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.reactive import reactive
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Footer, Static
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.screens.text_screen import TextScreen
-from gpumodels_tui.theme import STYLES, WARNING
-from gpumodels_tui.view_model import View
+from gpumodels_tui.theme import ACCENT, MUTED, STYLES, WARNING
+from gpumodels_tui.view_model import ModelRow, View
+from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.notices import LEAST_COLUMNS, LEAST_LINES, counted, no_room
+
+SAID_SECONDS: Final = 6.0
 
 
 class ViewScreen(Screen[None]):
@@ -26,6 +30,9 @@ class ViewScreen(Screen[None]):
 
     DEFAULT_CSS = """
     ViewScreen #warnings { height: 1; padding: 0 2; display: none; }
+    ViewScreen #said { height: 1; padding: 0 2; display: none; }
+    ViewScreen.-said > #said { display: block; }
+    ViewScreen.-no-room.-said > #said { display: none; }
     ViewScreen #no-room { height: 1; display: none; }
     ViewScreen.-no-room > * { display: none; }
     ViewScreen.-no-room > #no-room { display: block; }
@@ -37,7 +44,15 @@ class ViewScreen(Screen[None]):
         Binding("w", "warnings", "Warnings", show=False, id="view.warnings", tooltip="The list of warnings"),
     ]
 
-    view: reactive[View | None] = reactive(None, repaint=False)
+    view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
+    frozen: reactive[str] = reactive("", repaint=False)
+    """Since when nothing newer is shown; empty while everything is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: tuple[tuple[str, ...], str] = ((), "")
+        self._said = ""
+        self._unsay: Timer | None = None
 
     def content(self) -> Iterator[Widget]:
         """The screen's own widgets, top to bottom."""
@@ -47,27 +62,75 @@ class ViewScreen(Screen[None]):
         """Draw what differs from before."""
         raise NotImplementedError
 
+    def below(self) -> Iterator[Widget]:
+        """What stands under the content, above the warnings."""
+        yield from ()
+
+    @property
+    def model(self) -> ModelRow | None:
+        """The model that keys are about."""
+        return None
+
+    @property
+    def process_key(self) -> str | None:
+        """`ProcessRow.key` of the process that keys are about."""
+        return None if self.model is None else self.model.process_state.key
+
     def compose(self) -> ComposeResult:
         """The content, and below it what all have."""
         yield from self.content()
+        yield from self.below()
+        yield Static(id="said")
         yield Static(id="warnings")
         yield Static(id="no-room")
         yield Footer(show_command_palette=False)
 
     def watch_view(self, before: View | None, view: View | None) -> None:
         """A newer view, or the first."""
-        if view is None or not self.is_mounted:
+        if view is None or not self.is_mounted or not self.is_current:
             return
         self.show(view)
-        if before is None or before.warnings != view.warnings:
-            self.set_class(bool(view.warnings), "-warned")
-            line = Text(f"! {counted(len(view.warnings), 'warning')}: w", STYLES[WARNING])
-            self.query_one("#warnings", Static).update(line)
-            self.refresh_bindings()
+        if self._told != (view.warnings, view.progress):
+            had_warnings = bool(self._told[0])
+            self._told = (view.warnings, view.progress)
+            warned = f"! {counted(len(view.warnings), 'warning')}: w" if view.warnings else ""
+            line = Text.assemble((warned, STYLES[WARNING]), "  " if warned else "", (safe_text(view.progress), STYLES[MUTED]))
+            self.set_class(bool(line), "-warned")
+            self.query_one("#warnings", Static).update(line, layout=False)
+            if had_warnings != bool(view.warnings):
+                self.refresh_bindings()
 
     def on_mount(self) -> None:
         """The view may have come first."""
         self.watch_view(None, self.view)
+
+    def on_screen_resume(self) -> None:
+        """What came while another screen was on top."""
+        self.watch_view(None, self.view)
+
+    def watch_frozen(self, frozen: str) -> None:
+        """It is said for as long as it lasts."""
+        if self.is_mounted:
+            self._draw_said()
+
+    def say(self, line: str) -> None:
+        """One line, for some seconds."""
+        self._said = line
+        if self._unsay is not None:
+            self._unsay.stop()
+        self._unsay = self.set_timer(SAID_SECONDS, self._say_no_more)
+        self._draw_said()
+
+    def _say_no_more(self) -> None:
+        self._said, self._unsay = "", None
+        self._draw_said()
+
+    def _draw_said(self) -> None:
+        line = self._said or (f"Frozen at {self.frozen}; Space goes on" if self.frozen else "")
+        self.set_class(bool(line), "-said")
+        role = WARNING if self.frozen and not self._said else ACCENT
+        line = shortened(safe_text(line), max(self.size.width - 4, 1))
+        self.query_one("#said", Static).update(Text(line, STYLES[role], no_wrap=True), layout=False)
 
     def on_resize(self, event: events.Resize) -> None:
         """Too small is said, not drawn badly."""

@@ -32,10 +32,14 @@ class Column(Generic[RowT]):
     """Grows to its `most` before the others grow at all."""
     short_title: str = ""
     """For when the title doesn't fit."""
+    key: str = ""
+    """What rows are sorted by under this column; empty where they can't be."""
 
-    def heading(self, width: int) -> str:
-        """The title that fits."""
-        return self.title if len(self.title) <= width else self.short_title or self.title
+    def heading(self, width: int, mark: str = "") -> str:
+        """The title that fits, with a mark that always does."""
+        room = width - len(mark)
+        title = self.title if len(self.title) <= room else self.short_title or self.title
+        return (title[:room] if mark else title) + mark
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,19 @@ from typing import ClassVar, Final
 
 from textual import on
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
+from gpumodels_tui.memory_parts import MemoryPart, PartKind
 from gpumodels_tui.theme import ACCENT
 from gpumodels_tui.view_model import DeviceRow
-from gpumodels_tui.widgets.cells import BLANK, Cell, bar, text, width_of
+from gpumodels_tui.widgets.cells import BLANK, Cell, text, width_of
 from gpumodels_tui.widgets.columns import GAP, Column
 from gpumodels_tui.widgets.line_table import LineTable
+from gpumodels_tui.widgets.memory_bar import memory_bar
 
 MOST_LINES: Final = 9
 """Where there are more devices, the panel scrolls to the chosen one."""
@@ -71,7 +74,17 @@ class DeviceReadings(DeviceTable):
 
 
 class DevicePanel(Horizontal):
-    """All devices; the chosen one is marked. A click chooses."""
+    """All devices; the chosen one is marked. A click chooses, and so do the arrows while the keys are for it."""
+
+    can_focus = True
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "step(-1)", "Up", show=False, id="devices.up", tooltip="The device above"),
+        Binding("down,j", "step(1)", "Down", show=False, id="devices.down", tooltip="The device below"),
+        Binding("home,g", "step(-1000)", "First", show=False, id="devices.first", tooltip="The first device"),
+        Binding("end,G", "step(1000)", "Last", show=False, id="devices.last", tooltip="The last device"),
+        Binding("enter", "leave", "Models", key_display="Enter", id="devices.leave", tooltip="To the chosen device's models"),
+    ]
 
     DEFAULT_CSS = """
     DevicePanel { height: 1; max-height: 40%; }
@@ -86,6 +99,16 @@ class DevicePanel(Horizontal):
             super().__init__()
             self.key = key
 
+    class Stepped(Message):
+        """Another device, so many lines further, is asked for."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
+
+    class Left(Message):
+        """Back to the models."""
+
     def compose(self) -> ComposeResult:
         """The two halves."""
         yield DeviceNames()
@@ -98,6 +121,27 @@ class DevicePanel(Horizontal):
             self.styles.height = lines
         for table in (self.query_one(DeviceNames), self.query_one(DeviceReadings)):
             table.show(devices, chosen)
+            table.mark_chosen(chosen is not None)
+
+    def action_step(self, step: int) -> None:
+        """Up or down."""
+        self.post_message(self.Stepped(step))
+
+    def action_leave(self) -> None:
+        """Down to the models."""
+        self.post_message(self.Left())
+
+    def on_focus(self) -> None:
+        """The chosen line shows that the keys are for it."""
+        self._light(True)
+
+    def on_blur(self) -> None:
+        """The chosen line shows that they are not."""
+        self._light(False)
+
+    def _light(self, is_lit: bool) -> None:
+        for table in (self.query_one(DeviceNames), self.query_one(DeviceReadings)):
+            table.light(is_lit)
 
     @on(LineTable.Opened)
     def _chosen(self, event: LineTable.Opened) -> None:
@@ -116,10 +160,11 @@ def title_cell(row: DeviceRow, width: int) -> Cell:
 
 
 def bar_cell(row: DeviceRow, width: int) -> Cell:
-    """Used of total; blank where either is unknown."""
-    if row.used_bytes is None or not row.total_bytes:
+    """Its parts; where they aren't known, what is used; blank where nothing is known."""
+    if not row.parts and row.used_bytes is None:
         return BLANK
-    return bar(row.used_bytes / row.total_bytes, width)
+    used = (MemoryPart(PartKind.OUTSIDE, row.used_bytes),) if row.used_bytes else ()
+    return memory_bar(row.parts or used, row.total_bytes, width)
 
 
 def used_cell(row: DeviceRow, width: int) -> Cell:

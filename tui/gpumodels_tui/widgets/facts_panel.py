@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
@@ -16,12 +18,20 @@ from gpumodels_tui.theme import HEADING, MUTED, STYLES
 from gpumodels_tui.widgets.cells import ELLIPSIS, shortened
 
 
-class FactsPanel(VerticalScroll, can_focus=False):
-    """Drawn again only when the facts or the width changed."""
+class FactsPanel(VerticalScroll):
+    """Drawn again only when the facts or the width changed; while the keys are for it, all facts scroll."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "scroll_up", "Up", show=False, id="facts.up", tooltip="A line up"),
+        Binding("down,j", "scroll_down", "Down", show=False, id="facts.down", tooltip="A line down"),
+        Binding("home,g", "scroll_home", "First", show=False, id="facts.first", tooltip="To the beginning"),
+        Binding("end,G", "scroll_end", "Last", show=False, id="facts.last", tooltip="To the end"),
+    ]
 
     DEFAULT_CSS = """
     FactsPanel { height: auto; padding: 0 2; scrollbar-size-vertical: 1; }
     FactsPanel > Static { height: auto; }
+    FactsPanel:focus { background-tint: transparent 0%; }
     """
 
     def __init__(self, *, wrap: bool = False, most: int = 0, id: str | None = None) -> None:
@@ -44,17 +54,26 @@ class FactsPanel(VerticalScroll, can_focus=False):
         self._facts = tuple(facts)
         self._draw()
 
+    def on_focus(self) -> None:
+        """All of them, to scroll through."""
+        self._draw()
+
+    def on_blur(self) -> None:
+        """The first of them."""
+        self._draw()
+        self.scroll_home(animate=False)
+
     def on_resize(self) -> None:
         """Lines are cut to the width."""
         self._draw()
 
     def _draw(self) -> None:
         width = self.scrollable_content_region.width
-        wanted = (self._facts, width, self.wrap, self.most)
+        wanted = (self._facts, width, self.wrap, 0 if self.has_focus else self.most)
         if wanted == self._drawn or width <= 0:
             return
         self._drawn = wanted
-        shown = self._facts[: self.most] if self.most else self._facts
+        shown = self._facts[: self.most] if self.most and not self.has_focus else self._facts
         self.query_one(Static).update(facts_table(shown, width, self.wrap))
 
 

@@ -9,7 +9,7 @@ from textual.binding import Binding, BindingType
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes, format_count
-from gpumodels_tui.layer_sums import LayerSums, Outline
+from gpumodels_tui.layer_sums import ORDERS, LayerSums, Outline
 from gpumodels_tui.theme import ACCENT, MUTED, OFF, STRONG, WARNING
 from gpumodels_tui.widgets.cells import BLANK, Cell, bar, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
@@ -27,7 +27,7 @@ class LayerTable(LineTable[int]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
-            "enter,space",
+            "enter",
             "toggle_layer",
             "Unfold",
             key_display="Enter",
@@ -104,6 +104,30 @@ class LayerTable(LineTable[int]):
         if before is not None and layer is not None:
             cursor, _ = sums.find(before.path(layer))
         self.show(self.outline.layers_in_sight(), cursor)
+
+    def is_match(self, row: int) -> bool:
+        """What a match is in is passed over."""
+        return self.outline.is_match(row)
+
+    def filter(self, words: str) -> None:
+        """Only what has the words is in sight, and what it is in."""
+        self.outline.filter(words)
+        self._show_outline()
+
+    def sort_next(self) -> str:
+        """By the next thing, which is returned."""
+        self.outline.order = ORDERS[(ORDERS.index(self.outline.order) + 1) % len(ORDERS)]
+        self._show_outline()
+        return {"model": "their place in the model"}.get(self.outline.order, self.outline.order)
+
+    def reverse(self) -> None:
+        """The other way round."""
+        self.outline.reverse = not self.outline.reverse
+        self._show_outline()
+
+    def _show_outline(self) -> None:
+        if self.outline.sums is not None:
+            self.show(self.outline.layers_in_sight())
 
     def action_toggle_layer(self) -> None:
         """Unfold what is folded, fold what is not."""

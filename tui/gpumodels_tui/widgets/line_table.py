@@ -12,12 +12,14 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from gpumodels_tui.theme import HEADING
+from gpumodels_tui.theme import HEADING, STYLES
 from gpumodels_tui.widgets.cells import fitted, text
 from gpumodels_tui.widgets.columns import Column, Place, RowT, arrange
 from gpumodels_tui.widgets.lines import Emphasis, Line, difference, drawn
 
 MARK: Final = "> "
+DESCENDING: Final = "↓"
+ASCENDING: Final = "↑"
 WHEEL_LINES: Final = 3
 
 
@@ -71,6 +73,19 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             """The table."""
             return self.table
 
+    class HeadingClicked(Message):
+        """The title of a column that rows can be sorted by."""
+
+        def __init__(self, table: LineTable[RowT], column: str) -> None:
+            super().__init__()
+            self.table = table
+            self.column = column
+
+        @property
+        def control(self) -> Widget:
+            """The table."""
+            return self.table
+
     def __init__(
         self, columns: Sequence[Column[RowT]], *, headed: bool = True, cursor: bool = True, id: str | None = None
     ) -> None:
@@ -89,6 +104,9 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._cursor = 0
         self._top = 0
         self._places: tuple[Place[RowT], ...] = ()
+        self._sorted: tuple[str, bool] | None = None
+        self._is_lit = False
+        self._is_marked = True
         self._lines: list[Line] = []
         self.lines_refreshed = 0
         """How many lines were drawn anew, ever: what an update costs."""
@@ -163,6 +181,34 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._arrange()
         self.redraw()
 
+    def mark_sorted(self, column: str, descending: bool) -> None:
+        """Say in its title that the rows are in this column's order."""
+        self._sorted = (column, descending)
+        self.redraw()
+
+    def mark_chosen(self, is_marked: bool) -> None:
+        """Of a table without a cursor: whether a row is chosen at all."""
+        self._is_marked = is_marked
+        self.redraw()
+
+    def light(self, is_lit: bool) -> None:
+        """Draw the row as under a cursor though the table hasn't the keys itself: they are for it all the same."""
+        self._is_lit = is_lit
+        self.redraw()
+
+    def is_match(self, row: RowT) -> bool:
+        """Whether the search stops there."""
+        return True
+
+    def go_to_match(self, step: int) -> None:
+        """The cursor, to the next row that matches in this direction, around the ends."""
+        count = len(self._rows)
+        for distance in range(1, count + 1):
+            position = (self._cursor + step * distance) % count
+            if self.is_match(self._rows[position]):
+                self._move_to(position)
+                return
+
     def scroll_rows(self, rows: int) -> None:
         """Move the view by so many rows; the cursor stays where it is."""
         self._scroll_to_row(self._top + rows)
@@ -184,7 +230,8 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         """One line for the terminal."""
         if y >= len(self._lines):
             return Strip.blank(self.size.width)
-        return drawn(self._lines[y], self._places, self.size.width, self.LEAD, self.TAIL)
+        strip = drawn(self._lines[y], self._places, self.size.width, self.LEAD, self.TAIL)
+        return strip if STYLES.look.theme.ansi else strip.apply_style(self.rich_style)
 
     def on_resize(self) -> None:
         """Give the columns their new widths."""
@@ -193,14 +240,27 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._clamp_top()
         self.redraw()
 
+    def on_focus(self) -> None:
+        """The cursor shows that the keys are for it."""
+        self.redraw()
+
+    def on_blur(self) -> None:
+        """The cursor shows that they are not."""
+        self.redraw()
+
     def on_click(self, event: events.Click) -> None:
         """Select; a second click opens."""
         if event.x >= self.size.width - 1 and len(self._rows) > self.visible_rows > 1:
             share = max(event.y - self._head_lines, 0) / (self.visible_rows - 1)
             self._scroll_to_row(round(share * (len(self._rows) - self.visible_rows)))
             return
+        if event.y < self._head_lines:
+            column = next((place.column.key for place in self._places if place.x <= event.x <= place.x + place.width), "")
+            if column:
+                self.post_message(self.HeadingClicked(self, column))
+            return
         position = self._top + event.y - self._head_lines
-        if event.y < self._head_lines or not 0 <= position < len(self._rows):
+        if not 0 <= position < len(self._rows):
             return
         if self._has_cursor:
             self._move_to(position)
@@ -267,19 +327,22 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def _line_at(self, y: int) -> Line:
         thumb = self._is_thumb(y - self._head_lines)
         if y < self._head_lines:
-            titles = tuple(
-                fitted(text(place.column.heading(place.width), HEADING), place.width, place.column.right)
-                for place in self._places
-            )
+            titles = tuple(fitted(text(self._title(place), HEADING), place.width, place.column.right) for place in self._places)
             return Line(Emphasis.HEADING, cells=titles)
         position = self._top + y - self._head_lines
         if position >= len(self._rows):
             return Line(thumb=thumb)
         row = self._rows[position]
         cells = tuple(fitted(place.column.draw(row, place.width), place.width, place.column.right) for place in self._places)
-        if position != self._cursor:
+        if position != self._cursor or not self._is_marked:
             return Line(cells=cells, thumb=thumb)
-        return Line(Emphasis.CURSOR if self._has_cursor else Emphasis.CHOSEN, MARK[: self.LEAD], cells, thumb)
+        lit = self._is_lit or (self._has_cursor and self.has_focus)
+        return Line(Emphasis.CURSOR if lit else Emphasis.CHOSEN, MARK[: self.LEAD], cells, thumb)
+
+    def _title(self, place: Place[RowT]) -> str:
+        if self._sorted is None or place.column.key != self._sorted[0]:
+            return place.column.heading(place.width)
+        return place.column.heading(place.width, DESCENDING if self._sorted[1] else ASCENDING)
 
     def _is_thumb(self, y: int) -> bool:
         rows, visible = len(self._rows), self.visible_rows

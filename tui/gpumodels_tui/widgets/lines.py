@@ -71,6 +71,11 @@ def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail
     return Strip(segments).crop(0, width)
 
 
+def segments_of(cell: Cell) -> list[Segment]:
+    """A cell by itself."""
+    return _segments(cell, None)
+
+
 def _segments(pieces: Sequence[tuple[str, str]], base: Style | None) -> list[Segment]:
     """Pieces of one style are one segment; blanks go with what stands before them, whatever their style."""
     joined: list[tuple[str, Style]] = []

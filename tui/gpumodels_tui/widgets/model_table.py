@@ -1,24 +1,33 @@
-"""The models of one device."""
+"""The models of one device, or of all."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual.binding import Binding, BindingType
 
+from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.theme import ACCENT, MUTED, OFF, WARNING
-from gpumodels_tui.view_model import ModelRow
-from gpumodels_tui.widgets.cells import Cell, shortened, text, width_of
+from gpumodels_tui.listing import Entry
+from gpumodels_tui.memory_parts import PartKind
+from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, WARNING
+from gpumodels_tui.widgets.cells import BLANK, Cell, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
-from gpumodels_tui.widgets.quantities import bytes_cell, calm_age, short_dtype
+from gpumodels_tui.widgets.memory_bar import MARKS, mark_of
+from gpumodels_tui.widgets.quantities import bytes_cell, calm_age, percent, short_dtype
+
+ON_MARK: Final = "█"
+OFF_MARK: Final = "░"
+INDENT: Final = "└ "
 
 
-class ModelTable(LineTable[ModelRow]):
+class ModelTable(LineTable[Entry]):
     """The cursor stays on its model while rows move around it."""
+
+    LEAD: ClassVar[int] = 1
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -36,54 +45,92 @@ class ModelTable(LineTable[ModelRow]):
         clock: Seconds since the epoch, what ages are counted from.
         """
         self._clock = clock
-        super().__init__(
-            [
-                Column("name", name_cell, least=20, most=56, importance=9),
-                Column("kind", lambda row, _: text(safe_text(row.kind, 40), ACCENT), least=10, importance=5),
-                Column(
-                    "on device",
-                    lambda row, _: bytes_cell(row.on_bytes),
-                    least=7,
-                    most=9,
-                    right=True,
-                    importance=8,
-                    short_title="on dev",
-                ),
-                Column(
-                    "off device",
-                    lambda row, _: bytes_cell(row.off_bytes, OFF),
-                    least=7,
-                    most=10,
-                    right=True,
-                    importance=7,
-                    short_title="off dev",
-                ),
-                Column("layers", lambda row, _: text(str(row.layers)), least=6, right=True, importance=3),
-                Column("dtype", lambda row, _: text(safe_text(short_dtype(row.dtype), 40)), least=8, most=9, importance=4),
-                Column("age", self._age_cell, least=4, right=True, importance=2),
-                Column("process", process_cell, least=7, most=26, importance=6),
-            ],
-            id=id,
-        )
+        self._columns_of_one = self._make_columns(several=False)
+        self._columns_of_several = self._make_columns(several=True)
+        super().__init__(self._columns_of_one, id=id)
 
-    def key_of(self, row: ModelRow) -> Hashable:
-        """The model's, in its process."""
+    def show_devices(self, several: bool) -> None:
+        """Whether a column says which device a row is of."""
+        self.set_columns(self._columns_of_several if several else self._columns_of_one)
+
+    def sortable(self, several: bool) -> list[str]:
+        """The columns by which rows can be sorted, left to right."""
+        return [column.key for column in (self._columns_of_several if several else self._columns_of_one) if column.key]
+
+    def key_of(self, row: Entry) -> Hashable:
+        """The model's, in its process, on its device."""
         return row.key
 
+    def is_match(self, row: Entry) -> bool:
+        """Those that are listed only for their adapters are passed over."""
+        return row.matches
+
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Without a model there are no layers."""
+        """Without a row there is nothing to open."""
         return None if action == "open" and self.cursor_row is None else True
 
-    def _age_cell(self, row: ModelRow, width: int) -> Cell:
-        return text(calm_age(self._clock() - row.loaded_at_ns / 1e9), MUTED)
+    def _make_columns(self, several: bool) -> list[Column[Entry]]:
+        device = Column("gpu", device_cell, least=4, most=8, importance=8, key="device")
+        return [
+            Column("", mark_cell, least=1, importance=10),
+            Column("name", name_cell, least=20, most=56, importance=11, key="name"),
+            Column("kind", kind_cell, least=10, most=12, importance=5, key="kind"),
+            *([device] if several else []),
+            Column(
+                "on device",
+                on_cell,
+                least=7,
+                most=9,
+                right=True,
+                importance=9,
+                short_title="on dev",
+                key="on",
+            ),
+            Column(
+                "off device",
+                lambda entry, _: BLANK if entry.row is None else bytes_cell(entry.off_bytes, OFF),
+                least=7,
+                most=10,
+                right=True,
+                importance=7,
+                short_title="off dev",
+                key="off",
+            ),
+            Column("loaded", loaded_cell, least=6, most=10, importance=0),
+            Column("share", share_cell, least=4, most=5, right=True, importance=3, short_title="shr", key="share"),
+            Column("layers", layers_cell, least=4, most=6, right=True, importance=1, short_title="lay", key="layers"),
+            Column("dtype", dtype_cell, least=5, most=9, importance=4, key="dtype"),
+            Column("age", self._age_cell, least=3, most=4, right=True, importance=2, key="age"),
+            Column("process", process_cell, least=7, most=26, importance=6, key="process"),
+        ]
+
+    def _age_cell(self, entry: Entry, width: int) -> Cell:
+        if entry.since_ns is None:
+            return BLANK
+        return text(calm_age(self._clock() - entry.since_ns / 1e9), MUTED)
 
 
-def name_cell(row: ModelRow, width: int) -> Cell:
+def mark_cell(entry: Entry, width: int) -> Cell:
+    """By which it is found in its device's bar."""
+    if entry.row is None:
+        mark, role, _ = MARKS[PartKind.OUTSIDE]
+        return text(mark, role)
+    if not entry.on_bytes or entry.row.process_state.liveness is Liveness.DEAD:
+        return BLANK
+    return mark_of(entry.device.parts, entry.row.key)
+
+
+def name_cell(entry: Entry, width: int) -> Cell:
     """The name, and its note where both fit; a short note (`dead`) is worth a cut name."""
-    name = safe_text(row.name)
-    if not row.note:
+    indent = text(INDENT.rjust(2 * entry.depth), MUTED) if entry.depth else BLANK
+    room = width - width_of(indent)
+    return (*indent, *_noted(safe_text(entry.name), entry.row.note if entry.row is not None else "", room))
+
+
+def _noted(name: str, said: str, width: int) -> Cell:
+    if not said:
         return text(name)
-    note = f" ({safe_text(row.note)})"
+    note = f" ({safe_text(said)})"
     room = width - width_of(text(note))
     if width_of(text(name[: width * 2])) <= room:
         return (*text(name), *text(note, WARNING))
@@ -92,12 +139,63 @@ def name_cell(row: ModelRow, width: int) -> Cell:
     return text(name)
 
 
-def process_cell(row: ModelRow, width: int) -> Cell:
+def kind_cell(entry: Entry, width: int) -> Cell:
+    """A model's kind; of a process without a sidecar, that."""
+    if entry.row is None:
+        return text(entry.kind if width >= len(entry.kind) else "unattached", WARNING)
+    return text(safe_text(entry.kind, 40), ACCENT)
+
+
+def device_cell(entry: Entry, width: int) -> Cell:
+    """`0`, `cuda:1`, `host`."""
+    return text(safe_text(entry.device.label, 40), MUTED)
+
+
+def on_cell(entry: Entry, width: int) -> Cell:
+    """Bytes on the device; a question mark where the driver doesn't say."""
+    if entry.unattached is not None and entry.unattached.used_bytes is None:
+        return text("?", MUTED)
+    return bytes_cell(entry.on_bytes)
+
+
+def loaded_cell(entry: Entry, width: int) -> Cell:
+    """What of it is on the device, as a bar, where something is off it."""
+    if not entry.off_bytes:
+        return BLANK
+    on = round(entry.on_bytes / (entry.on_bytes + entry.off_bytes) * width)
+    on = min(max(on, 1 if entry.on_bytes else 0), width - 1)
+    return (*text(ON_MARK * on, BAR), *text(OFF_MARK * (width - on), OFF))
+
+
+def share_cell(entry: Entry, width: int) -> Cell:
+    """Of the device's memory."""
+    return text(percent(entry.share)) if entry.share and entry.on_bytes else BLANK
+
+
+def layers_cell(entry: Entry, width: int) -> Cell:
+    """How many; in thousands where there are many."""
+    if entry.row is None:
+        return BLANK
+    count = str(entry.row.layers)
+    return text(count if len(count) <= width else f"{entry.row.layers // 1000}k")
+
+
+def dtype_cell(entry: Entry, width: int) -> Cell:
+    """`bf16`; `fp8` where the whole name of the format has no room."""
+    if entry.row is None:
+        return BLANK
+    whole = short_dtype(entry.row.dtype)
+    if len(whole) > width and whole.startswith("fp8"):
+        whole = "fp8" + ("+" if whole.endswith("+") else "")
+    return text(safe_text(whole, 40))
+
+
+def process_cell(entry: Entry, width: int) -> Cell:
     """Label and pid where there is room, else the pid: what `ps` and `kill` take."""
-    whole = safe_text(row.process)
+    whole = safe_text(entry.process)
     if width_of(text(whole[: width * 2])) <= width:
         return text(whole, MUTED)
-    pid = str(row.process_state.pid)
+    pid = str(entry.pid)
     label = whole.removesuffix(pid).rstrip()
     room = width - len(pid) - 1
     if room < 6:

@@ -46,6 +46,17 @@ def no_models(title: str, elsewhere: Sequence[tuple[int, str, int]]) -> Text:
     return notice
 
 
+def no_match(words: str) -> Text:
+    """The filter leaves nothing."""
+    return Text.assemble(
+        (f'Nothing here has "{safe_text(words)}" in its name, kind, process or files.\n\n', STYLES[STRONG]),
+        ("Esc", STYLES[ACCENT]),
+        " shows everything again; ",
+        ("0", STYLES[ACCENT]),
+        " looks on all devices.",
+    )
+
+
 def no_room(columns: int, lines: int) -> Text:
     """The terminal is too small."""
     return Text(f"{columns}×{lines} is too small: {LEAST_COLUMNS}×{LEAST_LINES} needed", STYLES[STRONG])

@@ -1,0 +1,251 @@
+"""What happened: the differences of one view and the next as events with times, and what memory was used over the last hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.schema import SMALL_MODELS_ID
+from gpumodels_tui.devices import HOST, process_title
+
+if TYPE_CHECKING:
+    from gpumodels_tui.view_model import ModelRow, View
+
+MOST_EVENTS: Final = 1000
+LEAST_CHANGE_BYTES: Final = 1024**2
+LEAST_CHANGE_SHARE: Final = 0.005
+"""A change below this share of the model's size is no event."""
+SAME_SECONDS: Final = 60
+"""The same thing again within this time is one event that says how often."""
+LOOK_BACK: Final = 40
+"""Among so many of the latest events."""
+SAMPLE_SECONDS: Final = 5
+KEPT_SECONDS: Final = 3600
+
+
+class EventKind(Enum):
+    """What happened; the values are how it is said."""
+
+    STARTED = "started"
+    LOADED = "loaded"
+    MOVED_ON = "moved on"
+    MOVED_OFF = "moved off"
+    GREW = "grew"
+    SHRANK = "shrank"
+    UNLOADED = "unloaded"
+    OUT_OF_MEMORY = "out of memory"
+    EXITED = "exited"
+    DIED = "died"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to a model or a process."""
+
+    number: int
+    """Later ones have larger numbers."""
+    at_ns: int
+    kind: EventKind
+    name: str
+    """The model's, or the process's where it is about that. Safe to draw."""
+    process: str
+    device: str = ""
+    """The device's label."""
+    size_bytes: int = 0
+    """By how much; of a process, what its models held."""
+    model_key: str | None = None
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """All that is remembered."""
+
+    events: tuple[Event, ...] = ()
+    """Newest first."""
+    samples: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
+    """By device key: (seconds since the epoch, the most bytes used since the sample before), oldest first."""
+
+
+class Recorder:
+    """Sees one view after the other. What was there before the first is told by the times that its sidecars say."""
+
+    def __init__(self) -> None:
+        self._before: View | None = None
+        self._events: list[Event] = []
+        self._samples: dict[str, list[tuple[int, int]]] = {}
+        self._most: dict[str, int] = {}
+        self._sampled_at = float("-inf")
+        self._number = 0
+        self._history = History()
+
+    def record(self, view: View, now_ns: int) -> History:
+        """What is remembered now; the same object while nothing is new."""
+        new: Iterator[Event] = iter(())
+        if self._before is None:
+            new = iter(sorted(_found(view), key=lambda event: event.at_ns))
+        elif view is not self._before:
+            new = events_between(self._before, view, now_ns)
+        count = self._number
+        for event in new:
+            self._remember(event)
+        sampled = self._sample(view, now_ns // 10**9)
+        self._before = view
+        if sampled or self._number != count:
+            events = self._history.events if self._number == count else tuple(reversed(self._events))
+            samples = {key: tuple(values) for key, values in self._samples.items()} if sampled else self._history.samples
+            self._history = History(events, samples)
+        return self._history
+
+    def _remember(self, event: Event) -> None:
+        self._number += 1
+        for position in range(len(self._events) - 1, max(len(self._events) - LOOK_BACK, 0) - 1, -1):
+            old = self._events[position]
+            if (old.kind, old.model_key, old.device, old.name) == (event.kind, event.model_key, event.device, event.name):
+                if event.at_ns - old.at_ns <= SAME_SECONDS * 10**9 and event.model_key is not None:
+                    del self._events[position]
+                    event = replace(event, times=old.times + 1)
+                break
+        self._events.append(replace(event, number=self._number))
+        del self._events[:-MOST_EVENTS]
+
+    def _sample(self, view: View, now: int) -> bool:
+        for device in view.devices:
+            if device.used_bytes is not None:
+                self._most[device.key] = max(self._most.get(device.key, 0), device.used_bytes)
+        if now - self._sampled_at < SAMPLE_SECONDS:
+            return False
+        self._sampled_at = now
+        for key, used in self._most.items():
+            values = self._samples.setdefault(key, [])
+            values.append((now, used))
+            while values[0][0] < now - KEPT_SECONDS:
+                del values[0]
+        for gone in self._samples.keys() - self._most.keys():
+            del self._samples[gone]
+        self._most = {}
+        return True
+
+
+def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
+    """What must have happened between two views, processes first."""
+    old, new = _models(before), _models(after)
+    ended: set[str] = set()
+    states = {process.key: process for process in before.processes}
+    for process in after.processes:
+        was = states.pop(process.key, None)
+        title = process_title(process)
+        if was is None:
+            yield Event(0, now_ns, EventKind.STARTED, title, title)
+        elif was.liveness is not Liveness.DEAD and process.liveness is Liveness.DEAD:
+            ended.add(process.key)
+            held = sum(model.held for model in old.values() if model.row.process_state.key == process.key)
+            yield Event(0, now_ns, EventKind.DIED, title, title, size_bytes=held)
+        warned = was.snapshot.warnings if was is not None and was.snapshot is not None else ()
+        for text in process.snapshot.warnings if process.snapshot is not None else ():
+            if "out of memory" in text.casefold() and text not in warned:
+                yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title)
+    for process in states.values():
+        ended.add(process.key)
+        held = sum(model.held for model in old.values() if model.row.process_state.key == process.key)
+        yield Event(0, now_ns, EventKind.EXITED, process_title(process), process_title(process), size_bytes=held)
+    for key, model in old.items():
+        if key not in new and model.row.process_state.key not in ended:
+            yield _event(EventKind.UNLOADED, now_ns, model, model.main_device, model.held)
+    for key, model in new.items():
+        if key not in old:
+            yield _event(EventKind.LOADED, now_ns, model, model.main_device, model.held)
+        elif model.row is not old[key].row:
+            yield from _changes(old[key], model, now_ns)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """One model of a view, on all its devices."""
+
+    row: ModelRow
+    on: dict[str, tuple[str, int]]
+    """By device key: the device's label and bytes."""
+
+    @property
+    def held(self) -> int:
+        return sum(size for _, size in self.on.values())
+
+    @property
+    def on_host(self) -> int:
+        return self.on.get(HOST, ("", 0))[1]
+
+    @property
+    def main_device(self) -> str:
+        return max(self.on.values(), key=lambda place: place[1])[0]
+
+
+def _models(view: View) -> dict[str, _Seen]:
+    found: dict[str, _Seen] = {}
+    for device in view.devices:
+        for row in device.models:
+            if row.model.id != SMALL_MODELS_ID:
+                seen = found.setdefault(row.key, _Seen(row, {}))
+                seen.on[device.key] = (device.label, row.on_bytes)
+    return found
+
+
+def _changes(old: _Seen, new: _Seen, now_ns: int) -> Iterator[Event]:
+    """On each device. What appears on an accelerator while as much leaves host memory has moved; otherwise the model grew."""
+    least = max(LEAST_CHANGE_BYTES, LEAST_CHANGE_SHARE * max(old.held, new.held))
+    off = {seen: seen_row.model.offloaded_bytes for seen, seen_row in (("old", old.row), ("new", new.row))}
+    less_off, more_off = off["old"] - off["new"], off["new"] - off["old"]
+    moved = False
+    for key in {**old.on, **new.on}:
+        label, after = new.on.get(key) or (old.on[key][0], 0)
+        change = after - old.on.get(key, ("", 0))[1]
+        if key == HOST or abs(change) < least:
+            continue
+        if change > 0:
+            from_host = max(old.on_host - new.on_host, less_off) >= change // 2
+            yield _event(EventKind.MOVED_ON if from_host else EventKind.GREW, now_ns, new, label, change)
+        else:
+            to_host = max(new.on_host - old.on_host, more_off) >= -change // 2
+            yield _event(EventKind.MOVED_OFF if to_host else EventKind.SHRANK, now_ns, new, label, -change)
+        moved = True
+    change = new.on_host - old.on_host
+    if not moved and abs(change) >= least:
+        label = (new.on.get(HOST) or old.on[HOST])[0]
+        yield _event(EventKind.GREW if change > 0 else EventKind.SHRANK, now_ns, new, label, abs(change))
+
+
+def _found(view: View) -> Iterator[Event]:
+    """What is there when one comes."""
+    for process in view.processes:
+        if process.snapshot is not None:
+            title = process_title(process)
+            yield Event(0, process.snapshot.process.started_at_ns, EventKind.STARTED, title, title)
+    for model in _models(view).values():
+        yield _event(EventKind.LOADED, model.row.loaded_at_ns, model, model.main_device, model.held)
+
+
+def _event(kind: EventKind, at_ns: int, model: _Seen, device: str, size: int) -> Event:
+    return Event(0, at_ns, kind, model.row.name, model.row.process, device, size, model.row.key)
+
+
+def columns_of(samples: Sequence[tuple[int, int]], now: int, width: int) -> list[int | None]:
+    """The last hour in `width` columns: the most used in each; None where nothing is known.
+
+    Columns begin at whole multiples of their length, so that a picture stands still until a column is over.
+    """
+    seconds = max(KEPT_SECONDS // max(width, 1), 1)
+    last = now // seconds
+    columns: list[int | None] = [None] * width
+    before: tuple[int, int] | None = None
+    for at, used in samples:
+        position = at // seconds - last + width - 1
+        if before is not None and before[0] < position:
+            for between in range(max(before[0] + 1, 0), min(position, width)):
+                columns[between] = before[1]  # a column shorter than the time between samples
+        if 0 <= position < width:
+            columns[position] = max(columns[position] or 0, used)
+        before = (position, used)
+    return columns

@@ -1,0 +1,56 @@
+"""What is known of one process beside its row: labelled lines, most telling first. Safe to draw."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.units import format_age, format_bytes
+from gpumodels_tui.model_facts import Fact
+from gpumodels_tui.process_rows import NOT_ATTACHED, ProcessRow, UnattachedRow
+
+MOST_WARNINGS: Final = 20
+
+
+def facts_of_unattached(row: UnattachedRow) -> list[Fact]:
+    """Of a process without a sidecar, as the driver and the kernel know it."""
+    used = "not said by the driver" if row.used_bytes is None else format_bytes(row.used_bytes)
+    return [
+        Fact("command", row.command or "not known"),
+        Fact("pid", str(row.pid)),
+        Fact("user", row.user or "not known"),
+        Fact("memory", used),
+        Fact("models", "not known: no sidecar runs in it (import gpumodels; gpumodels.start())"),
+    ]
+
+
+def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
+    """What it is, and how its sidecar does.
+
+    Args:
+        row: The process.
+        now: Seconds since the epoch.
+    """
+    facts = [Fact("command", row.command or "not known")]
+    age = "" if row.started_at_ns is None else f", up {format_age(now - row.started_at_ns / 1e9)}"
+    facts.append(Fact("process", f"pid {row.pid}, user {row.user or 'not known'}{age}"))
+    snapshot = row.state.snapshot if row.state is not None else None
+    if row.state is None:
+        facts.append(Fact("sidecar", f"{NOT_ATTACHED}: start one by `import gpumodels; gpumodels.start()`"))
+    elif snapshot is None:
+        facts.append(Fact("sidecar", "has published nothing yet"))
+    else:
+        info, health = snapshot.process, snapshot.health
+        torch = f"torch {info.torch_version}" if info.torch_version else "torch not imported"
+        versions = f"Python {info.python_version}, {torch}, gpumodels {info.sidecar_version}"
+        facts.append(Fact("versions", safe_text(versions, 200)))
+        told = [] if info.rank is None else [f"rank {info.rank}"]
+        if info.visible_devices is not None:
+            told.append(f"CUDA_VISIBLE_DEVICES={info.visible_devices}")
+        if told:
+            facts.append(Fact("place", safe_text(", ".join(told), 200)))
+        failed = f"{health.failures} things could not be read" if health.failures else "no failures"
+        said = f"{row.state.liveness.value}, looks every {info.interval_seconds:g} s, {health.scan_seconds * 1e3:.1f} ms a scan"
+        facts.append(Fact("sidecar", f"{said}, {health.modules:,} modules, {failed}"))
+        facts += [Fact("warning", safe_text(warning)) for warning in snapshot.warnings[:MOST_WARNINGS]]
+    return facts

@@ -1,0 +1,97 @@
+"""A full screen with one list on it: what is filtered, searched, and gone back to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from gpumodels_tui.screens.view_screen import ViewScreen
+from gpumodels_tui.widgets.filter_line import FilterLine, WordsInput
+
+
+class ListScreen(ViewScreen):
+    """Subclasses name their list and show what matches `words`."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(
+            "slash",
+            "filter",
+            "Filter",
+            key_display="/",
+            id="list.filter",
+            tooltip="Show only what has these words: name, kind, process, file",
+        ),
+        Binding("n", "match(1)", "Next match", show=False, id="list.next_match", tooltip="The next match"),
+        Binding("escape", "leave", "Back", key_display="Esc", id="list.leave", tooltip="Show everything again; or back"),
+        Binding("N", "match(-1)", "Previous match", show=False, id="list.previous_match", tooltip="The match before"),
+    ]
+
+    words: str = ""
+    """What the list is filtered by."""
+
+    def list_widget(self) -> Widget:
+        """What takes the keys when nothing else does."""
+        raise NotImplementedError
+
+    def filtered(self) -> None:
+        """Show what matches `words`."""
+        raise NotImplementedError
+
+    def go_to_match(self, step: int) -> None:
+        """Move the cursor to the next match in this direction."""
+        raise NotImplementedError
+
+    def below(self) -> Iterator[Widget]:
+        """The filter's line."""
+        yield FilterLine()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Matches are of a filter."""
+        if action == "match":
+            return True if self.words else None
+        return super().check_action(action, parameters)
+
+    def action_filter(self) -> None:
+        """Type the words."""
+        self.query_one(FilterLine).open()
+
+    def action_match(self, step: int) -> None:
+        """There."""
+        self.go_to_match(step)
+
+    def action_leave(self) -> None:
+        """What is filtered is shown again first."""
+        if self.words:
+            self.drop_filter()
+        else:
+            self.back()
+
+    def back(self) -> None:
+        """To where one came from."""
+        self.dismiss()
+
+    def drop_filter(self) -> None:
+        """Show everything again."""
+        self.query_one(FilterLine).close(keep=False)
+        self._take("")
+
+    @on(FilterLine.Typed)
+    def _typed(self, event: FilterLine.Typed) -> None:
+        self._take(event.words)
+
+    @on(WordsInput.Left)
+    def _left(self, event: WordsInput.Left) -> None:
+        self.query_one(FilterLine).close(event.keep)
+        if not event.keep:
+            self._take("")
+        self.list_widget().focus()
+
+    def _take(self, words: str) -> None:
+        if words != self.words:
+            self.words = words
+            self.filtered()
+            self.refresh_bindings()

@@ -1,0 +1,118 @@
+"""A list of everything one can go to or do, narrowed by typing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Vertical
+from textual.screen import ModalScreen
+from textual.widgets import Input
+
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.theme import ACCENT, MUTED
+from gpumodels_tui.widgets.cells import text
+from gpumodels_tui.widgets.columns import Column
+from gpumodels_tui.widgets.line_table import LineTable
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One thing to go to or do."""
+
+    name: str
+    hint: str
+    """What it is: a kind, a device, `theme`."""
+    run: Callable[[], object]
+
+
+class ChoiceTable(LineTable[Choice]):
+    """Without the keys: those are for the words."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            [
+                Column("", lambda choice, _: text(safe_text(choice.name)), least=24, most=44, importance=9),
+                Column("", lambda choice, _: text(safe_text(choice.hint), MUTED if choice.hint else ACCENT), least=20, most=60),
+            ],
+            headed=False,
+        )
+
+    def key_of(self, row: Choice) -> Hashable:
+        """By what one reads."""
+        return (row.name, row.hint)
+
+
+class PaletteScreen(ModalScreen[Choice]):
+    """Enter takes what the mark is on, Esc nothing."""
+
+    AUTO_FOCUS = "Input"
+
+    DEFAULT_CSS = """
+    PaletteScreen { align: center top; }
+    PaletteScreen > Vertical {
+        width: 76; max-width: 96%; height: 80%; margin-top: 1;
+        border: round $primary; border-title-style: bold; padding: 0 1; background: $background;
+    }
+    PaletteScreen Input { height: 1; border: none; padding: 0 2; margin-bottom: 1; background: $background; color: $foreground; }
+    PaletteScreen Input:focus { border: none; background: $background; }
+    PaletteScreen ChoiceTable { height: 1fr; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape", "dismiss", "Close", key_display="Esc", id="palette.close", tooltip="Close the palette"),
+        Binding("up", "move(-1)", "Up", show=False, id="palette.up", tooltip="The choice above", priority=True),
+        Binding("down", "move(1)", "Down", show=False, id="palette.down", tooltip="The choice below", priority=True),
+        Binding("pageup", "move(-10)", "Page up", show=False, id="palette.page_up", tooltip="Ten up", priority=True),
+        Binding("pagedown", "move(10)", "Page down", show=False, id="palette.page_down", tooltip="Ten down", priority=True),
+    ]
+
+    def __init__(self, choices: Sequence[Choice]) -> None:
+        """Args:
+        choices: In the order in which they are shown while nothing is typed.
+        """
+        super().__init__()
+        self._choices = tuple(choices)
+
+    def compose(self) -> ComposeResult:
+        """Words above, what they leave below."""
+        with Vertical() as frame:
+            frame.border_title = "Go to"
+            frame.border_subtitle = "Enter goes there, Esc closes"
+            words = Input(compact=True, placeholder="a model, a process, a theme, a command")
+            words.cursor_blink = False
+            yield words
+            yield ChoiceTable()
+
+    def on_mount(self) -> None:
+        """Everything at first."""
+        table = self.query_one(ChoiceTable)
+        table.light(True)
+        table.can_focus = False
+        table.show(self._choices)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """What has all the words; what begins with them first."""
+        words = event.value.casefold().split()
+        table = self.query_one(ChoiceTable)
+        found = [choice for choice in self._choices if all(word in f"{choice.name}\n{choice.hint}".casefold() for word in words)]
+        if words:
+            found.sort(key=lambda choice: not choice.name.casefold().startswith(words[0]))
+        table.show(found)
+        table.action_first()
+
+    def on_input_submitted(self) -> None:
+        """There."""
+        self.dismiss(self.query_one(ChoiceTable).cursor_row)
+
+    @on(LineTable.Opened)
+    def _clicked(self) -> None:
+        self.dismiss(self.query_one(ChoiceTable).cursor_row)
+
+    def action_move(self, rows: int) -> None:
+        """The mark."""
+        self.query_one(ChoiceTable).action_move(rows)

@@ -1,0 +1,68 @@
+"""What happened, newest first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Final
+
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.units import format_bytes
+from gpumodels_tui.history import Event, EventKind
+from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, STRONG, WARNING
+from gpumodels_tui.widgets.cells import Cell, text
+from gpumodels_tui.widgets.columns import Column
+from gpumodels_tui.widgets.line_table import LineTable
+
+SIGNS: Final = {
+    EventKind.STARTED: ("*", STRONG),
+    EventKind.LOADED: ("+", BAR),
+    EventKind.MOVED_ON: (">", ACCENT),
+    EventKind.MOVED_OFF: ("<", OFF),
+    EventKind.GREW: ("+", MUTED),
+    EventKind.SHRANK: ("-", MUTED),
+    EventKind.UNLOADED: ("-", OFF),
+    EventKind.OUT_OF_MEMORY: ("!", WARNING),
+    EventKind.EXITED: ("x", STRONG),
+    EventKind.DIED: ("!", WARNING),
+}
+
+
+class EventTable(LineTable[Event]):
+    """A time, what, to whom, where, how much."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.time, id: str | None = None) -> None:
+        """Args:
+        clock: Seconds since the epoch: of another day, the day is shown.
+        """
+        self._clock = clock
+        super().__init__(
+            [
+                Column("time", self._time_cell, least=8, importance=8),
+                Column("what", _what_cell, least=17, most=20, importance=9),
+                Column("model", lambda event, _: text(safe_text(event.name)), least=20, most=56, importance=10),
+                Column("bytes", _bytes_cell, least=7, most=9, right=True, importance=7),
+                Column("gpu", lambda event, _: text(safe_text(event.device, 40), MUTED), least=6, most=10, importance=6),
+                Column("process", lambda event, _: text(safe_text(event.process), MUTED), least=10, most=30, importance=5),
+            ],
+            id=id,
+        )
+
+    def key_of(self, row: Event) -> Hashable:
+        """Its number."""
+        return row.number
+
+    def _time_cell(self, event: Event, width: int) -> Cell:
+        at = time.localtime(event.at_ns // 10**9)
+        today = time.localtime(self._clock())[:3] == at[:3]
+        return text(time.strftime("%H:%M:%S" if today else "%d %b", at), MUTED)
+
+
+def _what_cell(event: Event, width: int) -> Cell:
+    sign, role = SIGNS[event.kind]
+    times = f" {event.times}×" if event.times > 1 else ""
+    return text(f"{sign} {event.kind.value}{times}", role)
+
+
+def _bytes_cell(event: Event, width: int) -> Cell:
+    return text(format_bytes(event.size_bytes)) if event.size_bytes else ()

@@ -43,10 +43,21 @@ Slot: a 64-byte header, then the payload; snapshot `seq` lives in slot `seq & 1`
      28       zeros
      60  u32  crc32 of its bytes 0-59
 
-What is guaranteed: the file has its full length, allocated, from the moment that it has its name; it never shrinks; at every
-moment one slot holds a whole snapshot (after the first); a slot's header is written after its payload; every structure
-carries a crc, so that a reader who catches one half written knows it. Structures are written by slice assignment of prepared
-bytes, never field by field: `struct.pack_into` on a mapping lets a concurrent reader see zeros between the fields.
+What is guaranteed:
+
+- The file has its full length, allocated, from the moment that it has its name, and never shrinks.
+- From the first snapshot on, one slot holds a whole one at every moment, whatever becomes of the writer: a slot's payload is
+  written before its header, and while one slot is written to, the other is left alone.
+- Every structure carries a crc, so that a reader who catches one half written knows it. Structures are written by slice
+  assignment of prepared bytes, never field by field: `struct.pack_into` on a mapping lets a concurrent reader see zeros.
+- The writer holds an exclusive flock for as long as it lives, and lets go of it after state 3 or 4: a free file in another state
+  was killed. Beats come every `heartbeat ms`; their times are for people, liveness goes by the reader's own clock.
+- A payload that outgrows its slot goes to a larger file, which takes the name in one rename, with the next `seq`; after that the
+  old one says 4. A reader that opens the name anew then meets a snapshot at least as new as any that it saw.
+- Nobody but the writer's user can read the file (mode 0600), unless `GPUMODELS_GROUP` gave it to a group (0640).
+
+Compatibility: a minor version only adds: meaning to bytes that are zeros here, keys to the payload's maps, each with a default.
+Readers ignore what they don't know. Anything else is a new major version, which older readers refuse by its number.
 """
 
 from __future__ import annotations

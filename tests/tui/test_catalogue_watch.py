@@ -15,6 +15,7 @@ import pytest
 
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint
+from gpumodels_tui.catalogue.cache import Cache
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.catalogue.header_reader import NoWorkerError, TimedOutError
 from gpumodels_tui.catalogue.headers import FileHeader, UnreadableError
@@ -311,6 +312,100 @@ def test_followed_files_are_read_wherever_they_are_and_watched(running: Start, t
     named.unlink()
     assert catalogue.wait_until_gone(named).warnings == ()
     assert str(blob) not in catalogue.catalogue.state().by_path
+
+
+@pytest.mark.slow
+def test_what_lies_beside_a_followed_file_is_read_and_watched_and_nothing_below(running: Start, tmp_path: Path) -> None:
+    named = titled(tmp_path / "m" / "model.safetensors", "named")
+    beside, below = titled(tmp_path / "m" / "beside.safetensors", "beside"), titled(tmp_path / "m" / "sub" / "x.safetensors", "x")
+    (tmp_path / "m" / "link").symlink_to(below.parent)
+    catalogue = running()
+    catalogue.catalogue.follow([str(named)])
+    catalogue.wait_for_title(beside, "beside")
+    late = titled(tmp_path / "m" / "late.safetensors", "late")
+    catalogue.wait_for_title(late, "late")
+    (tmp_path / "m" / "new").mkdir()
+    titled(tmp_path / "m" / "new" / "y.safetensors", "y")
+    late.unlink()
+    state = catalogue.wait_until_gone(late)
+    assert set(state.by_path) == {str(named), str(beside)}
+
+
+@pytest.mark.slow
+def test_a_directory_that_is_added_later_is_read_with_all_below_it(running: Start, tmp_path: Path) -> None:
+    named, deep = titled(tmp_path / "m" / "a.safetensors", "a"), titled(tmp_path / "m" / "sub" / "b.safetensors", "b")
+    catalogue = running()
+    catalogue.catalogue.follow([str(named)])
+    catalogue.wait_for_title(named, "a")
+    catalogue.catalogue.add([tmp_path / "m"])
+    catalogue.catalogue.add([tmp_path / "m"])
+    catalogue.wait_for_title(deep, "b")
+    late = titled(tmp_path / "m" / "sub" / "late.safetensors", "late")
+    state = catalogue.wait_for_title(late, "late")
+    assert state.by_path[str(named)].aliases == ()
+
+
+def test_a_file_in_tmp_has_no_neighbours_worth_watching(running: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumodels_tui.catalogue.looking.NEVER_WATCHED", {str(tmp_path)})
+    named = titled(tmp_path / "a.safetensors", "a")
+    titled(tmp_path / "b.safetensors", "b")
+    catalogue = running()
+    catalogue.catalogue.read_now([str(named)], WITHIN_SECONDS)
+    assert set(catalogue.catalogue.state().by_path) == {str(named)}
+
+
+def test_long_metadata_are_whole_for_files_that_models_came_from(running: Start, tmp_path: Path) -> None:
+    long = {"modelspec.title": "a", "ss_tag_frequency": "tag " * 1_000}
+    path, other = write_model(tmp_path / "a.safetensors", metadata=long), write_model(tmp_path / "b.safetensors", metadata=long)
+    catalogue = running(tmp_path)
+    state = catalogue.wait_until(lambda state: len(state.by_path) == 2)
+    assert "ss_tag_frequency" not in state.by_path[str(path)].metadata
+    catalogue.catalogue.follow([str(path)])
+    state = catalogue.wait_until(lambda state: "ss_tag_frequency" in state.by_path[str(path)].metadata)
+    assert state.by_path[str(path)].metadata == long
+    assert state.by_path[str(other)].metadata == {"modelspec.title": "a"}
+
+
+def test_configs_and_indexes_are_read_with_the_files_beside_them(tmp_path: Path) -> None:
+    write_model(tmp_path / "model-00001-of-00001.safetensors")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"w": "model-00001-of-00001.safetensors"}}')
+    (tmp_path / "old.ckpt").write_bytes(b"not opened")
+    catalogue = Catalogue([tmp_path])
+    by_path = catalogue.read_now([], WITHIN_SECONDS).by_path
+    assert by_path[str(tmp_path / "config.json")].metadata == {"config.model_type": "bert"}
+    assert by_path[str(tmp_path / "model.safetensors.index.json")].shards == ("model-00001-of-00001.safetensors",)
+    assert by_path[str(tmp_path / "old.ckpt")].format == "pickle"
+
+
+def test_how_many_files_are_read_of_how_many_is_known(tmp_path: Path) -> None:
+    for number in range(5):
+        write_model(tmp_path / f"{number}.safetensors")
+    reader = InProcessReader()
+    reader.gate.clear()
+    state = Catalogue([tmp_path], reader=reader).read_now([], 0.2)
+    assert (state.pending, state.seen) == (5, 5)
+
+
+def test_what_a_cache_recalls_is_not_read_and_its_problem_is_a_warning(tmp_path: Path) -> None:
+    path = titled(tmp_path / "m" / "a.safetensors", "a")
+    settled = time.monotonic() + 5
+    while time.time_ns() - path.stat().st_ctime_ns < 150_000_000:
+        assert time.monotonic() < settled
+    for reads in (1, 0):
+        reader = InProcessReader()
+        state = Catalogue([tmp_path / "m"], reader=reader, cache=Cache(tmp_path / "c.sqlite")).read_now([], WITHIN_SECONDS)
+        assert (title_at(state, path), len(reader.paths), state.warnings) == ("a", reads, ())
+    (tmp_path / "c.sqlite").write_bytes(b"damaged" * 1_000)
+    catalogue = Catalogue([tmp_path / "m"], reader=InProcessReader(), cache=Cache(tmp_path / "c.sqlite"))
+    catalogue.start()
+    deadline = time.monotonic() + WITHIN_SECONDS
+    while not catalogue.state().warnings or title_at(catalogue.state(), path) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    (warning,) = catalogue.state().warnings
+    assert "damaged" in warning
+    catalogue.stop()
 
 
 @pytest.mark.slow

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
 import pytest
 
-from gpumodels_tui.catalogue.header_reader import HeaderWorker, NoWorkerError, TimedOutError
-from gpumodels_tui.catalogue.headers import UnreadableError
+from gpumodels_tui.catalogue.header_reader import WORKER, HeaderWorker, NoWorkerError, TimedOutError
+from gpumodels_tui.catalogue.headers import Request, UnreadableError, frame
 from model_files import framed, titled, write_model
 
 pytestmark = pytest.mark.slow
@@ -150,3 +152,70 @@ def test_the_worker_ends_with_a_viewer_that_was_killed(tmp_path: Path) -> None:
     while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline, "the worker outlived its viewer"
         time.sleep(0.01)
+
+
+def entries(count: int, entry: str) -> bytes:
+    return b"{" + ",".join(entry.replace("N", str(number)) for number in range(count)).encode() + b"}"
+
+
+def stated(value: object) -> bytes:
+    return framed(json.dumps({"__metadata__": value}).encode())
+
+
+def gguf(pairs: int, tensors: int, rest: bytes) -> bytes:
+    return b"GGUF" + struct.pack("<IQQ", 3, tensors, pairs) + rest
+
+
+def gguf_tensor(number: int) -> bytes:
+    return struct.pack("<QIIQIQ", 4, number, 1, number, 0, 0)
+
+
+SHAPED = '"N":{"dtype":"F32","shape":[0,N],"data_offsets":[0,0]}'
+
+HOSTILE: Mapping[str, tuple[str, Callable[[], bytes]]] = {
+    "a value of 10 MB": (".safetensors", lambda: stated({"c": "x" * 10_000_000})),
+    "100,000 keys": (".safetensors", lambda: stated({f"k{number}": "v" for number in range(100_000)})),
+    "as many keys as fit": (".safetensors", lambda: framed(b'{"__metadata__":' + entries(880_000, '"N":"v"') + b"}")),
+    "as many shapes as fit": (".safetensors", lambda: framed(entries(200_000, SHAPED))),
+    "nested JSON": (".safetensors", lambda: framed(b'{"a":' * 2_000_000)),
+    "nested JSON in a value": (".safetensors", lambda: stated({"c": "[" * 5_000_000})),
+    "control characters": (".safetensors", lambda: stated({"c": "\x1b\u202e\x00" * 600_000})),
+    "an endless shape": (
+        ".safetensors",
+        lambda: framed(b'{"a":{"dtype":"U8","shape":[' + b"1," * 6_000_000 + b'1],"data_offsets":[0,1]}}', 1),
+    ),
+    "a header of 100 MB": (".safetensors", lambda: framed(b" " * 100_000_000)),
+    "a header of 2^63": (".safetensors", lambda: struct.pack("<Q", 2**63) + b"{}"),
+    "a vocabulary of two million": (
+        ".gguf",
+        lambda: gguf(1, 0, struct.pack("<QcIIQ", 1, b"k", 9, 8, 1_999_999) + bytes(16_000_000)),
+    ),
+    "100,000 GGUF tensors": (".gguf", lambda: gguf(0, 100_000, b"".join(map(gguf_tensor, range(100_000))))),
+}
+
+
+def cost_of_reading(path: Path) -> tuple[float, int]:
+    """CPU seconds and peak resident bytes of a worker that reads one file."""
+    with subprocess.Popen(WORKER, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        assert process.stdin is not None
+        process.stdin.write(frame(Request(os.fsencode(path), path.suffix)))
+        process.stdin.close()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_header_takes_a_second_and_300_mb_at_most(worker: HeaderWorker, tmp_path: Path, kind: str) -> None:
+    suffix, content = HOSTILE[kind]
+    path, good = tmp_path / f"hostile{suffix}", titled(tmp_path / "good.safetensors", "good")
+    path.write_bytes(content())
+    ordinary, _ = cost_of_reading(good)
+    seconds, peak_bytes = cost_of_reading(path)
+    assert seconds - ordinary < 1.0
+    assert peak_bytes < 300 * 1024**2
+    with contextlib.suppress(UnreadableError):
+        header = worker.read(str(path), suffix)
+        assert header is not None
+        assert sum(len(key) + len(value) for key, value in header.metadata.items()) < 300_000
+    assert title_of(worker, good) == "good"

@@ -59,6 +59,7 @@ class Looking:
         self._neighbourhoods: set[str] = set()
         self._unopened: dict[str, bool] = {}
         """Directories to open, and whether with all below them."""
+        self._opening = False
         self._stopped = threading.Event()
         self._walked = False
         self._watches = Watches(self._notice) if watched else None
@@ -219,12 +220,12 @@ class Looking:
 
     def _open_new_roots(self) -> None:
         with self._lock:
-            new = dict(self._unopened)
+            new, self._unopened = self._unopened, {}
+            self._opening = bool(new)
         for directory, is_deep in new.items():
             self._open_root(directory, is_deep)
         with self._lock:
-            for directory in new:
-                del self._unopened[directory]
+            self._opening = False
             self._lock.notify_all()
 
     def _open_root(self, directory: str, is_deep: bool = True) -> None:

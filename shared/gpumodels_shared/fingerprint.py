@@ -1,8 +1,8 @@
 """Which file a model's values are from: a few values of a few tensors, compared through the casts that loading may do.
 
 A sample is the first `VALUES` elements of a tensor in its logical (row-major) order, as raw little-endian bytes of its own
-dtype: what a safetensors file holds at the tensor's offset. A fingerprint is up to `TENSORS` samples: of a model's floating
-tensors of at least `VALUES` elements, those whose keys have the smallest CRC-32 (which no period of the layers can bias);
+dtype: what a safetensors file holds at the tensor's offset. A fingerprint is up to `TENSORS` samples: of a model's
+parameters of at least `VALUES` elements, those whose keys have the smallest CRC-32 (which no period of the layers can bias);
 constant samples (norms, padding) say nothing and are left out.
 
 A sample agrees with a tensor of a file if the file's values, rounded to nearest-even into the dtype in memory, at most once
@@ -39,8 +39,10 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
     "bfloat16": 2,
     "float8_e4m3fn": 1,
     "float8_e5m2": 1,
+    "uint8": 1,
+    "int8": 1,
 }
-"""Bytes per element of the dtypes that can be sampled, by torch's names."""
+"""Bytes per element of the dtypes that can be sampled, by torch's names. Integers (quantized blocks) agree only byte for byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,7 @@ _FORMATS: Final[Mapping[str, _Format]] = {
 }
 
 _WAYS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    dtype: ((dtype,), *((between, dtype) for between in _FORMATS if between != dtype)) for dtype in ITEM_BYTES
+    dtype: ((dtype,), *((between, dtype) for between in _FORMATS if between != dtype)) for dtype in ("float64", *_FORMATS)
 }
 """What the values may have been cast to, in order: the dtype in memory, or another one first."""
 
@@ -118,10 +120,12 @@ def is_constant(data: bytes, dtype: str) -> bool:
 
 
 def compare(fingerprint: Fingerprint, file: FileValues) -> Match:
-    """How many of the samples agree with the file."""
+    """How many of the samples agree with the file; counting ends where too many don't for the rest to matter."""
     by_trailing_shape: dict[tuple[int, ...], list[str]] = {}
     matched = 0
-    for sample in fingerprint.samples:
+    for number, sample in enumerate(fingerprint.samples):
+        if 2 * (number - matched) > len(fingerprint.samples):
+            break
         named = file.tensors.get(sample.key)
         if named is not None and named[1] == sample.shape:
             matched += _agrees(sample, file, sample.key)
@@ -156,7 +160,7 @@ def agree(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> 
     """Whether the file's values become the sample's, cast once or twice."""
     if sample_dtype == file_dtype and sample == in_file:
         return True
-    if sample_dtype not in ITEM_BYTES or file_dtype not in ITEM_BYTES:
+    if sample_dtype not in _WAYS or file_dtype not in _WAYS:
         return False
     if len(sample) // ITEM_BYTES[sample_dtype] != len(in_file) // ITEM_BYTES[file_dtype]:
         return False

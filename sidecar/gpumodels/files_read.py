@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -38,8 +37,8 @@ class ReadFile:
     """One file."""
 
     path: str
-    read_at_ns: int
-    """Realtime nanoseconds."""
+    number: int
+    """Another number, another content: it was read anew in a way that brought other values."""
     values: FileValues | None
     """None: it can be read again."""
 
@@ -57,9 +56,8 @@ class FilesRead:
         known = self._files.pop(path, None)
         if known is None or values is not None:
             self.version += 1
-        elif known.values is not None:
-            values = known.values
-        self._files[path] = ReadFile(path, time.time_ns(), values)
+            known = ReadFile(path, self.version, values)
+        self._files[path] = known
         while len(self._files) > MAX_FILES or self._kept_samples() > MAX_KEPT_SAMPLES:
             self._files.popitem(last=False)
 

@@ -138,8 +138,7 @@ class Identification:
     def _recognised(self, found: FoundModel, config_name: str | None, memory: _Memory) -> Recognised:
         wanted = (found, config_name, self._recognition.version)
         if memory.recognised is None or memory.compared != wanted:
-            before = memory.recognised.fingerprint if memory.recognised is not None else None
-            memory.recognised = self._recognition.recognise(found, config_name, before)
+            memory.recognised = self._recognition.recognise(found, config_name, memory.recognised)
             memory.compared = wanted
         return memory.recognised
 

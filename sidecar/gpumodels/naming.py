@@ -61,6 +61,8 @@ class Recognised:
     """None where only names and shapes could be compared."""
     contradicts_config: bool = False
     """The files that the config names have these tensors with other values."""
+    matches: Mapping[str, tuple[tuple[int, ...], Match]] = field(default_factory=dict)
+    """All that was compared: by checkpoint, the numbers of its files and how they agree."""
 
 
 @dataclass(frozen=True, slots=True)

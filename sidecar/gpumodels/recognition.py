@@ -45,45 +45,64 @@ class Recognition:
         """Equal versions: comparing again would give the same."""
         return self._provenance.version, self._provenance.files_read.version
 
-    def recognise(self, found: FoundModel, config_name: str | None, before: Fingerprint | None = None) -> Recognised:
+    def recognise(self, found: FoundModel, config_name: str | None, before: Recognised | None = None) -> Recognised:
         """What the model's values tell. Holds no module or tensor while it pauses.
 
         Args:
             found: the model.
             config_name: what its config says that it was loaded from; the files there are looked at too.
-            before: its fingerprint when it was last taken: equal values are as old as they were then.
+            before: what they told the last time: the same values are as old as they were then, and are compared only with
+                files that came since.
         """
         tensors = dict(self._own_tensors(found.core))
         samples = choose_samples(tensors, lambda key: self._sample(key, *tensors[key]))
-        fingerprint = Fingerprint(samples, time.time_ns()) if samples else None
-        if fingerprint is not None and before is not None and fingerprint.samples == before.samples:
-            fingerprint = before
-        named = _files_of_config(config_name) if config_name else ()
         groups = self._provenance.files_read.groups()
+        named = _files_of_config(config_name) if config_name else ()
         for path in named:
-            whole = checkpoint_of(path)
-            known = groups.get(whole, ())
+            known = groups.get(checkpoint_of(path), ())
             if path not in {file.path for file in known}:
-                groups[whole] = (*known, ReadFile(path, 0, None))
-        if fingerprint is None:
+                groups[checkpoint_of(path)] = (*known, ReadFile(path, 0, None))
+        if not samples:
             return self._by_shapes(found, groups)
-        matches: dict[str, Match] = {}
-        contradicting = False
+        fingerprint = Fingerprint(samples, time.time_ns())
+        matches: dict[str, tuple[tuple[int, ...], Match]] = {}
+        if before is not None and before.fingerprint is not None and before.fingerprint.samples == samples:
+            if before.match is not None and before.match.is_whole:
+                return before
+            fingerprint = before.fingerprint
+            matches.update(before.matches)
         from_config = {checkpoint_of(path) for path in named}
+        contradicting = False
         for whole, files in groups.items():
             self._pause()
-            with self._values_of(files) as values:
-                if values is None or any(_written_after(file.path, fingerprint.taken_at_ns) for file in files):
-                    continue
-                match = matches[whole] = compare(fingerprint, values)
-                if whole in from_config and match.matched == 0:
-                    wanted = {sample.key: sample.shape for sample in samples}
-                    contradicting |= same_names_and_shapes(wanted, values.tensors)
-        best = best_files(matches)
-        if not best:
-            return Recognised(fingerprint, contradicts_config=contradicting)
+            match, has_them_all = self._compared(fingerprint, whole, files, matches, whole in from_config)
+            contradicting |= has_them_all and match.matched == 0
+        best = best_files({whole: match for whole, (_, match) in matches.items() if whole in groups})
         paths = tuple(file.path for whole in best for file in groups[whole])
-        return Recognised(fingerprint, paths, matches[best[0]])
+        return Recognised(fingerprint, paths, matches[best[0]][1] if best else None, contradicting and not best, matches)
+
+    def _compared(
+        self,
+        fingerprint: Fingerprint,
+        whole: str,
+        files: Sequence[ReadFile],
+        matches: dict[str, tuple[tuple[int, ...], Match]],
+        is_from_config: bool,
+    ) -> tuple[Match, bool]:
+        """How the checkpoint agrees, and whether it has tensors of all these names and shapes (of a config's files only)."""
+        numbers = tuple(file.number for file in files)
+        known = matches.get(whole)
+        if known is not None and known[0] == numbers and not is_from_config:
+            return known[1], False
+        match, has_them_all = Match(0, len(fingerprint.samples)), False
+        if not any(_written_after(file.path, fingerprint.taken_at_ns) for file in files):
+            with self._values_of(files) as values:
+                if values is not None:
+                    match = compare(fingerprint, values)
+                    wanted = {sample.key: sample.shape for sample in fingerprint.samples}
+                    has_them_all = is_from_config and same_names_and_shapes(wanted, values.tensors)
+        matches[whole] = numbers, match
+        return match, has_them_all
 
     def _by_shapes(self, found: FoundModel, groups: Mapping[str, Sequence[ReadFile]]) -> Recognised:
         """Its values are out of reach: the one file that has a tensor of its name and shape for each of its own."""

@@ -25,6 +25,8 @@ DTYPES: Final = {
     "BF16": "bfloat16",
     "F8_E4M3": "float8_e4m3fn",
     "F8_E5M2": "float8_e5m2",
+    "U8": "uint8",
+    "I8": "int8",
 }
 """The format's names for the dtypes that can be compared."""
 

@@ -127,7 +127,9 @@ class Sampler:
         return Model(
             id=identity.model_id,
             name=naming.name,
-            kind=kind_of(found.class_name, found.tensor_paths, found.adapter_bytes / total if total else 0.0),
+            kind=kind_of(
+                found.class_name, found.tensor_paths, found.adapter_bytes / total if total else 0.0, identified.slot, naming.files
+            ),
             class_name=found.class_name,
             loaded_at_ns=identity.first_seen_ns,
             bytes_by_device=dict(found.bytes_by_device),

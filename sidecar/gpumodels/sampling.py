@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels_shared.fingerprint import ITEM_BYTES, VALUES
 
+RAW_BLOCKS: Final = frozenset({"GGUFParameter", "GGMLTensor"})
+"""Subclasses of torch's tensors, by name, that hold a file's quantized blocks as they are."""
 OWN_MEMORY: Final = "/proc/self/mem"
 
 
@@ -21,11 +23,13 @@ class RawSample(NamedTuple):
 
 
 class TensorSampler:
-    """Takes samples of plain tensors; of any other it takes none. One per process: a forked child needs its own."""
+    """Takes samples of plain tensors and of raw blocks, of no others. One per process: a forked child needs its own."""
 
     def __init__(self, torch: ModuleType) -> None:
         self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
         self._strided = torch.strided
+        # Tensor subclasses run their own __torch_function__ at every attribute access unless it is disabled.
+        self._without_overrides: Any = getattr(torch._C, "DisableTorchFunctionSubclass", None) or torch._C.DisableTorchFunction
         self._dtypes = {getattr(torch, name): (name, size * VALUES) for name, size in ITEM_BYTES.items() if hasattr(torch, name)}
         try:
             self._memory = os.open(OWN_MEMORY, os.O_RDONLY | os.O_CLOEXEC)
@@ -39,13 +43,13 @@ class TensorSampler:
     def take(self, tensor: Any) -> RawSample | None:
         """Its sample, in a thread that is using the tensor: nobody frees its memory meanwhile.
 
-        None on an accelerator, for integers, for few elements, or where they don't lie in a row.
+        None on an accelerator, for few elements, for dtypes that aren't compared, or where they don't lie in a row.
         """
         found = self._place(tensor)
         if found is None:
             return None
         name, length, pointer = found
-        return RawSample(name, tuple(tensor.shape), ctypes.string_at(pointer, length))
+        return RawSample(name, self._shape(tensor), ctypes.string_at(pointer, length))
 
     def take_from_aside(self, tensor: Any) -> RawSample | None:
         """The same in another thread. The memory may be freed between two steps, so the kernel reads it: no SIGSEGV, an error."""
@@ -57,10 +61,22 @@ class TensorSampler:
             data = os.pread(self._memory, length, pointer)
         except OSError:
             return None
-        return RawSample(name, tuple(tensor.shape), data) if len(data) == length else None
+        return RawSample(name, self._shape(tensor), data) if len(data) == length else None
+
+    def _shape(self, tensor: Any) -> tuple[int, ...]:
+        with self._without_overrides():  # GGMLTensor.shape is another than its memory's
+            return tuple(tensor.shape)
 
     def _place(self, tensor: Any) -> tuple[str, int, int] | None:
-        if type(tensor) not in self._plain_types or tensor.device.type != "cpu" or tensor.layout is not self._strided:
+        if type(tensor) in self._plain_types:
+            return self._place_of_plain(tensor)
+        if type(tensor).__name__ not in RAW_BLOCKS:
+            return None
+        with self._without_overrides():
+            return self._place_of_plain(tensor)
+
+    def _place_of_plain(self, tensor: Any) -> tuple[str, int, int] | None:
+        if tensor.device.type != "cpu" or tensor.layout is not self._strided:
             return None
         known = self._dtypes.get(tensor.dtype)
         if known is None or tensor.numel() < VALUES or not tensor.is_contiguous():

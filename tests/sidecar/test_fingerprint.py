@@ -25,7 +25,7 @@ from gpumodels_shared.fingerprint import (
 from gpumodels_shared.schema import Fingerprint, Model, Snapshot, TensorSample
 from snapshots import a_model, a_snapshot
 
-DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES}
+DTYPES = {name: getattr(torch, name) for name in ITEM_BYTES if "int" not in name}
 NARROW = ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"]
 
 
@@ -84,7 +84,7 @@ def test_rounding_is_torchs_own_for_every_kind_of_value(dtype: str) -> None:
         assert got == want or (math.isnan(got) and math.isnan(want)), (value, got, want)
 
 
-@pytest.mark.parametrize("dtype", list(ITEM_BYTES))
+@pytest.mark.parametrize("dtype", list(DTYPES))
 def test_raw_bytes_are_read_as_torch_reads_them(dtype: str) -> None:
     tensor = torch.randn(64, generator=torch.Generator().manual_seed(2)).to(DTYPES[dtype])
     assert decode_values(dtype, raw(tensor, count=64)) == tuple(tensor.double().tolist())

@@ -72,7 +72,7 @@ def test_every_bit_of_every_header_may_flip(shared_memory: Path, reached: Reache
 
 
 def test_fuzzed_files_are_shown_or_refused_with_a_reason(shared_memory: Path, reached: Reached, full: bool) -> None:
-    count = 1_000_000 if full else 8_000
+    count = 1_000_000 if full else 5_000
     command = [sys.executable, "-W", "error", str(FUZZER), str(shared_memory), str(count), str(count)]
     tests = str(Path(__file__).parents[1])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), tests]))}
@@ -246,7 +246,7 @@ PULLS: Final[Mapping[str, Callable[[Path], object]]] = {
 
 def test_files_are_pulled_away_while_they_are_read(shared_memory: Path, reached: Reached, full: bool) -> None:
     """A thread polls all the while; what it says in the end is what is there, and a good neighbour always shows."""
-    rounds = 200 if full else 8
+    rounds = 200 if full else 5
     reasons: dict[str, set[str]] = {name: set() for name in PULLS}
     slowest = 0.0
     neighbours = shared_memory / "neighbours"

@@ -65,7 +65,7 @@ def warned(host: Host) -> list[str]:
 def check_healing(host: Host, directory: Path, heal: Callable[[], object], fault: str, reached: Reached) -> None:
     """One warning in some ticks of trouble; then room is made, and it publishes within two ticks."""
     wait_until(lambda: warned(host) != [])
-    time.sleep(3 * INTERVAL_SECONDS)
+    time.sleep(2 * INTERVAL_SECONDS)
     assert len(warned(host)) == 1, warned(host)
     assert published(directory) is None
     heal()

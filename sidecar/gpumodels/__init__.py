@@ -7,7 +7,13 @@ From then on `gpumodels-tui`, in any other terminal of this machine, shows this 
 imports torch, initialises CUDA, raises into the host or prints; `logging.getLogger("gpumodels")` has what there is to say.
 """
 
-from gpumodels.sidecar import start, stop
+import sys
+
 from gpumodels.version import __version__
+
+if sys.platform == "win32":
+    from gpumodels.unsupported import start, stop
+else:
+    from gpumodels.sidecar import start, stop
 
 __all__ = ["__version__", "start", "stop"]

@@ -75,3 +75,19 @@ def test_what_nobody_awaits_any_more_is_not_listened_for() -> None:
     sys.modules.pop("colorsys", None)
     importlib.import_module("colorsys")
     assert arrived == ["colorsys"]
+
+
+@pytest.mark.slow
+def test_on_windows_it_says_that_it_is_unsupported_and_leaves_the_host_alone() -> None:
+    done = run_python("""
+        import sys
+        for unix_only in ("fcntl", "pwd", "grp", "resource", "termios"):
+            sys.modules[unix_only] = None
+        sys.platform = "win32"
+        import logging
+        logging.basicConfig(format="%(message)s", stream=sys.stdout)
+        import gpumodels
+        gpumodels.start(interval=1)
+        gpumodels.stop()
+    """)
+    assert (done.stdout, done.stderr, done.returncode) == ("Windows is not supported: the sidecar stays off\n", "", 0)

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pytest
+import torch
+from torch import nn
+
+from gpumodels.devices import DeviceCounters
+from gpumodels.failures import Failures
+from gpumodels.observer import Observer
+from modules import Backbone, a_fake, distinct_bytes
+
+GIB = 1024**3
+
+
+class Counted:
+    """An allocator that counts what the test says."""
+
+    def __init__(self) -> None:
+        self.allocated_bytes = 0
+
+    def counters(self) -> Mapping[str, DeviceCounters]:
+        return {"cuda:0": DeviceCounters(self.allocated_bytes, self.allocated_bytes, simulated=True)}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Watched:
+    """An observer on fake devices and a fake clock."""
+
+    def __init__(self) -> None:
+        self.devices = Counted()
+        self.clock = Clock()
+        self.failures = Failures()
+        self.observer = Observer(self.devices, lambda: None, lambda: None, self.failures, self.clock)
+
+    def look(self, after_seconds: float = 1.0) -> list[str]:
+        """Class names of the models on the fake GPU, after so long."""
+        self.clock.now += after_seconds
+        self.observer.look()
+        return [model.class_name for model in self.observer.models if "cuda:0" in model.bytes_by_device]
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    watched = Watched()
+    watched.observer.attach_when_possible()
+    try:
+        yield watched
+    finally:
+        watched.observer.detach()
+
+
+def on_gpu(module: nn.Module) -> nn.Module:
+    for one in module.modules():
+        for name, parameter in list(one._parameters.items()):
+            if parameter is not None:
+                setattr(one, name, nn.Parameter(a_fake(tuple(parameter.shape), "cuda:0"), requires_grad=False))
+    return module
+
+
+class Silent(Backbone):
+    """Comes into being without telling anybody."""
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+
+
+def test_what_the_allocator_counts_is_told_apart(watched: Watched) -> None:
+    model = on_gpu(Backbone())
+    watched.devices.allocated_bytes = distinct_bytes(model) + 5000
+    assert "Backbone" in watched.look()
+    (memory,) = (device for device in watched.observer.devices if device.device == "cuda:0")
+    assert (memory.models_bytes, memory.other_bytes) == (distinct_bytes(model), 5000)
+    assert watched.failures.count == 0
+
+
+def test_memory_that_nobody_claims_makes_it_sweep_for_modules_that_nobody_told_of(watched: Watched) -> None:
+    watched.look()
+    hidden = Silent.__new__(Silent)
+    hidden.__setstate__(on_gpu(Backbone()).__dict__)
+    watched.devices.allocated_bytes = 10 * GIB
+    assert "Silent" not in watched.look()
+    assert "Silent" not in watched.look(after_seconds=61)  # the sweep comes at the end of this look
+    assert "Silent" in watched.look()
+
+
+def test_nothing_is_scanned_while_nothing_changes_but_every_ten_seconds(watched: Watched) -> None:
+    model = Backbone()
+    watched.look()
+    before = watched.observer.models
+    model.blocks[0].get_submodule("q").weight.data = torch.zeros(1)
+    watched.look(after_seconds=5)
+    assert watched.observer.models is before or watched.observer.models == before
+    watched.look(after_seconds=6)
+    assert watched.observer.models != before
+
+
+def test_an_unloaded_model_is_gone_at_the_next_look_even_where_the_budget_is_spent(watched: Watched) -> None:
+    model = on_gpu(Backbone())
+    assert "Backbone" in watched.look()
+    watched.observer.budget.spend(100)
+    del model
+    assert "Backbone" not in watched.look()
+
+
+def test_a_moved_allocation_makes_it_look(watched: Watched) -> None:
+    model = nn.Linear(512, 512, bias=False)
+    model.weight = nn.Parameter(a_fake((512, 512), "cuda:0"), requires_grad=False)
+    watched.look()
+    model.weight.data = a_fake((2048, 512), "cuda:0")
+    watched.devices.allocated_bytes = 100 * 1024**2
+    watched.look()
+    (found,) = (one for one in watched.observer.models if one.class_name == "Linear" and "cuda:0" in one.bytes_by_device)
+    assert found.bytes_by_device == {"cuda:0": 2048 * 512 * 2}

@@ -378,6 +378,15 @@ def test_configs_and_indexes_are_read_with_the_files_beside_them(tmp_path: Path)
     assert by_path[str(tmp_path / "old.ckpt")].format == "pickle"
 
 
+def test_one_look_at_a_file_reads_what_tells_of_it_and_no_other_model(tmp_path: Path) -> None:
+    named = titled(tmp_path / "model.safetensors", "named")
+    beside = titled(tmp_path / "other.safetensors", "other")
+    (tmp_path / "config.json").write_text("{}")
+    by_path = Catalogue(reader=InProcessReader()).read_now([str(named)], WITHIN_SECONDS).by_path
+    assert str(named) in by_path
+    assert str(beside) not in by_path
+
+
 def test_how_many_files_are_read_of_how_many_is_known(tmp_path: Path) -> None:
     for number in range(5):
         write_model(tmp_path / f"{number}.safetensors")

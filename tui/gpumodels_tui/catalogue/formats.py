@@ -37,3 +37,9 @@ def suffix_of(path: str) -> str | None:
     stem, dot, ending = name.rpartition(".")
     suffix = f".{ending.lower()}"
     return suffix if stem and dot and suffix in READERS else None
+
+
+def tells_of_others(path: str) -> bool:
+    """Whether it is no model file, but says something about those beside it."""
+    suffix = suffix_of(path)
+    return suffix in CONFIGS or suffix == SHARD_INDEX

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gpumodels_tui.catalogue.formats import suffix_of
+from gpumodels_tui.catalogue.formats import suffix_of, tells_of_others
 from gpumodels_tui.catalogue.ledger import PUBLISH_SECONDS, Ledger
 from gpumodels_tui.catalogue.tree import NEVER_ENTERED, NEVER_WATCHED, Sighting, Stamp, is_directory_link, look_at, walk
 from gpumodels_tui.catalogue.watches import Change, Watches
@@ -49,9 +49,15 @@ class _Root:
 class Looking:
     """One thread's work, `run`; `follow` and `stop` come from any other."""
 
-    def __init__(self, directories: Sequence[str], ledger: Ledger, watched: bool) -> None:
+    def __init__(self, directories: Sequence[str], ledger: Ledger, watched: bool, models_beside: bool = True) -> None:
+        """Args:
+        directories: looked at with all below them.
+        watched: whether changes are followed.
+        models_beside: whether beside followed files other models are of interest, not only what tells of these.
+        """
         self._directories = list(directories)
         self._ledger = ledger
+        self._models_beside = models_beside
         self._lock = threading.Condition()
         self._changes: dict[Change, None] = {}
         self._followed: dict[str, None] = {}
@@ -288,6 +294,8 @@ class Looking:
         links: list[str] = []
         aliases: list[Sighting] = []
         for listing in walk(directory, self._may_enter if is_deep else lambda path, real: path == directory):
+            if not (is_deep or self._models_beside):
+                listing.sightings = [sighting for sighting in listing.sightings if tells_of_others(sighting.path)]
             self._ledger.saw(listing.sightings)
             gone.difference_update(sighting.path for sighting in listing.sightings)
             aliases.extend(sighting for sighting in listing.sightings if sighting.real != sighting.path)

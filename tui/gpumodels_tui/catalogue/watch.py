@@ -104,7 +104,14 @@ class Catalogue:
         For one-shot use of a catalogue that isn't started: nothing is watched, and a half-written file isn't waited for.
         """
         deadline = time.monotonic() + deadline_seconds
-        work = self._work or _Work(self._directories, self._reader, self._cache, self._ledger(0.0, None), watched=False)
+        work = self._work or _Work(
+            self._directories,
+            self._reader,
+            self._cache,
+            self._ledger(0.0, None),
+            watched=False,
+            models_beside=bool(self._unrecognised),
+        )
         work.looking.follow([*self._wanted, *paths])
         if work is not self._work:
             work.reading.recognise(self._unrecognised)
@@ -126,10 +133,16 @@ class _Work:
     """The two threads, and what they share."""
 
     def __init__(
-        self, directories: Sequence[str], reader: HeaderReading, cache: Cache | None, ledger: Ledger, watched: bool
+        self,
+        directories: Sequence[str],
+        reader: HeaderReading,
+        cache: Cache | None,
+        ledger: Ledger,
+        watched: bool,
+        models_beside: bool = True,
     ) -> None:
         self.ledger = ledger
-        self.looking = Looking(directories, ledger, watched)
+        self.looking = Looking(directories, ledger, watched, models_beside)
         self.reading = Reading(ledger, reader, cache, self.looking.follow)
         self._reader = reader
         self._threads = [

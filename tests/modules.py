@@ -62,10 +62,13 @@ class Attached:
     holdings: Holdings
     hooks: TorchHooks
     sampler: Sampler
+    scanned_provenance: int = 0
 
     def scan(self, pause: Callable[[], None] = lambda: None, afresh: bool = False) -> list[FoundModel]:
         """What lives now."""
         self.provenance.read_kernel_mappings()
+        afresh = afresh or self.provenance.version != self.scanned_provenance
+        self.scanned_provenance = self.provenance.version
         try:
             return self.scanner.scan(pause, afresh)
         finally:

@@ -21,6 +21,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Protocol
 
 from gpumodels_shared.schema import Fingerprint, TensorSample
@@ -162,14 +163,13 @@ def agree(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> 
         return True
     if sample_dtype not in _WAYS or file_dtype not in _WAYS:
         return False
-    if len(sample) // ITEM_BYTES[sample_dtype] != len(in_file) // ITEM_BYTES[file_dtype]:
+    if not in_file or len(sample) // ITEM_BYTES[sample_dtype] != len(in_file) // ITEM_BYTES[file_dtype]:
         return False
-    first_wanted = decode_values(sample_dtype, sample[: ITEM_BYTES[sample_dtype]])
-    first_stated = decode_values(file_dtype, in_file[: ITEM_BYTES[file_dtype]])
-    ways = [way for way in _WAYS[sample_dtype] if _become(first_wanted, first_stated, way)]
+    wanted, ways = _plausible_ways(sample_dtype, sample, file_dtype)
+    first = decode_values(file_dtype, in_file[: ITEM_BYTES[file_dtype]])[0]
+    ways = tuple(way for way in ways if _same(wanted[0], _cast(first, way)))
     if not ways:
         return False
-    wanted = decode_values(sample_dtype, sample)
     stated = decode_values(file_dtype, in_file)
     return any(_become(wanted, stated, way) for way in ways)
 
@@ -224,6 +224,22 @@ def _starts(wanted: Sequence[int], in_file: Sequence[int]) -> Iterator[int]:
             yield 0  # the first of several that were joined in memory
         elif larger % smaller == 0:
             yield from range(0, math.prod(in_file), math.prod(wanted))
+
+
+@lru_cache(maxsize=1024)
+def _plausible_ways(dtype: str, sample: bytes, file_dtype: str) -> tuple[tuple[float, ...], tuple[tuple[str, ...], ...]]:
+    """The sample's values, and the casts that can have made them: what went through a narrower dtype is still exact in it.
+
+    A cast to the dtype that the values have already, or to float32 of anything but float64, changes nothing.
+    """
+    values = decode_values(dtype, sample)
+    ways = tuple(
+        way
+        for way in _WAYS[dtype]
+        if len(way) == 1 or (way[0] != file_dtype and (way[0] != "float32" or file_dtype == "float64"))
+        if len(way) == 1 or all(_same(value, round_to(round_to(value, way[0]), dtype)) for value in values)
+    )
+    return values, ways
 
 
 def _become(wanted: Sequence[float], stated: Sequence[float], way: Sequence[str]) -> bool:

@@ -16,7 +16,7 @@ from gpumodels.failures import Failures
 from gpumodels.files_read import FilesRead
 from gpumodels.mappings import FileMappings
 from gpumodels.sampling import RawSample, TensorSampler
-from gpumodels.weak_table import KeyedRef, WeakTable
+from gpumodels.weak_table import WeakTable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -58,8 +58,8 @@ class Provenance:
         self.files_read = FilesRead()
         self._origins: WeakTable[Origin] = WeakTable()
         self._samples: WeakTable[RawSample] = WeakTable()
-        self._by_storage: dict[int, KeyedRef] = {}
-        """Storages of tensors whose origin is known: a state dict holds other tensors of the same storages."""
+        self._by_storage: dict[int, int] = {}
+        """Storages of tensors whose origin is known, to the tensors' ids: state dicts hold other tensors of the same storages."""
         self._plain_types = (torch.Tensor, torch.nn.Parameter)
         self.active = True
         self.version = 0
@@ -184,10 +184,11 @@ class Provenance:
         if origin is None:
             return
         self._origins.put(tensor, origin)
-        if type(tensor) in self._plain_types and (ref := self._origins.ref(id(tensor))) is not None:
+        if type(tensor) in self._plain_types:
             if len(self._by_storage) > 2 * len(self._origins) + 1000:
-                self._by_storage = {key: ref for key, ref in self._by_storage.copy().items() if ref() is not None}
-            self._by_storage[tensor.untyped_storage()._cdata] = ref
+                living = self._origins
+                self._by_storage = {key: one for key, one in self._by_storage.copy().items() if living.ref(one) is not None}
+            self._by_storage[tensor.untyped_storage()._cdata] = id(tensor)
 
     def _look_at(self, state_dict: Mapping[str, Any]) -> dict[str, _Given]:
         if not isinstance(state_dict, dict):
@@ -203,8 +204,9 @@ class Provenance:
         return found
 
     def _origin_of_storage(self, storage: int) -> Origin | None:
-        ref = self._by_storage.get(storage)
-        tensor = ref() if ref is not None else None
+        known = self._by_storage.get(storage)
+        ref = None if known is None else self._origins.ref(known)
+        tensor = None if ref is None else ref()
         if tensor is None or type(tensor) not in self._plain_types or tensor.untyped_storage()._cdata != storage:
             return None  # it died, or moved: the address is somebody else's now
         return self._origins.get(tensor)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from gpumodels.files_read import ReadFile, checkpoint_of
 from gpumodels.naming import Recognised
 from gpumodels.provenance import Provenance
 from gpumodels.registry import Registry
-from gpumodels.safetensors_values import SafetensorsValues
+from gpumodels.safetensors_values import SafetensorsValues, stamp_of
 from gpumodels.weak_table import KeyedRef
 from gpumodels_shared.fingerprint import FileValues, Match, best_files, choose_samples, compare, same_names_and_shapes
 from gpumodels_shared.schema import Fingerprint, TensorSample
@@ -27,18 +27,23 @@ from gpumodels_shared.schema import Fingerprint, TensorSample
 READABLE: Final = (".safetensors", ".sft")
 MODULES_PER_STEP: Final = 64
 MAX_CONFIG_FILES: Final = 64
+MAX_KEPT_TENSORS: Final = 100_000
+COARSE_CLOCK_NS: Final = 20_000_000
+"""File systems stamp by a clock that ticks every 1 to 10 ms."""
 WRAPPED_KEYS: Final = ("base_layer.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "base_model.model.")
 """What wrappers add to the keys of the weights they wrap."""
 
 
 class Recognition:
-    """Compares; remembers nothing."""
+    """Compares. Of models it remembers nothing."""
 
     def __init__(self, registry: Registry, provenance: Provenance, failures: Failures, pause: Callable[[], None]) -> None:
         self._registry = registry
         self._provenance = provenance
         self._failures = failures
         self._pause = pause
+        self._checkpoints: dict[str, SafetensorsValues] = {}
+        """Headers of what was compared, the latest last."""
 
     @property
     def version(self) -> tuple[int, int]:
@@ -96,11 +101,12 @@ class Recognition:
             return known[1], False
         match, has_them_all = Match(0, len(fingerprint.samples)), False
         if not any(_written_after(file.path, fingerprint.taken_at_ns) for file in files):
-            with self._values_of(files) as values:
+            with self._values_of(whole, files) as values:
                 if values is not None:
-                    match = compare(fingerprint, values)
-                    wanted = {sample.key: sample.shape for sample in fingerprint.samples}
-                    has_them_all = is_from_config and same_names_and_shapes(wanted, values.tensors)
+                    with suppress(OSError):  # it went just now: no evidence
+                        match = compare(fingerprint, values)
+                        wanted = {sample.key: sample.shape for sample in fingerprint.samples}
+                        has_them_all = is_from_config and same_names_and_shapes(wanted, values.tensors)
         matches[whole] = numbers, match
         return match, has_them_all
 
@@ -110,7 +116,7 @@ class Recognition:
         fitting: list[str] = []
         for whole, files in groups.items():
             self._pause()
-            with self._values_of(files) as values:
+            with self._values_of(whole, files) as values:
                 if values is not None and wanted and same_names_and_shapes(wanted, values.tensors):
                     fitting.append(whole)
         return Recognised(None, tuple(file.path for whole in fitting for file in groups[whole]))
@@ -155,29 +161,38 @@ class Recognition:
                 yield key, tuple(tensor.shape)
 
     @contextmanager
-    def _values_of(self, files: Sequence[ReadFile]) -> Iterator[FileValues | None]:
+    def _values_of(self, whole: str, files: Sequence[ReadFile]) -> Iterator[FileValues | None]:
         """The checkpoint's values: as they were sampled, or by reading the files again; None where neither can be."""
         if len(files) == 1 and files[0].values is not None:
             yield files[0].values
             return
-        opened = SafetensorsValues()
+        opened = self._opened(whole, tuple(file.path for file in files))
         try:
-            readable = bool(files) and all(file.path.endswith(READABLE) for file in files)
-            if readable:
-                try:
-                    for file in files:
-                        opened.open(file.path, self._pause)
-                except (OSError, ValueError, KeyError, TypeError, RecursionError):
-                    readable = False  # it went, changed or isn't what its name says: no evidence
-            yield opened if readable else None
+            yield opened
         finally:
-            opened.close()
+            if opened is not None:
+                opened.close()
+
+    def _opened(self, whole: str, paths: tuple[str, ...]) -> SafetensorsValues | None:
+        """Headers are kept by checkpoint: many models are compared with the same files."""
+        known = self._checkpoints.pop(whole, None)
+        try:
+            if not all(path.endswith(READABLE) for path in paths):
+                return None
+            if known is None or known.stamps != tuple(stamp_of(path) for path in paths):
+                known = SafetensorsValues(paths, self._pause)
+        except (OSError, ValueError):
+            return None  # it went, changed, or isn't what its name says: no evidence
+        self._checkpoints[whole] = known
+        while sum(len(values.tensors) for values in self._checkpoints.values()) > MAX_KEPT_TENSORS:
+            self._checkpoints.pop(next(iter(self._checkpoints)))
+        return known
 
 
 def _written_after(path: str, moment_ns: int) -> bool:
     """Whether the file is younger than the values: then they were saved to it, not loaded from it."""
     try:
-        return os.stat(path).st_mtime_ns > moment_ns
+        return os.stat(path).st_mtime_ns > moment_ns - COARSE_CLOCK_NS
     except OSError:
         return False  # it was removed after it was read
 

@@ -9,13 +9,14 @@ import json
 import math
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from gpumodels_shared.fingerprint import ITEM_BYTES
 
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
 ENTRIES_PER_STEP: Final = 100
+MAX_KEPT_READS: Final = 10_000
 _DECODER: Final = json.JSONDecoder()
 
 DTYPES: Final = {
@@ -32,25 +33,66 @@ DTYPES: Final = {
 
 
 class SafetensorsValues:
-    """One file, or the shards of one checkpoint; open until `close`."""
+    """One file, or the shards of one checkpoint. The headers are kept, and what was read; the files are open until `close`.
 
-    def __init__(self) -> None:
+    Raises:
+        OSError: a file can't be read.
+        ValueError: one is no safetensors file, or damaged.
+    """
+
+    def __init__(self, paths: Sequence[str], pause: Callable[[], None]) -> None:
         self.tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+        self.stamps = tuple(stamp_of(path) for path in paths)
+        """Other stamps, other files."""
+        self._paths = tuple(paths)
         self._places: dict[str, tuple[int, int, int]] = {}
-        self._descriptors: list[int] = []
+        self._read: dict[tuple[str, int, int], bytes] = {}
+        self._descriptors: dict[int, int] = {}
+        try:
+            for number in range(len(paths)):
+                self._read_header(number, pause)
+        except (KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"{', '.join(paths)}: not what a safetensors header says") from error
+        finally:
+            self.close()
 
-    def open(self, path: str, pause: Callable[[], None]) -> None:
-        """Add a file's tensors.
-
-        Args:
-            pause: called every now and then while a long header is read.
+    def read(self, key: str, start: int, count: int) -> bytes:
+        """So many elements from this one on; empty for dtypes that aren't compared.
 
         Raises:
-            OSError: the file can't be read.
-            ValueError: it is no such file.
+            OSError: the file can't be read any more.
         """
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        self._descriptors.append(descriptor)
+        asked = (key, start, count)
+        known = self._read.get(asked)
+        if known is None:
+            known = self._read_anew(key, start, count)
+            if len(self._read) < MAX_KEPT_READS:
+                self._read[asked] = known
+        return known
+
+    def close(self) -> None:
+        """Let go of the files; reading opens them again."""
+        while self._descriptors:
+            os.close(self._descriptors.popitem()[1])
+
+    def _read_anew(self, key: str, start: int, count: int) -> bytes:
+        dtype, shape = self.tensors[key]
+        item = ITEM_BYTES.get(dtype)
+        number, offset, length = self._places[key]
+        count = min(count, math.prod(shape) - start)
+        if item is None or count <= 0 or (start + count) * item > length:
+            return b""
+        return os.pread(self._descriptor(number), count * item, offset + start * item)
+
+    def _descriptor(self, number: int) -> int:
+        if number not in self._descriptors:
+            # Not to wait for whoever opens the other end, should it have become a pipe.
+            self._descriptors[number] = os.open(self._paths[number], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return self._descriptors[number]
+
+    def _read_header(self, number: int, pause: Callable[[], None]) -> None:
+        path = self._paths[number]
+        descriptor = self._descriptor(number)
         size = os.fstat(descriptor).st_size
         prefix = os.pread(descriptor, 8, 0)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
@@ -58,7 +100,7 @@ class SafetensorsValues:
             raise ValueError(f"{path}: not a safetensors file, or its header is too long")
         header = os.pread(descriptor, length, 8).decode()
         start = 8 + length
-        for count, (key, entry) in enumerate(_entries(header)):
+        for count, (key, entry) in enumerate(_entries(header), 1):
             if count % ENTRIES_PER_STEP == 0:
                 pause()
             if key == "__metadata__" or not isinstance(entry, dict):
@@ -68,24 +110,17 @@ class SafetensorsValues:
             if not 0 <= first <= last <= size - start:
                 raise ValueError(f"{path}: {key} lies outside the file")
             self.tensors[key] = (DTYPES.get(entry["dtype"], str(entry["dtype"])), shape)
-            self._places[key] = (descriptor, start + first, last - first)
+            self._places[key] = (number, start + first, last - first)
 
-    def read(self, key: str, start: int, count: int) -> bytes:
-        """So many elements from this one on; empty for dtypes that aren't compared."""
-        dtype, shape = self.tensors[key]
-        item = ITEM_BYTES.get(dtype)
-        if item is None:
-            return b""
-        descriptor, offset, length = self._places[key]
-        count = min(count, math.prod(shape) - start)
-        if count <= 0 or (start + count) * item > length:
-            return b""
-        return os.pread(descriptor, count * item, offset + start * item)
 
-    def close(self) -> None:
-        """Let go of the files."""
-        while self._descriptors:
-            os.close(self._descriptors.pop())
+def stamp_of(path: str) -> tuple[int, int, int]:
+    """What changes when a file does: inode, size, time of change.
+
+    Raises:
+        OSError: there is no such file.
+    """
+    status = os.stat(path)
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _entries(header: str) -> Iterator[tuple[str, object]]:

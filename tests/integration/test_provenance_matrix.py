@@ -1,0 +1,118 @@
+"""Real loads of real files by the libraries that people use, with the sidecar started before and after they are imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from gpumodels_shared.schema import Model
+from hosts import Host, a_host
+from provenance_cases import CASES, IMPORTS, NET, PREPARE, SETUP, START, Case
+
+NEEDED = ("accelerate", "diffusers", "gguf", "peft", "safetensors", "torch", "transformers")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(any(find_spec(name) is None for name in NEEDED), reason="needs " + ", ".join(NEEDED)),
+    pytest.mark.timeout(300),
+]
+
+OUTCOMES: dict[tuple[str, str], list[str]] = {}
+"""By (order, case): right, uncertain or wrong for each model."""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("files")
+    subprocess.run([sys.executable, "-c", PREPARE, str(directory)], check=True, capture_output=True, timeout=200)
+    return directory
+
+
+@pytest.fixture(scope="module", params=["sidecar first", "frameworks first"])
+def host(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Host]]:
+    order = str(request.param)
+    setup = [SETUP, START, IMPORTS, NET] if order == "sidecar first" else [SETUP, IMPORTS, NET, START]
+    with a_host(tmp_path_factory.mktemp("gpm") / "gpm") as host:
+        for source in setup:
+            host.tell(source)
+        host.tell(f"os.chdir({str(models)!r})")
+        yield order, host
+
+
+def outcome(model: Model, name: str | None, file: str | None) -> str:
+    """What became of one model."""
+    claimed = model.name if model.confidence >= 0.6 else None
+    if claimed is None:
+        return "right" if name is None else "uncertain"
+    if claimed != name:
+        return "wrong"
+    return "right" if file is not None and any(file in path for path in model.files) else "uncertain"
+
+
+def best_assignment(models: tuple[Model, ...], case: Case) -> list[str]:
+    """Models and what is expected have no order: right ones are paired first."""
+    outcomes: list[str] = []
+    left = list(models)
+    for name, file in case.expected:
+        ranked = sorted(left, key=lambda model: ["right", "uncertain", "wrong"].index(outcome(model, name, file)))
+        left.remove(ranked[0])
+        outcomes.append(outcome(ranked[0], name, file))
+    return outcomes
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_a_model_has_the_name_of_what_was_loaded(host: tuple[str, Host], case: Case) -> None:
+    order, child = host
+    child.tell("kept = file = None; import gc; gc.collect()")
+    child.models_when(lambda found: not found)
+    child.tell(case.source.strip())
+    found = child.models_when(lambda found: len(found) == len(case.expected))
+    child.wait_for_ticks(2)
+    found = child.snapshot().models
+    outcomes = best_assignment(found, case)
+    OUTCOMES[order, case.name] = outcomes
+    said = [(model.name, model.name_source, model.confidence, model.files, model.candidates) for model in found]
+    assert "wrong" not in outcomes, said
+    if "uncertain" in outcomes:
+        OUTCOMES[order, case.name].append(str(said))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float8_e4m3fn"])
+def test_61_fine_tunes_of_one_architecture_are_told_apart(models: Path, tmp_path: Path, dtype: str) -> None:
+    with a_host(tmp_path / "gpm", SETUP + START + NET) as host:
+        host.tell(f"os.chdir({str(models)!r})")
+        host.tell(f"""
+kept = []
+for number in range(61):
+    state = load_file(f"tunes/tune{{number:02}}.safetensors")
+    kept.append(Net().to(torch.{dtype}))
+    kept[-1].load_state_dict({{key: value.to(torch.{dtype}, copy=True) for key, value in state.items()}})
+    kept[-1].tag = f"tune{{number:02}}"
+del state
+""")
+        found = host.models_when(lambda found: len(found) == 61 and all(model.confidence or model.candidates for model in found))
+        truth = host.tell("[kept[number].tag for number in range(61)]")
+        claimed = [model.name for model in found if model.confidence >= 0.6]
+        assert len(set(claimed)) == len(claimed)
+        assert set(claimed) <= set(truth)
+        if dtype == "float8_e4m3fn":
+            assert all(len(model.candidates) > 1 for model in found if model.confidence < 0.6)
+        else:
+            assert sorted(claimed) == truth
+
+
+def test_none_is_wrong_and_nearly_all_are_right(capsys: pytest.CaptureFixture[str]) -> None:
+    if len(OUTCOMES) < 2 * len(CASES):
+        pytest.skip("the matrix was not run as a whole")
+    counts = Counter(one for outcomes in OUTCOMES.values() for one in outcomes if one in ("right", "uncertain", "wrong"))
+    lines = [f"{order}: {name}: {', '.join(said)}" for (order, name), said in OUTCOMES.items() if set(said) != {"right"}]
+    with capsys.disabled():
+        sys.stdout.write("\n".join(["", *lines, *(f"{word} {counts[word]}" for word in ("right", "uncertain", "wrong")), ""]))
+    assert counts["wrong"] == 0
+    assert counts["right"] >= 0.95 * counts.total()

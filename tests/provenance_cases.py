@@ -1,0 +1,420 @@
+"""Real loads: files of tiny random models, the ways in which people load them, and the name that each must get."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+PREPARE: Final = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+os.environ["HF_HUB_OFFLINE"] = "1"
+import gguf, torch
+from gguf import GGMLQuantizationType, quants
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import save_file
+from diffusers import AutoencoderKL, FluxTransformer2DModel, LTXVideoTransformer3DModel, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+from transformers import LlamaConfig, LlamaForCausalLM
+os.chdir(sys.argv[1])
+torch.manual_seed(7)
+
+def a_unet(cross):
+    return UNet2DConditionModel(
+        block_out_channels=(32, 64), layers_per_block=1, sample_size=8, norm_num_groups=8, attention_head_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        cross_attention_dim=cross)
+
+def a_vae():
+    return AutoencoderKL(block_out_channels=(32,), norm_num_groups=8)
+
+def a_clip(cls=CLIPTextModel):
+    return cls(CLIPTextConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+                              vocab_size=600, projection_dim=32, max_position_embeddings=16))
+
+StableDiffusionPipeline(a_vae(), a_clip(), None, a_unet(32), DDIMScheduler(), None, None,
+                        requires_safety_checker=False).save_pretrained("tiny-sd")
+StableDiffusionXLPipeline(a_vae(), a_clip(), a_clip(CLIPTextModelWithProjection), None, None, a_unet(64),
+                          DDIMScheduler()).save_pretrained("tiny-xl")
+FluxTransformer2DModel(patch_size=1, in_channels=4, num_layers=2, num_single_layers=2, attention_head_dim=16,
+                       num_attention_heads=2, joint_attention_dim=32, pooled_projection_dim=32,
+                       axes_dims_rope=(4, 4, 8)).save_pretrained("tiny-flux/transformer")
+
+ltx = LTXVideoTransformer3DModel(in_channels=16, out_channels=16, num_attention_heads=4, attention_head_dim=16,
+                                 cross_attention_dim=64, num_layers=2, caption_channels=32)
+ltx.save_pretrained("ltx-config")
+os.remove("ltx-config/diffusion_pytorch_model.safetensors")
+THEIRS = {"proj_in": "patchify_proj", "time_embed": "adaln_single", "norm_q": "q_norm", "norm_k": "k_norm"}
+def original(key):
+    for ours, theirs in THEIRS.items():
+        key = key.replace(ours, theirs)
+    return key
+save_file({"model.diffusion_model." + original(k): v.contiguous() for k, v in ltx.state_dict().items()},
+          "ltx-mytune_v2.safetensors")
+writer = gguf.GGUFWriter("ltx-mytune_v2-Q8_0.gguf", "ltxv")
+for key, value in ltx.state_dict().items():
+    array = value.numpy()
+    if array.ndim == 2 and array.shape[1] % 32 == 0:
+        writer.add_tensor(original(key), quants.quantize(array, GGMLQuantizationType.Q8_0), raw_dtype=GGMLQuantizationType.Q8_0)
+    else:
+        writer.add_tensor(original(key), array)
+writer.write_header_to_file(); writer.write_kv_data_to_file(); writer.write_tensors_to_file(); writer.close()
+
+a_bert = lambda: BertModel(BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128,
+                                      vocab_size=1000))
+a_bert().save_pretrained("tiny-bert")
+bert = a_bert()
+bert.config.save_pretrained("bert-in-bin")
+torch.save(bert.state_dict(), "bert-in-bin/pytorch_model.bin")
+llama = LlamaForCausalLM(LlamaConfig(hidden_size=64, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2,
+                                     intermediate_size=128, vocab_size=1000))
+llama.save_pretrained("tiny-llama")
+llama.save_pretrained("sharded-llama", max_shard_size="300KB")
+adapted = get_peft_model(llama, LoraConfig(r=16, target_modules=["q_proj", "v_proj", "up_proj"], init_lora_weights=False))
+adapted.save_pretrained("my-adapter")
+names = [("model.embed_tokens", "token_embd"), ("model.layers.", "blk."), ("self_attn.q_proj", "attn_q"),
+         ("self_attn.k_proj", "attn_k"), ("self_attn.v_proj", "attn_v"), ("self_attn.o_proj", "attn_output"),
+         ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down"),
+         ("post_attention_layernorm", "ffn_norm"), ("input_layernorm", "attn_norm"), ("model.norm", "output_norm"),
+         ("lm_head", "output")]
+os.mkdir("llama-ggufs")
+writer = gguf.GGUFWriter("llama-ggufs/tiny-llama-f32.gguf", "llama")
+for add, number in ((writer.add_context_length, 512), (writer.add_embedding_length, 64), (writer.add_block_count, 4),
+                    (writer.add_feed_forward_length, 128), (writer.add_head_count, 2), (writer.add_head_count_kv, 2),
+                    (writer.add_vocab_size, 1000), (writer.add_rope_dimension_count, 32), (writer.add_layer_norm_rms_eps, 1e-6)):
+    add(number)
+for key, value in LlamaForCausalLM.from_pretrained("tiny-llama").state_dict().items():
+    for ours, theirs in names:
+        key = key.replace(ours, theirs)
+    writer.add_tensor(key, value.numpy())
+writer.write_header_to_file(); writer.write_kv_data_to_file(); writer.write_tensors_to_file(); writer.close()
+
+def a_net(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return {f"blocks.{i}.{part}.{kind}": torch.randn((64, 64) if kind == "weight" else (64,), generator=generator) / 8
+            for i in range(6) for part in "qkv" for kind in ("weight", "bias")}
+for seed, name in enumerate(("alpha_v1", "beta_v1", "gamma_v1", "delta_v1")):
+    save_file(a_net(seed), f"{name}.safetensors")
+save_file({f"model.diffusion_model.{k}": v for k, v in a_net(11).items()}, "prefixed_v1.safetensors")
+whole = a_net(12)
+save_file({k: v for k, v in whole.items() if "blocks.0" in k}, "two_parts-00001-of-00002.safetensors")
+save_file({k: v for k, v in whole.items() if "blocks.0" not in k}, "two_parts-00002-of-00002.safetensors")
+save_file({f"{part}.{k}": v for part, seed in (("unet", 13), ("vae", 14)) for k, v in a_net(seed).items()},
+          "both_v1.safetensors")
+torch.save(a_net(15), "plain_v1.pt")
+torch.save({"state_dict": a_net(16), "epoch": 3, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}}, "nested_v1.ckpt")
+torch.save(a_net(17), "mapped_v1.pth")
+base = a_net(20)
+os.mkdir("tunes")
+for number in range(61):
+    generator = torch.Generator().manual_seed(1000 + number)
+    save_file({k: v + 1e-3 * torch.randn(v.shape, generator=generator) for k, v in base.items()},
+              f"tunes/tune{number:02}.safetensors")
+"""
+"""Writes all files into the directory of its argument."""
+
+IMPORTS: Final = """
+import accelerate, diffusers, gguf, peft, transformers, safetensors, torch
+from diffusers import AutoencoderKL, FluxTransformer2DModel, GGUFQuantizationConfig, LTXVideoTransformer3DModel
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from peft import PeftModel
+from safetensors import safe_open
+from safetensors.torch import load, load_file, save_file
+from transformers import AutoConfig, AutoModel, BertModel, LlamaForCausalLM
+from torch import nn
+for library in (diffusers, transformers):
+    library.utils.logging.set_verbosity_error()
+
+nothing = {name: None for name in ("tokenizer", "feature_extractor", "image_encoder")}
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(64, 64) for _ in range(3))
+
+class Net(nn.Module):
+    def __init__(self, prefix=None):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block() for _ in range(6))
+
+def loaded(state, net=None, **options):
+    net = net or Net()
+    net.load_state_dict(state, **options)
+    return net
+"""
+"""The modules that the plain files are for."""
+
+START: Final = """
+import gpumodels
+gpumodels.start()
+"""
+
+SETUP: Final = """
+import os, warnings
+warnings.simplefilter("ignore")
+os.environ["HF_HUB_OFFLINE"] = "1"
+"""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way of loading, and what must come of it."""
+
+    name: str
+    source: str
+    """Statements that leave the models in `kept`."""
+    expected: tuple[tuple[str | None, str | None], ...]
+    """(name, a file's ending) for each model, in any order; a name of None: none may be claimed."""
+
+
+def _pipeline(name: str, *folders: str) -> tuple[tuple[str, str], ...]:
+    return tuple((name, f"{name}/{folder}/") for folder in folders)
+
+
+_SD = ("unet", "vae", "text_encoder")
+
+CASES: Final = (
+    Case(
+        "diffusers: SD pipeline",
+        "kept = StableDiffusionPipeline.from_pretrained('tiny-sd', **nothing, safety_checker=None)",
+        _pipeline("tiny-sd", *_SD),
+    ),
+    Case(
+        "diffusers: SD pipeline in half",
+        "kept = StableDiffusionPipeline.from_pretrained('tiny-sd', **nothing, safety_checker=None, torch_dtype=torch.float16)",
+        _pipeline("tiny-sd", *_SD),
+    ),
+    Case(
+        "diffusers: SDXL pipeline in half",
+        "kept = StableDiffusionXLPipeline.from_pretrained('tiny-xl', **nothing, tokenizer_2=None, torch_dtype=torch.float16)",
+        _pipeline("tiny-xl", *_SD, "text_encoder_2"),
+    ),
+    Case(
+        "diffusers: Flux",
+        "kept = FluxTransformer2DModel.from_pretrained('tiny-flux', subfolder='transformer')",
+        (("tiny-flux", "tiny-flux/transformer/"),),
+    ),
+    Case(
+        "diffusers: Flux in bfloat16",
+        "kept = FluxTransformer2DModel.from_pretrained('tiny-flux', subfolder='transformer', torch_dtype=torch.bfloat16)",
+        (("tiny-flux", "tiny-flux/transformer/"),),
+    ),
+    Case(
+        "diffusers: Flux, file read whole",
+        "kept = FluxTransformer2DModel.from_pretrained('tiny-flux', subfolder='transformer', disable_mmap=True)",
+        (("tiny-flux", "tiny-flux/transformer/"),),
+    ),
+    Case(
+        "diffusers: single file",
+        "kept = LTXVideoTransformer3DModel.from_single_file('ltx-mytune_v2.safetensors', config='ltx-config')",
+        (("ltx-mytune_v2", "ltx-mytune_v2.safetensors"),),
+    ),
+    Case(
+        "diffusers: single file in half",
+        "kept = LTXVideoTransformer3DModel.from_single_file("
+        "'ltx-mytune_v2.safetensors', config='ltx-config', torch_dtype=torch.float16)",
+        (("ltx-mytune_v2", "ltx-mytune_v2.safetensors"),),
+    ),
+    Case(
+        "diffusers: GGUF",
+        "kept = LTXVideoTransformer3DModel.from_single_file('ltx-mytune_v2-Q8_0.gguf', config='ltx-config',"
+        " quantization_config=GGUFQuantizationConfig(compute_dtype=torch.float32))",
+        (("ltx-mytune_v2-Q8_0", "ltx-mytune_v2-Q8_0.gguf"),),
+    ),
+    Case("transformers: single file", "kept = BertModel.from_pretrained('tiny-bert')", (("tiny-bert", "tiny-bert/"),)),
+    Case(
+        "transformers: cast on load",
+        "kept = AutoModel.from_pretrained('tiny-bert', dtype=torch.float16)",
+        (("tiny-bert", "tiny-bert/"),),
+    ),
+    Case("transformers: .bin", "kept = BertModel.from_pretrained('bert-in-bin')", (("bert-in-bin", "bert-in-bin/"),)),
+    Case(
+        "transformers: .bin, cast",
+        "kept = BertModel.from_pretrained('bert-in-bin', dtype=torch.bfloat16)",
+        (("bert-in-bin", "bert-in-bin/"),),
+    ),
+    Case(
+        "transformers: shards",
+        "kept = LlamaForCausalLM.from_pretrained('sharded-llama')",
+        (("sharded-llama", "sharded-llama/"),),
+    ),
+    Case(
+        "transformers: shards, cast",
+        "kept = LlamaForCausalLM.from_pretrained('sharded-llama', dtype=torch.bfloat16)",
+        (("sharded-llama", "sharded-llama/"),),
+    ),
+    Case(
+        "transformers: cast, then moved and cast again",
+        "kept = LlamaForCausalLM.from_pretrained('sharded-llama', dtype=torch.bfloat16).half().float()",
+        (("sharded-llama", "sharded-llama/"),),
+    ),
+    Case(
+        "transformers: GGUF",
+        "kept = LlamaForCausalLM.from_pretrained('llama-ggufs', gguf_file='tiny-llama-f32.gguf')",
+        (("tiny-llama-f32", ".gguf"),),
+    ),
+    Case(
+        "transformers: a config, and no weights",
+        "kept = AutoModel.from_config(AutoConfig.from_pretrained('tiny-bert'))",
+        ((None, None),),
+    ),
+    Case(
+        "accelerate: tensors set one by one, cast",
+        """
+state = load_file("alpha_v1.safetensors")
+with accelerate.init_empty_weights():
+    kept = Net()
+for key, value in state.items():
+    accelerate.utils.set_module_tensor_to_device(kept, key, "cpu", value=value, dtype=torch.float16)
+del state, value
+""",
+        (("alpha_v1", "alpha_v1.safetensors"),),
+    ),
+    Case(
+        "accelerate: load_checkpoint_and_dispatch",
+        """
+with accelerate.init_empty_weights():
+    kept = Net()
+kept = accelerate.load_checkpoint_and_dispatch(kept, "beta_v1.safetensors", device_map={"": "cpu"}, dtype=torch.float16)
+""",
+        (("beta_v1", "beta_v1.safetensors"),),
+    ),
+    Case(
+        "peft: an adapter on its base",
+        "kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained('tiny-llama'), 'my-adapter')",
+        (("tiny-llama", "tiny-llama/"), ("my-adapter", "my-adapter/")),
+    ),
+    Case(
+        "peft: an adapter merged into its base",
+        "kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained('tiny-llama'), 'my-adapter').merge_and_unload()",
+        (("tiny-llama", "tiny-llama/"),),
+    ),
+    Case("load_state_dict", "kept = loaded(load_file('gamma_v1.safetensors'))", (("gamma_v1", "gamma_v1.safetensors"),)),
+    Case(
+        "load_state_dict, assigned",
+        "kept = loaded(load_file('gamma_v1.safetensors'), assign=True)",
+        (("gamma_v1", "gamma_v1.safetensors"),),
+    ),
+    Case(
+        "load_state_dict: renamed",
+        "kept = loaded({k.removeprefix('model.diffusion_model.'): v for k, v in load_file('prefixed_v1.safetensors').items()})",
+        (("prefixed_v1", "prefixed_v1.safetensors"),),
+    ),
+    Case(
+        "load_state_dict: in half",
+        "kept = loaded({k: v.half() for k, v in load_file('delta_v1.safetensors').items()}, Net().half())",
+        (("delta_v1", "delta_v1.safetensors"),),
+    ),
+    Case(
+        "load_state_dict: renamed, in half and back",
+        "kept = loaded({k.removeprefix('model.diffusion_model.'): v.bfloat16()"
+        " for k, v in load_file('prefixed_v1.safetensors').items()})",
+        (("prefixed_v1", "prefixed_v1.safetensors"),),
+    ),
+    Case(
+        "load_state_dict: in half, then gone to where values can't be read",
+        "kept = loaded({k: v.half() for k, v in load_file('delta_v1.safetensors').items()}, Net().half()).to('meta')",
+        (("delta_v1", "delta_v1.safetensors"),),
+    ),
+    Case(
+        "load_state_dict: several files, one module",
+        "kept = loaded({k: v for i in (1, 2) for k, v in load_file(f'two_parts-0000{i}-of-00002.safetensors').items()})",
+        (("two_parts", "two_parts-00001-of-00002.safetensors"),),
+    ),
+    Case(
+        "load_state_dict: one file, several modules",
+        """
+state = load_file("both_v1.safetensors")
+kept = [loaded({k.removeprefix(part): v for k, v in state.items() if k.startswith(part)}) for part in ("unet.", "vae.")]
+del state
+""",
+        (("both_v1", "both_v1.safetensors"),) * 2,
+    ),
+    Case(
+        "load_state_dict: another file over the first",
+        "kept = loaded(load_file('beta_v1.safetensors'), loaded(load_file('alpha_v1.safetensors')))",
+        (("beta_v1", "beta_v1.safetensors"),),
+    ),
+    Case(
+        "load_state_dict: values from nowhere over a file's",
+        "kept = loaded({k: torch.randn_like(v) for k, v in Net().state_dict().items()},"
+        " loaded(load_file('alpha_v1.safetensors'), assign=True))",
+        ((None, None),),
+    ),
+    Case(
+        "load_state_dict: another model's",
+        "kept = loaded(loaded(load_file('alpha_v1.safetensors')).state_dict())",
+        (("alpha_v1", "alpha_v1.safetensors"),),
+    ),
+    Case(
+        "two of one class at once",
+        "kept = [loaded(load_file(f'{name}_v1.safetensors')) for name in ('alpha', 'beta')]",
+        (("alpha_v1", "alpha_v1.safetensors"), ("beta_v1", "beta_v1.safetensors")),
+    ),
+    Case("torch.load: .pt", "kept = loaded(torch.load('plain_v1.pt'))", (("plain_v1", "plain_v1.pt"),)),
+    Case(
+        "torch.load: .pt in half",
+        "kept = loaded({k: v.half() for k, v in torch.load('plain_v1.pt').items()}, Net().half())",
+        (("plain_v1", "plain_v1.pt"),),
+    ),
+    Case(
+        "torch.load: a nested .ckpt from an open file",
+        "with open('nested_v1.ckpt', 'rb') as file:\n    kept = loaded(torch.load(file)['state_dict'])",
+        (("nested_v1", "nested_v1.ckpt"),),
+    ),
+    Case(
+        "torch.load: mapped .pth, assigned",
+        "kept = loaded(torch.load('mapped_v1.pth', mmap=True), assign=True)",
+        (("mapped_v1", "mapped_v1.pth"),),
+    ),
+    Case(
+        "torch.load: parameters set by hand",
+        """
+kept = Net()
+for key, value in torch.load("plain_v1.pt").items():
+    owner, _, name = key.rpartition(".")
+    setattr(kept.get_submodule(owner), name, nn.Parameter(value))
+del value
+""",
+        (("plain_v1", "plain_v1.pt"),),
+    ),
+    Case(
+        "safetensors: bytes, with the file open",
+        "with open('alpha_v1.safetensors', 'rb') as file:\n    kept = loaded(load(file.read()))",
+        (("alpha_v1", "alpha_v1.safetensors"),),
+    ),
+    Case(
+        "safetensors: bytes, with the file closed",
+        "from pathlib import Path\nkept = loaded(load(Path('alpha_v1.safetensors').read_bytes()))",
+        (("alpha_v1", "alpha_v1.safetensors"),),
+    ),
+    Case(
+        "safetensors: safe_open, tensor by tensor",
+        """
+with safe_open("gamma_v1.safetensors", framework="pt") as file:
+    kept = loaded({key: file.get_tensor(key) for key in file.keys()})
+""",
+        (("gamma_v1", "gamma_v1.safetensors"),),
+    ),
+    Case(
+        "safetensors: safe_open, without a mapping",
+        "kept = loaded(load_file('gamma_v1.safetensors', backend='pread'))",
+        (("gamma_v1", "gamma_v1.safetensors"),),
+    ),
+    Case(
+        "built, saved by safetensors, never loaded",
+        "kept = Net()\nsave_file(kept.state_dict(), 'saved_only_v1.safetensors')",
+        ((None, None),),
+    ),
+    Case(
+        "built, saved by torch, never loaded",
+        "kept = Net()\ntorch.save(kept.state_dict(), 'saved_only_v1.pt')",
+        ((None, None),),
+    ),
+    Case(
+        "built while a file of its shapes was loaded",
+        "kept = [Net(), loaded(load_file('beta_v1.safetensors'))]",
+        ((None, None), ("beta_v1", "beta_v1.safetensors")),
+    ),
+)

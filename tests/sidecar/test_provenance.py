@@ -1,0 +1,307 @@
+from __future__ import annotations
+
+import copy
+import gc
+import io
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+from torch import nn
+
+from gpumodels.pipelines import Pipelines
+from gpumodels_shared.schema import Model
+from modules import Attached, Backbone, attached
+
+safetensors = pytest.importorskip("safetensors.torch")
+load_file, save_file = safetensors.load_file, safetensors.save_file
+
+
+def a_file(path: Path, model: nn.Module | None = None) -> Path:
+    """A safetensors file of this model's values, or of new ones, written long ago."""
+    save_file((model or Backbone()).state_dict(), path)
+    return long_ago(path)
+
+
+def long_ago(path: Path) -> Path:
+    os.utime(path, (1e9, 1e9))
+    return path
+
+
+def the_model(sidecar: Attached) -> Model:
+    (model,) = sidecar.models()
+    return model
+
+
+def origins(sidecar: Attached, model: nn.Module) -> set[str]:
+    found = {sidecar.provenance.origin_of(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+    return {Path(origin.path).name if origin is not None else "unknown" for origin in found}
+
+
+def test_values_from_elsewhere_end_what_was_known_of_the_tensors(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(load_file(a_file(tmp_path / "first.safetensors")), assign=True)
+        assert the_model(sidecar).name == "first"
+        model.load_state_dict({key: torch.randn_like(value) for key, value in model.state_dict().items()})
+        found = the_model(sidecar)
+        assert (found.name, found.confidence) == ("Backbone", 0.0)
+        assert found.files == ()
+
+
+def test_a_second_file_copied_over_a_mapped_first_one_gives_its_name(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(load_file(a_file(tmp_path / "first.safetensors")), assign=True)
+        model.load_state_dict(load_file(a_file(tmp_path / "second.safetensors")))
+        assert the_model(sidecar).name == "second"
+        assert origins(sidecar, model) == {"second.safetensors"}
+
+
+def test_a_models_own_state_dict_loaded_again_changes_nothing(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(load_file(a_file(tmp_path / "mine.safetensors")))
+        model.load_state_dict(model.state_dict())
+        other = Backbone()
+        other.load_state_dict(copy.copy(model.state_dict()))
+        assert [found.name for found in sidecar.models()] == ["mine", "mine"]
+
+
+def test_buffers_are_other_objects_after_a_cast_and_keep_their_origin(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        model.register_buffer("table", torch.randn(64, 64))
+        model.load_state_dict(load_file(a_file(tmp_path / "mine.safetensors", model)))
+        before = model.table
+        model.half()
+        assert model.table is not before
+        assert origins(sidecar, model) == {"mine.safetensors"}
+
+
+def test_tensors_can_be_swapped_though_they_are_remembered(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(load_file(a_file(tmp_path / "mine.safetensors")))
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        try:
+            model.half()
+            assert origins(sidecar, model) == {"mine.safetensors"}
+            model.load_state_dict({key: value.half() for key, value in load_file(tmp_path / "mine.safetensors").items()})
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(False)
+        assert sidecar.failures.count == 0
+
+
+def test_without_a_sidecar_wrap_swapping_remembered_tensors_would_fail(tmp_path: Path) -> None:
+    with attached():
+        model = nn.Linear(64, 64)
+        save_file(model.state_dict(), tmp_path / "mine.safetensors")
+        model.load_state_dict(load_file(tmp_path / "mine.safetensors"))
+        with pytest.raises(RuntimeError, match="weakref"):
+            torch.utils.swap_tensors.__wrapped__(model.weight, nn.Parameter(torch.zeros(64, 64)))  # type: ignore[attr-defined]
+
+
+def test_what_torch_load_reads_is_known_by_its_file(tmp_path: Path) -> None:
+    torch.save({"state_dict": Backbone().state_dict(), "step": 3}, tmp_path / "mine_v1.ckpt")
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(torch.load(tmp_path / "mine_v1.ckpt")["state_dict"])
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence) == ("mine_v1", "state dict", 0.95)
+        whole = io.BytesIO()
+        torch.save(model, whole)
+        whole.seek(0)
+        torch.load(whole, weights_only=False)
+        assert sidecar.failures.count == 0
+
+
+def test_a_cast_dict_that_goes_on_to_an_accelerator_is_known_by_the_values_it_had(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        path = a_file(tmp_path / "mine_v1.safetensors")
+        model = Backbone().bfloat16()
+        model.load_state_dict({key: value.bfloat16() for key, value in load_file(path).items()})
+        model.to("meta")
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence) == ("mine_v1", "values", 0.97)
+        assert found.matched_samples == found.compared_samples
+        assert found.files == (str(path),)
+
+
+def test_a_name_stays_when_the_tensors_are_replaced_and_ends_when_another_file_is_loaded(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(load_file(a_file(tmp_path / "mine.safetensors")))
+        assert the_model(sidecar).name == "mine"
+        for module in [*model.modules()]:
+            for name, parameter in [*module.named_parameters(recurse=False)]:
+                setattr(module, name, nn.Parameter(parameter.detach() + 0.1))
+        patched = the_model(sidecar)
+        assert (patched.name, patched.confidence) == ("mine", 0.95)
+        model.load_state_dict(load_file(a_file(tmp_path / "other.safetensors")))
+        assert the_model(sidecar).name == "other"
+
+
+def test_merged_weights_are_told_from_untouched_ones(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        path = a_file(tmp_path / "base_v1.safetensors")
+        state = {key: value.half() for key, value in load_file(path).items()}
+        for key in [key for key in state if key.startswith("blocks.0.q")]:
+            state[key] = state[key] + 0.1
+        model = Backbone().half()
+        model.load_state_dict(state)
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence) == ("base_v1", "values", 0.75)
+        assert (found.matched_samples, found.compared_samples) == (10, 12)
+
+
+def test_a_file_and_its_copy_in_another_precision_are_one_name_and_no_file(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        path = a_file(tmp_path / "mine_v1.safetensors")
+        state = {key: value.half() for key, value in load_file(path).items()}
+        save_file(state, tmp_path / "mine_v1_fp16.safetensors")
+        load_file(long_ago(tmp_path / "mine_v1_fp16.safetensors"))
+        model = Backbone().half()
+        model.load_state_dict({key: value.clone() for key, value in state.items()})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.files) == ("mine_v1", "values", ())
+        assert [Path(path).name for path in found.candidates] == ["mine_v1.safetensors", "mine_v1_fp16.safetensors"]
+
+
+def test_files_of_other_names_with_the_same_values_are_candidates_and_no_name(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        state = {key: value.half() for key, value in Backbone().state_dict().items()}
+        for name in ("one", "other"):
+            save_file(state, tmp_path / f"{name}.safetensors")
+            load_file(long_ago(tmp_path / f"{name}.safetensors"))
+        model = Backbone().half()
+        model.load_state_dict({key: value.clone() for key, value in state.items()})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source) == ("Backbone", "class")
+        assert len(found.candidates) == 2
+
+
+def test_a_model_saved_after_it_was_seen_is_not_named_by_what_it_was_saved_to(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        first = the_model(sidecar)
+        assert first.fingerprint is not None
+        path = tmp_path / "saved.safetensors"
+        save_file(model.state_dict(), path)
+        load_file(path)
+        again = the_model(sidecar)
+        assert again.name == "Backbone"
+        assert again.fingerprint == first.fingerprint
+
+
+def test_the_shards_of_a_checkpoint_are_compared_as_one(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        state = Backbone().state_dict()
+        for number in (1, 2):
+            part = {key: value for key, value in state.items() if ("blocks.0" in key) == (number == 1)}
+            save_file(part, tmp_path / f"big-0000{number}-of-00002.safetensors")
+            load_file(long_ago(tmp_path / f"big-0000{number}-of-00002.safetensors"))
+        model = Backbone().half()
+        model.load_state_dict({key: value.half() for key, value in state.items()})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, len(found.files)) == ("big", "values", 2)
+
+
+def test_bytes_are_known_by_the_file_that_is_open_meanwhile(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        path = a_file(tmp_path / "bytes_v1.safetensors")
+        model = Backbone()
+        with path.open("rb") as file:
+            model.load_state_dict(safetensors.load(file.read()))
+        assert the_model(sidecar).name == "bytes_v1"
+
+
+def test_a_file_that_went_or_was_damaged_is_no_evidence_and_no_failure(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        for name in ("gone", "damaged"):
+            load_file(a_file(tmp_path / f"{name}.safetensors"))
+        (tmp_path / "gone.safetensors").unlink()
+        (tmp_path / "damaged.safetensors").write_bytes(b"\xff" * 100)
+        model = Backbone()
+        assert the_model(sidecar).name == "Backbone"
+        assert sidecar.failures.count == 0
+        assert model is not None
+
+
+def test_nothing_of_what_is_remembered_keeps_a_tensor_alive(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(torch.load(_saved(tmp_path / "mine.pt")))
+        model.half()
+        sidecar.models()
+        assert len(sidecar.provenance._origins) > 0
+        del model
+        gc.collect()
+        assert len(sidecar.provenance._origins) == len(sidecar.provenance._samples) == 0
+
+
+def _saved(path: Path) -> Path:
+    torch.save(Backbone().state_dict(), path)
+    return path
+
+
+def test_readers_are_left_as_they_were() -> None:
+    functions = {"load": torch.load, "deserialize": safetensors.deserialize, "swap_tensors": torch.utils.swap_tensors}
+    with attached():
+        assert torch.load is not functions["load"]
+        assert safetensors.deserialize is not functions["deserialize"]
+    after = {"load": torch.load, "deserialize": safetensors.deserialize, "swap_tensors": torch.utils.swap_tensors}
+    assert after == functions
+
+
+def test_a_pipelines_components_have_their_slot_and_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    class DiffusionPipeline:
+        def register_modules(self, **components: object) -> None:
+            self.__dict__.update(components)
+            self._internal_dict = {**components, "_name_or_path": "org/tiny"}
+
+    module = ModuleType("diffusers.pipelines.pipeline_utils")
+    module.DiffusionPipeline = DiffusionPipeline  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    with attached() as sidecar:
+        pipeline = DiffusionPipeline()
+        pipeline.register_modules(unet=Backbone(), scheduler=object(), tokenizer=None)
+        found = the_model(sidecar)
+        assert (found.slot, found.kind, found.name, found.name_source) == ("unet", "checkpoint", "org/tiny", "pipeline")
+        del pipeline
+        gc.collect()
+        assert sidecar.hooks.pipelines.places() == {}
+    assert not hasattr(DiffusionPipeline.register_modules, "__wrapped__")
+
+
+def test_a_pipeline_that_cannot_be_read_hides_no_other() -> None:
+    class Broken:
+        def __getattribute__(self, name: str) -> object:
+            raise RuntimeError("no")
+
+    class Whole:
+        def __init__(self) -> None:
+            self._internal_dict = {"vae": None}
+            self.vae = object()
+
+    with attached() as sidecar:
+        pipelines = Pipelines(sidecar.failures)
+        broken, whole = Broken(), Whole()
+        pipelines.add_all([broken, whole])
+        assert [place.slot for place in pipelines.places().values()] == ["vae"]
+        assert sidecar.failures.count == 1
+
+
+def test_looking_at_a_state_dict_costs_microseconds_a_tensor() -> None:
+    state = {f"{i}.weight": torch.randn(64, 64) for i in range(1000)}
+    with attached() as sidecar:
+        best = float("inf")
+        for _ in range(5):
+            started = time.thread_time()
+            sidecar.provenance._look_at(state)
+            best = min(best, time.thread_time() - started)
+        assert best < 0.05

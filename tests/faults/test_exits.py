@@ -100,14 +100,17 @@ def ending(source: str, directory: Path, sidecar: str) -> tuple[int, str, str, f
 
 def test_endings_are_the_hosts_own(shared_memory: Path, reached: Reached) -> None:
     latest = 0.0
+    start = "import gpumodels; gpumodels.start()"
     with ThreadPoolExecutor(3) as pool:
         without_sidecar = pool.map(partial(ending, directory=shared_memory, sidecar=""), ENDINGS.values())
-        start = "import gpumodels; gpumodels.start()"
         with_sidecar = pool.map(partial(ending, directory=shared_memory, sidecar=start), ENDINGS.values())
     for name, without, with_it in zip(ENDINGS, without_sidecar, with_sidecar, strict=True):
         assert lines_as_given(with_it[:3]) == lines_as_given(without[:3]), name
-        latest = max(latest, with_it[3] - without[3])
-        assert with_it[3] - without[3] < 2, name
+        later = with_it[3] - without[3]
+        if later > 1:  # the machine may have been busy; a host that is kept is kept each time
+            later = ending(ENDINGS[name], shared_memory, start)[3] - without[3]
+        latest = max(latest, later)
+        assert later < 2, name
     reached("exit", f"{len(ENDINGS)} ways to end: same exit code, output and errors; {latest:.1f} s later at most")
     assert [name for name in os.listdir(shared_memory) if not name.endswith(".gpm")] == []
 

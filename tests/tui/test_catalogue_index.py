@@ -264,3 +264,65 @@ def test_a_state_does_not_change_after_it_was_given_out(index: Index) -> None:
     state = index.state()
     index.lost("/m/a.safetensors")
     assert "/m/a.safetensors" in state.by_path
+
+
+LONG = FileHeader("safetensors", {"title": "x", "ss_tag_frequency": "tag " * 1_000}, 1, {"float32": 16})
+
+
+def test_a_file_that_is_known_from_before_is_not_read(index: Index) -> None:
+    for name in "ab":
+        index.saw(a_sighting(f"/m/{name}.safetensors"))
+    jobs = index.jobs_to_recall(10)
+    assert [job.real for job in jobs] == ["/m/a.safetensors", "/m/b.safetensors"]
+    assert index.jobs_to_recall(10) == []
+    index.recalled(jobs[0], HEADER)
+    assert index.state().pending == 1
+    assert read_all(index) == ["/m/b.safetensors"]
+    assert facts_at(index, "/m/a.safetensors").metadata == {"title": "x"}
+
+
+def test_a_file_that_changed_since_it_was_recalled_is_read(index: Index) -> None:
+    index.saw(a_sighting("/m/a.safetensors", size=100))
+    (job,) = index.jobs_to_recall(10)
+    index.saw(a_sighting("/m/a.safetensors", size=200))
+    index.recalled(job, HEADER)
+    assert index.state().by_path == {}
+    assert [job.stamp.size_bytes for job in index.jobs_to_recall(10)] == [200]
+    assert read_all(index) == ["/m/a.safetensors"]
+
+
+def test_a_file_that_was_read_already_is_not_offered_for_recall(index: Index) -> None:
+    index.saw(a_sighting("/m/a.safetensors"))
+    index.read(take(index), HEADER)
+    assert index.jobs_to_recall(10) == []
+
+
+def test_long_metadata_stay_behind_until_a_model_came_from_the_file(index: Index) -> None:
+    index.saw(a_sighting("/m/a.safetensors"))
+    index.read(take(index), LONG)
+    assert facts_at(index, "/m/a.safetensors").metadata == {"title": "x"}
+    index.saw(a_sighting("/m/a.safetensors"), urgent=True)
+    (job,) = index.jobs_to_recall(10)
+    assert job.is_whole
+    index.recalled(job, LONG)
+    assert facts_at(index, "/m/a.safetensors").metadata == LONG.metadata
+    index.saw(a_sighting("/m/a.safetensors"), urgent=True)
+    assert index.next_job() is None
+
+
+def test_a_part_that_was_recalled_is_not_enough_once_all_is_wanted(index: Index) -> None:
+    index.saw(a_sighting("/m/a.safetensors"))
+    (job,) = index.jobs_to_recall(10)
+    index.saw(a_sighting("/m/a.safetensors"), urgent=True)
+    index.recalled(job, LONG.brief())
+    assert index.state().by_path == {}
+    index.read(take(index), LONG)
+    assert facts_at(index, "/m/a.safetensors").metadata == LONG.metadata
+
+
+def test_files_whose_facts_are_older_than_themselves_are_not_compared(index: Index) -> None:
+    index.saw(a_sighting("/m/a.safetensors", size=100))
+    read_all(index)
+    assert [known.facts.path for known in index.known_files()] == ["/m/a.safetensors"]
+    index.saw(a_sighting("/m/a.safetensors", size=200))
+    assert index.known_files() == []

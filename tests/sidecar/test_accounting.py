@@ -175,6 +175,20 @@ def test_expanded_and_sliced_views_count_their_storage_once() -> None:
         assert sidecar.scan()[0].bytes_by_device == {"cpu": 128 * 128 * FLOAT + FLOAT}
 
 
+def test_a_model_over_two_gpus_host_memory_and_disk_counts_each_part_where_it_is() -> None:
+    with attached() as sidecar:
+        model = nn.ModuleList(nn.Linear(1, 1, bias=False) for _ in range(4))
+        sizes = {"cuda:0": 300, "cuda:1": 200, "cpu": 100}
+        for layer, (device, rows) in zip(model, sizes.items(), strict=False):
+            layer.weight = nn.Parameter(a_fake((rows, 1024), device), requires_grad=False)
+        model[3].weight = nn.Parameter(torch.empty(50, 1024, dtype=torch.bfloat16, device="meta"), requires_grad=False)
+        (found,) = sidecar.models()
+        assert found.bytes_by_device == {device: rows * 2048 for device, rows in sizes.items()}
+        assert (found.device, found.offloaded_bytes) == ("cuda:0", 150 * 2048)
+        held = {memory.device: memory.models_bytes for memory in device_memory((found,), None, {})}
+        assert held == found.bytes_by_device
+
+
 def test_what_an_allocator_counts_and_nobody_claims_is_other_and_never_negative() -> None:
     with attached() as sidecar:
         model = nn.Linear(4, 4, bias=False)

@@ -16,17 +16,22 @@ Pure, and of the standard library only: the sidecar compares with the files that
 
 from __future__ import annotations
 
+import heapq
 import math
 import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Final, Protocol
 
 from gpumodels_shared.schema import Fingerprint, TensorSample
 
 TENSORS: Final = 16
+TENSORS_EXAMINED: Final = 256
+"""How many are looked at for as many as that: a model may begin with tensors of zeros."""
+KEYS_PER_STEP: Final = 500
 VALUES: Final = 16
 FUSED_AT_MOST: Final = 8
 """How many tensors may have been joined into one along their first dimension."""
@@ -102,15 +107,27 @@ class Match:
         return not self.is_whole and self.matched >= 3 and 2 * self.matched >= self.compared
 
 
-def choose_samples(keys: Iterable[str], sample: Callable[[str], TensorSample | None]) -> tuple[TensorSample, ...]:
-    """The samples of a fingerprint: in order of their keys' CRC-32, as many as are wanted and say something."""
+def choose_samples(
+    keys: Iterable[str], sample: Callable[[str], TensorSample | None], pause: Callable[[], None] = lambda: None
+) -> tuple[TensorSample, ...]:
+    """The samples of a fingerprint: in order of their keys' CRC-32, as many as are wanted and say something.
+
+    `pause` is called every so often; tensors beyond the first TENSORS_EXAMINED are not asked for, whatever those said.
+    """
+    first: list[str] = []
+    waiting = iter(keys)
+    while some := list(islice(waiting, KEYS_PER_STEP)):
+        first = heapq.nsmallest(TENSORS_EXAMINED, [*first, *some], key=_rank)
+        pause()
     chosen: list[TensorSample] = []
-    for key in sorted(keys, key=_rank):
+    for count, key in enumerate(first, 1):
         taken = sample(key)
         if taken is not None and not is_constant(taken.data, taken.dtype):
             chosen.append(taken)
             if len(chosen) == TENSORS:
                 break
+        if count % TENSORS == 0:
+            pause()
     return tuple(chosen)
 
 

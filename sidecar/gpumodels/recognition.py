@@ -60,7 +60,7 @@ class Recognition:
                 files that came since.
         """
         tensors = dict(self._own_tensors(found.core))
-        samples = choose_samples(tensors, lambda key: self._sample(key, *tensors[key]))
+        samples = choose_samples(tensors, lambda key: self._sample(key, *tensors[key]), self._pause)
         groups = self._provenance.files_read.groups()
         named = _files_of_config(config_name) if config_name else ()
         for path in named:

@@ -22,7 +22,7 @@ class Leaf(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(8), requires_grad=False)
+        self.weight = nn.Parameter(torch.randn(8), requires_grad=False)
 
 
 def a_model(modules: int) -> nn.Module:

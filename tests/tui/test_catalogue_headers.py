@@ -110,3 +110,18 @@ def test_a_file_of_another_format_is_neither_read_nor_blamed(tmp_path: Path, con
     path = tmp_path / "pytorch_model.bin"
     path.write_bytes(content)
     assert reply_about(path, None) == Reply()
+
+
+@pytest.mark.parametrize(
+    ("tensors", "rank"),
+    [
+        ({"a.lora_down.weight": (16, 640), "a.lora_up.weight": (640, 16), "a.alpha": ()}, 16),
+        ({"a.lora_A.weight": (8, 64), "b.lora_A.weight": (8, 32), "b.lora_B.weight": (32, 8)}, 8),
+        ({"a.lora_A.weight": (8, 64), "b.lora_A.weight": (4, 64)}, None),
+        ({"a.weight": (8, 64)}, None),
+        ({"a.lora_down.weight": ()}, None),
+    ],
+)
+def test_a_loras_rank_is_in_its_shapes(tmp_path: Path, tensors: dict[str, tuple[int, ...]], rank: int | None) -> None:
+    path = write_model(tmp_path / "m.safetensors", {name: ("F16", shape) for name, shape in tensors.items()})
+    assert header_of(path).rank == rank

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from gpumodels_tui.catalogue.metadata import (
+    BRIEF_CHARACTERS,
+    BRIEF_KEYS,
     MAX_KEY_CHARACTERS,
     MAX_KEYS,
     MAX_TOTAL_CHARACTERS,
     MAX_VALUE_CHARACTERS,
+    brief_metadata,
     travelling_metadata,
 )
 
@@ -52,3 +55,16 @@ def test_a_hundred_thousand_keys_become_a_thousand() -> None:
 def test_a_giant_key_is_cut() -> None:
     (key,) = travelling_metadata({"k" * 100_000: "v"})
     assert len(key) == MAX_KEY_CHARACTERS
+
+
+def test_of_a_file_that_nobody_asked_about_a_dozen_short_values_are_kept() -> None:
+    travelled = {f"key {number}": "v" for number in range(100)} | {"ss_tag_frequency": "x" * 5_000}
+    brief = brief_metadata(travelled)
+    assert len(brief) == BRIEF_KEYS
+    assert "ss_tag_frequency" not in brief
+    assert sum(len(key) + len(value) for key, value in brief.items()) <= BRIEF_CHARACTERS
+
+
+def test_few_metadata_are_kept_as_they_are() -> None:
+    few = {"modelspec.title": "x"}
+    assert brief_metadata(few) is few

@@ -112,6 +112,13 @@ def test_an_adapters_config_tells_its_base_rank_and_alpha() -> None:
     assert told == {"base model": "org/base", "rank": "8", "alpha": "16"}
 
 
+def test_a_rank_that_nobody_stated_is_told_by_the_shapes() -> None:
+    facts = replace(some_facts(FILE), rank=16)
+    assert enrich(a_model(files=[FILE], dtypes={}), a_catalogue(facts))[1] == {"rank": "16"}
+    stated = replace(some_facts(FILE, {"ss_network_dim": "8"}), rank=16)
+    assert enrich(a_model(files=[FILE], dtypes={}), a_catalogue(stated))[1] == {"rank": "8"}
+
+
 def test_what_the_file_says_stands_above_the_config_beside_it() -> None:
     config = FileFacts("/m/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
     file = some_facts("/m/model.safetensors", {"modelspec.architecture": "flux-1-dev"})

@@ -126,6 +126,9 @@ def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]
     if "architecture" not in facts and model.architecture:
         facts["architecture"] = safe_text(model.architecture)
     files = known_files(model, catalogue)
+    ranks = {file.rank for file in files if file.rank is not None}
+    if "rank" not in facts and len(ranks) == 1:
+        facts["rank"] = str(ranks.pop())
     if in_files := _precision(_summed(file.dtypes for file in files)):
         facts["precision in file"] = in_files
     if in_memory := _precision(model.dtypes):

@@ -15,8 +15,12 @@ from gpumodels_tui.model_places import comfyui_places, comfyui_root
 class Following:
     """Asks once for what stays the same. One thread at a time may use it."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, with_places: bool = True) -> None:
+        """Args:
+        with_places: whether a ComfyUI's folders are of interest, and not only what snapshots name.
+        """
         self._catalogue = catalogue
+        self._with_places = with_places
         self._seen: FeedState | None = None
         self._known: set[str] = set()
 
@@ -30,7 +34,7 @@ class Following:
             model.fingerprint for model in _models(feed) if model.fingerprint is not None and _is_without_file(model)
         )
         for process in feed.processes:
-            if process.key not in self._known and process.snapshot is not None:
+            if self._with_places and process.key not in self._known and process.snapshot is not None:
                 self._known.add(process.key)
                 self._catalogue.add(places_of(process))
 

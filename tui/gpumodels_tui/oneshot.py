@@ -50,12 +50,13 @@ def glance(sources: Sources) -> Glance:
 
 def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
     """What the files say that the models are from, or may be from; a glance without models needs none of it."""
-    directories = sources.model_directories if sources.are_chosen or needs_directories(state) else ()
+    must_search = needs_directories(state)
+    directories = sources.model_directories if sources.are_chosen or must_search else ()
     files = files_named(state)
     if not files and not directories:
         return CatalogueState(warnings=sources.warnings)
     catalogue = replace(sources, model_directories=directories).catalogue()
-    Following(catalogue).see(state)
+    Following(catalogue, with_places=must_search).see(state)
     return catalogue.read_now(files, MODEL_FILES_SECONDS)
 
 

@@ -29,6 +29,8 @@ class FileFacts:
     """Of its floating tensors, packed (`stored_tensors.packed_shapes`): whether comparing values is worth the while."""
     shards: tuple[str, ...] = ()
     """Of an index: the names of the files beside it that are one model."""
+    rank: int | None = None
+    """Of a LoRA, by the shapes of its tensors."""
 
 
 @dataclass(frozen=True, slots=True)

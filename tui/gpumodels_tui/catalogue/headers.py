@@ -45,6 +45,8 @@ class FileHeader:
     """Names of the files beside it that are one model: of an index."""
     is_brief: bool = False
     """There are more metadata than these."""
+    rank: int | None = None
+    """A LoRA's, by the shapes of its tensors."""
 
     def brief(self) -> FileHeader:
         """As much of it as is kept of a file that nobody asked about; itself where that is all."""

@@ -307,6 +307,7 @@ class Index:
             aliases=() if file.names == {real} else tuple(sorted(file.names - {real})),
             shapes=file.header.shapes,
             shards=file.header.shards,
+            rank=file.header.rank,
         )
 
     def _forget(self, path: str) -> None:

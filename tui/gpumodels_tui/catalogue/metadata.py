@@ -11,8 +11,8 @@ MAX_KEY_CHARACTERS: Final = 256
 MAX_VALUE_CHARACTERS: Final = 64 * 1024
 MAX_TOTAL_CHARACTERS: Final = 256 * 1024
 
-BRIEF_KEYS: Final = 24
-BRIEF_CHARACTERS: Final = 1_000
+BRIEF_KEYS: Final = 12
+BRIEF_CHARACTERS: Final = 500
 """Kept in memory of each of thousands of files that no model came from."""
 
 EXCERPT_CHARACTERS: Final = 1_000

@@ -87,7 +87,18 @@ def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
         len(entries),
         dtype_bytes((dtype, math.prod(shape) * bits // 8 * count) for dtype, bits, shape, count in distinct),
         packed_shapes((dtype, shape) for dtype, _, shape, _ in distinct),
+        rank=_rank(entries),
     )
+
+
+_DOWN: Final = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", ".lora_A.default.weight")
+"""How tensors end that project down to a LoRA's rank: kohya's, PEFT's, older diffusers'."""
+
+
+def _rank(entries: Mapping[str, _Entry]) -> int | None:
+    """A LoRA's rank, where all of its tensors have one."""
+    ranks = {entry.shape[0] for key, entry in entries.items() if key.endswith(_DOWN) and entry.shape}
+    return ranks.pop() if len(ranks) == 1 else None
 
 
 class _Entry(msgspec.Struct):

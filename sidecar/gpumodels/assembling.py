@@ -74,7 +74,11 @@ class FoundModel:
 
 
 def assemble(
-    part: Part, readings: Mapping[int, ModuleReading], elsewhere: Set[tuple[str, int]], models: list[FoundModel]
+    part: Part,
+    readings: Mapping[int, ModuleReading],
+    elsewhere: Set[tuple[str, int]],
+    models: list[FoundModel],
+    members: set[int],
 ) -> Iterator[None]:
     """Append to `models` the part's model and after it PEFT's adapters in it, as far as they hold memory.
 
@@ -85,10 +89,10 @@ def assemble(
         readings: every module's, by key.
         elsewhere: storages that are counted with another model.
         models: receives the models.
+        members: receives the keys of all modules that were gone through.
     """
     base = _Sums(elsewhere)
     adapters: dict[str, _Sums] = {}
-    members: set[int] = set()
     trail: list[str] = []
     # Preorder; a module that is held twice stands where it is met first.
     stack: list[tuple[str, int, int, str | None]] = [("", 0, part.root, None)]

@@ -11,6 +11,7 @@ from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
 from gpumodels.identification import Identification
 from gpumodels.kinds import kind_of
+from gpumodels.naming import Naming
 from gpumodels.registry import Registry
 from gpumodels.weak_table import WeakTable
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
@@ -70,10 +71,11 @@ class Sampler:
 
     def living(self, models: Sequence[Model]) -> tuple[Model, ...]:
         """Those whose module still lives: an unloaded model is gone at once, scan or no scan."""
-        return tuple(model for model in models if self._lives(model.parent or model.id))
+        return tuple(model for model in models if self._lives(model.id))
 
     def _lives(self, model_id: str) -> bool:
-        return model_id not in self._cores or self._cores[model_id]() is not None
+        core = self._cores.get(model_id.partition("/")[0])  # PEFT's adapters live as long as their base
+        return core is None or core() is not None
 
     def _identity(self, core: weakref.ref[Any], now_ns: int) -> _Identity:
         module = core()
@@ -92,65 +94,53 @@ class Sampler:
         assert found.adapter is not None
         base = self._identity(core, now_ns)
         naming, metadata = self._identification.identify_adapter(found)
-        home = base.accelerator or HOST
-        return Model(
-            id=f"{base.model_id}/{found.adapter}",
-            name=naming.name,
-            kind="lora",
-            class_name=found.class_name,
-            loaded_at_ns=base.adapters_seen_ns.setdefault(found.adapter, now_ns),
-            bytes_by_device=dict(found.bytes_by_device),
-            layers=len(found.tree.names),
-            parameters=found.parameters,
-            dtypes=dict(found.dtypes),
-            name_source=naming.source,
-            confidence=naming.confidence,
-            candidates=naming.candidates,
-            files=naming.files,
-            device=home,
-            offloaded_bytes=(found.bytes_by_device.get(HOST, 0) if home != HOST else 0) + found.missing_bytes,
-            metadata=metadata,
-            parent=base.model_id,
-            tree=found.tree,
-        )
+        seen_ns = base.adapters_seen_ns.setdefault(found.adapter, now_ns)
+        described = _described(f"{base.model_id}/{found.adapter}", "lora", seen_ns, found, naming, base.accelerator)
+        return replace(described, metadata=metadata, parent=base.model_id)
 
     def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
         identified = self._identification.identify(found, core)
-        naming = identified.naming
         identity = self._identity(core, now_ns)
         accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
         if accelerators:
             identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))
         total = sum(found.bytes_by_device.values())
-        home = identity.accelerator or HOST
-        elsewhere = 0 if identity.accelerator is None else found.bytes_by_device.get(HOST, 0)
-        return Model(
-            id=identity.model_id,
-            name=naming.name,
-            kind=kind_of(
-                found.class_name, found.tensor_paths, found.adapter_bytes / total if total else 0.0, identified.slot, naming.files
-            ),
-            class_name=found.class_name,
-            loaded_at_ns=identity.first_seen_ns,
-            bytes_by_device=dict(found.bytes_by_device),
-            layers=len(found.tree.names),
-            parameters=found.parameters,
-            dtypes=dict(found.dtypes),
-            name_source=naming.source,
-            confidence=naming.confidence,
-            candidates=naming.candidates,
+        slot = identified.slot or found.part.slot
+        adapter_share = found.adapter_bytes / total if total else 0.0
+        kind = kind_of(found.class_name, found.tensor_paths, adapter_share, slot, identified.naming.files)
+        return replace(
+            _described(identity.model_id, kind, identity.first_seen_ns, found, identified.naming, identity.accelerator),
             architecture=identified.architecture,
-            files=naming.files,
-            device=home,
-            offloaded_bytes=elsewhere + found.missing_bytes,
             shared_bytes=found.shared_bytes,
             metadata=identified.metadata,
-            slot=identified.slot or found.part.slot,
-            tree=found.tree,
+            slot=slot,
             fingerprint=identified.fingerprint,
             matched_samples=identified.matched_samples,
             compared_samples=identified.compared_samples,
         )
+
+
+def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, naming: Naming, accelerator: str | None) -> Model:
+    """What is said of every model."""
+    parked = found.bytes_by_device.get(HOST, 0) if accelerator is not None else 0
+    return Model(
+        id=model_id,
+        name=naming.name,
+        kind=kind,
+        class_name=found.class_name,
+        loaded_at_ns=first_seen_ns,
+        bytes_by_device=dict(found.bytes_by_device),
+        layers=len(found.tree.names),
+        parameters=found.parameters,
+        dtypes=dict(found.dtypes),
+        name_source=naming.source,
+        confidence=naming.confidence,
+        candidates=naming.candidates,
+        files=naming.files,
+        device=accelerator or HOST,
+        offloaded_bytes=parked + found.missing_bytes,
+        tree=found.tree,
+    )
 
 
 def _size(found: FoundModel) -> int:

@@ -69,7 +69,7 @@ class Scanner:
         self._failures = failures
         self._readings: dict[int, ModuleReading] = {}
         self._roots: list[tuple[int, int]] = []
-        self._groups: dict[int, list[FoundModel]] = {}
+        self._groups: dict[int, _Group] = {}
         self._guard = failures.guard("reading a module")
 
     def scan(self, pause: Callable[[], None], afresh: bool = False) -> list[FoundModel]:
@@ -94,7 +94,7 @@ class Scanner:
         return self._found()
 
     def _found(self) -> list[FoundModel]:
-        return [model for group in self._groups.values() for model in group]
+        return [model for group in self._groups.values() for model in group.models]
 
     def measure(self, holdings: Holdings, pause: Callable[[], None]) -> Parts:
         """What is kept beside the models of the last scan."""
@@ -134,50 +134,83 @@ class Scanner:
                     waiting.append(below)
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
-        """Put together what changed; a storage that two models hold counts with the one that came first."""
-        groups: dict[int, list[FoundModel]] = {}
-        taken: set[tuple[str, int]] = set()
+        """Put together what changed. A storage that two models hold counts with the one that came first; a model that two
+        containers hold stands under the first of them."""
+        groups: dict[int, _Group] = {}
+        taken = _Taken()
         for root, core in self._roots:
             group = self._groups.get(root)
-            if group is None or self._is_outdated(group, core, changed, taken):
-                group = []
-                parts: list[Part] = []
-                yield from parts_of(root, core, self._readings, parts)
-                for part in parts:
-                    yield from self._assemble(part, taken, group)
+            if group is None or group.is_outdated(core, changed, taken):
+                group = _Group(core)
+                yield from self._assemble(root, group, taken)
             else:
-                for model in group:
-                    taken.update(model.storages)
+                for model in group.models:
+                    taken.add(model)
             groups[root] = group
             yield
         self._groups = groups
 
-    def _is_outdated(self, group: list[FoundModel], core: int, changed: Set[int], taken: Set[tuple[str, int]]) -> bool:
+    def _assemble(self, root: int, group: _Group, taken: _Taken) -> Iterator[None]:
+        """Fill the group with the root's models, and `taken` with what they hold."""
+        parts: list[Part] = []
+        yield from parts_of(root, group.core, self._readings, parts)
+        for part in parts:
+            if part.core in taken.cores:
+                group.stand_elsewhere.add(part.core)
+                continue
+            made: list[FoundModel] = []
+            members: set[int] = set()
+            yield from assemble(part, self._readings, frozenset(), made, members)
+            if any(not taken.storages.isdisjoint(model.storages) for model in made):
+                elsewhere = frozenset(key for model in made for key in taken.storages & model.storages.keys())
+                made, members = [], set()
+                yield from assemble(part, self._readings, elsewhere, made, members)
+            for model in made:
+                taken.add(model)
+            group.models += made
+            group.members.append(members)
+
+
+class _Taken:
+    """What the models before have: their storages, and the modules that they are about."""
+
+    def __init__(self) -> None:
+        self.storages: set[tuple[str, int]] = set()
+        self.cores: set[int] = set()
+
+    def add(self, model: FoundModel) -> None:
+        """This model has it."""
+        self.storages.update(model.storages)
+        self.cores.add(model.core)
+
+
+class _Group:
+    """The models of one root."""
+
+    def __init__(self, core: int) -> None:
+        self.core = core
+        self.models: list[FoundModel] = []
+        self.members: list[set[int]] = []
+        """Of each part, the keys of its modules, also where they hold nothing."""
+        self.stand_elsewhere: set[int] = set()
+        """Cores of parts that stand under another root."""
+
+    def is_outdated(self, core: int, changed: Set[int], taken: _Taken) -> bool:
         """Whether what was put together before is no longer true."""
-        if not group:
+        if not self.models or self.core != core or not self.stand_elsewhere <= taken.cores:
             return True
-        if group[-1].core != core or any(not model.members.isdisjoint(changed) for model in group):
+        if any(not members.isdisjoint(changed) for members in self.members):
+            return True
+        if any(model.core in taken.cores for model in self.models):
             return True
         within: set[tuple[str, int]] = set()
-        for model in group:
-            overlaps = not taken.isdisjoint(model.storages) or not within.isdisjoint(model.storages)
-            if (overlaps or model.elsewhere) and (taken | within) & model.storages.keys() != model.elsewhere:
+        for model in self.models:
+            overlaps = not taken.storages.isdisjoint(model.storages) or not within.isdisjoint(model.storages)
+            if (overlaps or model.elsewhere) and (taken.storages | within) & model.storages.keys() != model.elsewhere:
                 return True
-            if len(group) > 1:
+            if len(self.models) > 1:
                 within.update(model.storages)
         return False
-
-    def _assemble(self, part: Part, taken: set[tuple[str, int]], group: list[FoundModel]) -> Iterator[None]:
-        """Append the part's models to the group, and what they hold to `taken`."""
-        made: list[FoundModel] = []
-        yield from assemble(part, self._readings, frozenset(), made)
-        if any(not taken.isdisjoint(model.storages) for model in made):
-            elsewhere = frozenset(key for model in made for key in taken & model.storages.keys())
-            made = []
-            yield from assemble(part, self._readings, elsewhere, made)
-        for model in made:
-            taken.update(model.storages)
-        group += made
 
 
 def in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:

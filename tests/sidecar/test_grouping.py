@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,21 @@ def test_a_module_under_two_models_is_marked_in_both() -> None:
         ids = {one.id for one in models}
         assert [set(one.shares_with) for one in models] == [ids - {one.id} for one in models]
         assert second is not first
+
+
+def test_a_model_that_two_containers_hold_is_one_row_and_stays_when_one_of_them_goes() -> None:
+    with attached() as sidecar:
+        text = TextModel()
+        first = nn.ModuleDict({"text": text, "image": ImageModel()})
+        second = nn.ModuleDict({"text": text, "picture": ImageModel()})
+        models = sidecar.models()
+        assert sorted(one.class_name for one in models) == ["ImageModel", "ImageModel", "TextModel"]
+        assert len({one.id for one in models}) == 3
+        del first
+        gc.collect()
+        models = sidecar.models()
+        assert sorted(one.class_name for one in models) == ["ImageModel", "TextModel"]
+        assert sum(one.resident_bytes for one in models) == distinct_bytes(second)
 
 
 def test_parts_keep_their_ids_when_a_container_changes() -> None:

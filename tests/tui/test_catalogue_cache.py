@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -181,7 +182,8 @@ def test_rows_of_nonsense_are_as_good_as_none(path: Path) -> None:
     assert recalled(path) is None
 
 
-def test_one_that_another_program_holds_is_done_without(path: Path) -> None:
+def test_one_that_another_program_holds_is_done_without(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumodels_tui.catalogue.cache.LOCKED_SECONDS", 0.3)
     remembering(path)
     holding = sqlite3.connect(path)
     holding.execute("BEGIN EXCLUSIVE")
@@ -232,3 +234,27 @@ def test_a_full_one_forgets_what_was_of_no_use_for_longest(path: Path) -> None:
     assert jobs[-1].real in found
     assert jobs[0].real not in found
     cache.close()
+
+
+def test_viewers_that_start_at_once_write_side_by_side(path: Path) -> None:
+    problems: list[str | None] = []
+
+    def start(number: int) -> None:
+        cache = Cache(path)
+        for round_ in range(20):
+            for file in range(30):
+                cache.keep(a_job(f"/m/{number}-{round_}-{file}.safetensors"), HEADER)
+            cache.save()
+        cache.close()
+        problems.append(cache.problem)
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == [None] * 4
+    jobs = [
+        a_job(f"/m/{number}-{round_}-{file}.safetensors") for number in range(4) for round_ in range(20) for file in range(30)
+    ]
+    assert len(Cache(path).look_up(jobs)) == len(jobs)

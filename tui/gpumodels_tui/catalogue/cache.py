@@ -33,8 +33,8 @@ FILE_NAME: Final = "catalogue-1.sqlite"
 """The number is the schema's: another schema is another file."""
 
 MAX_BYTES: Final = 128 * 1024 * 1024
-LOCKED_SECONDS: Final = 0.5
-"""How long another viewer's writing is waited for; it takes milliseconds."""
+LOCKED_SECONDS: Final = 2.0
+"""How long another viewer's writing is waited for; it takes some ten milliseconds, on a slow disk."""
 
 SAVE_EVERY: Final = 512
 """Headers held back before they are written together."""
@@ -123,11 +123,13 @@ class Cache:
         matches, self._unsaved_matches = self._unsaved_matches, []
         seen, self._seen = self._seen, []
         today = _today()
+        # Packed before anything is locked: other viewers wait for the writing only.
+        headers, metadata = _rows(unsaved.values(), today)
 
         def write(connection: sqlite3.Connection) -> None:
             with connection:
-                for job, header in unsaved.values():
-                    _write(connection, job, header, today)
+                connection.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", headers)
+                connection.executemany("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?, ?)", metadata)
                 connection.executemany(
                     "INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?)",
                     [(values, files, today, match.matched, match.compared) for values, files, match in matches],
@@ -244,14 +246,20 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
     return connection
 
 
-def _write(connection: sqlite3.Connection, job: Job, header: FileHeader, today: int) -> None:
-    path, stamp = os.fsencode(job.real), _packed(job.stamp)
-    brief = header.brief()
-    packed = msgspec.msgpack.encode(brief)
-    connection.execute("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", (path, stamp, today, packed))
-    if brief is not header:
-        whole = zlib.compress(msgspec.msgpack.encode(header.metadata), 1)
-        connection.execute("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?, ?)", (path, stamp, today, whole))
+Row = tuple[bytes, bytes, int, bytes]
+"""Path, stamp, day, content."""
+
+
+def _rows(unsaved: Iterable[tuple[Job, FileHeader]], today: int) -> tuple[list[Row], list[Row]]:
+    """Headers, and the metadata of those that are too long to be kept at hand."""
+    headers: list[Row] = []
+    metadata: list[Row] = []
+    for job, header in unsaved:
+        path, stamp, brief = os.fsencode(job.real), _packed(job.stamp), header.brief()
+        headers.append((path, stamp, today, msgspec.msgpack.encode(brief)))
+        if brief is not header:
+            metadata.append((path, stamp, today, zlib.compress(msgspec.msgpack.encode(header.metadata), 1)))
+    return headers, metadata
 
 
 def _whole_metadata(connection: sqlite3.Connection, path: bytes, stamp: bytes) -> Mapping[str, str] | None:

@@ -15,6 +15,8 @@ from textual.pilot import Pilot
 
 from gpumodels_shared.schema import LayerTree
 from gpumodels_tui.app import GpuModelsApp, ViewChanged
+from gpumodels_tui.history import Event, EventKind, History
+from gpumodels_tui.process_rows import ProcessRow
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
@@ -22,7 +24,7 @@ from gpumodels_tui.view_model import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.line_table import WHEEL_LINES
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import assert_looks_like, lines_shown, shown
-from snapshots import GIB, MIB, WAN
+from snapshots import GIB, MIB, NOON_NS, WAN
 from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view
 
 SMALL = (80, 24)
@@ -471,10 +473,17 @@ def a_hostile_row(name: str, key: str) -> ModelRow:
 
 def hostile_view() -> View:
     rows = [a_hostile_row(name, str(position)) for position, name in enumerate(HOSTILE)]
-    return a_view(*(replace(a_gpu(*rows, index=index), title=name) for index, name in enumerate(HOSTILE[:3])), warnings=HOSTILE)
+    devices = [replace(a_gpu(*rows, index=index), title=name, label=name) for index, name in enumerate(HOSTILE[:3])]
+    events = tuple(Event(number, NOON_NS, EventKind.LOADED, name, name, name, GIB, "0") for number, name in enumerate(HOSTILE))
+    process = ProcessRow("process 4711", HOSTILE[0], 4711, HOSTILE[0], HOSTILE[1], NOON_NS, rows[0].process_state, ())
+    return replace(a_view(*devices, warnings=HOSTILE), history=History(events), process_rows=(process,))
 
 
-@pytest.mark.parametrize("keys", [[], ["enter", "down"], ["enter", "i"], ["w"]], ids=["overview", "layers", "facts", "warnings"])
+@pytest.mark.parametrize(
+    "keys",
+    [[], ["enter", "down"], ["enter", "i"], ["w"], ["0"], ["p"], ["t"], ["ctrl+p"]],
+    ids=["overview", "layers", "facts", "warnings", "all", "process", "timeline", "palette"],
+)
 async def test_hostile_names_are_harmless_on_every_screen(keys: list[str]) -> None:
     app = app_showing(hostile_view())
     async with app.run_test(size=LARGE) as pilot:

@@ -1,10 +1,12 @@
-"""The viewer's application: screens and wiring, nothing else."""
+"""The viewer's application: screens and wiring, nothing else. What isn't on the first screen is loaded when it is asked for."""
 
 from __future__ import annotations
 
 import contextlib
 import inspect
+import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,19 +22,19 @@ from textual.reactive import reactive
 from textual.screen import Screen
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.screens.help_screen import help_screen
-from gpumodels_tui.screens.layers import LayersScreen
+from gpumodels_tui.plain_terminal import driver_for
+from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.overview import OverviewScreen
-from gpumodels_tui.screens.palette import Choice, PaletteScreen
-from gpumodels_tui.screens.process import ProcessScreen
 from gpumodels_tui.screens.text_screen import TextScreen
-from gpumodels_tui.screens.timeline import TimelineScreen
 from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.terminal import end_soon, is_gone, on_the_terminal, signals_meaning
 from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
 from gpumodels_tui.view_model import View
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
+    from gpumodels_tui.screens.palette import Choice
     from gpumodels_tui.sources import Sources
     from gpumodels_tui.watching import WatchingThread
 
@@ -50,11 +52,13 @@ COMMANDS_OFFERED: Final = {
 """By action, in the palette."""
 
 
-def run_app(sources: Sources) -> int:
+def run_app(sources: Sources, *, look: str = DEFAULT_LOOK, ascii_only: bool = False) -> int:
     """The screens, until the user leaves. The exit code: 0, or 1 after a failure."""
-    app = GpuModelsApp(sources=sources)
+    driver = driver_for(ascii_only, os.environ.get("TERM", ""))
+    app = GpuModelsApp(sources=sources, look=look, driver_class=driver)
     with on_the_terminal(), signals_meaning(app.leave):
         try:
+            app.start_watching()
             app.run()
         finally:
             app.stop_watching()
@@ -114,18 +118,23 @@ class GpuModelsApp(App[int]):
         sources: Sources | None = None,
         clock: Callable[[], float] = time.time,
         look: str = DEFAULT_LOOK,
+        driver_class: type[Driver] | None = None,
     ) -> None:
         """Args:
         view: What to show at first.
         sources: What to watch once the screen is up; without them, views come by `receive` alone.
         clock: Seconds since the epoch, what ages are counted from.
         look: One of `LOOKS`.
+        driver_class: What draws; None for Textual's own.
         """
-        super().__init__()
+        super().__init__(driver_class)
         self._sources = sources
         self._thread: WatchingThread | None = None
         self._waiting: View | None = None
-        """What came since the picture was frozen."""
+        """What came since the picture was frozen, or before there was one."""
+        self._failure: Exception | None = None
+        self._is_up = False
+        self._starting = threading.Lock()
         self._interval = INTERVALS.index(1.0)
         self.animation_level = "none"
         self.ansi_theme_dark = PICTURE_COLOURS
@@ -141,18 +150,34 @@ class GpuModelsApp(App[int]):
         return OverviewScreen(self.clock).data_bind(GpuModelsApp.view, GpuModelsApp.frozen)
 
     def receive(self, view: View) -> None:
-        """Show a newer view; from any thread."""
+        """Show a newer view; from any thread, also before there is a screen to show it on."""
+        with self._starting:
+            if not self._is_up:
+                self._waiting = view
+                return
         self.post_message(ViewChanged(view))
 
-    def on_mount(self) -> None:
-        """Watch."""
-        if self._sources is None:
-            return
-        from gpumodels_tui.watching import WatchingThread
+    def start_watching(self) -> None:
+        """Begin to look: what is found while the screen comes up is on its first picture."""
+        if self._sources is not None and self._thread is None:
+            from gpumodels_tui.watching import WatchingThread
 
-        self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
-        self._thread = WatchingThread(self._sources, self.receive, self._fail_from_thread)
-        self._thread.start()
+            self._thread = WatchingThread(self._sources, self.receive, self._fail_from_thread)
+            self._thread.start()
+
+    def on_mount(self) -> None:
+        """Take over from before."""
+        with self._starting:
+            self._is_up = True
+            early, self._waiting = self._waiting, None
+            failure = self._failure
+        if early is not None:
+            self.view = early
+        if failure is not None:
+            self._fail(failure)
+        if self._sources is not None:
+            self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
+            self.start_watching()
 
     def leave(self) -> None:
         """End in order, with code 0."""
@@ -169,8 +194,15 @@ class GpuModelsApp(App[int]):
             self.leave()
 
     def _fail_from_thread(self, error: Exception) -> None:
+        with self._starting:
+            if not self._is_up:
+                self._failure = error
+                return
+        self.call_from_thread(self._fail, error)
+
+    def _fail(self, error: Exception) -> None:
         line = f"gpumodels-tui: error: {type(error).__name__}: {safe_text(str(error))}; please report it"
-        self.call_from_thread(self.exit, 1, 1, Text(line))
+        self.exit(1, 1, Text(line))
 
     @on(ViewChanged)
     def _view_changed(self, event: ViewChanged) -> None:
@@ -179,18 +211,15 @@ class GpuModelsApp(App[int]):
         else:
             self.view = event.view
 
-    @on(OverviewScreen.ModelOpened)
-    @on(ProcessScreen.ModelOpened)
-    def _model_opened(self, event: OverviewScreen.ModelOpened | ProcessScreen.ModelOpened) -> None:
+    @on(ModelAsked)
+    def _model_asked(self, event: ModelAsked) -> None:
+        from gpumodels_tui.screens.layers import LayersScreen
+
         self._open(LayersScreen(event.device_key, event.model_key))
 
-    @on(TimelineScreen.ModelOpened)
-    def _event_opened(self, event: TimelineScreen.ModelOpened) -> None:
-        self._open(LayersScreen("", event.model_key))
-
-    @on(OverviewScreen.ProcessOpened)
-    def _process_opened(self, event: OverviewScreen.ProcessOpened) -> None:
-        self._open(ProcessScreen(event.process_key, self.clock))
+    @on(ProcessAsked)
+    def _process_asked(self, event: ProcessAsked) -> None:
+        self._open_process(event.process_key)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What needs a model or a process under the cursor is greyed without; a screen is not opened from itself."""
@@ -199,30 +228,36 @@ class GpuModelsApp(App[int]):
             return None if isinstance(screen, TextScreen) else True
         if not isinstance(screen, ViewScreen):
             return True
-        if action == "timeline":
-            return None if isinstance(screen, TimelineScreen) else True
+        if action == screen.shows:
+            return None
         if action == "process":
-            return None if isinstance(screen, ProcessScreen) or screen.process_key is None else True
+            return None if screen.process_key is None else True
         if action == "copy_path":
             return None if screen.model is None else True
         return True
 
     def action_help(self) -> None:
         """The keys of the screen that one is on."""
+        from gpumodels_tui.screens.help_screen import help_screen
+
         self.push_screen(help_screen(self, self.screen.active_bindings.values()))
 
     def action_timeline(self) -> None:
         """Of all models; `o` there shows those of the one under the cursor here."""
+        from gpumodels_tui.screens.timeline import TimelineScreen
+
         model = self.screen.model if isinstance(self.screen, ViewScreen) else None
         self._open(TimelineScreen(None if model is None else model.key, self.clock))
 
     def action_process(self) -> None:
         """Of the line under the cursor."""
         if isinstance(self.screen, ViewScreen) and self.screen.process_key is not None:
-            self._open(ProcessScreen(self.screen.process_key, self.clock))
+            self._open_process(self.screen.process_key)
 
     def action_palette(self) -> None:
         """Everything there is to go to."""
+        from gpumodels_tui.screens.palette import PaletteScreen
+
         self.push_screen(PaletteScreen(self._choices()), self._go)
 
     def action_freeze(self) -> None:
@@ -279,6 +314,8 @@ class GpuModelsApp(App[int]):
 
     def _choices(self) -> list[Choice]:
         """Models of all devices, processes, looks, and what keys do."""
+        from gpumodels_tui.screens.palette import Choice
+
         view = self.view
         found: list[Choice] = []
         if view is not None:
@@ -286,9 +323,7 @@ class GpuModelsApp(App[int]):
                 for row in device.models:
                     hint = f"{row.kind}, {device.label}, {row.process}"
                     found.append(Choice(row.name, hint, partial(self._show_model, device.key, row.key)))
-            found += [
-                Choice(row.title, "process", partial(self._open, ProcessScreen(row.key, self.clock))) for row in view.process_rows
-            ]
+            found += [Choice(row.title, "process", partial(self._open_process, row.key)) for row in view.process_rows]
         for name, look in LOOKS.items():
             found.append(Choice(f"theme {name}", look.says, partial(self.wear, name)))
         for action, says in COMMANDS_OFFERED.items():
@@ -307,6 +342,11 @@ class GpuModelsApp(App[int]):
             self.pop_screen()
         if isinstance(overview, OverviewScreen):
             overview.choose(device_key, row_key)
+
+    def _open_process(self, key: str) -> None:
+        from gpumodels_tui.screens.process import ProcessScreen
+
+        self._open(ProcessScreen(key, self.clock))
 
     def _open(self, screen: ViewScreen) -> None:
         self.push_screen(screen.data_bind(GpuModelsApp.view, GpuModelsApp.frozen))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import io
 import os
 import sys
@@ -18,10 +17,16 @@ if TYPE_CHECKING:
 EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
 """What the extra `tui` installs."""
 
+LOOKS: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
+"""Those of `theme`, which is loaded only when there is a screen to draw on."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit codes: 0; 1 nothing to show or cannot start; 2 bad arguments."""
     arguments = _parser().parse_args(argv)
+    if arguments.version:
+        print(f"gpumodels-tui {_version()}")
+        return 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name is shown in any locale, escaped where it must be
@@ -30,8 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments.once and not arguments.json and sys.stdout.isatty():
             if os.environ.get("TERM", "dumb") != "dumb":
                 from gpumodels_tui.app import run_app
+                from gpumodels_tui.plain_terminal import needs_ascii
 
-                return run_app(sources)
+                return run_app(sources, look=arguments.theme, ascii_only=arguments.ascii or needs_ascii(os.environ))
             _say("this terminal can't draw screens (TERM=dumb): this is --once")
         return _print_once(sources, arguments.json)
     except ModuleNotFoundError as error:
@@ -62,14 +68,20 @@ def _parser() -> argparse.ArgumentParser:
         metavar="D",
         help="read model files below D; repeatable. Else those of config.toml, else ComfyUI's and Hugging Face's usual places",
     )
+    parser.add_argument(
+        "--theme", choices=LOOKS, default=LOOKS[0], help="how the screens look; default: the terminal's own sixteen colours"
+    )
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII alone; by itself where the locale is not UTF-8")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--once", action="store_true", help="print one plain table")
     output.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {_version()}")
+    parser.add_argument("--version", action="store_true", help="print the version")
     return parser
 
 
 def _version() -> str:
+    import importlib.metadata  # it takes long to load
+
     try:
         return importlib.metadata.version("gpumodels")
     except importlib.metadata.PackageNotFoundError:

@@ -17,6 +17,9 @@ from gpumodels_shared.safe_text import safe_text
 RETRY_SECONDS: Final = 10.0
 """How long a driver that doesn't answer is left alone."""
 
+HOST_STEP_BYTES: Final = 32 * 1024**2
+"""Used host memory is told in such steps: it changes all the time, and nobody needs it finer."""
+
 NOT_AVAILABLE: Final = 2**63
 """NVML's `not available` of 64 bits, and its neighbours, are above this; no GPU's memory is."""
 
@@ -76,7 +79,7 @@ class Hardware:
         """All devices now. What the driver refuses to say is None; a GPU that is lost keeps its row while it has a name."""
         memory = psutil.virtual_memory()
         gpus, problem = self._read_gpus()
-        used = int(memory.total - memory.available)
+        used = int(memory.total - memory.available) // HOST_STEP_BYTES * HOST_STEP_BYTES
         return HardwareState(gpus, int(memory.total), used, problem, self.who_runs(gpus))
 
     def who_runs(self, gpus: Iterable[GpuReading]) -> dict[int, GpuProcess]:

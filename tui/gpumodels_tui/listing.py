@@ -126,7 +126,7 @@ def entries(devices: Sequence[DeviceRow], order: Order | None = None, words: str
     Args:
         devices: Whose models and processes.
         order: None for the largest first, the dead and the small last.
-        words: All of them must be in an entry's name, kind, process, class or files, in any case of letters.
+        words: All of them must be in an entry's name, kind, process or files, in any case of letters.
     """
     listed = [Entry((device.key, row.key), device, row) for device in devices for row in device.models]
     if len(devices) > 1:
@@ -177,6 +177,5 @@ def _matching(listed: list[Entry], words: Sequence[str]) -> list[Entry]:
 
 def _has(entry: Entry, words: Sequence[str]) -> bool:
     files = () if entry.row is None else (*entry.row.model.files, *entry.row.model.candidates)
-    class_name = "" if entry.row is None else entry.row.model.class_name
-    said = "\n".join((entry.name, entry.kind, entry.process, class_name, *files)).casefold()
+    said = "\n".join((entry.name, entry.kind, entry.process, *files)).casefold()
     return all(word in said for word in words)

@@ -16,9 +16,9 @@ def facts_of_unattached(row: UnattachedRow) -> list[Fact]:
     """Of a process without a sidecar, as the driver and the kernel know it."""
     used = "not said by the driver" if row.used_bytes is None else format_bytes(row.used_bytes)
     return [
-        Fact("command", row.command or "not known"),
+        Fact("command", safe_text(row.command) or "not known"),
         Fact("pid", str(row.pid)),
-        Fact("user", row.user or "not known"),
+        Fact("user", safe_text(row.user, 80) or "not known"),
         Fact("memory", used),
         Fact("models", "not known: no sidecar runs in it (import gpumodels; gpumodels.start())"),
     ]
@@ -31,9 +31,9 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         row: The process.
         now: Seconds since the epoch.
     """
-    facts = [Fact("command", row.command or "not known")]
+    facts = [Fact("command", safe_text(row.command) or "not known")]
     age = "" if row.started_at_ns is None else f", up {format_age(now - row.started_at_ns / 1e9)}"
-    facts.append(Fact("process", f"pid {row.pid}, user {row.user or 'not known'}{age}"))
+    facts.append(Fact("process", f"pid {row.pid}, user {safe_text(row.user, 80) or 'not known'}{age}"))
     snapshot = row.state.snapshot if row.state is not None else None
     if row.state is None:
         facts.append(Fact("sidecar", f"{NOT_ATTACHED}: start one by `import gpumodels; gpumodels.start()`"))

@@ -18,10 +18,12 @@ from typing import Final, cast
 
 import platformdirs
 
-from gpumodels_tui.catalogue.cache import FILE_NAME
 from gpumodels_tui.model_places import default_places
 
 APPLICATION: Final = "gpumodels"
+
+CACHE_FILE: Final = "catalogue-1.sqlite"
+"""Of `catalogue.cache`; the number is its schema's: another schema is another file."""
 
 MAX_CONFIG_BYTES: Final = 64 * 1024
 
@@ -67,7 +69,7 @@ def config_path() -> Path:
 
 def cache_path() -> Path:
     """Where headers are kept from one start to the next."""
-    return platformdirs.user_cache_path(APPLICATION, appauthor=False) / FILE_NAME
+    return platformdirs.user_cache_path(APPLICATION, appauthor=False) / CACHE_FILE
 
 
 def _stated(config: Path) -> tuple[list[str], str | None]:

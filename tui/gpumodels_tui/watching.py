@@ -7,20 +7,25 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
-from gpumodels_tui.following import Following
 from gpumodels_tui.gpus import HardwareState
 from gpumodels_tui.history import Recorder
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import View, ViewBuilder
 
+if TYPE_CHECKING:
+    from gpumodels_tui.catalogue.watch import Catalogue
+    from gpumodels_tui.following import Following
+
 INTERVAL_SECONDS: Final = 1.0
 """How often the devices are read."""
 FEED_SHARE: Final = 0.2
 """The sidecars' files are looked at so much more often: what a loaded model may be late on the screen."""
+PATIENCE_SECONDS: Final = 0.5
+"""How long model files wait for the first picture."""
 STOP_SECONDS: Final = 2.0
 
 
@@ -66,13 +71,16 @@ class WatchingThread(threading.Thread):
             shown_from: View | None = None
             shown: View | None = None
             devices, devices_at = HardwareState(), float("-inf")
-            # The first view needs no model files: they come when the screen is up.
-            catalogue, following = None, None
+            catalogue: Catalogue | None = None
+            following: Following | None = None
+            facts = CatalogueState()
+            begun_at = time.monotonic()
             while not self._stopping.is_set():
                 processes = feed.poll()
                 if time.monotonic() - devices_at >= self.interval_seconds:
                     devices, devices_at = hardware.read(), time.monotonic()
-                facts = CatalogueState() if catalogue is None else catalogue.state()
+                if catalogue is not None:
+                    facts = catalogue.state()
                 now = (processes, devices, facts)
                 if view is None or seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
                     view, seen = builder.build(*now), now
@@ -80,7 +88,10 @@ class WatchingThread(threading.Thread):
                 if shown is None or view is not shown_from or history is not shown.history:
                     shown, shown_from = replace(view, history=history), view
                     self._on_view(shown)
-                if catalogue is None:
+                if catalogue is None and time.monotonic() - begun_at >= PATIENCE_SECONDS:
+                    from gpumodels_tui.following import Following
+
+                    # The first picture needs no model files: what reads them is loaded when it stands.
                     catalogue = self._sources.catalogue()
                     following = Following(catalogue)
                     opened.callback(catalogue.stop)

@@ -29,9 +29,6 @@ from gpumodels_tui.catalogue.tree import Stamp
 if TYPE_CHECKING:
     import sqlite3
 
-FILE_NAME: Final = "catalogue-1.sqlite"
-"""The number is the schema's: another schema is another file."""
-
 MAX_BYTES: Final = 128 * 1024 * 1024
 LOCKED_SECONDS: Final = 2.0
 """How long another viewer's writing is waited for; it takes some ten milliseconds, on a slow disk."""

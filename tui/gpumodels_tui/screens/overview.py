@@ -9,7 +9,6 @@ from typing import ClassVar, Final
 from rich.text import Text
 from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -20,6 +19,7 @@ from gpumodels_tui.listing import Entry, Order, entries
 from gpumodels_tui.model_facts import facts_of, headline
 from gpumodels_tui.process_facts import facts_of_unattached
 from gpumodels_tui.process_rows import NOT_ATTACHED
+from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
@@ -36,7 +36,7 @@ FACTS_SHOWN: Final = 8
 ALL: Final = "all"
 """Chosen instead of a device."""
 SORT_STEPS: Final = ("on", "age", "name", "off", "kind", "process")
-AGE_SECONDS: Final = 1.0
+AGE_SECONDS: Final = 5.0
 """How often ages are looked at."""
 
 
@@ -107,21 +107,6 @@ class OverviewScreen(ListScreen):
             "escape", "leave", "All rows", show=False, key_display="Esc", id="overview.leave", tooltip="Show everything again"
         ),
     ]
-
-    class ModelOpened(Message):
-        """A model's layers are asked for."""
-
-        def __init__(self, device_key: str, model_key: str) -> None:
-            super().__init__()
-            self.device_key = device_key
-            self.model_key = model_key
-
-    class ProcessOpened(Message):
-        """What is known of a process is asked for."""
-
-        def __init__(self, process_key: str) -> None:
-            super().__init__()
-            self.process_key = process_key
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """Args:
@@ -298,9 +283,9 @@ class OverviewScreen(ListScreen):
     def _opened(self, event: LineTable.Opened) -> None:
         entry = self.entry
         if entry is not None and entry.row is not None:
-            self.post_message(self.ModelOpened(entry.device.key, entry.row.key))
+            self.post_message(ModelAsked(entry.device.key, entry.row.key))
         elif entry is not None:
-            self.post_message(self.ProcessOpened(entry.process_key))
+            self.post_message(ProcessAsked(entry.process_key))
 
     def _sort_by(self, column: str) -> None:
         self._order = Order(column)

@@ -96,12 +96,12 @@ class PaletteScreen(ModalScreen[Choice]):
         table.show(self._choices)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """What has all the words; what begins with them first."""
+        """What has all the words: first what has them in its name, and of that what begins with them."""
         words = event.value.casefold().split()
         table = self.query_one(ChoiceTable)
         found = [choice for choice in self._choices if all(word in f"{choice.name}\n{choice.hint}".casefold() for word in words)]
         if words:
-            found.sort(key=lambda choice: not choice.name.casefold().startswith(words[0]))
+            found.sort(key=lambda choice: _farness(choice.name.casefold(), words))
         table.show(found)
         table.action_first()
 
@@ -116,3 +116,7 @@ class PaletteScreen(ModalScreen[Choice]):
     def action_move(self, rows: int) -> None:
         """The mark."""
         self.query_one(ChoiceTable).action_move(rows)
+
+
+def _farness(name: str, words: Sequence[str]) -> tuple[bool, bool]:
+    return (not all(word in name for word in words), not name.startswith(words[0]))

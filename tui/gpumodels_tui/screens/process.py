@@ -10,7 +10,6 @@ from typing import ClassVar, Final
 from rich.text import Text
 from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
@@ -19,6 +18,7 @@ from gpumodels_shared.units import format_bytes
 from gpumodels_tui.listing import entries
 from gpumodels_tui.process_facts import facts_of_process
 from gpumodels_tui.process_rows import ProcessDevice, ProcessRow
+from gpumodels_tui.screens.asked import ModelAsked
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
@@ -35,6 +35,7 @@ FACTS_AT_24_LINES: Final = 6
 class ProcessScreen(ListScreen):
     """Follows its process from view to view; after it is gone, what was last seen stays."""
 
+    shows: ClassVar[str] = "process"
     AUTO_FOCUS = "ModelTable"
 
     DEFAULT_CSS = """
@@ -50,14 +51,6 @@ class ProcessScreen(ListScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab,shift+tab", "pane", "Pane", show=False, id="process.pane", tooltip="To the facts, and to the models again"),
     ]
-
-    class ModelOpened(Message):
-        """A model's layers are asked for."""
-
-        def __init__(self, device_key: str, model_key: str) -> None:
-            super().__init__()
-            self.device_key = device_key
-            self.model_key = model_key
 
     def __init__(self, key: str, clock: Callable[[], float] = time.time) -> None:
         """Args:
@@ -121,7 +114,10 @@ class ProcessScreen(ListScreen):
             table.show_devices(True)
             table.show(entries(_its_own(row, view), None, self.words))
         if self._row is not None:
-            _update(self.query_one("#title", Static), Text(self._row.title, STYLES[HEADING], no_wrap=True, overflow="ellipsis"))
+            _update(
+                self.query_one("#title", Static),
+                Text(safe_text(self._row.title, 300), STYLES[HEADING], no_wrap=True, overflow="ellipsis"),
+            )
             self.query_one(FactsPanel).show(facts_of_process(self._row, self._clock()))
             bars = _bars(self._row, self.size.width - 4, max((self.size.height - 14) // LINES_PER_DEVICE, LEAST_DEVICES))
             memory = self.query_one("#memory", Static)
@@ -137,7 +133,7 @@ class ProcessScreen(ListScreen):
     def _opened(self) -> None:
         entry = self.query_one(ModelTable).cursor_row
         if entry is not None and entry.row is not None:
-            self.post_message(self.ModelOpened(entry.device.key, entry.row.key))
+            self.post_message(ModelAsked(entry.device.key, entry.row.key))
 
 
 def _its_own(process: ProcessRow, view: View) -> list[DeviceRow]:
@@ -156,9 +152,9 @@ def _its_own(process: ProcessRow, view: View) -> list[DeviceRow]:
 
 def _bars(row: ProcessRow, width: int, most: int) -> Text:
     """Per device its name, its bar, and which mark is what; those that hold the most, as many as have room."""
-    devices = sorted(row.devices, key=lambda device: -_held(device))
+    devices = sorted((device for device in row.devices if device.parts), key=lambda device: -_held(device))
     shown, hidden = devices[:most], devices[most:]
-    lines: list[Text] = []
+    lines = [] if devices else [Text("It holds no memory on any device.", STYLES[MUTED])]
     for device in shown:
         held = _held(device)
         total = f" of {format_bytes(device.total_bytes)}" if device.total_bytes else ""

@@ -9,13 +9,13 @@ from typing import ClassVar, Final
 from rich.text import Text
 from textual import events, on
 from textual.binding import Binding, BindingType
-from textual.message import Message
 from textual.widget import Widget
 from textual.widgets import Static
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.devices import HOST
 from gpumodels_tui.history import Event
+from gpumodels_tui.screens.asked import ModelAsked
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import ModelRow, View
@@ -31,6 +31,7 @@ GRAPH_SHARE: Final = 0.35
 class TimelineScreen(ListScreen):
     """Of all models, or of one."""
 
+    shows: ClassVar[str] = "timeline"
     AUTO_FOCUS = "EventTable"
 
     DEFAULT_CSS = """
@@ -50,13 +51,6 @@ class TimelineScreen(ListScreen):
             tooltip="Open the event's model",
         ),
     ]
-
-    class ModelOpened(Message):
-        """The layers of an event's model are asked for."""
-
-        def __init__(self, model_key: str) -> None:
-            super().__init__()
-            self.model_key = model_key
 
     def __init__(self, model_key: str | None = None, clock: Callable[[], float] = time.time) -> None:
         """Args:
@@ -146,7 +140,7 @@ class TimelineScreen(ListScreen):
         if model is None:
             self.say("That model is no longer there.")
         else:
-            self.post_message(self.ModelOpened(model.key))
+            self.post_message(ModelAsked("", model.key))
 
     def _is_asked_for(self, event: Event, words: list[str]) -> bool:
         if self._only is not None and event.model_key != self._only:

@@ -44,6 +44,9 @@ class ViewScreen(Screen[None]):
         Binding("w", "warnings", "Warnings", show=False, id="view.warnings", tooltip="The list of warnings"),
     ]
 
+    shows: ClassVar[str] = ""
+    """The application's action that leads here: it is not offered here."""
+
     view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
     frozen: reactive[str] = reactive("", repaint=False)
     """Since when nothing newer is shown; empty while everything is."""

@@ -45,16 +45,22 @@ class DeviceNames(DeviceTable):
 
     TAIL: ClassVar[int] = 1
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._longest = -1
+
     def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
         """The titles take what the longest needs, the bars the rest."""
         longest = min(max((width_of(title_cell(row, LONGEST_TITLE)) for row in rows), default=0), LONGEST_TITLE)
-        self.set_columns(
-            (
-                Column("", number_cell, least=2, right=True, importance=9),
-                Column("", title_cell, least=min(longest, 16), most=longest, importance=8, eager=True),
-                Column("", bar_cell, least=8, most=200, importance=1),
+        if longest != self._longest:
+            self._longest = longest
+            self.set_columns(
+                (
+                    Column("", number_cell, least=2, right=True, importance=9),
+                    Column("", title_cell, least=min(longest, 16), most=longest, importance=8, eager=True),
+                    Column("", bar_cell, least=8, most=200, importance=1),
+                )
             )
-        )
         super().show(rows, cursor_key)
 
 
@@ -120,8 +126,8 @@ class DevicePanel(Horizontal):
         if self.styles.height is None or self.styles.height.value != lines:
             self.styles.height = lines
         for table in (self.query_one(DeviceNames), self.query_one(DeviceReadings)):
-            table.show(devices, chosen)
             table.mark_chosen(chosen is not None)
+            table.show(devices, chosen)
 
     def action_step(self, step: int) -> None:
         """Up or down."""

@@ -43,6 +43,7 @@ class FactsPanel(VerticalScroll):
         self.wrap = wrap
         self.most = most
         self._facts: tuple[Fact, ...] = ()
+        self._lines = -1
         self._drawn: tuple[tuple[Fact, ...], int, bool, int] | None = None
 
     def compose(self) -> ComposeResult:
@@ -74,7 +75,10 @@ class FactsPanel(VerticalScroll):
             return
         self._drawn = wanted
         shown = self._facts[: self.most] if self.most and not self.has_focus else self._facts
-        self.query_one(Static).update(facts_table(shown, width, self.wrap))
+        # Without another number of lines nothing else moves.
+        same = not self.wrap and self._lines == len(shown)
+        self._lines = len(shown)
+        self.query_one(Static).update(facts_table(shown, width, self.wrap), layout=not same)
 
 
 def facts_table(facts: Sequence[Fact], width: int, wrap: bool) -> Table:

@@ -176,20 +176,18 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             self._move_to(position)
 
     def set_columns(self, columns: Sequence[Column[RowT]]) -> None:
-        """Show other columns."""
-        self._columns = tuple(columns)
-        self._arrange()
-        self.redraw()
+        """Show other columns; drawn with the rows that come next."""
+        if tuple(columns) != self._columns:
+            self._columns = tuple(columns)
+            self._arrange()
 
     def mark_sorted(self, column: str, descending: bool) -> None:
-        """Say in its title that the rows are in this column's order."""
+        """Say in its title that the rows are in this column's order; drawn with the rows that come next."""
         self._sorted = (column, descending)
-        self.redraw()
 
     def mark_chosen(self, is_marked: bool) -> None:
-        """Of a table without a cursor: whether a row is chosen at all."""
+        """Of a table without a cursor: whether a row is chosen at all; drawn with the rows that come next."""
         self._is_marked = is_marked
-        self.redraw()
 
     def light(self, is_lit: bool) -> None:
         """Draw the row as under a cursor though the table hasn't the keys itself: they are for it all the same."""

@@ -11,6 +11,7 @@ from gpumodels_shared.units import format_bytes
 from gpumodels_tui.memory_parts import OF_MODELS, MemoryPart, PartKind
 from gpumodels_tui.theme import CACHES, FIRST, MUTED, OTHERS, REST, SECOND, STYLES, THIRD, TRACK, TRAINING
 from gpumodels_tui.widgets.cells import BLANK, Cell, text
+from gpumodels_tui.widgets.quantities import calm_bytes
 
 MARKS: Final[Mapping[PartKind, tuple[str, str, str]]] = {
     PartKind.FIRST_MODEL: ("█", FIRST, ""),
@@ -63,10 +64,10 @@ def legend(parts: Sequence[MemoryPart], total_bytes: int | None, width: int, out
     for part in sorted((part for part in parts if part.kind not in OF_MODELS), key=lambda part: -part.size_bytes):
         mark, role, words = MARKS[part.kind]
         words = outside if part.kind is PartKind.OUTSIDE else words
-        pieces.append([(mark, role), (f" {words} {format_bytes(part.size_bytes)}", MUTED)])
+        pieces.append([(mark, role), (f" {words} {calm_bytes(part.size_bytes)}", MUTED)])
     if total_bytes:
         free = max(0, total_bytes - sum(part.size_bytes for part in parts))
-        pieces.append([(FREE, TRACK), (f" free {format_bytes(free)}", MUTED)])
+        pieces.append([(FREE, TRACK), (f" free {calm_bytes(free)}", MUTED)])
     line = Text(no_wrap=True, overflow="ellipsis")
     for piece in pieces:
         if len(line) + sum(len(words) for words, _ in piece) <= width:

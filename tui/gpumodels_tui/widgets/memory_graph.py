@@ -77,7 +77,7 @@ class MemoryGraph(Widget):
 
 def _graph(device: DeviceRow, samples: Sequence[tuple[int, int]], now: int, width: int, height: int) -> list[Cell]:
     columns = columns_of(samples, now, width)
-    most = max((used for used in columns if used is not None), default=0)
+    most = max((used for used in (*columns, device.used_bytes) if used is not None), default=0)
     scale = max(device.total_bytes or 0, most, 1)
     labels: list[Cell] = [
         text(safe_text(device.title, 100), HEADING),

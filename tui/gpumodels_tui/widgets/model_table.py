@@ -98,9 +98,9 @@ class ModelTable(LineTable[Entry]):
             ),
             Column("loaded", loaded_cell, least=6, most=10, importance=0),
             Column("share", share_cell, least=4, most=5, right=True, importance=3, short_title="shr", key="share"),
-            Column("layers", layers_cell, least=4, most=6, right=True, importance=1, short_title="lay", key="layers"),
+            Column("layers", layers_cell, least=3, most=6, right=True, importance=1, short_title="lay", key="layers"),
             Column("dtype", dtype_cell, least=5, most=9, importance=4, key="dtype"),
-            Column("age", self._age_cell, least=3, most=4, right=True, importance=2, key="age"),
+            Column("age", self._age_cell, least=4, right=True, importance=2, key="age"),
             Column("process", process_cell, least=7, most=26, importance=6, key="process"),
         ]
 

@@ -29,6 +29,12 @@ def bytes_cell(count: int, role: str = PLAIN) -> Cell:
     return text(format_bytes(count), role) if count else text("–", MUTED)
 
 
+def calm_bytes(count: int) -> str:
+    """`14 GB`, `8.9 GB`: no decimals from ten on, for what changes all the time and need not be known better."""
+    number, unit = format_bytes(count).split()
+    return f"{float(number):.0f} {unit}" if float(number) >= 10 else f"{number} {unit}"
+
+
 def short_dtype(dtype: str) -> str:
     """As people call it, `bf16+`; an unknown one as it is."""
     plus = "+" if dtype.endswith("+") else ""

@@ -1,0 +1,152 @@
+"""What happened: differences of consecutive views, and the last hour of memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.schema import Model
+from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.feed import ProcessState
+from gpumodels_tui.history import MOST_EVENTS, SAMPLE_SECONDS, Event, EventKind, History, Recorder, columns_of, events_between
+from gpumodels_tui.view_model import View, build_view
+from snapshots import GIB, H100, MIB, NOON_NS, a_feed, a_gpu, a_model, a_process, a_process_state, a_snapshot, some_hardware
+
+SECOND = 10**9
+
+
+def a_view(*models: Model, state: Liveness = Liveness.LIVE, warnings: Sequence[str] = (), used_bytes: int = 20 * GIB) -> View:
+    """One process with these models on one GPU."""
+    snapshot = a_snapshot(*models, process=a_process(), uuids={"cuda:0": H100}, warnings=warnings)
+    return view_of([a_process_state(snapshot, state)], used_bytes)
+
+
+def view_of(processes: Sequence[ProcessState], used_bytes: int = 20 * GIB) -> View:
+    return build_view(a_feed(*processes), some_hardware(a_gpu(used_bytes=used_bytes)), CatalogueState())
+
+
+def on_gpu(name: str, size: int, off_bytes: int = 0) -> Model:
+    return a_model(name, size, device="cuda:0", off_bytes=off_bytes)
+
+
+def happened(before: View, after: View) -> list[tuple[str, str, int]]:
+    return [(event.kind.value, event.name, event.size_bytes) for event in events_between(before, after, NOON_NS)]
+
+
+def test_models_that_come_and_go_were_loaded_and_unloaded() -> None:
+    with_one, with_other = a_view(on_gpu("one", GIB)), a_view(on_gpu("other", 2 * GIB))
+    assert happened(with_one, with_other) == [("unloaded", "one", GIB), ("loaded", "other", 2 * GIB)]
+    assert happened(with_one, with_one) == []
+
+
+def test_what_leaves_the_gpu_for_host_memory_moved_and_comes_back() -> None:
+    whole, half = a_view(on_gpu("wan", 8 * GIB)), a_view(on_gpu("wan", 3 * GIB, off_bytes=5 * GIB))
+    assert happened(whole, half) == [("moved off", "wan", 5 * GIB)]
+    assert happened(half, whole) == [("moved on", "wan", 5 * GIB)]
+
+
+def test_what_changes_without_host_memory_grew_or_shrank() -> None:
+    small, large = a_view(on_gpu("llm", 3 * GIB)), a_view(on_gpu("llm", 5 * GIB))
+    assert happened(small, large) == [("grew", "llm", 2 * GIB)]
+    assert happened(large, small) == [("shrank", "llm", 2 * GIB)]
+
+
+def test_a_model_in_host_memory_grows_too() -> None:
+    assert happened(a_view(a_model("in-ram", GIB)), a_view(a_model("in-ram", 2 * GIB))) == [("grew", "in-ram", GIB)]
+
+
+def test_a_change_too_small_to_care_about_is_no_event() -> None:
+    assert happened(a_view(on_gpu("llm", 8 * GIB)), a_view(on_gpu("llm", 8 * GIB + 2 * MIB))) == []
+
+
+def test_processes_start_exit_and_die_with_what_they_held() -> None:
+    nothing, running = view_of([]), a_view(on_gpu("m", GIB))
+    assert happened(nothing, running) == [("started", "ComfyUI/main.py 4711", 0), ("loaded", "m", GIB)]
+    assert happened(running, nothing) == [("exited", "ComfyUI/main.py 4711", GIB)]
+    assert happened(running, a_view(on_gpu("m", GIB), state=Liveness.DEAD)) == [("died", "ComfyUI/main.py 4711", GIB)]
+
+
+def test_memory_that_ran_out_is_told_where_the_sidecar_says_so_and_once() -> None:
+    before = a_view(on_gpu("m", GIB))
+    after = a_view(on_gpu("m", GIB), warnings=["CUDA out of memory at 20:26"])
+    assert happened(before, after) == [("out of memory", "ComfyUI/main.py 4711", 0)]
+    assert happened(after, after) == []
+
+
+def test_what_was_there_when_one_came_is_told_by_its_own_times_newest_first() -> None:
+    history = Recorder().record(a_view(on_gpu("m", GIB)), NOON_NS)
+    assert [(event.kind, event.at_ns) for event in history.events] == [
+        (EventKind.LOADED, NOON_NS - 120 * SECOND),
+        (EventKind.STARTED, NOON_NS - 3600 * SECOND),
+    ]
+
+
+def test_the_same_again_within_a_minute_is_one_event_that_says_how_often() -> None:
+    whole, half = a_view(on_gpu("wan", 8 * GIB)), a_view(on_gpu("wan", 3 * GIB, off_bytes=5 * GIB))
+    recorder = Recorder()
+    for second in range(9):
+        history = recorder.record(half if second % 2 else whole, NOON_NS + second * SECOND)
+    moved = [(event.kind, event.times) for event in history.events if event.kind in (EventKind.MOVED_ON, EventKind.MOVED_OFF)]
+    assert moved == [(EventKind.MOVED_ON, 4), (EventKind.MOVED_OFF, 4)]
+    history = recorder.record(half, NOON_NS + 600 * SECOND)
+    assert (history.events[0].kind, history.events[0].times) == (EventKind.MOVED_OFF, 1)
+
+
+def test_a_view_without_news_leaves_the_very_same_history() -> None:
+    recorder, view = Recorder(), a_view(on_gpu("m", GIB))
+    first = recorder.record(view, NOON_NS)
+    assert recorder.record(view, NOON_NS + SECOND) is first
+
+
+def test_events_are_bounded() -> None:
+    recorder = Recorder()
+    recorder.record(a_view(), NOON_NS)
+    for number in range(MOST_EVENTS // 40 + 2):
+        models = [on_gpu(f"m{number}-{position}", GIB) for position in range(20)]
+        history = recorder.record(a_view(*models), NOON_NS + number * SECOND)
+    assert len(history.events) == MOST_EVENTS
+    numbers = [event.number for event in history.events]
+    assert numbers == sorted(numbers, reverse=True)
+
+
+def test_memory_is_sampled_every_few_seconds_by_its_highest_and_kept_for_an_hour() -> None:
+    recorder = Recorder()
+    used = [10, 90, 20, 30, 40, 50]
+    for second, size in enumerate(used):
+        history = recorder.record(a_view(used_bytes=size * GIB), NOON_NS + second * SECOND)
+    start = NOON_NS // SECOND
+    assert history.samples[f"gpu:{H100}"] == ((start, 10 * GIB), (start + SAMPLE_SECONDS, 90 * GIB))
+    for second in range(0, 2 * 3600, 60):
+        history = recorder.record(a_view(), NOON_NS + second * SECOND)
+    times = [at for at, _ in history.samples[f"gpu:{H100}"]]
+    assert times[-1] - times[0] <= 3600
+
+
+def test_a_device_that_is_gone_loses_its_samples() -> None:
+    recorder = Recorder()
+    view = a_view()
+    recorder.record(view, NOON_NS)
+    history = recorder.record(replace(view, devices=view.devices[1:]), NOON_NS + 10 * SECOND)
+    assert f"gpu:{H100}" not in history.samples
+
+
+def test_an_hour_is_drawn_in_columns_each_with_its_highest_and_gaps_filled() -> None:
+    now = 36_000
+    samples = [(now - 3600 + 5 * position, position) for position in range(721)]
+    columns = columns_of(samples, now, 60)
+    assert len(columns) == 60
+    assert columns[-1] == 720
+    known = [column for column in columns if column is not None]
+    assert known == sorted(known)
+    assert None not in columns_of([(now - 3600, 1), (now - 1800, 2), (now, 3)], now, 100)[1:]
+    assert columns_of([], now, 3) == [None, None, None]
+    assert columns_of([(now, 7)], now, 3) == [None, None, 7]
+
+
+def test_an_event_is_about_a_model_by_its_key() -> None:
+    (event,) = events_between(a_view(), a_view(on_gpu("m", GIB)), NOON_NS)
+    assert isinstance(event, Event)
+    assert event.model_key == "4711/m"
+    assert (event.device, event.process) == ("0", "ComfyUI/main.py 4711")
+    assert History() == History()

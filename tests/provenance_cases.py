@@ -122,11 +122,15 @@ from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
 from transformers import AutoConfig, AutoModel, BertModel, LlamaForCausalLM
-from torch import nn
 for library in (diffusers, transformers):
     library.utils.logging.set_verbosity_error()
-
 nothing = {name: None for name in ("tokenizer", "feature_extractor", "image_encoder")}
+"""
+
+NET: Final = """
+import torch
+from safetensors.torch import load_file
+from torch import nn
 
 class Block(nn.Module):
     def __init__(self):

@@ -1,0 +1,97 @@
+"""What the sidecar costs where models are loaded: 300 MB with and without it, in interleaved pairs of one run.
+
+CPU time of the loading thread, so that neighbours on the machine don't count.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import gpumodels
+from gpumodels.sidecar import published_names
+from processes import wait_until
+
+PAIRS: Final = 11
+WIDTH: Final = 724
+LAYERS: Final = 75
+"""With two matrices of WIDTH² and two vectors each: 300 MB in 300 tensors of float32."""
+SMALL_LAYERS: Final = 2000
+"""The same bytes in 8,000 tensors, which is more than any model has."""
+
+
+class Layer(nn.Module):
+    """Two linears."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.up = nn.Linear(width, width)
+        self.down = nn.Linear(width, width)
+
+
+def a_model(layers: int, width: int) -> nn.Sequential:
+    """So many layers, uninitialised: nobody waits for random numbers."""
+    with torch.device("meta"):
+        model = nn.Sequential(*(Layer(width) for _ in range(layers)))
+    return model.to_empty(device="cpu")
+
+
+def ratio_of(load: Callable[[], object], directory: Path) -> tuple[float, float]:
+    """(median of the pairs' ratios, median CPU seconds without) of loading with the sidecar to loading without."""
+    ratios: list[float] = []
+    without: list[float] = []
+    load()
+    for pair in range(PAIRS):
+        seconds: dict[bool, float] = {}
+        for watched in (pair % 2 == 0, pair % 2 == 1):
+            if watched:
+                gpumodels.start(directory=directory, interval=0.1)
+                wait_until(lambda: bool(published_names()))  # what starting costs is another question
+            started = time.thread_time()
+            load()
+            seconds[watched] = time.thread_time() - started
+            if watched:
+                gpumodels.stop()
+        ratios.append(seconds[True] / seconds[False])
+        without.append(seconds[False])
+    return median(ratios), median(without)
+
+
+def main() -> None:
+    """Print a line for each way of loading."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = Path(folder)
+        for layers, width in ((LAYERS, WIDTH), (SMALL_LAYERS, int(WIDTH * (LAYERS / SMALL_LAYERS) ** 0.5))):
+            model = a_model(layers, width)
+            for parameter in model.parameters():
+                nn.init.uniform_(parameter)
+            save_file(model.state_dict(), directory / "model.safetensors")
+            torch.save(model.state_dict(), directory / "model.pt")
+            megabytes = (directory / "model.safetensors").stat().st_size / 2**20
+            ways: dict[str, Callable[[], object]] = {
+                "safetensors, copied": lambda m=model: m.load_state_dict(load_file(directory / "model.safetensors")),  # type: ignore[misc]
+                "torch.load, copied": lambda m=model: m.load_state_dict(torch.load(directory / "model.pt")),  # type: ignore[misc]
+                "cast and copied": lambda m=model: m.load_state_dict(  # type: ignore[misc]
+                    {key: value.half() for key, value in load_file(directory / "model.safetensors").items()}
+                ),
+                "moved by .double() and .float()": lambda m=model: m.double().float(),  # type: ignore[misc]
+            }
+            for name, load in ways.items():
+                ratio, seconds = ratio_of(load, directory / "gpm")
+                print(
+                    f"{megabytes:.0f} MB in {4 * layers} tensors, {name}: "
+                    f"× {ratio:.4f} ({seconds * 1e3:.0f} ms without the sidecar)"
+                )
+
+
+if __name__ == "__main__":
+    main()

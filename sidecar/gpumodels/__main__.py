@@ -19,16 +19,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run_parser = commands.add_parser(
         "run", help="run a script or -m module, unchanged, with the sidecar", usage="gpumodels run [-m module | script.py] ..."
     )
-    run_parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="script.py ...")
     demo_parser = commands.add_parser("demo", help="load, move, swap and unload example models, for ever")
     demo_parser.add_argument(
         "--simulate-gpus", type=int, default=0, metavar="N", help="N simulated 80 GB GPUs (no memory is taken)"
     )
     demo_parser.add_argument("--view", action="store_true", help="with the viewer on it; without a terminal, its table once")
     demo_parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds")
-    options = parser.parse_args(arguments)
-    if options.command == "run":
-        return _run(run_parser, options.rest)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["run"] and given[1:2] not in (["-h"], ["--help"]):
+        return _run(run_parser, given[1:])  # argparse would take `-m` and the script's own options for its own
+    options = parser.parse_args(given)
     if not 0 <= options.simulate_gpus <= 16:
         demo_parser.error("--simulate-gpus takes 0 to 16")
     from gpumodels.demo import run_demo

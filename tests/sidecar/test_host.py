@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from pathlib import PurePath
+
+import pytest
+
+from gpumodels.host import label_of, process_info
+from gpumodels_shared.identity import this_process
+
+
+@pytest.mark.parametrize(
+    ("command", "label"),
+    [
+        (["python", "train_lora.py", "--lr", "3"], "train_lora.py"),
+        (["python", "/srv/ComfyUI/main.py", "--listen"], "ComfyUI/main.py"),
+        (["python", "main.py"], "here/main.py"),
+        (["python", "-u", "-W", "ignore", "app.py"], "here/app.py"),
+        (["python", "-m", "vllm.entrypoints.openai.api_server", "--model", "x"], "vllm.entrypoints.openai.api_server"),
+        (["python", "-m", "gpumodels", "run", "train.py"], "here/train.py"),
+        (["python", "-m", "gpumodels", "run", "-m", "my.trainer"], "my.trainer"),
+        (["python", "-m", "gpumodels", "demo"], "gpumodels demo"),
+        (["/opt/venv/bin/python", "/opt/venv/bin/gpumodels", "run", "finetune.py"], "finetune.py"),
+        (["python", "-c", "import torch"], "python -c"),
+        (["python3.11"], "python3.11"),
+        ([], "python"),
+    ],
+)
+def test_a_command_line_gives_the_label_that_people_would_use(command: list[str], label: str) -> None:
+    assert label_of(command, PurePath("/work/here")) == label
+
+
+def test_the_environment_tells_rank_and_what_cuda_0_means() -> None:
+    environment = {"RANK": "3", "CUDA_VISIBLE_DEVICES": "GPU-abc", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    told = process_info(this_process(), 1.0, "mine", environment)
+    assert (told.label, told.rank, told.visible_devices, told.device_order) == ("mine", 3, "GPU-abc", "PCI_BUS_ID")
+    assert process_info(this_process(), 1.0, None, {"RANK": "none"}).rank is None

@@ -28,7 +28,7 @@ from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.terminal import end_soon, is_gone, on_the_terminal, signals_meaning
-from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
+from gpumodels_tui.theme import COLOURLESS, DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
 from gpumodels_tui.view_model import View
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ COMMANDS_OFFERED: Final = {
 def run_app(sources: Sources, *, look: str = DEFAULT_LOOK, ascii_only: bool = False) -> int:
     """The screens, until the user leaves. The exit code: 0, or 1 after a failure."""
     driver = driver_for(ascii_only, os.environ.get("TERM", ""))
-    app = GpuModelsApp(sources=sources, look=look, driver_class=driver)
+    app = GpuModelsApp(sources=sources, look=COLOURLESS if os.environ.get("NO_COLOR") else look, driver_class=driver)
     with on_the_terminal(), signals_meaning(app.leave):
         try:
             app.start_watching()
@@ -127,7 +127,7 @@ class GpuModelsApp(App[int]):
         look: One of `LOOKS`.
         driver_class: What draws; None for Textual's own.
         """
-        super().__init__(driver_class)
+        super().__init__(driver_class, ansi_color=LOOKS[look].theme.ansi)
         self._sources = sources
         self._thread: WatchingThread | None = None
         self._waiting: View | None = None
@@ -171,6 +171,7 @@ class GpuModelsApp(App[int]):
             self._is_up = True
             early, self._waiting = self._waiting, None
             failure = self._failure
+        self.app_resume_signal.subscribe(self, self._resumed)
         if early is not None:
             self.view = early
         if failure is not None:
@@ -304,11 +305,24 @@ class GpuModelsApp(App[int]):
 
     def wear(self, look: str) -> None:
         """Another look, on every screen."""
+        if os.environ.get("NO_COLOR"):
+            self._say("NO_COLOR is set: there is one look.")
+            return
         use(look)
+        self.ansi_color = LOOKS[look].theme.ansi
         self.theme = look
+        self._repaint()
+
+    def _resumed(self, app: App[int]) -> None:
+        """From the background: the terminal has forgotten what it showed."""
+        self._repaint()
+
+    def _repaint(self) -> None:
+        """Every line of every screen."""
         for screen in self.screen_stack:
+            screen.refresh(layout=True)
             for widget in screen.query("*"):
-                widget.refresh(layout=False)
+                widget.refresh()
             if isinstance(screen, ViewScreen):
                 screen.watch_view(None, self.view)
 

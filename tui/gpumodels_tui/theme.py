@@ -208,6 +208,8 @@ LOOKS: Final[Mapping[str, Look]] = {
 """By name, the one without any choice first."""
 
 DEFAULT_LOOK: Final = "terminal"
+COLOURLESS: Final = "monochrome"
+"""What NO_COLOR means."""
 
 
 class _Styles(Mapping[str, Style]):

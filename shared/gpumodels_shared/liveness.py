@@ -30,6 +30,10 @@ class Pulse:
         self._beat = -1
         self._changed_at = 0.0
 
+    def seconds_to_stall(self, now: float) -> float:
+        """How long its silence may still last; 0 once it is too long."""
+        return max(0.0, self._changed_at + self._patience_seconds - now)
+
     def observe(self, heartbeat: Heartbeat, locked: bool, now: float) -> Liveness:
         """What it is now; `now` is a monotonic clock in seconds, the same for all calls."""
         if heartbeat.beat != self._beat:

@@ -19,6 +19,9 @@ CHECK_SECONDS: Final = 0.5
 LATE_BEATS: Final = 1.2
 """A writer that beats lives; after so many beats of silence its lock and its file's name are looked at."""
 
+NOT_BEFORE_SECONDS: Final = 0.001
+"""A stall is looked for just after it can be one."""
+
 LONGEST_UNCHECKED_SECONDS: Final = 2.0
 """A process that beats once an hour may die at once."""
 
@@ -87,15 +90,13 @@ class TailedFile:
                 self._check_at = now + min(LATE_BEATS * reader.header.heartbeat_ms / 1000, LONGEST_UNCHECKED_SECONDS)
             else:
                 reader, heartbeat, locked = self._examine(reader, heartbeat)
-                self._check_at = now + self._until_next_check(reader.header.heartbeat_ms / 1000)
+                self._check_at = now + min(CHECK_SECONDS, reader.header.heartbeat_ms / 1000)
             self._heartbeat = heartbeat
             self.liveness = self._pulse.observe(heartbeat, locked, now)
+            if self.liveness is Liveness.LIVE:
+                self._check_at = min(self._check_at, now + self._pulse.seconds_to_stall(now) + NOT_BEFORE_SECONDS)
         if heartbeat.last_seq != self._read_seq and now >= self._read_at:
             self._read(reader, heartbeat)
-
-    def _until_next_check(self, beat_seconds: float) -> float:
-        """Often while its silence may be told from a stall soon; the stalled and dead are in no hurry."""
-        return min(CHECK_SECONDS, beat_seconds / 10 if self.liveness is Liveness.LIVE else beat_seconds)
 
     def _examine(self, reader: SnapshotReader, heartbeat: Heartbeat) -> tuple[SnapshotReader, Heartbeat, bool]:
         """The file that has the name now, its heartbeat, and whether its writer still holds it."""

@@ -51,6 +51,7 @@ BY_NAMES: Final = tuple(
         ("vae", "encoder decoder downsamples upsamples"),
         ("checkpoint", "time_embedding patch_embedding blocks"),
         ("checkpoint", "condition_embedder patch_embedding blocks"),
+        ("model", "vace_blocks vace_patch_embedding"),  # what VACE adds to a Wan transformer, without the transformer
         ("checkpoint", "time_embed input_blocks output_blocks"),
         ("checkpoint", "down_blocks up_blocks time_embedding"),
         ("checkpoint", "double_blocks single_blocks"),

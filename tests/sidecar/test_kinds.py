@@ -173,3 +173,11 @@ def test_real_architectures_are_known_by_the_names_inside_whatever_their_class(l
     names = {part for path, _ in tensors for part in path.split(".")}
     assert kind_of("Net", names, 0.0) == kind
     assert kind_of(class_name, names, 0.0) == kind
+
+
+def test_vaces_blocks_alone_are_no_backbone_wherever_their_file_lies() -> None:
+    module = {"vace_blocks", "vace_patch_embedding", "self_attn", "ffn", "modulation"}
+    files = ("/models/diffusion_models/VACE-Depth_bf16.safetensors",)
+    assert kind_of("VaceModule", module, 0.0, files=files) == "model"
+    whole = module | {"blocks", "patch_embedding", "time_embedding"}
+    assert kind_of("VaceWanModel", whole, 0.0, files=files) == "checkpoint"

@@ -47,6 +47,10 @@ class _Given(NamedTuple):
     sample: RawSample | None
 
 
+_Known = tuple[dict[str, Any], str, int, "Origin | None", "RawSample | None"]
+"""A module's table of tensors, a name in it, and what is known of the tensor there: its id, its origin, its values."""
+
+
 class Provenance:
     """Written to by wrapped functions in the host's threads, read by the scan."""
 
@@ -102,16 +106,21 @@ class Provenance:
     def around_apply(self, original: Callable[..., Any], touched: Callable[[], None]) -> Callable[..., Any]:
         """`Module._apply`, which `.to()`, `.cuda()` and `.half()` go through: the values move, the mapping stays behind."""
 
+        before, after = self._failures.guard("noting origins before a move"), self._failures.guard("noting origins after a move")
+
         def _apply(module: nn.Module, *arguments: Any, **options: Any) -> Any:
-            known: list[tuple[str, str, Origin | None, RawSample | None]] = []
-            if self.active:
-                with self._failures.guard("noting origins before a move"):
-                    known = self._known_of(module)
+            state = module.__dict__
+            known: list[_Known] | None = None
+            # It is called for every module of the tree, most of which hold no tensors themselves.
+            if (state.get("_parameters") or state.get("_buffers")) and self.active:
                 touched()
+                with before:
+                    known = self._known_of(state)
             result = original(module, *arguments, **options)
-            if known and self.active:
-                with self._failures.guard("noting origins after a move"):
-                    self._carry_over(module, known)
+            if known:
+                with after:
+                    self._carry_over(state, known)
+                touched()
             return result
 
         return _apply
@@ -225,28 +234,35 @@ class Provenance:
             elif known is None or (known.path, known.source) != (origin.path, STATE_DICT):
                 self._put(tensor, Origin(origin.path, STATE_DICT), None)
 
-    def _known_of(self, module: nn.Module) -> list[tuple[str, str, Origin | None, RawSample | None]]:
-        """(table, name, origin, sample) of the module's own tensors, as far as anything is known of them."""
-        known: list[tuple[str, str, Origin | None, RawSample | None]] = []
-        for table in ("_parameters", "_buffers"):
-            for name, tensor in module.__dict__[table].items():
+    def _known_of(self, state: Mapping[str, Any]) -> list[_Known]:
+        """What is known of a module's own tensors. Weights from nowhere are sampled if there are files to compare them with."""
+        known: list[_Known] = []
+        origins, samples = self._origins, self._samples
+        keeps_values = self.files_read.version > 0  # else there is nothing to compare them with
+        for table in (state["_parameters"], state["_buffers"]):
+            for name, tensor in table.items():
                 if tensor is None:
                     continue
-                origin = self.origin_of(tensor)
+                origin = origins.get(tensor)
+                if origin is None:
+                    origin = self.origin_of(tensor)
                 sample = None
                 if origin is None or origin is ELSEWHERE:
-                    sample = self._samples.get(tensor)
-                    if sample is None and (sample := self.sampler.take(tensor)) is not None:
-                        self._samples.put(tensor, sample)
-                if origin is not None or sample is not None:
-                    known.append((table, name, origin, sample))
+                    sample = samples.get(tensor)
+                    if sample is None and keeps_values and tensor.dim() > 1 and (sample := self.sampler.take(tensor)) is not None:
+                        samples.put(tensor, sample)
+                    if sample is None and origin is None:
+                        continue
+                known.append((table, name, id(tensor), origin, sample))
         return known
 
-    def _carry_over(self, module: nn.Module, known: list[tuple[str, str, Origin | None, RawSample | None]]) -> None:
-        """Buffers, and now and then parameters, are other objects after a move."""
-        for table, name, origin, sample in known:
-            tensor = module.__dict__[table].get(name)
+    def _carry_over(self, state: Mapping[str, Any], known: list[_Known]) -> None:
+        """Buffers, and now and then parameters, are other objects after a move; what they are known by has changed for all."""
+        for table, name, identity, origin, sample in known:
+            tensor = table.get(name)
             if tensor is None:
+                continue
+            if id(tensor) == identity and (tensor in self._origins or tensor in self._samples):
                 continue
             self._put(
                 tensor,

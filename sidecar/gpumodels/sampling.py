@@ -46,28 +46,22 @@ class TensorSampler:
         None on an accelerator, for few elements, for dtypes that aren't compared, or where they don't lie in a row.
         """
         found = self._place(tensor)
-        if found is None:
-            return None
-        name, length, pointer = found
-        return RawSample(name, self._shape(tensor), ctypes.string_at(pointer, length))
+        return None if found is None else RawSample(found[0], found[3], ctypes.string_at(found[2], found[1]))
 
     def take_from_aside(self, tensor: Any) -> RawSample | None:
         """The same in another thread. The memory may be freed between two steps, so the kernel reads it: no SIGSEGV, an error."""
         found = self._place(tensor) if self._memory >= 0 else None
         if found is None:
             return None
-        name, length, pointer = found
+        name, length, pointer, shape = found
         try:
             data = os.pread(self._memory, length, pointer)
         except OSError:
             return None
-        return RawSample(name, self._shape(tensor), data) if len(data) == length else None
+        return RawSample(name, shape, data) if len(data) == length else None
 
-    def _shape(self, tensor: Any) -> tuple[int, ...]:
-        with self._without_overrides():  # GGMLTensor.shape is another than its memory's
-            return tuple(tensor.shape)
-
-    def _place(self, tensor: Any) -> tuple[str, int, int] | None:
+    def _place(self, tensor: Any) -> tuple[str, int, int, tuple[int, ...]] | None:
+        """(dtype, bytes of a sample, address, shape) of what can be sampled."""
         if type(tensor) in self._plain_types:
             return self._place_of_plain(tensor)
         if type(tensor).__name__ not in RAW_BLOCKS:
@@ -75,16 +69,15 @@ class TensorSampler:
         with self._without_overrides():
             return self._place_of_plain(tensor)
 
-    def _place_of_plain(self, tensor: Any) -> tuple[str, int, int] | None:
-        if tensor.device.type != "cpu" or tensor.layout is not self._strided:
+    def _place_of_plain(self, tensor: Any) -> tuple[str, int, int, tuple[int, ...]] | None:
+        if not tensor.is_cpu or tensor.layout is not self._strided:
             return None
         known = self._dtypes.get(tensor.dtype)
         if known is None or tensor.numel() < VALUES or not tensor.is_contiguous():
             return None
         name, length = known
-        storage = tensor.untyped_storage()
         start = tensor.storage_offset() * (length // VALUES)
-        if storage.nbytes() < start + length:  # FSDP and others shrink storages to nothing
+        if tensor.untyped_storage().nbytes() < start + length:  # FSDP and others shrink storages to nothing
             return None
         pointer = tensor.data_ptr()
-        return (name, length, pointer) if pointer else None
+        return (name, length, pointer, tuple(tensor.shape)) if pointer else None

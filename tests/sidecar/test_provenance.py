@@ -305,3 +305,29 @@ def test_looking_at_a_state_dict_costs_microseconds_a_tensor() -> None:
             sidecar.provenance._look_at(state)
             best = min(best, time.thread_time() - started)
         assert best < 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("ignore")
+def test_what_save_pretrained_writes_is_byte_for_byte_the_same(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+
+    def written(folder: str) -> dict[str, bytes]:
+        torch.manual_seed(3)
+        config = transformers.BertConfig(
+            hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, vocab_size=500
+        )
+        transformers.BertModel(config).save_pretrained(tmp_path / "source" / folder)
+        model = transformers.BertModel.from_pretrained(tmp_path / "source" / folder, dtype=torch.float16).float()
+        model.config._name_or_path = ""
+        model.save_pretrained(tmp_path / folder)
+        torch.save(model.state_dict(), tmp_path / folder / "model.pt")
+        return {file.name: file.read_bytes() for file in sorted((tmp_path / folder).iterdir())}
+
+    plain = written("plain")
+    with attached() as sidecar:
+        watched = written("watched")
+        sidecar.models()
+    assert set(plain) >= {"model.safetensors", "model.pt", "config.json"}
+    assert watched == plain

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpumodels.naming import Evidence, choose_name, name_from_config, name_from_path
+from gpumodels.naming import Evidence, Recognised, choose_name, name_from_config, name_from_path
+from gpumodels_shared.fingerprint import Match
 
 WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors"
 
@@ -90,3 +91,46 @@ def test_without_a_file_a_config_names_it_then_an_attribute_then_the_class() -> 
     assert choose_name(Evidence("BertModel", architecture="bert", attributes=("mine",))).name == "mine"
     assert choose_name(Evidence("BertModel", architecture="bert")).name == "BertModel (bert)"
     assert choose_name(Evidence("BertModel")).confidence < 0.6
+
+
+def recognised(*paths: str, matched: int = 16, contradicts: bool = False, by_values: bool = True) -> Recognised:
+    return Recognised(None, paths, Match(matched, 16) if by_values and paths else None, contradicts)
+
+
+def test_values_name_a_model_before_its_config_does() -> None:
+    naming = choose_name(Evidence("UNet", recognised=recognised("/m/my_tune_v3.safetensors"), config_name="org/base"))
+    assert (naming.name, naming.source, naming.confidence) == ("my_tune_v3", "values", 0.97)
+    patched = choose_name(Evidence("UNet", recognised=recognised("/m/my_tune_v3.safetensors", matched=12)))
+    assert (patched.name, patched.confidence) == ("my_tune_v3", 0.75)
+
+
+def test_a_config_decides_between_files_that_agree_equally_and_alone_they_are_candidates() -> None:
+    tie = recognised("/m/org/a.safetensors", "/m/org/b.safetensors")
+    assert choose_name(Evidence("UNet", recognised=tie)).candidates == tie.paths
+    assert choose_name(Evidence("UNet", recognised=tie)).confidence < 0.6
+    assert choose_name(Evidence("UNet", recognised=tie, config_name="b")).name == "b"
+
+
+def test_a_config_whose_files_hold_other_values_names_nothing() -> None:
+    naming = choose_name(
+        Evidence("BertModel", recognised=recognised(contradicts=True), config_name="org/name", architecture="bert")
+    )
+    assert (naming.name, naming.confidence) == ("BertModel (bert)", 0.0)
+
+
+def test_names_and_shapes_count_only_for_a_single_file_and_less_than_a_config() -> None:
+    one = recognised("/m/x_v1.safetensors", by_values=False)
+    assert choose_name(Evidence("UNet", recognised=one)).confidence == 0.7
+    assert choose_name(Evidence("UNet", recognised=one, config_name="org/name")).name == "org/name"
+    two = recognised("/m/x_v1.safetensors", "/m/y_v1.safetensors", by_values=False)
+    assert choose_name(Evidence("UNet", recognised=two)).confidence < 0.6
+
+
+def test_values_from_elsewhere_are_no_file_and_take_the_majority_from_others() -> None:
+    naming = choose_name(Evidence("WanModel", {(WAN_FILE, "mapped file"): 40, ("", "elsewhere"): 60}, 100))
+    assert (naming.name, naming.files) == ("WanModel", (WAN_FILE,))
+
+
+def test_a_component_without_a_name_of_its_own_has_its_pipelines() -> None:
+    naming = choose_name(Evidence("UNet", pipeline_name="org/pipeline"))
+    assert (naming.name, naming.source, naming.confidence) == ("org/pipeline", "pipeline", 0.9)

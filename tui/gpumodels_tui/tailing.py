@@ -12,6 +12,7 @@ from gpumodels_shared.layout import Header, Heartbeat, LayoutError, WriterState
 from gpumodels_shared.liveness import STALLED_AFTER_BEATS, Liveness, Pulse
 from gpumodels_shared.reader import SnapshotReader, TornError
 from gpumodels_shared.schema import Snapshot
+from gpumodels_tui.checksum import crc32
 
 CHECK_SECONDS: Final = 0.5
 """How often a file is looked at that misses its beats, and a bad one is tried again."""
@@ -111,7 +112,7 @@ class TailedFile:
 
     def _open(self) -> SnapshotReader:
         self.close()
-        reader = SnapshotReader(self.path, self.owner)
+        reader = SnapshotReader(self.path, self.owner, crc32)
         self._reader, self._header, self._heartbeat = reader, reader.header, None
         self.pid = reader.header.pid
         self.is_local = reader.header.boot_id != NO_ID and (reader.header.boot_id, reader.header.pid_namespace) == _here()

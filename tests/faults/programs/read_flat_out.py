@@ -15,6 +15,7 @@ from pathlib import Path
 from gpumodels_shared.layout import WriterState
 from gpumodels_shared.places import snapshot_files
 from gpumodels_shared.reader import SnapshotReader, TornError
+from gpumodels_tui.checksum import crc32
 
 
 class Times:
@@ -42,14 +43,14 @@ def main(directory: Path, seconds: float) -> None:
     """Read until the time is up or the writer said goodbye."""
     while not (names := snapshot_files(directory)):
         time.sleep(0.005)
-    reader = SnapshotReader(directory / names[0], os.geteuid())
+    reader = SnapshotReader(directory / names[0], os.geteuid(), crc32)
     wall, processor = Times(), Times()
     accepted = distinct = torn = bad = backward = last = 0
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if reader.heartbeat().state is WriterState.SUPERSEDED:
             reader.close()
-            reader = SnapshotReader(directory / names[0], os.geteuid())
+            reader = SnapshotReader(directory / names[0], os.geteuid(), crc32)
         started, started_cpu = time.perf_counter(), time.thread_time()
         try:
             payload = reader.latest()

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Final
 
 from gpumodels.sampling import RawSample
+from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.fingerprint import FileValues
 
 MAX_FILES: Final = 512
 MAX_KEPT_SAMPLES: Final = 100_000
 """Samples of files that can't be read again by position (pickles, GGUF), all together: some 20 MB."""
-
-SHARD: Final = re.compile(r"[-_.]\d{5}-of-\d{5}$")
 
 
 class SampledFile:
@@ -70,9 +67,3 @@ class FilesRead:
 
     def _kept_samples(self) -> int:
         return sum(len(file.values.tensors) for file in self._files.values() if file.values is not None)
-
-
-def checkpoint_of(path: str) -> str:
-    """The path without what numbers a shard: `model.safetensors` of `model-00001-of-00004.safetensors`."""
-    pure = PurePath(path)
-    return str(pure.with_name(SHARD.sub("", pure.stem) + pure.suffix)) if pure.name else path

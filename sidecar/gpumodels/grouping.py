@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Generator, Iterator, Mapping
 from typing import Final
 
 from gpumodels.assembling import Part
 from gpumodels.reading import ModuleReading
+from gpumodels_shared.file_names import checkpoint_of
 
 CONTAINER_DEPTH: Final = 3
 """How far below a container its models are looked for."""
 
 MAX_PARTS: Final = 64
 """A container of more is a model's list of layers."""
-
-_SHARD: Final = re.compile(r"-\d{5}-of-\d{5}")
 
 STEP: Final = 64
 """Modules that are worked on between two places where the work may be interrupted."""
@@ -122,7 +120,7 @@ def _file_of_most(root: int, readings: Mapping[int, ModuleReading]) -> Generator
             for storage in reading.storages:
                 total += storage.size_bytes
                 if storage.origin is not None and storage.origin.path:
-                    file = _SHARD.sub("", storage.origin.path)
+                    file = checkpoint_of(storage.origin.path)
                     by_file[file] = by_file.get(file, 0) + storage.size_bytes
             for _, child in reading.children:
                 if child in readings and child not in met:

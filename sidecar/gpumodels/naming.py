@@ -8,13 +8,11 @@ config tells it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Final
 
-from gpumodels.files_read import SHARD, checkpoint_of
+from gpumodels_shared.file_names import checkpoint_of, file_group_name, name_from_config
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint
 
@@ -33,21 +31,6 @@ PATCHED_CONFIDENCE: Final = 0.75
 UNDECIDED_CONFIDENCE: Final = 0.5
 FROM_FILES: Final = frozenset({"mapped file", "values", "state dict", "read file", "names and shapes"})
 """Sources that say which file, not only which name."""
-
-_PACKAGING: Final = re.compile(
-    r"[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|e4m3fn|e5m2|scaled|mixed|KJ|pruned|emaonly|ema)$",
-    re.IGNORECASE,
-)
-_COMPONENT: Final = re.compile(
-    r"^(unet|vae|transformer|text_encoder|image_encoder|controlnet|prior|decoder|safety_checker|feature_extractor)(_\d)?$"
-)
-_GENERIC: Final = re.compile(
-    r"^(model|models|pytorch_model|diffusion_pytorch_model|adapter_model|adapter|weights?|checkpoint|ckpt|consolidated|"
-    r"open_clip_(pytorch_)?model|tf_model|state_dict|pytorch_lora_weights|lora_weights|ema|final|last|best|\d+)$",
-    re.IGNORECASE,
-)
-_TRAINERS: Final = re.compile(r"^checkpoint-\d+$")
-_HUB: Final = re.compile(r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,66 +172,3 @@ def _files_by_bytes(bytes_by_origin: Mapping[tuple[str, str], int]) -> list[_Fil
 
 def _paths(files: list[_FileGroup]) -> tuple[str, ...]:
     return tuple(path for group in files for path in group.paths)
-
-
-def file_group_name(paths: tuple[str, ...], metadata: Mapping[str, Mapping[str, str]]) -> str | None:
-    """A name for one file or the shards of one: its own, unless its metadata say the same more fully.
-
-    A file's `model_type` counts only where it contains all that the file's name says (`wan_high` and
-    `Wan2_2-T2V-A14B-HIGH`), or where the file's name says nothing (`model.safetensors`): a fine-tune that carries its
-    base model's metadata is still the fine-tune.
-    """
-    name = name_from_path(paths[0])
-    for key in ("model_type", "modelspec.title"):
-        stated = next((metadata[path][key].strip() for path in paths if metadata.get(path, {}).get(key)), "")
-        if stated and says_more(stated, name):
-            return stated
-    return name
-
-
-def says_more(stated: str, name: str | None) -> bool:
-    """Whether every word of the name stands in what is stated, or there is no name."""
-    if name is None:
-        return True
-    words = re.findall(r"[a-z0-9]+", name.lower())
-    compact = re.sub(r"[^a-z0-9]", "", stated.lower())
-    return bool(words) and all(word in compact for word in words)
-
-
-def name_from_path(path: str) -> str | None:
-    """`Wan2_2-T2V-A14B-HIGH` from `…/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors`; None where the path says nothing.
-
-    Hub caches give `org/name`; a generic stem (`diffusion_pytorch_model`) gives its directory's name, past component
-    directories (`unet`, `text_encoder_2`). What packaging and precision add to a name is left out.
-    """
-    if hub := _HUB.search(path):
-        return f"{hub[1]}/{hub[2]}"
-    pure = PurePath(path)
-    stem = _without_packaging(SHARD.sub("", pure.stem))
-    if stem and not _GENERIC.match(stem):
-        return stem
-    for parent in pure.parents:
-        if not parent.name:
-            return None
-        if _COMPONENT.match(parent.name):
-            continue
-        if _TRAINERS.match(parent.name) and parent.parent.name:
-            return f"{parent.parent.name}/{parent.name}"
-        return None if _GENERIC.match(parent.name) or parent.name.startswith("tmp") else parent.name
-    return None
-
-
-def name_from_config(stated: str) -> str | None:
-    """`org/name` as it is; of a local path its last telling part."""
-    stated = stated.strip().rstrip("/")
-    if hub := _HUB.search(stated + "/"):
-        return f"{hub[1]}/{hub[2]}"
-    if stated.count("/") == 1 and not stated.startswith((".", "/", "~")):
-        return stated
-    return name_from_path(stated + "/model") if stated else None
-
-
-def _without_packaging(stem: str) -> str:
-    while (shorter := _PACKAGING.sub("", stem)) != stem and shorter:
-        stem = shorter
-    return stem

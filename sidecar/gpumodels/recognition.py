@@ -15,12 +15,13 @@ from typing import Any, Final
 
 from gpumodels.assembling import ADAPTER_PREFIXES, FoundModel
 from gpumodels.failures import Failures
-from gpumodels.files_read import ReadFile, checkpoint_of
+from gpumodels.files_read import ReadFile
 from gpumodels.naming import Recognised
 from gpumodels.provenance import Provenance
 from gpumodels.registry import Registry
 from gpumodels.safetensors_values import SafetensorsValues, stamp_of
 from gpumodels.weak_table import KeyedRef
+from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.fingerprint import FileValues, Match, best_files, choose_samples, compare, same_names_and_shapes
 from gpumodels_shared.schema import Fingerprint, TensorSample
 

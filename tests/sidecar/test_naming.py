@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpumodels.naming import Evidence, Recognised, choose_name, name_from_config, name_from_path
+from gpumodels.naming import Evidence, Recognised, choose_name
+from gpumodels_shared.file_names import name_from_config, name_from_path
 from gpumodels_shared.fingerprint import Match
 
 WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors"

@@ -17,6 +17,8 @@ from gpumodels.weak_table import WeakTable
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
 
 HOST: Final = "cpu"
+MAX_MODELS: Final = 8000
+"""Readers refuse lists of more than 10,000."""
 
 
 @dataclass(slots=True)
@@ -55,8 +57,9 @@ class Sampler:
         with self._failures.guard("looking at pipelines"):
             self._identification.look_at_pipelines()
         ids: dict[FoundModel, str] = {}
+        smallest = _smallest_listed(found)
         for one in found:
-            if one.adapter is None and _size(one) < SMALL_MODEL_BYTES:
+            if one.adapter is None and _size(one) < smallest:
                 small.append(one)
                 continue
             with self._failures.guard("describing a model"):
@@ -141,6 +144,13 @@ def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, 
         offloaded_bytes=parked + found.missing_bytes,
         tree=found.tree,
     )
+
+
+def _smallest_listed(found: Sequence[FoundModel]) -> int:
+    """The size from which a root is a row: SMALL_MODEL_BYTES, unless there are more than readers accept."""
+    if len(found) <= MAX_MODELS:
+        return SMALL_MODEL_BYTES
+    return max(SMALL_MODEL_BYTES, sorted(map(_size, found), reverse=True)[MAX_MODELS] + 1)
 
 
 def _size(found: FoundModel) -> int:

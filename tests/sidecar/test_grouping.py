@@ -180,3 +180,13 @@ def test_a_kohya_network_is_an_adapter_of_the_model_that_it_stands_in_for() -> N
         assert models["UNet"].resident_bytes == distinct_bytes(base)
         assert models["Decoder"].adapters == ()
         assert models["Decoder"].resident_bytes == distinct_bytes(stranger)
+
+
+def test_more_models_than_readers_accept_are_summed_from_the_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumodels.sampler.MAX_MODELS", 3)
+    with attached() as sidecar:
+        models = [Backbone(blocks) for blocks in (1, 2, 3, 4, 5)]
+        rows = sidecar.models()
+        assert [row.resident_bytes for row in rows[:-1]] == [distinct_bytes(model) for model in models[:1:-1]]
+        assert rows[-1].name == "2 small modules"
+        assert sum(row.resident_bytes for row in rows) == distinct_bytes(*models)

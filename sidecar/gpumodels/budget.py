@@ -8,8 +8,8 @@ from typing import Final
 
 RATE: Final = 0.005
 """Share of one core that comes in steadily."""
-SAVINGS_SECONDS: Final = 0.3
-"""The most that is saved up. With a minute's income that is 1 % of a core over any minute."""
+SAVINGS_SECONDS: Final = 0.25
+"""The most that is saved up. With a minute's income that is less than 1 % of a core over any minute."""
 
 
 class Budget:
@@ -32,4 +32,8 @@ class Budget:
     def spend(self, seconds: float) -> None:
         """A look took so long; more than was there is a debt that the next ones wait for."""
         self.last_seconds = seconds
+        self._saved -= seconds
+
+    def charge(self, seconds: float) -> None:
+        """What came with looking, such as publishing, took so long."""
         self._saved -= seconds

@@ -105,6 +105,7 @@ class Sidecar:
         self._wait_while_building()
         observer = self._observer
         observer.look()
+        began = time.thread_time()
         self._publisher.publish(
             Snapshot(
                 taken_at_ns=time.time_ns(),
@@ -115,6 +116,7 @@ class Sidecar:
                 warnings=observer.warnings,
             )
         )
+        observer.budget.charge(time.thread_time() - began)
 
     def _breathe(self) -> None:
         """A pause in work that ends soon in any case."""

@@ -8,7 +8,7 @@ import platform
 import sys
 from typing import Final
 
-PARTS: Final = ("scanning", "host", "catalogue")
+PARTS: Final = ("scanning", "host", "loading", "catalogue", "viewer")
 
 
 def main() -> None:

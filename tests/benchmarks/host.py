@@ -146,9 +146,8 @@ def print_share() -> None:
             time.sleep(5)  # the first look is paid off elsewhere: what follows is the steady state
             share = share_while_changing(model, SHARE_SECONDS)
             gpumodels.stop()
-        print(
-            f"processor, {modules:,} modules, 20 changes a second: {(share - alone) * 100:.2f} % of a core over a minute (target ≤ 1 %)"
-        )
+        extra = (share - alone) * 100
+        print(f"processor, {modules:,} modules, 20 changes a second: {extra:.2f} % of a core over a minute (target ≤ 1 %)")
         del model
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 INTERVAL_SECONDS: Final = 1.0
 """How often the devices are read."""
-FEED_SHARE: Final = 0.2
-"""The sidecars' files are looked at so much more often: what a loaded model may be late on the screen."""
+FEED_SHARE: Final = 0.25
+"""The sidecars' files are looked at at this share of it: what a loaded model may be late on the screen."""
 PATIENCE_SECONDS: Final = 0.5
 """How long model files wait for the first picture."""
 STOP_SECONDS: Final = 2.0

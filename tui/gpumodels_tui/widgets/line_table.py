@@ -108,6 +108,8 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._is_lit = False
         self._is_marked = True
         self._lines: list[Line] = []
+        self._drawn: list[RowT | None] = []
+        """The row on each line."""
         self.lines_refreshed = 0
         """How many lines were drawn anew, ever: what an update costs."""
 
@@ -165,7 +167,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if in_view:
             self._bring_into_view()
         self._clamp_top()
-        self.redraw()
+        self.redraw(all_cells=False)
         if self._has_cursor and self.cursor_key != before:
             self.post_message(self.Moved(self, self.cursor_key))
 
@@ -211,12 +213,22 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         """Move the view by so many rows; the cursor stays where it is."""
         self._scroll_to_row(self._top + rows)
 
-    def redraw(self) -> None:
-        """Compose the lines in view and refresh those parts that differ from what was drawn."""
+    def looks_same(self, before: RowT, after: RowT) -> bool:
+        """Whether a newer row is known, without composing it, to look as the one before."""
+        return False
+
+    def redraw(self, *, all_cells: bool = True) -> None:
+        """Compose the lines in view and refresh those parts that differ from what was drawn.
+
+        Args:
+            all_cells: Whether also rows that look the same are composed: what they show may depend on the time, too.
+        """
         if len(self._lines) != self.size.height:
             self._lines = [Line()] * self.size.height
+            self._drawn = []
+        known, self._drawn = [] if all_cells else self._drawn, [None] * len(self._lines)
         for y, before in enumerate(self._lines):
-            line = self._line_at(y)
+            line = self._line_at(y, known[y] if y < len(known) else None)
             if line == before:
                 continue
             self._lines[y] = line
@@ -320,9 +332,10 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._top = min(max(self._top, 0), max(len(self._rows) - self.visible_rows, 0))
 
     def _arrange(self) -> None:
+        self._drawn = []
         self._places = arrange(self._columns, max(self.size.width - self.LEAD - self.TAIL, 0), self.LEAD)
 
-    def _line_at(self, y: int) -> Line:
+    def _line_at(self, y: int, before: RowT | None = None) -> Line:
         thumb = self._is_thumb(y - self._head_lines)
         if y < self._head_lines:
             titles = tuple(fitted(text(self._title(place), HEADING), place.width, place.column.right) for place in self._places)
@@ -331,7 +344,11 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if position >= len(self._rows):
             return Line(thumb=thumb)
         row = self._rows[position]
-        cells = tuple(fitted(place.column.draw(row, place.width), place.width, place.column.right) for place in self._places)
+        self._drawn[y] = row
+        if before is not None and self.looks_same(before, row):
+            cells = self._lines[y].cells
+        else:
+            cells = tuple(fitted(place.column.draw(row, place.width), place.width, place.column.right) for place in self._places)
         if position != self._cursor or not self._is_marked:
             return Line(cells=cells, thumb=thumb)
         lit = self._is_lit or (self._has_cursor and self.has_focus)

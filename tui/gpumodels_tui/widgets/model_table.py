@@ -13,6 +13,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.listing import Entry
 from gpumodels_tui.memory_parts import PartKind
 from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, WARNING
+from gpumodels_tui.view_model import DeviceRow
 from gpumodels_tui.widgets.cells import BLANK, Cell, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
@@ -61,6 +62,17 @@ class ModelTable(LineTable[Entry]):
         """The model's, in its process, on its device."""
         return row.key
 
+    def looks_same(self, before: Entry, after: Entry) -> bool:
+        """While the model's row is the same, and its mark in the device's bar."""
+        return (
+            before.row is after.row
+            and before.unattached is after.unattached
+            and before.depth == after.depth
+            and before.device.total_bytes == after.device.total_bytes
+            and before.device.label == after.device.label
+            and (before.device is after.device or _marks(before.device) == _marks(after.device))
+        )
+
     def is_match(self, row: Entry) -> bool:
         """Those that are listed only for their adapters are passed over."""
         return row.matches
@@ -108,6 +120,10 @@ class ModelTable(LineTable[Entry]):
         if entry.since_ns is None:
             return BLANK
         return text(calm_age(self._clock() - entry.since_ns / 1e9), MUTED)
+
+
+def _marks(device: DeviceRow) -> list[str]:
+    return [part.key for part in device.parts]
 
 
 def mark_cell(entry: Entry, width: int) -> Cell:

@@ -135,6 +135,7 @@ async def test_a_device_without_models_names_the_devices_that_have_some() -> Non
         assert is_overview(app)
 
 
+@pytest.mark.slow
 async def test_numbers_and_arrows_choose_a_device() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:
@@ -154,6 +155,7 @@ async def test_numbers_and_arrows_choose_a_device() -> None:
             assert chosen(app) == expected
 
 
+@pytest.mark.slow
 async def test_more_devices_than_fit_scroll_to_the_chosen_one() -> None:
     app = app_showing(a_view(*(a_gpu(a_row(f"model-{index}"), index=index) for index in range(16)), a_host(number=17)))
     async with app.run_test(size=SMALL) as pilot:
@@ -201,6 +203,7 @@ async def test_until_someone_chooses_the_first_device_with_models_is_shown() -> 
         assert chosen(app) == "gpu:1"
 
 
+@pytest.mark.slow
 async def test_keys_move_the_cursor() -> None:
     app = app_showing(many_models(40))
     async with app.run_test(size=SMALL) as pilot:
@@ -252,6 +255,7 @@ async def test_only_the_newest_of_waiting_views_is_drawn() -> None:
         assert "49.0 GB" in shown(app)
 
 
+@pytest.mark.slow
 async def test_help_lists_the_keys_of_the_screen_it_was_asked_on() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:
@@ -286,6 +290,7 @@ async def test_the_footer_shows_seven_keys_at_most(keys: list[str]) -> None:
         assert 3 <= len(offered) <= 7
 
 
+@pytest.mark.slow
 async def test_warnings_are_counted_and_w_lists_them() -> None:
     app = app_showing(a_full_view(["a.gpm: [bold]empty[/] file"]))
     async with app.run_test(size=SMALL) as pilot:
@@ -303,6 +308,7 @@ async def test_warnings_are_counted_and_w_lists_them() -> None:
         assert is_overview(app)
 
 
+@pytest.mark.slow
 async def test_a_long_list_of_warnings_scrolls() -> None:
     app = app_showing(a_full_view([f"{number}.gpm: empty file" for number in range(200)]))
     async with app.run_test(size=(80, 12)) as pilot:
@@ -317,6 +323,7 @@ async def test_a_long_list_of_warnings_scrolls() -> None:
             assert next(line for line in lines_shown(app) if "• " in line).split("• ")[1].startswith(f"{first}.gpm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "keys", [["q"], ["ctrl+c"], ["ctrl+q"], ["enter", "q"], ["question_mark", "q"], ["enter", "i", "ctrl+c"]]
 )
@@ -327,6 +334,7 @@ async def test_quitting_works_from_everywhere(keys: list[str]) -> None:
     assert app.return_value == 0
 
 
+@pytest.mark.slow
 async def test_a_click_selects_a_double_click_opens_and_the_wheel_scrolls() -> None:
     app = app_showing(many_models(60))
     async with app.run_test(size=SMALL) as pilot:
@@ -411,6 +419,7 @@ async def test_an_equal_view_sends_nothing_to_the_terminal() -> None:
         assert taken_bytes() == 0
 
 
+@pytest.mark.slow
 async def test_a_second_of_a_busy_server_is_at_most_300_bytes() -> None:
     now = [NOON_SECONDS]
     app = app_showing(busy_server(), clock=lambda: now[0])

@@ -135,6 +135,7 @@ async def test_typing_filters_at_once_and_enter_keeps_and_escape_drops() -> None
         assert has_keys(app, ModelTable)
 
 
+@pytest.mark.slow
 async def test_a_filter_holds_while_views_come() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:
@@ -144,6 +145,7 @@ async def test_a_filter_holds_while_views_come() -> None:
         assert listed(app) == ["wan-new"]
 
 
+@pytest.mark.slow
 async def test_n_goes_through_the_matches_and_around() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:
@@ -189,6 +191,7 @@ async def test_a_click_on_a_title_sorts_and_another_turns_the_order_around() -> 
         assert "name↓" in shown(app)
 
 
+@pytest.mark.slow
 async def test_tab_goes_to_the_devices_where_arrows_choose_and_back() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:
@@ -205,6 +208,7 @@ async def test_tab_goes_to_the_devices_where_arrows_choose_and_back() -> None:
         assert under_cursor(app) == "all-MiniLM-L6-v2"
 
 
+@pytest.mark.slow
 async def test_a_frozen_picture_stays_and_goes_on_with_the_newest() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:
@@ -220,6 +224,7 @@ async def test_a_frozen_picture_stays_and_goes_on_with_the_newest() -> None:
         assert "Frozen" not in shown(app)
 
 
+@pytest.mark.slow
 async def test_plus_and_minus_change_how_often_it_looks(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     app = GpuModelsApp(sources=Sources((tmp_path,)))
@@ -289,6 +294,7 @@ async def test_p_shows_where_a_processes_memory_went() -> None:
         assert on_screen(app, OverviewScreen)
 
 
+@pytest.mark.slow
 async def test_a_process_without_a_sidecar_opens_too_and_one_that_is_gone_says_so() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:

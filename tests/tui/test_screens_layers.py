@@ -61,6 +61,7 @@ async def test_facts_and_layers_use_the_room_there_is(size: tuple[int, int], nam
         assert_looks_like(app, name)
 
 
+@pytest.mark.slow
 async def test_enter_unfolds_and_folds_and_escape_goes_back_to_the_model() -> None:
     app = app_showing(a_view(a_gpu(small_model(), a_row("other"))))
     async with app.run_test(size=SMALL) as pilot:
@@ -76,6 +77,7 @@ async def test_enter_unfolds_and_folds_and_escape_goes_back_to_the_model() -> No
         assert app.screen.model.name == "small"
 
 
+@pytest.mark.slow
 async def test_right_unfolds_then_enters_and_left_folds_then_leaves() -> None:
     app = app_showing(a_view(a_gpu(small_model())))
     async with app.run_test(size=SMALL) as pilot:
@@ -95,6 +97,7 @@ async def test_right_unfolds_then_enters_and_left_folds_then_leaves() -> None:
         assert (selected(app), in_sight(app)) == ("", [""])
 
 
+@pytest.mark.slow
 async def test_keys_move_the_cursor_over_layers() -> None:
     app = app_showing(a_view(a_gpu(small_model({f"blocks.{number}": MIB for number in range(60)}))))
     async with app.run_test(size=SMALL) as pilot:
@@ -108,6 +111,7 @@ async def test_keys_move_the_cursor_over_layers() -> None:
         assert selected(app) == ""
 
 
+@pytest.mark.slow
 async def test_cursor_and_unfolded_layers_survive_a_change_of_the_model() -> None:
     app = app_showing(a_view(a_gpu(small_model())))
     async with app.run_test(size=SMALL) as pilot:
@@ -122,6 +126,7 @@ async def test_cursor_and_unfolded_layers_survive_a_change_of_the_model() -> Non
         assert selected(app) == "blocks.0"
 
 
+@pytest.mark.slow
 async def test_an_unloaded_model_is_said_to_be_so_and_its_last_tree_stays() -> None:
     app = app_showing(a_view(a_gpu(small_model())))
     async with app.run_test(size=SMALL) as pilot:
@@ -152,6 +157,7 @@ async def test_a_model_that_moved_to_another_device_is_followed() -> None:
         assert table(app).sums.on_bytes[0] == 80 * MIB
 
 
+@pytest.mark.slow
 async def test_i_shows_all_facts_and_the_files_metadata() -> None:
     row = replace(a_row("m", files=["/models/m.safetensors"]), facts={"title": "A title"}, metadata={"ss_network_dim": "16"})
     app = app_showing(a_view(a_gpu(row)))
@@ -203,6 +209,7 @@ def test_the_devices_name_inside_the_process_is_found_for_a_model_on_several_gpu
     assert torch_device(a_host(row), replace(row, on_bytes=GIB)) == "cpu"
 
 
+@pytest.mark.slow
 async def test_forty_thousand_modules_unfold_and_scroll_without_delay() -> None:
     count = 40_000
     tree = LayerTree(

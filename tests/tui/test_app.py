@@ -408,6 +408,23 @@ def busy_server() -> View:
     return a_view(a_gpu(*rows), a_gpu(index=1), a_host(number=3))
 
 
+async def test_a_newer_history_is_news_for_the_timeline_alone() -> None:
+    view = a_full_view()
+    loaded = Event(1, NOON_NS, EventKind.LOADED, "newcomer", "vllm 1", "0", GIB, "newcomer")
+    app = app_showing(view)
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        drawn = app.screen.query_one(ModelTable).rows
+        app.receive(replace(view, history=History((loaded,))))
+        await pilot.pause()
+        assert app.screen.query_one(ModelTable).rows is drawn
+        await pressed(pilot, "t")
+        assert "newcomer" in shown(app)
+        app.receive(replace(view, history=History((replace(loaded, number=2, name="another"), loaded))))
+        await pilot.pause()
+        assert "another" in shown(app)
+
+
 async def test_an_equal_view_sends_nothing_to_the_terminal() -> None:
     app = app_showing(busy_server())
     app.driver_class = CountingDriver

@@ -32,6 +32,7 @@ class TimelineScreen(ListScreen):
     """Of all models, or of one."""
 
     shows: ClassVar[str] = "timeline"
+    tells_history: ClassVar[bool] = True
     AUTO_FOCUS = "EventTable"
 
     DEFAULT_CSS = """

@@ -47,6 +47,9 @@ class ViewScreen(Screen[None]):
     shows: ClassVar[str] = ""
     """The application's action that leads here: it is not offered here."""
 
+    tells_history: ClassVar[bool] = False
+    """Whether it draws what happened, so that a newer history is news."""
+
     view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
     frozen: reactive[str] = reactive("", repaint=False)
     """Since when nothing newer is shown; empty while everything is."""
@@ -91,6 +94,8 @@ class ViewScreen(Screen[None]):
     def watch_view(self, before: View | None, view: View | None) -> None:
         """A newer view, or the first."""
         if view is None or not self.is_mounted or not self.is_current:
+            return
+        if before is not None and not self.tells_history and _differ_in_history_alone(before, view):
             return
         self.show(view)
         if self._told != (view.warnings, view.progress):
@@ -154,3 +159,14 @@ class ViewScreen(Screen[None]):
         if self.view is not None:
             lines = [Text("• " + safe_text(warning)) for warning in self.view.warnings]
             self.app.push_screen(TextScreen("Warnings", lines, closing_key="w", columns=100))
+
+
+def _differ_in_history_alone(before: View, after: View) -> bool:
+    """The watching thread hands the very same parts on where nothing else is new."""
+    return (
+        before.devices is after.devices
+        and before.process_rows is after.process_rows
+        and before.warnings is after.warnings
+        and before.progress == after.progress
+        and before.history is not after.history
+    )

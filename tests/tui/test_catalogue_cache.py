@@ -257,4 +257,6 @@ def test_viewers_that_start_at_once_write_side_by_side(path: Path) -> None:
     jobs = [
         a_job(f"/m/{number}-{round_}-{file}.safetensors") for number in range(4) for round_ in range(20) for file in range(30)
     ]
-    assert len(Cache(path).look_up(jobs)) == len(jobs)
+    cache = Cache(path)
+    assert len(cache.look_up(jobs)) == len(jobs)
+    cache.close()

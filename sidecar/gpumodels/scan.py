@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from itertools import islice
 from typing import Final
 
 from gpumodels.assembling import FoundModel, Part, assemble
@@ -21,6 +22,7 @@ SLICE_SECONDS: Final = 0.001
 """How long a slice works before it lets the host's threads have the interpreter."""
 
 READINGS_PER_STEP: Final = 8
+STORAGES_PER_STEP: Final = 1000
 MODULES_PER_STEP: Final = 32
 """Modules that are compared in one step, about a microsecond each."""
 
@@ -145,7 +147,7 @@ class Scanner:
                 yield from self._assemble(root, group, taken)
             else:
                 for model in group.models:
-                    taken.add(model)
+                    yield from taken.add(model)
             groups[root] = group
             yield
         self._groups = groups
@@ -166,7 +168,7 @@ class Scanner:
                 made, members = [], set()
                 yield from assemble(part, self._readings, elsewhere, made, members)
             for model in made:
-                taken.add(model)
+                yield from taken.add(model)
             group.models += made
             group.members.append(members)
 
@@ -178,10 +180,13 @@ class _Taken:
         self.storages: set[tuple[str, int]] = set()
         self.cores: set[int] = set()
 
-    def add(self, model: FoundModel) -> None:
+    def add(self, model: FoundModel) -> Iterator[None]:
         """This model has it."""
-        self.storages.update(model.storages)
         self.cores.add(model.core)
+        waiting = iter(model.storages)
+        while some := list(islice(waiting, STORAGES_PER_STEP)):
+            self.storages.update(some)
+            yield
 
 
 class _Group:

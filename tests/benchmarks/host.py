@@ -40,10 +40,11 @@ class Slices:
 
     def __init__(self) -> None:
         self.taken: list[float] = []
-        self._began = time.thread_time()
+        self._began: float | None = None
 
     def pause(self) -> None:
-        self.taken.append(time.thread_time() - self._began)
+        if self._began is not None:
+            self.taken.append(time.thread_time() - self._began)
         time.sleep(0.0005)
         self._began = time.thread_time()
 

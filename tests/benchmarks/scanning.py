@@ -26,14 +26,16 @@ class Leaf(nn.Module):
 
 
 def a_model(modules: int) -> nn.Module:
-    """A model of so many modules in blocks of ten."""
+    """A model of so many modules: blocks of ten, a hundred of them in a stage."""
     model = nn.Module()
-    model.blocks = nn.ModuleList()
-    for _ in range((modules - 2) // 10):
+    stages = model.stages = nn.ModuleList()
+    for number in range((modules - 2) // 10):
+        if number % 100 == 0:
+            stages.append(nn.ModuleList())
         block = nn.Module()
         for name in ("norm1", "q", "k", "v", "o", "norm2", "up", "act", "down"):
             block.add_module(name, Leaf())
-        model.blocks.append(block)
+        stages[-1].add_module(str(number % 100), block)
     return model
 
 

@@ -157,6 +157,7 @@ def viewer_on_a_pty(directory: Path, *, leader: bool = True) -> Iterator[tuple[s
         stdout=slave,
         stderr=slave,
         env=environment,
+        preexec_fn=_heed_interrupts,
     )
     os.close(slave)
     with io.FileIO(master, "rb") as terminal:
@@ -166,6 +167,11 @@ def viewer_on_a_pty(directory: Path, *, leader: bool = True) -> Iterator[tuple[s
         finally:
             process.kill()
             process.wait()
+
+
+def _heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so does all that it starts in turn."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def read_until(terminal: io.FileIO, words: bytes) -> bytes:

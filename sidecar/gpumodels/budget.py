@@ -10,6 +10,8 @@ RATE: Final = 0.005
 """Share of one core that comes in steadily."""
 SAVINGS_SECONDS: Final = 0.25
 """The most that is saved up. With a minute's income that is less than 1 % of a core over any minute."""
+OVERDRAFT_SECONDS: Final = 0.6
+"""What may be borrowed when modules came: a model that was just loaded is shown now, and paid off by later looks."""
 
 
 class Budget:
@@ -22,12 +24,12 @@ class Budget:
         self.last_seconds = 0.0
         """What the last look took."""
 
-    def allows(self) -> bool:
-        """Whether another look may begin now."""
+    def allows(self, urgent: bool = False) -> bool:
+        """Whether another look may begin now; an urgent one may borrow."""
         now = self._clock()
         self._saved = min(SAVINGS_SECONDS, self._saved + RATE * (now - self._at))
         self._at = now
-        return self._saved >= min(self.last_seconds, SAVINGS_SECONDS)
+        return self._saved + (OVERDRAFT_SECONDS if urgent else 0.0) >= min(self.last_seconds, SAVINGS_SECONDS)
 
     def spend(self, seconds: float) -> None:
         """A look took so long; more than was there is a debt that the next ones wait for."""

@@ -87,6 +87,7 @@ class Observer:
         self._seen_version = -1
         self._seen_provenance = -1
         self._seen_at = float("-inf")
+        self._seen_grew_at = float("-inf")
         self._seen_allocated = 0
         self._swept_at = float("-inf")
 
@@ -182,7 +183,7 @@ class Observer:
             or attached.holdings.is_training
         )
         old = self._clock() - self._seen_at >= OLDEST_LOOK_SECONDS
-        return (changed or old) and self.budget.allows()
+        return (changed or old) and self.budget.allows(urgent=self.registry.grew_at != self._seen_grew_at)
 
     def _scan(self, attached: Attachment) -> None:
         """Scan until nothing changed meanwhile, a few times at most: half of a move is a state that never was."""
@@ -191,6 +192,7 @@ class Observer:
         try:
             for _ in range(SCAN_TRIES):
                 version, provenance_version = self.registry.version, provenance.version
+                grew_at = self.registry.grew_at
                 with self._failures.guard("asking the kernel for mapped files"):
                     provenance.read_kernel_mappings()
                 try:
@@ -203,6 +205,7 @@ class Observer:
             self.models = attached.sampler.models(found, time.time_ns())
             self._parts = attached.scanner.measure(attached.holdings, self._pause)
             self._seen_version = version
+            self._seen_grew_at = grew_at
             self._seen_at = self._clock()
         finally:
             self.budget.spend(time.thread_time() - spent)

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gpumodels.budget import RATE, SAVINGS_SECONDS, Budget
+from gpumodels.budget import OVERDRAFT_SECONDS, RATE, SAVINGS_SECONDS, Budget
 
 
 class FakeClock:
@@ -43,3 +43,17 @@ def test_a_look_that_takes_more_than_is_saved_happens_once_and_is_paid_off() -> 
     assert not budget.allows()
     clock.now += SAVINGS_SECONDS / RATE + 1
     assert budget.allows()
+
+
+def test_a_look_at_what_just_came_may_borrow_within_limits() -> None:
+    clock = FakeClock()
+    budget = Budget(clock)
+    urgent = 0
+    while budget.allows(urgent=True) and urgent < 1000:
+        budget.spend(0.02)
+        urgent += 1
+    assert not budget.allows()
+    assert urgent * 0.02 <= SAVINGS_SECONDS + OVERDRAFT_SECONDS + 0.02
+    clock.now += 30
+    assert budget.allows(urgent=True)
+    assert not budget.allows()

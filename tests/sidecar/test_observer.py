@@ -120,3 +120,11 @@ def test_a_moved_allocation_makes_it_look(watched: Watched) -> None:
     watched.look()
     (found,) = (one for one in watched.observer.models if one.class_name == "Linear" and "cuda:0" in one.bytes_by_device)
     assert found.bytes_by_device == {"cuda:0": 2048 * 512 * 2}
+
+
+def test_a_model_that_just_came_is_shown_even_where_the_savings_are_spent(watched: Watched) -> None:
+    watched.look()
+    watched.observer.budget.spend(0.4)
+    model = on_gpu(Backbone())
+    assert "Backbone" in watched.look()
+    assert model is not None

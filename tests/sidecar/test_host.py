@@ -26,7 +26,7 @@ from gpumodels_shared.identity import this_process
     ],
 )
 def test_a_command_line_gives_the_label_that_people_would_use(command: list[str], label: str) -> None:
-    assert label_of(command, PurePath("/work/here")) == label
+    assert label_of(command, PurePath("/srv/here")) == label
 
 
 def test_the_environment_tells_rank_and_what_cuda_0_means() -> None:

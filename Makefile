@@ -12,8 +12,7 @@ demo: $(DEMO_STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest -m "not slow" -n 2
-	# Terminals and timings depend on what else the machine does: what failed is run once more, alone, and must pass then.
-	$(BIN)/pytest -m slow || $(BIN)/pytest -m slow --last-failed --last-failed-no-failures none
+	$(BIN)/pytest -m slow
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

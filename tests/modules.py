@@ -16,6 +16,8 @@ from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
 from gpumodels.holdings import Holdings, Parts
 from gpumodels.identification import Identification
+from gpumodels.patches import Patches
+from gpumodels.pipelines import Pipelines
 from gpumodels.provenance import Provenance
 from gpumodels.reading import ModuleReader
 from gpumodels.registry import Registry
@@ -60,6 +62,8 @@ class Attached:
     provenance: Provenance
     scanner: Scanner
     holdings: Holdings
+    patches: Patches
+    pipelines: Pipelines
     hooks: TorchHooks
     sampler: Sampler
     scanned_provenance: int = 0
@@ -70,7 +74,8 @@ class Attached:
         afresh = afresh or self.provenance.version != self.scanned_provenance
         self.scanned_provenance = self.provenance.version
         try:
-            return self.scanner.scan(pause, afresh)
+            found = self.scanner.scan(pause, afresh)
+            return found + self.patches.adapters(found, pause)
         finally:
             self.provenance.forget_kernel_mappings()
 
@@ -93,12 +98,13 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     provenance = Provenance(torch, failures)
     accounts = TensorAccounts(torch, provenance, failures)
     holdings = Holdings(torch, accounts, failures)
-    hooks = TorchHooks(torch, registry, provenance, holdings, failures)
+    patches, pipelines = Patches(accounts, failures, registry.touch), Pipelines(failures)
+    hooks = TorchHooks(torch, registry, provenance, (pipelines, holdings, patches), failures)
     try:
         scanner = Scanner(registry, ModuleReader(accounts), failures)
-        identification = Identification(registry, provenance, hooks.pipelines, failures, pause)
+        identification = Identification(registry, provenance, pipelines, failures, pause)
         sampler = Sampler(registry, identification, failures)
-        yield Attached(failures, registry, provenance, scanner, holdings, hooks, sampler)
+        yield Attached(failures, registry, provenance, scanner, holdings, patches, pipelines, hooks, sampler)
     finally:
         provenance.active = False
         hooks.remove()

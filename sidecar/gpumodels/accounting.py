@@ -33,7 +33,7 @@ class TensorAccounts:
         self._failures = failures
         self.plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
         """Tensors whose attributes can be read as they are; subclasses may run code of their own."""
-        self._tensor_type = torch.Tensor
+        self.tensor_type = torch.Tensor
         self.attributes = Attributes(torch.Tensor, frozenset(torch.nn.Module().__dict__))
         self._device_names: dict[Any, str] = {}
         self._dtype_names: dict[Any, str] = {}
@@ -83,7 +83,7 @@ class TensorAccounts:
         found: list[Any] = []
         for name in flatten(tensor)[0]:
             inner = getattr(tensor, name)
-            if isinstance(inner, self._tensor_type):
+            if isinstance(inner, self.tensor_type):
                 found += self._inner_tensors(inner)
         return found
 

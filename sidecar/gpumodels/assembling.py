@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -35,7 +35,7 @@ class FoundModel:
 
     part: Part
     adapter: str | None
-    """The name under which PEFT holds it in its base model; None for what is no such adapter."""
+    """The name under which PEFT holds it in its base model, or the file of ComfyUI's patches; None for any other model."""
     class_name: str
     members: Set[int]
     """Keys of all its modules, adapters' included."""
@@ -50,7 +50,7 @@ class FoundModel:
     dtypes: Mapping[str, int]
     tree: LayerTree
     bytes_by_origin: Mapping[tuple[str, str], int]
-    """Bytes by (path, source), wherever they are now."""
+    """Bytes by (path, source), wherever they are now and whichever model they count with."""
     tensor_paths: frozenset[str]
     """Attribute names of modules and tensors on the way to memory: `lora_down`, `weight`; what kinds are told by."""
     adapter_bytes: int
@@ -71,6 +71,11 @@ class FoundModel:
     def shared_bytes(self) -> int:
         """Bytes that it holds but that count elsewhere."""
         return sum(self.storages[key] for key in self.elsewhere)
+
+    @property
+    def held_bytes(self) -> int:
+        """All that it holds or would hold, counted here or elsewhere."""
+        return sum(self.bytes_by_device.values()) + self.missing_bytes + self.shared_bytes
 
 
 def assemble(
@@ -119,6 +124,33 @@ def assemble(
     yield from _finish(part, None, readings[part.core].class_name, base, members, elsewhere, models)
     for adapter, sums in adapters.items():
         yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
+
+
+def assemble_adapter(
+    part: Part,
+    adapter: str,
+    layers: Sequence[tuple[str, ModuleReading]],
+    elsewhere: Set[tuple[str, int]],
+    members: Set[int],
+    models: list[FoundModel],
+) -> Iterator[None]:
+    """Append to `models` an adapter of the part's model that lies in no module of it. Yields wherever it may be interrupted.
+
+    Args:
+        part: the model that it adapts.
+        adapter: what tells it from the model's other adapters.
+        layers: what it holds for which layer of the model, as if modules held it.
+        elsewhere: storages that are counted with another model.
+        members: the model's.
+        models: receives the adapter.
+    """
+    sums = _Sums(elsewhere)
+    sums.add_node("", 0, "adapter")
+    for count, (name, reading) in enumerate(layers):
+        sums.add(name, 1, reading)
+        if count % STEP == 0:
+            yield
+    yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
 
 
 def _adapter(adapters: dict[str, _Sums], name: str, elsewhere: Set[tuple[str, int]]) -> _Sums:
@@ -287,6 +319,9 @@ class _Sums:
         device = key[0]
         self.touched.add(position)
         entry = (position, self.devices.setdefault(device, len(self.devices)), self.dtypes.setdefault(dtype, len(self.dtypes)))
+        if origin is not None and key not in self.storages:
+            stated = (origin.path, origin.source)
+            self.bytes_by_origin[stated] = self.bytes_by_origin.get(stated, 0) + size
         if key in self.storages or key in self._elsewhere:
             self.shared[entry] = self.shared.get(entry, 0) + size
             self.storages[key] = size
@@ -297,9 +332,6 @@ class _Sums:
         self.bytes_by_device[device] = self.bytes_by_device.get(device, 0) + size
         if device != META:
             self.bytes_by_dtype[dtype] = self.bytes_by_dtype.get(dtype, 0) + size
-        if origin is not None:
-            stated = (origin.path, origin.source)
-            self.bytes_by_origin[stated] = self.bytes_by_origin.get(stated, 0) + size
 
 
 ADAPTER_PREFIXES: Final = ("lora_", "hada_", "lokr_", "oft_", "dora_")

@@ -11,6 +11,7 @@ from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
 from gpumodels.file_metadata import WITHOUT_SAFETENSORS, FileMetadata
 from gpumodels.naming import FROM_FILES, Evidence, Naming, Recognised, choose_name, knows_most
+from gpumodels.patches import UNKNOWN_FILE
 from gpumodels.pipelines import Pipelines, Place
 from gpumodels.provenance import Provenance
 from gpumodels.recognition import Recognition
@@ -79,7 +80,7 @@ class Identification:
             ReferenceError: it was deleted meanwhile.
         """
         stated, memory = self._stated(core)
-        total = sum(found.bytes_by_device.values()) + found.missing_bytes
+        total = found.held_bytes
         recognised = None
         if not knows_most(found.bytes_by_origin, total):
             recognised = self._recognised(found, stated.config_name, memory)
@@ -118,9 +119,9 @@ class Identification:
             Evidence(
                 class_name="LoRA",
                 bytes_by_origin=found.bytes_by_origin,
-                total_bytes=sum(found.bytes_by_device.values()) + found.missing_bytes,
+                total_bytes=found.held_bytes,
                 metadata={path: self._metadata.of(path) for path in paths},
-                attributes=(found.adapter,) if found.adapter not in (None, "default") else (),
+                attributes=(found.adapter,) if found.adapter not in (None, UNKNOWN_FILE, "default") else (),
             )
         )
         return naming, self._merged_metadata(naming.files)

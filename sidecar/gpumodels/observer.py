@@ -17,6 +17,8 @@ from gpumodels.devices import DeviceCounters, DeviceSource, TorchDevices, device
 from gpumodels.failures import Failures
 from gpumodels.holdings import Holdings, Parts
 from gpumodels.identification import Identification
+from gpumodels.patches import Patches
+from gpumodels.pipelines import Pipelines
 from gpumodels.provenance import Provenance
 from gpumodels.reading import ModuleReader
 from gpumodels.registry import Registry
@@ -44,6 +46,7 @@ class Attachment:
     torch_version: str
     provenance: Provenance
     holdings: Holdings
+    patches: Patches
     hooks: TorchHooks
     scanner: Scanner
     sampler: Sampler
@@ -147,12 +150,15 @@ class Observer:
             provenance = Provenance(torch, self._failures)
             accounts = TensorAccounts(torch, provenance, self._failures)
             holdings = Holdings(torch, accounts, self._failures)
-            hooks = TorchHooks(torch, self.registry, provenance, holdings, self._failures)
-            identification = Identification(self.registry, provenance, hooks.pipelines, self._failures, self._breathe)
+            pipelines = Pipelines(self._failures)
+            patches = Patches(accounts, self._failures, self.registry.touch)
+            hooks = TorchHooks(torch, self.registry, provenance, (pipelines, holdings, patches), self._failures)
+            identification = Identification(self.registry, provenance, pipelines, self._failures, self._breathe)
             self._attached = Attachment(
                 torch_version=str(torch.__version__),
                 provenance=provenance,
                 holdings=holdings,
+                patches=patches,
                 hooks=hooks,
                 scanner=Scanner(self.registry, ModuleReader(accounts), self._failures),
                 sampler=Sampler(self.registry, identification, self._failures),
@@ -197,6 +203,7 @@ class Observer:
                     provenance.read_kernel_mappings()
                 try:
                     found = attached.scanner.scan(self._pause, afresh=provenance_version != self._seen_provenance)
+                    found += attached.patches.adapters(found, self._pause)
                 finally:
                     provenance.forget_kernel_mappings()
                 self._seen_provenance = provenance_version

@@ -59,7 +59,7 @@ class Sampler:
         ids: dict[FoundModel, str] = {}
         smallest = _smallest_listed(found)
         for one in found:
-            if one.adapter is None and _size(one) < smallest:
+            if one.adapter is None and one.held_bytes < smallest:
                 small.append(one)
                 continue
             with self._failures.guard("describing a model"):
@@ -77,7 +77,7 @@ class Sampler:
         return tuple(model for model in models if self._lives(model.id))
 
     def _lives(self, model_id: str) -> bool:
-        core = self._cores.get(model_id.partition("/")[0])  # PEFT's adapters live as long as their base
+        core = self._cores.get(model_id.partition("/")[0])  # such adapters live no longer than their base
         return core is None or core() is not None
 
     def _identity(self, core: weakref.ref[Any], now_ns: int) -> _Identity:
@@ -93,7 +93,7 @@ class Sampler:
         return identity
 
     def _adapter(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
-        """What PEFT put into a base model under one name."""
+        """What PEFT put into a base model under one name, or ComfyUI's patches hold for it from one file."""
         assert found.adapter is not None
         base = self._identity(core, now_ns)
         naming, metadata = self._identification.identify_adapter(found)
@@ -150,12 +150,7 @@ def _smallest_listed(found: Sequence[FoundModel]) -> int:
     """The size from which a root is a row: SMALL_MODEL_BYTES, unless there are more than readers accept."""
     if len(found) <= MAX_MODELS:
         return SMALL_MODEL_BYTES
-    return max(SMALL_MODEL_BYTES, sorted(map(_size, found), reverse=True)[MAX_MODELS] + 1)
-
-
-def _size(found: FoundModel) -> int:
-    """What it holds or would hold, counted here or elsewhere."""
-    return sum(found.bytes_by_device.values()) + found.missing_bytes + found.shared_bytes
+    return max(SMALL_MODEL_BYTES, sorted((one.held_bytes for one in found), reverse=True)[MAX_MODELS] + 1)
 
 
 def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str]) -> list[Model]:

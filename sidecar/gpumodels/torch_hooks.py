@@ -7,29 +7,50 @@ from __future__ import annotations
 
 import gc
 import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 from gpumodels.arrival import imported
 from gpumodels.failures import LOGGER, Failures
-from gpumodels.holdings import Holdings
-from gpumodels.pipelines import Pipelines
 from gpumodels.provenance import Provenance
 from gpumodels.readers import Readers
 from gpumodels.registry import Registry
 from gpumodels.wraps import Wraps, all_subclasses
 
 
+class Listener(Protocol):
+    """What must know of objects that are no modules: pipelines, optimizers, caches, patches."""
+
+    @property
+    def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
+        """Modules to be wrapped when they are there, each with what wraps it."""
+
+    def types(self) -> set[type]:
+        """Classes of what was there before: to be looked for once, and given to `add_all`."""
+
+    def add_all(self, found: Iterable[Any], /) -> None:
+        """What was there before."""
+
+    def remove(self) -> None:
+        """Leave the libraries as they were."""
+
+
 class TorchHooks:
     """Feeds the registry and the provenance from inside torch."""
 
     def __init__(
-        self, torch: ModuleType, registry: Registry, provenance: Provenance, holdings: Holdings, failures: Failures
+        self,
+        torch: ModuleType,
+        registry: Registry,
+        provenance: Provenance,
+        listeners: Sequence[Listener],
+        failures: Failures,
     ) -> None:
         self._registry = registry
         self._provenance = provenance
-        self._holdings = holdings
+        self._listeners = listeners
         self._failures = failures
         self._wraps = Wraps()
         self._handles: list[Any] = []
@@ -52,8 +73,9 @@ class TorchHooks:
             self._wraps.wrap(torch.jit.RecursiveScriptModule, "__init__", self._adding)
 
         self._readers = Readers(torch, provenance, failures)
-        self.pipelines = Pipelines(failures)
-        wrapping = {**self._readers.arrivals, **self.pipelines.arrivals, **holdings.arrivals}
+        wrapping = dict(self._readers.arrivals)
+        for listener in listeners:
+            wrapping.update(listener.arrivals)
         for name, arrived in wrapping.items():
             if (module := imported(name)) is not None:
                 arrived(module)
@@ -63,8 +85,8 @@ class TorchHooks:
     def remove(self) -> None:
         """Leave torch and the readers as they were."""
         self._readers.remove()
-        self.pipelines.remove()
-        self._holdings.remove()
+        for listener in self._listeners:
+            listener.remove()
         for handle in self._handles:
             with self._failures.guard("removing a registration hook"):
                 handle.remove()
@@ -78,11 +100,8 @@ class TorchHooks:
         `isinstance` over all objects would run foreign `__class__` properties. About 25 ms per million objects, all of it in C.
         """
         tracked = gc.get_objects()
-        for types, add_all in (
-            (all_subclasses(self._module_type), self._registry.add_all),
-            (self.pipelines.types(), self.pipelines.add_all),
-            (self._holdings.types(), self._holdings.add_all),
-        ):
+        modules: tuple[set[type], Callable[[Iterable[Any]], None]] = all_subclasses(self._module_type), self._registry.add_all
+        for types, add_all in (modules, *((listener.types(), listener.add_all) for listener in self._listeners)):
             if types:
                 add_all(list(compress(tracked, map(types.__contains__, map(type, tracked)))))
 

@@ -274,7 +274,7 @@ def test_a_pipelines_components_have_their_slot_and_its_name(monkeypatch: pytest
         assert (found.slot, found.kind, found.name, found.name_source) == ("unet", "checkpoint", "org/tiny", "pipeline")
         del pipeline
         gc.collect()
-        assert sidecar.hooks.pipelines.places() == {}
+        assert sidecar.pipelines.places() == {}
     assert not hasattr(DiffusionPipeline.register_modules, "__wrapped__")
 
 

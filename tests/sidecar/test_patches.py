@@ -1,0 +1,231 @@
+"""ComfyUI's LoRAs: tensors in patches of a ModelPatcher. A stand-in patcher here; its names are ComfyUI's."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from gpumodels_shared.schema import Model
+from modules import Attached, attached
+
+WIDTH = 256
+LORA_BYTES = 2 * 2 * 8 * WIDTH * 4
+
+
+class LoRAAdapter:
+    """What ComfyUI makes of a LoRA's tensors for one weight."""
+
+    def __init__(self, *weights: object) -> None:
+        self.weights = weights
+
+
+class Diffusion(nn.Module):
+    """A backbone of two weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.diffusion_model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH))
+
+
+class Encoders(nn.Module):
+    """A pair of text encoders."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.clip_l = nn.Linear(WIDTH, WIDTH)
+        self.clip_g = nn.Linear(WIDTH, WIDTH)
+
+
+def a_patcher_class() -> type[Any]:
+    """A fresh one, as it is wrapped."""
+
+    class ModelPatcher:
+        def __init__(self, model: nn.Module) -> None:
+            self.model = model
+            self.patches: dict[str, list[tuple[object, ...]]] = {}
+            self.hook_patches: dict[object, dict[str, list[tuple[object, ...]]]] = {}
+            self.patches_uuid: object = object()
+
+        def clone(self) -> ModelPatcher:
+            other = type(self)(self.model)
+            other.patches = {key: list(patches) for key, patches in self.patches.items()}
+            other.patches_uuid = self.patches_uuid
+            return other
+
+        def add_patches(self, patches: dict[str, object], strength: float = 1.0) -> list[str]:
+            for key, patch in patches.items():
+                self.patches.setdefault(key, []).append((strength, patch, 1.0, None, None))
+            self.patches_uuid = object()
+            return list(patches)
+
+    return ModelPatcher
+
+
+@pytest.fixture
+def patcher_class(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
+    """ComfyUI, imported."""
+    module = ModuleType("comfy.model_patcher")
+    module.ModelPatcher = a_patcher_class()  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module.ModelPatcher  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def sidecar() -> Iterator[Attached]:
+    """Attached before anything is made."""
+    with attached() as one:
+        yield one
+
+
+def a_lora(path: Path, prefix: str = "diffusion_model.", layers: tuple[str, ...] = ("0", "1")) -> dict[str, object]:
+    """Patches by key, from a file."""
+    tensors = {}
+    for layer in layers:
+        tensors[f"{layer}.up"] = torch.randn(WIDTH, 8)
+        tensors[f"{layer}.down"] = torch.randn(8, WIDTH)
+    save_file(tensors, path)
+    loaded = load_file(path)
+    return {f"{prefix}{layer}.weight": LoRAAdapter(loaded[f"{layer}.up"], loaded[f"{layer}.down"], 8.0, None) for layer in layers}
+
+
+def loras(sidecar: Attached) -> dict[str, Model]:
+    """The LoRAs' rows by name."""
+    return {model.name: model for model in sidecar.models() if model.kind == "lora"}
+
+
+def the_base(sidecar: Attached) -> Model:
+    """The row of the one model."""
+    (found,) = [model for model in sidecar.models() if model.kind != "lora"]
+    return found
+
+
+def test_a_lora_of_comfyui_is_an_adapter_named_by_its_file(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    patcher = patcher_class(Diffusion())
+    patcher.add_patches(a_lora(tmp_path / "MyStyle_v2.safetensors"))
+    (lora,) = loras(sidecar).values()
+    base = the_base(sidecar)
+    assert (lora.name, lora.name_source, lora.confidence) == ("MyStyle_v2", "mapped file", 0.99)
+    assert lora.files == (str(tmp_path / "MyStyle_v2.safetensors"),)
+    assert lora.bytes_by_device == {"cpu": LORA_BYTES}
+    assert lora.parameters == LORA_BYTES // 4
+    assert (lora.parent, base.adapters) == (base.id, (lora.id,))
+    assert base.bytes_by_device == {"cpu": 2 * (WIDTH * WIDTH + WIDTH) * 4}
+    assert lora.tree is not None
+    assert lora.tree.names == ("", "diffusion_model.0.weight", "diffusion_model.1.weight")
+
+
+def test_patchers_that_were_there_before_are_found(patcher_class: type[Any], tmp_path: Path) -> None:
+    patcher = patcher_class(Diffusion())
+    patcher.add_patches(a_lora(tmp_path / "early.safetensors"))
+    with attached() as sidecar:
+        sidecar.hooks.sweep()
+        assert "early" in loras(sidecar)
+
+
+def test_clones_and_copies_of_patches_count_once(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    first = patcher_class(Diffusion())
+    first.add_patches(a_lora(tmp_path / "one.safetensors"))
+    second = first.clone()
+    second.add_patches(a_lora(tmp_path / "two.safetensors", layers=("1",)))
+    third = second.clone()
+    assert {name: model.bytes_by_device["cpu"] for name, model in loras(sidecar).items()} == {
+        "one": LORA_BYTES,
+        "two": LORA_BYTES // 2,
+    }
+    del first, second
+    gc.collect()
+    assert set(loras(sidecar)) == {"one", "two"}
+    del third
+    gc.collect()
+    assert loras(sidecar) == {}
+
+
+def test_nothing_is_read_again_while_nothing_changes(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    patcher = patcher_class(Diffusion())
+    patcher.add_patches(a_lora(tmp_path / "one.safetensors"))
+    before = sidecar.scan()
+    assert all(one is other for one, other in zip(before, sidecar.scan(), strict=True))
+    patcher.add_patches(a_lora(tmp_path / "two.safetensors"))
+    assert len(sidecar.scan()) == len(before) + 1
+
+
+def test_new_patches_ask_for_a_look(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    patcher = patcher_class(Diffusion())
+    version = sidecar.registry.version
+    patcher.add_patches(a_lora(tmp_path / "one.safetensors"))
+    assert sidecar.registry.version > version
+    version = sidecar.registry.version
+    del patcher
+    gc.collect()
+    assert sidecar.registry.version > version
+
+
+def test_one_file_for_both_text_encoders_adapts_each(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    encoders = Encoders()
+    patcher = patcher_class(encoders)
+    patcher.add_patches(a_lora(tmp_path / "MyStyle.safetensors", "", ("clip_l", "clip_g")))
+    found = sidecar.models()
+    bases = [model for model in found if model.kind != "lora"]
+    adapters = [model for model in found if model.kind == "lora"]
+    assert {adapter.name for adapter in adapters} == {"MyStyle"}
+    assert {adapter.parent for adapter in adapters} == {base.id for base in bases}
+    assert sum(adapter.bytes_by_device["cpu"] for adapter in adapters) == LORA_BYTES
+
+
+def test_one_lora_on_two_models_counts_once_and_has_its_name_on_both(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path
+) -> None:
+    patches = a_lora(tmp_path / "both.safetensors")
+    patchers = [patcher_class(Diffusion()), patcher_class(Diffusion())]
+    for patcher in patchers:
+        patcher.add_patches(patches)
+    adapters = [model for model in sidecar.models() if model.kind == "lora"]
+    assert [adapter.name for adapter in adapters] == ["both", "both"]
+    assert sorted(sum(adapter.bytes_by_device.values()) for adapter in adapters) == [0, LORA_BYTES]
+    assert len({adapter.parent for adapter in adapters}) == 2
+
+
+def test_a_lora_from_nowhere_is_not_named_by_guess(patcher_class: type[Any], sidecar: Attached) -> None:
+    patcher = patcher_class(Diffusion())
+    patcher.add_patches({"diffusion_model.0.weight": ("diff", (torch.randn(WIDTH, WIDTH),))})
+    (lora,) = loras(sidecar).values()
+    assert (lora.name, lora.confidence, lora.files) == ("LoRA", 0.0, ())
+
+
+def test_patches_of_hooks_are_seen_too(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    patcher = patcher_class(Diffusion())
+    entries = a_lora(tmp_path / "hooked.safetensors")
+    patcher.hook_patches[object()] = {key: [(1.0, patch, 1.0, None, None)] for key, patch in entries.items()}
+    assert set(loras(sidecar)) == {"hooked"}
+
+
+def test_a_merge_of_models_is_no_lora(patcher_class: type[Any], sidecar: Attached) -> None:
+    one, other = Diffusion(), Diffusion()
+    patcher = patcher_class(one)
+    weight = other.diffusion_model[0].weight
+    patcher.add_patches({"diffusion_model.0.weight": [(weight, None)], "diffusion_model.1.weight": ("diff", (weight,))})
+    assert loras(sidecar) == {}
+
+
+def test_a_patcher_that_cannot_be_read_hides_no_other(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    broken, whole = patcher_class(Diffusion()), patcher_class(Diffusion())
+    broken.patches = {"diffusion_model.0.weight": 3, 7: [()], "diffusion_model.1.weight": [(1.0,)]}
+    whole.add_patches(a_lora(tmp_path / "whole.safetensors"))
+    assert set(loras(sidecar)) == {"whole"}
+
+
+def test_comfyui_is_left_as_it_was(patcher_class: type[Any]) -> None:
+    functions = dict(vars(patcher_class))
+    with attached():
+        assert patcher_class.add_patches is not functions["add_patches"]
+        assert patcher_class.add_patches.__wrapped__ is functions["add_patches"]
+    assert dict(vars(patcher_class)) == functions

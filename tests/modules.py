@@ -98,7 +98,7 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     provenance = Provenance(torch, failures)
     accounts = TensorAccounts(torch, provenance, failures)
     holdings = Holdings(torch, accounts, failures)
-    patches, pipelines = Patches(accounts, failures, registry.touch), Pipelines(failures)
+    patches, pipelines = Patches(accounts, failures, registry.touch, registry.loaded), Pipelines(failures)
     hooks = TorchHooks(torch, registry, provenance, (pipelines, holdings, patches), failures)
     try:
         scanner = Scanner(registry, ModuleReader(accounts), failures)

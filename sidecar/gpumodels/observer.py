@@ -90,7 +90,7 @@ class Observer:
         self._seen_version = -1
         self._seen_provenance = -1
         self._seen_at = float("-inf")
-        self._seen_grew_at = float("-inf")
+        self._seen_arrivals = 0
         self._seen_allocated = 0
         self._swept_at = float("-inf")
 
@@ -151,7 +151,7 @@ class Observer:
             accounts = TensorAccounts(torch, provenance, self._failures)
             holdings = Holdings(torch, accounts, self._failures)
             pipelines = Pipelines(self._failures)
-            patches = Patches(accounts, self._failures, self.registry.touch)
+            patches = Patches(accounts, self._failures, self.registry.touch, self.registry.loaded)
             hooks = TorchHooks(torch, self.registry, provenance, (pipelines, holdings, patches), self._failures)
             identification = Identification(self.registry, provenance, pipelines, self._failures, self._breathe)
             self._attached = Attachment(
@@ -189,7 +189,7 @@ class Observer:
             or attached.holdings.is_training
         )
         old = self._clock() - self._seen_at >= OLDEST_LOOK_SECONDS
-        return (changed or old) and self.budget.allows(urgent=self.registry.grew_at != self._seen_grew_at)
+        return (changed or old) and self.budget.allows(urgent=self.registry.arrivals != self._seen_arrivals)
 
     def _scan(self, attached: Attachment) -> None:
         """Scan until nothing changed meanwhile, a few times at most: half of a move is a state that never was."""
@@ -198,7 +198,7 @@ class Observer:
         try:
             for _ in range(SCAN_TRIES):
                 version, provenance_version = self.registry.version, provenance.version
-                grew_at = self.registry.grew_at
+                arrivals = self.registry.arrivals
                 with self._failures.guard("asking the kernel for mapped files"):
                     provenance.read_kernel_mappings()
                 try:
@@ -212,7 +212,7 @@ class Observer:
             self.models = attached.sampler.models(found, time.time_ns())
             self._parts = attached.scanner.measure(attached.holdings, self._pause)
             self._seen_version = version
-            self._seen_grew_at = grew_at
+            self._seen_arrivals = arrivals
             self._seen_at = self._clock()
         finally:
             self.budget.spend(time.thread_time() - spent)

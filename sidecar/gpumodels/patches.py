@@ -33,19 +33,22 @@ Layers = dict[str, ModuleReading]
 class Patches:
     """Weak references to live patchers, which nobody registers: their constructor is listened to."""
 
-    def __init__(self, accounts: TensorAccounts, failures: Failures, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, accounts: TensorAccounts, failures: Failures, gone: Callable[[], None], loaded: Callable[[], None]
+    ) -> None:
         """What it takes.
 
         Args:
             accounts: read the tensors.
             failures: where what can't be read is counted.
-            changed: called when patches came or went.
+            gone: called when a patcher died.
+            loaded: called when patches came.
         """
         self._accounts = accounts
         self._failures = failures
-        self._changed = changed
+        self._loaded = loaded
         self._wraps = Wraps()
-        self._patchers: WeakTable[None] = WeakTable(on_death=changed)
+        self._patchers: WeakTable[None] = WeakTable(on_death=gone)
         self._type: type | None = None
         self._seen: tuple[object, ...] = ()
         self._bases: tuple[FoundModel, ...] = ()
@@ -183,7 +186,7 @@ class Patches:
     def _around_change(self, original: Callable[..., Any]) -> Callable[..., Any]:
         def add(patcher: Any, *arguments: Any, **options: Any) -> Any:
             result = original(patcher, *arguments, **options)
-            self._changed()
+            self._loaded()
             return result
 
         return add

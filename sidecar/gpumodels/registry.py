@@ -20,6 +20,8 @@ class Registry:
         self._clock = clock
         self.version = 0
         """Goes up whenever a module came, went, or was touched: equal versions, nothing to scan."""
+        self.arrivals = 0
+        """Goes up whenever a module came, or something was loaded into one: a user waits to see it."""
         self.grew_at = float("-inf")
         """When the last unknown module came, on `clock`: the host may be in the middle of building a model."""
 
@@ -31,6 +33,7 @@ class Registry:
         if module not in self._modules:
             self._modules.put(module, None)
             self.version += 1
+            self.arrivals += 1
             self.grew_at = self._clock()
 
     def add_all(self, modules: Iterable[nn.Module]) -> None:
@@ -41,6 +44,11 @@ class Registry:
     def touch(self) -> None:
         """Something about known modules changed: one died, parameters were set, moved, cast."""
         self.version += 1
+
+    def loaded(self) -> None:
+        """Weights or patches were loaded into known modules."""
+        self.version += 1
+        self.arrivals += 1
 
     def refs(self) -> list[KeyedRef]:
         """Weak references to all of them, oldest first."""

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gpumodels.devices import DeviceCounters
@@ -101,6 +103,16 @@ def test_nothing_is_scanned_while_nothing_changes_but_every_ten_seconds(watched:
     assert watched.observer.models is before or watched.observer.models == before
     watched.look(after_seconds=6)
     assert watched.observer.models != before
+
+
+def test_what_is_loaded_into_a_known_model_is_named_even_where_the_savings_are_spent(watched: Watched, tmp_path: Path) -> None:
+    save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
+    model = Backbone()
+    watched.look()
+    watched.observer.budget.spend(0.4)
+    model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
+    watched.look(0.1)
+    assert "chosen" in {found.name for found in watched.observer.models}
 
 
 def test_an_unloaded_model_is_gone_at_the_next_look_even_where_the_budget_is_spent(watched: Watched) -> None:

@@ -68,14 +68,17 @@ def says_more(stated: str, name: str | None) -> bool:
 def name_from_path(path: str) -> str | None:
     """`Wan2_2-T2V-A14B-HIGH` from `…/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors`; None where the path says nothing.
 
-    Hub caches give `org/name`; a generic stem (`diffusion_pytorch_model`) gives its directory's name, past component
-    directories (`unet`, `text_encoder_2`). What packaging and precision add to a name is left out.
+    Hub caches give `org/name`, and `org/name/file` where the file's name says more than the repository's: many hold several
+    models, or one in several quantizations. A generic stem (`diffusion_pytorch_model`) gives its directory's name, past
+    component directories (`unet`, `text_encoder_2`). What packaging and precision add to a name is left out.
     """
-    if repository := hub_repository(path):
-        return repository
     pure = PurePath(path)
     stem = _without_packaging(SHARD.sub("", pure.stem))
-    if stem and not _GENERIC.match(stem):
+    tells = bool(stem) and not _GENERIC.match(stem)
+    if repository := hub_repository(path):
+        is_blob = "/blobs/" in path  # named by its content's hash
+        return f"{repository}/{stem}" if tells and not is_blob and not says_more(repository, stem) else repository
+    if tells:
         return stem
     for parent in pure.parents:
         if not parent.name:

@@ -24,6 +24,16 @@ WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.s
         ("/m/llama/model-00001-of-00004.safetensors", "llama"),
         ("/h/hub/models--org--name/snapshots/0a1b/unet/diffusion_pytorch_model.safetensors", "org/name"),
         ("/h/hub/models--org--name/blobs/0a1b2c", "org/name"),
+        (
+            "/h/hub/models--Kijai--WanVideo_comfy/snapshots/0a/T2V/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn.safetensors",
+            "Kijai/WanVideo_comfy/Wan2_2-T2V-A14B-HIGH",
+        ),
+        ("/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q4_K_M.gguf", "org/Mistral-7B-GGUF/mistral-7b.Q4_K_M"),
+        (
+            "/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q8_0-00001-of-00002.gguf",
+            "org/Mistral-7B-GGUF/mistral-7b.Q8_0",
+        ),
+        ("/h/hub/models--sd--stable-diffusion-v1-5/snapshots/0a/v1-5-pruned-emaonly.safetensors", "sd/stable-diffusion-v1-5"),
         ("/tmp/tmpab12/model.safetensors", None),
         ("/model.safetensors", None),
     ],

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpumodels_tui.feed import SnapshotFeed
-from gpumodels_tui.gpus import Hardware
-
 if TYPE_CHECKING:
     from gpumodels_tui.catalogue.watch import Catalogue
+    from gpumodels_tui.feed import SnapshotFeed
+    from gpumodels_tui.gpus import Hardware
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +30,14 @@ class Sources:
 
     def feed(self) -> SnapshotFeed:
         """The sidecars' files."""
+        from gpumodels_tui.feed import SnapshotFeed  # what reads is loaded when it is to read
+
         return SnapshotFeed(self.feed_directories)
 
     def hardware(self) -> Hardware:
         """The GPUs and host memory of this machine."""
+        from gpumodels_tui.gpus import Hardware
+
         return Hardware()
 
     def catalogue(self, on_change: Callable[[], None] | None = None) -> Catalogue:

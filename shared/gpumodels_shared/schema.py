@@ -78,6 +78,8 @@ class DeviceMemory:
     cache_bytes: int | None = None
     other_bytes: int | None = None
     """allocated − models − gradients − optimizer − caches: activations, and tensors no model holds."""
+    out_of_memory_count: int | None = None
+    """How often the caching allocator had to give up since the process began."""
 
 
 @dataclass(frozen=True, slots=True)

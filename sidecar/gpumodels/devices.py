@@ -26,6 +26,7 @@ class DeviceCounters:
     name: str | None = None
     total_bytes: int | None = None
     simulated: bool = False
+    out_of_memory_count: int | None = None
 
 
 class DeviceSource(Protocol):
@@ -55,9 +56,13 @@ class TorchDevices:
                 except (RuntimeError, AssertionError):
                     break  # the allocator has no such device: asking for the count would be a driver call
                 reserved = int(stats.get("reserved_bytes.all.current", 0))
-                if reserved:
-                    allocated = int(stats.get("allocated_bytes.all.current", 0))
-                    found[f"{kind}:{index}"] = DeviceCounters(allocated, reserved)
+                gave_up = stats.get("num_ooms")
+                if reserved or gave_up:
+                    found[f"{kind}:{index}"] = DeviceCounters(
+                        allocated_bytes=int(stats.get("allocated_bytes.all.current", 0)),
+                        reserved_bytes=reserved,
+                        out_of_memory_count=None if gave_up is None else int(gave_up),
+                    )
         return found
 
 
@@ -96,6 +101,7 @@ def device_memory(
                 gradients_bytes=claimed[1] if parts is not None else None,
                 optimizer_bytes=claimed[2] if parts is not None else None,
                 cache_bytes=claimed[3] if parts is not None else None,
+                out_of_memory_count=counted.out_of_memory_count,
                 other_bytes=max(0, (counted.allocated_bytes or 0) - sum(claimed)) if knows_all else None,
             )
         )

@@ -10,15 +10,30 @@ from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import ProcessState
 from gpumodels_tui.history import MOST_EVENTS, SAMPLE_SECONDS, Event, EventKind, History, Recorder, columns_of, events_between
+from gpumodels_tui.model_facts import Fact
+from gpumodels_tui.process_facts import facts_of_process
 from gpumodels_tui.view_model import View, build_view
-from snapshots import GIB, H100, MIB, NOON_NS, a_feed, a_gpu, a_model, a_process, a_process_state, a_snapshot, some_hardware
+from snapshots import (
+    GIB,
+    H100,
+    MIB,
+    NOON_NS,
+    a_device,
+    a_feed,
+    a_gpu,
+    a_model,
+    a_process,
+    a_process_state,
+    a_snapshot,
+    some_hardware,
+)
 
 SECOND = 10**9
 
 
-def a_view(*models: Model, state: Liveness = Liveness.LIVE, warnings: Sequence[str] = (), used_bytes: int = 20 * GIB) -> View:
+def a_view(*models: Model, state: Liveness = Liveness.LIVE, used_bytes: int = 20 * GIB) -> View:
     """One process with these models on one GPU."""
-    snapshot = a_snapshot(*models, process=a_process(), uuids={"cuda:0": H100}, warnings=warnings)
+    snapshot = a_snapshot(*models, process=a_process(), uuids={"cuda:0": H100})
     return view_of([a_process_state(snapshot, state)], used_bytes)
 
 
@@ -67,11 +82,31 @@ def test_processes_start_exit_and_die_with_what_they_held() -> None:
     assert happened(running, a_view(on_gpu("m", GIB), state=Liveness.DEAD)) == [("died", "ComfyUI/main.py 4711", GIB)]
 
 
-def test_memory_that_ran_out_is_told_where_the_sidecar_says_so_and_once() -> None:
-    before = a_view(on_gpu("m", GIB))
-    after = a_view(on_gpu("m", GIB), warnings=["CUDA out of memory at 20:26"])
-    assert happened(before, after) == [("out of memory", "ComfyUI/main.py 4711", 0)]
+def a_view_after(count: int | None, reserved_bytes: int) -> View:
+    """A process whose allocator gave up so often."""
+    device = replace(a_device("cuda:0", GIB, H100, reserved_bytes=reserved_bytes), out_of_memory_count=count)
+    return view_of([a_process_state(a_snapshot(on_gpu("m", GIB), devices=[device]))])
+
+
+def test_memory_that_ran_out_is_told_with_device_bytes_and_how_often() -> None:
+    before, after = a_view_after(1, 70 * GIB), a_view_after(3, 4 * GIB)
+    (event,) = events_between(before, after, NOON_NS)
+    assert (event.kind, event.name, event.size_bytes, event.times) == (
+        EventKind.OUT_OF_MEMORY,
+        "ComfyUI/main.py 4711",
+        70 * GIB,
+        2,
+    )
+    assert event.device == after.devices[0].label
     assert happened(after, after) == []
+    assert happened(a_view_after(None, GIB), a_view_after(None, GIB)) == []
+
+
+def test_memory_that_ran_out_before_anybody_looked_stands_with_the_process() -> None:
+    (row,) = a_view_after(3, GIB).process_rows
+    assert Fact("ran out", "out of memory on cuda:0, 3× since it started") in facts_of_process(row, NOON_NS / 1e9)
+    (row,) = a_view_after(0, GIB).process_rows
+    assert "ran out" not in {fact.label for fact in facts_of_process(row, NOON_NS / 1e9)}
 
 
 def test_what_was_there_when_one_came_is_told_by_its_own_times_newest_first() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gpumodels_shared.liveness import Liveness
@@ -7,6 +8,7 @@ from gpumodels_shared.schema import SMALL_MODELS_ID
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState, Unreadable
 from gpumodels_tui.gpus import HardwareState
+from gpumodels_tui.model_facts import facts_of
 from gpumodels_tui.view_model import DeviceRow, View, build_view
 from snapshots import (
     A100,
@@ -174,3 +176,12 @@ def test_equal_input_gives_an_equal_view() -> None:
         return a_feed(a_snapshot(a_model()))
 
     assert view_of(feed()) == view_of(feed())
+
+
+def test_models_that_share_memory_say_with_which() -> None:
+    counted = replace(a_model("base", GIB, id="base"), shares_with=("second",))
+    sharing = replace(a_model("second", MIB, id="second"), shares_with=("base",), shared_bytes=GIB)
+    view = build_view(a_feed(a_process_state(a_snapshot(counted, sharing))), some_hardware(), CatalogueState())
+    told = {row.name: fact.value for row in view.devices[-1].models for fact in facts_of(row) if fact.label == "memory"}
+    assert told["base"] == "1.0 GB on cpu, some of it shared with second"
+    assert told["second"] == "1.0 MB on cpu, 1.0 GB more shared with base, counted there"

@@ -8,10 +8,12 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import SMALL_MODELS_ID
-from gpumodels_tui.devices import HOST, process_title
+from gpumodels_tui.devices import HOST, devices_named, process_title
 
 if TYPE_CHECKING:
+    from gpumodels_tui.feed import ProcessState
     from gpumodels_tui.view_model import ModelRow, View
 
 MOST_EVENTS: Final = 1000
@@ -55,7 +57,7 @@ class Event:
     device: str = ""
     """The device's label."""
     size_bytes: int = 0
-    """By how much; of a process, what its models held."""
+    """By how much; of a process, what its models held, or what its allocator did when it ran out."""
     model_key: str | None = None
     times: int = 1
 
@@ -144,10 +146,8 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
             ended.add(process.key)
             held = sum(model.held for model in old.values() if model.row.process_state.key == process.key)
             yield Event(0, now_ns, EventKind.DIED, title, title, size_bytes=held)
-        warned = was.snapshot.warnings if was is not None and was.snapshot is not None else ()
-        for text in process.snapshot.warnings if process.snapshot is not None else ():
-            if "out of memory" in text.casefold() and text not in warned:
-                yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title)
+        else:
+            yield from _ran_out(was, process, after, now_ns)
     for process in states.values():
         ended.add(process.key)
         held = sum(model.held for model in old.values() if model.row.process_state.key == process.key)
@@ -160,6 +160,29 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
             yield _event(EventKind.LOADED, now_ns, model, model.main_device, model.held)
         elif model.row is not old[key].row:
             yield from _changes(old[key], model, now_ns)
+
+
+def _ran_out(was: ProcessState, process: ProcessState, view: View, now_ns: int) -> Iterator[Event]:
+    """Where the allocator gave up since the view before, with the most that it held around that time."""
+    known = {memory.device: memory for memory in devices_named(was)}
+    for memory in devices_named(process):
+        before = known.get(memory.device)
+        times = (memory.out_of_memory_count or 0) - ((before.out_of_memory_count or 0) if before is not None else 0)
+        if times > 0:
+            title = process_title(process)
+            held = max(memory.reserved_bytes or 0, (before.reserved_bytes or 0) if before is not None else 0)
+            label = _label_of(view, process.key, memory.device)
+            yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title, label, held, times=times)
+
+
+def _label_of(view: View, process_key: str, name: str) -> str:
+    """What the screens call the device that a process calls `cuda:0`."""
+    labels = {device.key: device.label for device in view.devices}
+    for row in view.process_rows:
+        for device in row.devices if row.key == process_key else ():
+            if device.title.partition(" ")[0] == name and device.key in labels:
+                return labels[device.key]
+    return safe_text(name, 40)
 
 
 @dataclass(slots=True)

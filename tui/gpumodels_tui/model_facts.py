@@ -26,6 +26,7 @@ SOURCES: Final[Mapping[str, str]] = {
 SURE: Final = 0.9
 LIKELY: Final = 0.6
 MOST_LISTED: Final = 20
+MOST_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,17 @@ def _memory(row: ModelRow) -> str:
     absent = model.offloaded_bytes - (model.resident_bytes - model.on_device_bytes)
     if absent > 0:
         parts.append(f"{format_bytes(absent)} on disk or not loaded")
+    others = _sharers(row)
     if model.shared_bytes:
-        parts.append(f"{format_bytes(model.shared_bytes)} shared with other models")
+        parts.append(f"{format_bytes(model.shared_bytes)} more shared with {others or 'other models'}, counted there")
+    elif others:
+        parts.append(f"some of it shared with {others}")
     return ", ".join(parts) or "none"
+
+
+def _sharers(row: ModelRow) -> str:
+    """Names of the models that hold some of the same storages."""
+    snapshot = row.process_state.snapshot
+    wanted = set(row.model.shares_with)
+    names = [safe_text(model.name, 80) for model in snapshot.models if model.id in wanted] if snapshot is not None else []
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.schema import Snapshot
 from gpumodels_shared.units import format_age, format_bytes
 from gpumodels_tui.model_facts import Fact
 from gpumodels_tui.process_rows import NOT_ATTACHED, ProcessRow, UnattachedRow
@@ -52,5 +53,12 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         failed = f"{health.failures} things could not be read" if health.failures else "no failures"
         said = f"{row.state.liveness.value}, looks every {info.interval_seconds:g} s, {health.scan_seconds * 1e3:.1f} ms a scan"
         facts.append(Fact("sidecar", f"{said}, {health.modules:,} modules, {failed}"))
+        facts += [Fact("ran out", line) for line in _times_out_of_memory(snapshot)]
         facts += [Fact("warning", safe_text(warning)) for warning in snapshot.warnings[:MOST_WARNINGS]]
     return facts
+
+
+def _times_out_of_memory(snapshot: Snapshot) -> list[str]:
+    """Also of before anybody looked: the allocator counts by itself."""
+    counted = [(memory.device, memory.out_of_memory_count) for memory in snapshot.devices if memory.out_of_memory_count]
+    return [f"out of memory on {safe_text(device, 40)}, {count}× since it started" for device, count in counted]

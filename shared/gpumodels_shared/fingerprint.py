@@ -108,17 +108,22 @@ class Match:
 
 
 def choose_samples(
-    keys: Iterable[str], sample: Callable[[str], TensorSample | None], pause: Callable[[], None] = lambda: None
+    keys: Iterable[str],
+    sample: Callable[[str], TensorSample | None],
+    pause: Callable[[], None] = lambda: None,
+    prepare: Callable[[Sequence[str]], None] = lambda keys: None,
 ) -> tuple[TensorSample, ...]:
     """The samples of a fingerprint: in order of their keys' CRC-32, as many as are wanted and say something.
 
-    `pause` is called every so often; tensors beyond the first TENSORS_EXAMINED are not asked for, whatever those said.
+    `prepare` is told of the keys that may be asked for, before the first is. `pause` is called every so often. Tensors beyond
+    the first TENSORS_EXAMINED are not asked for, whatever those said.
     """
     first: list[str] = []
     waiting = iter(keys)
     while some := list(islice(waiting, KEYS_PER_STEP)):
         first = heapq.nsmallest(TENSORS_EXAMINED, [*first, *some], key=_rank)
         pause()
+    prepare(first)
     chosen: list[TensorSample] = []
     for count, key in enumerate(first, 1):
         taken = sample(key)

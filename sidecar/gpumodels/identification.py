@@ -41,7 +41,7 @@ class _Memory:
     naming: Naming | None = None
     """The last that named a file: values are replaced (patched, offloaded, trained) far more often than models are."""
     recognised: Recognised | None = None
-    compared: tuple[FoundModel, str | None, tuple[int, int]] | None = None
+    compared: tuple[FoundModel, str | None, tuple[int, int, int]] | None = None
     """What `recognised` was found from; the same again gives the same."""
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
 
+from gpumodels.accelerator import AcceleratorSampler
 from gpumodels.accounting import TensorAccounts
 from gpumodels.arrival import Arrivals, imported_torch
 from gpumodels.budget import Budget
@@ -44,6 +45,7 @@ class Attachment:
     """What is there once torch is."""
 
     torch_version: str
+    accelerators: AcceleratorSampler | None
     provenance: Provenance
     holdings: Holdings
     patches: Patches
@@ -63,6 +65,7 @@ class Observer:
         breathe: Callable[[], None],
         failures: Failures,
         clock: Callable[[], float] = time.monotonic,
+        samples_accelerators: bool = False,
     ) -> None:
         """What it takes.
 
@@ -72,12 +75,14 @@ class Observer:
             breathe: the same in work that ends soon in any case.
             failures: where what can't be read is counted.
             clock: monotonic seconds.
+            samples_accelerators: whether values may be copied from there.
         """
         self._given_devices = devices
         self._pause = pause
         self._breathe = breathe
         self._failures = failures
         self._clock = clock
+        self._samples_accelerators = samples_accelerators
         self._arrivals = Arrivals()
         self._attach_lock = threading.Lock()
         self._detached = False
@@ -121,6 +126,8 @@ class Observer:
             if attached is not None:
                 attached.provenance.active = False
                 attached.hooks.remove()
+                if attached.accelerators is not None:
+                    attached.accelerators.remove()
 
     def look(self) -> None:
         """Bring `models` and `devices` up to date: by a scan where one is due, else by what costs nothing."""
@@ -147,7 +154,8 @@ class Observer:
         with self._attach_lock:
             if self._attached is not None or torch is None or self._detached:
                 return
-            provenance = Provenance(torch, self._failures)
+            accelerators = AcceleratorSampler(torch, self._failures) if self._samples_accelerators else None
+            provenance = Provenance(torch, self._failures, accelerators)
             accounts = TensorAccounts(torch, provenance, self._failures)
             holdings = Holdings(torch, accounts, self._failures)
             pipelines = Pipelines(self._failures)
@@ -156,6 +164,7 @@ class Observer:
             identification = Identification(self.registry, provenance, pipelines, self._failures, self._breathe)
             self._attached = Attachment(
                 torch_version=str(torch.__version__),
+                accelerators=accelerators,
                 provenance=provenance,
                 holdings=holdings,
                 patches=patches,

@@ -7,7 +7,7 @@ own checkpoints.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,6 +20,8 @@ from gpumodels.weak_table import WeakTable
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from gpumodels.accelerator import AcceleratorSampler
 
 MAPPED: Final = "mapped file"
 READ: Final = "read file"
@@ -54,8 +56,10 @@ _Known = tuple[dict[str, Any], str, int, "Origin | None", "RawSample | None"]
 class Provenance:
     """Written to by wrapped functions in the host's threads, read by the scan."""
 
-    def __init__(self, torch: ModuleType, failures: Failures) -> None:
+    def __init__(self, torch: ModuleType, failures: Failures, accelerators: AcceleratorSampler | None = None) -> None:
+        """`accelerators` takes samples there; None where nobody asked for it."""
         self._torch = torch
+        self._accelerators = accelerators
         self._failures = failures
         self._mappings = FileMappings()
         self.sampler = TensorSampler(torch)
@@ -175,6 +179,17 @@ class Provenance:
     def sample_of(self, tensor: Tensor) -> RawSample | None:
         """Its first values: now, where they are in host memory; else what they were when they last were."""
         return self.sampler.take_from_aside(tensor) or self._samples.get(tensor)
+
+    def sample_accelerators(self, tensors: Iterable[Tensor]) -> None:
+        """Take samples of those that no sample is known of, if that was asked for; `sample_of` knows them from then on."""
+        if self._accelerators is not None:
+            for tensor, sample in self._accelerators.take([tensor for tensor in tensors if tensor not in self._samples]):
+                self._samples.put(tensor, sample)
+
+    @property
+    def samples_version(self) -> int:
+        """Goes up when samples that couldn't be taken might be now."""
+        return self._accelerators.version if self._accelerators is not None else 0
 
     def read_kernel_mappings(self) -> None:
         """Learn from the kernel which files are mapped right now: what was loaded before the sidecar started."""

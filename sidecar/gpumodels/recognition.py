@@ -47,9 +47,9 @@ class Recognition:
         """Headers of what was compared, the latest last."""
 
     @property
-    def version(self) -> tuple[int, int]:
+    def version(self) -> tuple[int, int, int]:
         """Equal versions: comparing again would give the same."""
-        return self._provenance.version, self._provenance.files_read.version
+        return self._provenance.version, self._provenance.files_read.version, self._provenance.samples_version
 
     def recognise(self, found: FoundModel, config_name: str | None, before: Recognised | None = None) -> Recognised:
         """What the model's values tell. Holds no module or tensor while it pauses.
@@ -61,7 +61,11 @@ class Recognition:
                 files that came since.
         """
         tensors = dict(self._own_tensors(found.core))
-        samples = choose_samples(tensors, lambda key: self._sample(key, *tensors[key]), self._pause)
+
+        def prepare(keys: Sequence[str]) -> None:
+            self._provenance.sample_accelerators(tensor for key in keys if (tensor := _held(*tensors[key])) is not None)
+
+        samples = choose_samples(tensors, lambda key: self._sample(key, *tensors[key]), self._pause, prepare)
         groups = self._provenance.files_read.groups()
         named = _files_of_config(config_name) if config_name else ()
         for path in named:
@@ -149,15 +153,13 @@ class Recognition:
                 self._pause()
 
     def _sample(self, key: str, ref: KeyedRef, name: str) -> TensorSample | None:
-        module = ref()
-        tensor = None if module is None else module.__dict__["_parameters"].get(name)
+        tensor = _held(ref, name)
         sample = None if tensor is None else self._provenance.sample_of(tensor)
         return None if sample is None else TensorSample(key, *sample)
 
     def _shapes(self, core: int) -> Iterator[tuple[str, tuple[int, ...]]]:
         for key, (ref, name) in self._own_tensors(core):
-            module: Any = ref()
-            tensor = None if module is None else module.__dict__["_parameters"].get(name)
+            tensor = _held(ref, name)
             if tensor is not None:
                 yield key, tuple(tensor.shape)
 
@@ -188,6 +190,12 @@ class Recognition:
         while sum(len(values.tensors) for values in self._checkpoints.values()) > MAX_KEPT_TENSORS:
             self._checkpoints.pop(next(iter(self._checkpoints)))
         return known
+
+
+def _held(ref: KeyedRef, name: str) -> Any:
+    """The module's parameter of this name, as long as both live."""
+    module = ref()
+    return None if module is None else module.__dict__["_parameters"].get(name)
 
 
 def _written_after(path: str, moment_ns: int) -> bool:

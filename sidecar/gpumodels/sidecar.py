@@ -46,7 +46,14 @@ class _SidecarThread(threading.Thread):
 class Sidecar:
     """One per process."""
 
-    def __init__(self, directory: Path, interval_seconds: float, label: str | None, devices: DeviceSource | None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        interval_seconds: float,
+        label: str | None,
+        devices: DeviceSource | None,
+        samples_accelerators: bool,
+    ) -> None:
         self.pid = os.getpid()
         self.fork_gate = ForkGate()
         self._interval_seconds = interval_seconds
@@ -54,7 +61,7 @@ class Sidecar:
         self._process = process_info(identity, interval_seconds, label)
         self.failures = Failures()
         self._publisher = Publisher(directory, identity, int(interval_seconds * 1000), self.failures, self._pause)
-        self._observer = Observer(devices, self._pause, self._breathe, self.failures)
+        self._observer = Observer(devices, self._pause, self._breathe, self.failures, samples_accelerators=samples_accelerators)
         self._stopping = threading.Event()
         self._thread = _SidecarThread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.serves_pid = self.pid
@@ -147,17 +154,26 @@ _closed_gate = threading.local()
 """The gate that the forking thread holds for the length of its fork."""
 
 
-def start(*, interval: float | None = None, directory: str | os.PathLike[str] | None = None, label: str | None = None) -> None:
+def start(
+    *,
+    interval: float | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+    sample_accelerator: bool | None = None,
+) -> None:
     """Begin to publish this process's models for `gpumodels-tui`. Never raises; a second call changes nothing.
 
     Args:
         interval: seconds between looks, default 1; `GPUMODELS_INTERVAL` sets it too.
         directory: where the file goes; default `GPUMODELS_DIR`, else a directory of this user's in shared memory.
         label: what to call this process, default from its command line.
+        sample_accelerator: whether a few values of a model that was loaded straight onto an accelerator may be copied, once, to
+            tell which file it is; default no, `GPUMODELS_SAMPLE_ACCELERATOR=1` sets it too. Without it nothing here ever makes
+            the driver do anything. No copy is made while a CUDA graph is captured.
 
     `GPUMODELS=0` in the environment turns it off. What goes wrong is logged to `gpumodels`.
     """
-    start_with(None, interval=interval, directory=directory, label=label)
+    start_with(None, interval=interval, directory=directory, label=label, sample_accelerator=sample_accelerator)
 
 
 def start_with(
@@ -166,6 +182,7 @@ def start_with(
     interval: float | None = None,
     directory: str | os.PathLike[str] | None = None,
     label: str | None = None,
+    sample_accelerator: bool | None = None,
 ) -> None:
     """`start()`, with devices of the caller's own making: what simulations do."""
     global _current, _registered
@@ -185,7 +202,9 @@ def start_with(
             _registered = True
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
             atexit.register(stop)
-        sidecar = _current = Sidecar(place, _interval(interval), label, devices)
+        if sample_accelerator is None:
+            sample_accelerator = os.environ.get("GPUMODELS_SAMPLE_ACCELERATOR") == "1"
+        sidecar = _current = Sidecar(place, _interval(interval), label, devices, sample_accelerator)
         try:
             sidecar.start()
         except BaseException:  # no more threads, or interrupted: as if it had never been

@@ -6,7 +6,13 @@ import logging
 import os
 
 
-def start(*, interval: float | None = None, directory: str | os.PathLike[str] | None = None, label: str | None = None) -> None:
+def start(
+    *,
+    interval: float | None = None,
+    directory: str | os.PathLike[str] | None = None,
+    label: str | None = None,
+    sample_accelerator: bool | None = None,
+) -> None:
     """Log that this platform is not supported, and return."""
     logging.getLogger("gpumodels").warning("Windows is not supported: the sidecar stays off")
 

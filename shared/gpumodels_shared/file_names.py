@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Final
 
-SHARD: Final = re.compile(r"[-_.]\d{5}-of-\d{5}$")
+SHARD: Final = re.compile(r"[-_.]\d{5}-of-(\d{5})$")
 _PACKAGING: Final = re.compile(
     r"[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|e4m3fn|e5m2|scaled|mixed|KJ|pruned|emaonly|ema)$",
     re.IGNORECASE,
@@ -28,6 +28,12 @@ def checkpoint_of(path: str) -> str:
     """The path without what numbers a shard: `model.safetensors` of `model-00001-of-00004.safetensors`."""
     pure = PurePath(path)
     return str(pure.with_name(SHARD.sub("", pure.stem) + pure.suffix)) if pure.name else path
+
+
+def shards_in_all(path: str) -> int | None:
+    """How many shards there are by the name of this one; None for a file that is no shard."""
+    numbered = SHARD.search(PurePath(path).stem)
+    return int(numbered[1]) if numbered else None
 
 
 def hub_repository(path: str) -> str | None:

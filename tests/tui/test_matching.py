@@ -113,6 +113,15 @@ def test_an_index_with_a_missing_shard_leaves_the_others_to_themselves() -> None
     assert candidate.names == ("/m/1.safetensors",)
 
 
+@pytest.mark.parametrize("suffix", ["safetensors", "gguf"])
+def test_numbered_shards_without_an_index_are_one_candidate_where_all_are_there(suffix: str) -> None:
+    one, two = (a_file(f"/m/llm-0000{number}-of-00002.{suffix}", (4, 4)) for number in (1, 2))
+    other = a_file(f"/m/other.{suffix}", (4, 4))
+    names = [candidate.names for candidate, _ in candidates_among([two, other, one])]
+    assert names == [(one.facts.path, two.facts.path), (other.facts.path,)]
+    assert [candidate.names for candidate, _ in candidates_among([two])] == [(two.facts.path,)]
+
+
 def test_shards_in_a_hub_are_found_by_their_symlinks() -> None:
     one = a_file("/hub/blobs/0f", (4, 4), aliases=("/hub/snapshots/x/1.safetensors",))
     index = a_file("/hub/blobs/1e", aliases=("/hub/snapshots/x/i.json",), shards=("1.safetensors",))

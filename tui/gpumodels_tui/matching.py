@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from gpumodels_shared.file_names import checkpoint_of, shards_in_all
 from gpumodels_shared.fingerprint import FUSED_AT_MOST, Match, best_files
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.facts import ValuesMatch
@@ -112,7 +113,13 @@ def candidates_among(files: Sequence[KnownFile]) -> list[tuple[Candidate, frozen
         if shards:
             groups.append(shards)
             in_groups.update(shard.facts.path for shard in shards)
-    groups += [[file] for file in files if file.facts.path not in in_groups]
+    numbered: dict[str, list[KnownFile]] = {}
+    for file in files:
+        if file.facts.path not in in_groups:
+            numbered.setdefault(checkpoint_of(file.name) if shards_in_all(file.name) else file.facts.path, []).append(file)
+    for together in numbered.values():
+        is_whole = len(together) == shards_in_all(together[0].name)
+        groups += [sorted(together, key=lambda file: file.name)] if is_whole else [[file] for file in together]
     return [
         (
             Candidate(tuple((one.facts.path, one.stamp) for one in group), tuple(one.name for one in group), group[0].suffix),

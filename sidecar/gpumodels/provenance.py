@@ -66,6 +66,7 @@ class Provenance:
         self.files_read = FilesRead()
         self._origins: WeakTable[Origin] = WeakTable()
         self._samples: WeakTable[RawSample] = WeakTable()
+        self._latest = ELSEWHERE
         self._by_storage: dict[int, int] = {}
         """Storages of tensors whose origin is known, to the tensors' ids: state dicts hold other tensors of the same storages."""
         self._plain_types = (torch.Tensor, torch.nn.Parameter)
@@ -167,13 +168,9 @@ class Provenance:
         known = self._origins.get(tensor)
         if known is not None:
             return known
-        if not self._mappings or type(tensor) not in self._plain_types or tensor.device.type != "cpu":
-            return None
-        mapped = self._mappings.path_at(tensor.untyped_storage().data_ptr())
-        if mapped is None:
-            return None
-        found = Origin(mapped, MAPPED)
-        self._put(tensor, found, None)
+        found = self._mapped_origin(tensor)
+        if found is not None:
+            self._put(tensor, found, None)
         return found
 
     def sample_of(self, tensor: Tensor) -> RawSample | None:
@@ -202,6 +199,18 @@ class Provenance:
 
     # How it is done.
 
+    def _mapped_origin(self, tensor: Tensor) -> Origin | None:
+        if not self._mappings or type(tensor) not in self._plain_types or not tensor.is_cpu:
+            return None
+        mapped = self._mappings.path_at(tensor.untyped_storage().data_ptr())
+        return None if mapped is None else self._origin(mapped, MAPPED)
+
+    def _origin(self, path: str, source: str) -> Origin:
+        """One object for all tensors of a file."""
+        if self._latest.path != path or self._latest.source != source:
+            self._latest = Origin(path, source)
+        return self._latest
+
     def _put(self, tensor: Tensor, origin: Origin | None, sample: RawSample | None) -> None:
         if sample is not None:
             self._samples.put(tensor, sample)
@@ -221,7 +230,8 @@ class Provenance:
         for key, tensor in dict.items(state_dict):
             if type(tensor) in self._plain_types:
                 storage = tensor.untyped_storage()._cdata
-                origin = self.origin_of(tensor) or self._origin_of_storage(storage)
+                # Not remembered of the dictionary's tensors, most of which die as soon as they are copied from.
+                origin = self._origins.get(tensor) or self._origin_of_storage(storage) or self._mapped_origin(tensor)
                 found[key] = _Given(origin, storage, self.sampler.take(tensor) if origin is None else None)
             elif isinstance(tensor, self._torch.Tensor):
                 found[key] = _Given(self._origins.get(tensor), 0, None)
@@ -236,8 +246,17 @@ class Provenance:
         return self._origins.get(tensor)
 
     def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given]) -> None:
+        owners: dict[str, dict[str, Any] | None] = {}
         for key, (origin, storage, sample) in given.items():
-            tensor = _tensor_at(module, key)
+            path, _, name = key.rpartition(".")
+            if path not in owners:
+                owners[path] = _state_at(module, path)
+            owner = owners[path]
+            if owner is None:
+                continue
+            tensor = owner["_parameters"].get(name)
+            if tensor is None:
+                tensor = owner["_buffers"].get(name)
             if tensor is None:
                 continue
             known = self._origins.get(tensor)
@@ -247,7 +266,7 @@ class Provenance:
             elif origin is None or origin is ELSEWHERE:
                 self._put(tensor, ELSEWHERE, sample)
             elif known is None or (known.path, known.source) != (origin.path, STATE_DICT):
-                self._put(tensor, Origin(origin.path, STATE_DICT), None)
+                self._put(tensor, self._origin(origin.path, STATE_DICT), None)
 
     def _known_of(self, state: Mapping[str, Any]) -> list[_Known]:
         """What is known of a module's own tensors. Weights from nowhere are sampled if there are files to compare them with."""
@@ -291,13 +310,12 @@ def absolute(path: Any) -> str:
     return os.path.abspath(os.fsdecode(path))  # noqa: PTH100
 
 
-def _tensor_at(module: nn.Module, key: str) -> Any:
-    """The parameter or buffer that this key of a state dict means."""
-    *path, name = key.split(".")
+def _state_at(module: nn.Module, path: str) -> dict[str, Any] | None:
+    """What the module at this path of a state dict's key holds."""
     owner: Any = module
-    for part in path:
+    for part in path.split(".") if path else ():
         owner = owner.__dict__["_modules"].get(part)
         if owner is None:
             return None
-    tensor = owner.__dict__["_parameters"].get(name)
-    return tensor if tensor is not None else owner.__dict__["_buffers"].get(name)
+    state: dict[str, Any] = owner.__dict__
+    return state

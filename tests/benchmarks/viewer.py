@@ -264,11 +264,11 @@ def first_paint(nvml: SimulatedNvml, root: Path) -> None:
         with Watched(viewer(root / "paint"), nvml.environment()) as program:
             first.append(program.wait_for(b"looking for models"))
             models.append(program.wait_for(b"model-00-0"))
-    for what, ours, budget in (("first paint", first, 1.3), ("first models on screen", models, None)):
+    # The opening line is no picture of the models yet: the budget is held against both.
+    for what, ours in (("opening line", first), ("first models on screen", models)):
         ratio = statistics.median(ours) / statistics.median(empty)
         value = f"{statistics.median(ours):.2f} s, {ratio:.2f}×"
-        bound = "" if budget is None else f"≤ {budget}×"
-        line(f"{what}; empty app {statistics.median(empty):.2f} s", value, bound, budget is None or ratio <= budget)
+        line(f"{what}; empty app {statistics.median(empty):.2f} s", value, "≤ 1.3×", ratio <= 1.3)
     for writer in writers:
         writer.close()
 

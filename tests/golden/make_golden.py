@@ -93,6 +93,7 @@ SNAPSHOT: Final = Snapshot(
             optimizer_bytes=GIB,
             cache_bytes=GIB // 2,
             other_bytes=GIB // 2,
+            out_of_memory_count=3,
         ),
         DeviceMemory(device="cpu", models_bytes=1024),
     ),

@@ -16,7 +16,6 @@ from textual.widget import Widget
 from gpumodels_tui.app import INTERVALS, GpuModelsApp
 from gpumodels_tui.history import Event, EventKind, History
 from gpumodels_tui.screens.layers import LayersScreen
-from gpumodels_tui.screens.opening import OpeningScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.palette import PaletteScreen
 from gpumodels_tui.screens.process import ProcessScreen
@@ -230,9 +229,6 @@ async def test_plus_and_minus_change_how_often_it_looks(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     app = GpuModelsApp(sources=Sources((tmp_path,)))
     async with app.run_test(size=SMALL) as pilot:
-        while isinstance(app.screen, OpeningScreen):
-            assert "looking for models" in shown(app)
-            await pilot.pause(0.01)
         await pressed(pilot, "plus")
         assert "looks every 2 s" in shown(app)
         await pressed(pilot, *["minus"] * len(INTERVALS))

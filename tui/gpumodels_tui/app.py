@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import os
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -23,18 +24,18 @@ from textual.screen import Screen
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.plain_terminal import driver_for
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
-from gpumodels_tui.screens.opening import OpeningScreen
+from gpumodels_tui.screens.overview import OverviewScreen
+from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.terminal import end_soon, is_gone, on_the_terminal, signals_meaning
 from gpumodels_tui.theme import COLOURLESS, DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
+from gpumodels_tui.view_model import View
 
 if TYPE_CHECKING:
     from textual.driver import Driver
 
-    from gpumodels_tui.screens.overview import OverviewScreen
     from gpumodels_tui.screens.palette import Choice
-    from gpumodels_tui.screens.view_screen import ViewScreen
     from gpumodels_tui.sources import Sources
-    from gpumodels_tui.view_model import View
     from gpumodels_tui.watching import WatchingThread
 
 
@@ -57,6 +58,7 @@ def run_app(sources: Sources, *, look: str = DEFAULT_LOOK, ascii_only: bool = Fa
     app = GpuModelsApp(sources=sources, look=COLOURLESS if os.environ.get("NO_COLOR") else look, driver_class=driver)
     with on_the_terminal(), signals_meaning(app.leave):
         try:
+            app.start_watching()
             app.run()
         finally:
             app.stop_watching()
@@ -129,7 +131,10 @@ class GpuModelsApp(App[int]):
         self._sources = sources
         self._thread: WatchingThread | None = None
         self._waiting: View | None = None
-        """What came since the picture was frozen."""
+        """What came since the picture was frozen, or before there was one."""
+        self._failure: Exception | None = None
+        self._is_up = False
+        self._starting = threading.Lock()
         self._interval = INTERVALS.index(1.0)
         self.animation_level = "none"
         self.ansi_theme_dark = PICTURE_COLOURS
@@ -141,35 +146,19 @@ class GpuModelsApp(App[int]):
         self.set_reactive(GpuModelsApp.view, view)
 
     def get_default_screen(self) -> Screen[None]:
-        """The overview, or the line that stands there while all that reads and draws it is loaded."""
-        return self._overview() if self._sources is None else OpeningScreen(partial(self.call_later, self._open_overview))
-
-    @property
-    def _showing(self) -> ViewScreen | None:
-        """The screen on top, if it shows the view."""
-        screen = self.screen_stack[-1] if self.screen_stack else None
-        if screen is None or isinstance(screen, OpeningScreen):
-            return None
-        from gpumodels_tui.screens.view_screen import ViewScreen
-
-        return screen if isinstance(screen, ViewScreen) else None
-
-    def _overview(self) -> OverviewScreen:
-        from gpumodels_tui.screens.overview import OverviewScreen
-
+        """The overview."""
         return OverviewScreen(self.clock).data_bind(GpuModelsApp.view, GpuModelsApp.frozen)
 
-    def _open_overview(self) -> None:
-        self.start_watching()
-        self.add_mode("watching", self._overview)  # a mode of its own, since the lowest screen of one can't be replaced
-        self.switch_mode("watching")
-
     def receive(self, view: View) -> None:
-        """Show a newer view; from any thread."""
+        """Show a newer view; from any thread, also before there is a screen to show it on."""
+        with self._starting:
+            if not self._is_up:
+                self._waiting = view
+                return
         self.post_message(ViewChanged(view))
 
     def start_watching(self) -> None:
-        """Begin to look."""
+        """Begin to look: what is found while the screen comes up is on its first picture."""
         if self._sources is not None and self._thread is None:
             from gpumodels_tui.watching import WatchingThread
 
@@ -177,10 +166,19 @@ class GpuModelsApp(App[int]):
             self._thread.start()
 
     def on_mount(self) -> None:
-        """Listen to what the terminal does."""
+        """Take over from before."""
+        with self._starting:
+            self._is_up = True
+            early, self._waiting = self._waiting, None
+            failure = self._failure
         self.app_resume_signal.subscribe(self, self._resumed)
+        if early is not None:
+            self.view = early
+        if failure is not None:
+            self._fail(failure)
         if self._sources is not None:
             self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
+            self.start_watching()
 
     def leave(self) -> None:
         """End in order, with code 0."""
@@ -197,6 +195,10 @@ class GpuModelsApp(App[int]):
             self.leave()
 
     def _fail_from_thread(self, error: Exception) -> None:
+        with self._starting:
+            if not self._is_up:
+                self._failure = error
+                return
         self.call_from_thread(self._fail, error)
 
     def _fail(self, error: Exception) -> None:
@@ -223,21 +225,16 @@ class GpuModelsApp(App[int]):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """What needs a model or a process under the cursor is greyed without; a screen is not opened from itself."""
         screen = self.screen
-        if isinstance(screen, OpeningScreen):
-            return action in ("quit", "suspend_process")
-        from gpumodels_tui.screens.text_screen import TextScreen
-
         if action == "help":
             return None if isinstance(screen, TextScreen) else True
-        showing = self._showing
-        if showing is None:
+        if not isinstance(screen, ViewScreen):
             return True
-        if action == showing.shows:
+        if action == screen.shows:
             return None
         if action == "process":
-            return None if showing.process_key is None else True
+            return None if screen.process_key is None else True
         if action == "copy_path":
-            return None if showing.model is None else True
+            return None if screen.model is None else True
         return True
 
     def action_help(self) -> None:
@@ -250,13 +247,13 @@ class GpuModelsApp(App[int]):
         """Of all models; `o` there shows those of the one under the cursor here."""
         from gpumodels_tui.screens.timeline import TimelineScreen
 
-        model = self._showing.model if self._showing is not None else None
+        model = self.screen.model if isinstance(self.screen, ViewScreen) else None
         self._open(TimelineScreen(None if model is None else model.key, self.clock))
 
     def action_process(self) -> None:
         """Of the line under the cursor."""
-        if self._showing is not None and self._showing.process_key is not None:
-            self._open_process(self._showing.process_key)
+        if isinstance(self.screen, ViewScreen) and self.screen.process_key is not None:
+            self._open_process(self.screen.process_key)
 
     def action_palette(self) -> None:
         """Everything there is to go to."""
@@ -284,7 +281,7 @@ class GpuModelsApp(App[int]):
 
     def action_copy_path(self) -> None:
         """To the terminal's clipboard, by OSC 52: through SSH as well."""
-        model = self._showing.model if self._showing is not None else None
+        model = self.screen.model if isinstance(self.screen, ViewScreen) else None
         if model is None:
             return
         if model.model.files:
@@ -326,8 +323,8 @@ class GpuModelsApp(App[int]):
             screen.refresh(layout=True)
             for widget in screen.query("*"):
                 widget.refresh()
-        if self._showing is not None:  # those below draw what is new when they are on top again
-            self._showing.watch_view(None, self.view)
+            if isinstance(screen, ViewScreen):
+                screen.watch_view(None, self.view)
 
     def _choices(self) -> list[Choice]:
         """Models of all devices, processes, looks, and what keys do."""
@@ -357,8 +354,6 @@ class GpuModelsApp(App[int]):
         overview = self.screen_stack[0]
         while self.screen is not overview:
             self.pop_screen()
-        from gpumodels_tui.screens.overview import OverviewScreen
-
         if isinstance(overview, OverviewScreen):
             overview.choose(device_key, row_key)
 
@@ -371,5 +366,5 @@ class GpuModelsApp(App[int]):
         self.push_screen(screen.data_bind(GpuModelsApp.view, GpuModelsApp.frozen))
 
     def _say(self, line: str) -> None:
-        if self._showing is not None:
-            self._showing.say(line)
+        if isinstance(self.screen, ViewScreen):
+            self.screen.say(line)

@@ -40,6 +40,12 @@ def test_a_header_tells_metadata_tensors_and_bytes_by_dtype(tmp_path: Path) -> N
     )
 
 
+def test_metadata_may_use_the_words_of_a_tensor(tmp_path: Path) -> None:
+    said = {"shape": "square", "dtype": "F16", "data_offsets": "none"}
+    header = header_of(write_model(tmp_path / "m.safetensors", {"a": ("BF16", (4, 8))}, said))
+    assert (header.metadata, header.dtypes, header.tensors) == (said, {"bfloat16": 64}, 1)
+
+
 def test_four_bit_tensors_take_half_a_byte_each(tmp_path: Path) -> None:
     assert header_of(write_model(tmp_path / "m.safetensors", {"a": ("F4", (3, 4))})).dtypes == {"float4_e2m1fn_x2": 6}
 

@@ -101,12 +101,12 @@ def _rank(entries: Mapping[str, _Entry]) -> int | None:
     return ranks.pop() if len(ranks) == 1 else None
 
 
-class _Entry(msgspec.Struct):
+class _Entry(msgspec.Struct, gc=False):
     """One tensor in the header."""
 
-    dtype: str
-    shape: tuple[int, ...]
-    data_offsets: tuple[int, int]
+    dtype: str = ""
+    shape: tuple[int, ...] = ()
+    data_offsets: tuple[int, int] = (0, 0)
 
 
 def tensors(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> StoredTensors:
@@ -123,6 +123,9 @@ def tensors(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> St
     return found
 
 
+_METADATA: Final = "__metadata__"
+_ALL_ENTRIES: Final = msgspec.json.Decoder(dict[str, _Entry])
+"""Takes the metadata for an entry without fields, unless they use an entry's words."""
 _HEADER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENTRY: Final = msgspec.json.Decoder(_Entry)
 
@@ -130,8 +133,13 @@ _ENTRY: Final = msgspec.json.Decoder(_Entry)
 def _entries(descriptor: int, length: int) -> dict[str, _Entry]:
     """The tensors that a header of this length lists; asking safetensors for one after the other takes twice the time."""
     try:
-        header = _HEADER.decode(os.pread(descriptor, length, _LENGTH.size))
-        return {key: _ENTRY.decode(raw) for key, raw in header.items() if key != "__metadata__"}
+        header = os.pread(descriptor, length, _LENGTH.size)
+        try:
+            entries = _ALL_ENTRIES.decode(header)
+        except msgspec.ValidationError:
+            return {key: _ENTRY.decode(raw) for key, raw in _HEADER.decode(header).items() if key != _METADATA}
+        entries.pop(_METADATA, None)
+        return entries
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UnreadableError("its header changed while it was read", unfinished=True) from error
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 sys.path.insert(0, str(Path(__file__).parent))  # as pytest does: the builders are modules of this folder
 

@@ -7,44 +7,43 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Final
 
-SHARD: Final = re.compile(r"[-_.]\d{5}-of-(\d{5})$")
-_PACKAGING: Final = re.compile(
-    r"[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|e4m3fn|e5m2|scaled|mixed|KJ|pruned|emaonly|ema)$",
-    re.IGNORECASE,
+SHARD: Final = r"[-_.]\d{5}-of-(\d{5})$"
+_PACKAGING: Final = (
+    r"(?i)[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|e4m3fn|e5m2|scaled|mixed|KJ|pruned|emaonly|ema)$"
 )
-_COMPONENT: Final = re.compile(
+_COMPONENT: Final = (
     r"^(unet|vae|transformer|text_encoder|image_encoder|controlnet|prior|decoder|safety_checker|feature_extractor)(_\d)?$"
 )
-_GENERIC: Final = re.compile(
-    r"^(model|models|pytorch_model|diffusion_pytorch_model|adapter_model|adapter|weights?|checkpoint|ckpt|consolidated|"
-    r"open_clip_(pytorch_)?model|tf_model|state_dict|pytorch_lora_weights|lora_weights|ema|final|last|best|\d+)$",
-    re.IGNORECASE,
+_GENERIC: Final = (
+    r"(?i)^(model|models|pytorch_model|diffusion_pytorch_model|adapter_model|adapter|weights?|checkpoint|ckpt|consolidated|"
+    r"open_clip_(pytorch_)?model|tf_model|state_dict|pytorch_lora_weights|lora_weights|ema|final|last|best|\d+)$"
 )
-_TRAINERS: Final = re.compile(r"^checkpoint-\d+$")
-_HUB: Final = re.compile(r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/")
+_TRAINERS: Final = r"^checkpoint-\d+$"
+_HUB: Final = r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/"
+"""Patterns are compiled, and kept by `re`, when they are first used: importing this is part of others' start."""
 
 
 def checkpoint_of(path: str) -> str:
     """The path without what numbers a shard: `model.safetensors` of `model-00001-of-00004.safetensors`."""
     pure = PurePath(path)
-    return str(pure.with_name(SHARD.sub("", pure.stem) + pure.suffix)) if pure.name else path
+    return str(pure.with_name(re.sub(SHARD, "", pure.stem) + pure.suffix)) if pure.name else path
 
 
 def shards_in_all(path: str) -> int | None:
     """How many shards there are by the name of this one; None for a file that is no shard."""
-    numbered = SHARD.search(PurePath(path).stem)
+    numbered = re.search(SHARD, PurePath(path).stem)
     return int(numbered[1]) if numbered else None
 
 
 def hub_repository(path: str) -> str | None:
     """`org/name` from a path in a Hugging Face cache."""
-    hub = _HUB.search(path)
+    hub = re.search(_HUB, path)
     return f"{hub[1]}/{hub[2]}" if hub else None
 
 
 def is_generic(path: str) -> bool:
     """Whether the file's own name is no model's (`model.safetensors`): what lies beside it tells of it, and of nothing else."""
-    return _GENERIC.match(_without_packaging(SHARD.sub("", PurePath(path).stem))) is not None
+    return re.match(_GENERIC, _without_packaging(re.sub(SHARD, "", PurePath(path).stem))) is not None
 
 
 def file_group_name(paths: tuple[str, ...], metadata: Mapping[str, Mapping[str, str]]) -> str | None:
@@ -79,8 +78,8 @@ def name_from_path(path: str) -> str | None:
     component directories (`unet`, `text_encoder_2`). What packaging and precision add to a name is left out.
     """
     pure = PurePath(path)
-    stem = _without_packaging(SHARD.sub("", pure.stem))
-    tells = bool(stem) and not _GENERIC.match(stem)
+    stem = _without_packaging(re.sub(SHARD, "", pure.stem))
+    tells = bool(stem) and not re.match(_GENERIC, stem)
     if repository := hub_repository(path):
         is_blob = "/blobs/" in path  # named by its content's hash
         return f"{repository}/{stem}" if tells and not is_blob and not says_more(repository, stem) else repository
@@ -89,11 +88,11 @@ def name_from_path(path: str) -> str | None:
     for parent in pure.parents:
         if not parent.name:
             return None
-        if _COMPONENT.match(parent.name):
+        if re.match(_COMPONENT, parent.name):
             continue
-        if _TRAINERS.match(parent.name) and parent.parent.name:
+        if re.match(_TRAINERS, parent.name) and parent.parent.name:
             return f"{parent.parent.name}/{parent.name}"
-        return None if _GENERIC.match(parent.name) or parent.name.startswith("tmp") else parent.name
+        return None if re.match(_GENERIC, parent.name) or parent.name.startswith("tmp") else parent.name
     return None
 
 
@@ -108,6 +107,6 @@ def name_from_config(stated: str) -> str | None:
 
 
 def _without_packaging(stem: str) -> str:
-    while (shorter := _PACKAGING.sub("", stem)) != stem and shorter:
+    while (shorter := re.sub(_PACKAGING, "", stem)) != stem and shorter:
         stem = shorter
     return stem

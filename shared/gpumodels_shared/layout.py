@@ -64,9 +64,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 MAGIC: Final = b"\x89GPM\r\n\x1a\n"
 MAJOR: Final = 1
@@ -103,8 +102,7 @@ class WriterState(IntEnum):
     """A larger file has taken this one's name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
+class Header(NamedTuple):
     """Page 0: who writes, and where the slots are."""
 
     slot_bytes: int
@@ -133,8 +131,7 @@ class Header:
         return HEADER_BYTES + (seq & 1) * self.slot_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Heartbeat:
+class Heartbeat(NamedTuple):
     """The writer's sign of life."""
 
     beat: int
@@ -145,8 +142,7 @@ class Heartbeat:
     last_seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SlotHeader:
+class SlotHeader(NamedTuple):
     """What a slot holds."""
 
     seq: int

@@ -6,9 +6,8 @@ import fcntl
 import os
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gpumodels_shared.codec import MAX_PAYLOAD_BYTES
 from gpumodels_shared.layout import (
@@ -44,8 +43,7 @@ class TornError(LayoutError):
     """No whole snapshot could be read this time; the last one that was stays good."""
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """One whole snapshot's bytes."""
 
     seq: int

@@ -105,7 +105,7 @@ class Publisher:
     def _move_to_new_user(self) -> SnapshotWriter:
         """A file among the new user's; the old one says goodbye, as we can't remove it any more."""
         directory = default_directory()
-        identity = replace(self._identity, uid=os.geteuid())
+        identity = self._identity._replace(uid=os.geteuid())
         writer = self._new_writer(directory, identity)
         LOGGER.info("this process is uid %d now: publishing in %s", identity.uid, directory)
         self.close()

@@ -7,13 +7,14 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
 import msgpack
 import pytest
+from msgspec import structs
 
 from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import DecodeError, decode
@@ -153,6 +154,6 @@ def test_a_newer_major_version_says_that_it_needs_a_newer_viewer(tmp_path: Path,
 def test_the_golden_snapshot_can_be_printed(tmp_path: Path) -> None:
     row = shown(tmp_path, (GOLDEN / f"schema-{MAJOR}.{MINOR}.gpm").read_bytes())
     assert isinstance(row, ProcessState)
-    printed = table(build_view(a_feed(replace(row, liveness=Liveness.LIVE)), some_hardware(), a_catalogue()), NOON_NS)
+    printed = table(build_view(a_feed(structs.replace(row, liveness=Liveness.LIVE)), some_hardware(), a_catalogue()), NOON_NS)
     assert "Wan2_2-T2V-A14B-HIGH" in printed
     assert os.linesep in printed

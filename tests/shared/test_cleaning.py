@@ -6,7 +6,6 @@ import fcntl
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +25,7 @@ EARLIER_BOOT: Final = b"an earlier boot."
 
 def a_held_file(directory: Path, boot: bytes = BOOT, age_ns: int = 0) -> SnapshotWriter:
     """A file with a writer, whose last beat and change were so long ago."""
-    writer = SnapshotWriter(directory, replace(this_process(), boot_id=boot), heartbeat_ms=1000)
+    writer = SnapshotWriter(directory, this_process()._replace(boot_id=boot), heartbeat_ms=1000)
     writer.publish(b"payload")
     with writer.path.open("r+b") as file:
         file.seek(HEARTBEAT_OFFSET)

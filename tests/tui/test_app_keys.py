@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widget import Widget
@@ -23,6 +23,7 @@ from gpumodels_tui.screens.timeline import TimelineScreen
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, STYLES
 from gpumodels_tui.view_model import View
+from gpumodels_tui.watching import WatchingThread
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.event_table import EventTable
 from gpumodels_tui.widgets.facts_panel import FactsPanel
@@ -227,13 +228,14 @@ async def test_a_frozen_picture_stays_and_goes_on_with_the_newest() -> None:
 @pytest.mark.slow
 async def test_plus_and_minus_change_how_often_it_looks(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
-    app = GpuModelsApp(sources=Sources((tmp_path,)))
+    watching = WatchingThread(Sources((tmp_path,)))
+    app = GpuModelsApp(watching=watching)
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "plus")
         assert "looks every 2 s" in shown(app)
         await pressed(pilot, *["minus"] * len(INTERVALS))
         assert f"looks every {INTERVALS[0]:g} s" in shown(app)
-    app.stop_watching()
+    assert watching.interval_seconds == INTERVALS[0]
 
 
 async def test_y_copies_the_path_of_the_models_file_and_says_so() -> None:

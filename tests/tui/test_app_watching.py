@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import queue
+import threading
+from contextlib import closing
 from pathlib import Path
 
 from gpumodels_shared.codec import encode
@@ -10,6 +12,7 @@ from gpumodels_shared.identity import this_process
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.feed import SnapshotFeed
+from gpumodels_tui.gpus import Hardware, HardwareState
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import View
 from gpumodels_tui.watching import WatchingThread
@@ -18,7 +21,7 @@ from snapshots import MIB, a_model, a_snapshot
 PATIENCE_SECONDS = 10
 
 
-class BrokenSources(Sources):
+class BrokenSources(Sources, frozen=True):
     """Reading fails in a way that nobody thought of."""
 
     def feed(self) -> SnapshotFeed:
@@ -42,7 +45,8 @@ def test_each_change_of_a_sidecars_file_becomes_a_view(tmp_path: Path) -> None:
     directory.mkdir(mode=0o700)
     views: queue.Queue[View] = queue.Queue()
     failures: list[Exception] = []
-    thread = WatchingThread(Sources((directory,)), views.put, failures.append)
+    thread = WatchingThread(Sources((directory,)))
+    thread.tell(views.put, failures.append)
     thread.start()
     try:
         assert next_view_with(views, set()).processes == ()
@@ -60,11 +64,64 @@ def test_each_change_of_a_sidecars_file_becomes_a_view(tmp_path: Path) -> None:
 
 
 def test_stopping_a_thread_that_never_ran_is_harmless(tmp_path: Path) -> None:
-    WatchingThread(Sources((tmp_path,)), lambda view: None, lambda error: None).stop()
+    WatchingThread(Sources((tmp_path,))).stop()
+
+
+def test_what_is_found_before_anybody_listens_waits_for_them(tmp_path: Path) -> None:
+    directory = tmp_path / "gpm"
+    directory.mkdir(mode=0o700)
+    with closing(SnapshotWriter(directory, this_process(), heartbeat_ms=60_000)) as writer:
+        writer.publish(encode(a_snapshot(a_model("early", MIB))))
+        thread = WatchingThread(Sources((directory,)))
+        thread.start()
+        try:
+            first = thread.first(PATIENCE_SECONDS)
+            assert first is not None
+            assert names(first) == {"early"}
+            views: queue.Queue[View] = queue.Queue()
+            thread.tell(views.put, lambda error: None)
+            assert names(views.get(timeout=PATIENCE_SECONDS)) == {"early"}
+        finally:
+            thread.stop()
+
+
+class WaitingHardware(Hardware):
+    """Its driver takes as long as the test likes."""
+
+    may_answer = threading.Event()
+
+    def read(self) -> HardwareState:
+        assert self.may_answer.wait(PATIENCE_SECONDS)
+        return super().read()
+
+
+class SlowDriver(Sources, frozen=True):
+    """A machine with such hardware."""
+
+    def hardware(self) -> Hardware:
+        return WaitingHardware()
+
+
+def test_the_first_view_does_not_wait_for_the_driver(tmp_path: Path) -> None:
+    directory = tmp_path / "gpm"
+    directory.mkdir(mode=0o700)
+    with closing(SnapshotWriter(directory, this_process(), heartbeat_ms=60_000)) as writer:
+        writer.publish(encode(a_snapshot(a_model("early", MIB))))
+        thread = WatchingThread(SlowDriver((directory,)))
+        thread.start()
+        try:
+            first = thread.first(PATIENCE_SECONDS)
+        finally:
+            WaitingHardware.may_answer.set()
+            thread.stop()
+    assert first is not None
+    assert names(first) == {"early"}
 
 
 async def test_a_failure_of_the_thread_ends_the_viewer_with_code_1() -> None:
-    app = GpuModelsApp(sources=BrokenSources())
+    thread = WatchingThread(BrokenSources())
+    thread.start()
+    app = GpuModelsApp(watching=thread)
     async with app.run_test() as pilot:
         while app.is_running and app.return_code is None:
             await pilot.pause(0.01)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from gpumodels_shared.schema import Fingerprint, Model, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
@@ -113,9 +114,9 @@ def test_an_adapters_config_tells_its_base_rank_and_alpha() -> None:
 
 
 def test_a_rank_that_nobody_stated_is_told_by_the_shapes() -> None:
-    facts = replace(some_facts(FILE), rank=16)
+    facts = structs.replace(some_facts(FILE), rank=16)
     assert enrich(a_model(files=[FILE], dtypes={}), a_catalogue(facts))[1] == {"rank": "16"}
-    stated = replace(some_facts(FILE, {"ss_network_dim": "8"}), rank=16)
+    stated = structs.replace(some_facts(FILE, {"ss_network_dim": "8"}), rank=16)
     assert enrich(a_model(files=[FILE], dtypes={}), a_catalogue(stated))[1] == {"rank": "8"}
 
 
@@ -141,7 +142,7 @@ TUNE, TWIN = "/models/my-tune_fp16.safetensors", "/models/other-tune.safetensors
 def recognised(verdict: ValuesMatch, model: Model | None = None, **stated: str) -> Model:
     model = model or replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
     catalogue = a_catalogue(some_facts(TUNE, stated), some_facts(TWIN))
-    return identified(model, replace(catalogue, values={FINGERPRINT: verdict}))
+    return identified(model, structs.replace(catalogue, values={FINGERPRINT: verdict}))
 
 
 def test_a_model_is_named_by_the_file_whose_values_it_holds() -> None:

@@ -4,7 +4,6 @@ import os
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,7 +160,7 @@ def test_a_goodbye_shows_at_once(feed: SnapshotFeed, publish: Publish) -> None:
 
 def test_a_lock_that_a_forked_child_holds_does_not_keep_its_parent_alive(feed: SnapshotFeed, tmp_path: Path) -> None:
     own = an_identity()
-    another_life = replace(own, start_ticks=own.start_ticks + 1)
+    another_life = own._replace(start_ticks=own.start_ticks + 1)
     writer = published(tmp_path, snapshot_of("wan", pid=own.pid), another_life)
     (process,) = feed.poll().processes
     assert process.liveness is Liveness.DEAD
@@ -170,7 +169,7 @@ def test_a_lock_that_a_forked_child_holds_does_not_keep_its_parent_alive(feed: S
 
 def test_a_pid_of_another_namespace_is_not_looked_up_here(feed: SnapshotFeed, tmp_path: Path) -> None:
     own = an_identity()
-    elsewhere = replace(own, start_ticks=own.start_ticks + 1, pid_namespace=own.pid_namespace + 1)
+    elsewhere = own._replace(start_ticks=own.start_ticks + 1, pid_namespace=own.pid_namespace + 1)
     writer = published(tmp_path, snapshot_of("wan", pid=own.pid), elsewhere)
     assert feed.poll().processes[0].liveness is Liveness.LIVE
     writer.abandon()

@@ -4,24 +4,23 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from gpumodels_tui.gpus import GpuReading, Hardware, HardwareState
 from nvml.simulation import SimulatedNvml, compiler
 from snapshots import A100, GIB, a_gpu
 
 READER = """
-import json, sys
-from dataclasses import asdict
+import msgspec, sys
 from gpumodels_tui.gpus import Hardware
 hardware = Hardware(clock=iter(range(0, 100_000, 100)).__next__)
 for _ in sys.stdin:
-    print(json.dumps(asdict(hardware.read())), flush=True)
+    print(msgspec.json.encode(hardware.read()).decode(), flush=True)
 hardware.close()
 """
 

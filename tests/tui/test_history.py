@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState
@@ -162,7 +164,7 @@ def test_a_device_that_is_gone_loses_its_samples() -> None:
     recorder = Recorder()
     view = a_view()
     recorder.record(view, NOON_NS)
-    history = recorder.record(replace(view, devices=view.devices[1:]), NOON_NS + 10 * SECOND)
+    history = recorder.record(structs.replace(view, devices=view.devices[1:]), NOON_NS + 10 * SECOND)
     assert f"gpu:{H100}" not in history.samples
 
 

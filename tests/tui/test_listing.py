@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from gpumodels_tui.listing import SORTS, Entry, Order, entries
 from snapshots import GIB, MIB, WAN

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 from textual.pilot import Pilot
 
 from gpumodels_shared.schema import LayerTree
@@ -29,7 +30,7 @@ def app_showing(view: View) -> GpuModelsApp:
 
 
 def small_model(layers: dict[str, int] | None = None, **more: object) -> ModelRow:
-    return replace(a_row("small", 80 * MIB, tree=a_tree(layers or LAYERS, device="cuda:0")), **more)  # type: ignore[arg-type]
+    return structs.replace(a_row("small", 80 * MIB, tree=a_tree(layers or LAYERS, device="cuda:0")), **more)
 
 
 def table(app: GpuModelsApp) -> LayerTable:
@@ -159,7 +160,9 @@ async def test_a_model_that_moved_to_another_device_is_followed() -> None:
 
 @pytest.mark.slow
 async def test_i_shows_all_facts_and_the_files_metadata() -> None:
-    row = replace(a_row("m", files=["/models/m.safetensors"]), facts={"title": "A title"}, metadata={"ss_network_dim": "16"})
+    row = structs.replace(
+        a_row("m", files=["/models/m.safetensors"]), facts={"title": "A title"}, metadata={"ss_network_dim": "16"}
+    )
     app = app_showing(a_view(a_gpu(row)))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "enter", "i")
@@ -173,7 +176,7 @@ async def test_i_shows_all_facts_and_the_files_metadata() -> None:
 
 async def test_candidates_of_an_uncertain_name_are_listed() -> None:
     row = a_row("WanModel", candidates=["/models/high.safetensors", "/models/low.safetensors"])
-    unsure = replace(row, model=replace(row.model, confidence=0.3, name_source="class"))
+    unsure = structs.replace(row, model=replace(row.model, confidence=0.3, name_source="class"))
     app = app_showing(a_view(a_gpu(unsure)))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "enter")
@@ -203,10 +206,10 @@ async def test_shared_bytes_are_shown_and_not_summed() -> None:
 
 def test_the_devices_name_inside_the_process_is_found_for_a_model_on_several_gpus() -> None:
     sharded = a_model("big", device="cuda:0", bytes_by_device={"cuda:0": 5 * GIB, "cuda:1": 3 * GIB, "cpu": GIB})
-    row = replace(a_row("big", 3 * GIB), model=sharded)
+    row = structs.replace(a_row("big", 3 * GIB), model=sharded)
     assert torch_device(a_gpu(row, index=1), row) == "cuda:1"
-    assert torch_device(a_gpu(row), replace(row, on_bytes=5 * GIB)) == "cuda:0"
-    assert torch_device(a_host(row), replace(row, on_bytes=GIB)) == "cpu"
+    assert torch_device(a_gpu(row), structs.replace(row, on_bytes=5 * GIB)) == "cuda:0"
+    assert torch_device(a_host(row), structs.replace(row, on_bytes=GIB)) == "cpu"
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ import contextlib
 import inspect
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,24 +17,22 @@ from textual import on
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.reactive import reactive
+from textual.reactive import Reactive, reactive
 from textual.screen import Screen
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.plain_terminal import driver_for
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.overview import OverviewScreen
-from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.screens.view_screen import ViewScreen
-from gpumodels_tui.terminal import end_soon, is_gone, on_the_terminal, signals_meaning
-from gpumodels_tui.theme import COLOURLESS, DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
+from gpumodels_tui.starting import collect_again
+from gpumodels_tui.terminal import end_soon, is_gone
+from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
 from gpumodels_tui.view_model import View
 
 if TYPE_CHECKING:
     from textual.driver import Driver
 
     from gpumodels_tui.screens.palette import Choice
-    from gpumodels_tui.sources import Sources
     from gpumodels_tui.watching import WatchingThread
 
 
@@ -50,19 +47,6 @@ COMMANDS_OFFERED: Final = {
     "quit": "Quit",
 }
 """By action, in the palette."""
-
-
-def run_app(sources: Sources, *, look: str = DEFAULT_LOOK, ascii_only: bool = False) -> int:
-    """The screens, until the user leaves. The exit code: 0, or 1 after a failure."""
-    driver = driver_for(ascii_only, os.environ.get("TERM", ""))
-    app = GpuModelsApp(sources=sources, look=COLOURLESS if os.environ.get("NO_COLOR") else look, driver_class=driver)
-    with on_the_terminal(), signals_meaning(app.leave):
-        try:
-            app.start_watching()
-            app.run()
-        finally:
-            app.stop_watching()
-    return app.return_code or 0
 
 
 def _key(keys: str, action: str, meaning: str, display: str | None = None) -> Binding:
@@ -82,15 +66,19 @@ class ViewChanged(Message):
         return isinstance(message, ViewChanged)
 
 
+class Failed(Message):
+    """Nothing newer will come, and why."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+
 class GpuModelsApp(App[int]):
     """Holds the view; screens are bound to it."""
 
     TITLE = "gpumodels"
     ENABLE_COMMAND_PALETTE = False
-    CSS = """
-    Footer { background: $background; padding: 0 1; }
-    """
-
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?", id="app.help", tooltip="The keys of this screen"),
         Binding("q", "quit", "Quit", id="app.quit", tooltip="Leave"),
@@ -106,6 +94,8 @@ class GpuModelsApp(App[int]):
         Binding("ctrl+c,ctrl+q", "quit", "Quit", show=False, id="app.interrupt", tooltip="Leave", priority=True),
     ]
 
+    ansi_theme_dark = Reactive(PICTURE_COLOURS, init=False)
+
     view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
 
     frozen: reactive[str] = reactive("", repaint=False)
@@ -115,33 +105,28 @@ class GpuModelsApp(App[int]):
         self,
         view: View | None = None,
         *,
-        sources: Sources | None = None,
+        watching: WatchingThread | None = None,
         clock: Callable[[], float] = time.time,
         look: str = DEFAULT_LOOK,
         driver_class: type[Driver] | None = None,
     ) -> None:
         """Args:
         view: What to show at first.
-        sources: What to watch once the screen is up; without them, views come by `receive` alone.
+        watching: Where newer views come from; without it, by `receive` alone.
         clock: Seconds since the epoch, what ages are counted from.
         look: One of `LOOKS`.
         driver_class: What draws; None for Textual's own.
         """
         super().__init__(driver_class, ansi_color=LOOKS[look].theme.ansi)
-        self._sources = sources
-        self._thread: WatchingThread | None = None
+        self._watching = watching
         self._waiting: View | None = None
-        """What came since the picture was frozen, or before there was one."""
-        self._failure: Exception | None = None
-        self._is_up = False
-        self._starting = threading.Lock()
+        """What came since the picture was frozen."""
         self._interval = INTERVALS.index(1.0)
         self.animation_level = "none"
-        self.ansi_theme_dark = PICTURE_COLOURS
         for one in LOOKS.values():
             self.register_theme(one.theme)
         use(look)
-        self.theme = look
+        self.set_reactive(GpuModelsApp.theme, look)  # watched, it would have all styles read twice
         self.clock = clock
         self.set_reactive(GpuModelsApp.view, view)
 
@@ -150,44 +135,25 @@ class GpuModelsApp(App[int]):
         return OverviewScreen(self.clock).data_bind(GpuModelsApp.view, GpuModelsApp.frozen)
 
     def receive(self, view: View) -> None:
-        """Show a newer view; from any thread, also before there is a screen to show it on."""
-        with self._starting:
-            if not self._is_up:
-                self._waiting = view
-                return
+        """Show a newer view; from any thread."""
         self.post_message(ViewChanged(view))
 
-    def start_watching(self) -> None:
-        """Begin to look: what is found while the screen comes up is on its first picture."""
-        if self._sources is not None and self._thread is None:
-            from gpumodels_tui.watching import WatchingThread
-
-            self._thread = WatchingThread(self._sources, self.receive, self._fail_from_thread)
-            self._thread.start()
-
     def on_mount(self) -> None:
-        """Take over from before."""
-        with self._starting:
-            self._is_up = True
-            early, self._waiting = self._waiting, None
-            failure = self._failure
+        """Be told from now on."""
         self.app_resume_signal.subscribe(self, self._resumed)
-        if early is not None:
-            self.view = early
-        if failure is not None:
-            self._fail(failure)
-        if self._sources is not None:
+        if self._watching is not None:
             self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
-            self.start_watching()
+        self.call_after_refresh(self._go_on)
+
+    def _go_on(self) -> None:
+        """What waited for the first picture."""
+        collect_again()
+        if self._watching is not None:
+            self._watching.tell(self.receive, self._fail_from_thread)
 
     def leave(self) -> None:
         """End in order, with code 0."""
         self.exit(0)
-
-    def stop_watching(self) -> None:
-        """Let go of what is watched."""
-        if self._thread is not None:
-            self._thread.stop()
 
     def _leave_without_terminal(self) -> None:
         if is_gone():
@@ -195,13 +161,11 @@ class GpuModelsApp(App[int]):
             self.leave()
 
     def _fail_from_thread(self, error: Exception) -> None:
-        with self._starting:
-            if not self._is_up:
-                self._failure = error
-                return
-        self.call_from_thread(self._fail, error)
+        self.post_message(Failed(error))
 
-    def _fail(self, error: Exception) -> None:
+    @on(Failed)
+    def _fail(self, event: Failed) -> None:
+        error = event.error
         line = f"gpumodels-tui: error: {type(error).__name__}: {safe_text(str(error))}; please report it"
         self.exit(1, 1, Text(line))
 
@@ -226,7 +190,7 @@ class GpuModelsApp(App[int]):
         """What needs a model or a process under the cursor is greyed without; a screen is not opened from itself."""
         screen = self.screen
         if action == "help":
-            return None if isinstance(screen, TextScreen) else True
+            return True if isinstance(screen, ViewScreen) else None
         if not isinstance(screen, ViewScreen):
             return True
         if action == screen.shows:
@@ -275,8 +239,8 @@ class GpuModelsApp(App[int]):
         """Look more often or less."""
         self._interval = min(max(self._interval + step, 0), len(INTERVALS) - 1)
         seconds = INTERVALS[self._interval]
-        if self._thread is not None:
-            self._thread.interval_seconds = seconds
+        if self._watching is not None:
+            self._watching.interval_seconds = seconds
         self._say(f"looks every {seconds:g} s")
 
     def action_copy_path(self) -> None:

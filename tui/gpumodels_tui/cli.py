@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources = _sources(arguments, os.environ)
         if not arguments.once and not arguments.json and sys.stdout.isatty():
             if os.environ.get("TERM", "dumb") != "dumb":
-                from gpumodels_tui.app import run_app
                 from gpumodels_tui.plain_terminal import needs_ascii
+                from gpumodels_tui.starting import run_app
 
                 return run_app(sources, look=arguments.theme, ascii_only=arguments.ascii or needs_ascii(os.environ))
             _say("this terminal can't draw screens (TERM=dumb): this is --once")

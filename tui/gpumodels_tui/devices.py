@@ -7,8 +7,10 @@ CUDA_VISIBLE_DEVICES, and not even there where GPUs differ: CUDA numbers the fas
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
@@ -20,8 +22,7 @@ HOST: Final = "host"
 """The key of host memory."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(Struct, frozen=True):
     """One device of this machine, or one that a process alone knows of."""
 
     key: str
@@ -39,8 +40,7 @@ class Device:
     """No other device in the list can be the same one: false for a `cuda:0` that no GPU of the driver's could be told to be."""
 
 
-@dataclass(frozen=True, slots=True)
-class Devices:
+class Devices(Struct, frozen=True):
     """All of them: GPUs as the driver numbers them, then those that only sidecars know, host memory last."""
 
     devices: tuple[Device, ...]

@@ -7,11 +7,12 @@ import os
 import pwd
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from operator import is_
 from pathlib import Path
 from typing import Final
+
+from msgspec import Struct
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.places import (
@@ -42,8 +43,7 @@ CLOCK_TICK_NS: Final = 100_000_000
 """More than the kernel rounds the times of files in memory by."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessState:
+class ProcessState(Struct, frozen=True):
     """One sidecar's file as it is now: never an exception, always a row."""
 
     key: str
@@ -61,16 +61,14 @@ class ProcessState:
     """Its pid means the same here as there: same boot, same PID namespace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unreadable:
+class Unreadable(Struct, frozen=True):
     """A file, or directory, in our place that is no sidecar's, or damaged, or not to be trusted."""
 
     path: Path
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class FeedState:
+class FeedState(Struct, frozen=True):
     """All that the files say at one moment."""
 
     directories: tuple[Path, ...]

@@ -6,11 +6,11 @@ import contextlib
 import importlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Final
 
-import psutil
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from gpumodels_shared.safe_text import safe_text
 
@@ -24,8 +24,7 @@ NOT_AVAILABLE: Final = 2**63
 """NVML's `not available` of 64 bits, and its neighbours, are above this; no GPU's memory is."""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuReading:
+class GpuReading(Struct, frozen=True):
     """One GPU at one moment; what the driver doesn't say is None."""
 
     index: int
@@ -41,8 +40,7 @@ class GpuReading:
     """Bytes by pid, as the driver counts them; None where it doesn't."""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuProcess:
+class GpuProcess(Struct, frozen=True):
     """A process on a GPU, as the kernel knows it."""
 
     pid: int
@@ -51,8 +49,7 @@ class GpuProcess:
     started_at_ns: int
 
 
-@dataclass(frozen=True, slots=True)
-class HardwareState:
+class HardwareState(Struct, frozen=True):
     """All devices at one moment."""
 
     gpus: tuple[GpuReading, ...] = ()
@@ -62,6 +59,12 @@ class HardwareState:
     """Why NVML says nothing, where a driver is there but doesn't answer; a machine without one is no problem."""
     running: Mapping[int, GpuProcess] = field(default_factory=dict)
     """By pid: those on the GPUs, as far as the kernel tells us of them."""
+
+
+def host_alone() -> HardwareState:
+    """Host memory now, and no GPU: a driver may take seconds to start."""
+    total, available = _host_memory()
+    return HardwareState((), total, (total - available) // HOST_STEP_BYTES * HOST_STEP_BYTES)
 
 
 class Hardware:
@@ -77,10 +80,8 @@ class Hardware:
 
     def read(self) -> HardwareState:
         """All devices now. What the driver refuses to say is None; a GPU that is lost keeps its row while it has a name."""
-        memory = psutil.virtual_memory()
         gpus, problem = self._read_gpus()
-        used = int(memory.total - memory.available) // HOST_STEP_BYTES * HOST_STEP_BYTES
-        return HardwareState(gpus, int(memory.total), used, problem, self.who_runs(gpus))
+        return replace(host_alone(), gpus=gpus, problem=problem, running=self.who_runs(gpus))
 
     def who_runs(self, gpus: Iterable[GpuReading]) -> dict[int, GpuProcess]:
         """The processes that these GPUs name; each pid is asked for once, while the driver goes on naming it."""
@@ -158,20 +159,33 @@ def _read_gpu(nvml: ModuleType, index: int) -> GpuReading | None:
     )
 
 
+def _host_memory() -> tuple[int, int]:
+    """Bytes in all, and those that can be had without swapping; from the kernel's own list where there is one.
+
+    Importing psutil takes as long as all of that list's readings of the first hour.
+    """
+    with contextlib.suppress(OSError, KeyError, ValueError):
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            kibibytes = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
+        return kibibytes["MemTotal"] * 1024, kibibytes["MemAvailable"] * 1024
+    import psutil
+
+    memory = psutil.virtual_memory()
+    return int(memory.total), int(memory.available)
+
+
 def _process_of(pid: int) -> GpuProcess | None:
     """None where it is gone, another namespace's, or not ours to see."""
+    import psutil  # only where there is somebody to ask for
+
     try:
         process = psutil.Process(pid)
         command = tuple(process.cmdline()) or (process.name(),)
-        return GpuProcess(pid, command, _user_of(process), int(process.create_time() * 1e9))
+        user = None
+        with contextlib.suppress(psutil.Error, KeyError):
+            user = process.username()
+        return GpuProcess(pid, command, user, int(process.create_time() * 1e9))
     except psutil.Error:
-        return None
-
-
-def _user_of(process: psutil.Process) -> str | None:
-    try:
-        return process.username()
-    except (psutil.Error, KeyError):
         return None
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
@@ -43,8 +45,7 @@ class EventKind(Enum):
     DIED = "died"
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(Struct, frozen=True):
     """One thing that happened to a model or a process."""
 
     number: int
@@ -62,8 +63,7 @@ class Event:
     times: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Struct, frozen=True):
     """All that is remembered."""
 
     events: tuple[Event, ...] = ()
@@ -185,8 +185,7 @@ def _label_of(view: View, process_key: str, name: str) -> str:
     return safe_text(name, 40)
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(Struct):
     """One model of a view, on all its devices."""
 
     row: ModelRow

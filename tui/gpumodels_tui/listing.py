@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gpumodels_tui.process_rows import NOT_ATTACHED, UnattachedRow
 from gpumodels_tui.view_model import DeviceRow, ModelRow, rank
@@ -15,8 +17,7 @@ EntryKey = tuple[str, str]
 MOST_INDENTED: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(Struct, frozen=True):
     """One line: a model on a device, or a process there without a sidecar."""
 
     key: EntryKey
@@ -90,8 +91,7 @@ class Entry:
         return self.unattached.key
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(Struct, frozen=True):
     """By which column the list is sorted."""
 
     column: str = "on"

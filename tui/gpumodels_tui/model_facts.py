@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_bytes, format_count
@@ -29,8 +30,7 @@ MOST_LISTED: Final = 20
 MOST_NAMED: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
+class Fact(Struct, frozen=True):
     """One labelled line."""
 
     label: str

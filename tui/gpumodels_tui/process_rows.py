@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.devices import Device, devices_named, holds_memory, process_title
@@ -17,8 +18,7 @@ NOT_ATTACHED: Final = "not attached"
 LONGEST_COMMAND: Final = 400
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessDevice:
+class ProcessDevice(Struct, frozen=True):
     """One process on one device."""
 
     key: str
@@ -30,8 +30,7 @@ class ProcessDevice:
     """Of the device."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessRow:
+class ProcessRow(Struct, frozen=True):
     """One process."""
 
     key: str
@@ -48,8 +47,7 @@ class ProcessRow:
     devices: tuple[ProcessDevice, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class UnattachedRow:
+class UnattachedRow(Struct, frozen=True):
     """A process without a sidecar, on one GPU."""
 
     key: str

@@ -12,11 +12,11 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
 import platformdirs
+from msgspec import Struct
 
 from gpumodels_tui.model_places import default_places
 
@@ -30,8 +30,7 @@ MAX_CONFIG_BYTES: Final = 64 * 1024
 TOML: Final = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelDirectories:
+class ModelDirectories(Struct, frozen=True):
     """Where model files are looked for."""
 
     directories: tuple[Path, ...]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from gpumodels_tui.catalogue.watch import Catalogue
@@ -13,8 +14,7 @@ if TYPE_CHECKING:
     from gpumodels_tui.gpus import Hardware
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Struct, frozen=True):
     """Chosen directories. What is made from them belongs to whoever asked for it, who closes it."""
 
     feed_directories: tuple[Path, ...] | None = None

@@ -7,9 +7,9 @@ is told by colour alone: monochrome shows the same.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from textual.theme import Theme
@@ -41,8 +41,7 @@ CHOSEN: Final = Style(bold=True)
 """The chosen line of a list that has no cursor."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(Struct, frozen=True):
     """One way of drawing all of it."""
 
     theme: Theme

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
@@ -19,8 +21,7 @@ from gpumodels_tui.memory_parts import MemoryPart, memory_parts
 from gpumodels_tui.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRow:
+class ModelRow(Struct, frozen=True):
     """One model on one device."""
 
     key: str
@@ -50,8 +51,7 @@ class ModelRow:
     """Of an adapter: its base model's."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceRow:
+class DeviceRow(Struct, frozen=True):
     """One GPU, or host memory, with its models."""
 
     key: str
@@ -75,8 +75,7 @@ class DeviceRow:
     """Short: `0` of GPU 0, `cuda:1`, `host`."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """Everything on the screens."""
 
     devices: tuple[DeviceRow, ...]
@@ -99,8 +98,7 @@ def build_view(feed: FeedState, hardware: HardwareState, catalogue: CatalogueSta
     return ViewBuilder().build(feed, hardware, catalogue)
 
 
-@dataclass(frozen=True, slots=True)
-class _OfProcess:
+class _OfProcess(Struct, frozen=True):
     """What one process adds to a view, and what it was made from."""
 
     state: ProcessState

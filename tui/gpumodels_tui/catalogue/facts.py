@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from gpumodels_shared.schema import Fingerprint
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(Struct, frozen=True):
     """What a model file's header says."""
 
     path: str
@@ -33,8 +33,7 @@ class FileFacts:
     """Of a LoRA, by the shapes of its tensors."""
 
 
-@dataclass(frozen=True, slots=True)
-class ValuesMatch:
+class ValuesMatch(Struct, frozen=True):
     """Which files a model's values are from."""
 
     files: tuple[str, ...]
@@ -46,8 +45,7 @@ class ValuesMatch:
     compared: int
 
 
-@dataclass(frozen=True, slots=True)
-class CatalogueState:
+class CatalogueState(Struct, frozen=True):
     """Everything read so far. `by_path` answers for every known path, resolved or alias."""
 
     by_path: Mapping[str, FileFacts] = field(default_factory=dict)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
 from gpumodels_tui.screens.view_screen import ViewScreen
-from gpumodels_tui.widgets.filter_line import FilterLine, WordsInput
+from gpumodels_tui.widgets.filter_words import TypingLeft, WordsTyped
+
+if TYPE_CHECKING:
+    from gpumodels_tui.widgets.filter_line import FilterLine
 
 
 class ListScreen(ViewScreen):
@@ -33,6 +35,9 @@ class ListScreen(ViewScreen):
     words: str = ""
     """What the list is filtered by."""
 
+    _filter_line: FilterLine | None = None
+    """From when it was first asked for."""
+
     def list_widget(self) -> Widget:
         """What takes the keys when nothing else does."""
         raise NotImplementedError
@@ -45,19 +50,20 @@ class ListScreen(ViewScreen):
         """Move the cursor to the next match in this direction."""
         raise NotImplementedError
 
-    def below(self) -> Iterator[Widget]:
-        """The filter's line."""
-        yield FilterLine()
-
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Matches are of a filter."""
         if action == "match":
             return True if self.words else None
         return super().check_action(action, parameters)
 
-    def action_filter(self) -> None:
+    async def action_filter(self) -> None:
         """Type the words."""
-        self.query_one(FilterLine).open()
+        if self._filter_line is None:
+            from gpumodels_tui.widgets.filter_line import FilterLine
+
+            self._filter_line = FilterLine()
+            await self.mount(self._filter_line, before=next(iter(self.query("#said, #warnings, #keys"))))
+        self._filter_line.open()
 
     def action_match(self, step: int) -> None:
         """There."""
@@ -76,19 +82,22 @@ class ListScreen(ViewScreen):
 
     def drop_filter(self) -> None:
         """Show everything again."""
-        self.query_one(FilterLine).close(keep=False)
-        self._take("")
+        self._close(keep=False)
 
-    @on(FilterLine.Typed)
-    def _typed(self, event: FilterLine.Typed) -> None:
+    @on(WordsTyped)
+    def _typed(self, event: WordsTyped) -> None:
         self._take(event.words)
 
-    @on(WordsInput.Left)
-    def _left(self, event: WordsInput.Left) -> None:
-        self.query_one(FilterLine).close(event.keep)
-        if not event.keep:
-            self._take("")
+    @on(TypingLeft)
+    def _left(self, event: TypingLeft) -> None:
+        self._close(event.keep)
         self.list_widget().focus()
+
+    def _close(self, keep: bool) -> None:
+        if self._filter_line is not None:
+            self._filter_line.close(keep)
+        if not keep:
+            self._take("")
 
     def _take(self, words: str) -> None:
         if words != self.words:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
 from textual import events, on
@@ -16,8 +16,6 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.devices import HOST
 from gpumodels_tui.listing import Entry, Order, entries
-from gpumodels_tui.model_facts import facts_of, headline
-from gpumodels_tui.process_facts import facts_of_unattached
 from gpumodels_tui.process_rows import NOT_ATTACHED
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.list_screen import ListScreen
@@ -25,11 +23,14 @@ from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.device_panel import DevicePanel
-from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.memory_bar import legend
 from gpumodels_tui.widgets.model_table import ModelTable
 from gpumodels_tui.widgets.notices import counted, no_match, no_models, nobody_there
+from gpumodels_tui.widgets.one_line import OneLine, appear
+
+if TYPE_CHECKING:
+    from gpumodels_tui.widgets.facts_panel import FactsPanel
 
 LINES_FOR_FACTS: Final = 32
 FACTS_SHOWN: Final = 8
@@ -53,19 +54,9 @@ class OverviewScreen(ListScreen):
     AUTO_FOCUS = "ModelTable"
 
     DEFAULT_CSS = """
-    OverviewScreen #title { height: 1; padding: 0 2; margin-top: 1; }
-    OverviewScreen #legend { height: 1; padding: 0 2; display: none; }
-    OverviewScreen.-parted > #legend { display: block; }
-    OverviewScreen ModelTable { height: 1fr; }
-    OverviewScreen #notice { height: 1fr; padding: 1 2; display: none; }
-    OverviewScreen.-empty ModelTable { display: none; }
-    OverviewScreen.-empty > #notice { display: block; }
-    OverviewScreen #facts-title { height: 1; padding: 0 2; display: none; }
-    OverviewScreen FactsPanel { height: 8; display: none; margin-bottom: 1; overflow: hidden; }
-    OverviewScreen.-tall > #facts-title, OverviewScreen.-tall > FactsPanel { display: block; }
-    OverviewScreen.-tall.-empty > #facts-title, OverviewScreen.-tall.-empty > FactsPanel { display: none; }
-    OverviewScreen.-no-room > #facts-title, OverviewScreen.-no-room > FactsPanel { display: none; }
-    OverviewScreen.-no-room > #notice, OverviewScreen.-no-room > #legend { display: none; }
+    OverviewScreen #title { margin-top: 1; }
+    OverviewScreen #notice { height: 1fr; padding: 1 2; }
+    OverviewScreen FactsPanel { height: 8; margin-bottom: 1; overflow: hidden; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -113,23 +104,23 @@ class OverviewScreen(ListScreen):
         clock: Seconds since the epoch, what ages are counted from.
         """
         super().__init__()
-        self._clock = clock
+        self._table = ModelTable(clock=clock)
         self._chosen: str | None = None
         self._settled = False
         """Whether the choice stands: made by the user, or of a device that had models."""
         self._order = Order()
+        self._is_empty = False
+        self._facts: tuple[OneLine, FactsPanel] | None = None
+        """Of the model under the cursor; from when there was first room for them."""
         self._offered: tuple[int, bool] | None = None
         """What decides which keys apply: how many devices there are, and whether there is no model."""
 
     def content(self) -> Iterator[Widget]:
         """Devices above, models below, facts of the model under the cursor where there is room."""
         yield DevicePanel()
-        yield Static(id="title")
-        yield Static(id="legend")
-        yield ModelTable(clock=self._clock)
-        yield Static(id="notice")
-        yield Static(id="facts-title")
-        yield FactsPanel(most=FACTS_SHOWN)
+        yield OneLine(id="title")
+        yield OneLine(id="legend")
+        yield self._table
 
     def on_mount(self) -> None:
         """Ages grow without any news."""
@@ -139,7 +130,7 @@ class OverviewScreen(ListScreen):
     def on_resize(self, event: events.Resize) -> None:
         """Facts need lines."""
         super().on_resize(event)
-        self.set_class(event.size.height >= LINES_FOR_FACTS, "-tall")
+        self.call_after_refresh(self._make_room)
 
     @property
     def device(self) -> DeviceRow | None:
@@ -150,7 +141,7 @@ class OverviewScreen(ListScreen):
     @property
     def entry(self) -> Entry | None:
         """The line under the cursor."""
-        return self.query_one(ModelTable).cursor_row
+        return self._table.cursor_row
 
     @property
     def model(self) -> ModelRow | None:
@@ -164,7 +155,7 @@ class OverviewScreen(ListScreen):
 
     def list_widget(self) -> Widget:
         """The models."""
-        return self.query_one(ModelTable)
+        return self._table
 
     def show(self, view: View) -> None:
         """Draw what differs from before."""
@@ -174,10 +165,8 @@ class OverviewScreen(ListScreen):
         shown = view.devices if several else () if device is None else (device,)
         listed = entries(shown, self._order, self.words)
         empty = not listed
-        if empty:
-            self.query_one("#notice", Static).update(self._notice(view, device))
-        self.set_class(empty, "-empty")
-        table = self.query_one(ModelTable)
+        self._say_instead(self._notice(view, device) if empty else None)
+        table = self._table
         table.show_devices(several)
         table.mark_sorted(self._order.column, self._order.is_descending)
         table.show(listed)
@@ -196,7 +185,7 @@ class OverviewScreen(ListScreen):
 
     def go_to_match(self, step: int) -> None:
         """In the list of models."""
-        self.query_one(ModelTable).go_to_match(step)
+        self._table.go_to_match(step)
 
     def back(self) -> None:
         """There is nothing behind the first screen."""
@@ -205,8 +194,8 @@ class OverviewScreen(ListScreen):
         """Put the cursor on this model, of this device."""
         self.drop_filter()
         self._choose(device_key)
-        self.query_one(ModelTable).choose((device_key, row_key))
-        self.query_one(ModelTable).focus()
+        self._table.choose((device_key, row_key))
+        self._table.focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Numbers of devices that aren't there are greyed."""
@@ -238,7 +227,7 @@ class OverviewScreen(ListScreen):
     def action_pane(self) -> None:
         """The other one."""
         panel = self.query_one(DevicePanel)
-        (self.query_one(ModelTable) if panel.has_focus else panel).focus()
+        (self._table if panel.has_focus else panel).focus()
 
     def action_sort(self, step: int) -> None:
         """Through what people sort by."""
@@ -247,7 +236,7 @@ class OverviewScreen(ListScreen):
 
     def action_column(self, step: int) -> None:
         """Through all columns."""
-        columns = self.query_one(ModelTable).sortable(self._chosen == ALL)
+        columns = self._table.sortable(self._chosen == ALL)
         here = columns.index(self._order.column) if self._order.column in columns else 0
         self._sort_by(columns[(here + step) % len(columns)])
 
@@ -273,7 +262,7 @@ class OverviewScreen(ListScreen):
 
     @on(DevicePanel.Left)
     def _devices_left(self) -> None:
-        self.query_one(ModelTable).focus()
+        self._table.focus()
 
     @on(LineTable.Moved)
     def _moved(self) -> None:
@@ -332,27 +321,56 @@ class OverviewScreen(ListScreen):
         if listed and len(shown) == 1 and shown[0].parts and shown[0].total_bytes:
             outside = "other use" if shown[0].key == HOST else "outside torch"
             parts = legend(shown[0].parts, shown[0].total_bytes, self.size.width - 4, outside)
-        self.set_class(bool(parts), "-parted")
-        _update(self.query_one("#title", Static), title)
-        _update(self.query_one("#legend", Static), parts)
+        self.query_one("#title", OneLine).say(title)
+        below = self.query_one("#legend", OneLine)
+        appear(below, bool(parts))
+        below.say(parts)
 
     def _show_facts(self) -> None:
         entry, row = self.entry, self.model
+        if self._facts is None:
+            return
+        from gpumodels_tui.model_facts import facts_of, headline
+        from gpumodels_tui.process_facts import facts_of_unattached
+
         if row is not None:
             title, facts = headline(row), facts_of(row)
         elif entry is not None and entry.unattached is not None:
             title, facts = f"{safe_text(entry.name, 300)} ({NOT_ATTACHED})", facts_of_unattached(entry.unattached)
         else:
             return
-        _update(self.query_one("#facts-title", Static), Text(title, STYLES[HEADING], no_wrap=True, overflow="ellipsis"))
-        self.query_one(FactsPanel).show(facts)
+        heading, panel = self._facts
+        heading.say(Text(title, STYLES[HEADING], no_wrap=True, overflow="ellipsis"))
+        panel.show(facts)
+
+    def _say_instead(self, notice: Text | None) -> None:
+        """In the models' place, where there are none to list."""
+        table = self._table
+        if notice is not None:
+            said = next(iter(self.query("#notice").results(Static)), None)
+            if said is None:
+                said = Static(id="notice")
+                self.mount(said, after=table)
+            said.update(notice)
+        if self._is_empty != (notice is not None):
+            self._is_empty = notice is not None
+            appear(table, not self._is_empty)
+            for line in self.query("#notice"):
+                appear(line, self._is_empty)
+            self.call_after_refresh(self._make_room)
+
+    async def _make_room(self) -> None:
+        """For facts, where there are lines to spare: behind the first picture."""
+        wanted = not self._is_empty and self.size.height >= LINES_FOR_FACTS
+        if wanted and self._facts is None:
+            from gpumodels_tui.widgets.facts_panel import FactsPanel
+
+            self._facts = OneLine(id="facts-title"), FactsPanel(most=FACTS_SHOWN)
+            await self.mount_all(self._facts, after=self._table)
+            self._show_facts()
+        for part in self._facts or ():
+            appear(part, wanted)
 
     def _redraw_ages(self) -> None:
         if self.is_current and not self.frozen:
-            self.query_one(ModelTable).redraw()
-
-
-def _update(static: Static, text: Text) -> None:
-    """One line of text; equal text costs nothing."""
-    if static.content != text:
-        static.update(text, layout=False)
+            self._table.redraw()

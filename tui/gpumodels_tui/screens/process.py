@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import ClassVar, Final
 
+from msgspec.structs import replace
 from rich.text import Text
 from textual import events, on
 from textual.binding import Binding, BindingType
@@ -60,6 +60,7 @@ class ProcessScreen(ListScreen):
         super().__init__()
         self._key = key
         self._clock = clock
+        self._table = ModelTable(clock=clock)
         self._row: ProcessRow | None = None
 
     @property
@@ -75,7 +76,7 @@ class ProcessScreen(ListScreen):
     @property
     def model(self) -> ModelRow | None:
         """The one under the cursor."""
-        entry = self.query_one(ModelTable).cursor_row
+        entry = self._table.cursor_row
         return None if entry is None else entry.row
 
     def content(self) -> Iterator[Widget]:
@@ -84,7 +85,7 @@ class ProcessScreen(ListScreen):
         yield Static(Text("Gone: this is how it was last seen. Esc goes back.", STYLES[WARNING]), id="gone")
         yield FactsPanel(most=FACTS_AT_24_LINES)
         yield Static(id="memory")
-        yield ModelTable(clock=self._clock)
+        yield self._table
 
     def on_resize(self, event: events.Resize) -> None:
         """Bars are as wide as the screen."""
@@ -93,7 +94,7 @@ class ProcessScreen(ListScreen):
 
     def list_widget(self) -> Widget:
         """Its models."""
-        return self.query_one(ModelTable)
+        return self._table
 
     def filtered(self) -> None:
         """With other words."""
@@ -102,7 +103,7 @@ class ProcessScreen(ListScreen):
 
     def go_to_match(self, step: int) -> None:
         """Among its models."""
-        self.query_one(ModelTable).go_to_match(step)
+        self._table.go_to_match(step)
 
     def show(self, view: View) -> None:
         """Draw what differs from before."""
@@ -110,7 +111,7 @@ class ProcessScreen(ListScreen):
         self.set_class(row is None, "-gone")
         if row is not None:
             self._row = row
-            table = self.query_one(ModelTable)
+            table = self._table
             table.show_devices(True)
             table.show(entries(_its_own(row, view), None, self.words))
         if self._row is not None:
@@ -127,11 +128,11 @@ class ProcessScreen(ListScreen):
     def action_pane(self) -> None:
         """The other one."""
         facts = self.query_one(FactsPanel)
-        (self.query_one(ModelTable) if facts.has_focus else facts).focus()
+        (self._table if facts.has_focus else facts).focus()
 
     @on(LineTable.Opened)
     def _opened(self) -> None:
-        entry = self.query_one(ModelTable).cursor_row
+        entry = self._table.cursor_row
         if entry is not None and entry.row is not None:
             self.post_message(ModelAsked(entry.device.key, entry.row.key))
 

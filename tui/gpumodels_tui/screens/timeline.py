@@ -62,12 +62,13 @@ class TimelineScreen(ListScreen):
         self._model_key = model_key
         self._only: str | None = None
         self._clock = clock
+        self._table = EventTable(clock=clock)
 
     def content(self) -> Iterator[Widget]:
         """Graphs above, events below."""
         yield Static(id="title")
         yield MemoryGraph()
-        yield EventTable(clock=self._clock)
+        yield self._table
 
     def on_resize(self, event: events.Resize) -> None:
         """The graphs take their share of the lines."""
@@ -77,7 +78,7 @@ class TimelineScreen(ListScreen):
     @property
     def event(self) -> Event | None:
         """The one under the cursor."""
-        return self.query_one(EventTable).cursor_row
+        return self._table.cursor_row
 
     @property
     def model(self) -> ModelRow | None:
@@ -88,7 +89,7 @@ class TimelineScreen(ListScreen):
 
     def list_widget(self) -> Widget:
         """The events."""
-        return self.query_one(EventTable)
+        return self._table
 
     def filtered(self) -> None:
         """With other words."""
@@ -97,7 +98,7 @@ class TimelineScreen(ListScreen):
 
     def go_to_match(self, step: int) -> None:
         """In the list of events."""
-        self.query_one(EventTable).go_to_match(step)
+        self._table.go_to_match(step)
 
     def show(self, view: View) -> None:
         """Draw what differs from before."""
@@ -106,7 +107,7 @@ class TimelineScreen(ListScreen):
         self.query_one(MemoryGraph).show(devices, view.history, int(self._clock()), lines)
         words = self.words.casefold().split()
         shown = [event for event in view.history.events if self._is_asked_for(event, words)]
-        self.query_one(EventTable).show(shown)
+        self._table.show(shown)
         name = next((event.name for event in shown), "this model") if self._only is not None else ""
         title = Text.assemble(
             ("Timeline", STYLES[HEADING]),

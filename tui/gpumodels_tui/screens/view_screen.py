@@ -13,14 +13,13 @@ from textual.reactive import reactive
 from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
-from textual.widgets import Footer, Static
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import ACCENT, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import ModelRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.notices import LEAST_COLUMNS, LEAST_LINES, counted, no_room
+from gpumodels_tui.widgets.one_line import OneLine, appear
 
 SAID_SECONDS: Final = 6.0
 
@@ -29,15 +28,8 @@ class ViewScreen(Screen[None]):
     """Subclasses compose `content` and draw in `show`."""
 
     DEFAULT_CSS = """
-    ViewScreen #warnings { height: 1; padding: 0 2; display: none; }
-    ViewScreen #said { height: 1; padding: 0 2; display: none; }
-    ViewScreen.-said > #said { display: block; }
-    ViewScreen.-no-room.-said > #said { display: none; }
-    ViewScreen #no-room { height: 1; display: none; }
     ViewScreen.-no-room > * { display: none; }
-    ViewScreen.-no-room > #no-room { display: block; }
-    ViewScreen.-warned > #warnings { display: block; }
-    ViewScreen.-no-room.-warned > #warnings { display: none; }
+    ViewScreen.-no-room > #no-room { display: block; padding: 0; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -86,10 +78,9 @@ class ViewScreen(Screen[None]):
         """The content, and below it what all have."""
         yield from self.content()
         yield from self.below()
-        yield Static(id="said")
-        yield Static(id="warnings")
-        yield Static(id="no-room")
-        yield Footer(show_command_palette=False)
+        keys = Widget(id="keys")
+        keys.styles.dock, keys.styles.height = "bottom", 1
+        yield keys
 
     def watch_view(self, before: View | None, view: View | None) -> None:
         """A newer view, or the first."""
@@ -103,14 +94,14 @@ class ViewScreen(Screen[None]):
             self._told = (view.warnings, view.progress)
             warned = f"! {counted(len(view.warnings), 'warning')}: w" if view.warnings else ""
             line = Text.assemble((warned, STYLES[WARNING]), "  " if warned else "", (safe_text(view.progress), STYLES[MUTED]))
-            self.set_class(bool(line), "-warned")
-            self.query_one("#warnings", Static).update(line, layout=False)
+            self._say_below("warnings", line)
             if had_warnings != bool(view.warnings):
                 self.refresh_bindings()
 
     def on_mount(self) -> None:
         """The view may have come first."""
         self.watch_view(None, self.view)
+        self.call_after_refresh(self._show_keys)
 
     def on_screen_resume(self) -> None:
         """What came while another screen was on top."""
@@ -129,24 +120,43 @@ class ViewScreen(Screen[None]):
         self._unsay = self.set_timer(SAID_SECONDS, self._say_no_more)
         self._draw_said()
 
+    def _say_below(self, id: str, line: Text) -> None:
+        """On a line of its own above the keys, which is there while there is something to say."""
+        said = next(iter(self.query(f"#{id}").results(OneLine)), None)
+        if said is None:
+            if not line:
+                return
+            said = OneLine(id=id)
+            self.mount(said, before="#warnings" if id == "said" and self.query("#warnings") else "#keys")
+        appear(said, bool(line))
+        said.say(line)
+
+    async def _show_keys(self) -> None:
+        """Behind the first picture: it is nothing that anybody waits for."""
+        from gpumodels_tui.widgets.keys_line import KeysLine
+
+        place = self.query_one("#keys")
+        if place.is_attached:  # else it was left at once
+            await place.mount(KeysLine(show_command_palette=False))
+        if place.is_attached:
+            self.refresh_bindings()
+
     def _say_no_more(self) -> None:
         self._said, self._unsay = "", None
         self._draw_said()
 
     def _draw_said(self) -> None:
         line = self._said or (f"Frozen at {self.frozen}; Space goes on" if self.frozen else "")
-        self.set_class(bool(line), "-said")
         role = WARNING if self.frozen and not self._said else ACCENT
         line = shortened(safe_text(line), max(self.size.width - 4, 1))
-        self.query_one("#said", Static).update(Text(line, STYLES[role], no_wrap=True), layout=False)
+        self._say_below("said", Text(line, STYLES[role], no_wrap=True))
 
     def on_resize(self, event: events.Resize) -> None:
         """Too small is said, not drawn badly."""
         columns, lines = event.size
         small = columns < LEAST_COLUMNS or lines < LEAST_LINES
         self.set_class(small, "-no-room")
-        if small:
-            self.query_one("#no-room", Static).update(no_room(columns, lines))
+        self._say_below("no-room", no_room(columns, lines) if small else Text())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Without warnings there is no list of them."""
@@ -157,6 +167,8 @@ class ViewScreen(Screen[None]):
     def action_warnings(self) -> None:
         """All of them."""
         if self.view is not None:
+            from gpumodels_tui.screens.text_screen import TextScreen
+
             lines = [Text("• " + safe_text(warning)) for warning in self.view.warnings]
             self.app.push_screen(TextScreen("Warnings", lines, closing_key="w", columns=100))
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
+
+from msgspec import Struct
 
 from gpumodels_tui.widgets.cells import Cell
 
@@ -14,8 +15,7 @@ GAP: Final = 1
 """Blank terminal columns between two table columns."""
 
 
-@dataclass(frozen=True, slots=True)
-class Column(Generic[RowT]):
+class Column(Struct, Generic[RowT], frozen=True):
     """One column, from its narrowest to its widest."""
 
     title: str
@@ -42,8 +42,7 @@ class Column(Generic[RowT]):
         return (title[:room] if mark else title) + mark
 
 
-@dataclass(frozen=True, slots=True)
-class Place(Generic[RowT]):
+class Place(Struct, Generic[RowT], frozen=True):
     """A column where it is drawn."""
 
     column: Column[RowT]

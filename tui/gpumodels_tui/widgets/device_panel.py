@@ -11,8 +11,8 @@ from typing import ClassVar, Final
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal
 from textual.message import Message
+from textual.widget import Widget
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
@@ -79,7 +79,7 @@ class DeviceReadings(DeviceTable):
         super().show(rows, cursor_key)
 
 
-class DevicePanel(Horizontal):
+class DevicePanel(Widget):
     """All devices; the chosen one is marked. A click chooses, and so do the arrows while the keys are for it."""
 
     can_focus = True
@@ -93,7 +93,7 @@ class DevicePanel(Horizontal):
     ]
 
     DEFAULT_CSS = """
-    DevicePanel { height: 1; max-height: 40%; }
+    DevicePanel { layout: horizontal; width: 1fr; height: 1; max-height: 40%; }
     DeviceNames { width: 1fr; height: 100%; }
     DeviceReadings { width: 20; height: 100%; }
     """

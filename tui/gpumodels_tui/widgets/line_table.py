@@ -7,7 +7,7 @@ from typing import ClassVar, Final, Generic
 
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
@@ -104,6 +104,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._cursor = 0
         self._top = 0
         self._places: tuple[Place[RowT], ...] = ()
+        self._arranged_for: Size | None = None
         self._sorted: tuple[str, bool] | None = None
         self._is_lit = False
         self._is_marked = True
@@ -223,21 +224,13 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         Args:
             all_cells: Whether also rows that look the same are composed: what they show may depend on the time, too.
         """
-        if len(self._lines) != self.size.height:
-            self._lines = [Line()] * self.size.height
-            self._drawn = []
-        known, self._drawn = [] if all_cells else self._drawn, [None] * len(self._lines)
-        for y, before in enumerate(self._lines):
-            line = self._line_at(y, known[y] if y < len(known) else None)
-            if line == before:
-                continue
-            self._lines[y] = line
-            self.lines_refreshed += 1
-            x, width = difference(before, line, self._places) or (0, self.size.width)
-            self.refresh(Region(x, y, width, 1))
+        for region in self._compose_lines(all_cells):
+            self.refresh(region)
 
     def render_line(self, y: int) -> Strip:
         """One line for the terminal."""
+        if self._arranged_for != self.size:
+            self._fit()  # drawn before it was told of its size: what would be blank now, and drawn again at once
         if y >= len(self._lines):
             return Strip.blank(self.size.width)
         strip = drawn(self._lines[y], self._places, self.size.width, self.LEAD, self.TAIL)
@@ -245,10 +238,9 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
 
     def on_resize(self) -> None:
         """Give the columns their new widths."""
-        self._arrange()
-        self._bring_into_view()
-        self._clamp_top()
-        self.redraw()
+        if self._arranged_for != self.size:
+            self._fit()
+            self.refresh()
 
     def on_focus(self) -> None:
         """The cursor shows that the keys are for it."""
@@ -331,7 +323,31 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def _clamp_top(self) -> None:
         self._top = min(max(self._top, 0), max(len(self._rows) - self.visible_rows, 0))
 
+    def _compose_lines(self, all_cells: bool = True) -> list[Region]:
+        """The lines in view, and where they differ from before."""
+        if len(self._lines) != self.size.height:
+            self._lines = [Line()] * self.size.height
+            self._drawn = []
+        known, self._drawn = [] if all_cells else self._drawn, [None] * len(self._lines)
+        regions: list[Region] = []
+        for y, before in enumerate(self._lines):
+            line = self._line_at(y, known[y] if y < len(known) else None)
+            if line == before:
+                continue
+            self._lines[y] = line
+            self.lines_refreshed += 1
+            x, width = difference(before, line, self._places) or (0, self.size.width)
+            regions.append(Region(x, y, width, 1))
+        return regions
+
+    def _fit(self) -> None:
+        self._arrange()
+        self._bring_into_view()
+        self._clamp_top()
+        self._compose_lines()
+
     def _arrange(self) -> None:
+        self._arranged_for = self.size
         self._drawn = []
         self._places = arrange(self._columns, max(self.size.width - self.LEAD - self.TAIL, 0), self.LEAD)
 

@@ -1,0 +1,46 @@
+"""The way to the first picture: looking begins before the screens are loaded, so that they come up with something on them."""
+
+from __future__ import annotations
+
+import gc
+import os
+from typing import TYPE_CHECKING, Final
+
+from gpumodels_tui.watching import WatchingThread
+
+if TYPE_CHECKING:
+    from gpumodels_tui.sources import Sources
+
+FIRST_LOOK_SECONDS: Final = 0.25
+"""How long the first picture waits for what is on it."""
+
+
+def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
+    """The screens, until the user leaves. The exit code: 0, or 1 after a failure."""
+    gc.disable()  # until `collect_again`: nearly all that is made while modules are loaded stays
+    watching = WatchingThread(sources)
+    watching.start()
+    try:
+        from gpumodels_tui.app import GpuModelsApp
+        from gpumodels_tui.plain_terminal import driver_for
+        from gpumodels_tui.terminal import on_the_terminal, signals_meaning
+        from gpumodels_tui.theme import COLOURLESS
+
+        app = GpuModelsApp(
+            watching.first(FIRST_LOOK_SECONDS),
+            watching=watching,
+            look=COLOURLESS if os.environ.get("NO_COLOR") else look,
+            driver_class=driver_for(ascii_only, os.environ.get("TERM", "")),
+        )
+        with on_the_terminal(), signals_meaning(app.leave):
+            app.run()
+    finally:
+        watching.stop()
+    return app.return_code or 0
+
+
+def collect_again() -> None:
+    """What there is by now is never looked through again; what comes is."""
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()

@@ -67,7 +67,7 @@ class Provenance:
         self._origins: WeakTable[Origin] = WeakTable()
         self._samples: WeakTable[RawSample] = WeakTable()
         self._latest = ELSEWHERE
-        self._by_storage: dict[int, int] = {}
+        self.by_storage: dict[int, int] = {}
         """Storages of tensors whose origin is known, to the tensors' ids: state dicts hold other tensors of the same storages."""
         self._plain_types = (torch.Tensor, torch.nn.Parameter)
         self.active = True
@@ -158,7 +158,7 @@ class Provenance:
 
     def note_registered(self, tensor: Tensor) -> None:
         """A tensor that becomes a module's: often a new object around what a reader made."""
-        if self._by_storage and self._origins.get(tensor) is None and type(tensor) in self._plain_types:
+        if self.by_storage and self._origins.get(tensor) is None and type(tensor) in self._plain_types:
             origin = self._origin_of_storage(tensor.untyped_storage()._cdata)
             if origin is not None:
                 self._put(tensor, origin, None)
@@ -218,10 +218,12 @@ class Provenance:
             return
         self._origins.put(tensor, origin)
         if type(tensor) in self._plain_types:
-            if len(self._by_storage) > 2 * len(self._origins) + 1000:
+            if len(self.by_storage) > 2 * len(self._origins) + 1000:
                 living = self._origins
-                self._by_storage = {key: one for key, one in self._by_storage.copy().items() if living.ref(one) is not None}
-            self._by_storage[tensor.untyped_storage()._cdata] = id(tensor)
+                for key, one in self.by_storage.copy().items():
+                    if living.ref(one) is None:
+                        self.by_storage.pop(key, None)
+            self.by_storage[tensor.untyped_storage()._cdata] = id(tensor)
 
     def _look_at(self, state_dict: Mapping[str, Any]) -> dict[str, _Given]:
         if not isinstance(state_dict, dict):
@@ -238,7 +240,7 @@ class Provenance:
         return found
 
     def _origin_of_storage(self, storage: int) -> Origin | None:
-        known = self._by_storage.get(storage)
+        known = self.by_storage.get(storage)
         ref = None if known is None else self._origins.ref(known)
         tensor = None if ref is None else ref()
         if tensor is None or type(tensor) not in self._plain_types or tensor.untyped_storage()._cdata != storage:

@@ -17,6 +17,8 @@ class Registry:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._modules: WeakTable[None] = WeakTable(on_death=self.touch)
+        self.known = self._modules.by_id
+        """Of whom there is nothing new to know; by id, to look into only."""
         self._clock = clock
         self.version = 0
         """Goes up whenever a module came, went, or was touched: equal versions, nothing to scan."""

@@ -107,22 +107,30 @@ class TorchHooks:
 
     def _install_registration_hooks(self, torch: ModuleType) -> None:
         registering = torch.nn.modules.module
-        registry, provenance = self._registry, self._provenance
-        guard = self._failures.guard("noting a registration")
+        registry, provenance, failures = self._registry, self._provenance, self._failures
+        known, origins = registry.known, provenance.by_storage
+
+        # A model is built by thousands of these: whom we know already is seen without a call.
 
         def module_registered(parent: Any, _name: str, child: Any) -> None:
-            with guard:
-                if child is not None:
+            try:
+                if id(child) not in known and child is not None:
                     registry.add(child)
-                registry.add(parent)
-                registry.touch()
+                if id(parent) not in known:
+                    registry.add(parent)
+                registry.version += 1
+            except Exception as error:  # noqa: BLE001  # as in a guard, which would be two calls more
+                failures.note("noting a registration", error)
 
         def tensor_registered(parent: Any, _name: str, tensor: Any) -> None:
-            with guard:
-                if tensor is not None:
+            try:
+                if origins and tensor is not None:
                     provenance.note_registered(tensor)
-                registry.add(parent)
-                registry.touch()
+                if id(parent) not in known:
+                    registry.add(parent)
+                registry.version += 1
+            except Exception as error:  # noqa: BLE001
+                failures.note("noting a registration", error)
 
         if not hasattr(registering, "register_module_module_registration_hook"):
             LOGGER.warning("this torch has no global registration hooks; models are found by sweeps only")

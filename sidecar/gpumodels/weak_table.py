@@ -8,7 +8,7 @@ the cost of this one.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -21,15 +21,6 @@ class KeyedRef(weakref.ref[Any]):
     key: int
     value: Any
 
-    def __new__(cls, owner: object, gone: Callable[[Any], None], value: Any) -> KeyedRef:
-        made = super().__new__(cls, owner, gone)
-        made.key = id(owner)
-        made.value = value
-        return made
-
-    def __init__(self, owner: object, gone: Callable[[Any], None], value: Any) -> None:
-        super().__init__(owner, gone)  # type: ignore[call-arg]
-
 
 class WeakTable(Generic[Value]):
     """Values by living object, in the order of their coming. Safe between threads: each step is one dict operation."""
@@ -37,6 +28,11 @@ class WeakTable(Generic[Value]):
     def __init__(self, on_death: Callable[[], None] | None = None) -> None:
         self._refs: dict[int, KeyedRef] = {}
         self._on_death = on_death
+
+    @property
+    def by_id(self) -> Mapping[int, KeyedRef]:
+        """The table itself, for who looks things up too often to call a method."""
+        return self._refs
 
     def __len__(self) -> int:
         return len(self._refs)
@@ -46,7 +42,9 @@ class WeakTable(Generic[Value]):
 
     def put(self, owner: object, value: Value) -> None:
         """Remember this value for as long as the object lives."""
-        self._refs[id(owner)] = KeyedRef(owner, self._forget, value)
+        ref = KeyedRef(owner, self._forget)  # no constructor of its own: it would take as long as all the rest
+        ref.key, ref.value = id(owner), value
+        self._refs[ref.key] = ref
 
     def get(self, owner: object) -> Value | None:
         """What is remembered about the object."""

@@ -1,13 +1,22 @@
 from __future__ import annotations
 
+import os
+import struct
+import time
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
+from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
 from gpumodels_tui.oneshot import glance, table
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import build_view
+from model_files import framed
 from snapshots import (
     GIB,
     MIB,
@@ -17,8 +26,10 @@ from snapshots import (
     a_feed,
     a_gpu,
     a_model,
+    a_process,
     a_process_state,
     a_snapshot,
+    an_identity,
     published,
     some_hardware,
 )
@@ -75,3 +86,24 @@ def test_one_look_reads_all_and_lets_go_of_it(tmp_path: Path) -> None:
     assert seen.hardware.host_total_bytes
     assert seen.catalogue == CatalogueState()
     writer.abandon()
+
+
+def test_one_look_finds_a_comfyuis_own_files_without_being_told_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    comfyui, snapshots = tmp_path / "ComfyUI", tmp_path / "snapshots"
+    models = comfyui / "models" / "vae"
+    for directory in (comfyui / "comfy", models, snapshots):
+        directory.mkdir(parents=True)
+    for name in ("main.py", "folder_paths.py"):
+        (comfyui / name).touch()
+    values = struct.pack("<64f", *range(64))
+    header = b'{"w": {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]}}'
+    (models / "sharp_vae.safetensors").write_bytes(framed(header) + values)
+    monkeypatch.chdir(comfyui)
+    fingerprint = Fingerprint((TensorSample("w", "float32", (8, 8), values[: 4 * VALUES]),), time.time_ns() + 1)
+    unnamed = replace(a_model("AutoencoderKL", confidence=0.0, name_source="class"), fingerprint=fingerprint)
+    writer = published(snapshots, a_snapshot(unnamed, process=a_process(pid=os.getpid())), an_identity())
+    try:
+        seen = glance(Sources((snapshots,), are_chosen=False))
+    finally:
+        writer.abandon()
+    assert seen.catalogue.values[fingerprint].files == (str(models / "sharp_vae.safetensors"),)

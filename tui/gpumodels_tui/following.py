@@ -49,6 +49,11 @@ def needs_directories(feed: FeedState) -> bool:
     return any(model.fingerprint is not None and _is_without_file(model) for model in _models(feed))
 
 
+def places_in(feed: FeedState) -> list[Path]:
+    """The model directories of all live ComfyUIs."""
+    return [place for process in feed.processes for place in places_of(process)]
+
+
 def places_of(process: ProcessState) -> list[Path]:
     """The model directories of a live ComfyUI; of any other process none."""
     if process.snapshot is None or process.liveness is not Liveness.LIVE or not process.is_local:

@@ -14,7 +14,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_age, format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
-from gpumodels_tui.following import Following, files_named, needs_directories
+from gpumodels_tui.following import Following, files_named, needs_directories, places_in
 from gpumodels_tui.gpus import HardwareState
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
@@ -54,7 +54,7 @@ def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
     must_search = needs_directories(state)
     directories = sources.model_directories if sources.are_chosen or must_search else ()
     files = files_named(state)
-    if not files and not directories:
+    if not files and not directories and not (must_search and places_in(state)):
         return CatalogueState(warnings=sources.warnings)
     catalogue = replace(sources, model_directories=directories).catalogue()
     Following(catalogue, with_places=must_search).see(state)

@@ -156,6 +156,11 @@ class Provenance:
         if self._origins.get(tensor) is None:
             self._put(tensor, Origin(path, READ), None)
 
+    def note_copied(self, tensor: Tensor, path: str) -> None:
+        """The same of a tensor that may still show the file itself: then that says more, and as long as it does."""
+        if self._mapped_origin(tensor) is None:
+            self.note_read(tensor, path)
+
     def note_registered(self, tensor: Tensor) -> None:
         """A tensor that becomes a module's: often a new object around what a reader made."""
         if self.by_storage and self._origins.get(tensor) is None and type(tensor) in self._plain_types:

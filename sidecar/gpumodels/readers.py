@@ -39,7 +39,11 @@ class Readers:
     @property
     def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
         """Modules to be wrapped when they are there, each with what wraps it."""
-        return {"safetensors.torch": self._safetensors_arrived, "gguf.gguf_reader": self._gguf_arrived}
+        return {
+            "safetensors.torch": self._safetensors_arrived,
+            "gguf.gguf_reader": self._gguf_arrived,
+            "comfy.utils": self._comfy_arrived,
+        }
 
     def remove(self) -> None:
         """Leave all as it was."""
@@ -53,6 +57,10 @@ class Readers:
     def _gguf_arrived(self, module: ModuleType) -> None:
         with self._failures.guard("wrapping GGUFReader"):
             self._wraps.wrap(module.GGUFReader, "__init__", self._around_gguf)
+
+    def _comfy_arrived(self, module: ModuleType) -> None:
+        with self._failures.guard("wrapping comfy.utils"):
+            self._wraps.wrap(module, "load_torch_file", self._around_comfy_load)
 
     def _around_torch_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """Pickles and zip files of pickles: every tensor that comes out is known to be from the file."""
@@ -89,6 +97,22 @@ class Readers:
             return original(data, *arguments, **options)
 
         return deserialize
+
+    def _around_comfy_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """ComfyUI's reader of every model file: with `--disable-mmap` it gives copies of what it mapped."""
+
+        def load_torch_file(*arguments: Any, **options: Any) -> Any:
+            result = original(*arguments, **options)
+            if self._provenance.active:
+                with self._failures.guard("noting what ComfyUI read"):
+                    path = _path_of(arguments[0] if arguments else options.get("ckpt"))
+                    if path is not None:
+                        state_dict = result[0] if isinstance(result, tuple) else result
+                        for _, tensor in _tensors_in(state_dict, self._torch):
+                            self._provenance.note_copied(tensor, path)
+            return result
+
+        return load_torch_file
 
     def _around_gguf(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`GGUFReader(path)`: it maps the file with numpy, and what leaves it are copies."""

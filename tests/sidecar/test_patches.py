@@ -81,7 +81,7 @@ def patcher_class(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
 
 @pytest.fixture
 def sidecar() -> Iterator[Attached]:
-    """Attached before anything is made."""
+    """Attached before anything is made, but for the fixtures before it."""
     with attached() as one:
         yield one
 
@@ -95,6 +95,20 @@ def a_lora(path: Path, prefix: str = "diffusion_model.", layers: tuple[str, ...]
     save_file(tensors, path)
     loaded = load_file(path)
     return {f"{prefix}{layer}.weight": LoRAAdapter(loaded[f"{layer}.up"], loaded[f"{layer}.down"], 8.0, None) for layer in layers}
+
+
+@pytest.fixture
+def comfy_utils(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """ComfyUI's reader as `--disable-mmap` has it: every tensor is copied from where the file is mapped."""
+
+    def load_torch_file(ckpt: str, return_metadata: bool = False) -> object:
+        tensors = {key: tensor.to(copy=True) for key, tensor in load_file(ckpt).items()}
+        return (tensors, None) if return_metadata else tensors
+
+    module = ModuleType("comfy.utils")
+    module.load_torch_file = load_torch_file  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return module
 
 
 def loras(sidecar: Attached) -> dict[str, Model]:
@@ -121,6 +135,35 @@ def test_a_lora_of_comfyui_is_an_adapter_named_by_its_file(patcher_class: type[A
     assert base.bytes_by_device == {"cpu": 2 * (WIDTH * WIDTH + WIDTH) * 4}
     assert lora.tree is not None
     assert lora.tree.names == ("", "diffusion_model.0.weight", "diffusion_model.1.weight")
+
+
+def test_loras_that_comfyui_copied_out_of_their_files_are_named_by_them(
+    comfy_utils: ModuleType, patcher_class: type[Any], sidecar: Attached, tmp_path: Path
+) -> None:
+    patcher = patcher_class(Diffusion())
+    for name in ("first", "second"):
+        a_lora(tmp_path / f"{name}.safetensors")
+        loaded = comfy_utils.load_torch_file(str(tmp_path / f"{name}.safetensors"))
+        patcher.add_patches({"diffusion_model.0.weight": LoRAAdapter(loaded["0.up"], loaded["0.down"])})
+    found = loras(sidecar)
+    assert {name: (lora.name_source, lora.confidence) for name, lora in found.items()} == {
+        "first": ("read file", 0.95),
+        "second": ("read file", 0.95),
+    }
+
+
+def test_what_comfyui_reads_and_maps_is_still_known_by_the_mapping(
+    comfy_utils: ModuleType, patcher_class: type[Any], tmp_path: Path
+) -> None:
+    comfy_utils.load_torch_file = lambda ckpt: (load_file(ckpt), {})  # type: ignore[attr-defined]
+    original = comfy_utils.load_torch_file
+    save_file({"0.weight": torch.randn(WIDTH, WIDTH)}, tmp_path / "mapped.safetensors")
+    with attached() as sidecar:
+        loaded, _ = comfy_utils.load_torch_file(tmp_path / "mapped.safetensors")
+        patcher = patcher_class(Diffusion())
+        patcher.add_patches({"diffusion_model.0.weight": ("diff", (loaded["0.weight"],))})
+        assert loras(sidecar)["mapped"].name_source == "mapped file"
+    assert comfy_utils.load_torch_file is original
 
 
 def test_patchers_that_were_there_before_are_found(patcher_class: type[Any], tmp_path: Path) -> None:

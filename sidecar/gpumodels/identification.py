@@ -39,6 +39,8 @@ class _Memory:
     """What stays known of a model while it lives."""
 
     naming: Naming | None = None
+    """What it was loaded from, as far as that was seen, else the first that its values told."""
+    latest: Naming | None = None
     """The last that named a file: values are replaced (patched, offloaded, trained) far more often than models are."""
     recognised: Recognised | None = None
     compared: tuple[FoundModel, str | None, tuple[int, int, int]] | None = None
@@ -144,16 +146,21 @@ class Identification:
         return memory.recognised
 
     def _held_on_to(self, naming: Naming, found: FoundModel, total: int, memory: _Memory) -> Naming:
-        """The name from a file stays when its evidence thins out, unless something else was loaded over it."""
+        """The name from a file stays when its evidence thins out, unless something else was loaded over it.
+
+        Nor where the values were another file's meanwhile: what they are by now can be of either, or of both.
+        """
         if naming.source in FROM_FILES:
-            memory.naming = naming
+            if naming.source != "values" or memory.naming is None:
+                memory.naming = naming
+            memory.latest = naming
             return naming
-        former = memory.naming
-        if former is None or naming.candidates:
+        former = memory.latest
+        if former is None or naming.candidates or memory.naming is None or former.name != memory.naming.name:
             return naming
         others = sum(size for (path, _), size in found.bytes_by_origin.items() if path not in former.files)
         if others * 2 > total:
-            memory.naming = None
+            memory.naming = memory.latest = None
             return naming
         return former
 

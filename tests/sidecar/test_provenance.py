@@ -146,6 +146,31 @@ def test_a_name_stays_when_the_tensors_are_replaced_and_ends_when_another_file_i
         assert the_model(sidecar).name == "other"
 
 
+def test_values_that_were_another_files_meanwhile_are_named_by_neither_once_they_are_mixed(tmp_path: Path) -> None:
+    one, other = (load_file(a_file(tmp_path / f"{name}.safetensors")) for name in ("one", "other"))
+
+    def put(values: dict[str, torch.Tensor]) -> None:
+        for key, value in values.items():
+            module, _, name = key.rpartition(".")
+            setattr(model.get_submodule(module), name, nn.Parameter(value.clone()))
+
+    mixed = {key: (value + other[key]) / 2 for key, value in one.items()}
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(load_file(tmp_path / "one.safetensors"))
+        assert the_model(sidecar).name == "one"
+        Backbone().load_state_dict(load_file(tmp_path / "other.safetensors"))
+        for values, name, confidence in (
+            (other, "other", 0.97),
+            (mixed, "Backbone", 0.0),
+            (one, "one", 0.97),
+            (mixed, "one", 0.97),
+        ):
+            put(values)
+            found = the_model(sidecar)
+            assert (found.name, found.confidence) == (name, confidence)
+
+
 def test_merged_weights_are_told_from_untouched_ones(tmp_path: Path) -> None:
     with attached() as sidecar:
         path = a_file(tmp_path / "base_v1.safetensors")

@@ -174,6 +174,14 @@ def test_shards_are_named_together() -> None:
     assert (model.name, model.files) == ("big-model", shards)
 
 
+def test_a_model_of_several_files_has_all_their_names() -> None:
+    model = recognised(ValuesMatch((TUNE, TWIN), (), 16, 16, ((TUNE,), (TWIN,))))
+    assert (model.name, model.confidence, model.files) == ("my-tune + other-tune", 0.97, (TUNE, TWIN))
+    nameless = "/model.safetensors"
+    model = recognised(ValuesMatch((TUNE, nameless), (), 16, 16, ((TUNE,), (nameless,))))
+    assert (model.name, model.confidence) == ("WanModel", 0.0)
+
+
 def test_a_sure_name_is_kept_and_gains_the_file_that_nobody_knew() -> None:
     sure = replace(a_model("org/name", confidence=0.95, name_source="config"), fingerprint=FINGERPRINT)
     assert recognised(ValuesMatch((TUNE,), (), 16, 16), sure) == replace(sure, files=(TUNE,))

@@ -20,7 +20,7 @@ from gpumodels_tui.catalogue.index import KnownFile
 from gpumodels_tui.catalogue.stored_tensors import packed_shapes
 from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.catalogue.watch import Catalogue
-from gpumodels_tui.matching import Matching, candidates_among, may_hold
+from gpumodels_tui.matching import Matching, candidates_among, may_hold, parts_of
 
 TAKEN_NS = 1_000
 WITHIN_SECONDS = 60.0
@@ -161,6 +161,66 @@ def test_what_was_compared_stands_until_the_file_changes() -> None:
     changed = matching.next_comparison()
     assert changed is not None
     assert changed.candidate.names == ("/a",)
+
+
+def a_pair(ones: int = 4, others: int = 4) -> Fingerprint:
+    """Of a model that holds two: their tensors are of different shapes."""
+    keys = [("te.clip_l.", (4, 4))] * ones + [("te.clip_g.", (8, 8))] * others
+    return Fingerprint(
+        tuple(TensorSample(f"{prefix}{number}", "float32", shape, b"data") for number, (prefix, shape) in enumerate(keys)),
+        TAKEN_NS,
+    )
+
+
+def made_of(matches: Mapping[str, tuple[int, int]], fingerprint: Fingerprint) -> ValuesMatch | None:
+    """The verdict where a file has so many of the first part's samples and so many of the second's."""
+    matching = Matching()
+    matching.want([fingerprint])
+    matching.look_through([a_file(path, (4, 4), (8, 8)) for path in matches])
+    while (comparison := matching.next_comparison()) is not None:
+        counts = dict(zip(("clip_l", "clip_g"), matches[comparison.candidate.names[0]], strict=True))
+        parts = {sample.key.split(".")[1] for sample in comparison.fingerprint.samples}
+        matched = sum(counts[part] for part in parts)
+        matching.compared(comparison, Match(matched, len(comparison.fingerprint.samples)))
+    return matching.verdicts().get(fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("matches", "verdict"),
+    [
+        ({"/l": (4, 0), "/g": (0, 4)}, ValuesMatch(("/g", "/l"), (), 8, 8, (("/g",), ("/l",)))),
+        ({"/l": (3, 0), "/g": (0, 4)}, ValuesMatch(("/g", "/l"), (), 7, 8, (("/g",), ("/l",)))),
+        ({"/both": (4, 4), "/l": (4, 0)}, ValuesMatch(("/both",), (), 8, 8)),
+        ({"/both": (3, 3), "/l": (1, 0)}, ValuesMatch(("/both",), (), 6, 8)),
+        ({"/l": (4, 0), "/copy": (4, 0), "/g": (0, 4)}, ValuesMatch((), ("/g", "/copy", "/l"), 8, 8)),
+        ({"/g": (0, 4)}, ValuesMatch(("/g",), (), 4, 8)),
+        ({"/l": (2, 0), "/g": (0, 3)}, None),
+    ],
+)
+def test_a_model_of_several_files_is_known_by_all_of_them(
+    matches: Mapping[str, tuple[int, int]], verdict: ValuesMatch | None
+) -> None:
+    assert made_of(matches, a_pair()) == verdict
+
+
+def test_a_few_layers_or_many_blocks_are_no_parts_that_a_file_may_have_for_itself() -> None:
+    assert parts_of(a_pair(ones=2)) == ()
+    assert parts_of(a_pair(others=0)) == ()
+    blocks = [TensorSample(f"{number % 5}.w{number}", "float32", (4, 4), b"data") for number in range(16)]
+    assert parts_of(Fingerprint(tuple(blocks), TAKEN_NS)) == ()
+    assert [len(part.samples) for part in parts_of(a_pair(ones=3, others=5))] == [5, 3]
+
+
+def test_a_part_is_looked_for_again_when_files_come() -> None:
+    matching, pair = Matching(), a_pair()
+    matching.want([pair])
+    for paths in (["/g"], ["/g", "/l"]):
+        matching.look_through([a_file(path, (4, 4), (8, 8)) for path in paths])
+        while (comparison := matching.next_comparison()) is not None:
+            own = "clip_l" if comparison.candidate.names[0] == "/l" else "clip_g"
+            samples = comparison.fingerprint.samples
+            matching.compared(comparison, Match(sum(own in sample.key for sample in samples), len(samples)))
+    assert matching.verdicts()[pair].parts == (("/g",), ("/l",))
 
 
 def test_nobody_is_searched_for_who_is_not_asked_for_any_more() -> None:

@@ -196,11 +196,13 @@ def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) ->
     """Named where all that agree have one name; else with the files between which the values can't decide."""
     agreeing = verdict.files or verdict.candidates
     metadata = {path: facts.metadata for path in agreeing if (facts := catalogue.by_path.get(path)) is not None}
-    checkpoints: dict[str, list[str]] = {}
-    for path in agreeing:
-        checkpoints.setdefault("" if verdict.files else path, []).append(path)
-    names = {file_group_name(tuple(paths), metadata) for paths in checkpoints.values()}
-    name = names.pop() if len(names) == 1 else None
+    if verdict.parts:
+        names = dict.fromkeys(file_group_name(paths, metadata) for paths in verdict.parts)
+        name = None if None in names else " + ".join(map(str, names))
+    else:
+        checkpoints = [verdict.files] if verdict.files else [(path,) for path in verdict.candidates]
+        names = dict.fromkeys(file_group_name(paths, metadata) for paths in checkpoints)
+        name = next(iter(names)) if len(names) == 1 else None
     if name is None:
         return replace(model, files=verdict.files or model.files, candidates=verdict.candidates)
     is_whole = verdict.matched == verdict.compared

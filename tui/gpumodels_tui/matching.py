@@ -2,19 +2,23 @@
 
 The rule of comparing is `gpumodels_shared.fingerprint`'s. A verdict is given when every file that may be the one was compared, so
 that a tie is never taken for an answer; a file written after the values were first seen is not where they came from.
+
+A model may be made of several files' (a pair of text encoders, an encoder and a decoder): where no file has all of the values,
+each of its parts is looked for by itself, and what all of them are from is the answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final
 
 import msgspec
 
 from gpumodels_shared.file_names import checkpoint_of, shards_in_all
 from gpumodels_shared.fingerprint import FUSED_AT_MOST, Match, best_files
-from gpumodels_shared.schema import Fingerprint
+from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import ValuesMatch
 from gpumodels_tui.catalogue.index import KnownFile
 from gpumodels_tui.catalogue.tree import Stamp
@@ -22,6 +26,9 @@ from gpumodels_tui.catalogue.tree import Stamp
 MAX_FINGERPRINTS: Final = 1_000
 
 NO_MATCH: Final = Match(0, 0)
+
+MAX_PARTS: Final = 4
+MIN_SAMPLES_OF_A_PART: Final = 3
 
 _SHAPES: Final = msgspec.msgpack.Decoder(tuple[tuple[int, ...], ...])
 
@@ -44,6 +51,8 @@ class Comparison:
 
     fingerprint: Fingerprint
     candidate: Candidate
+    whole: Fingerprint
+    """What the fingerprint is a part of, or itself."""
 
 
 @dataclass(slots=True)
@@ -53,6 +62,8 @@ class _Search:
     waiting: list[Candidate] = field(default_factory=list)
     compared: dict[Candidate, Match] = field(default_factory=dict)
     verdict: ValuesMatch | None = None
+    parts: dict[Fingerprint, _Search] = field(default_factory=dict)
+    """The searches for what the values may be made of, where no file has them all."""
 
 
 class Matching:
@@ -60,6 +71,7 @@ class Matching:
 
     def __init__(self) -> None:
         self._searches: dict[Fingerprint, _Search] = {}
+        self._groups: list[tuple[Candidate, frozenset[Shape]]] = []
 
     def want(self, fingerprints: Iterable[Fingerprint]) -> bool:
         """Look for the files of these, and of no others; whether any is new, so that files must be looked through for it."""
@@ -70,37 +82,71 @@ class Matching:
 
     def look_through(self, files: Sequence[KnownFile]) -> None:
         """Decide anew who may be whose; what was compared stands while the files are as they were."""
-        groups = candidates_among(files)
+        self._groups = candidates_among(files)
         for fingerprint, search in self._searches.items():
-            fitting = [
-                candidate
-                for candidate, shapes in groups
-                if all(stamp.modified_ns <= fingerprint.taken_at_ns for _, stamp in candidate.files)
-                and may_hold(shapes, fingerprint)
-            ]
-            search.compared = {one: search.compared[one] for one in fitting if one in search.compared}
-            search.waiting = [one for one in fitting if one not in search.compared]
-            _judge(search)
+            for one, its in ((fingerprint, search), *search.parts.items()):
+                self._begin(one, its)
+            self._judge(fingerprint, search)
 
     def next_comparison(self) -> Comparison | None:
         """What to compare now; to be answered by `compared`."""
         for fingerprint, search in self._searches.items():
-            if search.waiting:
-                return Comparison(fingerprint, search.waiting[-1])
+            for one, its in ((fingerprint, search), *search.parts.items()):
+                if its.waiting:
+                    return Comparison(one, its.waiting[-1], fingerprint)
         return None
 
     def compared(self, comparison: Comparison, match: Match | None) -> None:
         """How much agreed; None where it couldn't be found out."""
-        search = self._searches.get(comparison.fingerprint)
-        if search is None or comparison.candidate not in search.waiting:
+        search = self._searches.get(comparison.whole)
+        if search is None:
             return
-        search.waiting.remove(comparison.candidate)
-        search.compared[comparison.candidate] = match or NO_MATCH
-        _judge(search)
+        its = search if comparison.fingerprint == comparison.whole else search.parts.get(comparison.fingerprint)
+        if its is None or comparison.candidate not in its.waiting:
+            return
+        its.waiting.remove(comparison.candidate)
+        its.compared[comparison.candidate] = match or NO_MATCH
+        self._judge(comparison.whole, search)
 
     def verdicts(self) -> dict[Fingerprint, ValuesMatch]:
         """What is known by now."""
         return {one: search.verdict for one, search in self._searches.items() if search.verdict is not None}
+
+    def _begin(self, fingerprint: Fingerprint, search: _Search) -> None:
+        fitting = [
+            candidate
+            for candidate, shapes in self._groups
+            if all(stamp.modified_ns <= fingerprint.taken_at_ns for _, stamp in candidate.files) and may_hold(shapes, fingerprint)
+        ]
+        search.compared = {one: search.compared[one] for one in fitting if one in search.compared}
+        search.waiting = [one for one in fitting if one not in search.compared]
+
+    def _judge(self, fingerprint: Fingerprint, search: _Search) -> None:
+        if search.waiting:
+            return  # what was said before stands until there is something better to say
+        verdict = _verdict_on(search)
+        if verdict is not None and verdict.matched == verdict.compared:
+            search.parts = {}
+        elif not search.parts and (parts := parts_of(fingerprint)):
+            search.parts = {part: _Search() for part in parts}
+            for part, its in search.parts.items():
+                self._begin(part, its)
+        if not any(its.waiting for its in search.parts.values()):
+            made_of = _made_of([_verdict_on(its) for its in search.parts.values()])
+            is_more = made_of is not None and (verdict is None or made_of.matched > verdict.matched)
+            search.verdict = made_of if is_more else verdict
+
+
+def parts_of(fingerprint: Fingerprint) -> tuple[Fingerprint, ...]:
+    """The samples by what their keys begin with behind what all begin with; none where these are no parts but a few layers."""
+    keys = [sample.key.split(".") for sample in fingerprint.samples]
+    depth = sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*keys, strict=False)))
+    parts: dict[str, list[TensorSample]] = {}
+    for key, sample in zip(keys, fingerprint.samples, strict=True):
+        parts.setdefault(key[depth] if depth < len(key) else "", []).append(sample)
+    if not 2 <= len(parts) <= MAX_PARTS or min(map(len, parts.values())) < MIN_SAMPLES_OF_A_PART:
+        return ()
+    return tuple(Fingerprint(tuple(samples), fingerprint.taken_at_ns) for _, samples in sorted(parts.items()))
 
 
 def candidates_among(files: Sequence[KnownFile]) -> list[tuple[Candidate, frozenset[Shape]]]:
@@ -159,14 +205,26 @@ def _shards(index: KnownFile, by_name: Mapping[str, KnownFile]) -> list[KnownFil
     return []
 
 
-def _judge(search: _Search) -> None:
-    if search.waiting:
-        return  # what was said before stands until there is something better to say
+def _verdict_on(search: _Search) -> ValuesMatch | None:
+    """The files that agree best, or none well enough."""
     by_name = {candidate.names[0]: candidate for candidate in search.compared}
     matches = {candidate.names[0]: match for candidate, match in search.compared.items()}
     best = best_files(matches)
-    search.verdict = None
-    if best:
-        match = matches[best[0]]
-        files = by_name[best[0]].names if len(best) == 1 else ()
-        search.verdict = ValuesMatch(files, best if len(best) > 1 else (), match.matched, match.compared)
+    if not best:
+        return None
+    match = matches[best[0]]
+    files = by_name[best[0]].names if len(best) == 1 else ()
+    return ValuesMatch(files, best if len(best) > 1 else (), match.matched, match.compared)
+
+
+def _made_of(parts: Sequence[ValuesMatch | None]) -> ValuesMatch | None:
+    """What a model is from whose parts are from one file or another, each of them."""
+    found = [part for part in parts if part is not None]
+    if not found or len(found) < len(parts):
+        return None
+    matched, compared = sum(part.matched for part in found), sum(part.compared for part in found)
+    together = tuple(dict.fromkeys(part.files for part in found))
+    files = tuple(dict.fromkeys(path for part in found for path in (*part.files, *part.candidates)))
+    if () in together:  # one that can't be told from another leaves it open what the whole is
+        return ValuesMatch((), files, matched, compared)
+    return ValuesMatch(files, (), matched, compared, together if len(together) > 1 else ())

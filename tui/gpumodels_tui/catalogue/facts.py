@@ -37,12 +37,14 @@ class ValuesMatch(Struct, frozen=True):
     """Which files a model's values are from."""
 
     files: tuple[str, ...]
-    """One, or the shards of one model; none on a tie."""
+    """One, or the shards of one model; those of all parts, where it is made of several; none on a tie."""
     candidates: tuple[str, ...]
     """Between which the values couldn't decide."""
     matched: int
     """Of `compared` sampled tensors; fewer than all where something was merged into the weights."""
     compared: int
+    parts: tuple[tuple[str, ...], ...] = ()
+    """The files by what the model is made of, where no file has all of it."""
 
 
 class CatalogueState(Struct, frozen=True):

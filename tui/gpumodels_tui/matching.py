@@ -28,7 +28,7 @@ MAX_FINGERPRINTS: Final = 1_000
 NO_MATCH: Final = Match(0, 0)
 
 MAX_PARTS: Final = 4
-MIN_SAMPLES_OF_A_PART: Final = 3
+MIN_SAMPLES_OF_A_PART: Final = 2
 
 _SHAPES: Final = msgspec.msgpack.Decoder(tuple[tuple[int, ...], ...])
 

@@ -7,12 +7,13 @@ that can be used; then the bare copying of mapped pages into a model that is the
 from __future__ import annotations
 
 import gc
+import importlib
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from typing import Final
+from typing import Any, Final
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -71,14 +72,15 @@ def ratio_of(load: Callable[[], object], directory: Path) -> tuple[float, float]
 
 def as_people_load(directory: Path) -> dict[str, Callable[[], object]]:
     """From files of 300 MB, each to a new model."""
-    from diffusers import UNet2DConditionModel
-    from transformers import BertConfig, BertModel
-    from transformers.utils import logging
-
-    logging.disable_progress_bar()
-    BertModel(BertConfig(num_hidden_layers=7)).save_pretrained(directory / "bert")
+    diffusers: Any = importlib.import_module("diffusers")
+    transformers: Any = importlib.import_module("transformers")
+    unet_class, bert_class = diffusers.UNet2DConditionModel, transformers.BertModel
+    for library in (diffusers, transformers):
+        library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()
+    bert_class(transformers.BertConfig(num_hidden_layers=7)).save_pretrained(directory / "bert")
     widths = (128, 256, 512)
-    UNet2DConditionModel(
+    unet_class(
         block_out_channels=widths,
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
@@ -95,8 +97,8 @@ def as_people_load(directory: Path) -> dict[str, Callable[[], object]]:
         return model
 
     return {
-        "transformers, BERT in 119 tensors": lambda: BertModel.from_pretrained(directory / "bert"),
-        "diffusers, a UNet": lambda: UNet2DConditionModel.from_pretrained(directory / "unet"),
+        "transformers, BERT in 119 tensors": lambda: bert_class.from_pretrained(directory / "bert"),
+        "diffusers, a UNet": lambda: unet_class.from_pretrained(directory / "unet"),
         "modules made, then load_state_dict": a_plain_model,
     }
 

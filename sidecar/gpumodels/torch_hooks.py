@@ -124,7 +124,7 @@ class TorchHooks:
 
         def tensor_registered(parent: Any, _name: str, tensor: Any) -> None:
             try:
-                if origins and tensor is not None:
+                if origins and tensor is not None and not tensor.is_meta:
                     provenance.note_registered(tensor)
                 if id(parent) not in known:
                     registry.add(parent)

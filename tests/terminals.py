@@ -1,13 +1,21 @@
-"""A real terminal for tests: tmux on a socket of its own, keys in, screens out."""
+"""Real terminals for tests: tmux on a socket of its own, keys in, screens out; and a bare one, whose bytes are read."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import io
 import os
+import pty
 import re
+import select
 import shlex
+import signal
+import struct
 import subprocess
+import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -88,3 +96,53 @@ class Terminal:
             env=environment | {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8"},
         )
         return done.stdout
+
+
+@contextlib.contextmanager
+def on_a_pty(
+    command: list[str], until: bytes, *, leader: bool = True, columns: int = 80, lines: int = 24
+) -> Iterator[tuple[subprocess.Popen[bytes], io.FileIO]]:
+    """The command on a terminal of its own, once it wrote `until`; and the terminal's other end.
+
+    A session's leader is told of the terminal's end.
+    """
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    process = subprocess.Popen(
+        [*(["setsid", "--ctty"] if leader else []), *command],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        env=os.environ | {"TERM": "xterm-256color"},
+        preexec_fn=_heed_interrupts,
+    )
+    os.close(slave)
+    with io.FileIO(master, "r+b") as terminal:
+        try:
+            read_until(terminal, until)
+            yield process, terminal
+        finally:
+            process.kill()
+            process.wait()
+
+
+def _heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so does all that it starts in turn."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def read_until(terminal: io.FileIO, words: bytes) -> bytes:
+    """What the terminal was sent, until these words; or, for none, until its end."""
+    seen = b""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not words or words not in seen:
+        assert time.monotonic() < deadline, seen[-2000:]
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                data = terminal.read(65536)
+            except OSError:  # Linux says EIO when the other end is closed
+                break
+            if not data:
+                break
+            seen += data
+    return seen

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import io
 import os
-import pty
 import re
-import select
 import shlex
 import shutil
 import signal
-import struct
-import subprocess
 import sys
-import termios
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,7 +18,7 @@ from gpumodels_shared.identity import this_process
 from gpumodels_shared.schema import Model
 from gpumodels_shared.writer import SnapshotWriter
 from snapshots import GIB, MIB, WAN, a_device, a_model, a_process, a_snapshot
-from terminals import PATIENCE_SECONDS, Terminal
+from terminals import PATIENCE_SECONDS, Terminal, on_a_pty, read_until
 from views import a_wan_tree
 
 pytestmark = [
@@ -145,56 +136,10 @@ def test_without_colours_the_cursor_is_still_seen(tmp_path: Path, directory: Pat
         assert terminal.exit_code() == 0
 
 
-@contextlib.contextmanager
-def viewer_on_a_pty(directory: Path, *, leader: bool = True) -> Iterator[tuple[subprocess.Popen[bytes], io.FileIO]]:
-    """The viewer on a terminal of its own, up and drawn; and the terminal's other end. A session's leader is told of its end."""
-    master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    environment = os.environ | {"TERM": "xterm-256color"}
-    process = subprocess.Popen(
-        [*(["setsid", "--ctty"] if leader else []), *VIEWER, "--dir", str(directory)],
-        stdin=slave,
-        stdout=slave,
-        stderr=slave,
-        env=environment,
-        preexec_fn=_heed_interrupts,
-    )
-    os.close(slave)
-    with io.FileIO(master, "rb") as terminal:
-        try:
-            read_until(terminal, b"MyLoRA")
-            yield process, terminal
-        finally:
-            process.kill()
-            process.wait()
-
-
-def _heed_interrupts() -> None:
-    """What a shell starts in the background ignores them, and so does all that it starts in turn."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def read_until(terminal: io.FileIO, words: bytes) -> bytes:
-    """What the terminal was sent, until these words; or, for none, until its end."""
-    seen = b""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not words or words not in seen:
-        assert time.monotonic() < deadline, seen[-2000:]
-        if select.select([terminal], [], [], 0.1)[0]:
-            try:
-                data = terminal.read(65536)
-            except OSError:  # Linux says EIO when the other end is closed
-                break
-            if not data:
-                break
-            seen += data
-    return seen
-
-
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_it_in_order(directory: Path, writer: SnapshotWriter, number: signal.Signals) -> None:
-    with viewer_on_a_pty(directory) as (process, terminal):
+    with on_a_pty([*VIEWER, "--dir", str(directory)], b"MyLoRA") as (process, terminal):
         os.kill(process.pid, number)
         rest = read_until(terminal, b"")
         assert process.wait(PATIENCE_SECONDS) == 0
@@ -207,6 +152,6 @@ def test_a_signal_ends_it_in_order(directory: Path, writer: SnapshotWriter, numb
     [pytest.param(True, marks=pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")), False],
 )
 def test_a_closed_terminal_ends_it(directory: Path, writer: SnapshotWriter, leader: bool) -> None:
-    with viewer_on_a_pty(directory, leader=leader) as (process, terminal):
+    with on_a_pty([*VIEWER, "--dir", str(directory)], b"MyLoRA", leader=leader) as (process, terminal):
         terminal.close()
         process.wait(PATIENCE_SECONDS)

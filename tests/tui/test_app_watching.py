@@ -7,6 +7,8 @@ import threading
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from gpumodels_shared.codec import encode
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.writer import SnapshotWriter
@@ -16,7 +18,9 @@ from gpumodels_tui.gpus import Hardware, HardwareState
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import View
 from gpumodels_tui.watching import WatchingThread
-from snapshots import MIB, a_model, a_snapshot
+from screen_text import shown
+from snapshots import GIB, MIB, a_model, a_snapshot
+from views import a_gpu, a_row, a_view
 
 PATIENCE_SECONDS = 10
 
@@ -126,3 +130,41 @@ async def test_a_failure_of_the_thread_ends_the_viewer_with_code_1() -> None:
         while app.is_running and app.return_code is None:
             await pilot.pause(0.01)
     assert app.return_code == 1
+
+
+async def test_a_terminal_that_is_behind_is_sent_the_newest_view_alone_when_it_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_room = True
+    monkeypatch.setattr("gpumodels_tui.app.keeps_up", lambda: has_room)
+    app = GpuModelsApp(a_view(a_gpu(a_row("at-first"))))
+    async with app.run_test() as pilot:
+        await pilot.pause()
+        drawn = app.view
+        has_room = False
+        for size in range(1, 30):
+            app.receive(a_view(a_gpu(a_row("newest", size * GIB))))
+            await pilot.pause()
+        assert app.view is drawn
+        await pilot.press("question_mark")
+        assert "Keys" in shown(app)  # keys are answered all the same
+        await pilot.press("escape")
+        has_room = True
+        while app.view is drawn:
+            await pilot.pause(0.01)
+        await pilot.pause()
+        assert "29.0 GB" in shown(app)
+
+
+async def test_a_frozen_picture_stays_when_a_terminal_that_was_behind_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    has_room = False
+    monkeypatch.setattr("gpumodels_tui.app.keeps_up", lambda: has_room)
+    app = GpuModelsApp(a_view(a_gpu(a_row("at-first"))))
+    async with app.run_test() as pilot:
+        app.receive(a_view(a_gpu(a_row("newer"))))
+        await pilot.press("space")
+        has_room = True
+        app.receive(a_view(a_gpu(a_row("newest"))))
+        await pilot.pause()
+        assert "at-first" in shown(app)
+        await pilot.press("space")
+        await pilot.pause()
+        assert "newest" in shown(app)

@@ -25,18 +25,21 @@ from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.starting import collect_again
-from gpumodels_tui.terminal import end_soon, is_gone
+from gpumodels_tui.terminal import end_soon, is_gone, keeps_up
 from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
 from gpumodels_tui.view_model import View
 
 if TYPE_CHECKING:
     from textual.driver import Driver
+    from textual.timer import Timer
 
     from gpumodels_tui.screens.palette import Choice
     from gpumodels_tui.watching import WatchingThread
 
 
 TERMINAL_CHECK_SECONDS: Final = 2.0
+BEHIND_SECONDS: Final = 0.1
+"""How long a view waits for a terminal that is behind; newer ones take its place meanwhile."""
 INTERVALS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between looks, by `+` and `-`."""
 COMMANDS_OFFERED: Final = {
@@ -120,7 +123,8 @@ class GpuModelsApp(App[int]):
         super().__init__(driver_class, ansi_color=LOOKS[look].theme.ansi)
         self._watching = watching
         self._waiting: View | None = None
-        """What came since the picture was frozen."""
+        """The newest that isn't shown: the picture is frozen, or the terminal is behind."""
+        self._later: Timer | None = None
         self._interval = INTERVALS.index(1.0)
         self.animation_level = "none"
         for one in LOOKS.values():
@@ -171,10 +175,20 @@ class GpuModelsApp(App[int]):
 
     @on(ViewChanged)
     def _view_changed(self, event: ViewChanged) -> None:
-        if self.frozen:
-            self._waiting = event.view
-        else:
-            self.view = event.view
+        self._waiting = event.view
+        self._show_waiting()
+
+    def _show_waiting(self) -> None:
+        """Frames are what a slow terminal goes without, so that it answers keys."""
+        if self._later is not None:
+            self._later.stop()
+            self._later = None
+        if self._waiting is None or self.frozen:
+            return
+        if not keeps_up():
+            self._later = self.set_timer(BEHIND_SECONDS, self._show_waiting)
+            return
+        self.view, self._waiting = self._waiting, None
 
     @on(ModelAsked)
     def _model_asked(self, event: ModelAsked) -> None:
@@ -229,9 +243,7 @@ class GpuModelsApp(App[int]):
         """Hold the picture, or let it go on with the newest."""
         if self.frozen:
             self.frozen = ""
-            waiting, self._waiting = self._waiting, None
-            if waiting is not None:
-                self.view = waiting
+            self._show_waiting()
         else:
             self.frozen = time.strftime("%H:%M:%S", time.localtime(self.clock()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import select
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -63,6 +64,14 @@ def end_soon() -> None:
     timer = threading.Timer(PATIENCE_SECONDS, os._exit, [0])
     timer.daemon = True
     timer.start()
+
+
+def keeps_up() -> bool:
+    """Whether the terminal takes what it is sent. While it doesn't, newer pictures would only queue behind older ones."""
+    try:
+        return bool(select.select((), (STDERR,), (), 0)[1])
+    except (OSError, ValueError):
+        return True  # nothing that one could wait for
 
 
 def is_gone() -> bool:

@@ -18,6 +18,7 @@ UPDATE: Final = "UPDATE_SCREENS"
 
 _COLUMN: Final = 12.2
 _LINE: Final = 24.4
+_PAINTED: Final = re.compile(r'<rect fill="[^"]*" x="[\d.]+" y="([\d.]+)" width="([\d.]+)" height="[\d.]+" shape-rendering')
 _TEXT: Final = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>')
 
 
@@ -40,6 +41,14 @@ def lines_shown(app: GpuModelsApp) -> list[str]:
 def shown(app: GpuModelsApp) -> str:
     """All of it, to look for words in."""
     return "\n".join(lines_shown(app))
+
+
+def painted_columns(app: GpuModelsApp) -> list[int]:
+    """How many columns of each line have a ground of their own, instead of the terminal's."""
+    columns = [0] * app.size.height
+    for y, width in _PAINTED.findall(app.export_screenshot(title="")):
+        columns[round((float(y) - 1.5) / _LINE)] += round(float(width) / _COLUMN)
+    return columns
 
 
 def assert_looks_like(app: GpuModelsApp, name: str) -> None:

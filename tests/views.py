@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory, LayerTree
 from gpumodels_tui.feed import ProcessState
+from gpumodels_tui.history import Event, EventKind, History
 from gpumodels_tui.layer_sums import sum_layers
 from gpumodels_tui.memory_parts import MemoryPart, memory_parts
 from gpumodels_tui.process_rows import ProcessDevice, ProcessRow, UnattachedRow
@@ -19,6 +20,8 @@ from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process, a_snapshot, a_
 
 NOON_SECONDS: Final = NOON_NS / 1e9
 DAY_SECONDS: Final = 86_400.0
+PLACES: Final = {"cuda:0": "0", "cuda:1": "1", "cpu": "host"}
+"""What the lists call the devices that a process calls so."""
 
 
 def a_row(
@@ -39,6 +42,7 @@ def a_row(
     facts: Mapping[str, str] | None = None,
     metadata: Mapping[str, str] | None = None,
     files: Sequence[str] = (),
+    file_sizes: Mapping[str, int] | None = None,
     candidates: Sequence[str] = (),
     key: str | None = None,
     parent_key: str | None = None,
@@ -75,6 +79,8 @@ def a_row(
         note=note,
         metadata=metadata or {},
         parent_key=parent_key,
+        places=PLACES,
+        file_sizes=file_sizes or {},
     )
 
 
@@ -210,13 +216,15 @@ def a_full_view(warnings: Sequence[str] = ()) -> View:
     tree = a_wan_tree(26 * GIB, off_from=22)
     sums = sum_layers(tree, "cuda:0")
     on_bytes, off_bytes, layers = sums.on_bytes[0], sums.off_bytes[0], len(tree.names)
+    file = f"/srv/models/diffusion_models/wan/{WAN}_bf16.safetensors"
     wan = a_row(
         WAN,
         on_bytes,
         off_bytes=off_bytes,
         layers=layers,
         tree=tree,
-        files=[f"/srv/models/diffusion_models/wan/{WAN}_bf16.safetensors"],
+        files=[file],
+        file_sizes={file: on_bytes + off_bytes},
         facts={"title": "Wan 2.2 T2V 14B, high noise", "base model": "Wan 2.1 14B", "author": "Wan-AI", "license": "Apache-2.0"},
         metadata={"model_type": WAN},
     )
@@ -239,7 +247,7 @@ def a_full_view(warnings: Sequence[str] = ()) -> View:
     minilm = a_row(
         "all-MiniLM-L6-v2", 87 * MIB, "embedding", layers=103, dtype="float32", pid=90210, label="vllm", device="cuda:1"
     )
-    offloaded = a_row(WAN, off_bytes, note="offloaded from cuda:0", layers=layers, tree=tree)
+    offloaded = a_row(WAN, off_bytes, note="offloaded from GPU 0", layers=layers, tree=tree)
     return a_view(
         a_gpu(wan, encoder, depth, vae, lora, allocator=2 * GIB),
         a_gpu(
@@ -257,3 +265,29 @@ def a_full_view(warnings: Sequence[str] = ()) -> View:
         a_host(offloaded, number=3),
         warnings=warnings,
     )
+
+
+def some_events() -> tuple[Event, ...]:
+    told = [
+        (EventKind.MOVED_OFF, WAN, 5 * GIB, WAN),
+        (EventKind.LOADED, "umt5-xxl-enc", 6 * GIB, "umt5-xxl-enc"),
+        (EventKind.OUT_OF_MEMORY, "vllm 90210", 0, None),
+        (EventKind.LOADED, WAN, 27 * GIB, WAN),
+        (EventKind.STARTED, "vllm 90210", 0, None),
+    ]
+    return tuple(
+        Event(9 - number, NOON_NS - number * 60 * 10**9, kind, name, "vllm 90210", "0", size, key)
+        for number, (kind, name, size, key) in enumerate(told)
+    )
+
+
+def a_past(view: View) -> History:
+    """An hour in which GPU 0 filled up."""
+    start = int(NOON_SECONDS) - 3600
+    samples = tuple((start + at, 80 * GIB * at // 3600) for at in range(0, 3600, 5))
+    return History(some_events(), {view.devices[0].key: samples})
+
+
+def a_view_with_a_past() -> View:
+    view = a_full_view()
+    return replace(view, history=a_past(view))

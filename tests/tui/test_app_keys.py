@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.widget import Widget
 
 from gpumodels_tui.app import INTERVALS, GpuModelsApp
-from gpumodels_tui.history import Event, EventKind, History
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.palette import PaletteScreen
@@ -25,13 +23,12 @@ from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, STYLES
 from gpumodels_tui.view_model import View
 from gpumodels_tui.watching import WatchingThread
 from gpumodels_tui.widgets.device_panel import DevicePanel
-from gpumodels_tui.widgets.event_table import EventTable
 from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.layer_table import LayerTable
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import assert_looks_like, shown
-from snapshots import GIB, NOON_NS, WAN, a_tree
-from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view
+from snapshots import GIB, WAN, a_tree
+from views import NOON_SECONDS, a_full_view, a_gpu, a_row, a_view, a_view_with_a_past
 
 SMALL = (80, 24)
 LARGE = (120, 40)
@@ -78,32 +75,6 @@ def listed(app: GpuModelsApp) -> list[str]:
 def under_cursor(app: GpuModelsApp) -> str | None:
     entry = app.screen.query_one(ModelTable).cursor_row
     return None if entry is None else entry.name
-
-
-def some_events() -> tuple[Event, ...]:
-    told = [
-        (EventKind.MOVED_OFF, WAN, 5 * GIB, WAN),
-        (EventKind.LOADED, "umt5-xxl-enc", 6 * GIB, "umt5-xxl-enc"),
-        (EventKind.OUT_OF_MEMORY, "vllm 90210", 0, None),
-        (EventKind.LOADED, WAN, 27 * GIB, WAN),
-        (EventKind.STARTED, "vllm 90210", 0, None),
-    ]
-    return tuple(
-        Event(9 - number, NOON_NS - number * 60 * SECOND, kind, name, "vllm 90210", "0", size, key)
-        for number, (kind, name, size, key) in enumerate(told)
-    )
-
-
-def a_past(view: View) -> History:
-    """An hour in which GPU 0 filled up."""
-    start = int(NOON_SECONDS) - 3600
-    samples = tuple((start + at, 80 * GIB * at // 3600) for at in range(0, 3600, 5))
-    return History(some_events(), {view.devices[0].key: samples})
-
-
-def a_view_with_a_past() -> View:
-    view = a_full_view()
-    return replace(view, history=a_past(view))
 
 
 async def test_zero_lists_all_devices_with_the_processes_that_have_no_sidecar() -> None:
@@ -310,34 +281,6 @@ async def test_a_process_without_a_sidecar_opens_too_and_one_that_is_gone_says_s
         assert "python serve.py" in shown(app)
 
 
-@pytest.mark.parametrize(("size", "name"), [(SMALL, "timeline-80x24"), (LARGE, "timeline-120x40")])
-async def test_the_timeline_draws_the_hour_and_lists_what_happened(size: tuple[int, int], name: str) -> None:
-    app = app_showing(a_view_with_a_past())
-    async with app.run_test(size=size) as pilot:
-        await pressed(pilot, "t")
-        assert [event.kind for event in app.screen.query_one(EventTable).rows][:2] == [EventKind.MOVED_OFF, EventKind.LOADED]
-        assert_looks_like(app, name)
-
-
-@pytest.mark.slow
-async def test_o_leaves_the_events_of_the_chosen_model_and_enter_opens_it() -> None:
-    app = app_showing(a_view_with_a_past())
-    async with app.run_test(size=SMALL) as pilot:
-        await pressed(pilot, "down", "down", "t", "o")
-        table = app.screen.query_one(EventTable)
-        assert {event.name for event in table.rows} == {"umt5-xxl-enc"}
-        await pressed(pilot, "o")
-        assert len(table.rows) == 5
-        await pressed(pilot, "g", "o")
-        assert [event.name for event in table.rows] == [WAN, WAN]
-        await pressed(pilot, "o", "slash", *"memory", "enter", "o")
-        assert "about a process" in shown(app)
-        await pressed(pilot, "escape", "slash", *"umt5", "enter", "n", "enter")
-        assert on_screen(app, LayersScreen)
-        await pressed(pilot, "t", "G", "enter")
-        assert "no longer there" in shown(app)
-
-
 @pytest.mark.slow
 async def test_layers_are_filtered_with_what_they_are_in_and_sorted() -> None:
     tree = a_tree({"blocks.0.attn": 6, "blocks.0.ffn": 9, "blocks.1.ffn": 12, "head": 50}, device="cuda:0")
@@ -390,39 +333,6 @@ async def test_the_palette_changes_the_look_of_all_screens() -> None:
 
 
 @pytest.mark.slow
-async def test_a_hundred_updates_leave_cursor_scroll_and_unfolded_layers_where_they_are() -> None:
-    def view(step: int) -> View:
-        sizes = {f"model-{number:02d}": 1 + (number * 7 + step * 3) % 60 for number in range(60) if (number + step) % 11}
-        rows = [a_row(name, size * GIB) for name, size in sizes.items()]
-        kept = a_row(
-            "kept",
-            (1 + step % 60) * GIB,
-            tree=a_tree({"blocks.0.attn": step + 1, "blocks.1.ffn": 9, "head": 200}, device="cuda:0"),
-        )
-        return a_view(a_gpu(*sorted([*rows, kept], key=lambda row: -row.on_bytes)), a_host(number=2))
-
-    app = app_showing(view(0))
-    async with app.run_test(size=SMALL) as pilot:
-        await pilot.pause()
-        table = app.screen.query_one(ModelTable)
-        position = next(position for position, entry in enumerate(table.rows) if entry.name == "kept")
-        table.choose(table.rows[position].key)
-        for step in range(1, 51):
-            app.receive(view(step))
-            await pilot.pause()
-            assert under_cursor(app) == "kept"
-            at = [entry.name for entry in table.rows].index("kept")
-            assert table.top_row <= at < table.top_row + table.visible_rows
-        await pressed(pilot, "enter", "G", "right")
-        layers = app.screen.query_one(LayerTable)
-        for step in range(51, 101):
-            app.receive(view(step))
-            await pilot.pause()
-            assert layers.sums.path(layers.cursor_row or 0) == ("blocks",)
-            assert len(layers.rows) == 5
-
-
-@pytest.mark.slow
 async def test_every_binding_has_a_meaning_and_every_screen_at_most_seven_keys_in_the_footer() -> None:
     app = app_showing(a_view_with_a_past())
     async with app.run_test(size=LARGE) as pilot:
@@ -432,3 +342,12 @@ async def test_every_binding_has_a_meaning_and_every_screen_at_most_seven_keys_i
             assert len({one.binding.action for one in active if one.binding.show}) <= 7
             silent = {one.binding.key for one in active if one.binding.id and not one.binding.tooltip}
             assert silent <= set("23456789")  # `1-9` speaks for them
+
+
+async def test_a_device_without_models_does_not_take_the_keys_from_the_list() -> None:
+    app = app_showing(a_view(a_gpu(a_row("first"), a_row("second", GIB)), a_gpu(index=1)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "2")
+        assert "No models on GPU 1" in shown(app)
+        await pressed(pilot, "1", "down")
+        assert under_cursor(app) == "second"

@@ -11,10 +11,11 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import ProcessState
-from gpumodels_tui.history import MOST_EVENTS, SAMPLE_SECONDS, Event, EventKind, History, Recorder, columns_of, events_between
+from gpumodels_tui.history import MOST_EVENTS, SAMPLE_SECONDS, Event, EventKind, History, Recorder, events_between
 from gpumodels_tui.model_facts import Fact
 from gpumodels_tui.process_facts import facts_of_process
 from gpumodels_tui.view_model import View, build_view
+from gpumodels_tui.widgets.memory_graph import columns_of
 from snapshots import (
     GIB,
     H100,
@@ -187,3 +188,35 @@ def test_an_event_is_about_a_model_by_its_key() -> None:
     assert event.model_key == "4711/m"
     assert (event.device, event.process) == ("0", "ComfyUI/main.py 4711")
     assert History() == History()
+
+
+def test_memory_that_ran_out_names_the_models_on_that_device_whoever_holds_them() -> None:
+    def view(count: int, *models: Model) -> View:
+        device = replace(a_device("cuda:0", GIB, H100, reserved_bytes=70 * GIB), out_of_memory_count=count)
+        elsewhere = a_process(pid=8, label="other")
+        return view_of(
+            [
+                a_process_state(a_snapshot(*models, devices=[device]), key="one"),
+                a_process_state(a_snapshot(on_gpu("other", 5 * GIB), process=elsewhere, uuids={"cuda:0": H100}), key="other"),
+                a_process_state(a_snapshot(a_model("in-ram", 9 * GIB), process=a_process(pid=9)), key="host"),
+            ]
+        )
+
+    before = view(0, on_gpu("wan", 40 * GIB), on_gpu("unloaded-since", GIB))
+    after = view(1, on_gpu("wan", 30 * GIB), on_gpu("loading", 2 * GIB))
+    event = next(event for event in events_between(before, after, NOON_NS) if event.kind is EventKind.OUT_OF_MEMORY)
+    assert event.held == (("wan", 40 * GIB), ("other", 5 * GIB), ("loading", 2 * GIB), ("unloaded-since", GIB))
+    assert event.process_key == "one"
+
+
+def test_a_process_that_ran_out_and_died_of_it_is_told_both() -> None:
+    before = a_view_after(0, 70 * GIB)
+    (process,) = a_view_after(1, 70 * GIB).processes
+    after = view_of([structs.replace(process, liveness=Liveness.DEAD)])
+    assert [event.kind for event in events_between(before, after, NOON_NS)] == [EventKind.OUT_OF_MEMORY, EventKind.DIED]
+
+
+def test_a_process_that_ends_is_told_with_the_models_that_it_held() -> None:
+    running = a_view(on_gpu("m", GIB), on_gpu("large", 3 * GIB))
+    (exited,) = events_between(running, view_of([]), NOON_NS)
+    assert (exited.kind, exited.held) == (EventKind.EXITED, (("large", 3 * GIB), ("m", GIB)))

@@ -154,7 +154,7 @@ async def test_a_model_that_moved_to_another_device_is_followed() -> None:
         app.receive(a_view(a_gpu(), a_host(moved, number=2)))
         await pilot.pause()
         assert "Unloaded" not in shown(app)
-        assert "80 MB on cpu" in shown(app)
+        assert "80 MB in host memory" in shown(app)
         assert table(app).sums.on_bytes[0] == 80 * MIB
 
 
@@ -204,6 +204,19 @@ async def test_shared_bytes_are_shown_and_not_summed() -> None:
         assert table(app).sums.on_bytes[0] == 8 * MIB
 
 
+async def test_each_layer_says_on_which_devices_it_is() -> None:
+    tree = a_tree({"blocks.0": GIB, "blocks.1": GIB, "blocks.2": GIB, "head": MIB})
+    placed = {tree.names.index("0"): 0, tree.names.index("1"): 1, tree.names.index("2"): 2, tree.names.index("head"): 3}
+    memory = tuple((layer, placed[layer], dtype, size) for layer, _, dtype, size in tree.memory)
+    row = a_row("spread", GIB, tree=replace(tree, devices=("cuda:0", "cuda:1", "cpu", "meta"), memory=memory))
+    app = app_showing(a_view(a_gpu(structs.replace(row, places={"cuda:0": "3", "cuda:1": "5", "cpu": "host"}))))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "enter", "down", "right")
+        marks = {line.split()[0]: line.split()[-1] for line in lines_shown(app) if "  Block" in line}
+        assert {layer: marks[layer] for layer in ("0", "1", "2", "head")} == {"0": "3", "1": "5", "2": "host", "head": "none"}
+        assert marks[">"].startswith("3+5+")  # the cursor's line: the blocks together
+
+
 def test_the_devices_name_inside_the_process_is_found_for_a_model_on_several_gpus() -> None:
     sharded = a_model("big", device="cuda:0", bytes_by_device={"cuda:0": 5 * GIB, "cuda:1": 3 * GIB, "cpu": GIB})
     row = structs.replace(a_row("big", 3 * GIB), model=sharded)
@@ -237,3 +250,59 @@ async def test_forty_thousand_modules_unfold_and_scroll_without_delay() -> None:
         before = table(app).lines_refreshed
         await pressed(pilot, "down")
         assert table(app).lines_refreshed - before == 2
+
+
+@pytest.mark.slow
+async def test_a_click_on_the_mark_unfolds_and_one_on_the_name_selects() -> None:
+    app = app_showing(a_view(a_gpu(small_model())))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "enter")
+        await pilot.click(LayerTable, offset=(4, 3))  # `blocks`, its mark: two columns in from the root's
+        await pilot.pause()
+        assert (selected(app), in_sight(app)) == ("blocks", ["", "head", "blocks", "blocks.0", "blocks.1"])
+        await pilot.click(LayerTable, offset=(4, 3))
+        await pilot.pause()
+        assert in_sight(app) == ["", "head", "blocks"]
+        await pilot.click(LayerTable, offset=(8, 2))
+        await pilot.pause()
+        assert (selected(app), in_sight(app)) == ("head", ["", "head", "blocks"])
+
+
+@pytest.mark.slow
+async def test_a_click_on_a_title_sorts_the_layers() -> None:
+    app = app_showing(a_view(a_gpu(small_model())))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "enter")
+        assert "on dev↓" in shown(app)
+        await pilot.click(LayerTable, offset=(4, 0))
+        await pilot.pause()
+        assert "layer↑" in shown(app)
+        assert in_sight(app) == ["", "blocks", "head"]
+        await pilot.click(LayerTable, offset=(4, 0))
+        await pilot.pause()
+        assert "layer↓" in shown(app)
+        assert in_sight(app) == ["", "head", "blocks"]
+
+
+@pytest.mark.parametrize("lines", [10, 14, 20, 24])
+async def test_facts_above_the_tree_leave_it_room(lines: int) -> None:
+    app = app_showing(a_view(a_gpu(small_model())))
+    async with app.run_test(size=(60, lines)) as pilot:
+        await pressed(pilot, "enter")
+        text = shown(app)
+        assert "named by" in text
+        assert "▸ blocks" in text
+        assert lines_shown(app)[-1].endswith("q Quit")
+
+
+@pytest.mark.slow
+async def test_a_model_of_many_facts_has_them_all_below_tab() -> None:
+    row = structs.replace(small_model(), facts={f"fact {number}": f"value {number}" for number in range(40)})
+    app = app_showing(a_view(a_gpu(row)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "enter")
+        assert "value 39" not in shown(app)
+        await pressed(pilot, "tab", "end")
+        assert "value 39" in shown(app)
+        await pressed(pilot, "tab")
+        assert "named by" in shown(app)

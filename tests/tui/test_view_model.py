@@ -9,7 +9,7 @@ from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState, Unreadable
 from gpumodels_tui.gpus import HardwareState
 from gpumodels_tui.model_facts import facts_of
-from gpumodels_tui.view_model import DeviceRow, View, build_view
+from gpumodels_tui.view_model import DeviceRow, ModelRow, View, build_view
 from snapshots import (
     A100,
     GIB,
@@ -58,7 +58,7 @@ def test_a_swapped_model_is_on_both_with_its_split() -> None:
     gpu, host = view_of(a_feed(a_snapshot(a_model(WAN, 2 * GIB, device="cuda:0", off_bytes=3 * GIB)))).devices
     (on,), (off,) = gpu.models, host.models
     assert (on.on_bytes, on.off_bytes, on.note) == (2 * GIB, 3 * GIB, "")
-    assert (off.on_bytes, off.off_bytes, off.note) == (3 * GIB, 0, "offloaded from cuda:0")
+    assert (off.on_bytes, off.off_bytes, off.note) == (3 * GIB, 0, "offloaded from GPU 0")
 
 
 def test_a_model_that_was_offloaded_whole_stays_in_the_list_of_its_gpu() -> None:
@@ -78,8 +78,8 @@ def test_a_sharded_model_shows_its_part_on_each_gpu() -> None:
     model = a_model(bytes_by_device={"cuda:0": 30 * GIB, "cuda:1": 28 * GIB}, device="cuda:0")
     first, second, _ = view_of(a_feed(a_snapshot(model)), TWO_GPUS).devices
     assert [(row.on_bytes, row.note) for row in (*first.models, *second.models)] == [
-        (30 * GIB, "also on cuda:1"),
-        (28 * GIB, "also on cuda:0"),
+        (30 * GIB, "also on GPU 1"),
+        (28 * GIB, "also on GPU 0"),
     ]
 
 
@@ -183,5 +183,51 @@ def test_models_that_share_memory_say_with_which() -> None:
     sharing = replace(a_model("second", MIB, id="second"), shares_with=("base",), shared_bytes=GIB)
     view = build_view(a_feed(a_process_state(a_snapshot(counted, sharing))), some_hardware(), CatalogueState())
     told = {row.name: fact.value for row in view.devices[-1].models for fact in facts_of(row) if fact.label == "memory"}
-    assert told["base"] == "1.0 GB on cpu, some of it shared with second"
-    assert told["second"] == "1.0 MB on cpu, 1.0 GB more shared with base, counted there"
+    assert told["base"] == "1.0 GB in host memory, some of it shared with second"
+    assert told["second"] == "1.0 MB in host memory, 1.0 GB more shared with base, counted there"
+
+
+def test_devices_are_called_what_the_lists_call_them_whatever_their_process_calls_them() -> None:
+    model = a_model(bytes_by_device={"cuda:0": 30 * GIB, "cpu": 2 * GIB}, device="cuda:0", off_bytes=2 * GIB)
+    process = a_process(visible_devices="1")
+    _, gpu, host = view_of(a_feed(a_snapshot(model, process=process)), TWO_GPUS).devices
+    (on,), (off,) = gpu.models, host.models
+    assert gpu.label == "1"
+    assert off.note == "offloaded from GPU 1"
+    assert dict(on.places) == {"cuda:0": "1", "cpu": "host"}
+    assert told_of(on, "memory") == ["30.0 GB on GPU 1, 2.0 GB in host memory"]
+
+
+def test_a_gpu_keeps_its_index_where_another_is_lost() -> None:
+    model = a_model(device="cuda:1")
+    (gpu, _) = view_of(a_feed(a_snapshot(model)), some_hardware(a_gpu(1))).devices
+    assert (gpu.number, gpu.label) == (1, "1")
+
+
+def test_files_are_told_with_their_sizes() -> None:
+    one = some_facts("/models/one.safetensors", dtypes={"bfloat16": 2 * GIB})
+    other = some_facts("/models/other.safetensors", dtypes={"bfloat16": GIB})
+    sharded = a_model("sharded", files=["/models/one.safetensors", "/models/other.safetensors"])
+    unread = a_model("unread", files=["/models/one.safetensors", "/elsewhere/unread.safetensors"])
+    torn = replace(
+        a_model("torn", candidates=["/models/one.safetensors", "/models/never.safetensors"]), confidence=0.3, name_source="class"
+    )
+    single = a_model("single", files=["/models/one.safetensors"])
+    view = view_of(a_feed(a_snapshot(single, sharded, unread, torn)), catalogue=a_catalogue(one, other))
+    rows = {row.model.id: row for row in view.devices[-1].models}
+    assert told_of(rows["single"], "file") == ["/models/one.safetensors  2.0 GB"]
+    assert told_of(rows["sharded"], "file") == ["2 files, 3.0 GB in /models"]
+    assert told_of(rows["sharded"], "files") == ["/models/one.safetensors  2.0 GB", "/models/other.safetensors  1.0 GB"]
+    assert told_of(rows["unread"], "file") == ["2 files"]
+    assert told_of(rows["torn"], "could be") == ["/models/one.safetensors  2.0 GB", "/models/never.safetensors"]
+
+
+def told_of(row: ModelRow, label: str) -> list[str]:
+    """The facts under this label, and under the blank labels below it."""
+    told: list[str] = []
+    current = ""
+    for fact in facts_of(row):
+        current = fact.label or current
+        if current == label:
+            told.append(fact.value)
+    return told

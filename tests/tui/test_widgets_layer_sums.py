@@ -52,6 +52,13 @@ def test_sums_hold_everything_below_on_and_off_the_device() -> None:
     assert sums.share_of_parent(0) == 1.0
     assert sums.class_name(3) == "Block"
     assert sums.path(3) == ("blocks", "1")
+    assert [sums.devices(layer) for layer in range(5)] == [
+        ["cuda:0", "meta"],
+        ["cuda:0", "meta"],
+        ["cuda:0"],
+        ["meta"],
+        ["cuda:0"],
+    ]
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 1000)), max_size=60))

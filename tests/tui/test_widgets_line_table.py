@@ -214,3 +214,22 @@ def test_young_ages_step_by_ten_seconds(seconds: float, expected: str) -> None:
 def test_shares_and_dtypes_are_written_short() -> None:
     assert [percent(share) for share in (0, 0.001, 0.07, 1)] == ["0%", "<1%", "7%", "100%"]
     assert [short_dtype(name) for name in ("bfloat16+", "float8_e4m3fn", "q4_k", "")] == ["bf16+", "fp8e4m3", "q4_k", ""]
+
+
+async def test_the_cursor_is_lit_while_the_keys_are_for_its_table() -> None:
+    app = TableApp(rows("a", "b"))
+    async with app.run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+
+        def is_lit() -> bool:
+            return any(segment.style is not None and segment.style.reverse for segment in app.table.render_line(1))
+
+        app.table.focus()
+        await pilot.pause()
+        assert is_lit()
+        app.set_focus(None)
+        await pilot.pause()
+        assert not is_lit()
+        app.table.focus()
+        await pilot.pause()
+        assert is_lit()

@@ -21,6 +21,7 @@ from textual.reactive import Reactive, reactive
 from textual.screen import Screen
 
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.devices import HOST, in_words
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.view_screen import ViewScreen
@@ -42,6 +43,7 @@ BEHIND_SECONDS: Final = 0.1
 """How long a view waits for a terminal that is behind; newer ones take its place meanwhile."""
 INTERVALS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
 """Seconds between looks, by `+` and `-`."""
+LOOKING: Final = "Look less often, more often"
 COMMANDS_OFFERED: Final = {
     "timeline": "Timeline",
     "freeze": "Freeze, or go on",
@@ -89,8 +91,8 @@ class GpuModelsApp(App[int]):
         _key("p", "process", "The process of the line under the cursor"),
         _key("ctrl+p", "palette", "Go to any model by its name; themes and commands"),
         _key("space", "freeze", "Hold the picture still; and go on", "Space"),
-        _key("plus,equals_sign", "interval(1)", "Look less often", "+"),
-        _key("minus", "interval(-1)", "Look more often", "-"),
+        _key("plus,equals_sign", "interval(1)", LOOKING, "+"),
+        _key("minus", "interval(-1)", LOOKING, "-"),
         _key("y", "copy_path", "Copy the path of the model's file"),
         _key("S", "picture", "Save a picture of the screen (SVG)"),
         _key("ctrl+z", "suspend_process", "To the shell; `fg` comes back"),
@@ -219,7 +221,8 @@ class GpuModelsApp(App[int]):
         """The keys of the screen that one is on."""
         from gpumodels_tui.screens.help_screen import help_screen
 
-        self.push_screen(help_screen(self, self.screen.active_bindings.values()))
+        explained = self.screen.explained() if isinstance(self.screen, ViewScreen) else ()
+        self.push_screen(help_screen(self, self.screen.active_bindings.values(), explained))
 
     def action_timeline(self) -> None:
         """Of all models; `o` there shows those of the one under the cursor here."""
@@ -311,7 +314,8 @@ class GpuModelsApp(App[int]):
         if view is not None:
             for device in view.devices:
                 for row in device.models:
-                    hint = f"{row.kind}, {device.label}, {row.process}"
+                    where = f"{'in' if device.key == HOST else 'on'} {in_words(device.label)}"
+                    hint = f"{row.kind} {where}, {row.process}"
                     found.append(Choice(row.name, hint, partial(self._show_model, device.key, row.key)))
             found += [Choice(row.title, "process", partial(self._open_process, row.key)) for row in view.process_rows]
         for name, look in LOOKS.items():

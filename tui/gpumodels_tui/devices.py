@@ -39,6 +39,13 @@ class Device(Struct, frozen=True):
     is_another: bool = True
     """No other device in the list can be the same one: false for a `cuda:0` that no GPU of the driver's could be told to be."""
 
+    @property
+    def label(self) -> str:
+        """Short: `0` of GPU 0, `cuda:1`, `host`."""
+        if self.key == HOST:
+            return HOST
+        return str(self.index) if self.title.startswith("GPU ") else self.title.split()[0]
+
 
 class Devices(Struct, frozen=True):
     """All of them: GPUs as the driver numbers them, then those that only sidecars know, host memory last."""
@@ -132,6 +139,11 @@ def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory:
         used_bytes=held,
         is_another=memory.uuid is not None or memory.simulated or not has_driver,
     )
+
+
+def in_words(label: str) -> str:
+    """What a sentence calls the device of this label: `GPU 0`, `cuda:1`, `host memory`."""
+    return f"GPU {label}" if label.isdecimal() else "host memory" if label == HOST else label
 
 
 def holds_memory(process: ProcessState) -> bool:

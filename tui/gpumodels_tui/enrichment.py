@@ -159,6 +159,12 @@ def known_files(model: Model, catalogue: CatalogueState) -> tuple[FileFacts, ...
     return tuple({facts.path: facts for facts in found if facts is not None}.values())
 
 
+def file_sizes(model: Model, catalogue: CatalogueState) -> dict[str, int]:
+    """Bytes of its files and of its candidates, by their paths, as far as the catalogue knows them."""
+    paths = (*model.files, *model.candidates)
+    return {path: facts.size_bytes for path in paths if (facts := catalogue.by_path.get(path)) is not None}
+
+
 def merged_metadata(model: Model, catalogue: CatalogueState) -> dict[str, str]:
     """Raw keys and values. What the sidecar saw at loading stands above what the files say now; the main file above others."""
     files = known_files(model, catalogue)

@@ -16,7 +16,7 @@ from gpumodels_tui.devices import HOST, devices_named, process_title
 
 if TYPE_CHECKING:
     from gpumodels_tui.feed import ProcessState
-    from gpumodels_tui.view_model import ModelRow, View
+    from gpumodels_tui.view_model import DeviceRow, ModelRow, View
 
 MOST_EVENTS: Final = 1000
 LEAST_CHANGE_BYTES: Final = 1024**2
@@ -24,6 +24,8 @@ LEAST_CHANGE_SHARE: Final = 0.005
 """A change below this share of the model's size is no event."""
 SAME_SECONDS: Final = 60
 """The same thing again within this time is one event that says how often."""
+MOST_HELD: Final = 100
+"""Of the models that were there when something ended; a hundred on one device are more than anybody reads."""
 LOOK_BACK: Final = 40
 """Among so many of the latest events."""
 SAMPLE_SECONDS: Final = 5
@@ -61,6 +63,9 @@ class Event(Struct, frozen=True):
     """By how much; of a process, what its models held, or what its allocator did when it ran out."""
     model_key: str | None = None
     times: int = 1
+    process_key: str | None = None
+    held: tuple[tuple[str, int], ...] = ()
+    """Where memory ran out, the models on that device; of a process's end, its own: name and bytes, largest first."""
 
 
 class History(Struct, frozen=True):
@@ -141,17 +146,16 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
         was = states.pop(process.key, None)
         title = process_title(process)
         if was is None:
-            yield Event(0, now_ns, EventKind.STARTED, title, title)
+            yield Event(0, now_ns, EventKind.STARTED, title, title, process_key=process.key)
         elif was.liveness is not Liveness.DEAD and process.liveness is Liveness.DEAD:
             ended.add(process.key)
-            held = sum(model.held for model in old.values() if model.row.process_state.key == process.key)
-            yield Event(0, now_ns, EventKind.DIED, title, title, size_bytes=held)
+            yield from _ran_out(was, process, after, (old, new), now_ns)
+            yield _ended(EventKind.DIED, process, old, now_ns)
         else:
-            yield from _ran_out(was, process, after, now_ns)
+            yield from _ran_out(was, process, after, (old, new), now_ns)
     for process in states.values():
         ended.add(process.key)
-        held = sum(model.held for model in old.values() if model.row.process_state.key == process.key)
-        yield Event(0, now_ns, EventKind.EXITED, process_title(process), process_title(process), size_bytes=held)
+        yield _ended(EventKind.EXITED, process, old, now_ns)
     for key, model in old.items():
         if key not in new and model.row.process_state.key not in ended:
             yield _event(EventKind.UNLOADED, now_ns, model, model.main_device, model.held)
@@ -162,27 +166,53 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
             yield from _changes(old[key], model, now_ns)
 
 
-def _ran_out(was: ProcessState, process: ProcessState, view: View, now_ns: int) -> Iterator[Event]:
-    """Where the allocator gave up since the view before, with the most that it held around that time."""
+def _ended(kind: EventKind, process: ProcessState, models: Mapping[str, _Seen], now_ns: int) -> Event:
+    """With what it held until then."""
+    held = [(model.row.name, model.held) for model in models.values() if model.row.process_state.key == process.key]
+    size, title = sum(size for _, size in held), process_title(process)
+    return Event(0, now_ns, kind, title, title, size_bytes=size, process_key=process.key, held=_largest(held))
+
+
+def _largest(held: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(((name, size) for name, size in held if size), key=lambda one: (-one[1], one[0]))[:MOST_HELD])
+
+
+def _there(models: Sequence[Mapping[str, _Seen]], device_key: str | None, process_key: str) -> tuple[tuple[str, int], ...]:
+    """What was on the device around that time; where nobody knows the device, all that the process held."""
+    held: dict[str, tuple[str, int]] = {}
+    for seen in models:
+        for key, model in seen.items():
+            own = model.held if model.row.process_state.key == process_key else 0
+            size = own if device_key is None else model.on.get(device_key, ("", 0))[1]
+            held[key] = (model.row.name, max(size, held.get(key, ("", 0))[1]))
+    return _largest(list(held.values()))
+
+
+def _ran_out(
+    was: ProcessState, process: ProcessState, view: View, models: tuple[Mapping[str, _Seen], ...], now_ns: int
+) -> Iterator[Event]:
+    """Where the allocator gave up since the view before, with the most that it and the models held around that time."""
     known = {memory.device: memory for memory in devices_named(was)}
     for memory in devices_named(process):
         before = known.get(memory.device)
         times = (memory.out_of_memory_count or 0) - ((before.out_of_memory_count or 0) if before is not None else 0)
         if times > 0:
             title = process_title(process)
-            held = max(memory.reserved_bytes or 0, (before.reserved_bytes or 0) if before is not None else 0)
-            label = _label_of(view, process.key, memory.device)
-            yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title, label, held, times=times)
+            reserved = max(memory.reserved_bytes or 0, (before.reserved_bytes or 0) if before is not None else 0)
+            device = _device_of(view, process.key, memory.device)
+            key, label = (None, safe_text(memory.device, 40)) if device is None else (device.key, device.label)
+            held = _there(models, key, process.key)
+            yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title, label, reserved, None, times, process.key, held)
 
 
-def _label_of(view: View, process_key: str, name: str) -> str:
-    """What the screens call the device that a process calls `cuda:0`."""
-    labels = {device.key: device.label for device in view.devices}
+def _device_of(view: View, process_key: str, name: str) -> DeviceRow | None:
+    """The device that a process calls `cuda:0`, if that is known."""
+    devices = {device.key: device for device in view.devices}
     for row in view.process_rows:
         for device in row.devices if row.key == process_key else ():
-            if device.title.partition(" ")[0] == name and device.key in labels:
-                return labels[device.key]
-    return safe_text(name, 40)
+            if device.title.partition(" ")[0] == name and device.key in devices:
+                return devices[device.key]
+    return None
 
 
 class _Seen(Struct):
@@ -244,30 +274,12 @@ def _found(view: View) -> Iterator[Event]:
     for process in view.processes:
         if process.snapshot is not None:
             title = process_title(process)
-            yield Event(0, process.snapshot.process.started_at_ns, EventKind.STARTED, title, title)
+            started = process.snapshot.process.started_at_ns
+            yield Event(0, started, EventKind.STARTED, title, title, process_key=process.key)
     for model in _models(view).values():
         yield _event(EventKind.LOADED, model.row.loaded_at_ns, model, model.main_device, model.held)
 
 
 def _event(kind: EventKind, at_ns: int, model: _Seen, device: str, size: int) -> Event:
-    return Event(0, at_ns, kind, model.row.name, model.row.process, device, size, model.row.key)
-
-
-def columns_of(samples: Sequence[tuple[int, int]], now: int, width: int) -> list[int | None]:
-    """The last hour in `width` columns: the most used in each; None where nothing is known.
-
-    Columns begin at whole multiples of their length, so that a picture stands still until a column is over.
-    """
-    seconds = max(KEPT_SECONDS // max(width, 1), 1)
-    last = now // seconds
-    columns: list[int | None] = [None] * width
-    before: tuple[int, int] | None = None
-    for at, used in samples:
-        position = at // seconds - last + width - 1
-        if before is not None and before[0] < position:
-            for between in range(max(before[0] + 1, 0), min(position, width)):
-                columns[between] = before[1]  # a column shorter than the time between samples
-        if 0 <= position < width:
-            columns[position] = max(columns[position] or 0, used)
-        before = (position, used)
-    return columns
+    row = model.row
+    return Event(0, at_ns, kind, row.name, row.process, device, size, row.key, process_key=row.process_state.key)

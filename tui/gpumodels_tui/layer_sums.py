@@ -11,6 +11,8 @@ from gpumodels_shared.schema import LayerTree
 LONGEST_NUMBER: Final = 9
 MOST_DTYPES: Final = 32
 """No model has more; a snapshot that says so can't make us hold a column for each."""
+MOST_DEVICES: Final = 64
+"""Nor is any model on more."""
 LONGEST_PATH: Final = 1000
 """Of a dotted path, what words are looked for in: the end."""
 ORDERS: Final = ("size", "name", "model")
@@ -35,6 +37,12 @@ class LayerSums:
     parameters: Sequence[int]
     dtypes: Sequence[str]
     """The dtype of most bytes, `+` appended where there are others."""
+    places: Sequence[int]
+    """A bit for each of the tree's devices that it has bytes on."""
+
+    def devices(self, layer: int) -> list[str]:
+        """Where it is, by torch's names; `meta` is in no memory."""
+        return [device for bit, device in enumerate(self.tree.devices[:MOST_DEVICES]) if self.places[layer] >> bit & 1]
 
     def total_bytes(self, layer: int) -> int:
         """On the device and off it."""
@@ -111,8 +119,11 @@ def sum_layers(tree: LayerTree, device: str) -> LayerSums:
     on_bytes, off_bytes, shared_bytes = [0] * count, [0] * count, [0] * count
     parameters = list(tree.parameters)
     by_dtype = [[0] * count for _ in tree.dtypes[:MOST_DTYPES]]
+    places = [0] * count
     for layer, place, dtype, size in tree.memory:
         (on_bytes if tree.devices[place] == device else off_bytes)[layer] += size
+        if size and place < MOST_DEVICES:
+            places[layer] |= 1 << place
         if dtype < MOST_DTYPES:
             by_dtype[dtype][layer] += size
     for layer, _, _, size in tree.shared:
@@ -122,8 +133,10 @@ def sum_layers(tree: LayerTree, device: str) -> LayerSums:
         for layer in range(count - 1, 0, -1):
             if column[layer]:
                 column[parents[layer]] += column[layer]
+    for layer in range(count - 1, 0, -1):
+        places[parents[layer]] |= places[layer]
     dtypes = [_main_dtype(tree.dtypes, [column[layer] for column in by_dtype]) for layer in range(count)]
-    return LayerSums(tree, parents, ends, on_bytes, off_bytes, shared_bytes, parameters, dtypes)
+    return LayerSums(tree, parents, ends, on_bytes, off_bytes, shared_bytes, parameters, dtypes, places)
 
 
 class Outline:

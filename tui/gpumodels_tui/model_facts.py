@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_bytes, format_count
+from gpumodels_tui.devices import HOST, in_words
 from gpumodels_tui.view_model import ModelRow
 
 SOURCES: Final[Mapping[str, str]] = {
@@ -55,8 +56,8 @@ def facts_of(row: ModelRow) -> list[Fact]:
         described.append(Fact("class", safe_text(f"{model.class_name} · {model.architecture}")))
     else:
         described.append(Fact("class", safe_text(model.class_name)))
-    described += _listed("file", model.files)
-    described += _listed("could be", model.candidates)
+    described += _files(row)
+    described += _listed("could be", model.candidates, row.file_sizes)
     described.append(Fact("memory", _memory(row)))
     described += [Fact(safe_text(label, 40), safe_text(value)) for label, value in row.facts.items()]
     if len(model.dtypes) > 1 or (model.dtypes and not row.facts):
@@ -66,6 +67,8 @@ def facts_of(row: ModelRow) -> list[Fact]:
     described.append(Fact("process", safe_text(row.process) + (f" ({safe_text(row.note)})" if row.note else "")))
     if model.slot:
         described.append(Fact("slot", safe_text(model.slot)))
+    if len(model.files) > 1:
+        described += _listed("files", model.files, row.file_sizes)
     return described
 
 
@@ -80,8 +83,24 @@ def _certainty(confidence: float) -> str:
     return "likely" if confidence >= LIKELY else "not known for sure"
 
 
-def _listed(label: str, paths: tuple[str, ...]) -> list[Fact]:
-    listed = [Fact(label if not position else "", safe_text(path), True) for position, path in enumerate(paths[:MOST_LISTED])]
+def _files(row: ModelRow) -> list[Fact]:
+    """The file with its size; of several how many, how large and where: the list comes after what is more telling."""
+    files = row.model.files
+    if len(files) < 2:
+        return _listed("file", files, row.file_sizes)
+    known = [row.file_sizes[path] for path in files if path in row.file_sizes]
+    size = f", {format_bytes(sum(known))}" if len(known) == len(files) else ""
+    directories = {path.rpartition("/")[0] for path in files}
+    place = f" in {safe_text(directories.pop())}" if len(directories) == 1 else ""
+    return [Fact("file", f"{len(files)} files{size}{place}", True)]
+
+
+def _listed(label: str, paths: tuple[str, ...], sizes: Mapping[str, int]) -> list[Fact]:
+    """Paths, each with its size where that is known."""
+    listed = []
+    for position, path in enumerate(paths[:MOST_LISTED]):
+        size = f"  {format_bytes(sizes[path])}" if path in sizes else ""
+        listed.append(Fact(label if not position else "", safe_text(path) + size, True))
     if len(paths) > MOST_LISTED:
         listed.append(Fact("", f"and {len(paths) - MOST_LISTED} more"))
     return listed
@@ -90,7 +109,7 @@ def _listed(label: str, paths: tuple[str, ...]) -> list[Fact]:
 def _memory(row: ModelRow) -> str:
     model = row.model
     places = sorted(model.bytes_by_device.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
-    parts = [f"{format_bytes(size)} on {safe_text(device)}" for device, size in places]
+    parts = [f"{format_bytes(size)} {_where(row, device)}" for device, size in places]
     absent = model.offloaded_bytes - (model.resident_bytes - model.on_device_bytes)
     if absent > 0:
         parts.append(f"{format_bytes(absent)} on disk or not loaded")
@@ -100,6 +119,12 @@ def _memory(row: ModelRow) -> str:
     elif others:
         parts.append(f"some of it shared with {others}")
     return ", ".join(parts) or "none"
+
+
+def _where(row: ModelRow, device: str) -> str:
+    """`on GPU 0`, `in host memory`: as the lists call it, and not as its process does."""
+    label = row.places.get(device, HOST if device == "cpu" else device)
+    return f"{'in' if label == HOST else 'on'} {in_words(safe_text(label, 40))}"
 
 
 def _sharers(row: ModelRow) -> str:

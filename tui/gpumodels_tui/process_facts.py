@@ -34,8 +34,9 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
     """
     facts = [Fact("command", safe_text(row.command) or "not known")]
     age = "" if row.started_at_ns is None else f", up {format_age(now - row.started_at_ns / 1e9)}"
-    facts.append(Fact("process", f"pid {row.pid}, user {safe_text(row.user, 80) or 'not known'}{age}"))
     snapshot = row.state.snapshot if row.state is not None else None
+    rank = "" if snapshot is None or snapshot.process.rank is None else f", rank {snapshot.process.rank}"
+    facts.append(Fact("process", f"pid {row.pid}, user {safe_text(row.user, 80) or 'not known'}{age}{rank}"))
     if row.state is None:
         facts.append(Fact("sidecar", f"{NOT_ATTACHED}: start one by `import gpumodels; gpumodels.start()`"))
     elif snapshot is None:
@@ -45,14 +46,12 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         torch = f"torch {info.torch_version}" if info.torch_version else "torch not imported"
         versions = f"Python {info.python_version}, {torch}, gpumodels {info.sidecar_version}"
         facts.append(Fact("versions", safe_text(versions, 200)))
-        told = [] if info.rank is None else [f"rank {info.rank}"]
+        # What tells of trouble first: the end has no room on a narrow screen.
+        failed = f"{health.failures:,} things could not be read" if health.failures else "no failures"
+        cost = f"{health.scan_seconds * 1e3:.1f} ms a look, every {info.interval_seconds:g} s"
+        facts.append(Fact("sidecar", f"{row.state.liveness.value}, {failed}, {cost}, {health.modules:,} modules known"))
         if info.visible_devices is not None:
-            told.append(f"CUDA_VISIBLE_DEVICES={info.visible_devices}")
-        if told:
-            facts.append(Fact("place", safe_text(", ".join(told), 200)))
-        failed = f"{health.failures} things could not be read" if health.failures else "no failures"
-        said = f"{row.state.liveness.value}, looks every {info.interval_seconds:g} s, {health.scan_seconds * 1e3:.1f} ms a scan"
-        facts.append(Fact("sidecar", f"{said}, {health.modules:,} modules, {failed}"))
+            facts.append(Fact("sees", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
         facts += [Fact("ran out", line) for line in _times_out_of_memory(snapshot)]
         facts += [Fact("warning", safe_text(warning)) for warning in snapshot.warnings[:MOST_WARNINGS]]
     return facts

@@ -23,6 +23,8 @@ BAR: Final = "bar"
 TRACK: Final = "track"
 OFF: Final = "off"
 """Bytes that are not on the device."""
+OFF_FILL: Final = "off fill"
+"""The same as a bar with words on it."""
 WARNING: Final = "warning"
 FIRST: Final = "first"
 SECOND: Final = "second"
@@ -107,6 +109,7 @@ def _look(
         BAR: Style(color=colours["bar"]),
         TRACK: Style(color=colours["muted"]),
         OFF: Style(color=colours["off"]),
+        OFF_FILL: Style(color=colours["off"], reverse=True),
         WARNING: Style(color=colours["warning"], bold=True),
         **{role: Style(color=colours[role]) for role in (FIRST, SECOND, THIRD, OTHERS, TRAINING, CACHES, REST)},
     }

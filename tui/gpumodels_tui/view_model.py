@@ -12,8 +12,8 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import SMALL_MODELS_ID, DeviceMemory, Model
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.devices import HOST, Device, Devices, holds_memory, join_devices, process_title
-from gpumodels_tui.enrichment import enrich, identified, merged_metadata
+from gpumodels_tui.devices import Device, Devices, holds_memory, in_words, join_devices, process_title
+from gpumodels_tui.enrichment import enrich, file_sizes, identified, merged_metadata
 from gpumodels_tui.feed import FeedState, ProcessState
 from gpumodels_tui.gpus import HardwareState
 from gpumodels_tui.history import History
@@ -44,11 +44,15 @@ class ModelRow(Struct, frozen=True):
     facts: Mapping[str, str]
     """In people's terms and their order: title, architecture, base model, …; from the files."""
     note: str = ""
-    """`offloaded from cuda:0`, `stalled`, `dead`: a state that the columns don't show."""
+    """`offloaded from GPU 0`, `stalled`, `dead`: a state that the columns don't show."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """Raw keys, the snapshot's and the files' together. Not made safe: draw through safe_text."""
     parent_key: str | None = None
     """Of an adapter: its base model's."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """What the lists call a device (`DeviceRow.label`), by what its process calls it."""
+    file_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes of its files and candidates, by path, as far as they were read."""
 
 
 class DeviceRow(Struct, frozen=True):
@@ -104,6 +108,7 @@ class _OfProcess(Struct, frozen=True):
     state: ProcessState
     catalogue: CatalogueState
     keys: Mapping[str, str]
+    labels: Mapping[str, str]
     counted: tuple[tuple[str, int | None, int | None], ...]
     """Of each of its devices: title, bytes in all, and the process's as the driver counts."""
     rows: tuple[tuple[str, ModelRow], ...]
@@ -155,29 +160,43 @@ class ViewBuilder:
         catalogue: CatalogueState,
     ) -> _OfProcess:
         used = {name: by_pid.get(key, {}).get(process.pid) if process.is_local else None for name, key in keys.items()}
+        labels = {name: by_key[key].label for name, key in keys.items()}
         counted = tuple((by_key[key].title, by_key[key].total_bytes, used[name]) for name, key in keys.items())
         before = self._made.get(process.key)
-        same = before is not None and before.state is process and before.catalogue is catalogue and before.keys == keys
-        if before is not None and same and before.counted == counted:
+        if before is not None and not (
+            before.state is process and before.catalogue is catalogue and before.keys == keys and before.labels == labels
+        ):
+            before = None
+        if before is not None and before.counted == counted:
             return before
-        rows = before.rows if before is not None and same else tuple(_rows_of(process, keys, catalogue))
+        rows = before.rows if before is not None else tuple(_rows_of(process, keys, labels, catalogue))
         devices = {name: by_key[key] for name, key in keys.items()}
         row = attached_row(process, devices, [(key, row.key, row.on_bytes) for key, row in rows], used)
-        return _OfProcess(process, catalogue, keys, counted, rows, row)
+        return _OfProcess(process, catalogue, keys, labels, counted, rows, row)
 
 
-def _rows_of(process: ProcessState, keys: Mapping[str, str], catalogue: CatalogueState) -> Iterator[tuple[str, ModelRow]]:
+class _FromFiles(Struct, frozen=True):
+    """What model files add to a model: `ModelRow` says what each is."""
+
+    name: str
+    facts: Mapping[str, str]
+    metadata: Mapping[str, str]
+    sizes: Mapping[str, int]
+
+
+def _rows_of(
+    process: ProcessState, keys: Mapping[str, str], labels: Mapping[str, str], catalogue: CatalogueState
+) -> Iterator[tuple[str, ModelRow]]:
     """Each model on each device that it is on, with the device's key."""
     if process.snapshot is None:
         return
     title = process_title(process)
     for seen in process.snapshot.models:
         model = identified(seen, catalogue)
-        name, facts = enrich(model, catalogue)
-        metadata = merged_metadata(model, catalogue)
+        files = _FromFiles(*enrich(model, catalogue), merged_metadata(model, catalogue), file_sizes(model, catalogue))
         for device in _devices_of(model):
             if (key := keys.get(device)) is not None:
-                yield key, _row(process, title, model, device, name, facts, metadata)
+                yield key, _row(process, title, model, device, labels, files)
 
 
 def _memories(processes: Sequence[ProcessState], joined: Devices) -> dict[str, list[DeviceMemory]]:
@@ -211,7 +230,7 @@ def _device_row(
         models=tuple(sorted(rows, key=rank)),
         parts=memory_parts(held, memories, device.used_bytes),
         unattached=tuple(unattached),
-        label="host" if device.key == HOST else str(number - 1) if device.title.startswith("GPU ") else device.title.split()[0],
+        label=device.label,
     )
 
 
@@ -253,15 +272,7 @@ def _devices_of(model: Model) -> list[str]:
     return holding if home in holding or (model.id == SMALL_MODELS_ID and holding) else [home, *holding]
 
 
-def _row(
-    process: ProcessState,
-    title: str,
-    model: Model,
-    device: str,
-    name: str,
-    facts: Mapping[str, str],
-    metadata: Mapping[str, str],
-) -> ModelRow:
+def _row(process: ProcessState, title: str, model: Model, device: str, labels: Mapping[str, str], files: _FromFiles) -> ModelRow:
     home = model.device or "cpu"
     in_host = model.bytes_by_device.get("cpu", 0)
     if device == home:
@@ -272,7 +283,7 @@ def _row(
         off_bytes = 0  # told once, where the model runs
     return ModelRow(
         key=f"{process.key}/{model.id}",
-        name=name,
+        name=files.name,
         kind=safe_text(model.kind, 20),
         on_bytes=model.bytes_by_device.get(device, 0),
         off_bytes=off_bytes,
@@ -282,20 +293,25 @@ def _row(
         process=title,
         model=model,
         process_state=process,
-        facts=facts,
-        note=", ".join(_notes(process, model, device, home)),
-        metadata=metadata,
+        facts=files.facts,
+        note=", ".join(_notes(process, model, device, home, labels)),
+        metadata=files.metadata,
         parent_key=None if model.parent is None else f"{process.key}/{model.parent}",
+        places=labels,
+        file_sizes=files.sizes,
     )
 
 
-def _notes(process: ProcessState, model: Model, device: str, home: str) -> list[str]:
+def _notes(process: ProcessState, model: Model, device: str, home: str, labels: Mapping[str, str]) -> list[str]:
+    def words(name: str) -> str:
+        return in_words(safe_text(labels.get(name, name), 40))
+
     notes = [process.liveness.value] if process.liveness is not Liveness.LIVE else []
     if device == "cpu" and home != "cpu":
-        notes.append(f"offloaded from {safe_text(home, 40)}")
+        notes.append(f"offloaded from {words(home)}")
     others = sorted(other for other, size in model.bytes_by_device.items() if size > 0 and other not in ("cpu", "meta", device))
     if device != "cpu" and others:
-        notes.append(f"also on {', '.join(safe_text(other, 40) for other in others[:8])}")
+        notes.append(f"also on {', '.join(map(words, others[:8]))}")
     return notes
 
 

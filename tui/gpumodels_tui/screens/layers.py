@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.console import RenderableType
 from rich.text import Text
-from textual import events
+from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.widget import Widget
 from textual.widgets import Static
 
 from gpumodels_shared.schema import LayerTree
+from gpumodels_tui.devices import HOST
 from gpumodels_tui.layer_sums import sum_layers
 from gpumodels_tui.model_facts import facts_of, headline, raw_metadata
 from gpumodels_tui.screens.list_screen import ListScreen
@@ -22,10 +23,19 @@ from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.facts_panel import FactsPanel, facts_table, headed
 from gpumodels_tui.widgets.layer_table import LayerTable
+from gpumodels_tui.widgets.line_table import LineTable
+
+if TYPE_CHECKING:
+    from gpumodels_tui.widgets import explained
 
 WIDE_COLUMNS: Final = 118
 """From here on the facts stand beside the tree."""
 FACTS_ABOVE: Final = 5
+LINES_PER_FACT: Final = 4
+"""Where the facts stand above: on a low screen there are fewer of them."""
+ORDERS: Final = "By size, by name, or as the model has them"
+FACTS_BESIDE: Final = (38, 60)
+"""Columns at least and at most, of three tenths of the screen."""
 FACTS_BOX_COLUMNS: Final = 100
 
 
@@ -38,20 +48,21 @@ class LayersScreen(ListScreen):
     LayersScreen.-gone > #state { display: block; }
     LayersScreen #panes { height: 1fr; layout: vertical; }
     LayersScreen FactsPanel { max-height: 5; margin-bottom: 1; overflow: hidden; }
+    LayersScreen FactsPanel:focus { max-height: 50%; overflow-y: auto; }
     LayersScreen LayerTable { height: 1fr; }
     LayersScreen #no-tree { height: 1fr; padding: 1 2; display: none; }
     LayersScreen.-treeless LayerTable { display: none; }
     LayersScreen.-treeless #no-tree { display: block; }
     LayersScreen.-wide #panes { layout: horizontal; margin-top: 1; }
-    LayersScreen.-wide FactsPanel { width: 38; height: 1fr; max-height: 100%; margin-bottom: 0; overflow-y: auto; }
+    LayersScreen.-wide FactsPanel { height: 1fr; max-height: 100%; margin-bottom: 0; overflow-y: auto; }
     LayersScreen.-no-room > #state { display: none; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab,shift+tab", "pane", "Pane", show=False, id="layers.pane", tooltip="To the facts, and to the layers again"),
-        Binding(
-            "s,f6", "sort", "Sort", key_display="s F6", id="layers.sort", tooltip="By size, by name, or as the model has them"
-        ),
+        Binding("s", "sort(1)", "Sort", id="layers.sort", tooltip=ORDERS),
+        Binding("f6,greater_than_sign", "sort(1)", "Sort", show=False, id="layers.sort_next", tooltip=ORDERS),
+        Binding("less_than_sign", "sort(-1)", "Sort", show=False, id="layers.sort_before", tooltip=ORDERS),
         Binding("r", "reverse", "Reverse", show=False, id="layers.reverse", tooltip="Turn the order around"),
         Binding("i", "facts", "Facts", id="layers.facts", tooltip="All facts, with the files' metadata as they are"),
     ]
@@ -65,7 +76,7 @@ class LayersScreen(ListScreen):
         self._device_key = device_key
         self._model_key = model_key
         self._row: ModelRow | None = None
-        self._summed: tuple[LayerTree, str] | None = None
+        self._summed: tuple[LayerTree, str, Mapping[str, str]] | None = None
 
     AUTO_FOCUS = "LayerTable"
 
@@ -91,7 +102,8 @@ class LayersScreen(ListScreen):
         wide = event.size.width >= WIDE_COLUMNS
         self.set_class(wide, "-wide")
         facts = self.query_one(FactsPanel)
-        facts.wrap, facts.most = wide, 0 if wide else FACTS_ABOVE
+        facts.styles.width = min(max(event.size.width * 3 // 10, FACTS_BESIDE[0]), FACTS_BESIDE[1]) if wide else "1fr"
+        facts.wrap, facts.most = wide, 0 if wide else min(max((event.size.height - 4) // LINES_PER_FACT, 1), FACTS_ABOVE)
         if self._row is not None:
             facts.show(facts_of(self._row))
 
@@ -110,9 +122,17 @@ class LayersScreen(ListScreen):
         self.set_class(tree is None or not tree.names, "-treeless")
         if tree is not None and tree.names:
             counted_on = torch_device(device, row)
-            if self._summed != (tree, counted_on):
-                self._summed = (tree, counted_on)
-                self.query_one(LayerTable).show_layers(sum_layers(tree, counted_on))
+            if self._summed != (tree, counted_on, row.places):
+                self._summed = (tree, counted_on, row.places)
+                table = self.query_one(LayerTable)
+                table.labels = row.places
+                table.show_layers(sum_layers(tree, counted_on))
+
+    def explained(self) -> Sequence[explained.Group]:
+        """Its marks and short titles."""
+        from gpumodels_tui.widgets.explained import LAYERS
+
+        return LAYERS
 
     def list_widget(self) -> Widget:
         """The tree."""
@@ -126,9 +146,13 @@ class LayersScreen(ListScreen):
         """In the tree."""
         self.query_one(LayerTable).go_to_match(step)
 
-    def action_sort(self) -> None:
-        """The next order."""
-        self.say(f"layers by {self.query_one(LayerTable).sort_next()}")
+    def action_sort(self, step: int) -> None:
+        """The next order, or the one before."""
+        self.say(f"layers by {self.query_one(LayerTable).sort_next(step)}")
+
+    @on(LineTable.HeadingClicked)
+    def _heading_clicked(self, event: LineTable.HeadingClicked) -> None:
+        self.query_one(LayerTable).sort_by(event.column)
 
     def action_reverse(self) -> None:
         """The other way round."""
@@ -160,8 +184,10 @@ class LayersScreen(ListScreen):
 
 def torch_device(device: DeviceRow, row: ModelRow) -> str:
     """What the model's process calls the device of the list: the snapshot's trees speak in those names."""
-    if device.key == "host":
+    if device.key == HOST:
         return "cpu"
+    if (known := next((name for name, label in row.places.items() if label == device.label), None)) is not None:
+        return known
     accelerators = [name for name in row.model.bytes_by_device if name != "cpu"]
     if row.model.device is not None and row.model.device != "cpu":
         accelerators.insert(0, row.model.device)

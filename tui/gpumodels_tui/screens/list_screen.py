@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from textual import on
 from textual.binding import Binding, BindingType
@@ -13,6 +13,8 @@ from gpumodels_tui.widgets.filter_words import TypingLeft, WordsTyped
 
 if TYPE_CHECKING:
     from gpumodels_tui.widgets.filter_line import FilterLine
+
+MATCHES: Final = "The next match, the one before"
 
 
 class ListScreen(ViewScreen):
@@ -25,11 +27,11 @@ class ListScreen(ViewScreen):
             "Filter",
             key_display="/",
             id="list.filter",
-            tooltip="Show only what has these words: name, kind, process, file",
+            tooltip="Only what has these words: name, kind, process, file",
         ),
-        Binding("n", "match(1)", "Next match", show=False, id="list.next_match", tooltip="The next match"),
+        Binding("n", "match(1)", "Next match", show=False, id="list.next_match", tooltip=MATCHES),
+        Binding("N", "match(-1)", "Previous match", show=False, id="list.previous_match", tooltip=MATCHES),
         Binding("escape", "leave", "Back", key_display="Esc", id="list.leave", tooltip="Show everything again; or back"),
-        Binding("N", "match(-1)", "Previous match", show=False, id="list.previous_match", tooltip="The match before"),
     ]
 
     words: str = ""
@@ -51,7 +53,9 @@ class ListScreen(ViewScreen):
         raise NotImplementedError
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Matches are of a filter."""
+        """Matches are of a filter; while one types it, a slash is a letter."""
+        if action == "filter":
+            return self._filter_line is None or not self._filter_line.display
         if action == "match":
             return True if self.words else None
         return super().check_action(action, parameters)

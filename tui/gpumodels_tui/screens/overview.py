@@ -15,12 +15,12 @@ from textual.widgets import Static
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.devices import HOST
-from gpumodels_tui.listing import Entry, Order, entries
+from gpumodels_tui.listing import Entry, entries
 from gpumodels_tui.process_rows import NOT_ATTACHED
-from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
-from gpumodels_tui.screens.list_screen import ListScreen
+from gpumodels_tui.screens.device_keys import ALL, device_keys
+from gpumodels_tui.screens.model_list_screen import ModelListScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
-from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+from gpumodels_tui.view_model import DeviceRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.line_table import LineTable
@@ -34,24 +34,13 @@ if TYPE_CHECKING:
 
 LINES_FOR_FACTS: Final = 32
 FACTS_SHOWN: Final = 8
-ALL: Final = "all"
-"""Chosen instead of a device."""
-SORT_STEPS: Final = ("on", "age", "name", "off", "kind", "process")
+NEIGHBOURS: Final = "The device above, below"
 AGE_SECONDS: Final = 5.0
 """How often ages are looked at."""
 
 
-def _device_key(number: int) -> Binding:
-    """One line of the footer and of the help speaks for all nine."""
-    if number > 1:
-        return Binding(str(number), f"device({number})", "Device", show=False, id=f"overview.device_{number}")
-    return Binding("1", "device(1)", "Device", key_display="1-9", id="overview.device_1", tooltip="Choose a device by its number")
-
-
-class OverviewScreen(ListScreen):
+class OverviewScreen(ModelListScreen):
     """Choosing a device is the user's; until then it is the first that has models."""
-
-    AUTO_FOCUS = "ModelTable"
 
     DEFAULT_CSS = """
     OverviewScreen #title { margin-top: 1; }
@@ -60,39 +49,11 @@ class OverviewScreen(ListScreen):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(_device_key(number) for number in range(1, 10)),
-        Binding("0", "all_devices", "All", show=False, id="overview.all", tooltip="The models of all devices together"),
-        Binding("left,h", "neighbour(-1)", "Previous device", show=False, id="overview.previous", tooltip="The device above"),
-        Binding("right,l", "neighbour(1)", "Next device", show=False, id="overview.next", tooltip="The device below"),
+        *device_keys("overview", "The models of all devices together"),
+        Binding("left,h", "neighbour(-1)", "Previous device", show=False, id="overview.previous", tooltip=NEIGHBOURS),
+        Binding("right,l", "neighbour(1)", "Next device", show=False, id="overview.next", tooltip=NEIGHBOURS),
         Binding(
             "tab,shift+tab", "pane", "Pane", show=False, id="overview.pane", tooltip="To the devices, and to the models again"
-        ),
-        Binding(
-            "s,f6",
-            "sort(1)",
-            "Sort",
-            key_display="s F6",
-            id="overview.sort",
-            tooltip="Sort by the next thing: bytes, age, name, …",
-        ),
-        Binding("r", "reverse", "Reverse", show=False, id="overview.reverse", tooltip="Turn the order around"),
-        Binding(
-            "less_than_sign",
-            "column(-1)",
-            "Column",
-            show=False,
-            key_display="<",
-            id="overview.column_left",
-            tooltip="Sort by the column to the left",
-        ),
-        Binding(
-            "greater_than_sign",
-            "column(1)",
-            "Column",
-            show=False,
-            key_display=">",
-            id="overview.column_right",
-            tooltip="Sort by the column to the right",
         ),
         Binding(
             "escape", "leave", "All rows", show=False, key_display="Esc", id="overview.leave", tooltip="Show everything again"
@@ -103,12 +64,10 @@ class OverviewScreen(ListScreen):
         """Args:
         clock: Seconds since the epoch, what ages are counted from.
         """
-        super().__init__()
-        self._table = ModelTable(clock=clock)
+        super().__init__(ModelTable(clock=clock))
         self._chosen: str | None = None
         self._settled = False
         """Whether the choice stands: made by the user, or of a device that had models."""
-        self._order = Order()
         self._is_empty = False
         self._facts: tuple[OneLine, FactsPanel] | None = None
         """Of the model under the cursor; from when there was first room for them."""
@@ -139,23 +98,9 @@ class OverviewScreen(ListScreen):
         return next((device for device in devices if device.key == self._chosen), None)
 
     @property
-    def entry(self) -> Entry | None:
-        """The line under the cursor."""
-        return self._table.cursor_row
-
-    @property
-    def model(self) -> ModelRow | None:
-        """The one under the cursor."""
-        return None if self.entry is None else self.entry.row
-
-    @property
     def process_key(self) -> str | None:
         """The process of the line under the cursor."""
         return None if self.entry is None else self.entry.process_key
-
-    def list_widget(self) -> Widget:
-        """The models."""
-        return self._table
 
     def show(self, view: View) -> None:
         """Draw what differs from before."""
@@ -163,29 +108,21 @@ class OverviewScreen(ListScreen):
         device, several = self.device, self._chosen == ALL
         self.query_one(DevicePanel).show(view.devices, None if several else self._chosen)
         shown = view.devices if several else () if device is None else (device,)
-        listed = entries(shown, self._order, self.words)
+        listed = entries(shown, self.order, self.words)
         empty = not listed
         self._say_instead(self._notice(view, device) if empty else None)
         table = self._table
         table.show_devices(several)
-        table.mark_sorted(self._order.column, self._order.is_descending)
+        table.mark_sorted(self.order.column, self.order.is_descending)
         table.show(listed)
+        if not empty:
+            self.keep_keys(False)
         self._show_title(view, shown, listed)
         self._show_facts()
         if (offered := (len(view.devices), empty)) != self._offered:
             # Only then: the footer is composed anew by it.
             self._offered = offered
             self.refresh_bindings()
-            if not empty and self.focused is None:
-                table.focus()
-
-    def filtered(self) -> None:
-        """With other words."""
-        self._show_again()
-
-    def go_to_match(self, step: int) -> None:
-        """In the list of models."""
-        self._table.go_to_match(step)
 
     def back(self) -> None:
         """There is nothing behind the first screen."""
@@ -229,29 +166,6 @@ class OverviewScreen(ListScreen):
         panel = self.query_one(DevicePanel)
         (self._table if panel.has_focus else panel).focus()
 
-    def action_sort(self, step: int) -> None:
-        """Through what people sort by."""
-        here = SORT_STEPS.index(self._order.column) if self._order.column in SORT_STEPS else -1
-        self._sort_by(SORT_STEPS[(here + step) % len(SORT_STEPS)])
-
-    def action_column(self, step: int) -> None:
-        """Through all columns."""
-        columns = self._table.sortable(self._chosen == ALL)
-        here = columns.index(self._order.column) if self._order.column in columns else 0
-        self._sort_by(columns[(here + step) % len(columns)])
-
-    def action_reverse(self) -> None:
-        """The other way round."""
-        self._order = Order(self._order.column, not self._order.reverse)
-        self._show_again()
-
-    @on(LineTable.HeadingClicked)
-    def _heading_clicked(self, event: LineTable.HeadingClicked) -> None:
-        if event.column == self._order.column:
-            self.action_reverse()
-        else:
-            self._sort_by(event.column)
-
     @on(DevicePanel.Chosen)
     def _clicked(self, event: DevicePanel.Chosen) -> None:
         self._choose(event.key)
@@ -268,26 +182,10 @@ class OverviewScreen(ListScreen):
     def _moved(self) -> None:
         self._show_facts()
 
-    @on(LineTable.Opened)
-    def _opened(self, event: LineTable.Opened) -> None:
-        entry = self.entry
-        if entry is not None and entry.row is not None:
-            self.post_message(ModelAsked(entry.device.key, entry.row.key))
-        elif entry is not None:
-            self.post_message(ProcessAsked(entry.process_key))
-
-    def _sort_by(self, column: str) -> None:
-        self._order = Order(column)
-        self._show_again()
-
     def _choose(self, key: str) -> None:
         self._chosen = key
         self._settled = True
-        self._show_again()
-
-    def _show_again(self) -> None:
-        if self.view is not None:
-            self.show(self.view)
+        self.filtered()
 
     def _settle(self, view: View) -> None:
         if self.device is None and self._chosen != ALL:
@@ -354,6 +252,8 @@ class OverviewScreen(ListScreen):
             said.update(notice)
         if self._is_empty != (notice is not None):
             self._is_empty = notice is not None
+            if self._is_empty:
+                self.keep_keys(True)
             appear(table, not self._is_empty)
             for line in self.query("#notice"):
                 appear(line, self._is_empty)

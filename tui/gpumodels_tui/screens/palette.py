@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from textual import on
+from textual import events, on
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -18,6 +18,7 @@ from gpumodels_tui.theme import ACCENT, MUTED
 from gpumodels_tui.widgets.cells import text
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
+from gpumodels_tui.widgets.plain_input import PlainInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class ChoiceTable(LineTable[Choice]):
     def __init__(self) -> None:
         super().__init__(
             [
-                Column("", lambda choice, _: text(safe_text(choice.name)), least=24, most=44, importance=9),
+                Column("", lambda choice, _: text(safe_text(choice.name)), least=24, most=36, importance=9),
                 Column("", lambda choice, _: text(safe_text(choice.hint), MUTED if choice.hint else ACCENT), least=20, most=60),
             ],
             headed=False,
@@ -64,7 +65,7 @@ class PaletteScreen(ModalScreen[Choice]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape", "dismiss", "Close", key_display="Esc", id="palette.close", tooltip="Close the palette"),
+        Binding("escape,ctrl+p", "dismiss", "Close", key_display="Esc", id="palette.close", tooltip="Close the palette"),
         Binding("up", "move(-1)", "Up", show=False, id="palette.up", tooltip="The choice above", priority=True),
         Binding("down", "move(1)", "Down", show=False, id="palette.down", tooltip="The choice below", priority=True),
         Binding("pageup", "move(-10)", "Page up", show=False, id="palette.page_up", tooltip="Ten up", priority=True),
@@ -83,9 +84,7 @@ class PaletteScreen(ModalScreen[Choice]):
         with Vertical() as frame:
             frame.border_title = "Go to"
             frame.border_subtitle = "Enter goes there, Esc closes"
-            words = Input(compact=True, placeholder="a model, a process, a theme, a command")
-            words.cursor_blink = False
-            yield words
+            yield PlainInput("a model, a process, a theme, a command")
             yield ChoiceTable()
 
     def on_mount(self) -> None:
@@ -104,6 +103,11 @@ class PaletteScreen(ModalScreen[Choice]):
             found.sort(key=lambda choice: _farness(choice.name.casefold(), words))
         table.show(found)
         table.action_first()
+
+    def on_click(self, event: events.Click) -> None:
+        """Beside the box closes it."""
+        if not self.query_one(Vertical).region.contains(event.screen_x, event.screen_y):
+            self.dismiss()
 
     def on_input_submitted(self) -> None:
         """There."""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.console import Group, RenderableType
 from rich.text import Text
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
+
+FRAME_LINES: Final = 6
+"""The frame, a blank line inside of it, and one outside, above and below."""
 
 
 class TextScreen(ModalScreen[None]):
@@ -23,7 +27,7 @@ class TextScreen(ModalScreen[None]):
         max-width: 92%; height: auto;
         border: round $primary; border-title-style: bold; padding: 1 1; background: $background;
     }
-    TextScreen VerticalScroll { width: 1fr; height: auto; max-height: 80vh; scrollbar-size-vertical: 1; }
+    TextScreen VerticalScroll { width: 1fr; height: auto; scrollbar-size-vertical: 1; }
     TextScreen VerticalScroll > Static { width: 1fr; height: auto; }
     """
 
@@ -57,10 +61,23 @@ class TextScreen(ModalScreen[None]):
         with Vertical() as frame:
             frame.styles.width = self._box_columns
             frame.border_title = Text(self._heading).markup
-            frame.border_subtitle = "Esc closes"
             with VerticalScroll(can_focus=False):
                 yield Static(Group(*self._blocks))
+
+    def on_resize(self, event: events.Resize) -> None:
+        """The frame and its blank lines have room, too."""
+        self.query_one(VerticalScroll).styles.max_height = max(event.size.height - FRAME_LINES, 1)
+        self.call_after_refresh(self._say_how)
+
+    def on_click(self, event: events.Click) -> None:
+        """Beside the box closes it."""
+        if not self.query_one(Vertical).region.contains(event.screen_x, event.screen_y):
+            self.dismiss()
 
     def action_scroll(self, lines: int) -> None:
         """By so many lines."""
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
+
+    def _say_how(self) -> None:
+        scrolls = self.query_one(VerticalScroll).max_scroll_y > 0
+        self.query_one(Vertical).border_subtitle = "Up and Down scroll, Esc closes" if scrolls else "Esc closes"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import ClassVar, Final
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.text import Text
 from textual import events
@@ -20,6 +20,9 @@ from gpumodels_tui.view_model import ModelRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.notices import LEAST_COLUMNS, LEAST_LINES, counted, no_room
 from gpumodels_tui.widgets.one_line import OneLine, appear
+
+if TYPE_CHECKING:
+    from gpumodels_tui.widgets import explained
 
 SAID_SECONDS: Final = 6.0
 
@@ -59,6 +62,10 @@ class ViewScreen(Screen[None]):
     def show(self, view: View) -> None:
         """Draw what differs from before."""
         raise NotImplementedError
+
+    def explained(self) -> Sequence[explained.Group]:
+        """What the help says of its marks; loaded when it is asked for."""
+        return ()
 
     def below(self) -> Iterator[Widget]:
         """What stands under the content, above the warnings."""

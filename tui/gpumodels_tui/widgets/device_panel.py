@@ -23,10 +23,20 @@ from gpumodels_tui.widgets.cells import BLANK, Cell, text, width_of
 from gpumodels_tui.widgets.columns import GAP, Column
 from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.memory_bar import memory_bar
+from gpumodels_tui.widgets.quantities import calm_bytes
 
 MOST_LINES: Final = 9
 """Where there are more devices, the panel scrolls to the chosen one."""
 LONGEST_TITLE: Final = 44
+NUMBER_WIDTH: Final = 2
+SHORTEST_BAR: Final = 8
+LEAST_BAR: Final = 16
+"""A bar that would be shorter is worth a shorter title."""
+NARROW_COLUMNS: Final = 72
+"""Below it what is used of the total is written closer together."""
+MAKERS: Final = frozenset({"NVIDIA", "GeForce", "AMD", "Radeon"})
+STEPS: Final = "The device above, below"
+ENDS: Final = "The first device, the last"
 
 
 class DeviceTable(LineTable[DeviceRow]):
@@ -47,21 +57,28 @@ class DeviceNames(DeviceTable):
 
     def __init__(self) -> None:
         super().__init__()
-        self._longest = -1
+        self._title_width = -1
 
     def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
-        """The titles take what the longest needs, the bars the rest."""
-        longest = min(max((width_of(title_cell(row, LONGEST_TITLE)) for row in rows), default=0), LONGEST_TITLE)
-        if longest != self._longest:
-            self._longest = longest
+        """The titles take what the longest needs, where that leaves a bar worth the name; the bars take the rest."""
+        room = self.size.width - self.LEAD - self.TAIL - NUMBER_WIDTH - 2 * GAP
+        whole = min(max((width_of(text(safe_text(row.title))) for row in rows), default=0), LONGEST_TITLE)
+        short = min(max((width_of(text(short_title(row))) for row in rows), default=0), LONGEST_TITLE)
+        title = whole if room - whole >= LEAST_BAR else min(short, max(room - SHORTEST_BAR, 1))
+        if title != self._title_width:
+            self._title_width = title
             self.set_columns(
                 (
-                    Column("", number_cell, least=2, right=True, importance=9),
-                    Column("", title_cell, least=min(longest, 16), most=longest, importance=8, eager=True),
-                    Column("", bar_cell, least=8, most=200, importance=1),
+                    Column("", number_cell, least=NUMBER_WIDTH, right=True, importance=9),
+                    Column("", title_cell, least=title, importance=8),
+                    Column("", bar_cell, least=SHORTEST_BAR, most=200, importance=1),
                 )
             )
         super().show(rows, cursor_key)
+
+    def on_resize(self) -> None:
+        """Another width, other titles."""
+        self.show(self.rows)
 
 
 class DeviceReadings(DeviceTable):
@@ -71,12 +88,17 @@ class DeviceReadings(DeviceTable):
 
     def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
         """What no device has a value for takes no room."""
-        known = [column for column in READINGS if any(column.draw(row, column.least) for row in rows)]
+        readings = CLOSE_READINGS if self.screen.size.width < NARROW_COLUMNS else READINGS
+        known = [column for column in readings if any(column.draw(row, column.least) for row in rows)]
         needed = sum(column.least + GAP for column in known) - GAP + self.TAIL
         if self.styles.width is None or self.styles.width.value != needed:
             self.styles.width = needed
         self.set_columns(known)
         super().show(rows, cursor_key)
+
+    def on_resize(self) -> None:
+        """Another width, other columns."""
+        self.show(self.rows)
 
 
 class DevicePanel(Widget):
@@ -85,10 +107,10 @@ class DevicePanel(Widget):
     can_focus = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "step(-1)", "Up", show=False, id="devices.up", tooltip="The device above"),
-        Binding("down,j", "step(1)", "Down", show=False, id="devices.down", tooltip="The device below"),
-        Binding("home,g", "step(-1000)", "First", show=False, id="devices.first", tooltip="The first device"),
-        Binding("end,G", "step(1000)", "Last", show=False, id="devices.last", tooltip="The last device"),
+        Binding("up,k", "step(-1)", "Up", show=False, id="devices.up", tooltip=STEPS),
+        Binding("down,j", "step(1)", "Down", show=False, id="devices.down", tooltip=STEPS),
+        Binding("home,g", "step(-1000)", "First", show=False, id="devices.first", tooltip=ENDS),
+        Binding("end,G", "step(1000)", "Last", show=False, id="devices.last", tooltip=ENDS),
         Binding("enter", "leave", "Models", key_display="Enter", id="devices.leave", tooltip="To the chosen device's models"),
     ]
 
@@ -161,8 +183,15 @@ def number_cell(row: DeviceRow, width: int) -> Cell:
 
 
 def title_cell(row: DeviceRow, width: int) -> Cell:
-    """What it is."""
-    return text(safe_text(row.title))
+    """What it is; without the maker's name where that has no room."""
+    whole = text(safe_text(row.title))
+    return whole if width_of(whole) <= width else text(short_title(row))
+
+
+def short_title(row: DeviceRow) -> str:
+    """`GPU 0 H100 80GB HBM3`: without what each of its maker's is called."""
+    words = safe_text(row.title).split()
+    return " ".join(word for word in words if word not in MAKERS) if words[:1] == ["GPU"] else " ".join(words)
 
 
 def bar_cell(row: DeviceRow, width: int) -> Cell:
@@ -182,12 +211,25 @@ def used_cell(row: DeviceRow, width: int) -> Cell:
     return text(f"{used:>7} / {total:>7}" if total else used)
 
 
+def close_used_cell(row: DeviceRow, width: int) -> Cell:
+    """`38.2/79.6 GB`; `512 MB/80 GB` where the units differ."""
+    if row.used_bytes is None or row.total_bytes is None:
+        return used_cell(row, width)
+    used, unit = format_bytes(row.used_bytes).split()
+    total, total_unit = format_bytes(row.total_bytes).split()
+    if unit == total_unit:
+        return text(f"{used}/{total} {unit}")
+    return text(f"{calm_bytes(row.used_bytes)}/{calm_bytes(row.total_bytes)}")
+
+
 READINGS: Final[tuple[Column[DeviceRow], ...]] = (
     Column("", used_cell, least=17, right=True, importance=9),
     Column("", lambda row, _: _reading(row.utilization_percent, "%"), least=4, right=True, importance=8),
     Column("", lambda row, _: _reading(row.temperature_celsius, "°C"), least=5, right=True, importance=7),
     Column("", lambda row, _: _reading(row.power_watts, " W"), least=6, right=True, importance=6),
 )
+
+CLOSE_READINGS: Final = (Column("", close_used_cell, least=14, right=True, importance=9), *READINGS[1:])
 
 
 def _reading(value: float | None, unit: str) -> Cell:

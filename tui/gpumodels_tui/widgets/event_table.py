@@ -13,6 +13,7 @@ from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, STRONG, WARNING
 from gpumodels_tui.widgets.cells import Cell, text
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
+from gpumodels_tui.widgets.quantities import process_cell
 
 SIGNS: Final = {
     EventKind.STARTED: ("*", STRONG),
@@ -39,11 +40,11 @@ class EventTable(LineTable[Event]):
         super().__init__(
             [
                 Column("time", self._time_cell, least=8, importance=8),
-                Column("what", _what_cell, least=17, most=20, importance=9),
-                Column("model", lambda event, _: text(safe_text(event.name)), least=20, most=56, importance=10),
-                Column("bytes", _bytes_cell, least=7, most=9, right=True, importance=7),
-                Column("gpu", lambda event, _: text(safe_text(event.device, 40), MUTED), least=6, most=10, importance=6),
-                Column("process", lambda event, _: text(safe_text(event.process), MUTED), least=10, most=30, importance=5),
+                Column("what", _what_cell, least=17, most=18, importance=9),
+                Column("model", _name_cell, least=20, most=44, importance=10),
+                Column("bytes", _bytes_cell, least=7, right=True, importance=7),
+                Column("gpu", lambda event, _: text(safe_text(event.device, 40), MUTED), least=6, importance=6),
+                Column("process", lambda event, width: process_cell(event.process, width), least=10, most=34, importance=5),
             ],
             id=id,
         )
@@ -62,6 +63,14 @@ def _what_cell(event: Event, width: int) -> Cell:
     sign, role = SIGNS[event.kind]
     times = f" {event.times}×" if event.times > 1 else ""
     return text(f"{sign} {event.kind.value}{times}", role)
+
+
+def _name_cell(event: Event, width: int) -> Cell:
+    """The model's, or the process's; where memory ran out, the models that were there, since the process stands beside."""
+    names = safe_text(", ".join(name for name, _ in event.held))
+    if event.kind is EventKind.OUT_OF_MEMORY and names:
+        return (*text("with ", MUTED), *text(names))
+    return (*text(safe_text(event.name)), *text(f" with {names}" if names else "", MUTED))
 
 
 def _bytes_cell(event: Event, width: int) -> Cell:

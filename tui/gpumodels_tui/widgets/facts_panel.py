@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -17,15 +18,18 @@ from gpumodels_tui.model_facts import Fact
 from gpumodels_tui.theme import HEADING, MUTED, STYLES
 from gpumodels_tui.widgets.cells import ELLIPSIS, shortened
 
+STEPS: Final = "A line up, down"
+ENDS: Final = "To the beginning, to the end"
+
 
 class FactsPanel(VerticalScroll):
     """Drawn again only when the facts or the width changed; while the keys are for it, all facts scroll."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "scroll_up", "Up", show=False, id="facts.up", tooltip="A line up"),
-        Binding("down,j", "scroll_down", "Down", show=False, id="facts.down", tooltip="A line down"),
-        Binding("home,g", "scroll_home", "First", show=False, id="facts.first", tooltip="To the beginning"),
-        Binding("end,G", "scroll_end", "Last", show=False, id="facts.last", tooltip="To the end"),
+        Binding("up,k", "scroll_up", "Up", show=False, id="facts.up", tooltip=STEPS),
+        Binding("down,j", "scroll_down", "Down", show=False, id="facts.down", tooltip=STEPS),
+        Binding("home,g", "scroll_home", "First", show=False, id="facts.first", tooltip=ENDS),
+        Binding("end,G", "scroll_end", "Last", show=False, id="facts.last", tooltip=ENDS),
     ]
 
     DEFAULT_CSS = """
@@ -55,14 +59,12 @@ class FactsPanel(VerticalScroll):
         self._facts = tuple(facts)
         self._draw()
 
-    def on_focus(self) -> None:
-        """All of them, to scroll through."""
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """All of them, to scroll through; or the first of them."""
+        super().watch_has_focus(has_focus)
         self._draw()
-
-    def on_blur(self) -> None:
-        """The first of them."""
-        self._draw()
-        self.scroll_home(animate=False)
+        if not has_focus:
+            self.scroll_home(animate=False)
 
     def on_resize(self) -> None:
         """Lines are cut to the width."""
@@ -82,20 +84,34 @@ class FactsPanel(VerticalScroll):
 
 
 def facts_table(facts: Sequence[Fact], width: int, wrap: bool) -> Table:
-    """Labels and values in two columns of a table without lines."""
-    labels = min(max((cell_len(fact.label) for fact in facts), default=0), max(width // 3, 8))
+    """Labels and values in two columns of a table without lines. With `wrap`, both take as many lines as they need."""
+    labels = min(max((cell_len(fact.label) for fact in facts), default=0), max(width * 2 // 5, 8))
     table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(width=labels, no_wrap=True)
+    table.add_column(width=labels, no_wrap=not wrap, overflow="fold")
     table.add_column(ratio=1, no_wrap=not wrap, overflow="fold")
     for fact in facts:
-        value = fact.value if wrap else _one_line(fact, max(width - labels - 2, 1))
-        table.add_row(Text(shortened(fact.label, labels), STYLES[MUTED]), Text(value))
+        label = fact.label if wrap else shortened(fact.label, labels)
+        value = (_lines if wrap else _one_line)(fact, max(width - labels - 2, 1))
+        table.add_row(Text(label, STYLES[MUTED]), Text(value))
     return table
 
 
 def headed(title: str) -> Text:
     """A title above facts."""
     return Text(title, STYLES[HEADING])
+
+
+def _lines(fact: Fact, width: int) -> str:
+    """A path is broken behind its slashes, where a name is no longer than a line; its size stays together."""
+    if not fact.is_path:
+        return fact.value
+    path, gap, size = fact.value.partition("  ")
+    lines = [""]
+    for piece in (*re.findall(r"[^/]*/|[^/]+$", path), *([gap + size] if size else [])):
+        if cell_len(lines[-1] + piece) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += piece if lines[-1] else piece.lstrip()
+    return "\n".join(lines)
 
 
 def _one_line(fact: Fact, width: int) -> str:

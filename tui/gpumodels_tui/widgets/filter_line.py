@@ -11,14 +11,20 @@ from textual.widgets import Input, Static
 
 from gpumodels_tui.widgets.filter_words import TypingLeft, WordsTyped
 from gpumodels_tui.widgets.one_line import appear
+from gpumodels_tui.widgets.plain_input import PlainInput
 
 
-class WordsInput(Input):
-    """Enter keeps the words, Esc drops them."""
+class WordsInput(PlainInput):
+    """Enter keeps the words, and so do the keys that lead away; Esc drops them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
-            "enter", "keep", "Keep", key_display="Enter", id="filter.keep", tooltip="Keep the filter and go back to the list"
+            "enter,down,tab,shift+tab",
+            "keep",
+            "Keep",
+            key_display="Enter",
+            id="filter.keep",
+            tooltip="Keep the filter and go back to the list",
         ),
         Binding("escape", "drop", "Clear", key_display="Esc", id="filter.drop", tooltip="Show everything again"),
     ]
@@ -45,9 +51,7 @@ class FilterLine(Horizontal):
     def compose(self) -> ComposeResult:
         """A slash and the words."""
         yield Static("/")
-        entry = WordsInput(compact=True)
-        entry.cursor_blink = False
-        yield entry
+        yield WordsInput()
 
     def open(self) -> None:
         """Take the keys."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import ClassVar, Final
 
+from textual import events
 from textual.binding import Binding, BindingType
 
 from gpumodels_shared.safe_text import safe_text
@@ -14,12 +15,14 @@ from gpumodels_tui.theme import ACCENT, MUTED, OFF, STRONG, WARNING
 from gpumodels_tui.widgets.cells import BLANK, Cell, bar, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
-from gpumodels_tui.widgets.quantities import bytes_cell, percent, short_dtype
+from gpumodels_tui.widgets.quantities import bytes_cell, dtype_in, percent
 
 OPEN_MARK: Final = "▾ "
 CLOSED_MARK: Final = "▸ "
 LEAF_MARK: Final = "  "
 PERCENT_WIDTH: Final = 4
+NOWHERE: Final = "none"
+"""On disk, or not loaded yet."""
 
 
 class LayerTable(LineTable[int]):
@@ -29,7 +32,7 @@ class LayerTable(LineTable[int]):
         Binding(
             "enter",
             "toggle_layer",
-            "Unfold",
+            "Open",
             key_display="Enter",
             id="layers.toggle",
             tooltip="Show or hide what is below the layer",
@@ -44,9 +47,11 @@ class LayerTable(LineTable[int]):
 
     def __init__(self, *, id: str | None = None) -> None:
         self.outline = Outline()
+        self.labels: Mapping[str, str] = {}
+        """What the lists call a device, by torch's name; drawn with the layers that come next."""
         super().__init__(
             [
-                Column("layer", self._name_cell, least=22, most=60, importance=9, eager=True),
+                Column("layer", self._name_cell, least=22, most=48, importance=9, eager=True, key="name"),
                 Column(
                     "on device",
                     lambda layer, _: bytes_cell(self.sums.on_bytes[layer]),
@@ -55,6 +60,7 @@ class LayerTable(LineTable[int]):
                     right=True,
                     importance=8,
                     short_title="on dev",
+                    key="size",
                 ),
                 Column(
                     "off device",
@@ -69,7 +75,7 @@ class LayerTable(LineTable[int]):
                 Column(
                     "parameters",
                     lambda layer, _: text(format_count(self.sums.parameters[layer])),
-                    least=7,
+                    least=6,
                     most=10,
                     right=True,
                     importance=3,
@@ -77,11 +83,12 @@ class LayerTable(LineTable[int]):
                 ),
                 Column(
                     "dtype",
-                    lambda layer, _: text(safe_text(short_dtype(self.sums.dtypes[layer]), 40), MUTED),
-                    least=8,
+                    lambda layer, width: text(safe_text(dtype_in(self.sums.dtypes[layer], width), 40), MUTED),
+                    least=5,
                     most=9,
                     importance=5,
                 ),
+                Column("gpu", self._where_cell, least=6, most=10, importance=4),
             ],
             id=id,
         )
@@ -99,6 +106,7 @@ class LayerTable(LineTable[int]):
     def show_layers(self, sums: LayerSums) -> None:
         """Another state of the model."""
         before, layer = self.outline.sums, self.cursor_row
+        self._mark_order()
         self.outline.replace(sums)
         cursor = None
         if before is not None and layer is not None:
@@ -114,11 +122,16 @@ class LayerTable(LineTable[int]):
         self.outline.filter(words)
         self._show_outline()
 
-    def sort_next(self) -> str:
-        """By the next thing, which is returned."""
-        self.outline.order = ORDERS[(ORDERS.index(self.outline.order) + 1) % len(ORDERS)]
-        self._show_outline()
+    def sort_next(self, step: int = 1) -> str:
+        """By the next thing, or the one before; its name is returned."""
+        self.sort_by(ORDERS[(ORDERS.index(self.outline.order) + step) % len(ORDERS)])
         return {"model": "their place in the model"}.get(self.outline.order, self.outline.order)
+
+    def sort_by(self, order: str) -> None:
+        """One of `ORDERS`; the other way round where it is that already."""
+        self.outline.reverse = order == self.outline.order and not self.outline.reverse
+        self.outline.order = order
+        self._show_outline()
 
     def reverse(self) -> None:
         """The other way round."""
@@ -126,8 +139,22 @@ class LayerTable(LineTable[int]):
         self._show_outline()
 
     def _show_outline(self) -> None:
+        self._mark_order()
         if self.outline.sums is not None:
             self.show(self.outline.layers_in_sight())
+
+    def _mark_order(self) -> None:
+        """Sizes begin with the largest, names with A; as the model has them, no title is marked."""
+        self.mark_sorted(self.outline.order, (self.outline.order == "size") is not self.outline.reverse)
+
+    def on_click(self, event: events.Click) -> None:
+        """On the mark that folds, a single click does."""
+        row = self.row_at(event.y)
+        mark = 0 if row is None else self.LEAD + self._indent(row, self._name_width())
+        if row is not None and self.sums.has_children(row) and mark <= event.x < mark + len(OPEN_MARK):
+            event.prevent_default()
+            self.choose(row)
+            self.action_toggle_layer()
 
     def action_toggle_layer(self) -> None:
         """Unfold what is folded, fold what is not."""
@@ -165,20 +192,34 @@ class LayerTable(LineTable[int]):
         elif layer > 0:
             self.choose(self.sums.parents[layer])
 
+    def _indent(self, layer: int, width: int) -> int:
+        """Blanks before its mark."""
+        return min(2 * self.sums.tree.depths[layer], max(width // 2, 0))
+
+    def _name_width(self) -> int:
+        return next((place.width for place in self.places if place.column.key == "name"), 0)
+
     def _name_cell(self, layer: int, width: int) -> Cell:
         sums = self.sums
         mark = LEAF_MARK
         if sums.has_children(layer):
             mark = OPEN_MARK if self.outline.is_unfolded(layer) else CLOSED_MARK
-        indent = " " * min(2 * sums.tree.depths[layer], max(width // 2, 0)) + mark
+        indent = " " * self._indent(layer, width) + mark
         class_name = safe_text(sums.class_name(layer), 200)
         shared = sums.shared_bytes[layer]
-        note = text(f"  +{format_bytes(shared)} shared", WARNING) if shared and sums.parents[layer] != -1 else BLANK
         if layer == 0:
-            return (*text(indent, MUTED), *text(class_name, STRONG), *note)
-        room = width - len(indent) - width_of(note)
-        name = text(shortened(safe_text(sums.tree.names[layer], 200), max(room, 4)))
+            return (*text(indent, MUTED), *text(class_name, STRONG))
+        name = text(safe_text(sums.tree.names[layer], 200))
+        note = text(f" +{format_bytes(shared)} shared", WARNING) if shared else BLANK
+        if width_of(name) + width_of(note) > width - len(indent):
+            note = text(" shared", WARNING) if shared else BLANK
+        name = text(shortened(name[0][0], max(width - len(indent) - width_of(note), 4))) if name else name
         return (*text(indent, MUTED), *name, *note, *text(f"  {class_name}", ACCENT))
+
+    def _where_cell(self, layer: int, width: int) -> Cell:
+        devices = self.sums.devices(layer)
+        labels = [NOWHERE if device == "meta" else safe_text(self.labels.get(device, device), 40) for device in devices]
+        return text("+".join(dict.fromkeys(labels)), MUTED)
 
     def _share_cell(self, layer: int, width: int) -> Cell:
         share = self.sums.share_of_parent(layer)

@@ -21,6 +21,9 @@ MARK: Final = "> "
 DESCENDING: Final = "↓"
 ASCENDING: Final = "↑"
 WHEEL_LINES: Final = 3
+STEPS: Final = "The row above, below"
+PAGES: Final = "A screenful up, down"
+ENDS: Final = "The first row, the last"
 
 
 class LineTable(Widget, Generic[RowT], can_focus=True):
@@ -39,12 +42,12 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     """Terminal columns at the right for a gap and the scroll bar; with one, there is no bar."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,k", "move(-1)", "Up", show=False, id="table.up", tooltip="The row above"),
-        Binding("down,j", "move(1)", "Down", show=False, id="table.down", tooltip="The row below"),
-        Binding("pageup", "page(-1)", "Page up", show=False, id="table.page_up", tooltip="A screenful up"),
-        Binding("pagedown", "page(1)", "Page down", show=False, id="table.page_down", tooltip="A screenful down"),
-        Binding("home,g", "first", "First", show=False, id="table.first", tooltip="The first row"),
-        Binding("end,G", "last", "Last", show=False, id="table.last", tooltip="The last row"),
+        Binding("up,k", "move(-1)", "Up", show=False, id="table.up", tooltip=STEPS),
+        Binding("down,j", "move(1)", "Down", show=False, id="table.down", tooltip=STEPS),
+        Binding("pageup", "page(-1)", "Page up", show=False, id="table.page_up", tooltip=PAGES),
+        Binding("pagedown", "page(1)", "Page down", show=False, id="table.page_down", tooltip=PAGES),
+        Binding("home,g", "first", "First", show=False, id="table.first", tooltip=ENDS),
+        Binding("end,G", "last", "Last", show=False, id="table.last", tooltip=ENDS),
     ]
 
     class Moved(Message):
@@ -122,6 +125,21 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def rows(self) -> Sequence[RowT]:
         """What it shows, top to bottom."""
         return self._rows
+
+    @property
+    def columns(self) -> Sequence[Column[RowT]]:
+        """All of them, also those that have no room."""
+        return self._columns
+
+    @property
+    def places(self) -> Sequence[Place[RowT]]:
+        """Those that have room, where they are drawn."""
+        return self._places
+
+    def row_at(self, y: int) -> RowT | None:
+        """The row on this line of the widget, if there is one."""
+        position = self._top + y - self._head_lines
+        return self._rows[position] if y >= self._head_lines and 0 <= position < len(self._rows) else None
 
     @property
     def cursor_row(self) -> RowT | None:
@@ -231,9 +249,8 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         """One line for the terminal."""
         if self._arranged_for != self.size:
             self._fit()  # drawn before it was told of its size: what would be blank now, and drawn again at once
-        if y >= len(self._lines):
-            return Strip.blank(self.size.width)
-        strip = drawn(self._lines[y], self._places, self.size.width, self.LEAD, self.TAIL)
+        line = self._lines[y] if y < len(self._lines) else Line()
+        strip = drawn(line, self._places, self.size.width, self.LEAD, self.TAIL)
         return strip if STYLES.look.theme.ansi else strip.apply_style(self.rich_style)
 
     def on_resize(self) -> None:
@@ -242,12 +259,9 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             self._fit()
             self.refresh()
 
-    def on_focus(self) -> None:
-        """The cursor shows that the keys are for it."""
-        self.redraw()
-
-    def on_blur(self) -> None:
-        """The cursor shows that they are not."""
+    def watch_has_focus(self, has_focus: bool) -> None:
+        """The cursor shows whether the keys are for it."""
+        super().watch_has_focus(has_focus)
         self.redraw()
 
     def on_click(self, event: events.Click) -> None:

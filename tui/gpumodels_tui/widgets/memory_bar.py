@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from msgspec import Struct
+from msgspec.structs import replace
 from rich.text import Text
 
 from gpumodels_shared.units import format_bytes
@@ -28,6 +30,7 @@ MARKS: Final[Mapping[PartKind, tuple[str, str, str]]] = {
 """Per part: one column wide, its role, and its words in a legend."""
 
 FREE: Final = "─"
+FREE_WORD: Final = "free"
 
 
 def memory_bar(parts: Sequence[MemoryPart], total_bytes: int | None, width: int) -> Cell:
@@ -55,24 +58,53 @@ def mark_of(parts: Sequence[MemoryPart], key: str) -> Cell:
 
 
 def legend(parts: Sequence[MemoryPart], total_bytes: int | None, width: int, outside: str = "outside torch") -> Text:
-    """`█▓▒░ models 22 GB  : allocator 512 MB  ─ free 57 GB`: the models in one, then the rest, largest first, as it fits."""
+    """`█▓▒░ models 22 GB  : allocator 512 MB  ─ free 57 GB`: the models in one, then the rest, largest first.
+
+    Where not all has room, small parts are marks and words alone; what is free is left out first.
+    """
     held = [part for part in parts if part.kind in OF_MODELS]
-    pieces: list[list[tuple[str, str]]] = []
+    pieces: list[_Piece] = []
     if held:
-        marks = [MARKS[part.kind][:2] for part in held]
-        pieces.append([*marks, (f" models {format_bytes(sum(part.size_bytes for part in held))}", MUTED)])
+        models = format_bytes(sum(part.size_bytes for part in held))
+        pieces.append(_Piece(tuple(MARKS[part.kind][:2] for part in held), "models", models))
     for part in sorted((part for part in parts if part.kind not in OF_MODELS), key=lambda part: -part.size_bytes):
         mark, role, words = MARKS[part.kind]
         words = outside if part.kind is PartKind.OUTSIDE else words
-        pieces.append([(mark, role), (f" {words} {calm_bytes(part.size_bytes)}", MUTED)])
+        pieces.append(_Piece(((mark, role),), words, calm_bytes(part.size_bytes)))
     if total_bytes:
         free = max(0, total_bytes - sum(part.size_bytes for part in parts))
-        pieces.append([(FREE, TRACK), (f" free {calm_bytes(free)}", MUTED)])
-    line = Text(no_wrap=True, overflow="ellipsis")
-    for piece in pieces:
-        if len(line) + sum(len(words) for words, _ in piece) <= width:
-            for words, role in piece:
-                line.append(words, STYLES[role])
-            line.append("  ")
-    line.rstrip()
+        pieces.append(_Piece(((FREE, TRACK),), FREE_WORD, calm_bytes(free)))
+    pieces = _fitting(pieces, width)
+    line = Text("  ").join(
+        Text.assemble(*((mark, STYLES[role]) for mark, role in piece.marks), (piece.said, STYLES[MUTED])) for piece in pieces
+    )
+    line.no_wrap, line.overflow = True, "ellipsis"
     return line
+
+
+class _Piece(Struct, frozen=True):
+    """One entry of a legend."""
+
+    marks: tuple[tuple[str, str], ...]
+    words: str
+    size: str
+
+    @property
+    def said(self) -> str:
+        return f" {self.words} {self.size}".rstrip()
+
+
+def _fitting(pieces: Sequence[_Piece], width: int) -> list[_Piece]:
+    """As many marks as have room, and of them as many with their bytes; what is free has a place only where all has."""
+    if pieces and _length(pieces) > width and pieces[-1].words == FREE_WORD:
+        pieces = pieces[:-1]
+    bare = [*pieces[:1], *(replace(piece, size="") for piece in pieces[1:])]
+    shown = next((bare[:count] for count in range(len(bare), 0, -1) if _length(bare[:count]) <= width), bare[:1])
+    for position in range(1, len(shown)):
+        if _length([*shown[:position], pieces[position], *shown[position + 1 :]]) <= width:
+            shown[position] = pieces[position]
+    return shown
+
+
+def _length(pieces: Sequence[_Piece]) -> int:
+    return sum(len(piece.marks) + len(piece.said) + 2 for piece in pieces) - 2

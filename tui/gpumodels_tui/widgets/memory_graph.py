@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Final
 
 from textual.geometry import Region
@@ -11,28 +11,40 @@ from textual.widget import Widget
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.history import History, columns_of
-from gpumodels_tui.theme import BAR, HEADING, MUTED, STYLES, TRACK
+from gpumodels_tui.history import KEPT_SECONDS, EventKind, History
+from gpumodels_tui.theme import BAR, HEADING, MUTED, STYLES, TRACK, WARNING
 from gpumodels_tui.view_model import DeviceRow
-from gpumodels_tui.widgets.cells import Cell, fitted, text
+from gpumodels_tui.widgets.cells import Cell, fitted, shortened, text
 from gpumodels_tui.widgets.lines import segments_of
+from gpumodels_tui.widgets.notices import counted
 
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 NOTHING: Final = "·"
-LABEL_WIDTH: Final = 27
+RAN_OUT: Final = "!"
+LABEL_WIDTH: Final = 30
 MOST_LINES: Final = 6
+MOST_LINES_OF_ONE: Final = 10
+AXIS_LINES: Final = 1
+HOUR: Final = "1 h ago"
+HALF: Final = "30 min"
+COLUMNS_FOR_HALF: Final = 30
+NOW: Final = "now"
 LEAST_GRAPH: Final = 20
 
 
 class MemoryGraph(Widget):
     """A line is sent again only when it looks different."""
 
-    DEFAULT_CSS = "MemoryGraph { height: 1; padding: 0 2; }"
+    DEFAULT_CSS = "MemoryGraph { height: 2; padding: 0 2; }"
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lines: list[Cell] = []
         self._shown: tuple[Sequence[DeviceRow], History, int] | None = None
+        self._each = 1
+        """Lines of one graph."""
+        self._hidden = 0
+        """Devices that have no room."""
 
     def show(self, devices: Sequence[DeviceRow], history: History, now: int, lines: int) -> None:
         """Draw what differs from before.
@@ -43,19 +55,20 @@ class MemoryGraph(Widget):
             now: Seconds since the epoch.
             lines: How many the graphs may take together.
         """
-        fitting = list(devices)[: max(lines, 1)]
-        each = min(max(lines // max(len(fitting), 1), 1), MOST_LINES)
-        wanted = max(each * len(fitting), 1)
+        fitting = list(devices) if len(devices) <= lines else list(devices)[: max(lines - 1, 1)]
+        most = MOST_LINES if len(devices) > 1 else MOST_LINES_OF_ONE
+        self._each = min(max(lines // max(len(fitting), 1), 1), most)
+        self._hidden = len(devices) - len(fitting)
+        wanted = self._each * len(fitting) + (1 if self._hidden else 0) + AXIS_LINES
         if self.styles.height is None or self.styles.height.value != wanted:
             self.styles.height = wanted
         self._shown = (fitting, history, now)
-        self._draw(each)
+        self._draw()
 
     def on_resize(self) -> None:
         """Other columns."""
         if self._shown is not None:
-            devices, _, _ = self._shown
-            self._draw(max(self.size.height // max(len(devices), 1), 1))
+            self._draw()
 
     def render_line(self, y: int) -> Strip:
         """One line for the terminal."""
@@ -63,11 +76,14 @@ class MemoryGraph(Widget):
         strip = Strip(segments_of(cell)).adjust_cell_length(self.size.width)
         return strip if STYLES.look.theme.ansi else strip.apply_style(self.rich_style)
 
-    def _draw(self, each: int) -> None:
+    def _draw(self) -> None:
         assert self._shown is not None
         devices, history, now = self._shown
         width = max(self.size.width - LABEL_WIDTH - 1, LEAST_GRAPH)
-        lines = [line for device in devices for line in _graph(device, history.samples.get(device.key, ()), now, width, each)]
+        lines = [line for device in devices for line in _graph(device, history, now, width, self._each)]
+        if self._hidden:
+            lines.append(text(f"and {counted(self._hidden, 'more device')}: 1-9 shows one", MUTED))
+        lines.append((*fitted((), LABEL_WIDTH), *text(" "), *_axis(width)))
         for y in range(max(len(lines), len(self._lines))):
             before = self._lines[y] if y < len(self._lines) else None
             if y >= len(lines) or lines[y] != before:
@@ -75,28 +91,50 @@ class MemoryGraph(Widget):
         self._lines = lines
 
 
-def _graph(device: DeviceRow, samples: Sequence[tuple[int, int]], now: int, width: int, height: int) -> list[Cell]:
-    columns = columns_of(samples, now, width)
+def _graph(device: DeviceRow, history: History, now: int, width: int, height: int) -> list[Cell]:
+    columns = columns_of(history.samples.get(device.key, ()), now, width)
+    ran_out = {
+        column_at(event.at_ns // 10**9, now, width)
+        for event in history.events
+        if event.kind is EventKind.OUT_OF_MEMORY and event.device == device.label
+    }
     most = max((used for used in (*columns, device.used_bytes) if used is not None), default=0)
     scale = max(device.total_bytes or 0, most, 1)
     labels: list[Cell] = [
-        text(safe_text(device.title, 100), HEADING),
+        text(shortened(safe_text(device.title, 100), LABEL_WIDTH), HEADING),
         text(f"now {_bytes(device.used_bytes)} of {_bytes(device.total_bytes)}", MUTED),
         text(f"most {format_bytes(most)}", MUTED),
     ]
     if height == 1:
         labels = [(*text(safe_text(device.label, 12), HEADING), *text(f" most {format_bytes(most)}", MUTED))]
     return [
-        (*fitted(labels[y] if y < len(labels) else (), LABEL_WIDTH), *text(" "), *_row(columns, scale, height - 1 - y, height))
+        (
+            *fitted(labels[y] if y < len(labels) else (), LABEL_WIDTH),
+            *text(" "),
+            *_row(columns, scale, height - 1 - y, height, ran_out if y == 0 else frozenset()),
+        )
         for y in range(height)
     ]
 
 
-def _row(columns: Sequence[int | None], scale: int, from_below: int, height: int) -> Cell:
+def _axis(width: int) -> Cell:
+    """Where in the last hour a column is."""
+    marks = [(HOUR, 0), (NOW, width - len(NOW))]
+    if width >= COLUMNS_FOR_HALF:
+        marks.append((HALF, (width - len(HALF)) // 2))
+    line = [" "] * width
+    for words, at in marks:
+        line[at : at + len(words)] = words
+    return text("".join(line), MUTED)
+
+
+def _row(columns: Sequence[int | None], scale: int, from_below: int, height: int, ran_out: Set[int]) -> Cell:
     """One line of a graph: eighths of a line in each column."""
     pieces: list[tuple[str, str]] = []
-    for used in columns:
-        if used is None:
+    for column, used in enumerate(columns):
+        if column in ran_out:
+            mark, role = RAN_OUT, WARNING
+        elif used is None:
             mark, role = (NOTHING, TRACK) if from_below == 0 else (" ", BAR)
         else:
             eighths = round(used / scale * height * 8) - from_below * 8
@@ -111,3 +149,27 @@ def _row(columns: Sequence[int | None], scale: int, from_below: int, height: int
 
 def _bytes(count: int | None) -> str:
     return "?" if count is None else format_bytes(count)
+
+
+def column_at(at: int, now: int, width: int) -> int:
+    """Which column of `columns_of` a moment is in; negative or too large where it is in none."""
+    seconds = max(KEPT_SECONDS // max(width, 1), 1)
+    return at // seconds - now // seconds + width - 1
+
+
+def columns_of(samples: Sequence[tuple[int, int]], now: int, width: int) -> list[int | None]:
+    """The last hour in `width` columns: the most used in each; None where nothing is known.
+
+    Columns begin at whole multiples of their length, so that a picture stands still until a column is over.
+    """
+    columns: list[int | None] = [None] * width
+    before: tuple[int, int] | None = None
+    for at, used in samples:
+        position = column_at(at, now, width)
+        if before is not None and before[0] < position:
+            for between in range(max(before[0] + 1, 0), min(position, width)):
+                columns[between] = before[1]  # a column shorter than the time between samples
+        if 0 <= position < width:
+            columns[position] = max(columns[position] or 0, used)
+        before = (position, used)
+    return columns

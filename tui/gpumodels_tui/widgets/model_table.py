@@ -10,18 +10,20 @@ from textual.binding import Binding, BindingType
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.units import format_bytes
 from gpumodels_tui.listing import Entry
 from gpumodels_tui.memory_parts import PartKind
-from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, WARNING
+from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, OFF_FILL, WARNING
 from gpumodels_tui.view_model import DeviceRow
 from gpumodels_tui.widgets.cells import BLANK, Cell, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.memory_bar import MARKS, mark_of
-from gpumodels_tui.widgets.quantities import bytes_cell, calm_age, percent, short_dtype
+from gpumodels_tui.widgets.quantities import bytes_cell, calm_age, dtype_in, percent, process_cell
 
 ON_MARK: Final = "█"
 OFF_MARK: Final = "░"
+OFFLOAD: Final = "on / off"
 INDENT: Final = "└ "
 
 
@@ -37,15 +39,17 @@ class ModelTable(LineTable[Entry]):
             "Layers",
             key_display="Enter",
             id="models.open",
-            tooltip="Open the model under the cursor: its facts and its layers",
+            tooltip="Open the model under the cursor: facts, layers",
         ),
     ]
 
-    def __init__(self, *, clock: Callable[[], float] = time.time, id: str | None = None) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.time, of_one_process: bool = False, id: str | None = None) -> None:
         """Args:
         clock: Seconds since the epoch, what ages are counted from.
+        of_one_process: Whether all rows are of one, so that none need say of which.
         """
         self._clock = clock
+        self._of_one_process = of_one_process
         self._columns_of_one = self._make_columns(several=False)
         self._columns_of_several = self._make_columns(several=True)
         super().__init__(self._columns_of_one, id=id)
@@ -54,9 +58,10 @@ class ModelTable(LineTable[Entry]):
         """Whether a column says which device a row is of."""
         self.set_columns(self._columns_of_several if several else self._columns_of_one)
 
-    def sortable(self, several: bool) -> list[str]:
+    @property
+    def sortable(self) -> list[str]:
         """The columns by which rows can be sorted, left to right."""
-        return [column.key for column in (self._columns_of_several if several else self._columns_of_one) if column.key]
+        return [column.key for column in self.columns if column.key]
 
     def key_of(self, row: Entry) -> Hashable:
         """The model's, in its process, on its device."""
@@ -83,9 +88,17 @@ class ModelTable(LineTable[Entry]):
 
     def _make_columns(self, several: bool) -> list[Column[Entry]]:
         device = Column("gpu", device_cell, least=4, most=8, importance=8, key="device")
+        process: Column[Entry] = Column(
+            "process",
+            lambda entry, width: process_cell(entry.process, width),
+            least=7,
+            most=34,
+            importance=6,
+            key="process",
+        )
         return [
             Column("", mark_cell, least=1, importance=10),
-            Column("name", name_cell, least=20, most=56, importance=11, key="name"),
+            Column("name", name_cell, least=20, most=44, importance=11, key="name"),
             Column("kind", kind_cell, least=10, most=12, importance=5, key="kind"),
             *([device] if several else []),
             Column(
@@ -100,7 +113,7 @@ class ModelTable(LineTable[Entry]):
             ),
             Column(
                 "off device",
-                lambda entry, _: BLANK if entry.row is None else bytes_cell(entry.off_bytes, OFF),
+                self._off_cell,
                 least=7,
                 most=10,
                 right=True,
@@ -108,13 +121,24 @@ class ModelTable(LineTable[Entry]):
                 short_title="off dev",
                 key="off",
             ),
-            Column("loaded", loaded_cell, least=6, most=10, importance=0),
-            Column("share", share_cell, least=4, most=5, right=True, importance=3, short_title="shr", key="share"),
+            Column(OFFLOAD, loaded_cell, least=6, most=10, importance=0, short_title="on/off"),
+            Column("share", share_cell, least=4, most=5, right=True, importance=3, short_title="%", key="share"),
             Column("layers", layers_cell, least=3, most=6, right=True, importance=1, short_title="lay", key="layers"),
             Column("dtype", dtype_cell, least=5, most=9, importance=4, key="dtype"),
             Column("age", self._age_cell, least=4, right=True, importance=2, key="age"),
-            Column("process", process_cell, least=7, most=26, importance=6, key="process"),
+            *([] if self._of_one_process else [process]),
         ]
+
+    def _off_cell(self, entry: Entry, width: int) -> Cell:
+        """Bytes; where the bar beside them has no room, they are one themselves: inverted as far as the model is off."""
+        if entry.row is None:
+            return BLANK
+        cell = bytes_cell(entry.off_bytes, OFF)
+        if not entry.off_bytes or any(place.column.title == OFFLOAD for place in self.places):
+            return cell
+        words = format_bytes(entry.off_bytes).rjust(width)
+        filled = parted(entry, width)[1]
+        return (*text(words[:filled], OFF_FILL), *text(words[filled:], OFF))
 
     def _age_cell(self, entry: Entry, width: int) -> Cell:
         if entry.since_ns is None:
@@ -178,9 +202,15 @@ def loaded_cell(entry: Entry, width: int) -> Cell:
     """What of it is on the device, as a bar, where something is off it."""
     if not entry.off_bytes:
         return BLANK
+    on, off = parted(entry, width)
+    return (*text(ON_MARK * on, BAR), *text(OFF_MARK * off, OFF))
+
+
+def parted(entry: Entry, width: int) -> tuple[int, int]:
+    """Of so many columns those for what is on the device, and those for what is off it: what there is has one at least."""
     on = round(entry.on_bytes / (entry.on_bytes + entry.off_bytes) * width)
     on = min(max(on, 1 if entry.on_bytes else 0), width - 1)
-    return (*text(ON_MARK * on, BAR), *text(OFF_MARK * (width - on), OFF))
+    return on, width - on
 
 
 def share_cell(entry: Entry, width: int) -> Cell:
@@ -197,23 +227,5 @@ def layers_cell(entry: Entry, width: int) -> Cell:
 
 
 def dtype_cell(entry: Entry, width: int) -> Cell:
-    """`bf16`; `fp8` where the whole name of the format has no room."""
-    if entry.row is None:
-        return BLANK
-    whole = short_dtype(entry.row.dtype)
-    if len(whole) > width and whole.startswith("fp8"):
-        whole = "fp8" + ("+" if whole.endswith("+") else "")
-    return text(safe_text(whole, 40))
-
-
-def process_cell(entry: Entry, width: int) -> Cell:
-    """Label and pid where there is room, else the pid: what `ps` and `kill` take."""
-    whole = safe_text(entry.process)
-    if width_of(text(whole[: width * 2])) <= width:
-        return text(whole, MUTED)
-    pid = str(entry.pid)
-    label = whole.removesuffix(pid).rstrip()
-    room = width - len(pid) - 1
-    if room < 6:
-        return text(pid, MUTED)
-    return text(f"{shortened(label, room)} {pid}", MUTED)
+    """That of most of its bytes."""
+    return BLANK if entry.row is None else text(safe_text(dtype_in(entry.row.dtype, width), 40))

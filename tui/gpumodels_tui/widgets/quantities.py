@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from rich.cells import cell_len
+
+from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_age, format_bytes
 from gpumodels_tui.theme import MUTED, PLAIN
-from gpumodels_tui.widgets.cells import Cell, text
+from gpumodels_tui.widgets.cells import Cell, shortened, text
 
 SHORT_DTYPES: Final[Mapping[str, str]] = {
     "float64": "fp64",
@@ -22,6 +25,8 @@ SHORT_DTYPES: Final[Mapping[str, str]] = {
 }
 YOUNG_SECONDS: Final = 60
 YOUNG_STEP_SECONDS: Final = 10
+LEAST_LABEL: Final = 6
+"""Of a process's label, fewer characters say nothing."""
 
 
 def bytes_cell(count: int, role: str = PLAIN) -> Cell:
@@ -42,6 +47,14 @@ def short_dtype(dtype: str) -> str:
     return SHORT_DTYPES.get(name, name) + plus
 
 
+def dtype_in(dtype: str, width: int) -> str:
+    """Short; `fp8` where the whole name of the format has no room."""
+    whole = short_dtype(dtype)
+    if len(whole) > width and whole.startswith("fp8"):
+        return "fp8" + ("+" if whole.endswith("+") else "")
+    return whole
+
+
 def calm_age(seconds: float) -> str:
     """`10s`, `2m`: below a minute in steps of ten seconds, so that a fresh row isn't redrawn each second."""
     if YOUNG_STEP_SECONDS <= seconds < YOUNG_SECONDS:
@@ -49,6 +62,16 @@ def calm_age(seconds: float) -> str:
     elif seconds < YOUNG_STEP_SECONDS:
         return "now"
     return format_age(seconds)
+
+
+def process_cell(process: str, width: int) -> Cell:
+    """Label and pid where there is room, else the pid: what `ps` and `kill` take."""
+    process = safe_text(process)
+    if cell_len(process[: width * 2]) <= width:
+        return text(process, MUTED)
+    label, _, pid = process.rpartition(" ")
+    room = width - len(pid) - 1
+    return text(f"{shortened(label, room)} {pid}" if room >= LEAST_LABEL else pid, MUTED)
 
 
 def percent(share: float) -> str:

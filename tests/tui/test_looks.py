@@ -1,0 +1,34 @@
+"""Looks: what a theme paints, on every screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gpumodels_tui.app import GpuModelsApp
+from gpumodels_tui.theme import DEFAULT_LOOK, use
+from screen_text import painted_columns
+from views import NOON_SECONDS, a_full_view
+
+
+@pytest.fixture(autouse=True)
+def _the_default_look_afterwards() -> Iterator[None]:
+    """There is one terminal, so there is one look: the next test has the usual one."""
+    yield
+    use(DEFAULT_LOOK)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [[], ["0"], ["2", "G", "enter"], ["enter"], ["p"], ["t"], ["slash"]],
+    ids=["overview", "all", "unattached", "layers", "process", "timeline", "filter"],
+)
+async def test_a_look_with_a_ground_of_its_own_paints_every_cell(keys: list[str]) -> None:
+    app = GpuModelsApp(a_full_view(["a warning"]), clock=lambda: NOON_SECONDS, look="light")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        for key in keys:
+            await pilot.press(key)
+            await pilot.pause()
+        assert painted_columns(app) == [80] * 24

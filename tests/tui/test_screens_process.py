@@ -1,0 +1,136 @@
+"""One process: facts, bars and models share the lines there are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from msgspec.structs import replace
+from textual.pilot import Pilot
+
+from gpumodels_tui.app import GpuModelsApp
+from gpumodels_tui.model_facts import Fact
+from gpumodels_tui.process_facts import facts_of_process
+from gpumodels_tui.screens.process import ProcessScreen
+from gpumodels_tui.view_model import View
+from gpumodels_tui.widgets.facts_panel import FactsPanel
+from gpumodels_tui.widgets.model_table import ModelTable
+from screen_text import lines_shown, shown
+from snapshots import MINUTE_NS, NOON_NS, WAN, a_process, a_process_state, a_snapshot
+from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view, an_unattached
+
+SMALL = (80, 24)
+
+
+def app_showing(view: View) -> GpuModelsApp:
+    return GpuModelsApp(view, clock=lambda: NOON_SECONDS)
+
+
+async def pressed(pilot: Pilot[int], *keys: str) -> None:
+    await pilot.press(*keys)
+    await pilot.pause()
+
+
+def names(app: GpuModelsApp) -> list[str]:
+    return [entry.name for entry in app.screen.query_one(ModelTable).rows]
+
+
+@pytest.mark.parametrize("size", [(60, 10), (60, 16), (80, 12), (80, 24), (120, 40), (200, 60)])
+async def test_title_facts_bars_models_and_keys_are_on_every_screen(size: tuple[int, int]) -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=size) as pilot:
+        await pressed(pilot, "p")
+        lines = lines_shown(app)
+        assert lines[0].strip() == "ComfyUI/main.py 4711"
+        assert lines[1].split() == ["command", "python", "main.py"]
+        assert sum("models" in line for line in lines) >= 1  # a bar's legend
+        assert any(line.startswith(f">█ {WAN}") for line in lines)
+        assert lines[-1].endswith("q Quit")
+
+
+async def test_a_devices_title_is_one_line_however_narrow_the_screen() -> None:
+    app = app_showing(a_view(a_gpu(a_row(), title="GPU 0  " + "a very long name of a GPU " * 5), a_host(number=2)))
+    async with app.run_test(size=(60, 24)) as pilot:
+        await pressed(pilot, "p")
+        lines = lines_shown(app)
+        title = next(number for number, line in enumerate(lines) if "a very long name" in line)
+        assert lines[title].endswith("…  3.0 GB of 80.0 GB")
+        assert set(lines[title + 1].strip()) <= set("█▓▒░:/·─")
+
+
+async def test_its_models_are_sorted_by_keys_and_titles_like_those_of_the_overview() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "p")
+        assert names(app)[:2] == [WAN, "MyLoRA"]
+        await pressed(pilot, "s", "s")
+        assert "name↑" in shown(app)
+        assert names(app) == ["umt5-xxl-enc", "VACE-Depth", WAN, "MyLoRA", WAN, "wan_2.1_vae"]
+        await pressed(pilot, "r")
+        assert names(app)[0] == "wan_2.1_vae"
+        await pilot.click(ModelTable, offset=(25, 0))
+        await pilot.pause()
+        assert "kind↑" in shown(app)
+
+
+async def test_the_facts_scroll_while_the_keys_are_for_them() -> None:
+    view = a_full_view()
+    state = view.process_rows[0].state
+    assert state is not None
+    assert state.snapshot is not None
+    warned = replace(
+        state, snapshot=dataclasses.replace(state.snapshot, warnings=tuple(f"warning {number}" for number in range(20)))
+    )
+    app = app_showing(replace(view, process_rows=(replace(view.process_rows[0], state=warned),)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "p")
+        assert "warning 19" not in shown(app)
+        await pressed(pilot, "tab", "end")
+        assert "warning 19" in shown(app)
+        await pressed(pilot, "tab")
+        assert app.screen.query_one(FactsPanel).scroll_y == 0
+        assert "command" in shown(app)
+
+
+async def test_a_process_without_a_sidecar_has_no_empty_list() -> None:
+    app = app_showing(a_view(a_gpu(a_row(), unattached=[an_unattached()]), a_host(number=2)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "G", "enter")
+        text = shown(app)
+        assert "Its models are not known: no sidecar runs in it." in text
+        assert "on dev" not in text
+        await pressed(pilot, "escape")
+        assert not isinstance(app.screen, ProcessScreen)
+
+
+async def test_models_that_come_later_take_the_keys() -> None:
+    idle = a_full_view()
+    nothing = replace(idle, devices=tuple(replace(device, models=()) for device in idle.devices))
+    app = app_showing(idle)
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "p")
+        app.receive(nothing)
+        await pilot.pause()
+        assert "It holds no models now" in shown(app)
+        app.receive(idle)
+        await pilot.pause()
+        await pressed(pilot, "end")
+        assert app.screen.query_one(ModelTable).cursor_row is app.screen.query_one(ModelTable).rows[-1]
+
+
+def test_what_a_process_is_and_how_its_sidecar_does() -> None:
+    process = a_process("vllm", 90210, command=("python", "-m", "vllm", "serve it"), visible_devices="2,3", rank=1)
+    state = a_process_state(a_snapshot(process=process), user="ada")
+    row = replace(a_full_view().process_rows[0], state=state, pid=90210, user="ada", command="python -m vllm 'serve it'")
+    row = replace(row, started_at_ns=NOON_NS - 90 * MINUTE_NS)
+    facts = {fact.label: fact.value for fact in facts_of_process(row, NOON_SECONDS)}
+    assert facts["command"] == "python -m vllm 'serve it'"
+    assert facts["process"] == "pid 90210, user ada, up 1h, rank 1"
+    assert facts["versions"] == "Python 3.11.9, torch 2.13.0, gpumodels 0.1.0"
+    assert facts["sidecar"] == "live, no failures, 1.0 ms a look, every 1 s, 600 modules known"
+    assert facts["sees"] == "CUDA_VISIBLE_DEVICES=2,3"
+    assert state.snapshot is not None
+    health = dataclasses.replace(state.snapshot.health, failures=3)
+    failing = replace(row, state=replace(state, snapshot=dataclasses.replace(state.snapshot, health=health)))
+    said = "live, 3 things could not be read, 1.0 ms a look, every 1 s, 600 modules known"
+    assert Fact("sidecar", said) in facts_of_process(failing, NOON_SECONDS)

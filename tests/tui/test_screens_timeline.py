@@ -1,0 +1,187 @@
+"""The timeline: graphs of the last hour, and what happened."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+
+import pytest
+from msgspec.structs import replace
+from textual.pilot import Pilot
+
+from gpumodels_tui.app import GpuModelsApp
+from gpumodels_tui.history import Event, EventKind, History
+from gpumodels_tui.screens.layers import LayersScreen
+from gpumodels_tui.screens.process import ProcessScreen
+from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.screens.timeline import TimelineScreen
+from gpumodels_tui.view_model import View
+from gpumodels_tui.widgets.event_table import EventTable
+from screen_text import assert_looks_like, lines_shown, shown
+from snapshots import GIB, NOON_NS, WAN
+from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view, a_view_with_a_past
+
+SMALL = (80, 24)
+LARGE = (120, 40)
+
+
+@pytest.fixture(autouse=True)
+def _universal_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Times of day are the same everywhere."""
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+def app_showing(view: View) -> GpuModelsApp:
+    return GpuModelsApp(view, clock=lambda: NOON_SECONDS)
+
+
+async def pressed(pilot: Pilot[int], *keys: str) -> None:
+    await pilot.press(*keys)
+    await pilot.pause()
+
+
+def with_events(view: View, *events: Event) -> View:
+    return replace(view, history=History(events))
+
+
+def out_of_memory(*held: tuple[str, int], minutes_ago: int = 10) -> Event:
+    at = NOON_NS - minutes_ago * 60 * 10**9
+    kind = EventKind.OUT_OF_MEMORY
+    return Event(1, at, kind, "ComfyUI/main.py 4711", "ComfyUI/main.py 4711", "0", 70 * GIB, None, 2, "process 4711", held)
+
+
+def listed(app: GpuModelsApp) -> Sequence[Event]:
+    return app.screen.query_one(EventTable).rows
+
+
+@pytest.mark.parametrize(("size", "name"), [(SMALL, "timeline-80x24"), (LARGE, "timeline-120x40")])
+async def test_the_timeline_draws_the_hour_and_lists_what_happened(size: tuple[int, int], name: str) -> None:
+    app = app_showing(a_view_with_a_past())
+    async with app.run_test(size=size) as pilot:
+        await pressed(pilot, "t")
+        assert [event.kind for event in app.screen.query_one(EventTable).rows][:2] == [EventKind.MOVED_OFF, EventKind.LOADED]
+        assert_looks_like(app, name)
+
+
+@pytest.mark.slow
+async def test_o_leaves_the_events_of_the_chosen_model_and_enter_opens_it() -> None:
+    app = app_showing(a_view_with_a_past())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "down", "down", "t", "o")
+        table = app.screen.query_one(EventTable)
+        assert {event.name for event in table.rows} == {"umt5-xxl-enc"}
+        await pressed(pilot, "o")
+        assert len(table.rows) == 5
+        await pressed(pilot, "g", "o")
+        assert [event.name for event in table.rows] == [WAN, WAN]
+        await pressed(pilot, "o", "slash", *"memory", "enter", "o")
+        assert "about a process" in shown(app)
+        await pressed(pilot, "escape", "slash", *"umt5", "enter", "n", "enter")
+        assert isinstance(app.screen, LayersScreen)
+
+
+async def test_a_number_shows_one_devices_graph_and_events_and_zero_all_again() -> None:
+    events = [
+        Event(2, NOON_NS, EventKind.LOADED, "on-gpu-1", "vllm 90210", "1", GIB, "on-gpu-1"),
+        Event(1, NOON_NS, EventKind.LOADED, "on-gpu-0", "vllm 90210", "0", GIB, "on-gpu-0"),
+    ]
+    app = app_showing(with_events(a_full_view(), *events))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t", "2")
+        assert [event.name for event in listed(app)] == ["on-gpu-1"]
+        assert "GPU 1 alone; 0 shows all" in shown(app)
+        assert "GPU 0" not in shown(app)
+        await pressed(pilot, "0")
+        assert [event.name for event in listed(app)] == ["on-gpu-1", "on-gpu-0"]
+        await pressed(pilot, "9")
+        assert len(listed(app)) == 2
+
+
+async def test_the_models_that_were_there_when_memory_ran_out_are_named() -> None:
+    event = out_of_memory((WAN, 45 * GIB), ("umt5-xxl-enc", 11 * GIB))
+    app = app_showing(with_events(a_full_view(), event))
+    async with app.run_test(size=LARGE) as pilot:
+        await pressed(pilot, "t")
+        assert f"with {WAN}, umt5" in shown(app)
+        await pressed(pilot, "enter")
+        assert isinstance(app.screen, TextScreen)
+        text = shown(app)
+        for said in ("Out of memory", "GPU 0", "allocator", "70.0 GB", "The models there", "45.0 GB", "umt5-xxl-enc"):
+            assert said in text
+        await pressed(pilot, "i", "p")
+        assert isinstance(app.screen, ProcessScreen)
+
+
+async def test_words_find_an_event_by_the_models_that_were_there() -> None:
+    other = Event(2, NOON_NS, EventKind.LOADED, "another", "vllm 90210", "1", GIB, "another")
+    app = app_showing(with_events(a_full_view(), other, out_of_memory((WAN, 45 * GIB))))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t", "slash", *"wan2", "enter")
+        assert [event.kind for event in listed(app)] == [EventKind.OUT_OF_MEMORY]
+
+
+async def test_where_memory_ran_out_the_graph_of_that_device_is_marked() -> None:
+    app = app_showing(with_events(a_full_view(), out_of_memory(minutes_ago=30)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t")
+        lines = lines_shown(app)
+        graph = next(line for line in lines if "GPU 0" in line)
+        axis = next(line for line in lines if "30 min" in line)
+        assert axis.index("30 min") - 3 <= graph.index("!") <= axis.index("30 min") + 9
+        assert "!" not in next(line for line in lines if "GPU 1" in line)
+
+
+async def test_enter_on_a_process_that_started_opens_it_and_on_one_that_ended_says_what_it_held() -> None:
+    process = "ComfyUI/main.py 4711"
+    started = Event(2, NOON_NS, EventKind.STARTED, process, process, process_key="process 4711")
+    died = Event(1, NOON_NS, EventKind.DIED, "train.py 12", "train.py 12", "", GIB, process_key="12", held=(("bert", GIB),))
+    app = app_showing(with_events(a_full_view(), started, died))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t", "enter")
+        assert isinstance(app.screen, ProcessScreen)
+        await pressed(pilot, "escape", "down", "enter")
+        assert "It held" in shown(app)
+        assert "bert" in shown(app)
+        await pressed(pilot, "i")
+        assert len(app.screen_stack) == 2
+
+
+async def test_a_model_that_is_no_more_is_said_to_be_so() -> None:
+    gone = Event(1, NOON_NS, EventKind.UNLOADED, "gone", "vllm 90210", "0", GIB, "gone")
+    app = app_showing(with_events(a_full_view(), gone))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t", "enter")
+        assert "no longer there" in shown(app)
+
+
+async def test_without_an_event_there_is_nothing_to_open() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t", "enter", "i", "o")
+        assert isinstance(app.screen, TimelineScreen)
+        assert not app.screen.active_bindings["enter"].enabled
+        app.receive(with_events(a_full_view(), out_of_memory()))
+        await pilot.pause()
+        assert app.screen.active_bindings["enter"].enabled
+
+
+async def test_more_devices_than_have_room_are_counted() -> None:
+    app = app_showing(a_view(*(a_gpu(a_row(), index=index) for index in range(16)), a_host(number=17)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t")
+        assert "and 9 more devices: 1-9 shows one" in shown(app)
+        await pressed(pilot, "9")
+        assert "GPU 8  Simulated" in shown(app)
+        assert "more device" not in shown(app)
+
+
+async def test_host_memory_alone_has_a_graph_too() -> None:
+    app = app_showing(a_view(a_host(a_row(device="cpu"))))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t")
+        assert "Host memory" in shown(app)
+        assert "1 h ago" in shown(app)

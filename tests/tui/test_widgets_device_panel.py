@@ -1,0 +1,79 @@
+"""The devices' lines: bars that are bars in any width, readings as far as they are known."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from gpumodels_tui.app import GpuModelsApp
+from gpumodels_tui.memory_parts import MemoryPart, PartKind
+from gpumodels_tui.widgets.device_panel import short_title, used_cell
+from gpumodels_tui.widgets.memory_bar import legend
+from screen_text import lines_shown
+from snapshots import GIB, MIB
+from views import NOON_SECONDS, a_gpu, a_host, a_row, a_view
+
+H100 = "GPU 0  NVIDIA H100 80GB HBM3"
+
+
+@pytest.mark.parametrize(
+    ("columns", "title", "used"),
+    [
+        (60, "GPU 0 H100…", "38.0/80.0 GB"),
+        (80, "GPU 0 H100 80GB HBM3", "38.0 GB / 80.0 GB"),
+        (120, H100, "38.0 GB / 80.0 GB"),
+    ],
+)
+async def test_the_title_gives_way_to_the_bar(columns: int, title: str, used: str) -> None:
+    gpu = a_gpu(a_row(on_bytes=20 * GIB), title=H100)
+    app = GpuModelsApp(a_view(gpu, a_host(number=2)), clock=lambda: NOON_SECONDS)
+    async with app.run_test(size=(columns, 24)) as pilot:
+        await pilot.pause()
+        line = lines_shown(app)[0]
+        assert line.startswith(f">  1 {title} ")
+        assert f" {used}  87%  64°C  412 W" in line
+        assert len([mark for mark in line if mark in "█/─"]) >= 7
+        await pilot.resize_terminal(80, 24)
+        await pilot.pause()
+        assert "GPU 0 H100 80GB HBM3 █" in lines_shown(app)[0]
+
+
+def test_only_makers_names_are_left_out_and_only_of_gpus() -> None:
+    gpu, host = a_gpu(title=H100), a_host()
+    assert short_title(gpu) == "GPU 0 H100 80GB HBM3"
+    assert short_title(replace(gpu, title="GPU 3  NVIDIA GeForce RTX 4090")) == "GPU 3 RTX 4090"
+    assert short_title(replace(gpu, title="cuda:0  NVIDIA thing of someone")) == "cuda:0 NVIDIA thing of someone"
+    assert short_title(host) == "Host memory"
+
+
+def test_what_is_not_known_is_a_question_mark_or_nothing() -> None:
+    def words(used: int | None, total: int | None) -> str:
+        return "".join(content for content, _ in used_cell(a_gpu(used_bytes=used, total_bytes=total), 17))
+
+    assert words(None, 80 * GIB) == "? / 80.0 GB"
+    assert words(GIB, None) == "1.0 GB"
+    assert words(None, None) == ""
+
+
+PARTS = (
+    MemoryPart(PartKind.FIRST_MODEL, 20 * GIB, "a"),
+    MemoryPart(PartKind.MODELS, 4 * GIB),
+    MemoryPart(PartKind.CACHES, 10 * GIB),
+    MemoryPart(PartKind.OTHER, GIB),
+    MemoryPart(PartKind.ALLOCATOR_CACHE, 512 * MIB),
+)
+
+
+def test_a_legend_names_every_mark_before_it_gives_their_bytes() -> None:
+    assert legend(PARTS, 80 * GIB, 100).plain == (
+        "█░ models 24.0 GB  ≡ caches 10 GB  · other 1.0 GB  : allocator 512 MB  ─ free 44 GB"
+    )
+    assert legend(PARTS, 80 * GIB, 76).plain == "█░ models 24.0 GB  ≡ caches 10 GB  · other 1.0 GB  : allocator 512 MB"
+    assert legend(PARTS, 80 * GIB, 64).plain == "█░ models 24.0 GB  ≡ caches 10 GB  · other 1.0 GB  : allocator"
+    assert legend(PARTS, 80 * GIB, 50).plain == "█░ models 24.0 GB  ≡ caches  · other  : allocator"
+    assert legend(PARTS, 80 * GIB, 30).plain == "█░ models 24.0 GB  ≡ caches"
+
+
+@pytest.mark.parametrize("width", range(20, 120))
+def test_a_legend_is_never_longer_than_its_line(width: int) -> None:
+    assert len(legend(PARTS, 80 * GIB, width).plain) <= width

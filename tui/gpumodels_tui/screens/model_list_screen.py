@@ -1,0 +1,137 @@
+"""A full screen with a list of models on it, in an order of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from textual import on
+from textual.binding import Binding, BindingType
+from textual.widget import Widget
+
+from gpumodels_tui.listing import Entry, Order
+from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
+from gpumodels_tui.screens.list_screen import ListScreen
+from gpumodels_tui.view_model import ModelRow
+from gpumodels_tui.widgets.line_table import LineTable
+from gpumodels_tui.widgets.model_table import ModelTable
+
+if TYPE_CHECKING:
+    from gpumodels_tui.widgets import explained
+
+SORT_STEPS: Final = ("on", "age", "name", "off", "kind", "process")
+"""By what `s` sorts, one after the other; `<` and `>` go through all columns."""
+
+
+NEXT: Final = "Sort by the next thing: bytes, age, name, …"
+BESIDE: Final = "Sort by the column to the left, to the right"
+
+
+class ModelListScreen(ListScreen):
+    """Subclasses compose a `ModelTable` and show it in `order`."""
+
+    AUTO_FOCUS = "ModelTable"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("s", "sort(1)", "Sort", id="models.sort", tooltip=NEXT),
+        Binding("f6", "sort(1)", "Sort", show=False, id="models.sort_f6", tooltip=NEXT),
+        Binding("r", "reverse", "Reverse", show=False, id="models.reverse", tooltip="Turn the order around"),
+        Binding(
+            "less_than_sign",
+            "column(-1)",
+            "Column",
+            show=False,
+            id="models.column_left",
+            tooltip=BESIDE,
+        ),
+        Binding(
+            "greater_than_sign",
+            "column(1)",
+            "Column",
+            show=False,
+            id="models.column_right",
+            tooltip=BESIDE,
+        ),
+    ]
+
+    order: Order = Order()
+    """By what, and which way."""
+
+    def __init__(self, table: ModelTable) -> None:
+        """Args:
+        table: The models.
+        """
+        super().__init__()
+        self._table = table
+
+    @property
+    def entry(self) -> Entry | None:
+        """The line under the cursor."""
+        return self._table.cursor_row
+
+    @property
+    def model(self) -> ModelRow | None:
+        """The one under the cursor."""
+        return None if self.entry is None else self.entry.row
+
+    def explained(self) -> Sequence[explained.Group]:
+        """Its marks and short titles."""
+        from gpumodels_tui.widgets.explained import MODELS
+
+        return MODELS
+
+    def list_widget(self) -> Widget:
+        """The models."""
+        return self._table
+
+    def keep_keys(self, is_empty: bool) -> None:
+        """Before the list is hidden, and after it is back: keys that it had wait for it, and go nowhere else."""
+        if is_empty and self._table.has_focus:
+            self.set_focus(None)
+        elif not is_empty and self.focused is None:
+            self._table.focus()
+
+    def filtered(self) -> None:
+        """With other words, or in another order."""
+        if self.view is not None and self.is_mounted:
+            self.show(self.view)
+
+    def go_to_match(self, step: int) -> None:
+        """In the list of models."""
+        self._table.go_to_match(step)
+
+    def action_sort(self, step: int) -> None:
+        """Through what people sort by."""
+        columns = [column for column in SORT_STEPS if column in self._table.sortable]
+        here = columns.index(self.order.column) if self.order.column in columns else -1
+        self._sort_by(columns[(here + step) % len(columns)])
+
+    def action_column(self, step: int) -> None:
+        """Through all columns."""
+        columns = self._table.sortable
+        here = columns.index(self.order.column) if self.order.column in columns else 0
+        self._sort_by(columns[(here + step) % len(columns)])
+
+    def action_reverse(self) -> None:
+        """The other way round."""
+        self.order = Order(self.order.column, not self.order.reverse)
+        self.filtered()
+
+    @on(LineTable.HeadingClicked)
+    def _heading_clicked(self, event: LineTable.HeadingClicked) -> None:
+        if event.column == self.order.column:
+            self.action_reverse()
+        else:
+            self._sort_by(event.column)
+
+    @on(LineTable.Opened)
+    def _opened(self) -> None:
+        entry = self.entry
+        if entry is not None and entry.row is not None:
+            self.post_message(ModelAsked(entry.device.key, entry.row.key))
+        elif entry is not None:
+            self.post_message(ProcessAsked(entry.process_key))
+
+    def _sort_by(self, column: str) -> None:
+        self.order = Order(column)
+        self.filtered()

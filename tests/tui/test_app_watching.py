@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from contextlib import closing
@@ -9,17 +10,19 @@ from pathlib import Path
 
 import pytest
 
+import snapshots
 from gpumodels_shared.codec import encode
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.feed import SnapshotFeed
 from gpumodels_tui.gpus import Hardware, HardwareState
+from gpumodels_tui.history import EventKind
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import View
 from gpumodels_tui.watching import WatchingThread
 from screen_text import shown
-from snapshots import GIB, MIB, a_model, a_snapshot
+from snapshots import GIB, MIB, a_model, a_process, a_snapshot, some_hardware
 from views import a_gpu, a_row, a_view
 
 PATIENCE_SECONDS = 10
@@ -120,6 +123,46 @@ def test_the_first_view_does_not_wait_for_the_driver(tmp_path: Path) -> None:
             thread.stop()
     assert first is not None
     assert names(first) == {"early"}
+
+
+class OneGpu(Hardware):
+    """A machine with a GPU that everything runs on."""
+
+    def read(self) -> HardwareState:
+        return some_hardware(snapshots.a_gpu(processes={os.getpid(): GIB}))
+
+
+class WithOneGpu(Sources, frozen=True):
+    """A machine with such hardware."""
+
+    def hardware(self) -> Hardware:
+        return OneGpu()
+
+
+def test_what_happened_is_told_of_the_driver_s_devices_from_the_first(tmp_path: Path) -> None:
+    directory = tmp_path / "gpm"
+    directory.mkdir(mode=0o700)
+    views: queue.Queue[View] = queue.Queue()
+    with closing(SnapshotWriter(directory, this_process(), heartbeat_ms=60_000)) as writer:
+        process = a_process(pid=os.getpid())
+        writer.publish(encode(a_snapshot(a_model("early", GIB, device="cuda:0"), process=process)))
+        thread = WatchingThread(WithOneGpu((directory,)))
+        thread.tell(views.put, lambda error: None)
+        thread.start()
+        try:
+            while not (view := views.get(timeout=PATIENCE_SECONDS)).history.events:
+                pass
+            assert [(event.kind, event.device) for event in view.history.events] == [
+                (EventKind.LOADED, "0"),
+                (EventKind.STARTED, ""),
+            ]
+            writer.publish(encode(a_snapshot(process=process)))
+            while (view := views.get(timeout=PATIENCE_SECONDS)).history.events[0].kind is EventKind.LOADED:
+                pass
+            assert (view.history.events[0].kind, view.history.events[0].device) == (EventKind.UNLOADED, "0")
+            assert len(view.history.events) == 3
+        finally:
+            thread.stop()
 
 
 async def test_a_failure_of_the_thread_ends_the_viewer_with_code_1() -> None:

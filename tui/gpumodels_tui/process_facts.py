@@ -49,7 +49,7 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         # What tells of trouble first: the end has no room on a narrow screen.
         failed = f"{health.failures:,} things could not be read" if health.failures else "no failures"
         cost = f"{health.scan_seconds * 1e3:.1f} ms a look, every {info.interval_seconds:g} s"
-        facts.append(Fact("sidecar", f"{row.state.liveness.value}, {failed}, {cost}, {health.modules:,} modules known"))
+        facts.append(Fact("sidecar", f"{row.state.liveness.value}, {failed}, {cost}, {health.modules:,} modules"))
         if info.visible_devices is not None:
             facts.append(Fact("sees", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
         facts += [Fact("ran out", line) for line in _times_out_of_memory(snapshot)]

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
 from gpumodels_tui.gpus import HardwareState, host_alone
-from gpumodels_tui.history import Recorder
+from gpumodels_tui.history import History, Recorder
 from gpumodels_tui.sources import Sources
 from gpumodels_tui.view_model import View, ViewBuilder
 
@@ -28,6 +28,7 @@ FEED_SHARE: Final = 0.25
 PATIENCE_SECONDS: Final = 0.5
 """How long model files wait for the first picture."""
 STOP_SECONDS: Final = 2.0
+NOTHING_YET: Final = History()
 
 
 class WatchingThread(threading.Thread):
@@ -113,7 +114,8 @@ class WatchingThread(threading.Thread):
                 now = (processes, devices, facts)
                 if view is None or seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
                     view, seen = builder.build(*now), now
-                history = recorder.record(view, time.time_ns())
+                # What happened is told of devices, so it begins when they are known.
+                history = recorder.record(view, time.time_ns()) if devices_at >= 0 else NOTHING_YET
                 if shown is None or view is not shown_from or history is not shown.history:
                     shown, shown_from = replace(view, history=history), view
                     self._hand_on(shown)

@@ -117,7 +117,7 @@ for number in range(61):
 IMPORTS: Final = """
 import accelerate, diffusers, gguf, peft, transformers, safetensors, torch
 from diffusers import AutoencoderKL, FluxTransformer2DModel, GGUFQuantizationConfig, LTXVideoTransformer3DModel
-from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
@@ -264,6 +264,37 @@ CASES: Final = (
         ((None, None),),
     ),
     Case(
+        "transformers: a config of pickled weights, and no weights",
+        "kept = AutoModel.from_config(AutoConfig.from_pretrained('bert-in-bin'))",
+        ((None, None),),
+    ),
+    Case(
+        "transformers: other values over a checkpoint's",
+        """
+kept = BertModel.from_pretrained("tiny-bert")
+kept.load_state_dict({key: torch.randn(value.shape).to(value.dtype) for key, value in kept.state_dict().items()})
+""",
+        ((None, None),),
+    ),
+    Case(
+        "transformers: another checkpoint's values, copied in place",
+        """
+kept = BertModel.from_pretrained("tiny-bert")
+with torch.no_grad():
+    state = torch.load("bert-in-bin/pytorch_model.bin")
+    for key, parameter in kept.named_parameters():
+        parameter.copy_(state[key])
+del state, parameter
+""",
+        (("bert-in-bin", "bert-in-bin/"),),
+    ),
+    Case(
+        "diffusers: a pipeline with a component of one's own",
+        "kept = StableDiffusionPipeline.from_pretrained('tiny-sd', **nothing, safety_checker=None,"
+        " unet=UNet2DConditionModel.from_config(UNet2DConditionModel.load_config('tiny-sd/unet')))",
+        ((None, None), *_pipeline("tiny-sd", "vae", "text_encoder")),
+    ),
+    Case(
         "accelerate: tensors set one by one, cast",
         """
 state = load_file("alpha_v1.safetensors")
@@ -349,6 +380,12 @@ del state
     Case(
         "load_state_dict: another model's",
         "kept = loaded(loaded(load_file('alpha_v1.safetensors')).state_dict())",
+        (("alpha_v1", "alpha_v1.safetensors"),),
+    ),
+    Case(
+        "a part of another file over the first",
+        "kept = loaded(load_file('alpha_v1.safetensors'))\n"
+        "kept.load_state_dict({k: v for k, v in load_file('beta_v1.safetensors').items() if 'blocks.0' in k}, strict=False)",
         (("alpha_v1", "alpha_v1.safetensors"),),
     ),
     Case(

@@ -43,6 +43,7 @@ class _ModelOutline(msgspec.Struct, gc=False):
     bytes_by_device: _Mapped
     dtypes: _Mapped
     files: _Listed = msgspec.field(default_factory=list)
+    file_stamps: _Listed = msgspec.field(default_factory=list)
     candidates: _Listed = msgspec.field(default_factory=list)
     adapters: _Listed = msgspec.field(default_factory=list)
     shares_with: _Listed = msgspec.field(default_factory=list)
@@ -120,8 +121,9 @@ def _check_numbers(snapshot: Snapshot) -> None:
             raise DecodeError("a model has a negative count")
         if _any_negative(model.bytes_by_device.values()) or _any_negative(model.dtypes.values()):
             raise DecodeError("a model has negative bytes")
-        if _any_negative(count for count in (model.matched_samples, model.compared_samples) if count is not None):
-            raise DecodeError("a model has a negative count of samples")
+        compared = (model.matched_samples, model.compared_samples, model.matched_tensors, model.compared_tensors)
+        if _any_negative(count for count in compared if count is not None):
+            raise DecodeError("a model has a negative count of tensors")
         if not 0 <= model.confidence <= 1:
             raise DecodeError("a model's confidence is not between 0 and 1")
     for device in snapshot.devices:

@@ -7,26 +7,36 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Final
 
+from gpumodels_shared.no_names import PLACES, ROLES
+
 SHARD: Final = r"[-_.]\d{5}-of-(\d{5})$"
 _PACKAGING: Final = (
     r"(?i)[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|e4m3fn|e5m2|scaled|mixed|KJ|pruned|emaonly|ema)$"
 )
 _COMPONENT: Final = (
-    r"^(unet|vae|transformer|text_encoder|image_encoder|controlnet|prior|decoder|safety_checker|feature_extractor)(_\d)?$"
+    r"^((unet|vae|transformer|text_encoder|image_encoder|controlnet|prior|decoder|safety_checker|feature_extractor|vqvae|vqgan|movq|"
+    r"vocoder|motion_adapter|language_model|projection_model)(_\d)?|prior_prior|\d+_[A-Z]\w*|fp8|fp16|bf16|fp32|float16|bfloat16)$"
 )
+"""Directories inside a model's own: diffusers' components, sentence-transformers' modules (`2_Dense`), precisions."""
 _GENERIC: Final = (
     r"(?i)^(model|models|pytorch_model|diffusion_pytorch_model|adapter_model|adapter|weights?|checkpoint|ckpt|consolidated|"
     r"open_clip_(pytorch_)?model|tf_model|state_dict|pytorch_lora_weights|lora_weights|ema|final|last|best|\d+)$"
 )
-_TRAINERS: Final = r"^checkpoint-\d+$"
+_STATE: Final = (
+    r"(?i)^((checkpoint|epoch|step|iter|global_step)[-_]?\d+|v?\d+([._]\d+)*|model|weights|checkpoint|ckpt|ema|final|last|best)$"
+)
+"""A run's states and a model's versions: of use together with what they are of."""
 _HUB: Final = r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/"
 """Patterns are compiled, and kept by `re`, when they are first used: importing this is part of others' start."""
 
 
 def checkpoint_of(path: str) -> str:
-    """The path without what numbers a shard: `model.safetensors` of `model-00001-of-00004.safetensors`."""
+    """The path without what numbers a shard: `model-of-00004.safetensors` of `model-00001-of-00004.safetensors`.
+
+    One text for all shards of one checkpoint, and for nothing else: what was split anew may lie beside its former shards.
+    """
     pure = PurePath(path)
-    return str(pure.with_name(re.sub(SHARD, "", pure.stem) + pure.suffix)) if pure.name else path
+    return str(pure.with_name(re.sub(SHARD, r"-of-\1", pure.stem) + pure.suffix)) if pure.name else path
 
 
 def shards_in_all(path: str) -> int | None:
@@ -75,7 +85,8 @@ def name_from_path(path: str) -> str | None:
 
     Hub caches give `org/name`, and `org/name/file` where the file's name says more than the repository's: many hold several
     models, or one in several quantizations. A generic stem (`diffusion_pytorch_model`) gives its directory's name, past
-    component directories (`unet`, `text_encoder_2`). What packaging and precision add to a name is left out.
+    component directories (`unet`, `text_encoder_2`), unless that is a place for models of any kind (`loras`, `output`, a home
+    directory). What packaging and precision add to a name is left out.
     """
     pure = PurePath(path)
     stem = _without_packaging(re.sub(SHARD, "", pure.stem))
@@ -86,13 +97,11 @@ def name_from_path(path: str) -> str | None:
     if tells:
         return stem
     for parent in pure.parents:
-        if not parent.name:
-            return None
         if re.match(_COMPONENT, parent.name):
             continue
-        if re.match(_TRAINERS, parent.name) and parent.parent.name:
-            return f"{parent.parent.name}/{parent.name}"
-        return None if re.match(_GENERIC, parent.name) or parent.name.startswith("tmp") else parent.name
+        if re.match(_STATE, parent.name):
+            return f"{parent.parent.name}/{parent.name}" if _names_a_model(parent.parent) else None
+        return parent.name if _names_a_model(parent) else None
     return None
 
 
@@ -104,6 +113,20 @@ def name_from_config(stated: str) -> str | None:
     if stated.count("/") == 1 and not stated.startswith((".", "/", "~")):
         return stated
     return name_from_path(stated + "/model") if stated else None
+
+
+def name_from_attribute(stated: str) -> str | None:
+    """What a module calls itself; None for what says its place or nothing (`encoder`, `unet`, `model`)."""
+    name = stated.strip()
+    return None if not name or re.match(_GENERIC, name) or re.match(_COMPONENT, name) or name.lower() in ROLES else name
+
+
+def _names_a_model(directory: PurePath) -> bool:
+    """Whether somebody named this directory for a model, and not for what is kept there or for whose it is."""
+    name = directory.name
+    if not name or re.match(_GENERIC, name) or name.lower() in PLACES or name.startswith("tmp"):
+        return False
+    return directory.parent.as_posix() not in ("/home", "/Users")
 
 
 def _without_packaging(stem: str) -> str:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from functools import lru_cache
 from itertools import islice
 from typing import Final, Protocol
 
+from gpumodels_shared.floats import FORMATS, ITEM_BYTES, decode_values, round_to
 from gpumodels_shared.schema import Fingerprint, TensorSample
 
 TENSORS: Final = 16
@@ -35,43 +35,13 @@ KEYS_PER_STEP: Final = 500
 VALUES: Final = 16
 FUSED_AT_MOST: Final = 8
 """How many tensors may have been joined into one along their first dimension."""
+COARSE_CLOCK_NS: Final = 20_000_000
+"""File systems stamp by a clock that ticks every 1 to 10 ms: a file may be so much younger than it says."""
 SAME_SHAPES_AT_MOST: Final = 4000
 """Where keys were renamed, so many tensors of one shape are looked at."""
 
-ITEM_BYTES: Final[Mapping[str, int]] = {
-    "float64": 8,
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "float8_e4m3fn": 1,
-    "float8_e5m2": 1,
-    "uint8": 1,
-    "int8": 1,
-}
-"""Bytes per element of the dtypes that can be sampled, by torch's names. Integers (quantized blocks) agree only byte for byte."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """A binary floating-point format: what rounding needs of it."""
-
-    fraction_bits: int
-    least_exponent: int
-    largest: float
-    overflow: float
-    """What torch makes of a value beyond the largest or of infinity (an older one: NaN in E4M3)."""
-
-
-_FORMATS: Final[Mapping[str, _Format]] = {
-    "float32": _Format(23, -126, 3.4028234663852886e38, math.inf),
-    "float16": _Format(10, -14, 65504.0, math.inf),
-    "bfloat16": _Format(7, -126, 3.3895313892515355e38, math.inf),
-    "float8_e4m3fn": _Format(3, -6, 448.0, 448.0),
-    "float8_e5m2": _Format(2, -14, 57344.0, math.inf),
-}
-
 _WAYS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    dtype: ((dtype,), *((between, dtype) for between in _FORMATS if between != dtype)) for dtype in ("float64", *_FORMATS)
+    dtype: ((dtype,), *((between, dtype) for between in FORMATS if between != dtype)) for dtype in ("float64", *FORMATS)
 }
 """What the values may have been cast to, in order: the dtype in memory, or another one first."""
 
@@ -142,30 +112,64 @@ def is_constant(data: bytes, dtype: str) -> bool:
     return data == data[:size] * (len(data) // size)
 
 
+class Places:
+    """Where in a file a tensor may stand: under its key, below a prefix, or under any other where keys were renamed."""
+
+    def __init__(self, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
+        self._tensors = tensors
+        self._prefix = ""
+        self._by_trailing_shape: dict[tuple[int, ...], list[str]] = {}
+
+    def named(self, key: str, shape: tuple[int, ...]) -> str | None:
+        """The one place, where the file knows the key."""
+        for prefix in ("", self._prefix):
+            found = self._tensors.get(prefix + key)
+            if found is not None and found[1] == shape:
+                return prefix + key
+        return None
+
+    def alike(self, shape: tuple[int, ...]) -> Sequence[str]:
+        """Tensors that have such a shape, or are made of such, or are a part of one."""
+        if not self._by_trailing_shape:
+            for key, (_, in_file) in self._tensors.items():
+                self._by_trailing_shape.setdefault(in_file[1:], []).append(key)
+        return self._by_trailing_shape.get(shape[1:], ())[:SAME_SHAPES_AT_MOST]
+
+    def found(self, key: str, in_file: str) -> None:
+        """The tensor of this key stood under that one: others may be renamed alike."""
+        if in_file.endswith("." + key):
+            self._prefix = in_file[: -len(key)]
+
+
 def compare(fingerprint: Fingerprint, file: FileValues) -> Match:
-    """How many of the samples agree with the file; counting ends where too many don't for the rest to matter."""
-    by_trailing_shape: dict[tuple[int, ...], list[str]] = {}
+    """How many of the samples agree with the file; counting ends where fewer than a third can: such a file is none of it."""
+    places = Places(file.tensors)
     matched = 0
     for number, sample in enumerate(fingerprint.samples):
-        if 2 * (number - matched) > len(fingerprint.samples):
+        if 3 * (number - matched) > 2 * len(fingerprint.samples):
             break
-        named = file.tensors.get(sample.key)
-        if named is not None and named[1] == sample.shape:
-            matched += _agrees(sample, file, sample.key)
-            continue
-        if not by_trailing_shape:
-            for key, (_, shape) in file.tensors.items():
-                by_trailing_shape.setdefault(shape[1:], []).append(key)
-        if any(_agrees(sample, file, key) for key in by_trailing_shape.get(sample.shape[1:], ())[:SAME_SHAPES_AT_MOST]):
-            matched += 1
+        named = places.named(sample.key, sample.shape)
+        for key in places.alike(sample.shape) if named is None else (named,):
+            if agrees(sample, file, key):
+                places.found(sample.key, key)
+                matched += 1
+                break
     return Match(matched, len(fingerprint.samples))
 
 
 def best_files(matches: Mapping[str, Match]) -> tuple[str, ...]:
-    """The files that agree best, all of them on a tie; none where nothing agrees well enough."""
+    """The files that agree best, all of them on a tie; none where nothing agrees well enough.
+
+    Where some samples agree with one file and as many as half of these, which may be the others, with another, the model may be
+    made of both: that is a tie, too.
+    """
     worthy = {path: match for path, match in matches.items() if match.is_whole or match.is_patched}
     best = max((match.matched for match in worthy.values()), default=0)
-    return tuple(sorted(path for path, match in worthy.items() if match.matched == best))
+    found = {path for path, match in worthy.items() if match.matched == best}
+    if found:
+        compared = max(matches[path].compared for path in found)
+        found.update(path for path, match in matches.items() if 2 * match.matched > best and match.matched + best <= compared)
+    return tuple(sorted(found))
 
 
 def same_names_and_shapes(wanted: Mapping[str, tuple[int, ...]], file: Mapping[str, tuple[str, tuple[int, ...]]]) -> bool:
@@ -196,40 +200,12 @@ def agree(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> 
     return any(_become(wanted, stated, way) for way in ways)
 
 
-def decode_values(dtype: str, data: bytes) -> tuple[float, ...]:
-    """The elements as numbers.
-
-    Raises:
-        KeyError: the dtype is none of ITEM_BYTES.
-    """
-    count = len(data) // ITEM_BYTES[dtype]
-    if dtype == "bfloat16":
-        return tuple(_from_bits(bits << 16) for bits in struct.unpack(f"<{count}H", data))
-    if dtype in ("float8_e4m3fn", "float8_e5m2"):
-        return tuple(_FROM_FLOAT8[dtype][byte] for byte in data)
-    return struct.unpack(f"<{count}{ {'float64': 'd', 'float32': 'f', 'float16': 'e'}[dtype] }", data)
-
-
-def round_to(value: float, dtype: str) -> float:
-    """The value as this dtype holds it: nearest, ties to even, with torch's overflow; float64 holds any."""
-    form = _FORMATS.get(dtype)
-    if form is None or value == 0 or math.isnan(value):
-        return value
-    if math.isinf(value):
-        return math.copysign(form.overflow, value)
-    exponent = max(math.frexp(value)[1] - 1, form.least_exponent)
-    step = exponent - form.fraction_bits
-    rounded = math.ldexp(round(math.ldexp(value, -step)), step)
-    if abs(rounded) > form.largest:
-        return math.copysign(form.overflow, value)
-    return rounded
-
-
 def _rank(key: str) -> tuple[int, str]:
     return zlib.crc32(key.encode("utf-8", "backslashreplace")), key
 
 
-def _agrees(sample: TensorSample, file: FileValues, key: str) -> bool:
+def agrees(sample: TensorSample, file: FileValues, key: str) -> bool:
+    """Whether the sample is from this tensor of the file, or from a part of it, or from what was made of it and others."""
     dtype, shape = file.tensors[key]
     return any(agree(sample.dtype, sample.data, dtype, file.read(key, start, VALUES)) for start in _starts(sample.shape, shape))
 
@@ -276,29 +252,3 @@ def _cast(value: float, way: Sequence[str]) -> float:
 
 def _same(one: float, other: float) -> bool:
     return one == other or (one != one and other != other)
-
-
-def _from_bits(bits: int) -> float:
-    value: float = struct.unpack("<f", struct.pack("<I", bits))[0]
-    return value
-
-
-def _float8(byte: int, exponent_bits: int, fraction_bits: int, bias: int, infinite: bool) -> float:
-    """One byte of an OCP 8-bit float: E4M3 has no infinities and one NaN, E5M2 is IEEE-like."""
-    sign = -1.0 if byte & 0x80 else 1.0
-    exponent = (byte >> fraction_bits) & ((1 << exponent_bits) - 1)
-    fraction = byte & ((1 << fraction_bits) - 1)
-    if exponent == (1 << exponent_bits) - 1:
-        if infinite:
-            return math.nan if fraction else sign * math.inf
-        if fraction == (1 << fraction_bits) - 1:
-            return math.nan
-    if exponent == 0:
-        return sign * math.ldexp(fraction, 1 - bias - fraction_bits)
-    return sign * math.ldexp((1 << fraction_bits) + fraction, exponent - bias - fraction_bits)
-
-
-_FROM_FLOAT8: Final = {
-    "float8_e4m3fn": tuple(_float8(byte, 4, 3, 7, infinite=False) for byte in range(256)),
-    "float8_e5m2": tuple(_float8(byte, 5, 2, 15, infinite=True) for byte in range(256)),
-}

@@ -180,8 +180,13 @@ class Model:
     fingerprint: Fingerprint | None = None
     """Where the sidecar could take one; none for models whose file it saw being loaded."""
     matched_samples: int | None = None
-    """How many of `compared_samples` agree with the file that `name_source` `values` names; fewer than all: it was patched."""
+    """How many of `compared_samples` agree with its files; fewer than all: it was patched, or changed since it was loaded."""
     compared_samples: int | None = None
+    matched_tensors: int | None = None
+    """The same of all tensors that could be compared, where the sidecar counted them: of a patched model in host memory."""
+    compared_tensors: int | None = None
+    file_stamps: tuple[tuple[int, int], ...] = ()
+    """Size and time of change (realtime nanoseconds) of each of `files` when it was read; empty where that isn't known."""
 
     @property
     def resident_bytes(self) -> int:

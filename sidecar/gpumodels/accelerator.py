@@ -17,7 +17,8 @@ from typing import Any, Final
 from gpumodels.failures import Failures
 from gpumodels.sampling import RawSample
 from gpumodels.wraps import Wraps
-from gpumodels_shared.fingerprint import ITEM_BYTES, VALUES
+from gpumodels_shared.fingerprint import VALUES
+from gpumodels_shared.floats import ITEM_BYTES
 
 ACCELERATORS: Final = frozenset({"cuda", "xpu"})
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gpumodels.accounting import META, StorageReading
+from gpumodels.files_read import Stamp
 from gpumodels.reading import ModuleReading
 from gpumodels_shared.schema import LayerTree
 
@@ -51,6 +52,8 @@ class FoundModel:
     tree: LayerTree
     bytes_by_origin: Mapping[tuple[str, str], int]
     """Bytes by (path, source), wherever they are now and whichever model they count with."""
+    stamps: Mapping[str, Stamp]
+    """What those files were when they were read, by path."""
     tensor_paths: frozenset[str]
     """Attribute names of modules and tensors on the way to memory: `lora_down`, `weight`; what kinds are told by."""
     adapter_bytes: int
@@ -239,6 +242,7 @@ def _finish(
                 shared=shared_column,
             ),
             bytes_by_origin=sums.bytes_by_origin,
+            stamps=sums.stamps,
             tensor_paths=frozenset(sums.tensor_names),
             adapter_bytes=sums.adapter_bytes,
             attached_to=sums.attached_to,
@@ -278,6 +282,7 @@ class _Sums:
         self.bytes_by_device: dict[str, int] = {}
         self.bytes_by_dtype: dict[str, int] = {}
         self.bytes_by_origin: dict[tuple[str, str], int] = {}
+        self.stamps: dict[str, Stamp] = {}
         self.adapter_bytes = 0
         self.attached_to: int | None = None
         self._counted_bytes = 0
@@ -322,6 +327,8 @@ class _Sums:
         if origin is not None and key not in self.storages:
             stated = (origin.path, origin.source)
             self.bytes_by_origin[stated] = self.bytes_by_origin.get(stated, 0) + size
+            if origin.stamp is not None:
+                self.stamps[origin.path] = origin.stamp
         if key in self.storages or key in self._elsewhere:
             self.shared[entry] = self.shared.get(entry, 0) + size
             self.storages[key] = size
@@ -334,8 +341,17 @@ class _Sums:
             self.bytes_by_dtype[dtype] = self.bytes_by_dtype.get(dtype, 0) + size
 
 
-ADAPTER_PREFIXES: Final = ("lora_", "hada_", "lokr_", "oft_", "dora_")
+ADAPTER_PREFIXES: Final = tuple(
+    f"{kind}_"
+    for kind in ("lora", "lycoris", "hada", "lokr", "oft", "boft", "dora", "vera", "ia3", "hra", "randlora", "fourierft")
+)
 """How modules and tensors of adapters are named: PEFT's, kohya's, LyCORIS's. A kohya network's `lora_unet_…` are too."""
 
-PEFT_TABLES: Final = frozenset({"lora_A", "lora_B", "lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"})
+_TABLES: Final = """
+lora_A lora_B lora_E lora_diag lora_embedding_A lora_embedding_B lora_magnitude_vector
+hada_w1_a hada_w1_b hada_w2_a hada_w2_b hada_t1 hada_t2 lokr_w1 lokr_w1_a lokr_w1_b lokr_w2 lokr_w2_a lokr_w2_b lokr_t2
+oft_R oft_r oft_embedding_R boft_R boft_s ia3_l vera_lambda_b vera_lambda_d randlora_lambda randlora_gamma hra_u
+fourierft_spectrum
+"""
+PEFT_TABLES: Final = frozenset(_TABLES.split())
 """Where PEFT keeps, by adapter's name, what adapters add to a layer."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, NamedTuple
 
 from gpumodels.sampling import RawSample
 from gpumodels_shared.file_names import checkpoint_of
@@ -14,6 +16,23 @@ from gpumodels_shared.fingerprint import FileValues
 MAX_FILES: Final = 512
 MAX_KEPT_SAMPLES: Final = 100_000
 """Samples of files that can't be read again by position (pickles, GGUF), all together: some 20 MB."""
+
+
+class Stamp(NamedTuple):
+    """What changes when a file does."""
+
+    inode: int
+    size_bytes: int
+    modified_ns: int
+
+
+def stamp_of(path: str) -> Stamp | None:
+    """The file's, as it is now; None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
 class SampledFile:
@@ -29,15 +48,31 @@ class SampledFile:
         return sample.data if start == 0 else b""
 
 
+class JoinedFiles:
+    """The shards of one checkpoint as one file."""
+
+    def __init__(self, files: Sequence[FileValues]) -> None:
+        self._holders = {key: file for file in files for key in file.tensors}
+        self.tensors = {key: file.tensors[key] for key, file in self._holders.items()}
+
+    def read(self, key: str, start: int, count: int) -> bytes:
+        """What the shard that holds the tensor says."""
+        return self._holders[key].read(key, start, count)
+
+
 @dataclass(frozen=True, slots=True)
 class ReadFile:
     """One file."""
 
     path: str
     number: int
-    """Another number, another content: it was read anew in a way that brought other values."""
+    """Another number, another content: it was read anew when it had changed, or in a way that brought other values."""
     values: FileValues | None
-    """None: it can be read again."""
+    """None: it can be read again, for as long as it has the same stamp."""
+    stamp: Stamp | None = None
+    """What the file was when it was read; None where nobody saw that."""
+    read_ns: int = 0
+    """When it was read last, realtime nanoseconds; 0 where nobody saw that."""
 
 
 class FilesRead:
@@ -48,15 +83,35 @@ class FilesRead:
         self.version = 0
         """Goes up when a file is read."""
 
-    def add(self, path: str, values: FileValues | None = None) -> None:
-        """The host reads this file."""
+    def add(self, path: str, values: FileValues | None = None) -> Stamp | None:
+        """The host reads this file; what it is at this moment."""
+        stamp = stamp_of(path)
         known = self._files.pop(path, None)
-        if known is None or values is not None:
+        if known is None or values is not None or known.stamp != stamp:
             self.version += 1
-            known = ReadFile(path, self.version, values)
-        self._files[path] = known
-        while len(self._files) > MAX_FILES or self._kept_samples() > MAX_KEPT_SAMPLES:
-            self._files.popitem(last=False)
+            self._files[path] = ReadFile(path, self.version, values, stamp, time.time_ns())
+        else:
+            self._files[path] = replace(known, read_ns=time.time_ns())
+        self._forget_oldest()
+        return stamp
+
+    def add_mapped(self, path: str) -> Stamp | None:
+        """The host has this file mapped, and may have read it long ago; what it is at this moment."""
+        stamp = stamp_of(path)
+        known = self._files.get(path)
+        if known is None or known.stamp != stamp:
+            self.version += 1
+            self._files[path] = ReadFile(path, self.version, None, stamp)
+            self._forget_oldest()
+        return stamp
+
+    def paths(self) -> list[str]:
+        """The files' paths, the newest last."""
+        return list(self._files)
+
+    def of(self, paths: Sequence[str]) -> list[ReadFile]:
+        """These files, as they were read, or as ones that nobody saw being read."""
+        return [self._files.get(path) or ReadFile(path, 0, None) for path in paths]
 
     def groups(self) -> dict[str, tuple[ReadFile, ...]]:
         """Files by checkpoint: a single file, or all the shards of one. The newest come last."""
@@ -64,6 +119,10 @@ class FilesRead:
         for file in list(self._files.values()):
             found.setdefault(checkpoint_of(file.path), []).append(file)
         return {whole: tuple(sorted(files, key=lambda file: file.path)) for whole, files in found.items()}
+
+    def _forget_oldest(self) -> None:
+        while len(self._files) > MAX_FILES or self._kept_samples() > MAX_KEPT_SAMPLES:
+            self._files.popitem(last=False)
 
     def _kept_samples(self) -> int:
         return sum(len(file.values.tensors) for file in self._files.values() if file.values is not None)

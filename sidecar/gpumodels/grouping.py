@@ -25,7 +25,10 @@ WRAPPERS: Final = {
     "FullyShardedDataParallel": "_fsdp_wrapped_module",
     "CheckpointWrapper": "_checkpoint_wrapped_module",
     "PeftModel": "base_model",
-    "LoraModel": "model",
+    **dict.fromkeys(
+        ("LoraModel", "AdaLoraModel", "LoHaModel", "LoKrModel", "OFTModel", "BOFTModel", "IA3Model", "VeraModel", "HRAModel"),
+        "model",
+    ),
     "DeepSpeedEngine": "module",
     "Float16Module": "module",
 }
@@ -68,7 +71,7 @@ def parts_of(root: int, core: int, readings: Mapping[int, ModuleReading], parts:
     """Append what of this root is to be a model: itself, or the models that it merely holds, and what is left of it.
 
     A container is split where two or more of its parts have an identity of their own and it has none: models by a library's
-    word, or modules whose weights came from files of their own. Yields wherever it may be interrupted.
+    word, or modules whose weights came from a file each of their own. Yields wherever it may be interrupted.
     """
     found: list[tuple[str, int]] = []
     if not readings[core].has_identity:
@@ -77,8 +80,9 @@ def parts_of(root: int, core: int, readings: Mapping[int, ModuleReading], parts:
             files: dict[int, str | None] = {}
             for _, key in _children(core, readings):
                 files[key] = yield from _file_of_most(key, readings)
-            distinct = {file for file in files.values() if file is not None}
-            found = [(name, key) for name, key in _children(core, readings) if files[key]] if len(distinct) > 1 else []
+            found = [(name, key) for name, key in _children(core, readings) if files[key]]
+            if len({files[key] for _, key in found}) < len(found):
+                found = []  # two of one file: layers of a model into which something else was loaded
     if len(found) < 2:
         parts.append(Part(root, core))
         return

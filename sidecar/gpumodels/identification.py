@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
+from gpumodels.agreement import Agreement
 from gpumodels.assembling import FoundModel
+from gpumodels.checkpoints import Checkpoints
 from gpumodels.failures import Failures
 from gpumodels.file_metadata import WITHOUT_SAFETENSORS, FileMetadata
-from gpumodels.naming import FROM_FILES, Evidence, Naming, Recognised, choose_name, knows_most
+from gpumodels.files_read import Stamp
+from gpumodels.naming import (
+    FROM_FILES,
+    PATCHED_CONFIDENCE,
+    RECENCY_CONFIDENCE,
+    Evidence,
+    Naming,
+    Recognised,
+    choose_name,
+    knows_most,
+)
+from gpumodels.own_values import OwnTensors, OwnValues
 from gpumodels.patches import UNKNOWN_FILE
 from gpumodels.pipelines import Pipelines, Place
 from gpumodels.provenance import Provenance
-from gpumodels.recognition import Recognition
+from gpumodels.recency import read_at_that_time
+from gpumodels.recognition import Recognition, was_read
 from gpumodels.registry import Registry
 from gpumodels.stated_names import StatedNames, stated_names
+from gpumodels.verification import Checked, Verification
 from gpumodels.weak_table import WeakTable
 from gpumodels_shared.schema import Fingerprint
+
+VERIFIED: Final = FROM_FILES - {"names and shapes"}
+"""Sources that claim the file's values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +46,13 @@ class Identified:
     naming: Naming
     architecture: str | None
     metadata: Mapping[str, str]
+    file_stamps: tuple[tuple[int, int], ...]
     slot: str | None
     fingerprint: Fingerprint | None
-    matched_samples: int | None
-    compared_samples: int | None
+    of_samples: tuple[int, int] | None
+    """How many of its samples agree with its file, of how many; None where that says nothing new."""
+    of_tensors: tuple[int, int] | None
+    """The same of all its tensors."""
 
 
 @dataclass(slots=True)
@@ -39,12 +60,20 @@ class _Memory:
     """What stays known of a model while it lives."""
 
     naming: Naming | None = None
-    """What it was loaded from, as far as that was seen, else the first that its values told."""
-    latest: Naming | None = None
     """The last that named a file: values are replaced (patched, offloaded, trained) far more often than models are."""
+    values: OwnValues | None = None
     recognised: Recognised | None = None
-    compared: tuple[FoundModel, str | None, tuple[int, int, int]] | None = None
+    compared: tuple[FoundModel, tuple[str, ...], tuple[int, ...]] | None = None
     """What `recognised` was found from; the same again gives the same."""
+    checked: Checked | None = None
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    """Of the files that it came from, as they were then."""
+    places: tuple[str, ...] = ()
+    """What its config and its pipeline say that it was loaded from."""
+    hint: tuple[str, ...] = ()
+    """Files that were read when it came."""
+    confirmed: set[str] = field(default_factory=set)
+    """Those of these where files were read."""
 
 
 class Identification:
@@ -59,9 +88,12 @@ class Identification:
         pause: Callable[[], None],
     ) -> None:
         self._registry = registry
+        self._provenance = provenance
         self._pipelines = pipelines
-        self._failures = failures
-        self._recognition = Recognition(registry, provenance, failures, pause)
+        self._own = OwnTensors(registry, provenance, pause)
+        checkpoints = Checkpoints(pause)
+        self._recognition = Recognition(registry, provenance, checkpoints, self._own, pause)
+        self._verification = Verification(provenance, checkpoints, self._own, pause)
         self._metadata = FileMetadata(failures)
         self._memories: WeakTable[_Memory] = WeakTable()
         self._places: dict[int, Place] = {}
@@ -82,51 +114,42 @@ class Identification:
             ReferenceError: it was deleted meanwhile.
         """
         stated, memory = self._stated(core)
-        total = found.held_bytes
-        recognised = None
-        if not knows_most(found.bytes_by_origin, total):
-            recognised = self._recognised(found, stated.config_name, memory)
         place = self._places.get(found.core) or self._places.get(found.root)
-        paths = {path for path, _ in found.bytes_by_origin if path}
-        paths.update(recognised.paths if recognised is not None else ())
-        naming = choose_name(
-            Evidence(
-                class_name=found.class_name,
-                bytes_by_origin=found.bytes_by_origin,
-                total_bytes=total,
-                metadata={path: self._metadata.of(path) for path in paths},
-                recognised=recognised,
-                config_name=stated.config_name,
-                pipeline_name=place.pipeline if place is not None else None,
-                architecture=stated.architecture,
-                attributes=stated.attributes,
-            )
-        )
-        naming = self._held_on_to(naming, found, total, memory)
+        evidence = self._evidence(found, stated, place, memory)
+        if not knows_most(found.bytes_by_origin, found.held_bytes):
+            evidence = self._with_recognised(evidence, found, memory)
+        naming = self._held_on_to(choose_name(evidence), found, memory)
+        naming, evidence, agreement = self._verified(naming, evidence, found, memory)
+        naming = self._hinted(naming, evidence, found, memory)
+        recognised = evidence.recognised
         match = recognised.match if recognised is not None and naming.source == "values" else None
+        of_samples = (match.matched, match.compared) if match is not None else None
+        if agreement is not None and not agreement.is_whole:
+            of_samples = agreement.matched, agreement.compared
+        of_all = memory.checked.of_all if agreement is not None and memory.checked is not None else None
         return Identified(
             naming=naming,
             architecture=stated.architecture,
-            metadata=self._merged_metadata(naming.files),
+            metadata=self._merged_metadata(naming.files, memory.stamps),
+            file_stamps=_published(naming.files, memory.stamps),
             slot=place.slot if place is not None else None,
             fingerprint=recognised.fingerprint if recognised is not None and naming.source != "values" else None,
-            matched_samples=match.matched if match is not None else None,
-            compared_samples=match.compared if match is not None else None,
+            of_samples=of_samples,
+            of_tensors=(of_all.matched, of_all.compared) if of_all is not None else None,
         )
 
-    def identify_adapter(self, found: FoundModel) -> tuple[Naming, Mapping[str, str]]:
-        """An adapter's name: its file's, or the one that it was loaded under."""
-        paths = {path for path, _ in found.bytes_by_origin if path}
+    def identify_adapter(self, found: FoundModel) -> tuple[Naming, Mapping[str, str], tuple[tuple[int, int], ...]]:
+        """An adapter's name, its file's or the one that it was loaded under, with the file's metadata and stamp."""
         naming = choose_name(
             Evidence(
                 class_name="LoRA",
                 bytes_by_origin=found.bytes_by_origin,
                 total_bytes=found.held_bytes,
-                metadata={path: self._metadata.of(path) for path in paths},
+                metadata={path: self._metadata.of(path, found.stamps.get(path)) for path, _ in found.bytes_by_origin if path},
                 attributes=(found.adapter,) if found.adapter not in (None, UNKNOWN_FILE, "default") else (),
             )
         )
-        return naming, self._merged_metadata(naming.files)
+        return naming, self._merged_metadata(naming.files, found.stamps), _published(naming.files, found.stamps)
 
     def _stated(self, core: weakref.ref[Any]) -> tuple[StatedNames, _Memory]:
         module = core()
@@ -138,34 +161,139 @@ class Identification:
             self._memories.put(module, memory)
         return stated_names(module), memory
 
-    def _recognised(self, found: FoundModel, config_name: str | None, memory: _Memory) -> Recognised:
-        wanted = (found, config_name, self._recognition.version)
-        if memory.recognised is None or memory.compared != wanted:
-            memory.recognised = self._recognition.recognise(found, config_name, memory.recognised)
-            memory.compared = wanted
-        return memory.recognised
+    def _evidence(self, found: FoundModel, stated: StatedNames, place: Place | None, memory: _Memory) -> Evidence:
+        """What is known without comparing values."""
+        memory.stamps.update(found.stamps)
+        pipeline_name = place.pipeline if place is not None else None
+        config_name = stated.config_name if self._may_be_from(stated.config_name, found, memory) else None
+        if stated.possible_name is not None and was_read(stated.possible_name, self._provenance.files_read.paths()):
+            config_name = config_name or stated.possible_name
+        stated_places = (stated.config_name, stated.possible_name, pipeline_name)
+        memory.places = tuple(name for name in stated_places if name is not None)
+        return Evidence(
+            class_name=found.class_name,
+            bytes_by_origin=found.bytes_by_origin,
+            total_bytes=found.held_bytes,
+            metadata={path: self._metadata.of(path, memory.stamps.get(path)) for path, _ in found.bytes_by_origin if path},
+            config_name=config_name,
+            pipeline_name=pipeline_name if self._may_be_from(pipeline_name, found, memory) else None,
+            architecture=stated.architecture,
+            attributes=stated.attributes,
+        )
 
-    def _held_on_to(self, naming: Naming, found: FoundModel, total: int, memory: _Memory) -> Naming:
-        """The name from a file stays when its evidence thins out, unless something else was loaded over it.
+    def _may_be_from(self, place: str | None, found: FoundModel, memory: _Memory) -> bool:
+        """Whether weights may have been loaded from there: a model built from a config alone bears the same name.
 
-        Nor where the values were another file's meanwhile: what they are by now can be of either, or of both.
+        Where its building was seen, reading its weights would have been seen, too.
         """
-        if naming.source in FROM_FILES:
-            if naming.source != "values" or memory.naming is None:
-                memory.naming = naming
-            memory.latest = naming
+        if place is None:
+            return False
+        if place not in memory.confirmed and (
+            not self._registry.born_ns(found.core) or was_read(place, self._provenance.files_read.paths())
+        ):
+            memory.confirmed.add(place)
+        return place in memory.confirmed
+
+    def _with_recognised(self, evidence: Evidence, found: FoundModel, memory: _Memory, is_claimed: bool = False) -> Evidence:
+        """With what comparing the model's values with files gives.
+
+        Args:
+            evidence: what is known without that.
+            found: the model.
+            memory: what is known of it.
+            is_claimed: a name depends on what its values are right now.
+        """
+        recognised = self._recognised(found, memory, is_claimed)
+        for file in self._provenance.files_read.of(recognised.paths):
+            if file.stamp is not None:
+                memory.stamps[file.path] = file.stamp
+        metadata = {path: self._metadata.of(path, memory.stamps.get(path)) for path in recognised.paths}
+        return replace(evidence, recognised=recognised, metadata={**evidence.metadata, **metadata})
+
+    def _recognised(self, found: FoundModel, memory: _Memory, is_claimed: bool) -> Recognised:
+        wanted = (found, memory.places, self._version())
+        known = memory.recognised
+        values = self._values(found, memory)
+        # Where nothing is claimed, nothing needs to be right about values that change at every look, as in training.
+        is_same = known is not None and (
+            known.fingerprint is None or known.fingerprint.samples == values.samples or not (known.paths or is_claimed)
+        )
+        if known is None or memory.compared != wanted or not is_same:
+            known = memory.recognised = self._recognition.recognise(found, values, memory.places, known)
+            memory.compared = wanted
+        return known
+
+    def _verified(
+        self, naming: Naming, evidence: Evidence, found: FoundModel, memory: _Memory
+    ) -> tuple[Naming, Evidence, Agreement | None]:
+        """The name, if the model's values don't deny it; else another; and how the values agree with its files."""
+        if naming.source not in VERIFIED or not naming.files:
+            return naming, evidence, None
+        files = {path: memory.stamps.get(path) for path in naming.files}
+        memory.checked = self._verification.check(self._values(found, memory), files, memory.checked)
+        if memory.checked is None or memory.checked.of_samples.is_whole:
+            return naming, evidence, None
+        agreement = memory.checked.of_samples
+        compared = self._with_recognised(evidence, found, memory, is_claimed=agreement.is_refuted)
+        recognised = compared.recognised
+        is_another = (
+            recognised is not None
+            and recognised.match is not None
+            and recognised.match.matched > agreement.matched
+            and not set(naming.files) <= set(recognised.paths)
+        )
+        if is_another or agreement.is_refuted:
+            nowhere = {("", "elsewhere"): evidence.total_bytes}
+            denied = replace(compared, bytes_by_origin=nowhere, config_name=None, pipeline_name=None)
+            naming = choose_name(denied)
+            memory.naming = naming if naming.source in FROM_FILES else None
+            return naming, denied, None
+        if naming.source == "values" and not agreement.is_patched:
+            naming = replace(naming, confidence=PATCHED_CONFIDENCE)
+        return naming, evidence, agreement
+
+    def _hinted(self, naming: Naming, evidence: Evidence, found: FoundModel, memory: _Memory) -> Naming:
+        """With the file that was read when the model came, where nothing else is known, not even its values."""
+        is_unknown = naming.source == "class" and not naming.files and not naming.candidates
+        if not is_unknown or (evidence.recognised is not None and evidence.recognised.fingerprint is not None):
             return naming
-        former = memory.latest
-        if former is None or naming.candidates or memory.naming is None or former.name != memory.naming.name:
+        checkpoints = self._provenance.files_read.groups().values()
+        memory.hint = memory.hint or read_at_that_time(checkpoints, self._registry.born_ns(found.core), found.held_bytes)
+        if not memory.hint:
+            return naming
+        return replace(naming, source="recency", confidence=RECENCY_CONFIDENCE, candidates=memory.hint)
+
+    def _values(self, found: FoundModel, memory: _Memory) -> OwnValues:
+        memory.values = self._own.values(found, self._version(), memory.values)
+        return memory.values
+
+    def _version(self) -> tuple[int, int, int]:
+        """Equal versions: comparing again would give the same."""
+        return self._provenance.version, self._provenance.files_read.version, self._provenance.samples_version
+
+    def _held_on_to(self, naming: Naming, found: FoundModel, memory: _Memory) -> Naming:
+        """The name from a file stays when its evidence thins out, unless something else was loaded over it."""
+        if naming.source in FROM_FILES:
+            memory.naming = naming
+            return naming
+        former = memory.naming
+        if former is None or naming.candidates:
             return naming
         others = sum(size for (path, _), size in found.bytes_by_origin.items() if path not in former.files)
-        if others * 2 > total:
-            memory.naming = memory.latest = None
+        if others * 2 > found.held_bytes:
+            memory.naming = None
             return naming
         return former
 
-    def _merged_metadata(self, files: Sequence[str]) -> Mapping[str, str]:
+    def _merged_metadata(self, files: Sequence[str], stamps: Mapping[str, Stamp]) -> Mapping[str, str]:
         merged: dict[str, str] = {}
         for path in reversed(files):  # the file with most of the model speaks last
-            merged.update(self._metadata.of(path))
+            merged.update(self._metadata.of(path, stamps.get(path)))
         return merged
+
+
+def _published(files: Sequence[str], stamps: Mapping[str, Stamp]) -> tuple[tuple[int, int], ...]:
+    """Sizes and times of change of all these files as they were read; nothing where one isn't known."""
+    known = [stamps.get(path) for path in files]
+    found = tuple((stamp.size_bytes, stamp.modified_ns) for stamp in known if stamp is not None)
+    return found if len(found) == len(known) else ()

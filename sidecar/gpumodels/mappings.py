@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gpumodels.files_read import Stamp
+
 MODEL_SUFFIXES: Final = (".safetensors", ".sft", ".gguf", ".pt", ".pth", ".bin", ".ckpt")
 _SUFFIX_BYTES: Final = tuple(suffix.encode() for suffix in MODEL_SUFFIXES)
 
@@ -21,6 +23,8 @@ class _Mapping:
     start: int
     end: int
     path: str
+    stamp: Stamp | None
+    """The file's at that time: another one may have its name by now."""
     gone: Callable[[], bool]
     """Whether the storage that made it was freed, so that the addresses may be anybody's now."""
 
@@ -35,39 +39,46 @@ class FileMappings:
     def __bool__(self) -> bool:
         return bool(self._made or self._listed)
 
-    def remember(self, storage: Any, path: str) -> None:
+    def remember(self, storage: Any, path: str, stamp: Stamp | None) -> None:
         """A storage that torch mapped from this file just now."""
         from torch.multiprocessing.reductions import StorageWeakRef
 
         expired: Callable[[], bool] = StorageWeakRef(storage).expired  # type: ignore[no-untyped-call]
         start = storage.data_ptr()
         kept = [mapping for mapping in self._made if not mapping.gone()]
-        kept.append(_Mapping(start, start + storage.nbytes(), path, expired))
+        kept.append(_Mapping(start, start + storage.nbytes(), path, stamp, expired))
         kept.sort(key=lambda mapping: mapping.start)
         self._made = kept
 
-    def path_at(self, pointer: int) -> str | None:
-        """The file that this address shows."""
+    def file_at(self, pointer: int) -> tuple[str, Stamp | None] | None:
+        """The file that this address shows, and what it was when it was mapped."""
         for mappings in (self._made, self._listed):
             if not mappings:
                 continue
             position = bisect_right(mappings, pointer, key=lambda mapping: mapping.start) - 1
             if position >= 0 and pointer < mappings[position].end and not mappings[position].gone():
-                return mappings[position].path
+                return mappings[position].path, mappings[position].stamp
         return None
 
-    def ask_kernel(self) -> tuple[str, ...]:
-        """Learn which model files are mapped right now, by whomever; their paths."""
+    def ask_kernel(self, note: Callable[[str], Stamp | None]) -> None:
+        """Learn which model files are mapped right now, by whomever.
+
+        Args:
+            note: given each one's path; says what the file is.
+        """
         if not sys.platform.startswith("linux"):
-            return ()
+            return
         found: list[_Mapping] = []
+        stamps: dict[str, Stamp | None] = {}
         for line in Path("/proc/self/maps").read_bytes().splitlines():
             fields = line.split(maxsplit=5)
             if len(fields) == 6 and fields[5].endswith(_SUFFIX_BYTES):
                 start, end = (int(address, 16) for address in fields[0].split(b"-"))
-                found.append(_Mapping(start, end, os.fsdecode(fields[5]), _never))
+                path = os.fsdecode(fields[5])
+                if path not in stamps:
+                    stamps[path] = note(path)
+                found.append(_Mapping(start, end, path, stamps[path], _never))
         self._listed = found
-        return tuple({mapping.path: None for mapping in found})
 
     def forget_kernels(self) -> None:
         """The kernel's answer holds for the moment only: addresses are reused."""

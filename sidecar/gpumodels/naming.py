@@ -3,7 +3,8 @@
 Sources, strongest first: `mapped file` 0.99, `values` 0.97 (0.75 where something was merged into some of them), `state dict`
 and `read file` 0.95, `config` 0.95 (`config._name_or_path`), `pipeline` 0.9 (a component without a name of its own), `attribute`
 0.8 (`model_name`, `name`), `names and shapes` 0.7, `class` 0. Below 0.6 the name is the class, with the architecture where a
-config tells it.
+config tells it, and its confidence 0.5 where candidates are known, or the file is, but that has no name of its own; `recency` 0.3
+is the class, too, with the file as a candidate that was read when the model came.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gpumodels_shared.file_names import checkpoint_of, file_group_name, name_from_config
+from gpumodels_shared.file_names import checkpoint_of, file_group_name, name_from_attribute, name_from_config
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint
 
@@ -29,6 +30,7 @@ CONFIDENCE: Final = {
 }
 PATCHED_CONFIDENCE: Final = 0.75
 UNDECIDED_CONFIDENCE: Final = 0.5
+RECENCY_CONFIDENCE: Final = 0.3
 FROM_FILES: Final = frozenset({"mapped file", "values", "state dict", "read file", "names and shapes"})
 """Sources that say which file, not only which name."""
 
@@ -83,7 +85,9 @@ def choose_name(evidence: Evidence) -> Naming:
     fallback = class_and_architecture(evidence.class_name, evidence.architecture)
     files = _files_by_bytes(evidence.bytes_by_origin)
     paths = _paths(files)
+    nameless = 0.0
     if knows_most(evidence.bytes_by_origin, evidence.total_bytes):
+        nameless = UNDECIDED_CONFIDENCE
         group = files[0]
         rivals = [other for other in files[1:] if other.size_bytes * 2 > group.size_bytes]
         if rivals:
@@ -99,15 +103,17 @@ def choose_name(evidence: Evidence) -> Naming:
         if (naming := _by_recognition(recognised, evidence, config_name, fallback)) is not None:
             return naming
         paths = paths or recognised.paths
+        if recognised.match is not None and len({checkpoint_of(path) for path in recognised.paths}) == 1:
+            nameless = UNDECIDED_CONFIDENCE
     if config_name:
         return Naming(config_name, "config", CONFIDENCE["config"], paths)
     pipeline_name = name_from_config(evidence.pipeline_name) if evidence.pipeline_name else None
     if pipeline_name and not (recognised is not None and recognised.contradicts_config):
         return Naming(pipeline_name, "pipeline", CONFIDENCE["pipeline"], paths)
     for attribute in evidence.attributes:
-        if attribute.strip() and attribute != evidence.class_name:
-            return Naming(attribute.strip(), "attribute", CONFIDENCE["attribute"], paths)
-    return Naming(fallback, "class", 0.0, paths)
+        if attribute != evidence.class_name and (name := name_from_attribute(attribute)) is not None:
+            return Naming(name, "attribute", CONFIDENCE["attribute"], paths)
+    return Naming(fallback, "class", nameless, paths)
 
 
 def knows_most(bytes_by_origin: Mapping[tuple[str, str], int], total_bytes: int) -> bool:

@@ -7,15 +7,16 @@ own checkpoints.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gpumodels.failures import Failures
-from gpumodels.files_read import FilesRead
+from gpumodels.files_read import FilesRead, Stamp
 from gpumodels.mappings import FileMappings
 from gpumodels.sampling import RawSample, TensorSampler
+from gpumodels.saves import SavedValues
 from gpumodels.weak_table import WeakTable
 
 if TYPE_CHECKING:
@@ -35,10 +36,21 @@ class Origin:
     path: str
     source: str
     """`mapped file`, `read file` or `state dict`."""
+    stamp: Stamp | None = None
+    """The file's when it was read: another one may have its name by now."""
 
 
 ELSEWHERE: Final = Origin("", "elsewhere")
 """Values that were loaded from no file that was seen: what was known of the tensor before doesn't hold any more."""
+
+
+class _Placed(NamedTuple):
+    """A tensor's origin."""
+
+    origin: Origin
+    storage: int
+    """Where the values lay then: `tensor.data = …` puts others in their place, and tells nobody. 0 where they just moved,
+    and of what is no plain tensor."""
 
 
 class _Given(NamedTuple):
@@ -46,6 +58,7 @@ class _Given(NamedTuple):
 
     origin: Origin | None
     storage: int
+    shape: tuple[int, ...]
     sample: RawSample | None
 
 
@@ -64,7 +77,8 @@ class Provenance:
         self._mappings = FileMappings()
         self.sampler = TensorSampler(torch)
         self.files_read = FilesRead()
-        self._origins: WeakTable[Origin] = WeakTable()
+        self.saved = SavedValues()
+        self._origins: WeakTable[_Placed] = WeakTable()
         self._samples: WeakTable[RawSample] = WeakTable()
         self._latest = ELSEWHERE
         self.by_storage: dict[int, int] = {}
@@ -84,8 +98,7 @@ class Provenance:
             if self.active:
                 with self._failures.guard("remembering a mapped file"):
                     path = absolute(arguments[0] if arguments else options["filename"])
-                    self._mappings.remember(storage, path)
-                    self.files_read.add(path)
+                    self._mappings.remember(storage, path, self.files_read.add(path))
             return storage
 
         return from_file
@@ -94,17 +107,21 @@ class Provenance:
         """`Module.load_state_dict`: the values are copied, so where they came from is looked up before and noted after."""
 
         def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
-            given: dict[str, _Given] = {}
+            given: dict[str, _Given] | None = None
             if self.active:
                 with self._failures.guard("reading a state dict's origins"):
                     given = self._look_at(state_dict)
-            result = original(module, state_dict, *arguments, **options)
-            if self.active:
-                with self._failures.guard("noting a state dict's origins"):
-                    self._note_loaded(module, given)
-                    self.version += 1
-                touched()
-            return result
+            is_done = False
+            try:
+                result = original(module, state_dict, *arguments, **options)
+                is_done = True
+                return result
+            finally:  # torch copies all that fits before it complains of the rest
+                if self.active:
+                    with self._failures.guard("noting a state dict's origins"):
+                        self._note_loaded(module, given, is_done)
+                        self.version += 1
+                    touched()
 
         return load_state_dict
 
@@ -136,7 +153,7 @@ class Provenance:
         def swap_tensors(one: Tensor, other: Tensor) -> Any:
             if not self.active:
                 return original(one, other)
-            known = [(self._origins.take(tensor), self._samples.take(tensor)) for tensor in (one, other)]
+            known = [(self._taken(tensor), self._samples.take(tensor)) for tensor in (one, other)]
             try:
                 result = original(one, other)
                 if known[1][0] is not None:
@@ -151,27 +168,28 @@ class Provenance:
 
     # What readers and the scan say and ask.
 
-    def note_read(self, tensor: Tensor, path: str) -> None:
+    def note_read(self, tensor: Tensor, path: str, stamp: Stamp | None) -> None:
         """A tensor as a reader made it from this file."""
-        if self._origins.get(tensor) is None:
-            self._put(tensor, Origin(path, READ), None)
+        if tensor not in self._origins:
+            self._put(tensor, self._origin(path, READ, stamp), None)
 
-    def note_copied(self, tensor: Tensor, path: str) -> None:
+    def note_copied(self, tensor: Tensor, path: str, stamp: Stamp | None) -> None:
         """The same of a tensor that may still show the file itself: then that says more, and as long as it does."""
         if self._mapped_origin(tensor) is None:
-            self.note_read(tensor, path)
+            self.note_read(tensor, path, stamp)
 
     def note_registered(self, tensor: Tensor) -> None:
         """A tensor that becomes a module's: often a new object around what a reader made."""
-        if self.by_storage and self._origins.get(tensor) is None and type(tensor) in self._plain_types:
+        if self.by_storage and tensor not in self._origins and type(tensor) in self._plain_types:
             origin = self._origin_of_storage(tensor.untyped_storage()._cdata)
             if origin is not None:
                 self._put(tensor, origin, None)
 
     def origin_of(self, tensor: Tensor) -> Origin | None:
         """Where the tensor's values came from; found by address where that still shows, and remembered from then on."""
-        known = self._origins.get(tensor)
+        known = self._known(tensor)
         if known is not None:
+            self._note_place(tensor)
             return known
         found = self._mapped_origin(tensor)
         if found is not None:
@@ -195,8 +213,7 @@ class Provenance:
 
     def read_kernel_mappings(self) -> None:
         """Learn from the kernel which files are mapped right now: what was loaded before the sidecar started."""
-        for path in self._mappings.ask_kernel():
-            self.files_read.add(path)
+        self._mappings.ask_kernel(self.files_read.add_mapped)
 
     def forget_kernel_mappings(self) -> None:
         """The kernel's answer holds for the moment only: addresses are reused."""
@@ -207,41 +224,76 @@ class Provenance:
     def _mapped_origin(self, tensor: Tensor) -> Origin | None:
         if not self._mappings or type(tensor) not in self._plain_types or not tensor.is_cpu:
             return None
-        mapped = self._mappings.path_at(tensor.untyped_storage().data_ptr())
-        return None if mapped is None else self._origin(mapped, MAPPED)
+        mapped = self._mappings.file_at(tensor.untyped_storage().data_ptr())
+        return None if mapped is None else self._origin(mapped[0], MAPPED, mapped[1])
 
-    def _origin(self, path: str, source: str) -> Origin:
+    def _known(self, tensor: Tensor) -> Origin | None:
+        """What is remembered of the tensor, if its values are still where they were."""
+        ref = self._origins.ref(id(tensor))
+        if ref is None:
+            return None
+        placed: _Placed = ref.value
+        if placed.storage and (storage := tensor.untyped_storage()._cdata) != placed.storage:
+            self._origins.take(tensor)
+            return self._origin_of_storage(storage)
+        return placed.origin
+
+    def _note_place(self, tensor: Tensor) -> None:
+        """Where the values lie after a move."""
+        ref = self._origins.ref(id(tensor))
+        if ref is not None and not ref.value.storage and type(tensor) in self._plain_types:
+            storage = tensor.untyped_storage()._cdata
+            ref.value = _Placed(ref.value.origin, storage)
+            self.by_storage[storage] = ref.key
+
+    def _moved(self, tensor: Tensor, origin: Origin) -> None:
+        """The same object, its values elsewhere: where, the next look will see."""
+        ref = self._origins.ref(id(tensor))
+        if ref is None:
+            self._put(tensor, origin, None)
+        elif ref.value.storage:
+            ref.value = _Placed(origin, 0)
+
+    def _taken(self, tensor: Tensor) -> Origin | None:
+        """What is remembered of the tensor, forgotten with this."""
+        placed = self._origins.take(tensor)
+        return None if placed is None else placed.origin
+
+    def _origin(self, path: str, source: str, stamp: Stamp | None) -> Origin:
         """One object for all tensors of a file."""
-        if self._latest.path != path or self._latest.source != source:
-            self._latest = Origin(path, source)
-        return self._latest
+        latest = self._latest
+        if latest.path != path or latest.source != source or latest.stamp != stamp:
+            self._latest = latest = Origin(path, source, stamp)
+        return latest
 
     def _put(self, tensor: Tensor, origin: Origin | None, sample: RawSample | None) -> None:
         if sample is not None:
             self._samples.put(tensor, sample)
         if origin is None:
             return
-        self._origins.put(tensor, origin)
-        if type(tensor) in self._plain_types:
+        storage = tensor.untyped_storage()._cdata if type(tensor) in self._plain_types else 0
+        self._origins.put(tensor, _Placed(origin, storage))
+        if storage:
             if len(self.by_storage) > 2 * len(self._origins) + 1000:
                 living = self._origins
                 for key, one in self.by_storage.copy().items():
                     if living.ref(one) is None:
                         self.by_storage.pop(key, None)
-            self.by_storage[tensor.untyped_storage()._cdata] = id(tensor)
+            self.by_storage[storage] = id(tensor)
 
-    def _look_at(self, state_dict: Mapping[str, Any]) -> dict[str, _Given]:
+    def _look_at(self, state_dict: Mapping[str, Any]) -> dict[str, _Given] | None:
+        """What is known of the dictionary's tensors; None of what is no dictionary, and may run anything when it is looked at."""
         if not isinstance(state_dict, dict):
-            return {}
+            return None
         found: dict[str, _Given] = {}
         for key, tensor in dict.items(state_dict):
             if type(tensor) in self._plain_types:
                 storage = tensor.untyped_storage()._cdata
                 # Not remembered of the dictionary's tensors, most of which die as soon as they are copied from.
-                origin = self._origins.get(tensor) or self._origin_of_storage(storage) or self._mapped_origin(tensor)
-                found[key] = _Given(origin, storage, self.sampler.take(tensor) if origin is None else None)
+                origin = self._known(tensor) or self._origin_of_storage(storage) or self._mapped_origin(tensor)
+                found[key] = _Given(origin, storage, tensor.shape, self.sampler.take(tensor) if origin is None else None)
             elif isinstance(tensor, self._torch.Tensor):
-                found[key] = _Given(self._origins.get(tensor), 0, None)
+                found[key] = _Given(self._known(tensor), 0, tensor.shape, None)
         return found
 
     def _origin_of_storage(self, storage: int) -> Origin | None:
@@ -250,11 +302,17 @@ class Provenance:
         tensor = None if ref is None else ref()
         if tensor is None or type(tensor) not in self._plain_types or tensor.untyped_storage()._cdata != storage:
             return None  # it died, or moved: the address is somebody else's now
-        return self._origins.get(tensor)
+        placed = self._origins.get(tensor)
+        return None if placed is None else placed.origin
 
-    def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given]) -> None:
+    def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given] | None, is_done: bool) -> None:
+        """What was loaded is where the values are from now; of an unfinished load, what fits."""
+        if given is None:
+            for tensor in _tensors_below(module):
+                self._put(tensor, ELSEWHERE, None)
+            return
         owners: dict[str, dict[str, Any] | None] = {}
-        for key, (origin, storage, sample) in given.items():
+        for key, (origin, storage, shape, sample) in given.items():
             path, _, name = key.rpartition(".")
             if path not in owners:
                 owners[path] = _state_at(module, path)
@@ -264,29 +322,27 @@ class Provenance:
             tensor = owner["_parameters"].get(name)
             if tensor is None:
                 tensor = owner["_buffers"].get(name)
-            if tensor is None:
+            if tensor is None or not (is_done or tensor.shape == shape):
                 continue
-            known = self._origins.get(tensor)
+            known = self._known(tensor)
             if storage and type(tensor) in self._plain_types and tensor.untyped_storage()._cdata == storage:
                 if known is None:  # assigned, not copied: the values are where they were
                     self._put(tensor, origin, sample)
             elif origin is None or origin is ELSEWHERE:
                 self._put(tensor, ELSEWHERE, sample)
-            elif known is None or (known.path, known.source) != (origin.path, STATE_DICT):
-                self._put(tensor, self._origin(origin.path, STATE_DICT), None)
+            elif known is None or (known.path, known.source, known.stamp) != (origin.path, STATE_DICT, origin.stamp):
+                self._put(tensor, self._origin(origin.path, STATE_DICT, origin.stamp), None)
 
     def _known_of(self, state: Mapping[str, Any]) -> list[_Known]:
         """What is known of a module's own tensors. Weights from nowhere are sampled if there are files to compare them with."""
         known: list[_Known] = []
-        origins, samples = self._origins, self._samples
+        samples = self._samples
         keeps_values = self.files_read.version > 0  # else there is nothing to compare them with
         for table in (state["_parameters"], state["_buffers"]):
             for name, tensor in table.items():
                 if tensor is None:
                     continue
-                origin = origins.get(tensor)
-                if origin is None:
-                    origin = self.origin_of(tensor)
+                origin = self._known(tensor) or self.origin_of(tensor)
                 sample = None
                 if origin is None or origin is ELSEWHERE:
                     sample = samples.get(tensor)
@@ -303,18 +359,32 @@ class Provenance:
             tensor = table.get(name)
             if tensor is None:
                 continue
-            if id(tensor) == identity and (tensor in self._origins or tensor in self._samples):
-                continue
-            self._put(
-                tensor,
-                origin if origin is not None and self._origins.get(tensor) is None else None,
-                sample if sample is not None and self._samples.get(tensor) is None else None,
-            )
+            if id(tensor) != identity:
+                self._put(
+                    tensor,
+                    origin if origin is not None and tensor not in self._origins else None,
+                    sample if sample is not None and tensor not in self._samples else None,
+                )
+            elif origin is not None and type(tensor) in self._plain_types:
+                self._moved(tensor, origin)
 
 
 def absolute(path: Any) -> str:
     """The user's own name for the file: symlinks stay."""
     return os.path.abspath(os.fsdecode(path))  # noqa: PTH100
+
+
+def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
+    """All parameters and buffers of the tree."""
+    waiting, met = [module], {id(module)}
+    while waiting:
+        state = waiting.pop().__dict__
+        for table in (state["_parameters"], state["_buffers"]):
+            yield from (tensor for tensor in table.values() if tensor is not None)
+        for child in state["_modules"].values():
+            if child is not None and id(child) not in met:
+                met.add(id(child))
+                waiting.append(child)
 
 
 def _state_at(module: nn.Module, path: str) -> dict[str, Any] | None:

@@ -1,4 +1,4 @@
-"""Readers that map nothing: what `torch.load`, `safetensors` and `gguf` read by other ways, and from which file.
+"""Readers that map nothing: what `torch.load`, `safetensors` and `gguf` read by other ways, and from which file; and savers.
 
 Wrapped where the work is done, so that it doesn't matter who imported the reader when: functions that a module looks up in
 its own globals, and methods of classes.
@@ -15,9 +15,10 @@ from types import ModuleType
 from typing import Any, Final
 
 from gpumodels.failures import Failures
-from gpumodels.files_read import SampledFile
+from gpumodels.files_read import SampledFile, stamp_of
 from gpumodels.provenance import Provenance, absolute
 from gpumodels.sampling import RawSample
+from gpumodels.saves import Saves
 from gpumodels.wraps import Wraps
 
 MAX_TENSORS: Final = 200_000
@@ -35,6 +36,8 @@ class Readers:
         self._wraps = Wraps()
         with failures.guard("wrapping torch.load"):
             self._wraps.wrap(torch, "load", self._around_torch_load)
+        self._saves = Saves(provenance.sampler, provenance.saved, failures)
+        self._saves.wrap_torch(self._wraps, torch, lambda saved: _tensors_in(saved, torch))
 
     @property
     def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
@@ -53,6 +56,7 @@ class Readers:
     def _safetensors_arrived(self, module: ModuleType) -> None:
         with self._failures.guard("wrapping safetensors.torch"):
             self._wraps.wrap(module, "deserialize", self._around_deserialize)
+        self._saves.wrap_safetensors(self._wraps, module)
 
     def _gguf_arrived(self, module: ModuleType) -> None:
         with self._failures.guard("wrapping GGUFReader"):
@@ -79,8 +83,9 @@ class Readers:
     def _note_read(self, result: Any, path: str) -> None:
         sampler = self._provenance.sampler
         samples: dict[str, RawSample] = {}
+        stamp = stamp_of(path)
         for key, tensor in _tensors_in(result, self._torch):
-            self._provenance.note_read(tensor, path)
+            self._provenance.note_read(tensor, path, stamp)
             sample = sampler.take(tensor)
             if sample is not None:
                 samples[key if key not in samples else f"{len(samples)}.{key}"] = sample
@@ -107,9 +112,9 @@ class Readers:
                 with self._failures.guard("noting what ComfyUI read"):
                     path = _path_of(arguments[0] if arguments else options.get("ckpt"))
                     if path is not None:
-                        state_dict = result[0] if isinstance(result, tuple) else result
+                        state_dict, stamp = result[0] if isinstance(result, tuple) else result, stamp_of(path)
                         for _, tensor in _tensors_in(state_dict, self._torch):
-                            self._provenance.note_copied(tensor, path)
+                            self._provenance.note_copied(tensor, path, stamp)
             return result
 
         return load_torch_file

@@ -16,7 +16,8 @@ class Registry:
     """Live modules, oldest first. The host's threads add, the sidecar's reads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._modules: WeakTable[None] = WeakTable(on_death=self.touch)
+        self._modules: WeakTable[int] = WeakTable(on_death=self.touch)
+        """With when each came into being, realtime nanoseconds; 0 where nobody saw that."""
         self.known = self._modules.by_id
         """Of whom there is nothing new to know; by id, to look into only."""
         self._clock = clock
@@ -30,10 +31,15 @@ class Registry:
     def __len__(self) -> int:
         return len(self._modules)
 
-    def add(self, module: nn.Module) -> None:
-        """Know this module from now on."""
+    def add_new(self, module: nn.Module) -> None:
+        """Know this module, which is being built, from now on."""
         if module not in self._modules:
-            self._modules.put(module, None)
+            self.add(module, time.time_ns())
+
+    def add(self, module: nn.Module, born_ns: int = 0) -> None:
+        """Know this module from now on. Nobody saw it being built, unless `born_ns` says when."""
+        if module not in self._modules:
+            self._modules.put(module, born_ns)
             self.version += 1
             self.arrivals += 1
             self.grew_at = self._clock()
@@ -42,6 +48,11 @@ class Registry:
         """Know all of these."""
         for module in modules:
             self.add(module)
+
+    def born_ns(self, key: int) -> int:
+        """When the module of this id was built, realtime nanoseconds; 0 where nobody saw that: an older one, or a copy."""
+        ref = self._modules.ref(key)
+        return 0 if ref is None else int(ref.value)
 
     def touch(self) -> None:
         """Something about known modules changed: one died, parameters were set, moved, cast."""

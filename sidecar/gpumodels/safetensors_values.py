@@ -12,7 +12,8 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from gpumodels_shared.fingerprint import ITEM_BYTES
+from gpumodels.files_read import stamp_of
+from gpumodels_shared.floats import ITEM_BYTES
 
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
 ENTRIES_PER_STEP: Final = 100
@@ -42,7 +43,7 @@ class SafetensorsValues:
 
     def __init__(self, paths: Sequence[str], pause: Callable[[], None]) -> None:
         self.tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
-        self.stamps = tuple(stamp_of(path) for path in paths)
+        self.stamps = tuple(map(stamp_of, paths))
         """Other stamps, other files."""
         self._paths = tuple(paths)
         self._places: dict[str, tuple[int, int, int]] = {}
@@ -111,16 +112,6 @@ class SafetensorsValues:
                 raise ValueError(f"{path}: {key} lies outside the file")
             self.tensors[key] = (DTYPES.get(entry["dtype"], str(entry["dtype"])), shape)
             self._places[key] = (number, start + first, last - first)
-
-
-def stamp_of(path: str) -> tuple[int, int, int]:
-    """What changes when a file does: inode, size, time of change.
-
-    Raises:
-        OSError: there is no such file.
-    """
-    status = os.stat(path)
-    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _entries(header: str) -> Iterator[tuple[str, object]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -11,12 +12,14 @@ from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
 from gpumodels.identification import Identification
 from gpumodels.kinds import kind_of
-from gpumodels.naming import Naming
+from gpumodels.naming import FROM_FILES, UNDECIDED_CONFIDENCE, Naming, class_and_architecture
 from gpumodels.registry import Registry
 from gpumodels.weak_table import WeakTable
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
 
 HOST: Final = "cpu"
+WEAK: Final = frozenset({"names and shapes"})
+"""Sources that say which file, but would say it of any model like this one."""
 MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
 
@@ -68,7 +71,7 @@ class Sampler:
                     model = self._adapter(one, core, now_ns) if one.adapter is not None else self._model(one, core, now_ns)
                     ids[one] = model.id
                     large.append(model)
-        large = _with_relations(large, ids)
+        large = _with_relations(_without_claims_on_others(large), ids)
         large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))
 
@@ -96,10 +99,10 @@ class Sampler:
         """What PEFT put into a base model under one name, or ComfyUI's patches hold for it from one file."""
         assert found.adapter is not None
         base = self._identity(core, now_ns)
-        naming, metadata = self._identification.identify_adapter(found)
+        naming, metadata, file_stamps = self._identification.identify_adapter(found)
         seen_ns = base.adapters_seen_ns.setdefault(found.adapter, now_ns)
         described = _described(f"{base.model_id}/{found.adapter}", "lora", seen_ns, found, naming, base.accelerator)
-        return replace(described, metadata=metadata, parent=base.model_id)
+        return replace(described, metadata=metadata, file_stamps=file_stamps, parent=base.model_id)
 
     def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
         identified = self._identification.identify(found, core)
@@ -118,8 +121,11 @@ class Sampler:
             metadata=identified.metadata,
             slot=slot,
             fingerprint=identified.fingerprint,
-            matched_samples=identified.matched_samples,
-            compared_samples=identified.compared_samples,
+            file_stamps=identified.file_stamps,
+            matched_samples=identified.of_samples[0] if identified.of_samples is not None else None,
+            compared_samples=identified.of_samples[1] if identified.of_samples is not None else None,
+            matched_tensors=identified.of_tensors[0] if identified.of_tensors is not None else None,
+            compared_tensors=identified.of_tensors[1] if identified.of_tensors is not None else None,
         )
 
 
@@ -151,6 +157,42 @@ def _smallest_listed(found: Sequence[FoundModel]) -> int:
     if len(found) <= MAX_MODELS:
         return SMALL_MODEL_BYTES
     return max(SMALL_MODEL_BYTES, sorted((one.held_bytes for one in found), reverse=True)[MAX_MODELS] + 1)
+
+
+def _without_claims_on_others(models: Sequence[Model]) -> list[Model]:
+    """The models; those whose values can't be seen have no name by what is another's for a better reason.
+
+    Names and shapes fit a model that was never loaded as well as the one that was; so does the name in a config that both were
+    built from.
+    """
+    known = [model for model in models if model.name_source in FROM_FILES - WEAK]
+    owned = {path for model in known for path in model.files}
+    names = {(model.name, model.class_name) for model in known}
+    shared = Counter(path for model in models if model.name_source == "names and shapes" for path in model.files)
+    hinted = Counter(path for model in models if model.name_source == "recency" for path in model.candidates)
+    found: list[Model] = []
+    for model in models:
+        by_shapes = model.name_source == "names and shapes" and any(path in owned or shared[path] > 1 for path in model.files)
+        by_config = model.name_source == "config" and model.fingerprint is None and (model.name, model.class_name) in names
+        if model.name_source == "recency" and any(path in owned or hinted[path] > 1 for path in model.candidates):
+            found.append(replace(model, name_source="class", confidence=0.0, candidates=()))
+        else:
+            found.append(_undecided(model) if by_shapes or by_config else model)
+    return found
+
+
+def _undecided(model: Model) -> Model:
+    name = class_and_architecture(model.class_name, model.architecture)
+    return replace(
+        model,
+        name=name,
+        name_source="class",
+        confidence=UNDECIDED_CONFIDENCE,
+        files=(),
+        file_stamps=(),
+        candidates=model.files or model.candidates,
+        metadata={},
+    )
 
 
 def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str]) -> list[Model]:

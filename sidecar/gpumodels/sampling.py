@@ -7,7 +7,8 @@ import os
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from gpumodels_shared.fingerprint import ITEM_BYTES, VALUES
+from gpumodels_shared.fingerprint import VALUES
+from gpumodels_shared.floats import ITEM_BYTES
 
 RAW_BLOCKS: Final = frozenset({"GGUFParameter", "GGMLTensor"})
 """Subclasses of torch's tensors, by name, that hold a file's quantized blocks as they are."""
@@ -54,11 +55,20 @@ class TensorSampler:
         if found is None:
             return None
         name, length, pointer, shape = found
-        try:
-            data = os.pread(self._memory, length, pointer)
-        except OSError:
-            return None
+        data = self.read_again(pointer, length)
         return RawSample(name, shape, data) if len(data) == length else None
+
+    def address_of(self, tensor: Any) -> int:
+        """Where its sample stands; 0 where it has none."""
+        found = self._place(tensor)
+        return 0 if found is None else found[2]
+
+    def read_again(self, address: int, length: int) -> bytes:
+        """What stands at this address now, whosever it is; empty where nothing can be read."""
+        try:
+            return os.pread(self._memory, length, address) if self._memory >= 0 else b""
+        except OSError:
+            return b""
 
     def _place(self, tensor: Any) -> tuple[str, int, int, tuple[int, ...]] | None:
         """(dtype, bytes of a sample, address, shape) of what can be sampled."""

@@ -16,6 +16,8 @@ class StatedNames:
 
     config_name: str | None = None
     """What it was loaded from: `org/name` or a path."""
+    possible_name: str | None = None
+    """Where there are weights for it, whether they were loaded or not."""
     architecture: str | None = None
     attributes: tuple[str, ...] = ()
     """What `model_name` and `name` say, in this order."""
@@ -24,11 +26,13 @@ class StatedNames:
 def stated_names(module: Any) -> StatedNames:
     """What can be read from the module's instance dictionary."""
     state = module.__dict__
-    config = _config_of(state)
+    config = _config_of(state) or _config_within(state)
+    timm = _mapping(state.get("pretrained_cfg"))
     attributes = (state.get("model_name"), state.get("name"))
     return StatedNames(
-        config_name=_text(config, "_name_or_path") or _sentence_transformers_name(state),
-        architecture=_text(config, "model_type") or _text(config, "_class_name") or _timm_architecture(state),
+        config_name=_text(config, "_name_or_path"),
+        possible_name=_text(timm, "hf_hub_id"),
+        architecture=_text(config, "model_type") or _text(config, "_class_name") or _text(timm, "architecture"),
         attributes=tuple(text for text in attributes if isinstance(text, str)),
     )
 
@@ -50,23 +54,18 @@ def _config_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def _timm_architecture(state: Mapping[str, Any]) -> str | None:
-    """timm's `pretrained_cfg` says which weights there are for such a model, not that they were loaded: no name."""
-    return _text(_mapping(state.get("pretrained_cfg")), "architecture")
-
-
-def _sentence_transformers_name(state: Mapping[str, Any]) -> str | None:
-    """Its first module wraps a transformers model, which knows."""
+def _config_within(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of sentence-transformers' models: their first module wraps a transformers model, which knows."""
     if "_model_config" not in state and "_model_card_vars" not in state:
-        return None
+        return {}
     modules = state.get("_modules")
     first = next(iter(modules.values()), None) if isinstance(modules, dict) else None
     inner = getattr(first, "__dict__", {}).get("_modules", {})
     for name in ("auto_model", "model"):
         wrapped = inner.get(name) if isinstance(inner, dict) else None
         if wrapped is not None:
-            return _text(_config_of(wrapped.__dict__), "_name_or_path")
-    return None
+            return _config_of(wrapped.__dict__)
+    return {}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -115,9 +115,9 @@ class TorchHooks:
         def module_registered(parent: Any, _name: str, child: Any) -> None:
             try:
                 if id(child) not in known and child is not None:
-                    registry.add(child)
+                    registry.add_new(child)
                 if id(parent) not in known:
-                    registry.add(parent)
+                    registry.add_new(parent)
                 registry.version += 1
             except Exception as error:  # noqa: BLE001  # as in a guard, which would be two calls more
                 failures.note("noting a registration", error)
@@ -127,7 +127,7 @@ class TorchHooks:
                 if origins and tensor is not None and not tensor.is_meta:
                     provenance.note_registered(tensor)
                 if id(parent) not in known:
-                    registry.add(parent)
+                    registry.add_new(parent)
                 registry.version += 1
             except Exception as error:  # noqa: BLE001
                 failures.note("noting a registration", error)

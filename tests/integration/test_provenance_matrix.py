@@ -83,6 +83,34 @@ def test_a_model_has_the_name_of_what_was_loaded(host: tuple[str, Host], case: C
         OUTCOMES[order, case.name].append(str(said))
 
 
+@pytest.mark.parametrize(
+    "load",
+    [
+        "loaded(load_file(path))",
+        "loaded(load_file(path), assign=True)",
+        "loaded({key: value.half() for key, value in load_file(path).items()}, Net().half())",
+        "loaded(load(Path(path).read_bytes()))",
+    ],
+)
+def test_two_models_of_one_class_loaded_within_0_6_s_from_different_files_each_get_their_own(
+    host: tuple[str, Host], load: str
+) -> None:
+    _, child = host
+    child.tell("kept = None; import gc, time; from pathlib import Path; gc.collect()")
+    child.models_when(lambda found: not found)
+    child.tell(f"""
+kept, since = [], time.monotonic()
+for path in ("gamma_v1.safetensors", "delta_v1.safetensors"):
+    kept.append({load})
+took = time.monotonic() - since
+""")
+    assert child.tell("took") < 0.6
+    assert child.tell("[type(one).__name__ for one in kept]") == ["Net", "Net"]
+    found = child.models_when(lambda found: len(found) == 2 and all(model.confidence for model in found))
+    assert sorted(model.name for model in found) == ["delta_v1", "gamma_v1"]
+    assert all(any(model.name in path for path in model.files) for model in found)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float8_e4m3fn"])
 def test_61_fine_tunes_of_one_architecture_are_told_apart(models: Path, tmp_path: Path, dtype: str) -> None:
     with a_host(tmp_path / "gpm", SETUP + START + NET) as host:

@@ -10,7 +10,6 @@ import torch
 from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import decode
 from gpumodels_shared.fingerprint import (
-    ITEM_BYTES,
     TENSORS,
     VALUES,
     Match,
@@ -18,10 +17,9 @@ from gpumodels_shared.fingerprint import (
     best_files,
     choose_samples,
     compare,
-    decode_values,
-    round_to,
     same_names_and_shapes,
 )
+from gpumodels_shared.floats import ITEM_BYTES, decode_values, round_to
 from gpumodels_shared.schema import Fingerprint, Model, Snapshot, TensorSample
 from snapshots import a_model, a_snapshot
 

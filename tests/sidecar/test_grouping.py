@@ -68,6 +68,21 @@ def test_a_container_whose_parts_came_from_one_file_is_one_model(tmp_path: Path)
         assert model.resident_bytes == distinct_bytes(container)
 
 
+def test_a_model_into_which_a_part_of_another_file_was_loaded_stays_one_row(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    with attached() as sidecar:
+        for name in ("base_v1", "other_v1"):
+            save_file(Backbone().state_dict(), tmp_path / f"{name}.safetensors")
+        model = Backbone()
+        model.load_state_dict(load_file(tmp_path / "base_v1.safetensors"))
+        part = {key: value for key, value in load_file(tmp_path / "other_v1.safetensors").items() if "blocks.0" in key}
+        model.load_state_dict(part, strict=False)
+        (found,) = sidecar.models()
+        assert (found.name, found.resident_bytes) == ("base_v1", distinct_bytes(model))
+        assert [Path(path).name for path in found.files] == ["base_v1.safetensors", "other_v1.safetensors"]
+
+
 def test_a_training_module_that_holds_librarys_models_is_split_and_its_own_rest_is_a_row() -> None:
     class Training(nn.Module):
         def __init__(self) -> None:

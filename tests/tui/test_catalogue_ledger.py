@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from gpumodels_shared.schema import Fingerprint, TensorSample
+from gpumodels_tui.catalogue.facts import ValuesMatch
 from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.ledger import Ledger
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
@@ -77,3 +79,19 @@ def test_without_a_worker_nobody_waits_for_files() -> None:
     ledger.postponed(job, "model files can't be read")
     state = ledger.wait_until_read(time.monotonic() + 60)
     assert (state.warnings, state.pending) == (("model files can't be read",), 1)
+
+
+def test_values_are_compared_only_when_all_directories_were_walked_and_each_is_told_as_soon_as_it_is_known() -> None:
+    ledger = Ledger(0.0, None)
+    ledger.search()
+    before = ledger.may_compare  # a file that isn't entered yet may be the one, or as good as the one
+    ledger.looked()
+    assert (before, ledger.may_compare) == (False, True)
+    fingerprint = Fingerprint((TensorSample("w", "float32", (4, 4), b"0" * 64),), 1)
+    verdict = ValuesMatch(("/m/a.safetensors",), (), 1, 1)
+    ledger.found({fingerprint: verdict}, None)
+    ledger.publish()
+    assert ledger.state.values == {fingerprint: verdict}
+    others_wait = ledger.may_compare
+    ledger.found({fingerprint: verdict}, ledger.files_changed)
+    assert (others_wait, ledger.may_compare) == (True, False)

@@ -11,15 +11,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import psutil
 import pytest
 
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.catalogue.formats import suffix_of
 from gpumodels_tui.catalogue.header_reader import WORKER, HeaderWorker, NoWorkerError, TimedOutError
 from gpumodels_tui.catalogue.headers import Request, UnreadableError, frame
+from gpumodels_tui.catalogue.watch import Catalogue
+from gpumodels_tui.enrichment import enrich, merged_metadata
+from gpumodels_tui.model_facts import facts_of, raw_metadata
 from model_files import framed, titled, write_model
+from snapshots import a_model
+from views import a_row
 
 pytestmark = pytest.mark.slow
 
@@ -173,26 +181,64 @@ def gguf_tensor(number: int) -> bytes:
 
 SHAPED = '"N":{"dtype":"F32","shape":[0,N],"data_offsets":[0,0]}'
 
+
+def gguf_pair(key: str, value: bytes) -> bytes:
+    name = key.encode()
+    return struct.pack("<Q", len(name)) + name + struct.pack("<IQ", 8, len(value)) + value
+
+
+def config(value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+EVIL: Final = {
+    "control sequences": "\x1b]0;owned\x07\x1b[2J\x9b31m\r\x08\x7f",
+    "markup": "[bold red]x[/] [link=file:///etc/passwd]y[/link] [/nope]",
+    "right-to-left marks": "\u202egnp.exe\u2066\u200f\u061c",
+    "NUL": "a\x00b\x00",
+}
+"""What steers a terminal or deceives an eye."""
+
 HOSTILE: Mapping[str, tuple[str, Callable[[], bytes]]] = {
+    **{kind: (".safetensors", partial(stated, {"modelspec.title": text, text: text})) for kind, text in EVIL.items()},
+    **{f"megabytes of {kind}": (".safetensors", partial(stated, {"c": text * 100_000})) for kind, text in EVIL.items()},
+    **{
+        f"{kind} in GGUF": (".gguf", partial(gguf, 1, 0, gguf_pair("general.name", text.encode()))) for kind, text in EVIL.items()
+    },
+    **{f"{kind} in a config": (".json", partial(config, {"_name_or_path": text, text: text})) for kind, text in EVIL.items()},
     "a value of 10 MB": (".safetensors", lambda: stated({"c": "x" * 10_000_000})),
+    "a value of 10 MB in GGUF": (".gguf", lambda: gguf(1, 0, gguf_pair("general.name", b"x" * 10_000_000))),
+    "a config of 10 MB": (".json", lambda: config({"a": "x" * 10_000_000})),
+    "a key of 10 MB": (".safetensors", lambda: stated({"x" * 10_000_000: "c"})),
     "100,000 keys": (".safetensors", lambda: stated({f"k{number}": "v" for number in range(100_000)})),
+    "100,000 keys in GGUF": (".gguf", lambda: gguf(100_000, 0, b"".join(gguf_pair(f"k{n}", b"v") for n in range(100_000)))),
+    "100,000 keys in a config": (".json", lambda: config({f"k{number}": "v" for number in range(100_000)})),
     "as many keys as fit": (".safetensors", lambda: framed(b'{"__metadata__":' + entries(880_000, '"N":"v"') + b"}")),
     "as many shapes as fit": (".safetensors", lambda: framed(entries(200_000, SHAPED))),
     "nested JSON": (".safetensors", lambda: framed(b'{"a":' * 2_000_000)),
     "nested JSON in a value": (".safetensors", lambda: stated({"c": "[" * 5_000_000})),
-    "control characters": (".safetensors", lambda: stated({"c": "\x1b\u202e\x00" * 600_000})),
+    "nested JSON in a config": (".json", lambda: b'{"a":' * 400_000),
+    "invalid UTF-8": (".safetensors", lambda: framed(b'{"__metadata__":{"modelspec.title":"\xff\xfe\xc3"}}')),
+    "megabytes of invalid UTF-8": (".safetensors", lambda: framed(b'{"__metadata__":{"c":"' + b"\xff" * 10_000_000 + b'"}}')),
+    "invalid UTF-8 in GGUF": (".gguf", lambda: gguf(1, 0, gguf_pair("general.name", b"\xff\xfe\xc3" * 100_000))),
+    "invalid UTF-8 in a config": (".json", lambda: b'{"a":"\xff\xfe"}'),
+    "lone surrogates": (".safetensors", lambda: framed(b'{"__metadata__":{"modelspec.title":"\\ud800\\udc00\\ud800"}}')),
     "an endless shape": (
         ".safetensors",
         lambda: framed(b'{"a":{"dtype":"U8","shape":[' + b"1," * 6_000_000 + b'1],"data_offsets":[0,1]}}', 1),
     ),
     "a header of 100 MB": (".safetensors", lambda: framed(b" " * 100_000_000)),
     "a header of 2^63": (".safetensors", lambda: struct.pack("<Q", 2**63) + b"{}"),
+    "a header of 2^64 - 1": (".safetensors", lambda: struct.pack("<Q", 2**64 - 1) + b"{}"),
+    "2^63 keys in GGUF": (".gguf", lambda: gguf(2**63, 0, b"")),
+    "a text of 2^63 in GGUF": (".gguf", lambda: gguf(1, 0, struct.pack("<Q", 2**63) + b"k")),
     "a vocabulary of two million": (
         ".gguf",
         lambda: gguf(1, 0, struct.pack("<QcIIQ", 1, b"k", 9, 8, 1_999_999) + bytes(16_000_000)),
     ),
     "100,000 GGUF tensors": (".gguf", lambda: gguf(0, 100_000, b"".join(map(gguf_tensor, range(100_000))))),
 }
+"""Files by what is evil about them: how their names end, and what stands in them."""
 
 
 MEASURE: Final = """
@@ -206,23 +252,52 @@ print(json.dumps([used.ru_utime + used.ru_stime, used.ru_maxrss * 1024]))
 
 def cost_of_reading(path: Path) -> tuple[float, int]:
     """CPU seconds and peak resident bytes of a worker that reads one file."""
-    request = frame(Request(os.fsencode(path), path.suffix))
+    request = frame(Request(os.fsencode(path), suffix_of(str(path))))
     done = subprocess.run([sys.executable, "-c", MEASURE, *WORKER], input=request, stdout=subprocess.PIPE, check=True)
     seconds, peak_bytes = json.loads(done.stdout)
     return float(seconds), int(peak_bytes)
 
 
+def write_hostile(directory: Path, kind: str) -> Path:
+    suffix, content = HOSTILE[kind]
+    path = directory / ("config.json" if suffix == ".json" else f"model{suffix}")
+    path.write_bytes(content())
+    return path
+
+
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_header_takes_a_second_and_300_mb_at_most(worker: HeaderWorker, tmp_path: Path, kind: str) -> None:
-    suffix, content = HOSTILE[kind]
-    path, good = tmp_path / f"hostile{suffix}", titled(tmp_path / "good.safetensors", "good")
-    path.write_bytes(content())
+    path, good = write_hostile(tmp_path, kind), titled(tmp_path / "good.safetensors", "good")
     ordinary, _ = cost_of_reading(good)
     seconds, peak_bytes = cost_of_reading(path)
     assert seconds - ordinary < 1.0
     assert peak_bytes < 300 * 1024**2
     with contextlib.suppress(UnreadableError):
-        header = worker.read(str(path), suffix)
+        header = worker.read(str(path), suffix_of(str(path)))
         assert header is not None
         assert sum(len(key) + len(value) for key, value in header.metadata.items()) < 300_000
     assert title_of(worker, good) == "good"
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_file_is_skipped_or_shown_harmless_and_hides_no_other(tmp_path: Path, kind: str) -> None:
+    path, good = write_hostile(tmp_path, kind), titled(tmp_path / "good.safetensors", "good")
+    named = path if path.suffix != ".json" else write_model(tmp_path / "model.safetensors")
+    state = Catalogue([tmp_path]).read_now([str(named), str(good)], 10.0)
+    assert state.by_path[str(good)].metadata == {"modelspec.title": "good"}
+    assert all(warning.isprintable() for warning in state.warnings)
+    model = a_model("WanModel", files=[named], confidence=0.5, name_source="class")
+    name, facts = enrich(model, state)
+    raw = merged_metadata(model, state)
+    row = a_row(name, facts=facts, metadata=raw, files=[str(named)])
+    drawn = [
+        name,
+        *facts,
+        *facts.values(),
+        *(text for fact in (*facts_of(row), *raw_metadata(row)) for text in (fact.label, fact.value)),
+    ]
+    assert all(text.isprintable() and len(text) <= 6_000 for text in drawn)  # a thousand characters, all of them escaped
+    assert bool(state.warnings) or path.name in {Path(known).name for known in state.by_path}
+    if (text := EVIL.get(kind)) is not None:
+        assert facts["title"] == safe_text(text)
+        assert raw["modelspec.title"] == text  # as it stands in the file, for whoever asks

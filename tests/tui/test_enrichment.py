@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from msgspec import structs
@@ -9,6 +11,7 @@ from msgspec import structs
 from gpumodels_shared.schema import Fingerprint, Model, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
 from gpumodels_tui.enrichment import enrich, identified, merged_metadata, stated_name
+from gpumodels_tui.metadata_fields import FIELDS, REPOSITORIES
 from snapshots import GIB, MIB, NOON_NS, a_catalogue, a_model, some_facts
 
 FILE = "/models/loras/MyLoRA.safetensors"
@@ -20,45 +23,106 @@ def facts_from(**metadata: str) -> dict[str, str]:
     return enrich(model, a_catalogue(some_facts(FILE, metadata)))[1]
 
 
-@pytest.mark.parametrize(
-    ("key", "value", "label", "shown"),
-    [
-        ("modelspec.title", "My Fine Tune", "title", "My Fine Tune"),
-        ("general.name", "Qwen2.5 7B", "title", "Qwen2.5 7B"),
-        ("ss_output_name", "my_lora_v2", "title", "my_lora_v2"),
-        ("model_type", "Wan2_2-T2V-A14B-HIGH", "model type", "Wan2_2-T2V-A14B-HIGH"),
-        ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora", "architecture", "stable-diffusion-xl-v1-base/lora"),
-        ("ss_sd_model_name", "sd_xl_base_1.0.safetensors", "base model", "sd_xl_base_1.0.safetensors"),
-        ("ss_base_model_version", "sdxl_base_v1-0", "base model", "sdxl_base_v1-0"),
-        ("modelspec.author", "Ada", "author", "Ada"),
-        ("general.license", "apache-2.0", "license", "apache-2.0"),
-        ("modelspec.resolution", "1024x1024", "resolution", "1024×1024"),
-        ("ss_resolution", "(768, 1344)", "resolution", "768×1344"),
-        ("ss_resolution", "512", "resolution", "512×512"),
-        ("modelspec.resolution", "up to 4k", "resolution", "up to 4k"),
-        ("ss_network_dim", "32", "rank", "32"),
-        ("ss_network_alpha", "16.0", "alpha", "16.0"),
-        ("modelspec.trigger_phrase", "a photo of sks", "trigger words", "a photo of sks"),
-        ("ss_steps", "3200", "training steps", "3200"),
-        ("ss_epoch", "10", "training epochs", "10"),
-        ("modelspec.date", "2026-05-28T20:26:40", "date", "2026-05-28"),
-        ("ss_training_finished_at", "1780000000.25", "date", "2026-05-28"),
-        ("modelspec.hash_sha256", "0xabcdef", "hash", "abcdef"),
-        ("sshs_model_hash", "abcdef", "hash", "abcdef"),
-        ("general.architecture", "llama", "architecture", "llama"),
-        ("general.base_model.0.name", "Qwen2.5 7B", "base model", "Qwen2.5 7B"),
-        ("base_model_name_or_path", "org/base", "base model", "org/base"),
-        ("modelspec.merged_from", "a, b", "merged from", "a, b"),
-        ("general.organization", "Org", "author", "Org"),
-        ("modelspec.usage_hint", "0.7 to 1", "usage", "0.7 to 1"),
-        ("adapter.lora.alpha", "16.0", "alpha", "16.0"),
-        ("instance_prompt", "a photo of sks", "trigger words", "a photo of sks"),
-        ("ss_num_train_images", "120", "training images", "120"),
-        ("general.repo_url", "https://huggingface.co/org/name", "repository", "https://huggingface.co/org/name"),
-    ],
-)
+ROWS = [
+    ("modelspec.title", "My Fine Tune", "title", "My Fine Tune"),
+    ("general.name", "Qwen2.5 7B", "title", "Qwen2.5 7B"),
+    ("ss_output_name", "my_lora_v2", "title", "my_lora_v2"),
+    ("title", "My LoRA", "title", "My LoRA"),
+    ("model_type", "Wan2_2-T2V-A14B-HIGH", "model type", "Wan2_2-T2V-A14B-HIGH"),
+    ("modelspec.architecture", "stable-diffusion-xl-v1-base/lora", "architecture", "stable-diffusion-xl-v1-base/lora"),
+    ("general.architecture", "llama", "architecture", "llama"),
+    ("architecture", "flux", "architecture", "flux"),
+    ("config._class_name", "UNet2DConditionModel", "architecture", "UNet2DConditionModel"),
+    ("config.architectures", "BertModel", "architecture", "BertModel"),
+    ("config.model_type", "bert", "architecture", "bert"),
+    ("general.base_model.0.name", "Qwen2.5 7B", "base model", "Qwen2.5 7B"),
+    ("general.base_model.0.repo_url", "https://huggingface.co/org/base", "base model", "https://huggingface.co/org/base"),
+    ("ss_sd_model_name", "sd_xl_base_1.0.safetensors", "base model", "sd_xl_base_1.0.safetensors"),
+    ("ss_base_model_version", "sdxl_base_v1-0", "base model", "sdxl_base_v1-0"),
+    ("base_model", "org/base", "base model", "org/base"),
+    ("base_model_name_or_path", "org/base", "base model", "org/base"),
+    ("adapter_config.base_model_name_or_path", "org/base", "base model", "org/base"),
+    ("config._name_or_path", "org/base", "base model", "org/base"),
+    ("modelspec.merged_from", "a, b", "merged from", "a, b"),
+    ("modelspec.author", "Ada", "author", "Ada"),
+    ("general.author", "Ada", "author", "Ada"),
+    ("general.organization", "Org", "author", "Org"),
+    ("author", "Ada", "author", "Ada"),
+    ("creator", "Ada", "author", "Ada"),
+    ("modelspec.license", "CC-BY-4.0", "license", "CC-BY-4.0"),
+    ("general.license", "apache-2.0", "license", "apache-2.0"),
+    ("general.license.name", "Llama 3", "license", "Llama 3"),
+    ("license", "mit", "license", "mit"),
+    ("modelspec.description", "of cats", "description", "of cats"),
+    ("general.description", "of cats", "description", "of cats"),
+    ("ss_training_comment", "second try", "description", "second try"),
+    ("description", "of cats", "description", "of cats"),
+    ("modelspec.usage_hint", "0.7 to 1", "usage", "0.7 to 1"),
+    ("modelspec.resolution", "1024x1024", "resolution", "1024×1024"),
+    ("modelspec.resolution", "up to 4k", "resolution", "up to 4k"),
+    ("ss_resolution", "(768, 1344)", "resolution", "768×1344"),
+    ("ss_resolution", "512", "resolution", "512×512"),
+    ("resolution", "512x768", "resolution", "512×768"),
+    ("config.image_size", "224", "resolution", "224×224"),
+    ("ss_network_dim", "32", "rank", "32"),
+    ("lora_rank", "32", "rank", "32"),
+    ("rank", "32", "rank", "32"),
+    ("adapter_config.r", "32", "rank", "32"),
+    ("adapter.lora.alpha", "16.0", "alpha", "16.0"),
+    ("ss_network_alpha", "16.0", "alpha", "16.0"),
+    ("lora_alpha", "16", "alpha", "16"),
+    ("alpha", "16", "alpha", "16"),
+    ("adapter_config.lora_alpha", "16", "alpha", "16"),
+    ("modelspec.trigger_phrase", "a photo of sks", "trigger words", "a photo of sks"),
+    ("ss_trigger_words", "sks", "trigger words", "sks"),
+    ("trigger_phrase", "sks", "trigger words", "sks"),
+    ("trigger_words", "sks", "trigger words", "sks"),
+    ("trigger_word", "sks", "trigger words", "sks"),
+    ("instance_prompt", "a photo of sks", "trigger words", "a photo of sks"),
+    ("ss_steps", "3200", "training steps", "3200"),
+    ("ss_max_train_steps", "3200", "training steps", "3200"),
+    ("ss_epoch", "10", "training epochs", "10"),
+    ("ss_num_epochs", "10", "training epochs", "10"),
+    ("ss_num_train_images", "120", "training images", "120"),
+    ("modelspec.date", "2026-05-28T20:26:40", "date", "2026-05-28"),
+    ("general.date", "2026-05-28", "date", "2026-05-28"),
+    ("ss_training_finished_at", "1780000000.25", "date", "2026-05-28"),
+    ("ss_training_started_at", "1780000000.25", "date", "2026-05-28"),
+    ("modelspec.hash_sha256", "0xabcdef", "hash", "abcdef"),
+    ("sshs_model_hash", "abcdef", "hash", "abcdef"),
+    ("sshs_legacy_hash", "abcdef", "hash", "abcdef"),
+    ("general.source.huggingface.repository", "org/name", "repository", "org/name"),
+    ("general.source.repo_url", "https://huggingface.co/org/name", "repository", "https://huggingface.co/org/name"),
+    ("general.repo_url", "https://huggingface.co/org/name", "repository", "https://huggingface.co/org/name"),
+]
+"""Raw key and value, label and what is shown."""
+
+
+@pytest.mark.parametrize(("key", "value", "label", "shown"), ROWS)
 def test_raw_keys_become_facts_in_peoples_terms(key: str, value: str, label: str, shown: str) -> None:
     assert facts_from(**{key: value}) == {label: shown}
+
+
+def test_each_key_of_the_table_has_a_row_above() -> None:
+    in_table = {(key, label) for label, keys, _ in FIELDS for key in keys} | {(key, "repository") for key in REPOSITORIES}
+    assert in_table == {(key, label) for key, _, label, _ in ROWS}
+
+
+@pytest.mark.parametrize("label", [label for label, _, _ in FIELDS])
+def test_of_several_keys_the_first_in_the_table_counts(label: str) -> None:
+    values = {key: (value, shown) for key, value, named, shown in ROWS if named == label}
+    keys = next(keys for named, keys, _ in FIELDS if named == label)
+    for number, key in enumerate(keys):
+        stated = {later: values[later][0] for later in reversed(keys[number:])}
+        assert facts_from(**stated)[label] == values[key][1]
+
+
+def test_what_users_are_told_of_the_precedence_is_the_table() -> None:
+    lines = (Path(__file__).parents[2] / "docs" / "metadata.md").read_text().splitlines()
+    told = {cells[1].strip(): re.findall(r"`([^`]+)`", cells[2]) for line in lines if len(cells := line.split("|")) == 4}
+    assert {label: list(keys) for label, keys, _ in FIELDS} == {label: told[label] for label, _, _ in FIELDS}
+    assert list(REPOSITORIES) == told["repository"][-len(REPOSITORIES) :]
+    assert [label for label in told if label in {named for named, _, _ in FIELDS}] == [label for label, _, _ in FIELDS]
 
 
 @pytest.mark.parametrize("blank", ["", "  ", "None", "null"])
@@ -157,6 +221,50 @@ def test_weights_with_something_merged_into_them_are_said_to_be_patched() -> Non
     assert enrich(model, NOTHING)[1]["values"] == "patched: 13 of 16 sampled tensors match the file"
 
 
+@pytest.mark.parametrize(
+    ("counts", "said"),
+    [
+        ((13, 16, 217, 265), "patched: 217 of 265 tensors match the file"),
+        ((13, 16, None, None), "patched: 13 of 16 sampled tensors match the file"),
+        ((16, 16, None, None), "16 of 16 sampled tensors match the file"),
+        ((0, 16, None, None), "changed since it was loaded: 0 of 16 sampled tensors match the file"),
+    ],
+)
+def test_how_far_the_values_agree_is_said_of_all_tensors_where_the_sidecar_counted_them(
+    counts: tuple[int, int, int | None, int | None], said: str
+) -> None:
+    samples, tensors = counts[:2], counts[2:]
+    model = replace(
+        a_model("my-tune", files=[TUNE]),
+        matched_samples=samples[0],
+        compared_samples=samples[1],
+        matched_tensors=tensors[0],
+        compared_tensors=tensors[1],
+    )
+    assert enrich(model, NOTHING)[1]["values"] == said
+
+
+def test_a_file_of_two_names_gives_none_but_lists_both() -> None:
+    link = "/models/mine.safetensors"
+    real = FileFacts(TUNE, 100, NOON_NS, "safetensors", aliases=(link,))
+    model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
+    found = identified(model, structs.replace(a_catalogue(real), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)}))
+    assert (found.name, found.confidence, found.candidates) == ("WanModel", 0.0, (link, TUNE))
+    blob = structs.replace(real, path="/hub/blobs/0f")
+    found = identified(model, structs.replace(a_catalogue(blob), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)}))
+    assert (found.name, found.candidates) == ("mine", ())
+
+
+def test_a_file_that_took_the_place_of_the_one_that_was_loaded_says_nothing_of_the_model() -> None:
+    model = a_model(files=[FILE], dtypes={}, metadata={"modelspec.title": "as loaded"})
+    catalogue = a_catalogue(structs.replace(some_facts(FILE, {"ss_network_dim": "32"}, {"float32": GIB}), rank=32))
+    now = catalogue.by_path[FILE]
+    same = replace(model, file_stamps=((now.size_bytes, now.modified_ns),))
+    assert enrich(same, catalogue)[1]["rank"] == "32"
+    other = replace(model, file_stamps=((now.size_bytes, now.modified_ns - 1),))
+    assert enrich(other, catalogue)[1] == {"title": "as loaded"}
+
+
 def test_a_tie_is_no_name_but_its_candidates() -> None:
     model = recognised(ValuesMatch((), (TUNE, TWIN), 16, 16))
     assert (model.name, model.confidence, model.candidates) == ("WanModel", 0.0, (TUNE, TWIN))
@@ -192,7 +300,7 @@ def test_a_sure_name_is_kept_and_gains_the_file_that_nobody_knew() -> None:
 def test_shards_state_a_name_together() -> None:
     shards = [f"/m/model-0000{number}-of-00002.safetensors" for number in (1, 2)]
     files = [some_facts(path, {"model_type": "Wan2_2"}, {"bfloat16": GIB}) for path in shards]
-    model = a_model("WanModel", 2 * GIB, confidence=0.0, name_source="class", files=shards)
+    model = a_model("WanModel", 2 * GIB, confidence=0.5, name_source="class", files=shards)
     assert identified(model, a_catalogue(*files)).name == "Wan2_2"
 
 
@@ -207,9 +315,9 @@ def test_a_name_that_the_sidecar_is_sure_of_is_kept() -> None:
     assert enrich(model, a_catalogue(some_facts(FILE, {"model_type": "Wan2_2-T2V-A14B"})))[0] == "my-fine-tune"
 
 
-def the_name(size: int = GIB, files: tuple[str, ...] = (FILE,), candidates: tuple[str, ...] = ()) -> str:
+def the_name(size: int = GIB, files: tuple[str, ...] = (FILE,), candidates: tuple[str, ...] = (), confidence: float = 0.5) -> str:
     """Of a model named after its class, whose file states a model_type and holds 1 GB."""
-    model = a_model("WanModel", size, confidence=0.0, name_source="class", files=files, candidates=candidates)
+    model = a_model("WanModel", size, confidence=confidence, name_source="class", files=files, candidates=candidates)
     return enrich(model, a_catalogue(some_facts(FILE, {"model_type": "Wan2_2-T2V-A14B-HIGH"}, {"bfloat16": GIB})))[0]
 
 
@@ -223,6 +331,15 @@ def test_a_class_stays_where_the_file_may_not_be_the_model() -> None:
     assert the_name(files=(FILE, "/models/other.safetensors")) == "WanModel"
     assert the_name(files=("/models/unknown.safetensors",)) == "WanModel"
     assert the_name(candidates=(FILE, "/models/twin.safetensors")) == "WanModel"
+    assert the_name(confidence=0.0) == "WanModel"  # the sidecar saw that less than half of it is from the file
+
+
+def test_the_file_that_was_read_when_a_model_came_is_a_hint_with_a_question_mark() -> None:
+    model = a_model("WanModel (wan)", confidence=0.3, name_source="recency", candidates=[TUNE])
+    assert enrich(model, NOTHING)[0] == "WanModel (wan) · my-tune?"
+    assert identified(model, NOTHING).name == "WanModel (wan)"
+    nameless = replace(model, candidates=("/models/loras/model.safetensors",))
+    assert enrich(nameless, NOTHING)[0] == "WanModel (wan)"
 
 
 def test_a_guess_is_marked() -> None:

@@ -107,7 +107,7 @@ def test_names_come_as_they_are_and_escaped_so_that_no_terminal_is_steered() -> 
 
 
 def test_a_name_from_the_files_own_words_says_so() -> None:
-    model = a_model("WanModel", GIB, confidence=0.0, name_source="class", files=["/m/model.safetensors"])
+    model = a_model("WanModel", GIB, confidence=0.5, name_source="class", files=["/m/model.safetensors"])
     catalogue = a_catalogue(some_facts("/m/model.safetensors", {"model_type": WAN}, {"bfloat16": GIB}))
     (shown,) = document_of(a_feed(a_snapshot(model)), catalogue=catalogue)["processes"][0]["models"]
     assert (shown["name"], shown["name_source"], shown["confidence"]) == (WAN, "file metadata", 0.9)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gpumodels_shared.fingerprint import VALUES, Match, choose_samples
+from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.cache import Cache
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
@@ -22,7 +22,7 @@ from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.matching import Matching, candidates_among, may_hold, parts_of
 
-TAKEN_NS = 1_000
+TAKEN_NS = 1_000_000_000
 WITHIN_SECONDS = 60.0
 
 WHOLE, PATCHED, NONE = Match(2, 2), Match(3, 4), Match(0, 2)
@@ -99,6 +99,11 @@ def test_a_symlinks_name_is_the_files() -> None:
     assert verdict == ValuesMatch(("/hub/snapshots/x/model.safetensors",), (), 2, 2)
 
 
+def test_a_file_of_the_same_tick_as_the_values_may_have_been_written_from_them() -> None:
+    (same_tick,) = [a_file("/same", (4, 4), (8, 8), modified_ns=TAKEN_NS - COARSE_CLOCK_NS + 1)]
+    assert verdict_of([same_tick], {"/same": WHOLE}) is None
+
+
 def test_shards_are_one_candidate_with_all_their_shapes() -> None:
     one, two = a_file("/m/1.safetensors", (4, 4)), a_file("/m/2.safetensors", (8, 8))
     index = a_file("/m/model.safetensors.index.json", shards=("1.safetensors", "2.safetensors"))
@@ -120,6 +125,13 @@ def test_numbered_shards_without_an_index_are_one_candidate_where_all_are_there(
     names = [candidate.names for candidate, _ in candidates_among([two, other, one])]
     assert names == [(one.facts.path, two.facts.path), (other.facts.path,)]
     assert [candidate.names for candidate, _ in candidates_among([two])] == [(two.facts.path,)]
+
+
+def test_shards_of_another_count_beside_them_are_another_model() -> None:
+    old = [a_file(f"/m/llm-0000{number}-of-00002.gguf", (4, 4)) for number in (1, 2)]
+    new = [a_file(f"/m/llm-0000{number}-of-00003.gguf", (4, 4)) for number in (1, 2, 3)]
+    names = [candidate.names for candidate, _ in candidates_among([*old, *new])]
+    assert names == [tuple(file.facts.path for file in together) for together in (old, new)]
 
 
 def test_shards_in_a_hub_are_found_by_their_symlinks() -> None:
@@ -265,7 +277,7 @@ def fingerprint_of(state: Mapping[str, torch.Tensor]) -> Fingerprint:
         data = bytes(flat.view(torch.uint8).tolist())
         return TensorSample(key, str(flat.dtype).removeprefix("torch."), tuple(state[key].shape), data)
 
-    return Fingerprint(choose_samples(state, sample), time.time_ns())
+    return Fingerprint(choose_samples(state, sample), time.time_ns() + COARSE_CLOCK_NS)  # the file was written just now
 
 
 def cast(state: Mapping[str, torch.Tensor], *dtypes: str) -> State:
@@ -367,6 +379,22 @@ def test_renamed_fused_sharded_and_merged_weights_are_found(tmp_path: Path) -> N
     assert patched.files == (str(tmp_path / "plain.safetensors"),)
     assert patched.matched < patched.compared
     assert prints["unknown"] not in found
+
+
+@pytest.mark.slow
+def test_a_gguf_model_in_three_files_is_one(tmp_path: Path) -> None:
+    gguf = pytest.importorskip("gguf")
+    state = a_transformer(5)
+    writer = gguf.GGUFWriter(tmp_path / "my-llm-bf16.gguf", "llama", split_max_tensors=20)
+    for key, value in state.items():
+        writer.add_tensor(key, value.numpy())
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        write()
+    shards = tuple(f"{tmp_path}/my-llm-bf16-0000{number}-of-00003.gguf" for number in (1, 2, 3))
+    fingerprint = fingerprint_of(cast(state, "bfloat16"))
+    assert find(tmp_path, [fingerprint]) == {fingerprint: ValuesMatch(shards, (), TENSORS, TENSORS)}
+    (tmp_path / "my-llm-bf16-00002-of-00003.gguf").unlink()
+    assert find(tmp_path, [fingerprint]) == {}  # a part of it is no model
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_one_look_finds_a_comfyuis_own_files_without_being_told_of_them(tmp_path
     header = b'{"w": {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]}}'
     (models / "sharp_vae.safetensors").write_bytes(framed(header) + values)
     monkeypatch.chdir(comfyui)
-    fingerprint = Fingerprint((TensorSample("w", "float32", (8, 8), values[: 4 * VALUES]),), time.time_ns() + 1)
+    fingerprint = Fingerprint((TensorSample("w", "float32", (8, 8), values[: 4 * VALUES]),), time.time_ns() + 10**9)
     unnamed = replace(a_model("AutoencoderKL", confidence=0.0, name_source="class"), fingerprint=fingerprint)
     writer = published(snapshots, a_snapshot(unnamed, process=a_process(pid=os.getpid())), an_identity())
     try:

@@ -1,9 +1,7 @@
 """What model files add to a model: facts in people's terms, and a better name where the sidecar had none. Pure; never a guess.
 
-Raw keys to facts stand in one table, `FIELDS`. Its order is the precedence: modelspec.* (the ModelSpec standard), GGUF's
-general.*, kohya's ss_* and sshs_*, then the plain words that other tools write, then what the configs beside the file say
-(`config.*` of transformers and diffusers, `adapter_config.*` of PEFT). Blank values and `None` count as absent. Configs count
-for files whose name is no model's own (`model.safetensors`, its shards): beside others they may tell of anything.
+Raw keys to facts stand in one table, `metadata_fields.FIELDS`. Configs count for files whose name is no model's own
+(`model.safetensors`, its shards): beside others they may tell of anything.
 
 Names, where the sidecar is not sure: the file whose values are the model's (0.97; 0.75 where something was merged into some of
 them), else what the only file states of itself (0.9).
@@ -11,10 +9,8 @@ them), else what the only file states of itself (0.9).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import Final
 
 from gpumodels_shared.file_names import checkpoint_of, file_group_name, hub_repository, is_generic
@@ -22,95 +18,21 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
-from gpumodels_tui.catalogue.formats import CONFIGS
+from gpumodels_tui.catalogue.formats import CONFIGS, suffix_of
+from gpumodels_tui.metadata_fields import ABSENT, FIELDS, REPOSITORIES
 
 SURE_ENOUGH: Final = 0.6
 """Below it the sidecar's name is the class."""
 
+KNOWN_FILE: Final = 0.5
+"""From here on it knew the files, if they have no name, or candidates; below, `files` are what some of the model is from."""
+
 LONGEST_NAME: Final = 300
 
-
-def _plain(value: str) -> str | None:
-    return value
-
-
-def _resolution(value: str) -> str | None:
-    """`1024×1024` from `1024x1024`, `(1024, 1024)`, `1024`; anything else as it stands."""
-    numbers = re.findall(r"\d+", value)
-    if not re.fullmatch(r"[\s()\[\],xX×\d]+", value) or not 1 <= len(numbers) <= 2:
-        return value
-    return "×".join(numbers if len(numbers) == 2 else numbers * 2)
-
-
-def _day(value: str) -> str | None:
-    """`2026-05-28` from ISO 8601 or from seconds since the epoch; None where it is neither."""
-    if match := re.match(r"\d{4}-\d\d-\d\d", value):
-        return match[0]
-    try:
-        return datetime.fromtimestamp(float(value), timezone.utc).date().isoformat()
-    except (ValueError, OverflowError, OSError):
-        return None
-
-
-def _hash(value: str) -> str | None:
-    return value.removeprefix("0x")
-
-
-FIELDS: Final[tuple[tuple[str, tuple[str, ...], Callable[[str], str | None]], ...]] = (
-    ("title", ("modelspec.title", "general.name", "ss_output_name", "title"), _plain),
-    ("model type", ("model_type",), _plain),
-    (
-        "architecture",
-        (
-            "modelspec.architecture",
-            "general.architecture",
-            "architecture",
-            "config._class_name",
-            "config.architectures",
-            "config.model_type",
-        ),
-        _plain,
-    ),
-    (
-        "base model",
-        (
-            "general.base_model.0.name",
-            "ss_sd_model_name",
-            "ss_base_model_version",
-            "base_model",
-            "base_model_name_or_path",
-            "adapter_config.base_model_name_or_path",
-            "config._name_or_path",
-        ),
-        _plain,
-    ),
-    ("merged from", ("modelspec.merged_from",), _plain),
-    ("author", ("modelspec.author", "general.author", "general.organization", "author", "creator"), _plain),
-    ("license", ("modelspec.license", "general.license", "general.license.name", "license"), _plain),
-    ("description", ("modelspec.description", "general.description", "ss_training_comment", "description"), _plain),
-    ("usage", ("modelspec.usage_hint",), _plain),
-    ("resolution", ("modelspec.resolution", "ss_resolution", "resolution", "config.image_size"), _resolution),
-    ("rank", ("ss_network_dim", "lora_rank", "rank", "adapter_config.r"), _plain),
-    ("alpha", ("adapter.lora.alpha", "ss_network_alpha", "lora_alpha", "alpha", "adapter_config.lora_alpha"), _plain),
-    (
-        "trigger words",
-        ("modelspec.trigger_phrase", "ss_trigger_words", "trigger_phrase", "trigger_words", "trigger_word", "instance_prompt"),
-        _plain,
-    ),
-    ("training steps", ("ss_steps", "ss_max_train_steps"), _plain),
-    ("training epochs", ("ss_epoch", "ss_num_epochs"), _plain),
-    ("training images", ("ss_num_train_images",), _plain),
-    ("date", ("modelspec.date", "general.date", "ss_training_finished_at", "ss_training_started_at"), _day),
-    ("hash", ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"), _hash),
-)
-
-ABSENT: Final = frozenset({"", "none", "null"})
 
 VALUES_CONFIDENCE: Final = 0.97
 PATCHED_CONFIDENCE: Final = 0.75
 STATED_CONFIDENCE: Final = 0.9
-
-_REPOSITORIES: Final = ("general.source.huggingface.repository", "general.repo_url")
 
 
 def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]]:
@@ -135,8 +57,10 @@ def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]
         facts["precision in memory"] = in_memory
     if repository := _repository(model, files, metadata):
         facts["repository"] = repository
-    if model.compared_samples:
-        facts["values"] = _agreement(model.matched_samples or 0, model.compared_samples)
+    if model.compared_tensors:
+        facts["values"] = _agreement(model.matched_tensors or 0, model.compared_tensors, "tensors")
+    elif model.compared_samples:
+        facts["values"] = _agreement(model.matched_samples or 0, model.compared_samples, "sampled tensors")
     return shown_name(model, catalogue), facts
 
 
@@ -155,8 +79,19 @@ def identified(model: Model, catalogue: CatalogueState) -> Model:
 
 def known_files(model: Model, catalogue: CatalogueState) -> tuple[FileFacts, ...]:
     """What the catalogue knows of the files that the model came from, each once."""
-    found = (catalogue.by_path.get(path) for path in model.files)
+    found = (catalogue.by_path.get(path) for path in _as_loaded(model, catalogue))
     return tuple({facts.path: facts for facts in found if facts is not None}.values())
+
+
+def _as_loaded(model: Model, catalogue: CatalogueState) -> tuple[str, ...]:
+    """The model's files, without those whose places others have taken since."""
+    if len(model.file_stamps) != len(model.files):
+        return model.files
+    return tuple(
+        path
+        for path, stamp in zip(model.files, model.file_stamps, strict=True)
+        if (facts := catalogue.by_path.get(path)) is None or (facts.size_bytes, facts.modified_ns) == stamp
+    )
 
 
 def file_sizes(model: Model, catalogue: CatalogueState) -> dict[str, int]:
@@ -179,14 +114,17 @@ def shown_name(model: Model, catalogue: CatalogueState) -> str:
     """Safe to draw; with `?` where it is only a guess."""
     model = identified(model, catalogue)
     name = safe_text(model.name, LONGEST_NAME)
+    if model.name_source == "recency" and model.candidates:
+        hint = file_group_name(model.candidates, {})
+        return name if hint is None else f"{name} · {safe_text(hint, LONGEST_NAME)}?"
     is_guess = model.confidence < SURE_ENOUGH and model.name_source != "class"
     return f"{name}?" if is_guess else name
 
 
 def stated_name(model: Model, catalogue: CatalogueState) -> str | None:
     """What the model's one file says that it is, where the sidecar knew the file but not what stands in it, and sizes agree."""
-    if model.confidence >= SURE_ENOUGH or model.name_source != "class" or model.candidates:
-        return None
+    if not KNOWN_FILE <= model.confidence < SURE_ENOUGH or model.name_source != "class" or model.candidates:
+        return None  # a name already; or only a part of the model is from the file
     if len({checkpoint_of(path) for path in model.files}) != 1:
         return None
     files = known_files(model, catalogue)
@@ -202,15 +140,18 @@ def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) ->
     """Named where all that agree have one name; else with the files between which the values can't decide."""
     agreeing = verdict.files or verdict.candidates
     metadata = {path: facts.metadata for path in agreeing if (facts := catalogue.by_path.get(path)) is not None}
+    others = _other_names(verdict.files, catalogue) if len(verdict.files) == 1 else {}
     if verdict.parts:
         names = dict.fromkeys(file_group_name(paths, metadata) for paths in verdict.parts)
         name = None if None in names else " + ".join(map(str, names))
     else:
         checkpoints = [verdict.files] if verdict.files else [(path,) for path in verdict.candidates]
         names = dict.fromkeys(file_group_name(paths, metadata) for paths in checkpoints)
+        names |= dict.fromkeys(file_group_name((path,), {path: facts.metadata}) for path, facts in others.items())
         name = next(iter(names)) if len(names) == 1 else None
     if name is None:
-        return replace(model, files=verdict.files or model.files, candidates=verdict.candidates)
+        candidates = verdict.candidates or ((*verdict.files, *others) if others else ())
+        return replace(model, files=verdict.files or model.files, candidates=candidates)
     is_whole = verdict.matched == verdict.compared
     return replace(
         model,
@@ -224,9 +165,21 @@ def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) ->
     )
 
 
+def _other_names(files: tuple[str, ...], catalogue: CatalogueState) -> dict[str, FileFacts]:
+    """The other paths that lead to this one file: by which of them a model was loaded, its values don't tell.
+
+    The hub's blobs have no name but their symlinks'.
+    """
+    facts = catalogue.by_path.get(files[0])
+    if facts is None or not facts.aliases:
+        return {}
+    paths = (facts.path, *facts.aliases)
+    return {path: facts for path in paths if path not in files and suffix_of(path) is not None}
+
+
 def _configs_beside(model: Model, files: tuple[FileFacts, ...], catalogue: CatalogueState) -> list[FileFacts]:
     """The configs of the model's directory, where they can't be another's."""
-    paths = dict.fromkeys([*model.files, *(path for file in files for path in (file.path, *file.aliases))])
+    paths = dict.fromkeys([*_as_loaded(model, catalogue), *(path for file in files for path in (file.path, *file.aliases))])
     directories = dict.fromkeys(path.rpartition("/")[0] for path in paths if is_generic(path))
     found = (catalogue.by_path.get(f"{directory}/{name}") for directory in directories for name in CONFIGS)
     return [facts for facts in found if facts is not None]
@@ -237,10 +190,12 @@ def _present(metadata: Mapping[str, str], key: str) -> str | None:
     return None if value.lower() in ABSENT else value
 
 
-def _agreement(matched: int, compared: int) -> str:
+def _agreement(matched: int, compared: int, what: str) -> str:
+    """Fewer than half: not something merged into a part of it, but trained, or merged with another whole."""
+    said = f"{matched} of {compared} {what} match the file"
     if matched == compared:
-        return f"{matched} of {compared} sampled tensors match the file"
-    return f"patched: {matched} of {compared} sampled tensors match the file"
+        return said
+    return f"patched: {said}" if 2 * matched >= compared else f"changed since it was loaded: {said}"
 
 
 def _summed(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
@@ -264,5 +219,5 @@ def _repository(model: Model, files: tuple[FileFacts, ...], metadata: Mapping[st
     for path in (*model.files, *(alias for file in files for alias in file.aliases)):
         if (repository := hub_repository(path)) is not None:
             return safe_text(repository, 200)
-    stated = next((value for key in _REPOSITORIES if (value := _present(metadata, key))), None)
+    stated = next((value for key in REPOSITORIES if (value := _present(metadata, key))), None)
     return None if stated is None else safe_text(stated, 200)

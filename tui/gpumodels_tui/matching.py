@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from gpumodels_shared.file_names import checkpoint_of, shards_in_all
-from gpumodels_shared.fingerprint import FUSED_AT_MOST, Match, best_files
+from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, FUSED_AT_MOST, Match, best_files
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import ValuesMatch
 from gpumodels_tui.catalogue.index import KnownFile
@@ -116,7 +116,8 @@ class Matching:
         fitting = [
             candidate
             for candidate, shapes in self._groups
-            if all(stamp.modified_ns <= fingerprint.taken_at_ns for _, stamp in candidate.files) and may_hold(shapes, fingerprint)
+            if all(stamp.modified_ns <= fingerprint.taken_at_ns - COARSE_CLOCK_NS for _, stamp in candidate.files)
+            and may_hold(shapes, fingerprint)
         ]
         search.compared = {one: search.compared[one] for one in fitting if one in search.compared}
         search.waiting = [one for one in fitting if one not in search.compared]
@@ -212,7 +213,7 @@ def _verdict_on(search: _Search) -> ValuesMatch | None:
     best = best_files(matches)
     if not best:
         return None
-    match = matches[best[0]]
+    match = max((matches[name] for name in best), key=lambda one: one.matched)
     files = by_name[best[0]].names if len(best) == 1 else ()
     return ValuesMatch(files, best if len(best) > 1 else (), match.matched, match.compared)
 

@@ -22,6 +22,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "config": "its config",
     "pipeline": "the pipeline that it is a part of",
     "attribute": "an attribute of the module",
+    "recency": "its class; a file was read when it came",
     "class": "its class; no file is known",
 }
 """`Model.name_source` in words; another one stands as it is."""

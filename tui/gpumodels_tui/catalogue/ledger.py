@@ -52,6 +52,12 @@ class Ledger:
 
     # For the thread that looks.
 
+    def looked(self) -> None:
+        """All directories were walked once."""
+        with self._lock:
+            self.looking = False
+            self._lock.notify_all()
+
     def saw(self, sightings: Iterable[Sighting], urgent: bool = False) -> None:
         """These names, as they are now."""
         with self._lock:
@@ -102,9 +108,14 @@ class Ledger:
     def wait_for_work(self) -> bool:
         """Until there is a file to recall or read, or values to compare; False after `close`."""
         with self._lock:
-            while not (self._closed or self._index.is_waited_for() or self.is_searching):
+            while not (self._closed or self._index.is_waited_for() or self.may_compare):
                 self._lock.wait(self._index.seconds_until_due())
             return not self._closed
+
+    @property
+    def may_compare(self) -> bool:
+        """Whether values are to be compared, and no file that may be the one is still to be found."""
+        return self.is_searching and not self.looking
 
     def search(self) -> None:
         """Values are to be compared with the files that are known, and again whenever those change."""
@@ -117,8 +128,8 @@ class Ledger:
         with self._lock:
             return self._index.known_files()
 
-    def found(self, values: Mapping[Fingerprint, ValuesMatch], at_change: int) -> None:
-        """All values were compared with the files as they were at this change."""
+    def found(self, values: Mapping[Fingerprint, ValuesMatch], at_change: int | None) -> None:
+        """These values were compared, all with the files as they were at this change; None while others are still to be."""
         with self._lock:
             self.is_searching = at_change != self.files_changed
             if values != self._values:

@@ -80,7 +80,7 @@ class Looking:
         for directory in list(self._directories):
             self._open_root(directory)
         self._open_new_roots()
-        self._ledger.looking = False
+        self._ledger.looked()
         with self._lock:
             self._walked = True
             self._lock.notify_all()

@@ -9,6 +9,7 @@ from typing import Final
 
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.cache import Cache
+from gpumodels_tui.catalogue.facts import ValuesMatch
 from gpumodels_tui.catalogue.header_reader import HeaderReading, NoWorkerError, TimedOutError
 from gpumodels_tui.catalogue.headers import UnreadableError
 from gpumodels_tui.catalogue.index import Job
@@ -44,6 +45,7 @@ class Reading:
         self._matching = Matching()
         self._wanted: tuple[Fingerprint, ...] = ()
         self._files_seen = -1
+        self._said: dict[Fingerprint, ValuesMatch] = {}
 
     def run(self) -> None:
         """Read until stopped."""
@@ -115,20 +117,21 @@ class Reading:
 
     def _compare_next(self) -> bool:
         """Whether there was a file to compare with; all headers are read by now."""
-        if not self._ledger.is_searching:
+        if not self._ledger.may_compare:
             return False
         matching = self._matching
         if matching.want(self._wanted) or self._files_seen != self._ledger.files_changed:
             self._files_seen = self._ledger.files_changed
             matching.look_through(self._ledger.known_files())
         comparison = matching.next_comparison()
-        if comparison is None:
-            verdicts = matching.verdicts()
+        if comparison is not None:
+            self._compare(comparison)
+        verdicts = matching.verdicts()
+        if comparison is None or verdicts != self._said:  # one after the other: the first needn't wait for the last
+            self._said = verdicts
             self._on_recognised([path for verdict in verdicts.values() for path in verdict.files])
-            self._ledger.found(verdicts, self._files_seen)
-            return False
-        self._compare(comparison)
-        return True
+            self._ledger.found(verdicts, None if comparison is not None else self._files_seen)
+        return comparison is not None
 
     def _compare(self, comparison: Comparison) -> None:
         fingerprint, candidate = comparison.fingerprint, comparison.candidate

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from gpumodels_shared.fingerprint import ITEM_BYTES
+from gpumodels_shared.floats import ITEM_BYTES
 
 MAX_SHAPES: Final = 512
 """Distinct shapes that a header's summary holds; of a file with more it says nothing."""

@@ -1,0 +1,164 @@
+"""A model's own tensors, by the keys of its state dict, and a few of their values: as they are now, or as they were last seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from gpumodels.assembling import ADAPTER_PREFIXES, FoundModel
+from gpumodels.provenance import Provenance
+from gpumodels.registry import Registry
+from gpumodels.weak_table import KeyedRef
+from gpumodels_shared.fingerprint import TENSORS, choose_samples
+from gpumodels_shared.schema import TensorSample
+
+MODULES_PER_STEP: Final = 64
+WRAPPED_KEYS: Final = ("base_layer.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "base_model.model.")
+"""What wrappers add to the keys of the weights they wrap."""
+
+Place = tuple[str, KeyedRef, str]
+"""A key, the module that holds the tensor, and its name there."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnValues:
+    """A model's samples."""
+
+    found: FoundModel
+    version: tuple[int, ...]
+    places: tuple[Place, ...]
+    """Where they are from."""
+    samples: tuple[TensorSample, ...]
+    """In the order of the places; with what was seen of those that are out of reach now."""
+    in_reach: tuple[TensorSample, ...]
+    """Those that were read just now, from host memory."""
+    addresses: tuple[int, ...]
+    """Where each of these stands."""
+    tensors: int
+    """How many the model has."""
+
+    @property
+    def are_most(self) -> bool:
+        """Whether what is in reach speaks for the model: half of what would be sampled if all were."""
+        return bool(self.in_reach) and 2 * len(self.in_reach) >= min(TENSORS, self.tensors)
+
+
+class OwnTensors:
+    """Looks at models. Remembers nothing, and holds no module or tensor while it pauses."""
+
+    def __init__(self, registry: Registry, provenance: Provenance, pause: Callable[[], None]) -> None:
+        self._registry = registry
+        self._provenance = provenance
+        self._pause = pause
+
+    def values(self, found: FoundModel, version: tuple[int, ...], before: OwnValues | None) -> OwnValues:
+        """The model's samples: of the tensors chosen before, where it is the same model in the same version of all that is known;
+        the same object where they have the same values."""
+        if before is not None and before.found is found and before.version == version:
+            if self._are_the_same(before):
+                return before
+            places, tensors = before.places, before.tensors
+        else:
+            places, tensors = self._choose(found)
+        now = [self._read(place) for place in places]
+        kept = [sample or self._sample(place) for sample, place in zip(now, places, strict=True)]
+        in_reach = [(place, sample) for place, sample in zip(places, now, strict=True) if sample is not None]
+        return OwnValues(
+            found=found,
+            version=version,
+            places=places,
+            samples=tuple(sample for sample in kept if sample is not None),
+            in_reach=tuple(sample for _, sample in in_reach),
+            addresses=tuple(self._address(place) for place, _ in in_reach),
+            tensors=tensors,
+        )
+
+    def all_in_reach(self, found: FoundModel) -> Iterator[TensorSample]:
+        """Samples of all its tensors that lie in host memory."""
+        for place in self.of(found.core):
+            if (sample := self._read(place)) is not None:
+                yield sample
+
+    def shapes(self, found: FoundModel) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """(key, shape) of all its tensors."""
+        for place in self.of(found.core):
+            tensor = _held(place)
+            if tensor is not None:
+                yield place[0], tuple(tensor.shape)
+
+    def of(self, core: int) -> Iterator[Place]:
+        """Every parameter that isn't an adapter's."""
+        waiting = [("", core)]
+        count = 0
+        met = {core}
+        while waiting:
+            prefix, key = waiting.pop()
+            ref = self._registry.ref(key)
+            module = ref() if ref is not None else None
+            if ref is None or module is None:
+                continue
+            names = [
+                name
+                for name, tensor in list(module.__dict__["_parameters"].items())
+                if tensor is not None and not name.startswith(ADAPTER_PREFIXES)
+            ]
+            for name, child in list(module.__dict__["_modules"].items()):
+                if child is not None and id(child) not in met and not name.startswith(ADAPTER_PREFIXES):
+                    met.add(id(child))
+                    waiting.append((_below(prefix, name), id(child)))
+            module = child = None
+            for name in names:
+                yield f"{prefix}{name}", ref, name
+            count += 1
+            if count % MODULES_PER_STEP == 0:
+                self._pause()
+
+    def _choose(self, found: FoundModel) -> tuple[tuple[Place, ...], int]:
+        places = {place[0]: place for place in self.of(found.core)}
+
+        def prepare(keys: Sequence[str]) -> None:
+            self._provenance.sample_accelerators(tensor for key in keys if (tensor := _held(places[key])) is not None)
+
+        samples = choose_samples(places, lambda key: self._sample(places[key]), self._pause, prepare)
+        return tuple(places[sample.key] for sample in samples), len(places)
+
+    def _are_the_same(self, before: OwnValues) -> bool:
+        """Whether the same bytes stand where the samples stood: the storages are the same while the scan finds the same model.
+
+        If one went just now, and its memory is somebody else's, that shows in bytes that differ, and it is looked at properly.
+        """
+        read = self._provenance.sampler.read_again
+        return all(
+            read(address, len(sample.data)) == sample.data
+            for address, sample in zip(before.addresses, before.in_reach, strict=True)
+        )
+
+    def _address(self, place: Place) -> int:
+        tensor = _held(place)
+        return 0 if tensor is None else self._provenance.sampler.address_of(tensor)
+
+    def _sample(self, place: Place) -> TensorSample | None:
+        """As it is, or as it was last seen."""
+        tensor = _held(place)
+        sample = None if tensor is None else self._provenance.sample_of(tensor)
+        return None if sample is None else TensorSample(place[0], *sample)
+
+    def _read(self, place: Place) -> TensorSample | None:
+        """As it is, where it lies in host memory."""
+        tensor = _held(place)
+        sample = None if tensor is None else self._provenance.sampler.take_from_aside(tensor)
+        return None if sample is None else TensorSample(place[0], *sample)
+
+
+def _below(prefix: str, name: str) -> str:
+    inner = f"{prefix}{name}."
+    if not inner.endswith(WRAPPED_KEYS):
+        return inner
+    return prefix if not inner.endswith("base_model.model.") else inner[: -len("base_model.model.")]
+
+
+def _held(place: Place) -> Any:
+    """The module's parameter of this name, as long as both live."""
+    module = place[1]()
+    return None if module is None else module.__dict__["_parameters"].get(place[2])

@@ -1,0 +1,98 @@
+"""Raw metadata keys to facts in people's terms: one table, whose order is the precedence. docs/metadata.md tells users of it.
+
+modelspec.* (the ModelSpec standard) stands first, then GGUF's general.*, kohya's ss_* and sshs_*, the plain words that other
+tools write, and last what the configs beside the file say (`config.*` of transformers and diffusers, `adapter_config.*` of PEFT).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Final
+
+
+def _plain(value: str) -> str | None:
+    return value
+
+
+def _resolution(value: str) -> str | None:
+    """`1024×1024` from `1024x1024`, `(1024, 1024)`, `1024`; anything else as it stands."""
+    numbers = re.findall(r"\d+", value)
+    if not re.fullmatch(r"[\s()\[\],xX×\d]+", value) or not 1 <= len(numbers) <= 2:
+        return value
+    return "×".join(numbers if len(numbers) == 2 else numbers * 2)
+
+
+def _day(value: str) -> str | None:
+    """`2026-05-28` from ISO 8601 or from seconds since the epoch; None where it is neither."""
+    if match := re.match(r"\d{4}-\d\d-\d\d", value):
+        return match[0]
+    try:
+        return datetime.fromtimestamp(float(value), timezone.utc).date().isoformat()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _hash(value: str) -> str | None:
+    return value.removeprefix("0x")
+
+
+FIELDS: Final[tuple[tuple[str, tuple[str, ...], Callable[[str], str | None]], ...]] = (
+    ("title", ("modelspec.title", "general.name", "ss_output_name", "title"), _plain),
+    ("model type", ("model_type",), _plain),
+    (
+        "architecture",
+        (
+            "modelspec.architecture",
+            "general.architecture",
+            "architecture",
+            "config._class_name",
+            "config.architectures",
+            "config.model_type",
+        ),
+        _plain,
+    ),
+    (
+        "base model",
+        (
+            "general.base_model.0.name",
+            "general.base_model.0.repo_url",
+            "ss_sd_model_name",
+            "ss_base_model_version",
+            "base_model",
+            "base_model_name_or_path",
+            "adapter_config.base_model_name_or_path",
+            "config._name_or_path",
+        ),
+        _plain,
+    ),
+    ("merged from", ("modelspec.merged_from",), _plain),
+    ("author", ("modelspec.author", "general.author", "general.organization", "author", "creator"), _plain),
+    ("license", ("modelspec.license", "general.license", "general.license.name", "license"), _plain),
+    ("description", ("modelspec.description", "general.description", "ss_training_comment", "description"), _plain),
+    ("usage", ("modelspec.usage_hint",), _plain),
+    (
+        "resolution",
+        ("modelspec.resolution", "ss_resolution", "resolution", "config.image_size"),
+        _resolution,
+    ),
+    ("rank", ("ss_network_dim", "lora_rank", "rank", "adapter_config.r"), _plain),
+    ("alpha", ("adapter.lora.alpha", "ss_network_alpha", "lora_alpha", "alpha", "adapter_config.lora_alpha"), _plain),
+    (
+        "trigger words",
+        ("modelspec.trigger_phrase", "ss_trigger_words", "trigger_phrase", "trigger_words", "trigger_word", "instance_prompt"),
+        _plain,
+    ),
+    ("training steps", ("ss_steps", "ss_max_train_steps"), _plain),
+    ("training epochs", ("ss_epoch", "ss_num_epochs"), _plain),
+    ("training images", ("ss_num_train_images",), _plain),
+    ("date", ("modelspec.date", "general.date", "ss_training_finished_at", "ss_training_started_at"), _day),
+    ("hash", ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"), _hash),
+)
+
+ABSENT: Final = frozenset({"", "none", "null"})
+"""Values that say nothing: the next key is asked."""
+
+REPOSITORIES: Final = ("general.source.huggingface.repository", "general.source.repo_url", "general.repo_url")
+"""Where the repository stands of a file that lies in no Hugging Face cache."""

@@ -19,6 +19,7 @@ from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.view_model import DeviceRow, View
+from gpumodels_tui.widgets.keys_line import KeysLine
 from gpumodels_tui.widgets.line_table import WHEEL_LINES
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import assert_looks_like, lines_shown, shown
@@ -432,6 +433,8 @@ async def test_an_equal_view_sends_nothing_to_the_terminal() -> None:
     app = app_showing(busy_server())
     app.driver_class = CountingDriver
     async with app.run_test(headless=False, size=LARGE) as pilot:
+        while not any(keys.children for keys in app.screen.query(KeysLine)):  # they come behind the first picture
+            await pilot.pause(0.01)
         await pilot.pause()
         assert taken_bytes() > 1000
         app.receive(busy_server())

@@ -233,3 +233,21 @@ async def test_the_cursor_is_lit_while_the_keys_are_for_its_table() -> None:
         app.table.focus()
         await pilot.pause()
         assert is_lit()
+
+
+async def test_the_scroll_bar_follows_the_hand_that_holds_it() -> None:
+    app = TableApp(numbered(100))
+    async with app.run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+        bar = app.table.size.width - 1
+        await pilot.mouse_down(Words, offset=(bar, 11))
+        assert app.table.top_row == 100 - app.table.visible_rows
+        await pilot.hover(Words, offset=(bar - 9, 1))  # the hand may leave it sideways
+        assert app.table.top_row == 0
+        await pilot.hover(Words, offset=(bar, 6))
+        assert 40 <= app.table.top_row <= 50
+        await pilot.mouse_up(Words, offset=(bar, 6))
+        held = app.table.top_row
+        await pilot.hover(Words, offset=(bar, 1))
+        assert app.table.top_row == held
+        assert app.table.cursor_key == "row-000"

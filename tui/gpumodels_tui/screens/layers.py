@@ -23,7 +23,7 @@ from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.facts_panel import FactsPanel, facts_table, headed
 from gpumodels_tui.widgets.layer_table import LayerTable
-from gpumodels_tui.widgets.line_table import LineTable
+from gpumodels_tui.widgets.table_messages import HeadingClicked
 
 if TYPE_CHECKING:
     from gpumodels_tui.widgets import explained
@@ -150,8 +150,8 @@ class LayersScreen(ListScreen):
         """The next order, or the one before."""
         self.say(f"layers by {self.query_one(LayerTable).sort_next(step)}")
 
-    @on(LineTable.HeadingClicked)
-    def _heading_clicked(self, event: LineTable.HeadingClicked) -> None:
+    @on(HeadingClicked)
+    def _heading_clicked(self, event: HeadingClicked) -> None:
         self.query_one(LayerTable).sort_by(event.column)
 
     def action_reverse(self) -> None:

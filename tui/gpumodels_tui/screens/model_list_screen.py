@@ -13,8 +13,8 @@ from gpumodels_tui.listing import Entry, Order
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.view_model import ModelRow
-from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.model_table import ModelTable
+from gpumodels_tui.widgets.table_messages import HeadingClicked, RowOpened
 
 if TYPE_CHECKING:
     from gpumodels_tui.widgets import explained
@@ -117,14 +117,14 @@ class ModelListScreen(ListScreen):
         self.order = Order(self.order.column, not self.order.reverse)
         self.filtered()
 
-    @on(LineTable.HeadingClicked)
-    def _heading_clicked(self, event: LineTable.HeadingClicked) -> None:
+    @on(HeadingClicked)
+    def _heading_clicked(self, event: HeadingClicked) -> None:
         if event.column == self.order.column:
             self.action_reverse()
         else:
             self._sort_by(event.column)
 
-    @on(LineTable.Opened)
+    @on(RowOpened)
     def _opened(self) -> None:
         entry = self.entry
         if entry is not None and entry.row is not None:

@@ -23,11 +23,11 @@ from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.device_panel import DevicePanel
-from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.memory_bar import legend
 from gpumodels_tui.widgets.model_table import ModelTable
 from gpumodels_tui.widgets.notices import counted, no_match, no_models, nobody_there
 from gpumodels_tui.widgets.one_line import OneLine, appear
+from gpumodels_tui.widgets.table_messages import CursorMoved
 
 if TYPE_CHECKING:
     from gpumodels_tui.widgets.facts_panel import FactsPanel
@@ -178,7 +178,7 @@ class OverviewScreen(ModelListScreen):
     def _devices_left(self) -> None:
         self._table.focus()
 
-    @on(LineTable.Moved)
+    @on(CursorMoved)
     def _moved(self) -> None:
         self._show_facts()
 

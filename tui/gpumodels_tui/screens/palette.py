@@ -19,6 +19,7 @@ from gpumodels_tui.widgets.cells import text
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.plain_input import PlainInput
+from gpumodels_tui.widgets.table_messages import RowOpened
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ class PaletteScreen(ModalScreen[Choice]):
         """There."""
         self.dismiss(self.query_one(ChoiceTable).cursor_row)
 
-    @on(LineTable.Opened)
+    @on(RowOpened)
     def _clicked(self) -> None:
         self.dismiss(self.query_one(ChoiceTable).cursor_row)
 

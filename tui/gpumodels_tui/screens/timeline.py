@@ -25,9 +25,9 @@ from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view_model import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.event_table import EventTable
 from gpumodels_tui.widgets.facts_panel import facts_table, headed
-from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.memory_graph import MemoryGraph
 from gpumodels_tui.widgets.notices import counted
+from gpumodels_tui.widgets.table_messages import RowOpened
 
 if TYPE_CHECKING:
     from gpumodels_tui.widgets import explained
@@ -185,7 +185,7 @@ class TimelineScreen(ListScreen):
             return True if self._only is not None or (self.is_mounted and self.event is not None) else None
         return super().check_action(action, parameters)
 
-    @on(LineTable.Opened)
+    @on(RowOpened)
     def _opened(self) -> None:
         self.action_open()
 

@@ -24,6 +24,7 @@ from gpumodels_tui.widgets.columns import GAP, Column
 from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.memory_bar import memory_bar
 from gpumodels_tui.widgets.quantities import calm_bytes
+from gpumodels_tui.widgets.table_messages import RowOpened
 
 MOST_LINES: Final = 9
 """Where there are more devices, the panel scrolls to the chosen one."""
@@ -171,8 +172,8 @@ class DevicePanel(Widget):
         for table in (self.query_one(DeviceNames), self.query_one(DeviceReadings)):
             table.light(is_lit)
 
-    @on(LineTable.Opened)
-    def _chosen(self, event: LineTable.Opened) -> None:
+    @on(RowOpened)
+    def _chosen(self, event: RowOpened) -> None:
         event.stop()
         self.post_message(self.Chosen(str(event.key)))
 

@@ -8,7 +8,6 @@ from typing import ClassVar, Final, Generic
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
-from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -16,6 +15,7 @@ from gpumodels_tui.theme import HEADING, STYLES
 from gpumodels_tui.widgets.cells import fitted, text
 from gpumodels_tui.widgets.columns import Column, Place, RowT, arrange
 from gpumodels_tui.widgets.lines import Emphasis, Line, difference, drawn
+from gpumodels_tui.widgets.table_messages import CursorMoved, HeadingClicked, RowOpened
 
 MARK: Final = "> "
 DESCENDING: Final = "↓"
@@ -49,45 +49,6 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         Binding("home,g", "first", "First", show=False, id="table.first", tooltip=ENDS),
         Binding("end,G", "last", "Last", show=False, id="table.last", tooltip=ENDS),
     ]
-
-    class Moved(Message):
-        """The cursor is on another row."""
-
-        def __init__(self, table: LineTable[RowT], key: Hashable) -> None:
-            super().__init__()
-            self.table = table
-            self.key = key
-
-        @property
-        def control(self) -> Widget:
-            """The table."""
-            return self.table
-
-    class Opened(Message):
-        """The cursor's row was asked to open: Enter, or a double click."""
-
-        def __init__(self, table: LineTable[RowT], key: Hashable) -> None:
-            super().__init__()
-            self.table = table
-            self.key = key
-
-        @property
-        def control(self) -> Widget:
-            """The table."""
-            return self.table
-
-    class HeadingClicked(Message):
-        """The title of a column that rows can be sorted by."""
-
-        def __init__(self, table: LineTable[RowT], column: str) -> None:
-            super().__init__()
-            self.table = table
-            self.column = column
-
-        @property
-        def control(self) -> Widget:
-            """The table."""
-            return self.table
 
     def __init__(
         self, columns: Sequence[Column[RowT]], *, headed: bool = True, cursor: bool = True, id: str | None = None
@@ -188,7 +149,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._clamp_top()
         self.redraw(all_cells=False)
         if self._has_cursor and self.cursor_key != before:
-            self.post_message(self.Moved(self, self.cursor_key))
+            self.post_message(CursorMoved(self, self.cursor_key))
 
     def choose(self, key: Hashable) -> None:
         """Put the cursor, or the mark of the chosen row, on the row with this key, if there is one."""
@@ -266,14 +227,12 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """Select; a second click opens."""
-        if event.x >= self.size.width - 1 and len(self._rows) > self.visible_rows > 1:
-            share = max(event.y - self._head_lines, 0) / (self.visible_rows - 1)
-            self._scroll_to_row(round(share * (len(self._rows) - self.visible_rows)))
+        if self._is_on_bar(event.x):
             return
         if event.y < self._head_lines:
             column = next((place.column.key for place in self._places if place.x <= event.x <= place.x + place.width), "")
             if column:
-                self.post_message(self.HeadingClicked(self, column))
+                self.post_message(HeadingClicked(self, column))
             return
         position = self._top + event.y - self._head_lines
         if not 0 <= position < len(self._rows):
@@ -283,7 +242,22 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             if event.chain == 2:
                 self.action_open()
         else:
-            self.post_message(self.Opened(self, self.key_of(self._rows[position])))
+            self.post_message(RowOpened(self, self.key_of(self._rows[position])))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Take hold of the scroll bar."""
+        if self._is_on_bar(event.x):
+            self.capture_mouse()
+            self._drag_to(event.y)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Rows follow the hand that holds the scroll bar."""
+        if self.app.mouse_captured is self:
+            self._drag_to(event.y)
+
+    def on_mouse_up(self, event: events.MouseUp) -> None:
+        """Let go of it."""
+        self.release_mouse()
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
         """The wheel moves the rows, not the cursor."""
@@ -316,7 +290,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def action_open(self) -> None:
         """Ask for what is behind the cursor's row."""
         if self.cursor_row is not None:
-            self.post_message(self.Opened(self, self.cursor_key))
+            self.post_message(RowOpened(self, self.cursor_key))
 
     def _move_to(self, position: int) -> None:
         before = self._cursor
@@ -324,7 +298,14 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._bring_into_view()
         self.redraw()
         if self._has_cursor and self._cursor != before:
-            self.post_message(self.Moved(self, self.cursor_key))
+            self.post_message(CursorMoved(self, self.cursor_key))
+
+    def _is_on_bar(self, x: int) -> bool:
+        return self.TAIL > 1 and x >= self.size.width - 1 and len(self._rows) > self.visible_rows > 1
+
+    def _drag_to(self, y: int) -> None:
+        share = min(max(y - self._head_lines, 0) / (self.visible_rows - 1), 1)
+        self._scroll_to_row(round(share * (len(self._rows) - self.visible_rows)))
 
     def _scroll_to_row(self, top: int) -> None:
         self._top = top

@@ -56,6 +56,23 @@ class Terminal:
         """Whether clicks still go to a program."""
         return self._tmux("display-message", "-p", "#{mouse_any_flag}").strip() == "1"
 
+    def columns_of(self, word: str) -> list[int]:
+        """In which column of the terminal it begins, as the terminal itself counts, line by line from the top."""
+        self._tmux("copy-mode")
+        self._tmux("send-keys", "-X", "top-line")
+        self._tmux("send-keys", "-X", "start-of-line")
+        places: list[tuple[int, int]] = []
+        self._tmux("send-keys", "-X", "search-forward", word)
+        while (place := self._copy_cursor()) not in places:
+            places.append(place)
+            self._tmux("send-keys", "-X", "search-again")
+        self._tmux("send-keys", "-X", "cancel")
+        return [column for column, _ in places]
+
+    def _copy_cursor(self) -> tuple[int, int]:
+        column, line = self._tmux("display-message", "-p", "#{copy_cursor_x} #{copy_cursor_y}").split()
+        return int(column), int(line)
+
     def wait_for(self, *words: str) -> str:
         """The screen, once it shows all of them."""
         return self.wait_until(lambda screen: all(word in screen for word in words), f"no {words}")

@@ -151,7 +151,14 @@ def test_a_signal_ends_it_in_order(directory: Path, writer: SnapshotWriter, numb
     "leader",
     [pytest.param(True, marks=pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")), False],
 )
-def test_a_closed_terminal_ends_it(directory: Path, writer: SnapshotWriter, leader: bool) -> None:
-    with on_a_pty([*VIEWER, "--dir", str(directory)], b"MyLoRA", leader=leader) as (process, terminal):
+@pytest.mark.parametrize("screen", [b"", b"t", b"\r", b"/my", b"?"], ids=["overview", "timeline", "layers", "filter", "help"])
+def test_a_closed_terminal_ends_it_without_a_word(
+    tmp_path: Path, directory: Path, writer: SnapshotWriter, leader: bool, screen: bytes
+) -> None:
+    log = tmp_path / "log"
+    command = f"exec {shlex.join([*VIEWER, '--dir', str(directory)])} 2>{shlex.quote(str(log))}"
+    with on_a_pty(["sh", "-c", command], b"MyLoRA", leader=leader) as (process, terminal):
+        terminal.write(screen)
         terminal.close()
-        process.wait(PATIENCE_SECONDS)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    assert log.read_text() == ""

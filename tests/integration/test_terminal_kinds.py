@@ -111,6 +111,45 @@ def test_ascii_is_all_there_is_where_it_was_asked_for_or_the_locale_has_no_more(
         assert terminal.exit_code() == 0
 
 
+WIDE = [
+    "plain",
+    "模型🚀模型",
+    "モデル",
+    "한국어",
+    "ｆｕｌｌ",
+    "👩‍👩‍👧‍👦 family",
+    "👍🏽 skin",
+    "☂️ rain",
+    "1️⃣ key",
+    "🇩🇪 flag",
+    "e\u0301\u0301",
+    "ไทย",
+]
+
+
+def test_wide_characters_and_emoji_line_up_as_the_terminal_counts(tmp_path: Path) -> None:
+    place = tmp_path / "gpm"
+    place.mkdir(mode=0o700)
+    writer = SnapshotWriter(place, this_process(), heartbeat_ms=60_000)
+    models = [a_model(name, 3 * GIB, id=str(number)) for number, name in enumerate(WIDE)]
+    writer.publish(encode(a_snapshot(*models, devices=[a_device("cpu", 3 * len(WIDE) * GIB)])))
+    try:
+        with Terminal(tmp_path, viewer(place)) as terminal:
+            terminal.wait_for("plain", "ไทย")
+            columns = terminal.columns_of("checkpoint")
+            assert len(columns) == len(WIDE)
+            assert len(set(columns)) == 1
+            terminal.press("t")
+            terminal.wait_for("Timeline", "ไทย")
+            columns = terminal.columns_of("3.0 GB")
+            assert len(columns) >= len(WIDE) - 4
+            assert len(set(columns)) == 1
+            terminal.press("q")
+            assert terminal.exit_code() == 0
+    finally:
+        writer.close()
+
+
 def test_ctrl_z_gives_the_terminal_back_and_fg_takes_it_again(tmp_path: Path, directory: Path) -> None:
     with Terminal(tmp_path, ["env", "PS1=ready> ", "bash", "--norc", "-i"]) as terminal:
         terminal.wait_for("ready>")

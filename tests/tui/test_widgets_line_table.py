@@ -169,6 +169,10 @@ def test_fitted_cells_take_exactly_their_columns(cell: list[tuple[str, str]], wi
     assert width_of(fitted(tuple(cell), width, right)) == width
 
 
+def test_what_terminals_count_differently_is_left_out_of_cells() -> None:
+    assert text("❤️ 👍🏽 1️⃣ 模型🚀") == (("❤ 👍 1\u20e3 模型🚀", ""),)
+
+
 @given(st.floats(0, 2), st.integers(1, 80))
 def test_bars_take_exactly_their_columns(share: float, width: int) -> None:
     assert width_of(bar(share, width)) == width

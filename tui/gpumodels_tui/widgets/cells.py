@@ -13,13 +13,18 @@ Cell = tuple[tuple[str, str], ...]
 
 BLANK: Final[Cell] = ()
 ELLIPSIS: Final = "…"
+UNSTEADY: Final = dict.fromkeys([0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400)])
+"""Variation selectors, which make a heart a red one, two columns wide, where the terminal knows of it; and skin tones, which are
+a patch of two columns of their own where it doesn't. In a table, columns that line up are worth more than they."""
 _FULL: Final = "━"
 _HALF: Final = "╸"
 _TRACK: Final = "─"
 
 
 def text(content: str, role: str = PLAIN) -> Cell:
-    """One piece."""
+    """One piece; without what takes a column on one terminal and none on another."""
+    if not content.isascii():
+        content = content.translate(UNSTEADY)
     return ((content, role),) if content else BLANK
 
 

@@ -184,7 +184,7 @@ def test_a_bar_shows_something_for_anything_and_nothing_for_nothing() -> None:
     assert bar(1, 4) == (("━━━━", "bar"),)
 
 
-def a_column(title: str, least: int, most: int = 0, importance: int = 0, eager: bool = False) -> Column[Row]:
+def a_column(title: str, least: int, most: int = 0, importance: int = 0, eager: int = 0) -> Column[Row]:
     return Column(title, lambda row, _: text(row[0]), least=least, most=most, importance=importance, eager=eager)
 
 
@@ -197,8 +197,10 @@ def test_the_least_important_column_goes_first_and_the_others_take_its_room() ->
 
 
 def test_an_eager_column_grows_before_the_others() -> None:
-    columns = [a_column("a", 5, most=50), a_column("b", 5, most=20, eager=True)]
-    assert [place.width for place in arrange(columns, 5 + GAP + 18)] == [5, 18]
+    columns = [a_column("a", 5, most=50), a_column("b", 5, most=20, eager=15)]
+    assert [place.width for place in arrange(columns, 5 + GAP + 13)] == [5, 13]
+    assert [place.width for place in arrange(columns, 5 + GAP + 15 + 6)] == [8, 18]
+    assert [place.width for place in arrange(columns, 100)] == [50, 20]
 
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 40), st.integers(0, 9)), max_size=8), st.integers(0, 150))

@@ -28,8 +28,8 @@ class Column(Struct, Generic[RowT], frozen=True):
     """Flush right: numbers."""
     importance: int = 0
     """Without enough room, the column of the lowest importance goes first."""
-    eager: bool = False
-    """Grows to its `most` before the others grow at all."""
+    eager: int = 0
+    """Grows to this width before the others grow at all; further together with them."""
     short_title: str = ""
     """For when the title doesn't fit."""
     key: str = ""
@@ -64,13 +64,11 @@ def arrange(columns: Sequence[Column[RowT]], width: int, x: int = 0) -> tuple[Pl
     spare = width - _least(kept)
     if spare < 0:
         widths[0] = max(width, 0)
-    for eager in (True, False):
-        growing = [position for position, column in enumerate(kept) if column.eager is eager and column.most > column.least]
-        while growing and spare > 0:
+    for limits in ([column.eager for column in kept], [column.most for column in kept]):
+        while spare > 0 and (growing := [position for position, limit in enumerate(limits) if widths[position] < limit]):
             for position in growing[:spare]:
                 widths[position] += 1
             spare -= len(growing[:spare])
-            growing = [position for position in growing if widths[position] < kept[position].most]
     places: list[Place[RowT]] = []
     for column, column_width in zip(kept, widths, strict=True):
         places.append(Place(column, x, column_width))

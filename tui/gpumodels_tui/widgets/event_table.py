@@ -41,7 +41,7 @@ class EventTable(LineTable[Event]):
             [
                 Column("time", self._time_cell, least=8, importance=8),
                 Column("what", _what_cell, least=17, most=18, importance=9),
-                Column("model", _name_cell, least=20, most=44, importance=10),
+                Column("model", _name_cell, least=20, most=60, importance=10),
                 Column("bytes", _bytes_cell, least=7, right=True, importance=7),
                 Column("gpu", lambda event, _: text(safe_text(event.device, 40), MUTED), least=6, importance=6),
                 Column("process", lambda event, width: process_cell(event.process, width), least=10, most=34, importance=5),

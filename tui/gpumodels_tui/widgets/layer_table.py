@@ -51,7 +51,7 @@ class LayerTable(LineTable[int]):
         """What the lists call a device, by torch's name; drawn with the layers that come next."""
         super().__init__(
             [
-                Column("layer", self._name_cell, least=22, most=48, importance=9, eager=True, key="name"),
+                Column("layer", self._name_cell, least=22, most=48, importance=9, eager=48, key="name"),
                 Column(
                     "on device",
                     lambda layer, _: bytes_cell(self.sums.on_bytes[layer]),

@@ -94,11 +94,12 @@ class ModelTable(LineTable[Entry]):
             least=7,
             most=34,
             importance=6,
+            eager=22,
             key="process",
         )
         return [
             Column("", mark_cell, least=1, importance=10),
-            Column("name", name_cell, least=20, most=44, importance=11, key="name"),
+            Column("name", name_cell, least=20, most=56, importance=11, eager=30, key="name"),
             Column("kind", kind_cell, least=10, most=12, importance=5, key="kind"),
             *([device] if several else []),
             Column(

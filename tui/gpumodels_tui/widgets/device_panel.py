@@ -58,28 +58,28 @@ class DeviceNames(DeviceTable):
 
     def __init__(self) -> None:
         super().__init__()
-        self._title_width = -1
+        self._titles = (0, 0)
+        """Columns of the longest title, and of the longest short one."""
 
     def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
-        """The titles take what the longest needs, where that leaves a bar worth the name; the bars take the rest."""
-        room = self.size.width - self.LEAD - self.TAIL - NUMBER_WIDTH - 2 * GAP
-        whole = min(max((width_of(text(safe_text(row.title))) for row in rows), default=0), LONGEST_TITLE)
-        short = min(max((width_of(text(short_title(row))) for row in rows), default=0), LONGEST_TITLE)
-        title = whole if room - whole >= LEAST_BAR else min(short, max(room - SHORTEST_BAR, 1))
-        if title != self._title_width:
-            self._title_width = title
-            self.set_columns(
-                (
-                    Column("", number_cell, least=NUMBER_WIDTH, right=True, importance=9),
-                    Column("", title_cell, least=title, importance=8),
-                    Column("", bar_cell, least=SHORTEST_BAR, most=200, importance=1),
-                )
-            )
+        """Titles of other lengths leave other room for bars."""
+        whole = max((width_of(text(safe_text(row.title))) for row in rows), default=0)
+        short = max((width_of(text(short_title(row))) for row in rows), default=0)
+        if (whole, short) != self._titles:
+            self._titles = whole, short
+            self.rearrange()
         super().show(rows, cursor_key)
 
-    def on_resize(self) -> None:
-        """Another width, other titles."""
-        self.show(self.rows)
+    def columns_for(self, width: int) -> Sequence[Column[DeviceRow]]:
+        """The titles take what the longest needs, where that leaves a bar worth the name; the bars take the rest."""
+        room = width - self.LEAD - self.TAIL - NUMBER_WIDTH - 2 * GAP
+        whole, short = (min(title, LONGEST_TITLE) for title in self._titles)
+        title = whole if room - whole >= LEAST_BAR else min(short, max(room - SHORTEST_BAR, 1))
+        return (
+            Column("", number_cell, least=NUMBER_WIDTH, right=True, importance=9),
+            Column("", title_cell, least=title, importance=8),
+            Column("", bar_cell, least=SHORTEST_BAR, most=200, importance=1),
+        )
 
 
 class DeviceReadings(DeviceTable):
@@ -89,17 +89,13 @@ class DeviceReadings(DeviceTable):
 
     def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
         """What no device has a value for takes no room."""
-        readings = CLOSE_READINGS if self.screen.size.width < NARROW_COLUMNS else READINGS
+        readings = CLOSE_READINGS if self.app.size.width < NARROW_COLUMNS else READINGS
         known = [column for column in readings if any(column.draw(row, column.least) for row in rows)]
         needed = sum(column.least + GAP for column in known) - GAP + self.TAIL
         if self.styles.width is None or self.styles.width.value != needed:
             self.styles.width = needed
         self.set_columns(known)
         super().show(rows, cursor_key)
-
-    def on_resize(self) -> None:
-        """Another width, other columns."""
-        self.show(self.rows)
 
 
 class DevicePanel(Widget):
@@ -151,6 +147,11 @@ class DevicePanel(Widget):
         for table in (self.query_one(DeviceNames), self.query_one(DeviceReadings)):
             table.mark_chosen(chosen is not None)
             table.show(devices, chosen)
+
+    def on_resize(self) -> None:
+        """On a narrower screen the readings stand closer together."""
+        readings = self.query_one(DeviceReadings)
+        readings.show(readings.rows)
 
     def action_step(self, step: int) -> None:
         """Up or down."""

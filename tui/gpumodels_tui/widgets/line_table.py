@@ -157,6 +157,14 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if position is not None:
             self._move_to(position)
 
+    def columns_for(self, width: int) -> Sequence[Column[RowT]]:
+        """Those of a table so wide."""
+        return self._columns
+
+    def rearrange(self) -> None:
+        """Ask for the columns anew; drawn with the rows that come next."""
+        self._arrange()
+
     def set_columns(self, columns: Sequence[Column[RowT]]) -> None:
         """Show other columns; drawn with the rows that come next."""
         if tuple(columns) != self._columns:
@@ -344,7 +352,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def _arrange(self) -> None:
         self._arranged_for = self.size
         self._drawn = []
-        self._places = arrange(self._columns, max(self.size.width - self.LEAD - self.TAIL, 0), self.LEAD)
+        self._places = arrange(self.columns_for(self.size.width), max(self.size.width - self.LEAD - self.TAIL, 0), self.LEAD)
 
     def _line_at(self, y: int, before: RowT | None = None) -> Line:
         thumb = self._is_thumb(y - self._head_lines)

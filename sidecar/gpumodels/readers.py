@@ -44,6 +44,7 @@ class Readers:
         """Modules to be wrapped when they are there, each with what wraps it."""
         return {
             "safetensors.torch": self._safetensors_arrived,
+            "safetensors.numpy": self._safetensors_numpy_arrived,
             "gguf.gguf_reader": self._gguf_arrived,
             "comfy.utils": self._comfy_arrived,
         }
@@ -56,7 +57,12 @@ class Readers:
     def _safetensors_arrived(self, module: ModuleType) -> None:
         with self._failures.guard("wrapping safetensors.torch"):
             self._wraps.wrap(module, "deserialize", self._around_deserialize)
+            self._wraps.wrap(module, "safe_open", self._around_safe_open)
         self._saves.wrap_safetensors(self._wraps, module)
+
+    def _safetensors_numpy_arrived(self, module: ModuleType) -> None:
+        with self._failures.guard("wrapping safetensors.numpy"):
+            self._wraps.wrap(module, "safe_open", self._around_safe_open)
 
     def _gguf_arrived(self, module: ModuleType) -> None:
         with self._failures.guard("wrapping GGUFReader"):
@@ -118,6 +124,18 @@ class Readers:
             return result
 
         return load_torch_file
+
+    def _around_safe_open(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        """`load_file`, as torch's and numpy's flavour look it up: it may read without mapping anything (`backend="pread"`)."""
+
+        def safe_open(*arguments: Any, **options: Any) -> Any:
+            opened = original(*arguments, **options)
+            if self._provenance.active:
+                with self._failures.guard("noting a safetensors file"):
+                    self._provenance.files_read.add(absolute(arguments[0] if arguments else options["filename"]))
+            return opened
+
+        return safe_open
 
     def _around_gguf(self, original: Callable[..., Any]) -> Callable[..., Any]:
         """`GGUFReader(path)`: it maps the file with numpy, and what leaves it are copies."""

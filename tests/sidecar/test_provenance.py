@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import io
 import os
 import sys
@@ -20,6 +21,7 @@ from gpumodels_shared.schema import Model
 from modules import Attached, Backbone, attached
 
 safetensors = pytest.importorskip("safetensors.torch")
+safetensors_numpy = pytest.importorskip("safetensors.numpy")
 load_file, save_file = safetensors.load_file, safetensors.save_file
 
 
@@ -270,6 +272,30 @@ def test_the_shards_of_a_gguf_file_are_one_model(tmp_path: Path) -> None:
         assert found.files == tuple(map(str, paths))
 
 
+def by_reading_without_a_mapping(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(path, backend="pread")
+    return found
+
+
+def by_numpys_flavour(path: Path) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in safetensors_numpy.load_file(path).items()}
+
+
+@pytest.mark.parametrize("read", [by_reading_without_a_mapping, by_numpys_flavour])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_file_that_was_read_without_a_mapping_of_torchs_is_known_by_its_values(
+    tmp_path: Path, read: Callable[[Path], dict[str, torch.Tensor]], dtype: torch.dtype
+) -> None:
+    if read is by_reading_without_a_mapping and "backend" not in inspect.signature(load_file).parameters:
+        pytest.skip("this safetensors always maps")
+    with attached() as sidecar:
+        path = a_file(tmp_path / "mine_v1.safetensors")
+        model = Backbone().to(dtype)
+        model.load_state_dict({key: value.to(dtype) for key, value in read(path).items()})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.files) == ("mine_v1", "values", (str(path),))
+
+
 def test_bytes_are_known_by_the_file_that_is_open_meanwhile(tmp_path: Path) -> None:
     with attached() as sidecar:
         path = a_file(tmp_path / "bytes_v1.safetensors")
@@ -309,12 +335,12 @@ def _saved(path: Path) -> Path:
 
 
 def test_readers_are_left_as_they_were() -> None:
-    functions = {"load": torch.load, "deserialize": safetensors.deserialize, "swap_tensors": torch.utils.swap_tensors}
+    places = [(torch, "load"), (torch, "save"), (torch.utils, "swap_tensors")]
+    places += [(safetensors, name) for name in ("deserialize", "safe_open", "serialize_file")]
+    before = [getattr(place, name) for place, name in places]
     with attached():
-        assert torch.load is not functions["load"]
-        assert safetensors.deserialize is not functions["deserialize"]
-    after = {"load": torch.load, "deserialize": safetensors.deserialize, "swap_tensors": torch.utils.swap_tensors}
-    assert after == functions
+        assert all(getattr(place, name) is not known for (place, name), known in zip(places, before, strict=True))
+    assert [getattr(place, name) for place, name in places] == before
 
 
 @pytest.fixture

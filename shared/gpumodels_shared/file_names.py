@@ -66,8 +66,8 @@ def file_group_name(paths: tuple[str, ...], metadata: Mapping[str, Mapping[str, 
     name = name_from_path(paths[0])
     for key in ("model_type", "modelspec.title"):
         stated = next((metadata[path][key].strip() for path in paths if metadata.get(path, {}).get(key)), "")
-        if stated and says_more(stated, name):
-            return stated
+        if says_more(stated, name) and (telling := name_from_attribute(stated)) is not None:
+            return telling
     return name
 
 
@@ -110,15 +110,20 @@ def name_from_config(stated: str) -> str | None:
     stated = stated.strip().rstrip("/")
     if repository := hub_repository(stated + "/"):
         return repository
-    if stated.count("/") == 1 and not stated.startswith((".", "/", "~")):
+    if stated.count("/") == 1 and not stated.startswith((".", "/", "~")) and all(map(_may_be_named, stated.split("/"))):
         return stated
     return name_from_path(stated + "/model") if stated else None
 
 
 def name_from_attribute(stated: str) -> str | None:
-    """What a module calls itself; None for what says its place or nothing (`encoder`, `unet`, `model`)."""
+    """What a module or a file calls itself; None for what says its place or nothing (`encoder`, `unet`, `model`)."""
     name = stated.strip()
     return None if not name or re.match(_GENERIC, name) or re.match(_COMPONENT, name) or name.lower() in ROLES else name
+
+
+def _may_be_named(part: str) -> bool:
+    """Whether this is the owner or the name of a repository; `models/unet` is a directory of somebody's."""
+    return not (part.lower() in PLACES or _GENERIC.match(part) or _COMPONENT.match(part) or _STATE.match(part))
 
 
 def _names_a_model(directory: PurePath) -> bool:

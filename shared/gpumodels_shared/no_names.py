@@ -28,7 +28,8 @@ PLACES: Final = frozenset((_OF_TREES + _OF_PROGRAMS + _OF_PEOPLE).split())
 
 _OF_PARTS: Final = """
 encoder decoder backbone head net network module generator discriminator teacher student actor critic policy base main default
-first second trunk stem body neck embedder embeddings embedding classifier lora adapter text image audio video llm lm
+first second trunk stem body neck embedder embeddings embedding classifier untitled unnamed lora adapter text image audio video
+llm lm
 """
 
 ROLES: Final = frozenset(_OF_PARTS.split())

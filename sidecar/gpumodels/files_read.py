@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
@@ -82,6 +83,8 @@ class FilesRead:
         self._files: OrderedDict[str, ReadFile] = OrderedDict()
         self.version = 0
         """Goes up when a file is read."""
+        self._since_load: dict[int, dict[str, None]] = {}
+        """Paths that each of the host's threads, by its id, read since it last loaded something."""
 
     def add(self, path: str, values: FileValues | None = None) -> Stamp | None:
         """The host reads this file; what it is at this moment."""
@@ -92,8 +95,20 @@ class FilesRead:
             self._files[path] = ReadFile(path, self.version, values, stamp, time.time_ns())
         else:
             self._files[path] = replace(known, read_ns=time.time_ns())
+        self._since_load.setdefault(threading.get_ident(), {})[path] = None
         self._forget_oldest()
         return stamp
+
+    def taken_since_load(self) -> tuple[str, ...]:
+        """What this thread read since it was last asked."""
+        return tuple(self._since_load.pop(threading.get_ident(), ()))
+
+    def account_for(self, known: Callable[[str], bool]) -> None:
+        """It is known which model these files were read for: they are no explanation of what is loaded next."""
+        for paths in list(self._since_load.values()):
+            for path in list(paths):
+                if known(path):
+                    paths.pop(path, None)
 
     def add_mapped(self, path: str) -> Stamp | None:
         """The host has this file mapped, and may have read it long ago; what it is at this moment."""

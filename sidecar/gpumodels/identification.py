@@ -121,6 +121,7 @@ class Identification:
         naming = self._held_on_to(choose_name(evidence), found, memory)
         naming, evidence, agreement = self._verified(naming, evidence, found, memory)
         naming = self._hinted(naming, evidence, found, memory)
+        self._account_for(naming, memory)
         recognised = evidence.recognised
         match = recognised.match if recognised is not None and naming.source == "values" else None
         of_samples = (match.matched, match.compared) if match is not None else None
@@ -188,6 +189,9 @@ class Identification:
         """
         if place is None:
             return False
+        read = self._read_for(found)
+        if read is not None:
+            return was_read(place, read)  # something else may have been loaded since
         if place not in memory.confirmed and (
             not self._registry.born_ns(found.core) or was_read(place, self._provenance.files_read.paths())
         ):
@@ -257,11 +261,25 @@ class Identification:
         is_unknown = naming.source == "class" and not naming.files and not naming.candidates
         if not is_unknown or (evidence.recognised is not None and evidence.recognised.fingerprint is not None):
             return naming
+        if self._read_for(found) is not None:
+            return naming  # something was loaded into it since, by names and shapes from none of these files
         checkpoints = self._provenance.files_read.groups().values()
         memory.hint = memory.hint or read_at_that_time(checkpoints, self._registry.born_ns(found.core), found.held_bytes)
         if not memory.hint:
             return naming
         return replace(naming, source="recency", confidence=RECENCY_CONFIDENCE, candidates=memory.hint)
+
+    def _read_for(self, found: FoundModel) -> tuple[str, ...] | None:
+        """The files that were read just before values were loaded into it that weren't seen; None where that never was."""
+        refs = (self._registry.ref(found.core), self._registry.ref(found.root))
+        return self._provenance.read_for(*(ref() for ref in refs if ref is not None))
+
+    def _account_for(self, naming: Naming, memory: _Memory) -> None:
+        """What this model was loaded from isn't what the next one is."""
+        if naming.files:
+            self._provenance.files_read.account_for(set(naming.files).__contains__)
+        elif naming.source in ("config", "pipeline"):
+            self._provenance.files_read.account_for(lambda path: any(was_read(place, [path]) for place in memory.places))
 
     def _values(self, found: FoundModel, memory: _Memory) -> OwnValues:
         memory.values = self._own.values(found, self._version(), memory.values)

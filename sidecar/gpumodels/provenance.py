@@ -60,6 +60,8 @@ class _Given(NamedTuple):
     storage: int
     shape: tuple[int, ...]
     sample: RawSample | None
+    is_out_of_reach: bool
+    """Its values can't be seen."""
 
 
 _Known = tuple[dict[str, Any], str, int, "Origin | None", "RawSample | None"]
@@ -80,6 +82,8 @@ class Provenance:
         self.saved = SavedValues()
         self._origins: WeakTable[_Placed] = WeakTable()
         self._samples: WeakTable[RawSample] = WeakTable()
+        self._read_for: WeakTable[tuple[str, ...]] = WeakTable()
+        """By module, of whose values nothing was seen when they were loaded: the files that were read just before."""
         self._latest = ELSEWHERE
         self.by_storage: dict[int, int] = {}
         """Storages of tensors whose origin is known, to the tensors' ids: state dicts hold other tensors of the same storages."""
@@ -200,6 +204,11 @@ class Provenance:
         """Its first values: now, where they are in host memory; else what they were when they last were."""
         return self.sampler.take_from_aside(tensor) or self._samples.get(tensor)
 
+    def read_for(self, *modules: Any) -> tuple[str, ...] | None:
+        """The files that were read just before values were loaded that weren't seen; None where there was no such load."""
+        known = [self._read_for.get(module) for module in modules if module is not None]
+        return next((read for read in known if read is not None), None)
+
     def sample_accelerators(self, tensors: Iterable[Tensor]) -> None:
         """Take samples of those that no sample is known of, if that was asked for; `sample_of` knows them from then on."""
         if self._accelerators is not None:
@@ -291,9 +300,10 @@ class Provenance:
                 storage = tensor.untyped_storage()._cdata
                 # Not remembered of the dictionary's tensors, most of which die as soon as they are copied from.
                 origin = self._known(tensor) or self._origin_of_storage(storage) or self._mapped_origin(tensor)
-                found[key] = _Given(origin, storage, tensor.shape, self.sampler.take(tensor) if origin is None else None)
+                sample = self.sampler.take(tensor) if origin is None else None
+                found[key] = _Given(origin, storage, tensor.shape, sample, not tensor.is_cpu)
             elif isinstance(tensor, self._torch.Tensor):
-                found[key] = _Given(self._known(tensor), 0, tensor.shape, None)
+                found[key] = _Given(self._known(tensor), 0, tensor.shape, None, False)
         return found
 
     def _origin_of_storage(self, storage: int) -> Origin | None:
@@ -307,12 +317,17 @@ class Provenance:
 
     def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given] | None, is_done: bool) -> None:
         """What was loaded is where the values are from now; of an unfinished load, what fits."""
+        read = self.files_read.taken_since_load()
+        if given is None or any(one.is_out_of_reach and one.origin is None for one in given.values()):
+            self._read_for.put(module, read)
+        else:
+            self._read_for.take(module)
         if given is None:
             for tensor in _tensors_below(module):
                 self._put(tensor, ELSEWHERE, None)
             return
         owners: dict[str, dict[str, Any] | None] = {}
-        for key, (origin, storage, shape, sample) in given.items():
+        for key, (origin, storage, shape, sample, _) in given.items():
             path, _, name = key.rpartition(".")
             if path not in owners:
                 owners[path] = _state_at(module, path)

@@ -56,7 +56,9 @@ class Recognition:
         """
         groups = self._provenance.files_read.groups()
         if not values.samples:
-            return self._by_shapes(found, groups)
+            refs = (self._registry.ref(found.core), self._registry.ref(found.root))
+            among = self._provenance.read_for(*(ref() for ref in refs if ref is not None))
+            return self._by_shapes(found, groups, among)
         named = [path for place in places for path in _files_at(place)]
         for path in named:
             known = groups.get(checkpoint_of(path), ())
@@ -114,19 +116,31 @@ class Recognition:
         matches[whole] = numbers, match
         return match, has_them_all
 
-    def _by_shapes(self, found: FoundModel, groups: Mapping[str, Sequence[ReadFile]]) -> Recognised:
-        """Its values are out of reach: the one file that has a tensor of its name and shape for each of its own."""
+    def _by_shapes(
+        self, found: FoundModel, groups: Mapping[str, Sequence[ReadFile]], among: tuple[str, ...] | None
+    ) -> Recognised:
+        """Its values are out of reach: the one file that has a tensor of its name and shape for each of its own.
+
+        Args:
+            found: the model.
+            groups: files by checkpoint.
+            among: those that may be it; None for all.
+        """
         wanted = dict(self._own.shapes(found))
         since_ns = self._registry.born_ns(found.core) - READ_BEFORE_NS
         fitting: list[str] = []
         for whole, files in groups.items():
             self._pause()
-            if any(0 < file.read_ns < since_ns for file in files):
-                continue  # read long before there was such a model
+            if any(0 < file.read_ns < since_ns for file in files) or (among is not None and not set(among) & _paths(files)):
+                continue  # read long before there was such a model, or for another one
             with self._checkpoints.values_of(whole, files) as in_file:
                 if in_file is not None and wanted and same_names_and_shapes(wanted, in_file.tensors):
                     fitting.append(whole)
         return Recognised(None, tuple(file.path for whole in fitting for file in groups[whole]))
+
+
+def _paths(files: Sequence[ReadFile]) -> set[str]:
+    return {file.path for file in files}
 
 
 def _written_after(file: ReadFile, moment_ns: int) -> bool:

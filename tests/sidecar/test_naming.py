@@ -66,6 +66,9 @@ def test_a_path_gives_the_name_that_its_user_chose(path: str, name: str | None) 
         ("/home/me/models/tiny-sd", "tiny-sd"),
         ("./my-run/checkpoint-500", "my-run/checkpoint-500"),
         ("./output", None),
+        ("models/unet", None),
+        ("checkpoints/my-run", "my-run"),
+        ("output/final", None),
         ("/home/ada", None),
         ("", None),
     ],
@@ -112,6 +115,7 @@ def test_two_files_that_hold_as_much_are_candidates_and_no_name() -> None:
         ("/m/wan_high.safetensors", "Wan2_2-T2V-A14B-HIGH", "Wan2_2-T2V-A14B-HIGH"),
         ("/tmp/tmp1/model.safetensors", "VACE-Depth", "VACE-Depth"),
         ("/m/my_tune_v3.safetensors", "Wan2_2-T2V-A14B-HIGH", "my_tune_v3"),
+        ("/tmp/tmp1/model.safetensors", "untitled", "WanModel"),
         ("/m/Wan2_2-T2V-A14B-HIGH-mytune.safetensors", "Wan2_2-T2V-A14B-HIGH", "Wan2_2-T2V-A14B-HIGH-mytune"),
     ],
 )

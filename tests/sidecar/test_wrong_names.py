@@ -342,6 +342,36 @@ def test_a_model_built_from_a_config_alone_has_not_the_name_that_the_config_bear
     del built
 
 
+def nowhere(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Where values can't be seen."""
+    return {key: value.to("meta") for key, value in state.items()}
+
+
+def test_what_was_loaded_unseen_over_a_model_ends_the_name_that_its_config_bears(sidecar: Attached, tmp_path: Path) -> None:
+    directory = tmp_path / "my-tune"
+    directory.mkdir()
+    load_file(Files(directory).write("model"))
+    with torch.device("meta"):
+        model = Backbone()
+    configure(model, directory)
+    assert the_model(sidecar).name == "my-tune"
+    model.load_state_dict(nowhere(Backbone().state_dict()))
+    assert (the_model(sidecar).name, the_model(sidecar).confidence) == ("Backbone (backbone)", 0.0)
+    model.load_state_dict(nowhere(Files(directory).read("model")))
+    assert the_model(sidecar).name == "my-tune"
+
+
+def test_of_files_with_equal_names_and_shapes_the_one_counts_that_was_read_for_the_load(sidecar: Attached, files: Files) -> None:
+    files.read("first_v1")
+    with torch.device("meta"):
+        one, other = Backbone(), Backbone()
+    one.load_state_dict(nowhere(Backbone().state_dict()))  # of which nobody read a file since the last load
+    other.load_state_dict(nowhere(files.read("second_v1")))
+    found = {model.id: model for model in sidecar.models()}
+    assert sorted((model.name, model.name_source) for model in found.values())[-1] == ("second_v1", "names and shapes")
+    del one, other
+
+
 def test_a_config_names_no_second_model_whose_values_can_not_be_seen(sidecar: Attached, tmp_path: Path) -> None:
     directory = tmp_path / "my-tune"
     directory.mkdir()

@@ -6,7 +6,6 @@ import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 
 import torch
 from torch import nn
@@ -90,17 +89,9 @@ class Attached:
         return self.sampler.models(self.scan(), now_ns)
 
 
-@cache
-def set_aside_what_is_imported() -> None:
-    """Collecting garbage looks through a million objects of torch's otherwise, a quarter of a second each time."""
-    gc.collect()
-    gc.freeze()
-
-
 @contextmanager
 def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     """Attach to torch, and leave it as it was. Modules made before are unknown, so tests don't see each other's."""
-    set_aside_what_is_imported()
     gc.collect()
     failures = Failures()
     registry = Registry()

@@ -18,7 +18,7 @@ UPDATE: Final = "UPDATE_SCREENS"
 
 _COLUMN: Final = 12.2
 _LINE: Final = 24.4
-_PAINTED: Final = re.compile(r'<rect fill="[^"]*" x="[\d.]+" y="([\d.]+)" width="([\d.]+)" height="[\d.]+" shape-rendering')
+_PAINTED: Final = re.compile(r'<rect fill="([^"]*)" x="[\d.]+" y="([\d.]+)" width="([\d.]+)" height="[\d.]+" shape-rendering')
 _TEXT: Final = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>')
 
 
@@ -46,9 +46,14 @@ def shown(app: GpuModelsApp) -> str:
 def painted_columns(app: GpuModelsApp) -> list[int]:
     """How many columns of each line have a ground of their own, instead of the terminal's."""
     columns = [0] * app.size.height
-    for y, width in _PAINTED.findall(app.export_screenshot(title="")):
+    for _, y, width in _PAINTED.findall(app.export_screenshot(title="")):
         columns[round((float(y) - 1.5) / _LINE)] += round(float(width) / _COLUMN)
     return columns
+
+
+def grounds(app: GpuModelsApp) -> set[str]:
+    """The colours that anything is drawn on, `#1b1f26`."""
+    return {colour for colour, _, _ in _PAINTED.findall(app.export_screenshot(title=""))}
 
 
 def assert_looks_like(app: GpuModelsApp, name: str) -> None:

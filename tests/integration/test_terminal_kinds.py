@@ -64,8 +64,12 @@ def test_rows_show_and_keys_work_on_every_kind_of_terminal(tmp_path: Path, direc
 
 def test_the_terminals_own_look_keeps_to_sixteen_colours(tmp_path: Path, directory: Path) -> None:
     with Terminal(tmp_path, viewer(directory, COLORTERM="truecolor")) as terminal:
-        terminal.wait_for("MyLoRA")
+        terminal.wait_for("MyLoRA", "q Quit")
         assert not {"38", "48"} & colours_in(terminal.screen(styled=True))
+        terminal.press("?")
+        terminal.wait_for("Keys")
+        assert not {"38", "48"} & colours_in(terminal.screen(styled=True))
+        terminal.press("?")
         terminal.press("q")
         assert terminal.exit_code() == 0
 

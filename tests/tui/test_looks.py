@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.theme import DEFAULT_LOOK, use
-from screen_text import painted_columns
+from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, use
+from screen_text import grounds, painted_columns, shown
 from views import NOON_SECONDS, a_full_view
 
 
@@ -32,3 +32,15 @@ async def test_a_look_with_a_ground_of_its_own_paints_every_cell(keys: list[str]
             await pilot.press(key)
             await pilot.pause()
         assert painted_columns(app) == [80] * 24
+
+
+@pytest.mark.parametrize("look", [name for name, look in LOOKS.items() if not look.theme.ansi])
+async def test_a_look_is_drawn_on_its_own_ground_with_its_own_keys_from_the_first(look: str) -> None:
+    app = GpuModelsApp(a_full_view(["a warning"]), clock=lambda: NOON_SECONDS, look=look)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert "q Quit" in shown(app)
+        theme = LOOKS[look].theme
+        assert grounds(app) == {theme.background, theme.foreground}  # the latter under the cursor's line
+        assert theme.accent is not None
+        assert theme.accent in app.export_screenshot()

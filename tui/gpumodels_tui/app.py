@@ -132,7 +132,9 @@ class GpuModelsApp(App[int]):
         for one in LOOKS.values():
             self.register_theme(one.theme)
         use(look)
-        self.set_reactive(GpuModelsApp.theme, look)  # watched, it would have all styles read twice
+        # Watched, the theme would have all styles read twice; nothing is read yet.
+        self.set_reactive(GpuModelsApp.theme, look)
+        self.stylesheet.set_variables(self.get_css_variables())
         self.clock = clock
         self.set_reactive(GpuModelsApp.view, view)
 

@@ -32,6 +32,7 @@ def a_past(view: View) -> History:
     }
     told = [
         (EventKind.MOVED_OFF, WAN, 11 * GIB, "ComfyUI/main.py 4711", "0", 3),
+        (EventKind.OUT_OF_MEMORY, "ComfyUI/main.py 4711", 76 * GIB, "ComfyUI/main.py 4711", "0", 1),
         (EventKind.LOADED, "MyLoRA", 128 * MIB, "ComfyUI/main.py 4711", "0", 1),
         (EventKind.LOADED, WAN, 27 * GIB, "ComfyUI/main.py 4711", "0", 1),
         (EventKind.UNLOADED, "Wan2_2-T2V-A14B-LOW", 27 * GIB, "ComfyUI/main.py 4711", "0", 1),
@@ -39,8 +40,20 @@ def a_past(view: View) -> History:
         (EventKind.LOADED, "Llama-3.1-8B-Instruct", 15 * GIB, "vllm 90210", "1", 1),
         (EventKind.STARTED, "vllm 90210", 0, "vllm 90210", "", 1),
     ]
+    there = tuple((row.name, row.on_bytes) for row in view.devices[0].models)
     events = tuple(
-        Event(len(told) - place, NOON_NS - place * 47 * 10**9, kind, name, process, device, size, name, times)
+        Event(
+            number=len(told) - place,
+            at_ns=NOON_NS - place * 270 * 10**9,
+            kind=kind,
+            name=name,
+            process=process,
+            device=device,
+            size_bytes=size,
+            model_key=name,
+            times=times,
+            held=there if kind is EventKind.OUT_OF_MEMORY else (),
+        )
         for place, (kind, name, size, process, device, times) in enumerate(told)
     )
     return History(events, samples)

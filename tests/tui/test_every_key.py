@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -366,3 +367,35 @@ async def test_the_keys_that_are_tested_are_those_that_there_are(name: str) -> N
 
 def test_every_effect_is_of_a_binding_that_exists() -> None:
     assert set(EFFECTS) == {binding.id for place in PLACES.values() for binding in bindings_at(place).values()}
+
+
+README: Final = Path(__file__).parent.parent.parent / "README.md"
+AS_WRITTEN: Final = {
+    "↑": "up",
+    "↓": "down",
+    "→": "right",
+    "←": "left",
+    "PgUp": "pageup",
+    "PgDn": "pagedown",
+    "Esc": "escape",
+    "Space": "space",
+    "/": "slash",
+    "<": "less_than_sign",
+    ">": "greater_than_sign",
+    "+": "plus",
+    "-": "minus",
+    "?": "question_mark",
+    **{key: key.lower() for key in ("Enter", "Tab", "F6")},
+    **{f"Ctrl-{letter}": f"ctrl+{letter.lower()}" for letter in "PZ"},
+}
+UNWRITTEN: Final = frozenset(("shift+tab", "home", "end", "ctrl+c", "ctrl+q", "equals_sign", *"2345678"))
+"""Those that do the same as one that is written, and the numbers between."""
+
+
+def test_the_readme_names_the_keys_that_there_are() -> None:
+    table = README.read_text(encoding="utf-8").partition("## Keys")[2].partition("## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    written = [word for row in rows for word in re.findall("`([^`]+)`", row)] + re.findall("`(o)` there", table)
+    keys = {AS_WRITTEN.get(word, word) for word in written}
+    screens = [place for place in PLACES.values() if GpuModelsApp in place.owners]
+    assert keys == {key for place in screens for key in bindings_at(place)} - UNWRITTEN

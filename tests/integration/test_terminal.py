@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import re
 import shlex
@@ -134,6 +135,38 @@ def test_without_colours_the_cursor_is_still_seen(tmp_path: Path, directory: Pat
         assert not re.search(r"\x1b\[[0-9;]*3[1-7]m", styled)
         terminal.press("q")
         assert terminal.exit_code() == 0
+
+
+def click(column: int, line: int) -> bytes:
+    """What a terminal sends for one, counted from 1."""
+    return f"\x1b[<0;{column};{line}M\x1b[<0;{column};{line}m".encode()
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")
+def test_clicks_of_a_real_terminal_choose_open_and_leave(directory: Path, writer: SnapshotWriter) -> None:
+    with on_a_pty([*VIEWER, "--dir", str(directory)], b"Quit") as (process, terminal):
+        terminal.write(click(10, 7))
+        read_until(terminal, b">\xe2\x96\x93 VACE-Depth")  # the line below the first model is under the cursor
+        terminal.write(click(10, 6) * 2)
+        read_until(terminal, b"of parent")
+        terminal.write(b"?")
+        read_until(terminal, b"Keys")
+        terminal.write(click(1, 24))
+        read_until(terminal, b"of parent")
+        terminal.write(b"q")
+        assert process.wait(PATIENCE_SECONDS) == 0
+
+
+@pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")
+def test_a_path_is_copied_through_the_terminal(directory: Path, writer: SnapshotWriter) -> None:
+    path = "/srv/models/wan.safetensors"
+    writer.publish(payload([a_model(WAN, 2 * GIB, files=[path])]))
+    with on_a_pty([*VIEWER, "--dir", str(directory)], b"Quit") as (process, terminal):
+        terminal.write(b"y")
+        sent = read_until(terminal, b"copied " + path.encode())
+        assert b"\x1b]52;c;" + base64.b64encode(path.encode()) + b"\a" in sent
+        terminal.write(b"q")
+        assert process.wait(PATIENCE_SECONDS) == 0
 
 
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")

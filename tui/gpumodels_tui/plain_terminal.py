@@ -19,6 +19,7 @@ ASCII: Final[Mapping[str, str]] = {
     "░": "-",
     "≡": "c",
     "·": "o",
+    "⋅": ".",
     "─": ".",
     "━": "=",
     "╸": "-",
@@ -42,6 +43,7 @@ ASCII: Final[Mapping[str, str]] = {
 """For any terminal at all; what isn't named is a question mark."""
 
 CONSOLE: Final[Mapping[str, str]] = {
+    "⋅": "·",
     "▁": "_",
     "▂": "_",
     "▃": "▄",

@@ -11,6 +11,7 @@ from gpumodels_tui.memory_parts import OF_MODELS, PartKind
 from gpumodels_tui.theme import HEADING, MUTED, OFF, TRACK, WARNING
 from gpumodels_tui.widgets.event_table import SIGNS
 from gpumodels_tui.widgets.memory_bar import FREE, MARKS
+from gpumodels_tui.widgets.memory_graph import NOTHING, RAN_OUT
 
 Group = tuple[str, Sequence["Explained"]]
 """A title, and what stands under it."""
@@ -75,7 +76,7 @@ LAYERS: Final = (("Titles", _OF_LAYERS),)
 _OF_EVENTS: Final = (
     *(Explained(((f"{SIGNS[kind][0]} {kind.value}", SIGNS[kind][1]),), words) for kind, words in _HAPPENED.items()),
     Explained((("3×", OFF),), "So often within a minute"),
-    Explained((("·", TRACK),), "In the graph: nobody looked then"),
-    Explained((("!", WARNING),), "In the graph: memory ran out"),
+    Explained(((NOTHING, TRACK),), "In the graph: nobody looked then"),
+    Explained(((RAN_OUT, WARNING),), "In the graph: memory ran out"),
 )
 EVENTS: Final = (("Marks", _OF_EVENTS),)

@@ -19,7 +19,8 @@ from gpumodels_tui.widgets.lines import segments_of
 from gpumodels_tui.widgets.notices import counted
 
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
-NOTHING: Final = "·"
+NOTHING: Final = "⋅"
+"""Not the middle dot, which is a part of memory: where there is ASCII alone, the two are written differently."""
 RAN_OUT: Final = "!"
 LABEL_WIDTH: Final = 30
 MOST_LINES: Final = 6

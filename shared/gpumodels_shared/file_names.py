@@ -123,7 +123,7 @@ def name_from_attribute(stated: str) -> str | None:
 
 def _may_be_named(part: str) -> bool:
     """Whether this is the owner or the name of a repository; `models/unet` is a directory of somebody's."""
-    return not (part.lower() in PLACES or _GENERIC.match(part) or _COMPONENT.match(part) or _STATE.match(part))
+    return not (part.lower() in PLACES or re.match(_GENERIC, part) or re.match(_COMPONENT, part) or re.match(_STATE, part))
 
 
 def _names_a_model(directory: PurePath) -> bool:

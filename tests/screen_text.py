@@ -1,4 +1,4 @@
-"""What a screen shows, as plain lines; and pictures of it to compare with, kept as text."""
+"""What a screen shows, as plain lines; and pictures of it to compare with, kept as text and as SVG."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ UPDATE: Final = "UPDATE_SCREENS"
 _COLUMN: Final = 12.2
 _LINE: Final = 24.4
 _PAINTED: Final = re.compile(r'<rect fill="([^"]*)" x="[\d.]+" y="([\d.]+)" width="([\d.]+)" height="[\d.]+" shape-rendering')
+_STYLE: Final = re.compile(r"\.terminal-[^ ]*-(r\d+) \{([^}]*)\}")
+_STYLED: Final = re.compile(r'<text class="terminal-[^"]*-(r\d+)" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>')
 _TEXT: Final = re.compile(r'<text class="[^"]*" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>')
 
 
@@ -56,14 +58,26 @@ def grounds(app: GpuModelsApp) -> set[str]:
     return {colour for colour, _, _ in _PAINTED.findall(app.export_screenshot(title=""))}
 
 
-def assert_looks_like(app: GpuModelsApp, name: str) -> None:
-    """Compare with the expected screen of this name."""
-    path = EXPECTED / f"{name}.txt"
-    actual = shown(app) + "\n"
+def assert_looks_like(app: GpuModelsApp, name: str, *, drawn: bool = True) -> None:
+    """Compare with the expected screen of this name: what it says, then, if `drawn`, how."""
+    text, picture = EXPECTED / f"{name}.txt", EXPECTED / f"{name}.svg"
+    actual, svg = shown(app) + "\n", app.export_screenshot(title=name)
     if os.environ.get(UPDATE):
         EXPECTED.mkdir(exist_ok=True)
-        path.write_text(actual, encoding="utf-8")
-    assert actual == path.read_text(encoding="utf-8")
+        text.write_text(actual, encoding="utf-8")
+        if drawn:
+            picture.write_text(svg, encoding="utf-8")
+    assert actual == text.read_text(encoding="utf-8")
+    if drawn:
+        assert _drawn(svg) == _drawn(picture.read_text(encoding="utf-8"))
+
+
+def _drawn(svg: str) -> list[tuple[str, ...]]:
+    """The painted grounds, and each piece of text with its place and its style: the rest is rich's frame around it."""
+    styles = dict(_STYLE.findall(svg))
+    matrix = svg[svg.index("-matrix") :]
+    pieces = [(styles[style], x, y, content) for style, x, y, content in _STYLED.findall(matrix)]
+    return [*_PAINTED.findall(svg), *pieces]
 
 
 def _columns(text: str) -> int:

@@ -83,7 +83,7 @@ async def test_zero_lists_all_devices_with_the_processes_that_have_no_sidecar() 
         await pressed(pilot, "0")
         assert listed(app).count(WAN) == 2
         assert "All devices  8 models" in shown(app)
-        assert_looks_like(app, "all-devices-80x24")
+        assert_looks_like(app, "all-devices-80x24", drawn=False)
         await pressed(pilot, "right")
         assert "GPU 0  Simulated H100 80GB  5 models" in shown(app)
 
@@ -318,7 +318,7 @@ async def test_every_look_shows_the_same(look: str) -> None:
     async with app.run_test(size=SMALL) as pilot:
         await pilot.pause()
         assert STYLES.look.theme.name == look
-        assert_looks_like(app, "looks-80x24")
+        assert_looks_like(app, "looks-80x24", drawn=False)
     app.wear(DEFAULT_LOOK)
 
 

@@ -282,7 +282,8 @@ class Identification:
             self._provenance.files_read.account_for(lambda path: any(was_read(place, [path]) for place in memory.places))
 
     def _values(self, found: FoundModel, memory: _Memory) -> OwnValues:
-        memory.values = self._own.values(found, self._version(), memory.values)
+        version = (self._provenance.version, self._provenance.samples_version)
+        memory.values = self._own.values(found, version, memory.values)
         return memory.values
 
     def _version(self) -> tuple[int, int, int]:

@@ -53,14 +53,23 @@ class OwnTensors:
         self._pause = pause
 
     def values(self, found: FoundModel, version: tuple[int, ...], before: OwnValues | None) -> OwnValues:
-        """The model's samples: of the tensors chosen before, where it is the same model in the same version of all that is known;
-        the same object where they have the same values."""
-        if before is not None and before.found is found and before.version == version:
-            if self._are_the_same(before):
-                return before
-            places, tensors = before.places, before.tensors
-        else:
-            places, tensors = self._choose(found)
+        """The model's samples, of the tensors chosen before if these still say as much.
+
+        Args:
+            found: the model.
+            version: another one, other values may have been loaded, or may be had.
+            before: what was found the last time; the answer again where nothing changed.
+        """
+        if before is not None and before.found is found and before.version == version and self._are_the_same(before):
+            return before
+        if before is not None and before.samples:
+            again = self._taken(found, version, before.places, before.tensors)
+            # What was loaded since may have made constants say something, and what said something a constant.
+            if again.samples == before.samples or (before.version == version and len(again.samples) == len(before.samples)):
+                return again
+        return self._taken(found, version, *self._choose(found))
+
+    def _taken(self, found: FoundModel, version: tuple[int, ...], places: tuple[Place, ...], tensors: int) -> OwnValues:
         now = [self._read(place) for place in places]
         kept = [sample or self._sample(place) for sample, place in zip(now, places, strict=True)]
         in_reach = [(place, sample) for place, sample in zip(places, now, strict=True) if sample is not None]

@@ -16,6 +16,8 @@ from gpumodels.provenance import Provenance
 from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.schema import TensorSample
 
+MAX_TENSORS: Final = 20_000
+"""Of a model with more, reading its file's header takes too much of the host's time."""
 COUNT_AGAIN_SECONDS: Final = 60.0
 """A model in training is patched otherwise at every look; it isn't counted at every look."""
 
@@ -60,7 +62,7 @@ class Verification:
         """
         if before is not None and before.values is values and before.files == files:
             return self._counted(before)
-        if not values.are_most:
+        if not values.are_most or values.tensors > MAX_TENSORS:
             return None
         compared = self._compare(files, values.in_reach)
         if compared is None:

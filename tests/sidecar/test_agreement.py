@@ -12,7 +12,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gpumodels.agreement import Agreement, agreement, correlation
+from gpumodels.assembling import FoundModel
 from gpumodels.files_read import FilesRead, JoinedFiles, SampledFile
+from gpumodels.own_values import OwnTensors, Place
 from gpumodels.sampling import RawSample, TensorSampler
 from gpumodels.saves import SavedValues
 from gpumodels_shared.schema import TensorSample
@@ -181,3 +183,48 @@ def test_out_of_reach_nothing_is_counted_and_the_samples_have_to_do(tmp_path: Pa
         (found,) = sidecar.models()
         assert (found.name, found.matched_samples, found.compared_samples) == ("base_v1", 11, 12)
         assert found.matched_tensors is None
+
+
+def test_a_model_that_comes_back_into_host_memory_is_compared_then(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
+        os.utime(tmp_path / "base_v1.safetensors", (1e9, 1e9))
+        state = load_file(tmp_path / "base_v1.safetensors")
+        with torch.device("meta"):
+            model = Backbone()
+        (away,) = sidecar.models()
+        assert (away.name_source, away.fingerprint) == ("names and shapes", None)
+        model.to_empty(device="cpu")
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                parameter.copy_(state[key])
+        (back,) = sidecar.models()
+        assert (back.name, back.name_source, back.compared_samples) == ("base_v1", "values", 12)
+
+
+def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen: list[str] = []
+    choose = OwnTensors._choose
+
+    def counted(own: OwnTensors, found: FoundModel) -> tuple[tuple[Place, ...], int]:
+        chosen.append(found.class_name)
+        return choose(own, found)
+
+    monkeypatch.setattr(OwnTensors, "_choose", counted)
+    with attached() as sidecar:
+        save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
+        model = Backbone()
+        model.load_state_dict(load_file(tmp_path / "base_v1.safetensors"))
+        sidecar.models()
+        model.half().float()
+        sidecar.models()
+        with torch.no_grad():
+            next(model.parameters()).mul_(2)
+        load_file(tmp_path / "base_v1.safetensors")
+        sidecar.models()
+        assert chosen == ["Backbone"]
+        model.load_state_dict(load_file(tmp_path / "base_v1.safetensors"))
+        sidecar.models()
+        assert chosen == ["Backbone"] * 2

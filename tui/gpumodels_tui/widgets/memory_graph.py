@@ -11,6 +11,7 @@ from textual.widget import Widget
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
+from gpumodels_tui.devices import in_words
 from gpumodels_tui.history import KEPT_SECONDS, EventKind, History
 from gpumodels_tui.theme import BAR, HEADING, MUTED, STYLES, TRACK, WARNING
 from gpumodels_tui.view_model import DeviceRow
@@ -107,7 +108,8 @@ def _graph(device: DeviceRow, history: History, now: int, width: int, height: in
         text(f"most {format_bytes(most)}", MUTED),
     ]
     if height == 1:
-        labels = [(*text(safe_text(device.label, 12), HEADING), *text(f" most {format_bytes(most)}", MUTED))]
+        name = in_words(safe_text(device.label, 12))
+        labels = [(*text(name, HEADING), *text(f"  {_bytes(device.used_bytes)}, most {format_bytes(most)}", MUTED))]
     return [
         (
             *fitted(labels[y] if y < len(labels) else (), LABEL_WIDTH),

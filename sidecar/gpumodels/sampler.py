@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -65,7 +66,8 @@ class Sampler:
             if one.adapter is None and one.held_bytes < smallest:
                 small.append(one)
                 continue
-            with self._failures.guard("describing a model"):
+            # One that was deleted meanwhile, as hosts do at any moment, is no failure.
+            with self._failures.guard("describing a model"), suppress(ReferenceError):
                 core = self._registry.ref(one.core)
                 if core is not None:
                     model = self._adapter(one, core, now_ns) if one.adapter is not None else self._model(one, core, now_ns)

@@ -136,6 +136,23 @@ def test_a_deleted_model_is_freed_at_once_while_a_scan_goes_on() -> None:
         assert sidecar.scan() == []
 
 
+def test_a_model_that_is_deleted_while_it_is_described_is_left_out_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    kept: list[nn.Module] = []
+
+    def delete() -> None:
+        if len(kept) > 1:
+            del kept[0]
+
+    with attached(pause=delete) as sidecar:
+        kept += [Backbone(), Backbone(blocks=2)]
+        found = sidecar.scan()
+        assert len(found) == 2
+        (left,) = sidecar.sampler.models(found, 0)
+        assert left.layers == len(found[1].tree.names)
+        assert sidecar.failures.count == 0
+    assert caplog.records == []
+
+
 def test_a_module_whose_init_has_not_run_is_passed_over() -> None:
     with attached() as sidecar:
         unfinished = nn.Linear.__new__(nn.Linear)

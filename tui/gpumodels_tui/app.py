@@ -25,7 +25,6 @@ from gpumodels_tui.devices import HOST, in_words
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.view_screen import ViewScreen
-from gpumodels_tui.starting import collect_again
 from gpumodels_tui.terminal import end_soon, is_gone, keeps_up
 from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
 from gpumodels_tui.view_model import View
@@ -114,6 +113,7 @@ class GpuModelsApp(App[int]):
         clock: Callable[[], float] = time.time,
         look: str = DEFAULT_LOOK,
         driver_class: type[Driver] | None = None,
+        once_drawn: Callable[[], None] | None = None,
     ) -> None:
         """Args:
         view: What to show at first.
@@ -121,9 +121,11 @@ class GpuModelsApp(App[int]):
         clock: Seconds since the epoch, what ages are counted from.
         look: One of `LOOKS`.
         driver_class: What draws; None for Textual's own.
+        once_drawn: Called when the first picture stands.
         """
         super().__init__(driver_class, ansi_color=LOOKS[look].theme.ansi)
         self._watching = watching
+        self._once_drawn = once_drawn
         self._waiting: View | None = None
         """The newest that isn't shown: the picture is frozen, or the terminal is behind."""
         self._later: Timer | None = None
@@ -155,7 +157,8 @@ class GpuModelsApp(App[int]):
 
     def _go_on(self) -> None:
         """What waited for the first picture."""
-        collect_again()
+        if self._once_drawn is not None:
+            self._once_drawn()
         if self._watching is not None:
             self._watching.tell(self.receive, self._fail_from_thread)
 

@@ -31,6 +31,7 @@ def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
             watching=watching,
             look=COLOURLESS if os.environ.get("NO_COLOR") else look,
             driver_class=driver_for(ascii_only, os.environ.get("TERM", "")),
+            once_drawn=collect_again,
         )
         with on_the_terminal(), signals_meaning(app.leave):
             app.run()
@@ -41,6 +42,5 @@ def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
 
 def collect_again() -> None:
     """What there is by now is never looked through again; what comes is."""
-    if not gc.isenabled():
-        gc.freeze()
-        gc.enable()
+    gc.freeze()
+    gc.enable()

@@ -23,7 +23,7 @@ def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
     try:
         from gpumodels_tui.app import GpuModelsApp
         from gpumodels_tui.plain_terminal import driver_for
-        from gpumodels_tui.terminal import on_the_terminal, signals_meaning
+        from gpumodels_tui.terminal import is_gone, on_the_terminal, signals_meaning
         from gpumodels_tui.theme import COLOURLESS
 
         app = GpuModelsApp(
@@ -34,10 +34,15 @@ def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
             once_drawn=collect_again,
         )
         with on_the_terminal(), signals_meaning(app.leave):
-            app.run()
+            try:
+                app.run()
+            except OSError:
+                if not is_gone():
+                    raise
+            # Whatever failed on a terminal that was closed meanwhile, there is nobody to be told of it.
+            return 0 if is_gone() else app.return_code or 0
     finally:
         watching.stop()
-    return app.return_code or 0
 
 
 def collect_again() -> None:

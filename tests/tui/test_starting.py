@@ -47,7 +47,7 @@ async def test_keys_and_facts_come_behind_the_first_picture() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         assert app.screen.query_one(KeysLine).is_attached
-        assert app.screen.query_one(FactsPanel).display
+        assert app.screen.query_one(FactsPanel).is_on_screen
         await pilot.resize_terminal(120, 20)
         await pilot.pause()
-        assert not app.screen.query_one(FactsPanel).display
+        assert not app.screen.query_one(FactsPanel).is_on_screen

@@ -45,7 +45,7 @@ class OverviewScreen(ModelListScreen):
     DEFAULT_CSS = """
     OverviewScreen #title { margin-top: 1; }
     OverviewScreen #notice { height: 1fr; padding: 1 2; }
-    OverviewScreen FactsPanel { height: 8; margin-bottom: 1; overflow: hidden; }
+    OverviewScreen FactsPanel { height: 8; overflow: hidden; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -69,6 +69,8 @@ class OverviewScreen(ModelListScreen):
         self._settled = False
         """Whether the choice stands: made by the user, or of a device that had models."""
         self._is_empty = False
+        self._place = Widget(id="facts")
+        """Kept free for the facts from the first picture on: what moves is drawn again."""
         self._facts: tuple[OneLine, FactsPanel] | None = None
         """Of the model under the cursor; from when there was first room for them."""
         self._offered: tuple[int, bool] | None = None
@@ -80,6 +82,9 @@ class OverviewScreen(ModelListScreen):
         yield OneLine(id="title")
         yield OneLine(id="legend")
         yield self._table
+        self._place.styles.height = FACTS_SHOWN + 2
+        appear(self._place, self._has_room_for_facts)
+        yield self._place
 
     def on_mount(self) -> None:
         """Ages grow without any news."""
@@ -89,7 +94,7 @@ class OverviewScreen(ModelListScreen):
     def on_resize(self, event: events.Resize) -> None:
         """Facts need lines."""
         super().on_resize(event)
-        self.call_after_refresh(self._make_room)
+        self._make_room_again()
 
     @property
     def device(self) -> DeviceRow | None:
@@ -221,7 +226,7 @@ class OverviewScreen(ModelListScreen):
             parts = legend(shown[0].parts, shown[0].total_bytes, self.size.width - 4, outside)
         self.query_one("#title", OneLine).say(title)
         below = self.query_one("#legend", OneLine)
-        appear(below, bool(parts))
+        appear(below, len(shown) == 1 and bool(listed))  # also while its parts are not known yet: the list stays where it is
         below.say(parts)
 
     def _show_facts(self) -> None:
@@ -257,19 +262,25 @@ class OverviewScreen(ModelListScreen):
             appear(table, not self._is_empty)
             for line in self.query("#notice"):
                 appear(line, self._is_empty)
-            self.call_after_refresh(self._make_room)
+            self._make_room_again()
 
-    async def _make_room(self) -> None:
-        """For facts, where there are lines to spare: behind the first picture."""
-        wanted = not self._is_empty and self.size.height >= LINES_FOR_FACTS
-        if wanted and self._facts is None:
+    def _make_room_again(self) -> None:
+        if self.is_complete:
+            self.call_after_refresh(self.complete)
+
+    async def complete(self) -> None:
+        """Facts, where there are lines to spare for them."""
+        if self._has_room_for_facts and self._facts is None:
             from gpumodels_tui.widgets.facts_panel import FactsPanel
 
             self._facts = OneLine(id="facts-title"), FactsPanel(most=FACTS_SHOWN)
-            await self.mount_all(self._facts, after=self._table)
+            await self._place.mount_all(self._facts)
             self._show_facts()
-        for part in self._facts or ():
-            appear(part, wanted)
+        appear(self._place, self._has_room_for_facts)
+
+    @property
+    def _has_room_for_facts(self) -> bool:
+        return not self._is_empty and self.app.size.height >= LINES_FOR_FACTS
 
     def _redraw_ages(self) -> None:
         if self.is_current and not self.frozen:

@@ -51,6 +51,8 @@ class ViewScreen(Screen[None]):
 
     def __init__(self) -> None:
         super().__init__()
+        self.is_complete = False
+        """Whether what comes behind the first picture is there."""
         self._told: tuple[tuple[str, ...], str] = ((), "")
         self._said = ""
         self._unsay: Timer | None = None
@@ -108,7 +110,7 @@ class ViewScreen(Screen[None]):
     def on_mount(self) -> None:
         """The view may have come first."""
         self.watch_view(None, self.view)
-        self.call_after_refresh(self._show_keys)
+        self.call_after_refresh(self._complete)
 
     def on_screen_resume(self) -> None:
         """What came while another screen was on top."""
@@ -138,13 +140,20 @@ class ViewScreen(Screen[None]):
         appear(said, bool(line))
         said.say(line)
 
-    async def _show_keys(self) -> None:
-        """Behind the first picture: it is nothing that anybody waits for."""
+    async def complete(self) -> None:
+        """Mount what comes behind the first picture."""
+
+    async def _complete(self) -> None:
+        """With the keys, which nobody waits for; all of it in one more picture."""
         from gpumodels_tui.widgets.keys_line import KeysLine
 
         place = self.query_one("#keys")
-        if place.is_attached:  # else it was left at once
+        if not place.is_attached:
+            return  # it was left at once
+        with self.app.batch_update():
+            await self.complete()
             await place.mount(KeysLine(show_command_palette=False))
+            self.is_complete = True
         if place.is_attached:
             self.refresh_bindings()
 

@@ -7,7 +7,8 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels.attributes import Attributes
 from gpumodels.failures import Failures
-from gpumodels.provenance import Origin, Provenance
+from gpumodels.origins import Origin
+from gpumodels.provenance import Provenance
 
 META: Final = "meta"
 

@@ -272,7 +272,7 @@ class Identification:
     def _read_for(self, found: FoundModel) -> tuple[str, ...] | None:
         """The files that were read just before values were loaded into it that weren't seen; None where that never was."""
         refs = (self._registry.ref(found.core), self._registry.ref(found.root))
-        return self._provenance.read_for(*(ref() for ref in refs if ref is not None))
+        return self._provenance.loads.read_for(*(ref() for ref in refs if ref is not None))
 
     def _account_for(self, naming: Naming, memory: _Memory) -> None:
         """What this model was loaded from isn't what the next one is."""

@@ -7,14 +7,15 @@ own checkpoints.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gpumodels.failures import Failures
 from gpumodels.files_read import FilesRead, Stamp
+from gpumodels.loads import Loads
 from gpumodels.mappings import FileMappings
+from gpumodels.origins import ELSEWHERE, MAPPED, READ, Origin
 from gpumodels.sampling import RawSample, TensorSampler
 from gpumodels.saves import SavedValues
 from gpumodels.weak_table import WeakTable
@@ -24,25 +25,6 @@ if TYPE_CHECKING:
 
     from gpumodels.accelerator import AcceleratorSampler
 
-MAPPED: Final = "mapped file"
-READ: Final = "read file"
-STATE_DICT: Final = "state dict"
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where values came from, and how that is known."""
-
-    path: str
-    source: str
-    """`mapped file`, `read file` or `state dict`."""
-    stamp: Stamp | None = None
-    """The file's when it was read: another one may have its name by now."""
-
-
-ELSEWHERE: Final = Origin("", "elsewhere")
-"""Values that were loaded from no file that was seen: what was known of the tensor before doesn't hold any more."""
-
 
 class _Placed(NamedTuple):
     """A tensor's origin."""
@@ -51,17 +33,6 @@ class _Placed(NamedTuple):
     storage: int
     """Where the values lay then: `tensor.data = …` puts others in their place, and tells nobody. 0 where they just moved,
     and of what is no plain tensor."""
-
-
-class _Given(NamedTuple):
-    """One tensor of a state dict, before it is loaded."""
-
-    origin: Origin | None
-    storage: int
-    shape: tuple[int, ...]
-    sample: RawSample | None
-    is_out_of_reach: bool
-    """Its values can't be seen."""
 
 
 _Known = tuple[dict[str, Any], str, int, "Origin | None", "RawSample | None"]
@@ -82,12 +53,11 @@ class Provenance:
         self.saved = SavedValues()
         self._origins: WeakTable[_Placed] = WeakTable()
         self._samples: WeakTable[RawSample] = WeakTable()
-        self._read_for: WeakTable[tuple[str, ...]] = WeakTable()
-        """By module, of whose values nothing was seen when they were loaded: the files that were read just before."""
         self._latest = ELSEWHERE
         self.by_storage: dict[int, int] = {}
         """Storages of tensors whose origin is known, to the tensors' ids: state dicts hold other tensors of the same storages."""
-        self._plain_types = (torch.Tensor, torch.nn.Parameter)
+        self.plain_types = (torch.Tensor, torch.nn.Parameter)
+        self.loads = Loads(torch, self, failures)
         self.active = True
         self.version = 0
         """Goes up when values in unchanged tensors came from somewhere new: what was read of them before is outdated."""
@@ -106,28 +76,6 @@ class Provenance:
             return storage
 
         return from_file
-
-    def around_load_state_dict(self, original: Callable[..., Any], touched: Callable[[], None]) -> Callable[..., Any]:
-        """`Module.load_state_dict`: the values are copied, so where they came from is looked up before and noted after."""
-
-        def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
-            given: dict[str, _Given] | None = None
-            if self.active:
-                with self._failures.guard("reading a state dict's origins"):
-                    given = self._look_at(state_dict)
-            is_done = False
-            try:
-                result = original(module, state_dict, *arguments, **options)
-                is_done = True
-                return result
-            finally:  # torch copies all that fits before it complains of the rest
-                if self.active:
-                    with self._failures.guard("noting a state dict's origins"):
-                        self._note_loaded(module, given, is_done)
-                        self.version += 1
-                    touched()
-
-        return load_state_dict
 
     def around_apply(self, original: Callable[..., Any], touched: Callable[[], None]) -> Callable[..., Any]:
         """`Module._apply`, which `.to()`, `.cuda()` and `.half()` go through: the values move, the mapping stays behind."""
@@ -166,7 +114,7 @@ class Provenance:
             finally:
                 with self._failures.guard("noting origins after a swap"):
                     for tensor, (origin, sample) in zip((one, other), known, strict=True):
-                        self._put(tensor, origin, sample)
+                        self.put(tensor, origin, sample)
 
         return swap_tensors
 
@@ -175,39 +123,34 @@ class Provenance:
     def note_read(self, tensor: Tensor, path: str, stamp: Stamp | None) -> None:
         """A tensor as a reader made it from this file."""
         if tensor not in self._origins:
-            self._put(tensor, self._origin(path, READ, stamp), None)
+            self.put(tensor, self.origin(path, READ, stamp), None)
 
     def note_copied(self, tensor: Tensor, path: str, stamp: Stamp | None) -> None:
         """The same of a tensor that may still show the file itself: then that says more, and as long as it does."""
-        if self._mapped_origin(tensor) is None:
+        if self.mapped_origin(tensor) is None:
             self.note_read(tensor, path, stamp)
 
     def note_registered(self, tensor: Tensor) -> None:
         """A tensor that becomes a module's: often a new object around what a reader made."""
-        if self.by_storage and tensor not in self._origins and type(tensor) in self._plain_types:
-            origin = self._origin_of_storage(tensor.untyped_storage()._cdata)
+        if self.by_storage and tensor not in self._origins and type(tensor) in self.plain_types:
+            origin = self.origin_of_storage(tensor.untyped_storage()._cdata)
             if origin is not None:
-                self._put(tensor, origin, None)
+                self.put(tensor, origin, None)
 
     def origin_of(self, tensor: Tensor) -> Origin | None:
         """Where the tensor's values came from; found by address where that still shows, and remembered from then on."""
-        known = self._known(tensor)
+        known = self.known(tensor)
         if known is not None:
             self._note_place(tensor)
             return known
-        found = self._mapped_origin(tensor)
+        found = self.mapped_origin(tensor)
         if found is not None:
-            self._put(tensor, found, None)
+            self.put(tensor, found, None)
         return found
 
     def sample_of(self, tensor: Tensor) -> RawSample | None:
         """Its first values: now, where they are in host memory; else what they were when they last were."""
         return self.sampler.take_from_aside(tensor) or self._samples.get(tensor)
-
-    def read_for(self, *modules: Any) -> tuple[str, ...] | None:
-        """The files that were read just before values were loaded that weren't seen; None where there was no such load."""
-        known = [self._read_for.get(module) for module in modules if module is not None]
-        return next((read for read in known if read is not None), None)
 
     def sample_accelerators(self, tensors: Iterable[Tensor]) -> None:
         """Take samples of those that no sample is known of, if that was asked for; `sample_of` knows them from then on."""
@@ -230,13 +173,13 @@ class Provenance:
 
     # How it is done.
 
-    def _mapped_origin(self, tensor: Tensor) -> Origin | None:
-        if not self._mappings or type(tensor) not in self._plain_types or not tensor.is_cpu:
+    def mapped_origin(self, tensor: Tensor) -> Origin | None:
+        if not self._mappings or type(tensor) not in self.plain_types or not tensor.is_cpu:
             return None
         mapped = self._mappings.file_at(tensor.untyped_storage().data_ptr())
-        return None if mapped is None else self._origin(mapped[0], MAPPED, mapped[1])
+        return None if mapped is None else self.origin(mapped[0], MAPPED, mapped[1])
 
-    def _known(self, tensor: Tensor) -> Origin | None:
+    def known(self, tensor: Tensor) -> Origin | None:
         """What is remembered of the tensor, if its values are still where they were."""
         ref = self._origins.ref(id(tensor))
         if ref is None:
@@ -244,13 +187,13 @@ class Provenance:
         placed: _Placed = ref.value
         if placed.storage and (storage := tensor.untyped_storage()._cdata) != placed.storage:
             self._origins.take(tensor)
-            return self._origin_of_storage(storage)
+            return self.origin_of_storage(storage)
         return placed.origin
 
     def _note_place(self, tensor: Tensor) -> None:
         """Where the values lie after a move."""
         ref = self._origins.ref(id(tensor))
-        if ref is not None and not ref.value.storage and type(tensor) in self._plain_types:
+        if ref is not None and not ref.value.storage and type(tensor) in self.plain_types:
             storage = tensor.untyped_storage()._cdata
             ref.value = _Placed(ref.value.origin, storage)
             self.by_storage[storage] = ref.key
@@ -259,7 +202,7 @@ class Provenance:
         """The same object, its values elsewhere: where, the next look will see."""
         ref = self._origins.ref(id(tensor))
         if ref is None:
-            self._put(tensor, origin, None)
+            self.put(tensor, origin, None)
         elif ref.value.storage:
             ref.value = _Placed(origin, 0)
 
@@ -268,19 +211,19 @@ class Provenance:
         placed = self._origins.take(tensor)
         return None if placed is None else placed.origin
 
-    def _origin(self, path: str, source: str, stamp: Stamp | None) -> Origin:
+    def origin(self, path: str, source: str, stamp: Stamp | None) -> Origin:
         """One object for all tensors of a file."""
         latest = self._latest
         if latest.path != path or latest.source != source or latest.stamp != stamp:
             self._latest = latest = Origin(path, source, stamp)
         return latest
 
-    def _put(self, tensor: Tensor, origin: Origin | None, sample: RawSample | None) -> None:
+    def put(self, tensor: Tensor, origin: Origin | None, sample: RawSample | None) -> None:
         if sample is not None:
             self._samples.put(tensor, sample)
         if origin is None:
             return
-        storage = tensor.untyped_storage()._cdata if type(tensor) in self._plain_types else 0
+        storage = tensor.untyped_storage()._cdata if type(tensor) in self.plain_types else 0
         self._origins.put(tensor, _Placed(origin, storage))
         if storage:
             if len(self.by_storage) > 2 * len(self._origins) + 1000:
@@ -290,63 +233,14 @@ class Provenance:
                         self.by_storage.pop(key, None)
             self.by_storage[storage] = id(tensor)
 
-    def _look_at(self, state_dict: Mapping[str, Any]) -> dict[str, _Given] | None:
-        """What is known of the dictionary's tensors; None of what is no dictionary, and may run anything when it is looked at."""
-        if not isinstance(state_dict, dict):
-            return None
-        found: dict[str, _Given] = {}
-        for key, tensor in dict.items(state_dict):
-            if type(tensor) in self._plain_types:
-                storage = tensor.untyped_storage()._cdata
-                # Not remembered of the dictionary's tensors, most of which die as soon as they are copied from.
-                origin = self._known(tensor) or self._origin_of_storage(storage) or self._mapped_origin(tensor)
-                sample = self.sampler.take(tensor) if origin is None else None
-                found[key] = _Given(origin, storage, tensor.shape, sample, not tensor.is_cpu)
-            elif isinstance(tensor, self._torch.Tensor):
-                found[key] = _Given(self._known(tensor), 0, tensor.shape, None, False)
-        return found
-
-    def _origin_of_storage(self, storage: int) -> Origin | None:
+    def origin_of_storage(self, storage: int) -> Origin | None:
         known = self.by_storage.get(storage)
         ref = None if known is None else self._origins.ref(known)
         tensor = None if ref is None else ref()
-        if tensor is None or type(tensor) not in self._plain_types or tensor.untyped_storage()._cdata != storage:
+        if tensor is None or type(tensor) not in self.plain_types or tensor.untyped_storage()._cdata != storage:
             return None  # it died, or moved: the address is somebody else's now
         placed = self._origins.get(tensor)
         return None if placed is None else placed.origin
-
-    def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given] | None, is_done: bool) -> None:
-        """What was loaded is where the values are from now; of an unfinished load, what fits."""
-        read = self.files_read.taken_since_load()
-        if given is None or any(one.is_out_of_reach and one.origin is None for one in given.values()):
-            self._read_for.put(module, read)
-        else:
-            self._read_for.take(module)
-        if given is None:
-            for tensor in _tensors_below(module):
-                self._put(tensor, ELSEWHERE, None)
-            return
-        owners: dict[str, dict[str, Any] | None] = {}
-        for key, (origin, storage, shape, sample, _) in given.items():
-            path, _, name = key.rpartition(".")
-            if path not in owners:
-                owners[path] = _state_at(module, path)
-            owner = owners[path]
-            if owner is None:
-                continue
-            tensor = owner["_parameters"].get(name)
-            if tensor is None:
-                tensor = owner["_buffers"].get(name)
-            if tensor is None or not (is_done or tensor.shape == shape):
-                continue
-            known = self._known(tensor)
-            if storage and type(tensor) in self._plain_types and tensor.untyped_storage()._cdata == storage:
-                if known is None:  # assigned, not copied: the values are where they were
-                    self._put(tensor, origin, sample)
-            elif origin is None or origin is ELSEWHERE:
-                self._put(tensor, ELSEWHERE, sample)
-            elif known is None or (known.path, known.source, known.stamp) != (origin.path, STATE_DICT, origin.stamp):
-                self._put(tensor, self._origin(origin.path, STATE_DICT, origin.stamp), None)
 
     def _known_of(self, state: Mapping[str, Any]) -> list[_Known]:
         """What is known of a module's own tensors. Weights from nowhere are sampled if there are files to compare them with."""
@@ -357,7 +251,7 @@ class Provenance:
             for name, tensor in table.items():
                 if tensor is None:
                     continue
-                origin = self._known(tensor) or self.origin_of(tensor)
+                origin = self.known(tensor) or self.origin_of(tensor)
                 sample = None
                 if origin is None or origin is ELSEWHERE:
                     sample = samples.get(tensor)
@@ -375,39 +269,15 @@ class Provenance:
             if tensor is None:
                 continue
             if id(tensor) != identity:
-                self._put(
+                self.put(
                     tensor,
                     origin if origin is not None and tensor not in self._origins else None,
                     sample if sample is not None and tensor not in self._samples else None,
                 )
-            elif origin is not None and type(tensor) in self._plain_types:
+            elif origin is not None and type(tensor) in self.plain_types:
                 self._moved(tensor, origin)
 
 
 def absolute(path: Any) -> str:
     """The user's own name for the file: symlinks stay."""
     return os.path.abspath(os.fsdecode(path))  # noqa: PTH100
-
-
-def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
-    """All parameters and buffers of the tree."""
-    waiting, met = [module], {id(module)}
-    while waiting:
-        state = waiting.pop().__dict__
-        for table in (state["_parameters"], state["_buffers"]):
-            yield from (tensor for tensor in table.values() if tensor is not None)
-        for child in state["_modules"].values():
-            if child is not None and id(child) not in met:
-                met.add(id(child))
-                waiting.append(child)
-
-
-def _state_at(module: nn.Module, path: str) -> dict[str, Any] | None:
-    """What the module at this path of a state dict's key holds."""
-    owner: Any = module
-    for part in path.split(".") if path else ():
-        owner = owner.__dict__["_modules"].get(part)
-        if owner is None:
-            return None
-    state: dict[str, Any] = owner.__dict__
-    return state

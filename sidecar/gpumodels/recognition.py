@@ -57,7 +57,7 @@ class Recognition:
         groups = self._provenance.files_read.groups()
         if not values.samples:
             refs = (self._registry.ref(found.core), self._registry.ref(found.root))
-            among = self._provenance.read_for(*(ref() for ref in refs if ref is not None))
+            among = self._provenance.loads.read_for(*(ref() for ref in refs if ref is not None))
             return self._by_shapes(found, groups, among)
         named = [path for place in places for path in _files_at(place)]
         for path in named:

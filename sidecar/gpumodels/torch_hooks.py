@@ -61,7 +61,7 @@ class TorchHooks:
             self._wraps.wrap(torch.UntypedStorage, "from_file", provenance.around_from_file)
         with failures.guard("wrapping Module.load_state_dict"):
             self._wraps.wrap(
-                torch.nn.Module, "load_state_dict", lambda original: provenance.around_load_state_dict(original, registry.loaded)
+                torch.nn.Module, "load_state_dict", lambda original: provenance.loads.around(original, registry.loaded)
             )
         with failures.guard("wrapping Module._apply"):
             self._wraps.wrap(torch.nn.Module, "_apply", lambda original: provenance.around_apply(original, registry.touch))

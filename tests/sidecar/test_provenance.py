@@ -87,6 +87,21 @@ def test_buffers_are_other_objects_after_a_cast_and_keep_their_origin(tmp_path: 
         assert origins(sidecar, model) == {"mine.safetensors"}
 
 
+def test_data_that_is_put_into_a_known_tensor_brings_its_own_origin_or_none(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(load_file(a_file(tmp_path / "first.safetensors")))
+        state = load_file(a_file(tmp_path / "second.safetensors"))
+        for key, parameter in model.named_parameters():
+            parameter.data = state[key]
+        assert origins(sidecar, model) == {"second.safetensors"}
+        model.half()
+        assert origins(sidecar, model) == {"second.safetensors"}
+        for parameter in model.parameters():
+            parameter.data = torch.zeros_like(parameter)
+        assert origins(sidecar, model) == {"unknown"}
+
+
 def test_tensors_can_be_swapped_though_they_are_remembered(tmp_path: Path) -> None:
     with attached() as sidecar:
         model = Backbone()

@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import threading
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def recalled(path: Path, job: Job | None = None) -> FileHeader | None:
     cache.close()
     assert cache.problem is None
     return found.get(job.real)
+
+
+def looked_up(path: Path, jobs: list[Job]) -> int:
+    """How many of them the next start knows."""
+    with closing(Cache(path)) as cache:
+        return len(cache.look_up(jobs))
 
 
 def test_a_header_is_recalled_at_the_next_start(path: Path) -> None:
@@ -96,11 +103,11 @@ def test_many_headers_are_written_together_and_all_recalled(path: Path) -> None:
     jobs = [a_job(f"/m/{number}.safetensors") for number in range(SAVE_EVERY + 10)]
     for job in jobs[:-10]:
         cache.keep(job, HEADER)
-    assert len(Cache(path).look_up(jobs)) == SAVE_EVERY
+    assert looked_up(path, jobs) == SAVE_EVERY
     for job in jobs[-10:]:
         cache.keep(job, HEADER)
     cache.close()
-    assert len(Cache(path).look_up(jobs)) == SAVE_EVERY + 10
+    assert looked_up(path, jobs) == SAVE_EVERY + 10
 
 
 def test_a_match_is_recalled_for_the_same_values_and_files_only(path: Path) -> None:

@@ -18,6 +18,7 @@ from gpumodels_tui.history import Event, EventKind, History
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.view_model import DeviceRow, View
 from gpumodels_tui.widgets.keys_line import KeysLine
 from gpumodels_tui.widgets.line_table import WHEEL_LINES
@@ -427,6 +428,24 @@ async def test_a_newer_history_is_news_for_the_timeline_alone() -> None:
         app.receive(replace(view, history=History((replace(loaded, number=2, name="another"), loaded))))
         await pilot.pause()
         assert "another" in shown(app)
+
+
+async def test_a_screen_that_missed_a_view_while_it_was_mounted_shows_it_once_it_is_there() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t")
+        screen = app.screen
+        assert isinstance(screen, ViewScreen)
+        before = screen.view
+        loaded = Event(1, NOON_NS, EventKind.LOADED, "newcomer", "vllm 1", "0", GIB, "newcomer")
+        newer = replace(a_full_view(), history=History((loaded,)))
+        app.set_reactive(GpuModelsApp.view, newer)  # nobody is told
+        assert screen.view is before
+        assert "newcomer" not in shown(app)
+        screen.post_message(ViewScreen.Completed(screen))
+        await pilot.pause()
+        assert screen.view is newer
+        assert "newcomer" in shown(app)
 
 
 async def test_an_equal_view_sends_nothing_to_the_terminal() -> None:

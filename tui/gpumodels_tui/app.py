@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 
 TERMINAL_CHECK_SECONDS: Final = 2.0
+FIRST_PICTURE_SECONDS: Final = 0.5
+"""The longest that anything waits for the first picture."""
 BEHIND_SECONDS: Final = 0.1
 """How long a view waits for a terminal that is behind; newer ones take its place meanwhile."""
 INTERVALS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -126,6 +128,7 @@ class GpuModelsApp(App[int]):
         super().__init__(driver_class, ansi_color=LOOKS[look].theme.ansi)
         self._watching = watching
         self._once_drawn = once_drawn
+        self._has_gone_on = False
         self._waiting: View | None = None
         """The newest that isn't shown: the picture is frozen, or the terminal is behind."""
         self._later: Timer | None = None
@@ -153,10 +156,13 @@ class GpuModelsApp(App[int]):
         self.app_resume_signal.subscribe(self, self._resumed)
         if self._watching is not None:
             self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
-        self.call_after_refresh(self._go_on)
+        self.set_timer(FIRST_PICTURE_SECONDS, self._go_on)
 
     def _go_on(self) -> None:
         """What waited for the first picture."""
+        if self._has_gone_on:
+            return
+        self._has_gone_on = True
         if self._once_drawn is not None:
             self._once_drawn()
         if self._watching is not None:
@@ -196,6 +202,14 @@ class GpuModelsApp(App[int]):
             self._later = self.set_timer(BEHIND_SECONDS, self._show_waiting)
             return
         self.view, self._waiting = self._waiting, None
+
+    @on(ViewScreen.Completed)
+    def _completed(self, event: ViewScreen.Completed) -> None:
+        self._go_on()
+        if event.screen.view is self.view:
+            event.screen.watch_view(None, self.view)
+        else:
+            event.screen.view = self.view
 
     @on(ModelAsked)
     def _model_asked(self, event: ModelAsked) -> None:

@@ -9,6 +9,7 @@ from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.message import Message
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.timer import Timer
@@ -38,6 +39,13 @@ class ViewScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "warnings", "Warnings", show=False, id="view.warnings", tooltip="The list of warnings"),
     ]
+
+    class Completed(Message):
+        """All of the screen is there: a view that came while it was being mounted may have missed it."""
+
+        def __init__(self, screen: ViewScreen) -> None:
+            super().__init__()
+            self.screen = screen
 
     shows: ClassVar[str] = ""
     """The application's action that leads here: it is not offered here."""
@@ -156,6 +164,7 @@ class ViewScreen(Screen[None]):
             self.is_complete = True
         if place.is_attached:
             self.refresh_bindings()
+            self.post_message(self.Completed(self))
 
     def _say_no_more(self) -> None:
         self._said, self._unsay = "", None

@@ -71,6 +71,7 @@ class Attached:
     def scan(self, pause: Callable[[], None] = lambda: None, afresh: bool = False) -> list[FoundModel]:
         """What lives now."""
         self.provenance.read_kernel_mappings()
+        self.hooks.loads.finish_what_raised()
         afresh = afresh or self.provenance.version != self.scanned_provenance
         self.scanned_provenance = self.provenance.version
         try:
@@ -95,7 +96,7 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     gc.collect()
     failures = Failures()
     registry = Registry()
-    provenance = Provenance(torch, failures)
+    provenance = Provenance(torch)
     accounts = TensorAccounts(torch, provenance, failures)
     holdings = Holdings(torch, accounts, failures)
     patches, pipelines = Patches(accounts, failures, registry.touch, registry.loaded), Pipelines(failures)
@@ -106,8 +107,8 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
         sampler = Sampler(registry, identification, failures)
         yield Attached(failures, registry, provenance, scanner, holdings, patches, pipelines, hooks, sampler)
     finally:
-        provenance.active = False
         hooks.remove()
+        provenance.close()
 
 
 def distinct_bytes(*modules: nn.Module, device: str | None = None) -> int:

@@ -9,20 +9,24 @@ Captures that began before the sidecar did can't be seen.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 from gpumodels.failures import Failures
+from gpumodels.observers import Observers
+from gpumodels.open_calls import OpenCalls
+from gpumodels.resident import resident
 from gpumodels.sampling import RawSample
-from gpumodels.wraps import Wraps
+from gpumodels.weak_table import WeakTable
 from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.floats import ITEM_BYTES
 
 ACCELERATORS: Final = frozenset({"cuda", "xpu"})
 
 
+@resident
 class AcceleratorSampler:
     """Takes samples of plain tensors that lie on accelerators."""
 
@@ -31,26 +35,24 @@ class AcceleratorSampler:
         self._torch = torch
         self._failures = failures
         self._device_types = device_types
-        self._wraps = Wraps()
         self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
         self._dtypes = {getattr(torch, name): (name, size * VALUES) for name, size in ITEM_BYTES.items() if hasattr(torch, name)}
         self._streams: dict[Any, Any] = {}
         self._copying = threading.Lock()
         """Held during a copy, and by who begins a capture while it notes that."""
-        self._captures = 0
+        self._beginning: OpenCalls[bool] = OpenCalls()
+        self._capturing: WeakTable[None] = WeakTable()
+        """Graphs that are being captured."""
         self._left_some = False
         self.version = 0
         """Goes up when what was left because of a capture may be asked for again."""
-        graph = getattr(torch.cuda, "CUDAGraph", None)
-        with failures.guard("wrapping CUDAGraph"):
-            if graph is not None:
-                self._wraps.wrap(graph, "capture_begin", self._around_begin)
-                self._wraps.wrap(graph, "capture_end", self._around_end)
 
-    def remove(self) -> None:
-        """Leave torch as it was."""
-        with self._failures.guard("unwrapping CUDAGraph"):
-            self._wraps.unwrap_all()
+    def observe(self, observers: Observers) -> None:
+        """Begin with captures."""
+        graph = getattr(self._torch.cuda, "CUDAGraph", None)
+        begin = getattr(graph, "capture_begin", None)
+        observers.observe(begin, "noting a capture", self._capture_begins, self._capture_began)
+        observers.observe(getattr(graph, "capture_end", None), "noting a capture's end", returned=self._capture_ended)
 
     def take(self, tensors: Sequence[Any]) -> list[tuple[Any, RawSample]]:
         """Those of the tensors that can be sampled, each with its first values. Waits for the accelerator.
@@ -67,7 +69,8 @@ class AcceleratorSampler:
         found: list[tuple[Any, RawSample]] = []
         for device, wanted in by_device.items():
             with self._failures.guard("sampling an accelerator"), self._copying:
-                if self._captures:
+                self._beginning.take_raised()
+                if len(self._capturing) or len(self._beginning):
                     self._left_some = True
                 else:
                     found += self._copied(device, wanted)
@@ -95,30 +98,18 @@ class AcceleratorSampler:
             self._streams[device] = module.Stream(device)
         return module.stream(self._streams[device])
 
-    def _around_begin(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def capture_begin(*arguments: Any, **options: Any) -> Any:
-            with self._copying:
-                self._captures += 1
-            try:
-                return original(*arguments, **options)
-            except BaseException:
-                self._ended()
-                raise
-
-        return capture_begin
-
-    def _around_end(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def capture_end(*arguments: Any, **options: Any) -> Any:
-            try:
-                return original(*arguments, **options)
-            finally:
-                self._ended()
-
-        return capture_end
-
-    def _ended(self) -> None:
+    def _capture_begins(self, frame: FrameType) -> None:
         with self._copying:
-            self._captures = max(0, self._captures - 1)
-            if self._left_some and not self._captures:
+            self._beginning.begin(frame, True)
+
+    def _capture_began(self, frame: FrameType, _result: Any) -> None:
+        with self._copying:
+            self._beginning.end(frame)
+            self._capturing.put(frame.f_locals["self"], None)
+
+    def _capture_ended(self, frame: FrameType, _result: Any) -> None:
+        with self._copying:
+            self._capturing.take(frame.f_locals["self"])
+            if self._left_some and not len(self._capturing):
                 self._left_some = False
                 self.version += 1

@@ -9,10 +9,12 @@ from gpumodels.attributes import Attributes
 from gpumodels.failures import Failures
 from gpumodels.origins import Origin
 from gpumodels.provenance import Provenance
+from gpumodels.resident import resident
 
 META: Final = "meta"
 
 
+@resident
 class StorageReading(NamedTuple):
     """A storage that a tensor keeps alive."""
 
@@ -26,6 +28,7 @@ class StorageReading(NamedTuple):
     """The name under which its module holds it."""
 
 
+@resident
 class TensorAccounts:
     """Reads tensors of any class."""
 

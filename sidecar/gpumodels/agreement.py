@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gpumodels.resident import resident
 from gpumodels_shared.fingerprint import FileValues, Places, agrees
 from gpumodels_shared.floats import decode_values
 from gpumodels_shared.schema import TensorSample
@@ -25,6 +26,7 @@ MAX_COMPARISONS: Final = 50_000
 _NUMBERS: Final = frozenset({"float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"})
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """Counts of tensors."""
@@ -89,6 +91,7 @@ _RELATED: Final = "related"
 _OTHER: Final = "other"
 
 
+@resident
 class _Judge:
     """Compares samples with one file."""
 

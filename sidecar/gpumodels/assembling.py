@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from gpumodels.accounting import META, StorageReading
 from gpumodels.files_read import Stamp
 from gpumodels.reading import ModuleReading
+from gpumodels.resident import resident
 from gpumodels_shared.schema import LayerTree
 
 STEP: Final = 32
@@ -18,6 +19,7 @@ Entry = tuple[int, int, int]
 """Layer, device, dtype."""
 
 
+@resident
 class Part(NamedTuple):
     """What is to be one model: a root with all below it, but for the parts that are models of their own."""
 
@@ -30,6 +32,7 @@ class Part(NamedTuple):
     """The name under which a container holds it."""
 
 
+@resident
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundModel:
     """One model as the scan found it. The same object for as long as nothing about it changes."""
@@ -250,6 +253,7 @@ def _finish(
     )
 
 
+@resident
 class _TreeColumns:
     """A layer tree while it grows."""
 
@@ -261,6 +265,7 @@ class _TreeColumns:
         self.parameters: list[int] = []
 
 
+@resident
 class _Sums:
     """What adds up while a model's modules go by in preorder."""
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
+from gpumodels.resident import resident
+
 Kept = tuple[str, Any, bool]
 """Attribute's name, tensor, and whether it is a cache: made while the model runs, not part of it."""
 
@@ -35,6 +37,7 @@ _SIMPLE: Final = frozenset({int, float, str, bool, bytes, type(None), type(lambd
 _CONTAINERS: Final = frozenset({list, tuple, dict})
 
 
+@resident
 class Attributes:
     """Finds them in a module's instance dictionary."""
 

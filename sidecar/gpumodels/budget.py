@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from gpumodels.resident import resident
+
 RATE: Final = 0.005
 """Share of one core that comes in steadily."""
 SAVINGS_SECONDS: Final = 0.25
@@ -14,6 +16,7 @@ OVERDRAFT_SECONDS: Final = 0.6
 """What may be borrowed when modules came: a model that was just loaded is shown now, and paid off by later looks."""
 
 
+@resident
 class Budget:
     """A look may begin when there is as much as the last one took, or when nothing more could be saved."""
 

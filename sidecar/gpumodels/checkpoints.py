@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from gpumodels.files_read import JoinedFiles, ReadFile, stamp_of
+from gpumodels.resident import resident
 from gpumodels.safetensors_values import SafetensorsValues
 from gpumodels_shared.fingerprint import FileValues
 
@@ -14,6 +15,7 @@ READABLE: Final = (".safetensors", ".sft")
 MAX_KEPT_TENSORS: Final = 100_000
 
 
+@resident
 class Checkpoints:
     """Headers of what was compared are kept, by checkpoint: many models are compared with the same files."""
 

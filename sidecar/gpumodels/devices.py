@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import Any, Final, Protocol
 
 from gpumodels.holdings import Parts
+from gpumodels.resident import resident
 from gpumodels_shared.schema import DeviceMemory, Model
 
 ACCELERATORS: Final = ("cuda", "xpu")
@@ -16,6 +17,7 @@ ACCELERATORS: Final = ("cuda", "xpu")
 MAX_DEVICES: Final = 64
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class DeviceCounters:
     """One device as its allocator, or its simulation, sees it."""
@@ -37,6 +39,7 @@ class DeviceSource(Protocol):
         ...
 
 
+@resident
 class TorchDevices:
     """The allocators of the torch that the host imported."""
 

@@ -6,10 +6,13 @@ import logging
 from types import TracebackType
 from typing import Final
 
+from gpumodels.resident import resident
+
 LOGGER: Final = logging.getLogger("gpumodels")
 LOGGER.addHandler(logging.NullHandler())  # without it, Python itself would print warnings where the host set up no logging
 
 
+@resident
 class Failures:
     """Counts by place. `guard` is the one spot where any exception is caught."""
 
@@ -30,6 +33,7 @@ class Failures:
         return _Guard(self, where)
 
 
+@resident
 class _Guard:
     __slots__ = ("_failures", "_where")
 

@@ -8,6 +8,7 @@ from typing import Final
 
 from gpumodels.failures import LOGGER, Failures
 from gpumodels.files_read import Stamp, stamp_of
+from gpumodels.resident import resident
 
 WITHOUT_SAFETENSORS: Final = (
     "safetensors is not installed in this process: no file metadata; names are from files, configs and classes"
@@ -25,6 +26,7 @@ MAX_HEADER_BYTES: Final = 12 * 1024 * 1024
 """What is in a larger header isn't worth the host's time."""
 
 
+@resident
 class FileMetadata:
     """Remembers each file's metadata by path and stamp: a file that was replaced since says nothing of what was loaded before."""
 

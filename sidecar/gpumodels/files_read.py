@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from gpumodels.resident import resident
 from gpumodels.sampling import RawSample
 from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.fingerprint import FileValues
@@ -19,6 +20,7 @@ MAX_KEPT_SAMPLES: Final = 100_000
 """Samples of files that can't be read again by position (pickles, GGUF), all together: some 20 MB."""
 
 
+@resident
 class Stamp(NamedTuple):
     """What changes when a file does."""
 
@@ -36,6 +38,7 @@ def stamp_of(path: str) -> Stamp | None:
     return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
+@resident
 class SampledFile:
     """A file by the samples that were taken while the host read it: the start of every tensor, nothing further in."""
 
@@ -49,6 +52,7 @@ class SampledFile:
         return sample.data if start == 0 else b""
 
 
+@resident
 class JoinedFiles:
     """The shards of one checkpoint as one file."""
 
@@ -61,6 +65,7 @@ class JoinedFiles:
         return self._holders[key].read(key, start, count)
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class ReadFile:
     """One file."""
@@ -76,6 +81,7 @@ class ReadFile:
     """When it was read last, realtime nanoseconds; 0 where nobody saw that."""
 
 
+@resident
 class FilesRead:
     """The newest ones. Added to in the host's threads."""
 

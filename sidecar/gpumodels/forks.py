@@ -11,10 +11,13 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Final
 
+from gpumodels.resident import resident
+
 LONGEST_WAIT_SECONDS: Final = 0.05
 """A fork waits no longer: a disk may be slow, and the host comes first."""
 
 
+@resident
 class ForkGate:
     """Held by the sidecar's thread while it works, and by a thread of the host for the length of its fork."""
 

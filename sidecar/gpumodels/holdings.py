@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 from gpumodels.accounting import META, StorageReading, TensorAccounts
 from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
+from gpumodels.known_classes import all_subclasses
+from gpumodels.module_state import module_dict
+from gpumodels.observers import Observers
 from gpumodels.reading import ModuleReading
+from gpumodels.resident import resident
 from gpumodels.weak_table import WeakTable
-from gpumodels.wraps import Wraps, all_subclasses
 
 STEP: Final = 32
 """Modules, or optimizer states, that are worked on between two places where the work may be interrupted."""
 
 
+@resident
 @dataclass(slots=True)
 class Parts:
     """Bytes by device; each storage counts once, and not again where a model already counts it."""
@@ -27,24 +31,32 @@ class Parts:
     caches: dict[str, int] = field(default_factory=dict)
 
 
+@resident
 class Holdings:
-    """Weak references to live optimizers and caches, which nobody registers: their constructors are listened to."""
+    """Weak references to live optimizers and caches, which nobody registers: their constructors are observed."""
 
     def __init__(self, torch: ModuleType, accounts: TensorAccounts, failures: Failures) -> None:
         self._accounts = accounts
         self._failures = failures
-        self._wraps = Wraps()
         self.optimizers: WeakTable[None] = WeakTable()
         self.caches: WeakTable[None] = WeakTable()
         self._optimizer_type: type = torch.optim.Optimizer
         self._cache_type: type | None = None
-        with failures.guard("wrapping Optimizer.__init__"):
-            self._wraps.wrap(self._optimizer_type, "__init__", lambda original: self._remembering(original, self.optimizers))
 
-    @property
-    def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
-        """Modules to be wrapped when they are there, each with what wraps it."""
-        return {"transformers.cache_utils": self._caches_arrived}
+    def observe(self, observers: Observers) -> None:
+        """Begin with torch's optimizers."""
+        made = vars(self._optimizer_type)["__init__"]
+        observers.observe(made, "remembering an optimizer", returned=lambda frame, _: _remember(frame, self.optimizers))
+
+    def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
+        """The module of transformers' caches, with what observes it when it is there."""
+
+        def transformers(module: ModuleType) -> None:
+            self._cache_type = module.Cache
+            made = module.Cache.__init__
+            observers.observe(made, "remembering a cache", returned=lambda frame, _: _remember(frame, self.caches))
+
+        return {"transformers.cache_utils": transformers}
 
     @property
     def is_training(self) -> bool:
@@ -59,11 +71,6 @@ class Holdings:
         """Optimizers and caches that were there before."""
         for one in found:
             (self.optimizers if self._optimizer_type in type(one).__mro__ else self.caches).put(one, None)
-
-    def remove(self) -> None:
-        """Leave the libraries as they were."""
-        with self._failures.guard("unwrapping optimizers and caches"):
-            self._wraps.unwrap_all()
 
     def measure(self, readings: Mapping[int, ModuleReading], models: Sequence[FoundModel], parts: Parts) -> Iterator[None]:
         """Fill `parts`. Yields wherever it may be interrupted; holds no tensor then."""
@@ -85,7 +92,7 @@ class Holdings:
         found: list[StorageReading] = []
         with self._failures.guard("reading gradients"):
             module = reading.ref() if reading.parameters else None
-            for parameter in [*module.__dict__["_parameters"].values()] if module is not None else ():
+            for parameter in [*module_dict(module)["_parameters"].values()] if module is not None else ():
                 gradient = self._accounts.gradient(parameter)
                 if gradient is not None:
                     self._accounts.add_storages(gradient, found)
@@ -102,7 +109,7 @@ class Holdings:
         """The storages of an optimizer's state, some parameters' at a time."""
         found: list[list[StorageReading]] = [[]]
         with self._failures.guard("reading an optimizer's state"):
-            state = optimizer.__dict__.get("state", {}) if optimizer is not None else {}
+            state = module_dict(optimizer).get("state", {}) if optimizer is not None else {}
             for count, entries in enumerate([*state.values()]):
                 if count % STEP == 0:
                     found.append([])
@@ -124,15 +131,6 @@ class Holdings:
             counted.add(storage.key)
             to[device] = to.get(device, 0) + storage.size_bytes
 
-    def _caches_arrived(self, module: ModuleType) -> None:
-        with self._failures.guard("wrapping transformers' Cache"):
-            self._cache_type = module.Cache
-            self._wraps.wrap(module.Cache, "__init__", lambda original: self._remembering(original, self.caches))
 
-    def _remembering(self, original: Callable[..., Any], table: WeakTable[None]) -> Callable[..., Any]:
-        def initialise(one: Any, *arguments: Any, **options: Any) -> None:
-            original(one, *arguments, **options)
-            with self._failures.guard("remembering what was made"):
-                table.put(one, None)
-
-        return initialise
+def _remember(frame: FrameType, table: WeakTable[None]) -> None:
+    table.put(frame.f_locals["self"], None)

@@ -30,6 +30,7 @@ from gpumodels.provenance import Provenance
 from gpumodels.recency import read_at_that_time
 from gpumodels.recognition import Recognition, was_read
 from gpumodels.registry import Registry
+from gpumodels.resident import resident
 from gpumodels.stated_names import StatedNames, stated_names
 from gpumodels.verification import Checked, Verification
 from gpumodels.weak_table import WeakTable
@@ -39,6 +40,7 @@ VERIFIED: Final = FROM_FILES - {"names and shapes"}
 """Sources that claim the file's values."""
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Identified:
     """One model's name and all that goes with it into a snapshot."""
@@ -55,6 +57,7 @@ class Identified:
     """The same of all its tensors."""
 
 
+@resident
 @dataclass(slots=True)
 class _Memory:
     """What stays known of a model while it lives."""
@@ -76,6 +79,7 @@ class _Memory:
     """Those of these where files were read."""
 
 
+@resident
 class Identification:
     """Asked by the sampler about each model in turn."""
 
@@ -272,7 +276,7 @@ class Identification:
     def _read_for(self, found: FoundModel) -> tuple[str, ...] | None:
         """The files that were read just before values were loaded into it that weren't seen; None where that never was."""
         refs = (self._registry.ref(found.core), self._registry.ref(found.root))
-        return self._provenance.loads.read_for(*(ref() for ref in refs if ref is not None))
+        return self._provenance.read_for(*(ref() for ref in refs if ref is not None))
 
     def _account_for(self, naming: Naming, memory: _Memory) -> None:
         """What this model was loaded from isn't what the next one is."""

@@ -1,85 +1,108 @@
-"""What `load_state_dict` brings: where the values of a state dict came from is looked up before it is loaded, and noted after."""
+"""What `Module.load_state_dict` brings: where its values came from is looked up when it begins, and noted when it ends."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator, Mapping
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpumodels.failures import Failures
+from gpumodels.module_state import module_dict
+from gpumodels.observers import Observers
+from gpumodels.open_calls import OpenCalls
 from gpumodels.origins import ELSEWHERE, STATE_DICT, Origin
+from gpumodels.provenance import Provenance
+from gpumodels.resident import resident
 from gpumodels.sampling import RawSample
-from gpumodels.weak_table import WeakTable
+from gpumodels.torch_private import without_modes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from gpumodels.provenance import Provenance
 
-
+@resident
 class _Given(NamedTuple):
     """One tensor of a state dict, before it is loaded."""
 
     origin: Origin | None
-    storage: int
+    storage: weakref.ref[Any] | None
+    """Of a plain tensor."""
     shape: tuple[int, ...]
     sample: RawSample | None
     is_out_of_reach: bool
     """Its values can't be seen."""
 
 
+@resident
+class _Begun(NamedTuple):
+    """A load that hasn't come back yet."""
+
+    module: weakref.ref[Any]
+    given: Mapping[str, _Given] | None
+
+
+@resident
 class Loads:
-    """Listens to loads, and tells the provenance of them."""
+    """Observes loads, and tells the provenance of them."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, failures: Failures) -> None:
-        self._torch = torch
+    def __init__(self, torch: ModuleType, provenance: Provenance, loaded: Callable[[], None]) -> None:
+        """`loaded` is called when a load is done."""
+        self._tensor_type: type = torch.Tensor
         self._provenance = provenance
-        self._failures = failures
-        self._read_for: WeakTable[tuple[str, ...]] = WeakTable()
-        """By module, of whose values nothing was seen when they were loaded: the files that were read just before."""
+        self._loaded = loaded
+        self._without_modes = without_modes(torch)
+        self._calls: OpenCalls[_Begun] = OpenCalls()
 
-    def around(self, original: Callable[..., Any], touched: Callable[[], None]) -> Callable[..., Any]:
-        """`Module.load_state_dict`: the values are copied, so where they came from is looked up before and noted after."""
+    def observe(self, observers: Observers, module_type: Any) -> None:
+        """Begin."""
+        load = module_type.load_state_dict
+        observers.observe(load, "noting a state dict's origins", self._load_began, self._load_ended)
 
-        def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], *arguments: Any, **options: Any) -> Any:
-            given: dict[str, _Given] | None = None
-            if self._provenance.active:
-                with self._failures.guard("reading a state dict's origins"):
-                    given = self._look_at(state_dict)
-            is_done = False
-            try:
-                result = original(module, state_dict, *arguments, **options)
-                is_done = True
-                return result
-            finally:  # torch copies all that fits before it complains of the rest
-                if self._provenance.active:
-                    with self._failures.guard("noting a state dict's origins"):
-                        self._note_loaded(module, given, is_done)
-                        self._provenance.version += 1
-                    touched()
+    def finish_what_raised(self) -> None:
+        """Of loads that raised: torch copies all that fits before it complains of the rest."""
+        for begun in self._calls.take_raised():
+            self._finish(begun, is_done=False)
 
-        return load_state_dict
+    def _load_began(self, frame: FrameType) -> None:
+        if self._provenance.active:
+            arguments = frame.f_locals
+            with self._without_modes():
+                given = self._look_at(arguments["state_dict"])
+            left = self._calls.end(frame)
+            if left is not None:  # another one's, which raised, and whose frame was where this one is
+                self._finish(left, is_done=False)
+            self._calls.begin(frame, _Begun(weakref.ref(arguments["self"]), given))
 
-    def read_for(self, *modules: Any) -> tuple[str, ...] | None:
-        """The files that were read just before values were loaded that weren't seen; None where there was no such load."""
-        known = [self._read_for.get(module) for module in modules if module is not None]
-        return next((read for read in known if read is not None), None)
+    def _load_ended(self, frame: FrameType, _result: Any) -> None:
+        begun = self._calls.end(frame)
+        if begun is not None and self._provenance.active:
+            self._finish(begun, is_done=True)
 
-    def _look_at(self, state_dict: Mapping[str, Any]) -> dict[str, _Given] | None:
+    def _finish(self, begun: _Begun, is_done: bool) -> None:
+        module = begun.module()
+        if module is None:
+            return
+        with self._without_modes():
+            self._note_loaded(module, begun.given, is_done)
+        self._provenance.version += 1
+        self._loaded()
+
+    def _look_at(self, state_dict: Any) -> dict[str, _Given] | None:
         """What is known of the dictionary's tensors; None of what is no dictionary, and may run anything when it is looked at."""
-        if not isinstance(state_dict, dict):
+        if dict not in type(state_dict).__mro__:
             return None
         found: dict[str, _Given] = {}
-        provenance = self._provenance
+        provenance, tensors = self._provenance, self._provenance.tensors
         for key, tensor in dict.items(state_dict):
-            if type(tensor) in provenance.plain_types:
-                storage = tensor.untyped_storage()._cdata
-                # Not remembered of the dictionary's tensors, most of which die as soon as they are copied from.
-                origin = provenance.known(tensor) or provenance.origin_of_storage(storage) or provenance.mapped_origin(tensor)
+            kind = type(tensor)
+            if kind in tensors.plain_types:
+                storage = tensors.storage_of(tensor)
+                origin = provenance.current_origin(tensor, storage)
                 sample = provenance.sampler.take(tensor) if origin is None else None
-                found[key] = _Given(origin, storage, tensor.shape, sample, not tensor.is_cpu)
-            elif isinstance(tensor, self._torch.Tensor):
-                found[key] = _Given(provenance.known(tensor), 0, tensor.shape, None, False)
+                ref = None if storage is None else weakref.ref(storage)
+                found[key] = _Given(origin, ref, tensor.shape, sample, not tensor.is_cpu)
+            elif self._tensor_type in kind.__mro__:
+                found[key] = _Given(tensors.origin(tensors.storage_of(tensor)), None, tensor.shape, None, False)
         return found
 
     def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given] | None, is_done: bool) -> None:
@@ -87,15 +110,15 @@ class Loads:
         provenance = self._provenance
         read = provenance.files_read.taken_since_load()
         if given is None or any(one.is_out_of_reach and one.origin is None for one in given.values()):
-            self._read_for.put(module, read)
+            provenance.unseen_loads.put(module, read)
         else:
-            self._read_for.take(module)
+            provenance.unseen_loads.take(module)
         if given is None:
             for tensor in _tensors_below(module):
-                provenance.put(tensor, ELSEWHERE, None)
+                provenance.tensors.put_origin(provenance.tensors.storage_of(tensor), ELSEWHERE)
             return
         owners: dict[str, dict[str, Any] | None] = {}
-        for key, (origin, storage, shape, sample, _) in given.items():
+        for key, one in given.items():
             path, _, name = key.rpartition(".")
             if path not in owners:
                 owners[path] = _state_at(module, path)
@@ -105,23 +128,32 @@ class Loads:
             tensor = owner["_parameters"].get(name)
             if tensor is None:
                 tensor = owner["_buffers"].get(name)
-            if tensor is None or not (is_done or tensor.shape == shape):
-                continue
-            known = provenance.known(tensor)
-            if storage and type(tensor) in provenance.plain_types and tensor.untyped_storage()._cdata == storage:
-                if known is None:  # assigned, not copied: the values are where they were
-                    provenance.put(tensor, origin, sample)
-            elif origin is None or origin is ELSEWHERE:
-                provenance.put(tensor, ELSEWHERE, sample)
-            elif known is None or (known.path, known.source, known.stamp) != (origin.path, STATE_DICT, origin.stamp):
-                provenance.put(tensor, provenance.origin(origin.path, STATE_DICT, origin.stamp), None)
+            if tensor is not None and (is_done or tensor.shape == one.shape):
+                self._note_tensor(tensor, one)
+
+    def _note_tensor(self, tensor: Tensor, given: _Given) -> None:
+        tensors = self._provenance.tensors
+        storage = tensors.storage_of(tensor)
+        if storage is not None and given.storage is not None and given.storage() is storage:
+            if tensors.origin(storage) is None:  # assigned, not copied: the values are where they were
+                if given.origin is not None:
+                    tensors.put_origin(storage, given.origin)
+                if given.sample is not None:
+                    tensors.put_sample(storage, tensor, given.sample)
+        elif given.origin is None or given.origin is ELSEWHERE:
+            tensors.put_origin(storage, ELSEWHERE)
+            if given.sample is not None:
+                tensors.put_sample(storage, tensor, given.sample)
+        else:
+            origin = given.origin
+            tensors.put_origin(storage, self._provenance.one_origin(origin.path, STATE_DICT, origin.stamp))
 
 
 def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
     """All parameters and buffers of the tree."""
     waiting, met = [module], {id(module)}
     while waiting:
-        state = waiting.pop().__dict__
+        state = module_dict(waiting.pop())
         for table in (state["_parameters"], state["_buffers"]):
             yield from (tensor for tensor in table.values() if tensor is not None)
         for child in state["_modules"].values():
@@ -134,8 +166,7 @@ def _state_at(module: nn.Module, path: str) -> dict[str, Any] | None:
     """What the module at this path of a state dict's key holds."""
     owner: Any = module
     for part in path.split(".") if path else ():
-        owner = owner.__dict__["_modules"].get(part)
+        owner = module_dict(owner)["_modules"].get(part)
         if owner is None:
             return None
-    state: dict[str, Any] = owner.__dict__
-    return state
+    return module_dict(owner)

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from gpumodels.files_read import Stamp
+from gpumodels.resident import resident
 
 MODEL_SUFFIXES: Final = (".safetensors", ".sft", ".gguf", ".pt", ".pth", ".bin", ".ckpt")
 _SUFFIX_BYTES: Final = tuple(suffix.encode() for suffix in MODEL_SUFFIXES)
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class _Mapping:
     """One stretch of memory that shows a file."""
@@ -29,6 +31,7 @@ class _Mapping:
     """Whether the storage that made it was freed, so that the addresses may be anybody's now."""
 
 
+@resident
 class FileMappings:
     """Written to in the host's threads, asked by these and by the scan: lists are replaced whole, never changed."""
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from gpumodels.resident import resident
 from gpumodels_shared.file_names import checkpoint_of, file_group_name, name_from_attribute, name_from_config
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint
@@ -35,6 +36,7 @@ FROM_FILES: Final = frozenset({"mapped file", "values", "state dict", "read file
 """Sources that say which file, not only which name."""
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Recognised:
     """What comparing a model with files gave."""
@@ -50,6 +52,7 @@ class Recognised:
     """All that was compared: by checkpoint, the numbers of its files and how they agree."""
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of one model's name."""
@@ -69,6 +72,7 @@ class Evidence:
     """What `model_name` and `name` say, in this order."""
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Naming:
     """A name, and why."""
@@ -151,6 +155,7 @@ def class_and_architecture(class_name: str, architecture: str | None) -> str:
     return f"{class_name} ({architecture})" if architecture else class_name
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class _FileGroup:
     """One file, or the shards of one checkpoint."""

@@ -23,6 +23,7 @@ from gpumodels.pipelines import Pipelines
 from gpumodels.provenance import Provenance
 from gpumodels.reading import ModuleReader
 from gpumodels.registry import Registry
+from gpumodels.resident import resident
 from gpumodels.sampler import Sampler
 from gpumodels.scan import Scanner
 from gpumodels.torch_hooks import TorchHooks
@@ -40,6 +41,7 @@ SWEEP_SECONDS: Final = 60.0
 SCAN_TRIES: Final = 3
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """What is there once torch is."""
@@ -55,6 +57,7 @@ class Attachment:
     devices: DeviceSource
 
 
+@resident
 class Observer:
     """One per sidecar. `attach` is called in threads of the host, `look` in the sidecar's."""
 
@@ -112,7 +115,7 @@ class Observer:
     def attach_when_possible(self) -> None:
         """Attach to torch now, or inside the host's own import of it."""
         if imported_torch() is None and "torch" not in sys.modules:
-            self._arrivals.wait({"torch": self._torch_arrived})
+            self._arrivals.wait(["torch"], self._torch_arrived)
         self._attach(imported_torch())
 
     def detach(self, after_fork: bool = False) -> None:
@@ -124,10 +127,8 @@ class Observer:
         with self._attach_lock:
             attached, self._attached = self._attached, None
             if attached is not None:
-                attached.provenance.active = False
                 attached.hooks.remove()
-                if attached.accelerators is not None:
-                    attached.accelerators.remove()
+                attached.provenance.close()
 
     def look(self) -> None:
         """Bring `models` and `devices` up to date: by a scan where one is due, else by what costs nothing."""
@@ -155,12 +156,13 @@ class Observer:
             if self._attached is not None or torch is None or self._detached:
                 return
             accelerators = AcceleratorSampler(torch, self._failures) if self._samples_accelerators else None
-            provenance = Provenance(torch, self._failures, accelerators)
+            provenance = Provenance(torch, accelerators)
             accounts = TensorAccounts(torch, provenance, self._failures)
             holdings = Holdings(torch, accounts, self._failures)
             pipelines = Pipelines(self._failures)
             patches = Patches(accounts, self._failures, self.registry.touch, self.registry.loaded)
-            hooks = TorchHooks(torch, self.registry, provenance, (pipelines, holdings, patches), self._failures)
+            listeners = (pipelines, holdings, patches)
+            hooks = TorchHooks(torch, self.registry, provenance, listeners, self._failures, accelerators)
             identification = Identification(self.registry, provenance, pipelines, self._failures, self._breathe)
             self._attached = Attachment(
                 torch_version=str(torch.__version__),
@@ -173,7 +175,7 @@ class Observer:
                 sampler=Sampler(self.registry, identification, self._failures),
                 devices=self._given_devices or TorchDevices(torch),
             )
-            self._arrivals.wait(hooks.awaited)
+            self._arrivals.wait(hooks.awaited, hooks.module_arrived)
             self._sweep(hooks)
 
     def _sweep(self, hooks: TorchHooks) -> None:
@@ -210,6 +212,8 @@ class Observer:
                 arrivals = self.registry.arrivals
                 with self._failures.guard("asking the kernel for mapped files"):
                     provenance.read_kernel_mappings()
+                with self._failures.guard("noting loads that raised"):
+                    attached.hooks.loads.finish_what_raised()
                 try:
                     found = attached.scanner.scan(self._pause, afresh=provenance_version != self._seen_provenance)
                     found += attached.patches.adapters(found, self._pause)

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from gpumodels.files_read import Stamp
+from gpumodels.resident import resident
 
 MAPPED: Final = "mapped file"
 READ: Final = "read file"
 STATE_DICT: Final = "state dict"
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where values came from, and how that is known."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from gpumodels.assembling import ADAPTER_PREFIXES, FoundModel
 from gpumodels.provenance import Provenance
 from gpumodels.registry import Registry
+from gpumodels.resident import resident
 from gpumodels.weak_table import KeyedRef
 from gpumodels_shared.fingerprint import TENSORS, choose_samples
 from gpumodels_shared.schema import TensorSample
@@ -21,6 +22,7 @@ Place = tuple[str, KeyedRef, str]
 """A key, the module that holds the tensor, and its name there."""
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class OwnValues:
     """A model's samples."""
@@ -44,6 +46,7 @@ class OwnValues:
         return bool(self.in_reach) and 2 * len(self.in_reach) >= min(TENSORS, self.tensors)
 
 
+@resident
 class OwnTensors:
     """Looks at models. Remembers nothing, and holds no module or tensor while it pauses."""
 

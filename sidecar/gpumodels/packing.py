@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from gpumodels.folding import fold_deepest
+from gpumodels.resident import resident
 from gpumodels_shared.codec import MAX_PAYLOAD_BYTES, Encoder
 from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
@@ -14,6 +15,7 @@ ELEMENTS_PER_STEP: Final = 4000
 """Elements of a column that are packed in one piece: well below a millisecond."""
 
 
+@resident
 class SnapshotPacker:
     """Writes what `codec.encode` writes, byte for byte, and remembers each model's bytes for as long as it is the same object."""
 

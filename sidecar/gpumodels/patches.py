@@ -7,16 +7,19 @@ something makes a clone: what they share counts once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
 from gpumodels.accounting import StorageReading, TensorAccounts
 from gpumodels.assembling import FoundModel, Part, assemble_adapter
 from gpumodels.failures import Failures
+from gpumodels.known_classes import all_subclasses
+from gpumodels.module_state import module_dict
+from gpumodels.observers import Observers
 from gpumodels.reading import ModuleReading
+from gpumodels.resident import resident
 from gpumodels.scan import in_slices
 from gpumodels.weak_table import KeyedRef, WeakTable
-from gpumodels.wraps import Wraps, all_subclasses
 from gpumodels_shared.file_names import checkpoint_of
 
 UNKNOWN_FILE: Final = ""
@@ -30,8 +33,9 @@ Layers = dict[str, ModuleReading]
 """By the patched weight's key, what is added to it, as if a module held it."""
 
 
+@resident
 class Patches:
-    """Weak references to live patchers, which nobody registers: their constructor is listened to."""
+    """Weak references to live patchers, which nobody registers: their constructor is observed."""
 
     def __init__(
         self, accounts: TensorAccounts, failures: Failures, gone: Callable[[], None], loaded: Callable[[], None]
@@ -47,17 +51,25 @@ class Patches:
         self._accounts = accounts
         self._failures = failures
         self._loaded = loaded
-        self._wraps = Wraps()
         self._patchers: WeakTable[None] = WeakTable(on_death=gone)
         self._type: type | None = None
         self._seen: tuple[object, ...] = ()
         self._bases: tuple[FoundModel, ...] = ()
         self._found: list[FoundModel] = []
 
-    @property
-    def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
-        """Modules to be wrapped when they are there, each with what wraps it."""
-        return {MODULE: self._comfy_arrived}
+    def observe(self, observers: Observers) -> None:
+        """Nothing of torch's own."""
+
+    def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
+        """The module of ComfyUI's patchers, with what observes it when it is there."""
+
+        def comfy(module: ModuleType) -> None:
+            self._type = module.ModelPatcher
+            observers.observe(module.ModelPatcher.__init__, "noting a ModelPatcher", returned=self._made)
+            for name in ("add_patches", "add_hook_patches"):
+                observers.observe(vars(self._type).get(name), "noting patches", returned=self._patched)
+
+        return {MODULE: comfy}
 
     def types(self) -> set[type]:
         """Classes of what was there before: to be looked for once, and given to `add_all`."""
@@ -67,11 +79,6 @@ class Patches:
         """Patchers that were there before."""
         for patcher in patchers:
             self._patchers.put(patcher, None)
-
-    def remove(self) -> None:
-        """Leave ComfyUI as it was."""
-        with self._failures.guard("unwrapping ModelPatcher"):
-            self._wraps.unwrap_all()
 
     def adapters(self, models: Sequence[FoundModel], pause: Callable[[], None]) -> list[FoundModel]:
         """The adapters in the patches of these models; the same objects as before where nothing about them changed.
@@ -94,7 +101,7 @@ class Patches:
         for ref in self._patchers.refs():
             with self._failures.guard("looking at a ModelPatcher"):
                 patcher = ref()
-                state = patcher.__dict__ if patcher is not None else {}
+                state = module_dict(patcher) if patcher is not None else {}
                 size = sum(map(len, _tables(state)))
                 if size:  # clones have the uuid of what they were cloned from until they get patches of their own
                     patchers.setdefault((id(state.get("model")), str(state.get("patches_uuid", ref.key)), size), ref)
@@ -123,7 +130,7 @@ class Patches:
         with self._failures.guard("reading a ModelPatcher"):
             patcher = ref()
             if patcher is not None:
-                return [(number, key) for number, table in enumerate(_tables(patcher.__dict__)) for key in list(table)]
+                return [(number, key) for number, table in enumerate(_tables(module_dict(patcher))) for key in list(table)]
         return []
 
     def _read(
@@ -138,13 +145,13 @@ class Patches:
         patcher = ref()
         if patcher is None:
             return
-        tables = _tables(patcher.__dict__)
+        tables = _tables(module_dict(patcher))
         for number, key in keys:
             if number >= len(tables) or not isinstance(key, str):
                 continue
             prefix = key.partition(".")[0]
             if prefix not in bases:
-                bases[prefix] = _patched_model(patcher.__dict__["model"], key, models)
+                bases[prefix] = _patched_model(module_dict(patcher)["model"], key, models)
             base = bases[prefix]
             if base is None:
                 continue
@@ -167,29 +174,11 @@ class Patches:
         path = checkpoint_of(paths.pop()) if len(paths) == 1 else UNKNOWN_FILE
         return path, ModuleReading(class_name, (), tuple(storages), (), tuple(parameters), False, None, 0, ref)
 
-    def _comfy_arrived(self, module: ModuleType) -> None:
-        with self._failures.guard("wrapping ModelPatcher"):
-            self._type = module.ModelPatcher
-            self._wraps.wrap(self._type, "__init__", self._around_init)
-            for name in ("add_patches", "add_hook_patches"):
-                if name in vars(self._type):
-                    self._wraps.wrap(self._type, name, self._around_change)
+    def _made(self, frame: FrameType, _result: Any) -> None:
+        self._patchers.put(frame.f_locals["self"], None)
 
-    def _around_init(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def initialise(patcher: Any, *arguments: Any, **options: Any) -> None:
-            original(patcher, *arguments, **options)
-            with self._failures.guard("noting a ModelPatcher"):
-                self._patchers.put(patcher, None)
-
-        return initialise
-
-    def _around_change(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        def add(patcher: Any, *arguments: Any, **options: Any) -> Any:
-            result = original(patcher, *arguments, **options)
-            self._loaded()
-            return result
-
-        return add
+    def _patched(self, _frame: FrameType, _result: Any) -> None:
+        self._loaded()
 
 
 def _tables(state: Mapping[str, Any]) -> list[dict[Any, Any]]:
@@ -211,7 +200,7 @@ def _tensors_in(value: Any, tensor_type: type, depth: int = 0) -> Iterator[Any]:
         for item in value:
             yield from _tensors_in(item, tensor_type, depth + 1)
     else:
-        weights = getattr(value, "__dict__", {}).get("weights")
+        weights = module_dict(value).get("weights")
         yield from _tensors_in(tuple(weights) if isinstance(weights, (list, tuple)) else weights, tensor_type, depth + 1)
 
 
@@ -223,7 +212,7 @@ def _patched_model(module: Any, key: str, models: Sequence[FoundModel]) -> Found
         for model in models:
             if model.adapter is None and id(module) in model.members:
                 return model
-        module = module.__dict__.get("_modules", {}).get(name)
+        module = module_dict(module).get("_modules", {}).get(name)
     return None
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from gpumodels.failures import Failures
+from gpumodels.known_classes import all_subclasses
+from gpumodels.module_state import module_dict
+from gpumodels.observers import Observers
+from gpumodels.resident import resident
 from gpumodels.weak_table import WeakTable
-from gpumodels.wraps import Wraps, all_subclasses
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a model stands."""
@@ -22,19 +26,27 @@ class Place:
     """What the pipeline was loaded from: `org/name` or a path."""
 
 
+@resident
 class Pipelines:
     """Weak references to live pipelines."""
 
     def __init__(self, failures: Failures) -> None:
         self._failures = failures
-        self._wraps = Wraps()
         self._pipelines: WeakTable[None] = WeakTable()
         self._type: type | None = None
 
-    @property
-    def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
-        """Modules to be wrapped when they are there, each with what wraps it."""
-        return {"diffusers.pipelines.pipeline_utils": self._diffusers_arrived}
+    def observe(self, observers: Observers) -> None:
+        """Nothing of torch's own."""
+
+    def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
+        """The module in which pipelines are made, with what observes it when it is there."""
+
+        def diffusers(module: ModuleType) -> None:
+            self._type = module.DiffusionPipeline
+            made = module.DiffusionPipeline.register_modules  # every pipeline's `__init__` calls it
+            observers.observe(made, "noting a pipeline", returned=self._registered)
+
+        return {"diffusers.pipelines.pipeline_utils": diffusers}
 
     def types(self) -> set[type]:
         """Classes of pipelines; none without diffusers."""
@@ -53,7 +65,7 @@ class Pipelines:
             if pipeline is None:
                 continue
             with self._failures.guard("reading a pipeline"):
-                state = pipeline.__dict__
+                state = module_dict(pipeline)
                 stated = state.get("_internal_dict")
                 if not isinstance(stated, dict):
                     continue
@@ -64,23 +76,5 @@ class Pipelines:
                         found[id(component)] = Place(slot, name if isinstance(name, str) else None)
         return found
 
-    def remove(self) -> None:
-        """Leave diffusers as it was."""
-        with self._failures.guard("unwrapping pipelines"):
-            self._wraps.unwrap_all()
-
-    def _diffusers_arrived(self, module: ModuleType) -> None:
-        with self._failures.guard("wrapping DiffusionPipeline.register_modules"):
-            self._type = module.DiffusionPipeline
-            self._wraps.wrap(self._type, "register_modules", self._around_register_modules)
-
-    def _around_register_modules(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """Every pipeline's `__init__` calls it."""
-
-        def register_modules(pipeline: Any, **components: Any) -> Any:
-            result = original(pipeline, **components)
-            with self._failures.guard("noting a pipeline"):
-                self._pipelines.put(pipeline, None)
-            return result
-
-        return register_modules
+    def _registered(self, frame: FrameType, _result: Any) -> None:
+        self._pipelines.put(frame.f_locals["self"], None)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gpumodels.failures import LOGGER, Failures
 from gpumodels.packing import SnapshotPacker
+from gpumodels.resident import resident
 from gpumodels_shared.cleaning import clean_dead_files, clean_own_predecessors
 from gpumodels_shared.identity import ProcessIdentity
 from gpumodels_shared.places import chosen_group, default_directory, ensure_directory, share_directory
@@ -18,6 +19,7 @@ from gpumodels_shared.schema import Snapshot
 from gpumodels_shared.writer import SnapshotWriter
 
 
+@resident
 class Publisher:
     """Owns the writer. A file that can't be made, or was taken away, is tried again at every tick."""
 

@@ -1,7 +1,7 @@
-"""Readers that map nothing: what `torch.load`, `safetensors` and `gguf` read by other ways, and from which file; and savers.
+"""Which files the host reads, and what comes out of them: `torch.load`, safetensors, `gguf`, ComfyUI; and what it saves.
 
-Wrapped where the work is done, so that it doesn't matter who imported the reader when: functions that a module looks up in
-its own globals, and methods of classes.
+Functions that are Python's are observed; whatever of safetensors' maps a file hands the mapped storage to `untyped()`, which is
+torch's and Python's, once a file. What reads by none of these is found by its values afterwards.
 """
 
 from __future__ import annotations
@@ -11,167 +11,161 @@ import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Final
 
-from gpumodels.failures import Failures
 from gpumodels.files_read import SampledFile, stamp_of
+from gpumodels.mapped_storages import path_of_mapped
+from gpumodels.module_state import module_dict
+from gpumodels.observers import Observers
 from gpumodels.provenance import Provenance, absolute
+from gpumodels.resident import resident
 from gpumodels.sampling import RawSample
-from gpumodels.saves import Saves
-from gpumodels.wraps import Wraps
+from gpumodels.torch_private import without_modes
 
 MAX_TENSORS: Final = 200_000
 MAX_DEPTH: Final = 4
 """Of dictionaries in what `torch.load` gives back: `{"state_dict": {…}}`, `{"optimizer": {"state": {0: {…}}}}`."""
 
 
+@resident
 class Readers:
     """Tells the provenance which files are read and what comes out of them."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, failures: Failures) -> None:
+    def __init__(self, torch: ModuleType, provenance: Provenance, module_found: Callable[[Any], object]) -> None:
+        """`module_found` is given each module that comes out of a file."""
         self._torch = torch
         self._provenance = provenance
-        self._failures = failures
-        self._wraps = Wraps()
-        with failures.guard("wrapping torch.load"):
-            self._wraps.wrap(torch, "load", self._around_torch_load)
-        self._saves = Saves(provenance.sampler, provenance.saved, failures)
-        self._saves.wrap_torch(self._wraps, torch, lambda saved: _tensors_in(saved, torch))
+        self._module_found = module_found
+        self._without_modes = without_modes(torch)
 
-    @property
-    def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
-        """Modules to be wrapped when they are there, each with what wraps it."""
+    def observe(self, observers: Observers) -> None:
+        """Begin with torch's own."""
+        observers.observe(self._torch.load, "noting what torch.load read", returned=self._torch_loaded)
+        observers.observe(self._torch.save, "noting what torch.save writes", started=self._torch_saves)
+        untyped = getattr(getattr(self._torch.storage, "_StorageBase", None), "untyped", None)
+        observers.observe(untyped, "remembering a mapped file", started=self._storage_made)
+
+    def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
+        """Modules whose readers are to be observed when they are there, each with what does it."""
+
+        def safetensors_torch(module: ModuleType) -> None:
+            observers.observe(module.load_file, "noting a safetensors file", started=self._safetensors_read)
+            observers.observe(module.load, "looking for the file that bytes are from", started=self._bytes_read)
+            observers.observe(module.save_file, "noting what safetensors writes", started=self._safetensors_saves)
+            observers.observe(module.save, "noting what safetensors writes", started=self._safetensors_saves)
+
+        def safetensors_numpy(module: ModuleType) -> None:
+            observers.observe(module.load_file, "noting a safetensors file", started=self._safetensors_read)
+
+        def gguf(module: ModuleType) -> None:
+            observers.observe(module.GGUFReader.__init__, "noting a GGUF file", returned=self._gguf_read)
+
+        def comfy(module: ModuleType) -> None:
+            observers.observe(module.load_torch_file, "noting what ComfyUI read", returned=self._comfy_read)
+
         return {
-            "safetensors.torch": self._safetensors_arrived,
-            "safetensors.numpy": self._safetensors_numpy_arrived,
-            "gguf.gguf_reader": self._gguf_arrived,
-            "comfy.utils": self._comfy_arrived,
+            "safetensors.torch": safetensors_torch,
+            "safetensors.numpy": safetensors_numpy,
+            "gguf.gguf_reader": gguf,
+            "comfy.utils": comfy,
         }
 
-    def remove(self) -> None:
-        """Leave all as it was."""
-        with self._failures.guard("unwrapping readers"):
-            self._wraps.unwrap_all()
-
-    def _safetensors_arrived(self, module: ModuleType) -> None:
-        with self._failures.guard("wrapping safetensors.torch"):
-            self._wraps.wrap(module, "deserialize", self._around_deserialize)
-            self._wraps.wrap(module, "safe_open", self._around_safe_open)
-        self._saves.wrap_safetensors(self._wraps, module)
-
-    def _safetensors_numpy_arrived(self, module: ModuleType) -> None:
-        with self._failures.guard("wrapping safetensors.numpy"):
-            self._wraps.wrap(module, "safe_open", self._around_safe_open)
-
-    def _gguf_arrived(self, module: ModuleType) -> None:
-        with self._failures.guard("wrapping GGUFReader"):
-            self._wraps.wrap(module.GGUFReader, "__init__", self._around_gguf)
-
-    def _comfy_arrived(self, module: ModuleType) -> None:
-        with self._failures.guard("wrapping comfy.utils"):
-            self._wraps.wrap(module, "load_torch_file", self._around_comfy_load)
-
-    def _around_torch_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _torch_loaded(self, frame: FrameType, result: Any) -> None:
         """Pickles and zip files of pickles: every tensor that comes out is known to be from the file."""
-
-        def load(*arguments: Any, **options: Any) -> Any:
-            result = original(*arguments, **options)
-            if self._provenance.active:
-                with self._failures.guard("noting what torch.load read"):
-                    path = _path_of(arguments[0] if arguments else options.get("f"))
-                    if path is not None:
-                        self._note_read(result, path)
-            return result
-
-        return load
-
-    def _note_read(self, result: Any, path: str) -> None:
+        path = _path_of(frame.f_locals["f"])
+        if path is None or not self._provenance.active:
+            return
         sampler = self._provenance.sampler
         samples: dict[str, RawSample] = {}
         stamp = stamp_of(path)
-        for key, tensor in _tensors_in(result, self._torch):
-            self._provenance.note_read(tensor, path, stamp)
-            sample = sampler.take(tensor)
-            if sample is not None:
-                samples[key if key not in samples else f"{len(samples)}.{key}"] = sample
+        with self._without_modes():
+            for key, tensor in _tensors_in(result, self._torch, self._module_found):
+                self._provenance.note_read(tensor, path, stamp)
+                sample = sampler.take(tensor)
+                if sample is not None:
+                    samples[key if key not in samples else f"{len(samples)}.{key}"] = sample
         self._provenance.files_read.add(path, SampledFile(samples))
 
-    def _around_deserialize(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _torch_saves(self, frame: FrameType) -> None:
+        self._note_saved(frame.f_locals["obj"])
+
+    def _safetensors_saves(self, frame: FrameType) -> None:
+        self._note_saved(frame.f_locals["tensors"])
+
+    def _note_saved(self, saved: Any) -> None:
+        with self._without_modes():
+            samples = (self._provenance.sampler.take(tensor) for _, tensor in _tensors_in(saved, self._torch))
+            self._provenance.saved.note(sample for sample in samples if sample is not None)
+
+    def _storage_made(self, frame: FrameType) -> None:
+        """safetensors calls it on what it has just mapped; else nearly nobody does."""
+        storage = frame.f_locals["self"]
+        if not self._provenance.active or storage.device.type != "cpu":
+            return
+        path = path_of_mapped(storage.data_ptr(), storage.nbytes(), frame.f_back)
+        if path is not None:
+            self._provenance.note_mapped(storage, path)
+
+    def _safetensors_read(self, frame: FrameType) -> None:
+        """It may read without mapping anything: `backend="pread"`, and numpy's flavour."""
+        if self._provenance.active:
+            self._provenance.files_read.add(absolute(frame.f_locals["filename"]))
+
+    def _bytes_read(self, frame: FrameType) -> None:
         """`safetensors.torch.load(bytes)`: whoever read the bytes often has the file open still."""
+        if self._provenance.active:
+            for path in _open_files_of_size(len(frame.f_locals["data"])):
+                self._provenance.files_read.add(path)
 
-        def deserialize(data: Any, *arguments: Any, **options: Any) -> Any:
-            if self._provenance.active:
-                with self._failures.guard("looking for the file that bytes are from"):
-                    for path in _open_files_of_size(len(data)):
-                        self._provenance.files_read.add(path)
-            return original(data, *arguments, **options)
-
-        return deserialize
-
-    def _around_comfy_load(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """ComfyUI's reader of every model file: with `--disable-mmap` it gives copies of what it mapped."""
-
-        def load_torch_file(*arguments: Any, **options: Any) -> Any:
-            result = original(*arguments, **options)
-            if self._provenance.active:
-                with self._failures.guard("noting what ComfyUI read"):
-                    path = _path_of(arguments[0] if arguments else options.get("ckpt"))
-                    if path is not None:
-                        state_dict, stamp = result[0] if isinstance(result, tuple) else result, stamp_of(path)
-                        for _, tensor in _tensors_in(state_dict, self._torch):
-                            self._provenance.note_copied(tensor, path, stamp)
-            return result
-
-        return load_torch_file
-
-    def _around_safe_open(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """`load_file`, as torch's and numpy's flavour look it up: it may read without mapping anything (`backend="pread"`)."""
-
-        def safe_open(*arguments: Any, **options: Any) -> Any:
-            opened = original(*arguments, **options)
-            if self._provenance.active:
-                with self._failures.guard("noting a safetensors file"):
-                    self._provenance.files_read.add(absolute(arguments[0] if arguments else options["filename"]))
-            return opened
-
-        return safe_open
-
-    def _around_gguf(self, original: Callable[..., Any]) -> Callable[..., Any]:
+    def _gguf_read(self, frame: FrameType, _result: Any) -> None:
         """`GGUFReader(path)`: it maps the file with numpy, and what leaves it are copies."""
+        if self._provenance.active:
+            arguments = frame.f_locals
+            self._provenance.files_read.add(absolute(arguments["path"]), SampledFile(_gguf_samples(arguments["self"])))
 
-        def read(reader: Any, path: Any, *arguments: Any, **options: Any) -> None:
-            original(reader, path, *arguments, **options)
-            if self._provenance.active:
-                with self._failures.guard("noting a GGUF file"):
-                    self._provenance.files_read.add(absolute(path), SampledFile(_gguf_samples(reader)))
-
-        return read
+    def _comfy_read(self, frame: FrameType, result: Any) -> None:
+        """ComfyUI's reader of every model file: with `--disable-mmap` it gives copies of what it mapped."""
+        path = _path_of(frame.f_locals["ckpt"])
+        if path is None or not self._provenance.active:
+            return
+        state_dict, stamp = result[0] if type(result) is tuple else result, stamp_of(path)
+        with self._without_modes():
+            for _, tensor in _tensors_in(state_dict, self._torch):
+                self._provenance.note_read(tensor, path, stamp)
 
 
 def _path_of(file: Any) -> str | None:
     """Of what `torch.load` takes: a path, or an open file that has one."""
     if isinstance(file, (str, os.PathLike)):
         return absolute(file)
-    name = getattr(file, "name", None)
+    # Of Python's own files only: a property `name` of somebody's class is not run.
+    name = file.name if type(file).__module__ == "_io" and hasattr(file, "name") else None
     return absolute(name) if isinstance(name, str) and Path(name).is_file() else None
 
 
-def _tensors_in(result: Any, torch: ModuleType, prefix: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Tensors with their keys, from dictionaries a few levels deep and from whole modules."""
-    if isinstance(result, torch.Tensor):
+def _tensors_in(
+    result: Any, torch: ModuleType, module_found: Callable[[Any], object] = id, prefix: str = "", depth: int = 0
+) -> Iterator[tuple[str, Any]]:
+    """Tensors with their keys, from dictionaries a few levels deep and from whole modules; `module_found` is given these."""
+    bases = type(result).__mro__
+    if torch.Tensor in bases:
         yield prefix, result
-    elif isinstance(result, torch.nn.Module):
-        for table in ("_parameters", "_buffers"):
-            for name, tensor in result.__dict__[table].items():
+    elif torch.nn.Module in bases:
+        module_found(result)
+        state = module_dict(result)
+        for table in (state.get("_parameters"), state.get("_buffers")):
+            for name, tensor in [*table.items()] if type(table) is dict else ():
                 if tensor is not None:
                     yield f"{prefix}{name}", tensor
-        for name, child in result.__dict__["_modules"].items():
+        children = state.get("_modules")
+        for name, child in [*children.items()] if type(children) is dict else ():
             if child is not None:
-                yield from _tensors_in(child, torch, f"{prefix}{name}.", depth)
-    elif isinstance(result, dict) and depth < MAX_DEPTH:
+                yield from _tensors_in(child, torch, module_found, f"{prefix}{name}.", depth)
+    elif dict in bases and depth < MAX_DEPTH:
         for key, value in list(dict.items(result))[:MAX_TENSORS]:
-            yield from _tensors_in(value, torch, str(key), depth + 1)
+            if type(key) in (str, int):
+                yield from _tensors_in(value, torch, module_found, str(key), depth + 1)
 
 
 def _open_files_of_size(size: int) -> Iterator[str]:

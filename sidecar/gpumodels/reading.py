@@ -8,9 +8,11 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels.accounting import StorageReading, TensorAccounts
 from gpumodels.attributes import offloaded_copy
+from gpumodels.resident import resident
 from gpumodels.weak_table import KeyedRef
 
 
+@resident
 class ModuleReading(NamedTuple):
     """What one module itself holds."""
 
@@ -32,6 +34,7 @@ class ModuleReading(NamedTuple):
     """To the module that was read: another one may have its id by now."""
 
 
+@resident
 class ModuleReader:
     """Reads modules without running their code: instance dictionaries only, no attribute look-ups on modules."""
 

@@ -20,6 +20,7 @@ from gpumodels.naming import Recognised
 from gpumodels.own_values import OwnTensors, OwnValues
 from gpumodels.provenance import Provenance
 from gpumodels.registry import Registry
+from gpumodels.resident import resident
 from gpumodels.sampling import RawSample
 from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, Match, best_files, compare, same_names_and_shapes
@@ -30,6 +31,7 @@ READ_BEFORE_NS: Final = 120 * 10**9
 """How long before a model is built the file may be read that is loaded into it."""
 
 
+@resident
 class Recognition:
     """Compares. Of models it remembers nothing."""
 
@@ -57,7 +59,7 @@ class Recognition:
         groups = self._provenance.files_read.groups()
         if not values.samples:
             refs = (self._registry.ref(found.core), self._registry.ref(found.root))
-            among = self._provenance.loads.read_for(*(ref() for ref in refs if ref is not None))
+            among = self._provenance.read_for(*(ref() for ref in refs if ref is not None))
             return self._by_shapes(found, groups, among)
         named = [path for place in places for path in _files_at(place)]
         for path in named:

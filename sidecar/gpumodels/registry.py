@@ -6,12 +6,14 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from gpumodels.resident import resident
 from gpumodels.weak_table import KeyedRef, WeakTable
 
 if TYPE_CHECKING:
     from torch import nn
 
 
+@resident
 class Registry:
     """Live modules, oldest first. The host's threads add, the sidecar's reads."""
 

@@ -12,7 +12,9 @@ import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from gpumodels.descriptors import OwnDescriptor
 from gpumodels.files_read import stamp_of
+from gpumodels.resident import resident
 from gpumodels_shared.floats import ITEM_BYTES
 
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
@@ -33,6 +35,7 @@ DTYPES: Final = {
 """The format's names for the dtypes that can be compared."""
 
 
+@resident
 class SafetensorsValues:
     """One file, or the shards of one checkpoint. The headers are kept, and what was read; the files are open until `close`.
 
@@ -48,7 +51,7 @@ class SafetensorsValues:
         self._paths = tuple(paths)
         self._places: dict[str, tuple[int, int, int]] = {}
         self._read: dict[tuple[str, int, int], bytes] = {}
-        self._descriptors: dict[int, int] = {}
+        self._descriptors: dict[int, OwnDescriptor] = {}
         try:
             for number in range(len(paths)):
                 self._read_header(number, pause)
@@ -74,7 +77,7 @@ class SafetensorsValues:
     def close(self) -> None:
         """Let go of the files; reading opens them again."""
         while self._descriptors:
-            os.close(self._descriptors.popitem()[1])
+            self._descriptors.popitem()[1].close()
 
     def _read_anew(self, key: str, start: int, count: int) -> bytes:
         dtype, shape = self.tensors[key]
@@ -83,23 +86,23 @@ class SafetensorsValues:
         count = min(count, math.prod(shape) - start)
         if item is None or count <= 0 or (start + count) * item > length:
             return b""
-        return os.pread(self._descriptor(number), count * item, offset + start * item)
+        return self._descriptor(number).read(count * item, offset + start * item)
 
-    def _descriptor(self, number: int) -> int:
+    def _descriptor(self, number: int) -> OwnDescriptor:
         if number not in self._descriptors:
             # Not to wait for whoever opens the other end, should it have become a pipe.
-            self._descriptors[number] = os.open(self._paths[number], os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            self._descriptors[number] = OwnDescriptor(self._paths[number], os.O_RDONLY | os.O_NONBLOCK)
         return self._descriptors[number]
 
     def _read_header(self, number: int, pause: Callable[[], None]) -> None:
         path = self._paths[number]
         descriptor = self._descriptor(number)
-        size = os.fstat(descriptor).st_size
-        prefix = os.pread(descriptor, 8, 0)
+        size = descriptor.size
+        prefix = descriptor.read(8, 0)
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else 0
         if not 2 <= length <= min(size - 8, MAX_HEADER_BYTES):
             raise ValueError(f"{path}: not a safetensors file, or its header is too long")
-        header = os.pread(descriptor, length, 8).decode()
+        header = descriptor.read(length, 8).decode()
         start = 8 + length
         for count, (key, entry) in enumerate(_entries(header), 1):
             if count % ENTRIES_PER_STEP == 0:

@@ -15,6 +15,7 @@ from gpumodels.identification import Identification
 from gpumodels.kinds import kind_of
 from gpumodels.naming import FROM_FILES, UNDECIDED_CONFIDENCE, Naming, class_and_architecture
 from gpumodels.registry import Registry
+from gpumodels.resident import resident
 from gpumodels.weak_table import WeakTable
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
 
@@ -25,6 +26,7 @@ MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
 
 
+@resident
 @dataclass(slots=True)
 class _Identity:
     """What stays the same while a model lives."""
@@ -37,6 +39,7 @@ class _Identity:
     """When each of its adapters was first seen."""
 
 
+@resident
 class Sampler:
     """Remembers each model's identity by its core module, so that moves, casts and wrappers change neither id nor age."""
 

@@ -7,6 +7,9 @@ import os
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
+from gpumodels.descriptors import OwnDescriptor
+from gpumodels.resident import resident
+from gpumodels.torch_private import without_overrides
 from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.floats import ITEM_BYTES
 
@@ -15,6 +18,7 @@ RAW_BLOCKS: Final = frozenset({"GGUFParameter", "GGMLTensor"})
 OWN_MEMORY: Final = "/proc/self/mem"
 
 
+@resident
 class RawSample(NamedTuple):
     """What `schema.TensorSample` says of a tensor, without its key."""
 
@@ -23,23 +27,25 @@ class RawSample(NamedTuple):
     data: bytes
 
 
+@resident
 class TensorSampler:
     """Takes samples of plain tensors and of raw blocks, of no others. One per process: a forked child needs its own."""
 
     def __init__(self, torch: ModuleType) -> None:
         self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
         self._strided = torch.strided
-        # Tensor subclasses run their own __torch_function__ at every attribute access unless it is disabled.
-        self._without_overrides: Any = getattr(torch._C, "DisableTorchFunctionSubclass", None) or torch._C.DisableTorchFunction
+        self._without_overrides = without_overrides(torch)
         self._dtypes = {getattr(torch, name): (name, size * VALUES) for name, size in ITEM_BYTES.items() if hasattr(torch, name)}
         try:
-            self._memory = os.open(OWN_MEMORY, os.O_RDONLY | os.O_CLOEXEC)
+            self._memory: OwnDescriptor | None = OwnDescriptor(OWN_MEMORY, os.O_RDONLY)
         except OSError:  # no Linux, or a hardened one
-            self._memory = -1
+            self._memory = None
 
-    def __del__(self) -> None:
-        if self._memory >= 0:
-            os.close(self._memory)
+    def close(self) -> None:
+        """Let go of this process's memory: what lies there can't be read from aside any more."""
+        memory, self._memory = self._memory, None
+        if memory is not None:
+            memory.close()
 
     def take(self, tensor: Any) -> RawSample | None:
         """Its sample, in a thread that is using the tensor: nobody frees its memory meanwhile.
@@ -51,7 +57,7 @@ class TensorSampler:
 
     def take_from_aside(self, tensor: Any) -> RawSample | None:
         """The same in another thread. The memory may be freed between two steps, so the kernel reads it: no SIGSEGV, an error."""
-        found = self._place(tensor) if self._memory >= 0 else None
+        found = self._place(tensor) if self._memory is not None else None
         if found is None:
             return None
         name, length, pointer, shape = found
@@ -65,8 +71,9 @@ class TensorSampler:
 
     def read_again(self, address: int, length: int) -> bytes:
         """What stands at this address now, whosever it is; empty where nothing can be read."""
+        memory = self._memory
         try:
-            return os.pread(self._memory, length, address) if self._memory >= 0 else b""
+            return memory.read(length, address) if memory is not None else b""
         except OSError:
             return b""
 

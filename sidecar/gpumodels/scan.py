@@ -16,6 +16,7 @@ from gpumodels.grouping import find_roots, parts_of
 from gpumodels.holdings import Holdings, Parts
 from gpumodels.reading import ModuleReader, ModuleReading
 from gpumodels.registry import Registry
+from gpumodels.resident import resident
 from gpumodels.weak_table import KeyedRef
 
 SLICE_SECONDS: Final = 0.001
@@ -27,6 +28,7 @@ MODULES_PER_STEP: Final = 32
 """Modules that are compared in one step, about a microsecond each."""
 
 
+@resident
 class _Look:
     """One look at all modules: what is found, and how it differs from the look before."""
 
@@ -62,6 +64,7 @@ class _Look:
                 yield
 
 
+@resident
 class Scanner:
     """Remembers what it read, so that a look at unchanged modules costs a comparison each."""
 
@@ -173,6 +176,7 @@ class Scanner:
             group.members.append(members)
 
 
+@resident
 class _Taken:
     """What the models before have: their storages, and the modules that they are about."""
 
@@ -189,6 +193,7 @@ class _Taken:
             yield
 
 
+@resident
 class _Group:
     """The models of one root."""
 

@@ -7,17 +7,20 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from gpumodels.descriptors import close_all_inherited
 from gpumodels.devices import DeviceSource
 from gpumodels.failures import LOGGER, Failures
 from gpumodels.forks import ForkGate
 from gpumodels.host import process_info
 from gpumodels.observer import Observer
 from gpumodels.publishing import Publisher
+from gpumodels.resident import resident
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import default_directory
 from gpumodels_shared.schema import SidecarHealth, Snapshot
@@ -36,13 +39,17 @@ class _StoppingError(Exception):
     """The sidecar is asked to stop: whatever it is doing ends here."""
 
 
+@resident
 class _SidecarThread(threading.Thread):
     """Known by its name to other copies of this package in the same process."""
 
     serves_pid: int | None = None
     """The process that it publishes for; None once it was told to stop."""
+    end: Callable[[], None]
+    """Stops it: what another copy calls, which has no other way to this one."""
 
 
+@resident
 class Sidecar:
     """One per process."""
 
@@ -65,6 +72,7 @@ class Sidecar:
         self._stopping = threading.Event()
         self._thread = _SidecarThread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.serves_pid = self.pid
+        self._thread.end = _stop_own
 
     def start(self) -> None:
         """Attach to torch, now or when the host imports it, and begin to publish."""
@@ -90,6 +98,7 @@ class Sidecar:
         self._thread.serves_pid = None
         self._stopping = threading.Event()  # the thread may have been inside the old one, which stays locked then
         self._stopping.set()
+        close_all_inherited()
         self._observer.detach(after_fork=True)
         self._publisher.abandon()
 
@@ -194,14 +203,15 @@ def start_with(
         if _current is not None:
             LOGGER.info("already running in this process; this start() changes nothing")
             return
-        if _another_copy_runs():
+        if _threads_of_copies():
             LOGGER.warning("another copy of gpumodels is already running in this process; this one stays off")
             return
         place = Path(directory).expanduser().absolute() if directory is not None else default_directory()
         if not _registered:
             _registered = True
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
-            atexit.register(stop)
+        atexit.unregister(stop)
+        atexit.register(stop)
         if sample_accelerator is None:
             sample_accelerator = os.environ.get("GPUMODELS_SAMPLE_ACCELERATOR") == "1"
         sidecar = _current = Sidecar(place, _interval(interval), label, devices, sample_accelerator)
@@ -214,11 +224,23 @@ def start_with(
 
 
 def stop() -> None:
-    """Stop publishing and leave torch as it was. Never raises; nothing happens where nothing runs."""
+    """Stop publishing and leave torch as it was. Never raises; nothing happens where nothing runs.
+
+    It stops another copy of this package as well, if one runs in this process: after a notebook has purged and imported
+    gpumodels again, nobody else can.
+    """
+    _stop_own()
+    with Failures().guard("stopping another copy"):
+        for thread in _threads_of_copies():
+            thread.end()
+
+
+def _stop_own() -> None:
     global _current
     _forget_other_process()
     with Failures().guard("stopping"), _lock:
         sidecar, _current = _current, None
+        atexit.unregister(stop)
         if sidecar is not None:
             sidecar.stop()
 
@@ -257,11 +279,13 @@ def _forget_other_process() -> None:
         _after_fork()
 
 
-def _another_copy_runs() -> bool:
+def _threads_of_copies() -> list[Any]:
     """A vendored or reloaded copy of this package has variables of its own, but the thread's name is the same."""
-    return any(
-        thread.name == THREAD_NAME and getattr(thread, "serves_pid", None) == os.getpid() for thread in threading.enumerate()
-    )
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name == THREAD_NAME and getattr(thread, "serves_pid", None) == os.getpid() and hasattr(thread, "end")
+    ]
 
 
 def _leave_signals_to_host() -> None:

@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpumodels.resident import resident
 
+
+@resident
 @dataclass(frozen=True, slots=True)
 class StatedNames:
     """The module's own words."""

@@ -1,7 +1,4 @@
-"""Everything the sidecar installs in torch, and takes out again: registration hooks, wraps, and the sweep for what was there.
-
-torch's private and global names stand here, in `reading` and in `provenance`, each with a way on where it is missing.
-"""
+"""Everything by which the sidecar learns of what is made in torch: observed calls, and one sweep for what was there before."""
 
 from __future__ import annotations
 
@@ -9,23 +6,31 @@ import gc
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any, Protocol
 
+from gpumodels.accelerator import AcceleratorSampler
 from gpumodels.arrival import imported
 from gpumodels.failures import LOGGER, Failures
+from gpumodels.known_classes import all_subclasses
+from gpumodels.loads import Loads
+from gpumodels.moves import Moves
+from gpumodels.observers import Observers
 from gpumodels.provenance import Provenance
 from gpumodels.readers import Readers
+from gpumodels.registration_hooks import RegistrationHooks
 from gpumodels.registry import Registry
-from gpumodels.wraps import Wraps, all_subclasses
+from gpumodels.resident import resident
 
 
 class Listener(Protocol):
     """What must know of objects that are no modules: pipelines, optimizers, caches, patches."""
 
-    @property
-    def arrivals(self) -> Mapping[str, Callable[[ModuleType], None]]:
-        """Modules to be wrapped when they are there, each with what wraps it."""
+    def observe(self, observers: Observers) -> None:
+        """Begin with what is torch's own."""
+
+    def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
+        """Modules whose functions are to be observed when they are there, each with what does it."""
 
     def types(self) -> set[type]:
         """Classes of what was there before: to be looked for once, and given to `add_all`."""
@@ -33,12 +38,10 @@ class Listener(Protocol):
     def add_all(self, found: Iterable[Any], /) -> None:
         """What was there before."""
 
-    def remove(self) -> None:
-        """Leave the libraries as they were."""
 
-
+@resident
 class TorchHooks:
-    """Feeds the registry and the provenance from inside torch."""
+    """Feeds the registry and the provenance from inside torch. Nothing of torch's is replaced."""
 
     def __init__(
         self,
@@ -47,55 +50,53 @@ class TorchHooks:
         provenance: Provenance,
         listeners: Sequence[Listener],
         failures: Failures,
+        accelerators: AcceleratorSampler | None = None,
     ) -> None:
+        """`accelerators` must know of graphs that are captured; None where nothing is sampled there."""
         self._registry = registry
-        self._provenance = provenance
-        self._listeners = listeners
         self._failures = failures
-        self._wraps = Wraps()
-        self._handles: list[Any] = []
+        self._listeners = listeners
         self._module_type = torch.nn.Module
-        with failures.guard("installing registration hooks"):
-            self._install_registration_hooks(torch)
-        with failures.guard("wrapping UntypedStorage.from_file"):
-            self._wraps.wrap(torch.UntypedStorage, "from_file", provenance.around_from_file)
-        with failures.guard("wrapping Module.load_state_dict"):
-            self._wraps.wrap(
-                torch.nn.Module, "load_state_dict", lambda original: provenance.loads.around(original, registry.loaded)
-            )
-        with failures.guard("wrapping Module._apply"):
-            self._wraps.wrap(torch.nn.Module, "_apply", lambda original: provenance.around_apply(original, registry.touch))
-        with failures.guard("wrapping swap_tensors"):
-            self._wraps.wrap(torch.utils, "swap_tensors", provenance.around_swap_tensors)
-        with failures.guard("wrapping Module.__setstate__"):
-            self._wraps.wrap(torch.nn.Module, "__setstate__", self._adding)
-        with failures.guard("wrapping RecursiveScriptModule.__init__"):
-            self._wraps.wrap(torch.jit.RecursiveScriptModule, "__init__", self._adding)
+        self._observers = Observers(torch, failures)
+        self._registrations = RegistrationHooks(torch, registry, failures)
+        self._readers = Readers(torch, provenance, registry.add)
+        self.loads = Loads(torch, provenance, registry.loaded)
+        moves = Moves(torch, provenance, registry.touch)
 
-        self._readers = Readers(torch, provenance, failures)
-        wrapping = dict(self._readers.arrivals)
+        if not self._observers.observe(torch.nn.Module.__init__, "noting a module", started=self._module_begins):
+            LOGGER.info("construction of modules can't be observed here; torch's registration hooks tell of them")
+            with failures.guard("installing registration hooks"):
+                self._registrations.install()
+        # Copies and unpickled modules run no constructor.
+        self._observers.observe(torch.nn.Module.__setstate__, "noting a module", started=self._module_filled)
+        self.loads.observe(self._observers, torch.nn.Module)
+        moves.observe(self._observers, torch.nn.Module)
+        self._readers.observe(self._observers)
+        if accelerators is not None:
+            accelerators.observe(self._observers)
+        observing = dict(self._readers.awaited(self._observers))
         for listener in listeners:
-            wrapping.update(listener.arrivals)
-        for name, arrived in wrapping.items():
+            listener.observe(self._observers)
+            observing.update(listener.awaited(self._observers))
+        self._arrived = observing
+        for name in observing:
             if (module := imported(name)) is not None:
-                arrived(module)
-        self.awaited = {name: arrived for name, arrived in wrapping.items() if name not in sys.modules}
-        """Modules that aren't imported yet, with what is to be called when they are."""
+                self.module_arrived(module)
+        self.awaited = frozenset(name for name in observing if name not in sys.modules)
+        """Modules that aren't imported yet, for `module_arrived` when they are."""
+
+    def module_arrived(self, module: ModuleType) -> None:
+        """One of those that were awaited has just been imported; called in the host's thread."""
+        with self._failures.guard(f"observing {module.__name__}"):
+            self._arrived[module.__name__](module)
 
     def remove(self) -> None:
         """Leave torch and the readers as they were."""
-        self._readers.remove()
-        for listener in self._listeners:
-            listener.remove()
-        for handle in self._handles:
-            with self._failures.guard("removing a registration hook"):
-                handle.remove()
-        self._handles.clear()
-        with self._failures.guard("unwrapping"):
-            self._wraps.unwrap_all()
+        self._observers.remove()
+        self._registrations.remove()
 
     def sweep(self) -> None:
-        """Find the modules that were there before the hooks: one pass over what the garbage collector tracks, by exact type.
+        """Find the modules that were there before: one pass over what the garbage collector tracks, by exact type.
 
         `isinstance` over all objects would run foreign `__class__` properties. About 25 ms per million objects, all of it in C.
         """
@@ -105,48 +106,8 @@ class TorchHooks:
             if types:
                 add_all(list(compress(tracked, map(types.__contains__, map(type, tracked)))))
 
-    def _install_registration_hooks(self, torch: ModuleType) -> None:
-        registering = torch.nn.modules.module
-        registry, provenance, failures = self._registry, self._provenance, self._failures
-        known, origins = registry.known, provenance.by_storage
+    def _module_begins(self, frame: FrameType) -> None:
+        self._registry.add_new(frame.f_locals["self"])
 
-        # A model is built by thousands of these: whom we know already is seen without a call.
-
-        def module_registered(parent: Any, _name: str, child: Any) -> None:
-            try:
-                if id(child) not in known and child is not None:
-                    registry.add_new(child)
-                if id(parent) not in known:
-                    registry.add_new(parent)
-                registry.version += 1
-            except Exception as error:  # noqa: BLE001  # as in a guard, which would be two calls more
-                failures.note("noting a registration", error)
-
-        def tensor_registered(parent: Any, _name: str, tensor: Any) -> None:
-            try:
-                if origins and tensor is not None and not tensor.is_meta:
-                    provenance.note_registered(tensor)
-                if id(parent) not in known:
-                    registry.add_new(parent)
-                registry.version += 1
-            except Exception as error:  # noqa: BLE001
-                failures.note("noting a registration", error)
-
-        if not hasattr(registering, "register_module_module_registration_hook"):
-            LOGGER.warning("this torch has no global registration hooks; models are found by sweeps only")
-            return
-        self._handles.append(registering.register_module_module_registration_hook(module_registered))
-        self._handles.append(registering.register_module_parameter_registration_hook(tensor_registered))
-        self._handles.append(registering.register_module_buffer_registration_hook(tensor_registered))
-
-    def _adding(self, original: Any) -> Any:
-        """Copies, unpickled and scripted modules register nothing: what fills them is listened to."""
-        registry = self._registry
-        guard = self._failures.guard("noting a module")
-
-        def fill(module: Any, *arguments: Any, **options: Any) -> None:
-            original(module, *arguments, **options)
-            with guard:
-                registry.add(module)
-
-        return fill
+    def _module_filled(self, frame: FrameType) -> None:
+        self._registry.add(frame.f_locals["self"])

@@ -13,6 +13,7 @@ from gpumodels.checkpoints import Checkpoints
 from gpumodels.files_read import ReadFile, Stamp
 from gpumodels.own_values import OwnTensors, OwnValues
 from gpumodels.provenance import Provenance
+from gpumodels.resident import resident
 from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.schema import TensorSample
 
@@ -22,6 +23,7 @@ COUNT_AGAIN_SECONDS: Final = 60.0
 """A model in training is patched otherwise at every look; it isn't counted at every look."""
 
 
+@resident
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What was found out about one model and its files."""
@@ -35,6 +37,7 @@ class Checked:
     """When, on a monotonic clock; infinity where it can't be."""
 
 
+@resident
 class Verification:
     """Compares models with the files that they are named by. Remembers nothing."""
 

@@ -11,9 +11,12 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
+from gpumodels.resident import resident
+
 Value = TypeVar("Value")
 
 
+@resident
 class KeyedRef(weakref.ref[Any]):
     """A weak reference that knows its key, so that one bound method serves as the callback of all, and carries the value."""
 
@@ -22,6 +25,7 @@ class KeyedRef(weakref.ref[Any]):
     value: Any
 
 
+@resident
 class WeakTable(Generic[Value]):
     """Values by living object, in the order of their coming. Safe between threads: each step is one dict operation."""
 

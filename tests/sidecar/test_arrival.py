@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -24,17 +27,20 @@ def test_importing_the_sidecar_loads_neither_torch_nor_any_viewer_library() -> N
 def test_a_sidecar_started_first_attaches_inside_the_hosts_own_import_of_torch(tmp_path: object) -> None:
     done = run_python(
         f"""
-        import gpumodels, sys
+        import gpumodels, gpumodels.sidecar, sys
         gpumodels.start(directory={str(tmp_path)!r} + "/gpm")
         finders = len(sys.meta_path)
         import torch
-        print(hasattr(torch.nn.Module.load_state_dict, "__wrapped__"), finders - len(sys.meta_path))
-        print(type(torch.__spec__.loader).__name__, torch.__spec__.origin == torch.__file__)
+        print(gpumodels.sidecar._current._observer.torch_version == torch.__version__, finders - len(sys.meta_path))
+        spec = torch.__spec__
+        print(type(spec.loader).__name__, spec.origin == torch.__file__, torch.__loader__ is spec.loader)
+        model = torch.nn.Linear(2, 2)
+        print(len(gpumodels.sidecar._current._observer.registry))
         gpumodels.stop()
-        print(hasattr(torch.nn.Module.load_state_dict, "__wrapped__"), finders - len(sys.meta_path))
+        print(finders - len(sys.meta_path))
     """
     )
-    assert done.stdout.split() == ["True", "0", "SourceFileLoader", "True", "False", "1"]
+    assert done.stdout.split() == ["True", "0", "SourceFileLoader", "True", "True", "1", "1"]
     assert (done.stderr, done.returncode) == ("", 0)
 
 
@@ -63,7 +69,7 @@ def test_a_host_without_torch_is_published_and_undisturbed(tmp_path: object) -> 
 def test_what_nobody_awaits_any_more_is_not_listened_for() -> None:
     arrived: list[str] = []
     arrivals = Arrivals()
-    arrivals.wait({name: lambda module: arrived.append(module.__name__) for name in ("colorsys", "chunk_that_is_not_there")})
+    arrivals.wait(["colorsys", "chunk_that_is_not_there"], lambda module: arrived.append(module.__name__))
     try:
         sys.modules.pop("colorsys", None)
         importlib.import_module("colorsys")
@@ -75,6 +81,38 @@ def test_what_nobody_awaits_any_more_is_not_listened_for() -> None:
     sys.modules.pop("colorsys", None)
     importlib.import_module("colorsys")
     assert arrived == ["colorsys"]
+
+
+def test_a_host_that_only_asks_for_a_spec_is_given_the_ordinary_one() -> None:
+    ordinary = importlib.util.find_spec("colorsys")
+    arrivals = Arrivals()
+    sys.modules.pop("colorsys", None)
+    arrivals.wait(["colorsys"], lambda module: None)
+    try:
+        spec = importlib.util.find_spec("colorsys")
+        assert spec == ordinary
+        assert spec is not None
+        assert type(spec.loader).__name__ == "SourceFileLoader"
+    finally:
+        arrivals.cancel()
+
+
+def test_a_loader_that_serves_many_modules_tells_of_the_awaited_one_alone(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "some.zip", "w") as archive:
+        archive.writestr("zipped_outer.py", "import zipped_inner\n")
+        archive.writestr("zipped_inner.py", "")
+    arrived: list[str] = []
+    arrivals = Arrivals()
+    arrivals.wait(["zipped_outer"], lambda module: arrived.append(module.__name__))
+    sys.path.insert(0, str(tmp_path / "some.zip"))
+    try:
+        importlib.import_module("zipped_outer")
+        assert arrived == ["zipped_outer"]
+    finally:
+        arrivals.cancel()
+        sys.path.pop(0)
+        for name in ("zipped_outer", "zipped_inner"):
+            sys.modules.pop(name, None)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import inspect
 import io
 import os
 import sys
-import time
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -116,13 +116,15 @@ def test_tensors_can_be_swapped_though_they_are_remembered(tmp_path: Path) -> No
         assert sidecar.failures.count == 0
 
 
-def test_without_a_sidecar_wrap_swapping_remembered_tensors_would_fail(tmp_path: Path) -> None:
-    with attached():
+def test_nothing_refers_weakly_to_a_tensor_that_is_known(tmp_path: Path) -> None:
+    swap_tensors: Any = torch.utils.swap_tensors
+    with attached() as sidecar:
         model = nn.Linear(64, 64)
-        save_file(model.state_dict(), tmp_path / "mine.safetensors")
-        model.load_state_dict(load_file(tmp_path / "mine.safetensors"))
-        with pytest.raises(RuntimeError, match="weakref"):
-            torch.utils.swap_tensors.__wrapped__(model.weight, nn.Parameter(torch.zeros(64, 64)))  # type: ignore[attr-defined]
+        model.load_state_dict(load_file(a_file(tmp_path / "mine.safetensors", nn.Linear(64, 64))))
+        sidecar.models()
+        assert weakref.getweakrefcount(model.weight) == 0
+        swap_tensors(model.weight, nn.Parameter(torch.zeros(64, 64)))
+        assert origins(sidecar, model) == {"unknown", "mine.safetensors"}  # the bias is still the file's
 
 
 def test_what_torch_load_reads_is_known_by_its_file(tmp_path: Path) -> None:
@@ -338,24 +340,16 @@ def test_nothing_of_what_is_remembered_keeps_a_tensor_alive(tmp_path: Path) -> N
         model.load_state_dict(torch.load(_saved(tmp_path / "mine.pt")))
         model.half()
         sidecar.models()
-        assert len(sidecar.provenance._origins) > 0
+        tensors = sidecar.provenance.tensors
+        assert len(tensors) > 0
         del model
         gc.collect()
-        assert len(sidecar.provenance._origins) == len(sidecar.provenance._samples) == 0
+        assert len(tensors) == len(tensors._samples) == 0
 
 
 def _saved(path: Path) -> Path:
     torch.save(Backbone().state_dict(), path)
     return path
-
-
-def test_readers_are_left_as_they_were() -> None:
-    places = [(torch, "load"), (torch, "save"), (torch.utils, "swap_tensors")]
-    places += [(safetensors, name) for name in ("deserialize", "safe_open", "serialize_file")]
-    before = [getattr(place, name) for place, name in places]
-    with attached():
-        assert all(getattr(place, name) is not known for (place, name), known in zip(places, before, strict=True))
-    assert [getattr(place, name) for place, name in places] == before
 
 
 @pytest.fixture
@@ -425,18 +419,18 @@ def test_a_pipeline_that_cannot_be_read_hides_no_other() -> None:
         broken, whole = Broken(), Whole()
         pipelines.add_all([broken, whole])
         assert [place.slot for place in pipelines.places().values()] == ["vae"]
-        assert sidecar.failures.count == 1
+        assert sidecar.failures.count == 0  # none of its code is run
 
 
-def test_looking_at_a_state_dict_costs_microseconds_a_tensor() -> None:
-    state = {f"{i}.weight": torch.randn(64, 64) for i in range(1000)}
+def test_a_load_that_raised_is_noted_for_what_fits(tmp_path: Path) -> None:
     with attached() as sidecar:
-        best = float("inf")
-        for _ in range(5):
-            started = time.thread_time()
-            sidecar.provenance.loads._look_at(state)
-            best = min(best, time.thread_time() - started)
-        assert best < 0.05
+        model = Backbone()
+        state = load_file(a_file(tmp_path / "mine.safetensors"))
+        with pytest.raises(RuntimeError, match="Unexpected key"):
+            model.load_state_dict({**state, "surplus": torch.zeros(1)})
+        del state
+        assert the_model(sidecar).name == "mine"
+        assert len(sidecar.hooks.loads._calls) == 0
 
 
 def a_bert(directory: Path, **options: object) -> Any:

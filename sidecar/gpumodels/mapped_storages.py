@@ -1,0 +1,86 @@
+"""Which file a storage shows that was mapped just now: the kernel knows the file, the caller the name that the user gave it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+from types import FrameType
+from typing import Final
+
+FRAMES: Final = 6
+"""How far above the reader the file's name is looked for: `load_file(filename)` is one, a library's own helpers some more."""
+MAX_NAMES: Final = 200
+MAX_PATH: Final = 4096
+PATHS: Final = frozenset({type(Path()), type(PurePath())})
+
+
+def path_of_mapped(address: int, size_bytes: int, caller: FrameType | None) -> str | None:
+    """The file's path; None where the memory shows no file. Symlinks stay, where a caller has the path in a variable.
+
+    Args:
+        address: where the storage begins.
+        size_bytes: how long it is: all of the file.
+        caller: whoever had it mapped.
+    """
+    if not size_bytes or address % mmap.PAGESIZE:
+        return None  # not the beginning of a mapping: nothing that was mapped from a file's start
+    shown = _file_shown(address, size_bytes)
+    if shown == "":
+        return None
+    for name in _names_in(caller):
+        if _is_the_file(name, shown, size_bytes):
+            return os.path.abspath(name)  # noqa: PTH100  # symlinks stay
+    return None if shown is None else _name_in_hub(shown) or shown
+
+
+def _file_shown(address: int, size_bytes: int) -> str | None:
+    """What the kernel says of this stretch of memory; "" for none, None where it can't be asked."""
+    end = address + -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
+    try:
+        return os.readlink(f"/proc/self/map_files/{address:x}-{end:x}")  # noqa: PTH115
+    except FileNotFoundError:
+        return "" if os.path.isdir("/proc/self/map_files") else None  # noqa: PTH112
+    except OSError:
+        return None
+
+
+def _names_in(frame: FrameType | None) -> Iterator[str]:
+    """Strings and paths among the callers' variables that may be a file's name, the nearest first."""
+    for _ in range(FRAMES):
+        if frame is None:
+            return
+        for value in (*[*frame.f_locals.values()][-MAX_NAMES:], *frame.f_code.co_consts[:MAX_NAMES]):
+            if type(value) is str:
+                yield value
+            elif type(value) in PATHS:
+                yield os.fspath(value)
+        frame = frame.f_back
+
+
+def _is_the_file(name: str, shown: str | None, size_bytes: int) -> bool:
+    if not name or len(name) > MAX_PATH or "\n" in name:
+        return False
+    try:
+        status = os.stat(name)
+        if shown is None:
+            return status.st_size == size_bytes
+        known = os.stat(shown)
+    except (OSError, ValueError):
+        return False
+    return (status.st_dev, status.st_ino) == (known.st_dev, known.st_ino)
+
+
+def _name_in_hub(shown: str) -> str | None:
+    """The symlink of a Hugging Face repository's snapshot that leads to this blob, whose own name is a checksum."""
+    directory, _, _ = shown.rpartition("/")
+    if not directory.endswith("/blobs"):
+        return None
+    for holder, directories, names in os.walk(f"{directory.removesuffix('blobs')}snapshots"):
+        del directories[MAX_NAMES:]
+        for name in names[:MAX_NAMES]:
+            path = f"{holder}/{name}"
+            if os.path.realpath(path) == shown:
+                return path
+    return None

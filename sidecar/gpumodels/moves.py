@@ -1,0 +1,119 @@
+"""Moves and casts: `Module.to`, `.cuda()`, `.half()` put the same values into other storages; what is known of them goes along.
+
+The methods that users call are observed, once a move, and not `_apply`, which calls itself for every module of the tree.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from gpumodels.module_state import module_dict
+from gpumodels.observers import Observers
+from gpumodels.open_calls import OpenCalls
+from gpumodels.origins import ELSEWHERE, Origin
+from gpumodels.provenance import Provenance
+from gpumodels.resident import resident
+from gpumodels.sampling import RawSample
+from gpumodels.torch_private import without_modes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
+"""Of `torch.nn.Module`; `to_empty` and `share_memory` are no moves of values."""
+
+
+@resident
+class _Known(NamedTuple):
+    """What is known of one tensor before a move."""
+
+    table: dict[str, Any]
+    """The module's parameters or buffers, in which it stands."""
+    name: str
+    storage: weakref.ref[Any]
+    origin: Origin | None
+    sample: RawSample | None
+
+
+@resident
+class Moves:
+    """Observes moves, and tells the provenance of them."""
+
+    def __init__(self, torch: ModuleType, provenance: Provenance, touched: Callable[[], None]) -> None:
+        """`touched` is called when something moved."""
+        self._provenance = provenance
+        self._touched = touched
+        self._without_modes = without_modes(torch)
+        self._calls: OpenCalls[list[_Known]] = OpenCalls()
+
+    def observe(self, observers: Observers, module_type: Any) -> None:
+        """Begin."""
+        for name in METHODS:
+            method = vars(module_type).get(name)
+            if method is not None:
+                observers.observe(method, "noting origins of what moves", self._move_began, self._move_ended)
+
+    def _move_began(self, frame: FrameType) -> None:
+        self._calls.end(frame)  # another one's, which raised: what it moved so far has lost its origin
+        provenance = self._provenance
+        if provenance.active and (len(provenance.tensors) or provenance.files_read.version):
+            with self._without_modes():
+                known = list(self._known_below(frame.f_locals["self"]))
+            if known:
+                self._calls.begin(frame, known)
+
+    def _move_ended(self, frame: FrameType, _result: Any) -> None:
+        known = self._calls.end(frame)
+        if known:
+            with self._without_modes():
+                self._carry_over(known)
+        self._touched()
+
+    def _known_below(self, root: Any) -> Iterator[_Known]:
+        """What is known of the tree's tensors. Weights from nowhere are sampled, if there are files to compare them with."""
+        waiting, met = [root], {id(root)}
+        while waiting:
+            state = module_dict(waiting.pop())
+            for table in (state["_parameters"], state["_buffers"]):
+                for name, tensor in [*table.items()]:
+                    if tensor is not None and (known := self._known(table, name, tensor)) is not None:
+                        yield known
+            for child in [*state["_modules"].values()]:
+                if child is not None and id(child) not in met:
+                    met.add(id(child))
+                    waiting.append(child)
+
+    def _known(self, table: dict[str, Any], name: str, tensor: Tensor) -> _Known | None:
+        provenance, tensors = self._provenance, self._provenance.tensors
+        storage = tensors.storage_of(tensor)
+        if storage is None:
+            return None
+        origin = provenance.current_origin(tensor, storage)
+        sample = None
+        if origin is None or origin is ELSEWHERE:
+            sample = tensors.sample(storage, tensor)
+            if (
+                sample is None
+                and self._provenance.files_read.version
+                and type(tensor) in tensors.plain_types
+                and tensor.dim() > 1
+            ):
+                sample = self._provenance.sampler.take(tensor)
+            if sample is None and origin is None:
+                return None
+        return _Known(table, name, weakref.ref(storage), origin, sample)
+
+    def _carry_over(self, known: list[_Known]) -> None:
+        tensors = self._provenance.tensors
+        for one in known:
+            tensor = one.table.get(one.name)
+            storage = None if tensor is None else tensors.storage_of(tensor)
+            if storage is None or one.storage() is storage:
+                continue
+            if one.origin is not None and tensors.origin(storage) is None:
+                tensors.put_origin(storage, one.origin)
+            if one.sample is not None and tensors.sample(storage, tensor) is None:
+                tensors.put_sample(storage, tensor, one.sample)

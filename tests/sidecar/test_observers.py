@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import inspect
+import linecache
+import pickle
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from types import FrameType, FunctionType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gpumodels.code_exchange import CodeExchange
+from gpumodels.code_monitoring import CodeMonitoring
+from gpumodels.failures import Failures
+from gpumodels.observers import Mechanism, Observation
+
+monitoring: Any = getattr(sys, "monitoring", None)
+MECHANISMS = ["exchange", *(["monitoring"] if monitoring is not None else [])]
+
+
+@pytest.fixture
+def failures() -> Failures:
+    return Failures()
+
+
+@pytest.fixture(params=MECHANISMS)
+def mechanism(request: pytest.FixtureRequest, failures: Failures) -> Iterator[Mechanism]:
+    """Either way of observing, whichever this Python's is."""
+    made: Mechanism | None = CodeExchange(torch, failures) if request.param == "exchange" else CodeMonitoring.begin(failures)
+    assert made is not None
+    yield made
+    made.remove()
+
+
+def adds(one: int, *, other: int = 2) -> int:
+    """Of this file, so that its source can be had."""
+    if one < 0:
+        raise ValueError("negative")
+
+    def inner() -> int:
+        return one + other
+
+    return inner()
+
+
+def ends_without_a_result(one: list[int]) -> None:
+    one.append(1)
+
+
+class Base:
+    def method(self, value: int) -> int:
+        return value
+
+
+class Derived(Base):
+    def method(self, value: int) -> int:
+        return super().method(value) * 2
+
+    def _private(self) -> str:
+        return self.__secret()
+
+    def __secret(self) -> str:
+        return "kept"
+
+
+def observed(mechanism: Mechanism, function: Callable[..., Any]) -> list[Any]:
+    """What is seen of the function's calls from now on: names of arguments at the start, results at the end."""
+    seen: list[Any] = []
+
+    def started(frame: FrameType) -> None:
+        seen.append(dict(frame.f_locals))
+
+    def returned(frame: FrameType, result: Any) -> None:
+        seen.append((frame.f_code.co_name, result))
+
+    assert isinstance(function, FunctionType)
+    mechanism.observe(function, Observation("observing", started, returned))
+    return seen
+
+
+def test_arguments_and_result_are_seen_of_whoever_got_hold_of_the_function_before(mechanism: Mechanism) -> None:
+    early = adds
+    seen = observed(mechanism, adds)
+    assert early(1, other=3) == 4
+    assert seen == [{"one": 1, "other": 3}, ("adds", 4)]
+
+
+def test_what_a_function_is_stays_the_same(mechanism: Mechanism) -> None:
+    def described() -> list[object]:
+        code = adds.__code__
+        return [
+            id(adds),
+            inspect.signature(adds),
+            inspect.getsource(adds),
+            pickle.dumps(adds),
+            (adds.__name__, adds.__qualname__, adds.__module__, adds.__doc__, adds.__defaults__, adds.__kwdefaults__),
+            (code.co_filename, code.co_firstlineno, code.co_name, code.co_varnames, code.co_flags),
+        ]
+
+    before = described()
+    observed(mechanism, adds)
+    assert described() == before
+
+
+def test_the_traceback_of_an_exception_is_the_same_to_the_letter(mechanism: Mechanism) -> None:
+    def told() -> list[str]:
+        said = []
+        method: Any = Derived().method
+        for call, argument in zip([adds, method, method], [-1, "xyz", None], strict=True):
+            try:
+                call(argument)
+            except (ValueError, TypeError):
+                said.append(traceback.format_exc())
+        return said
+
+    before = told()
+    assert len(before) == 2
+    observed(mechanism, adds)
+    observed(mechanism, Derived.method)
+    assert told() == before
+
+
+def test_a_call_that_raises_has_a_start_and_no_end(mechanism: Mechanism) -> None:
+    seen = observed(mechanism, adds)
+    with pytest.raises(ValueError, match="negative"):
+        adds(-1)
+    assert seen == [{"one": -1, "other": 2}]
+
+
+def test_a_function_that_ends_without_a_return_is_seen_to_end(mechanism: Mechanism) -> None:
+    seen = observed(mechanism, ends_without_a_result)
+    ends_without_a_result([])
+    assert seen[-1] == ("ends_without_a_result", None)
+
+
+def test_a_method_that_calls_super_can_be_observed(mechanism: Mechanism) -> None:
+    seen = observed(mechanism, Derived.method)
+    assert Derived().method(4) == 8
+    assert seen[-1] == ("method", 8)
+
+
+def test_an_error_of_ours_is_counted_and_does_not_reach_the_caller(mechanism: Mechanism, failures: Failures) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("ours")
+
+    mechanism.observe(adds, Observation("observing", fails, fails))  # type: ignore[arg-type]
+    assert adds(1) == 3
+    assert failures.count == 2
+
+
+def test_nothing_is_left_when_it_ends(mechanism: Mechanism) -> None:
+    code = adds.__code__
+    seen = observed(mechanism, adds)
+    mechanism.remove()
+    assert adds(1) == 3
+    assert (seen, adds.__code__) == ([], code)
+    assert adds.__code__ is code
+    if monitoring is not None:
+        assert "gpumodels" not in {monitoring.get_tool(tool) for tool in range(6)}
+
+
+def test_each_thread_is_seen(mechanism: Mechanism) -> None:
+    seen = observed(mechanism, adds)
+    threads = [threading.Thread(target=adds, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(result for entry in seen if isinstance(entry, tuple) for result in entry[1:]) == list(range(2, 10))
+
+
+def test_code_that_somebody_else_exchanged_meanwhile_is_left_to_them(failures: Failures) -> None:
+    exchange = CodeExchange(torch, failures)
+    original = adds.__code__
+    observed(exchange, adds)
+    theirs = (lambda one, *, other=2: 99).__code__
+    adds.__code__ = theirs
+    try:
+        exchange.remove()
+        assert adds.__code__ is theirs
+    finally:
+        adds.__code__ = original
+
+
+def test_a_function_that_its_source_does_not_make_is_not_observed(failures: Failures, tmp_path: Any) -> None:
+    exchange = CodeExchange(torch, failures)
+    with pytest.raises(ValueError, match="source"):
+        observed(exchange, Derived._private)  # `__secret` means another name outside of its class
+    scope: dict[str, Any] = {}
+    path = tmp_path / "changed.py"
+    path.write_text("def made(one):\n    return one\n")
+    exec(compile(path.read_text(), str(path), "exec"), scope)
+    path.write_text("def made(other):\n    return other + 1\n")
+    linecache.checkcache(str(path))
+    with pytest.raises(ValueError, match="source"):
+        observed(exchange, scope["made"])
+    nowhere = {"__name__": "nowhere"}
+    exec("def made(one): return one", nowhere)
+    with pytest.raises(ValueError, match="source"):
+        observed(exchange, nowhere["made"])  # type: ignore[arg-type]
+    assert scope["made"](1) == 1
+
+
+@pytest.mark.skipif(monitoring is None, reason="sys.monitoring is there from Python 3.12 on")
+def test_where_other_tools_have_all_ids_nothing_is_observed_and_none_is_disturbed(failures: Failures) -> None:
+    free = [tool for tool in range(6) if monitoring.get_tool(tool) is None]
+    for tool in free:
+        monitoring.use_tool_id(tool, f"other {tool}")
+    try:
+        assert CodeMonitoring.begin(failures) is None
+    finally:
+        for tool in free:
+            monitoring.free_tool_id(tool)
+
+
+@pytest.mark.parametrize("name", ["__init__", "load_state_dict", "to", "half", "__setstate__"])
+def test_torchs_own_methods_can_be_observed_either_way(mechanism: Mechanism, name: str) -> None:
+    function = vars(nn.Module)[name]
+    signature, source = inspect.signature(function), inspect.getsource(function)
+    observed(mechanism, function)
+    model = nn.Linear(2, 2)
+    model.load_state_dict(model.state_dict())
+    assert model.half().weight.dtype is torch.float16
+    assert (inspect.signature(function), inspect.getsource(function)) == (signature, source)

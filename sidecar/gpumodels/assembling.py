@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gpumodels.accounting import META, StorageReading
+from gpumodels.adoption import Forest
 from gpumodels.files_read import Stamp
 from gpumodels.reading import ModuleReading
 from gpumodels_shared.schema import LayerTree
@@ -59,6 +60,8 @@ class FoundModel:
     adapter_bytes: int
     attached_to: int | None
     """A module of the model that it adapts from outside, as kohya's networks do."""
+    unread: int = 0
+    """How many of its tensors, or packed weights, have a size that nobody knows: its bytes are at least what is said."""
 
     @property
     def root(self) -> int:
@@ -76,14 +79,24 @@ class FoundModel:
         return sum(self.storages[key] for key in self.elsewhere)
 
     @property
+    def is_counted_elsewhere(self) -> bool:
+        """Another object around the same network: a copy, a trace, an interface."""
+        return bool(self.storages) and len(self.elsewhere) == len(self.storages) and not self.unread
+
+    @property
+    def own_bytes(self) -> int:
+        """What it would add to the models before it: in memory, or missing."""
+        return sum(self.bytes_by_device.values()) + self.missing_bytes
+
+    @property
     def held_bytes(self) -> int:
         """All that it holds or would hold, counted here or elsewhere."""
-        return sum(self.bytes_by_device.values()) + self.missing_bytes + self.shared_bytes
+        return self.own_bytes + self.shared_bytes
 
 
 def assemble(
     part: Part,
-    readings: Mapping[int, ModuleReading],
+    forest: Forest,
     elsewhere: Set[tuple[str, int]],
     models: list[FoundModel],
     members: set[int],
@@ -94,11 +107,12 @@ def assemble(
 
     Args:
         part: what to put together.
-        readings: every module's, by key.
+        forest: all modules.
         elsewhere: storages that are counted with another model.
         models: receives the models.
         members: receives the keys of all modules that were gone through.
     """
+    readings = forest.readings
     base = _Sums(elsewhere)
     adapters: dict[str, _Sums] = {}
     trail: list[str] = []
@@ -120,7 +134,7 @@ def assemble(
             else:
                 base.add(name, depth, reading)
             of_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
-            for child_name, child in reversed(reading.children):
+            for child_name, child in reversed(forest.children(key)):
                 if child in readings and child not in members:
                     stack.append((child_name, depth + 1, child, adapter or (child_name if of_adapters else None)))
         yield
@@ -198,7 +212,7 @@ def _finish(
     for row, position in enumerate(keep):
         place[position] = row
         tree.names.append(sums.names[position])
-        sums.tensor_names.add(sums.names[position])
+        sums.tensor_names.update(sums.names[position].split("."))
         tree.depths.append(sums.depths[position])
         tree.classes.append(tree.class_names.setdefault(sums.classes[position], len(tree.class_names)))
         tree.parameters.append(sums.parameters[position])
@@ -246,6 +260,7 @@ def _finish(
             tensor_paths=frozenset(sums.tensor_names),
             adapter_bytes=sums.adapter_bytes,
             attached_to=sums.attached_to,
+            unread=sums.unread,
         )
     )
 
@@ -285,6 +300,7 @@ class _Sums:
         self.stamps: dict[str, Stamp] = {}
         self.adapter_bytes = 0
         self.attached_to: int | None = None
+        self.unread = 0
         self._counted_bytes = 0
         self.tensor_names: set[str] = set()
 
@@ -303,6 +319,9 @@ class _Sums:
         if self.attached_to is None:
             self.attached_to = reading.attached_to
         position = len(self.names) - 1
+        if reading.unread:
+            self.unread += reading.unread
+            self.touched.add(position)
         for storage in reading.storages:
             before = self._counted_bytes
             self._add_storage(position, storage)

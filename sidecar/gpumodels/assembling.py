@@ -29,6 +29,8 @@ class Part(NamedTuple):
     leave_out: Set[int] = frozenset()
     slot: str | None = None
     """The name under which a container holds it."""
+    together: tuple[int, ...] = ()
+    """Keys of equal roots, this one included, that are one model with it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,6 +120,13 @@ def assemble(
     trail: list[str] = []
     # Preorder; a module that is held twice stands where it is met first.
     stack: list[tuple[str, int, int, str | None]] = [("", 0, part.root, None)]
+    class_name = readings[part.core].class_name
+    if part.together:
+        class_name = f"{class_name} × {len(part.together)}"
+        trail.append("")
+        base.add_node("", 0, class_name)
+        stack.clear()
+        stack += [(str(number), 1, key, None) for number, key in enumerate(part.together)][::-1]
     while stack:
         for _ in range(min(len(stack), STEP)):
             name, depth, key, adapter = stack.pop()
@@ -138,7 +147,7 @@ def assemble(
                 if child in readings and child not in members:
                     stack.append((child_name, depth + 1, child, adapter or (child_name if of_adapters else None)))
         yield
-    yield from _finish(part, None, readings[part.core].class_name, base, members, elsewhere, models)
+    yield from _finish(part, None, class_name, base, members, elsewhere, models)
     for adapter, sums in adapters.items():
         yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
 

@@ -87,6 +87,7 @@ class ModuleReader:
         self._plain_types = accounts.plain_types
         self._guard = failures.guard("reading a part of a module")
         # `__dict__` as the interpreter knows it: a class may define a property of that name.
+        self.module_type: type = torch.nn.Module
         self._state_of: Callable[[Any], dict[str, Any]] = torch.nn.Module.__dict__["__dict__"].__get__
         self._scripts = ScriptModules(torch, failures)
         self._unpacked: WeakTable[dict[tuple[str, int], _Unpacked]] = WeakTable()

@@ -12,6 +12,7 @@ from typing import Final
 
 from gpumodels.adoption import Forest
 from gpumodels.assembling import FoundModel, Part, assemble
+from gpumodels.equal_roots import EqualRoots
 from gpumodels.failures import Failures
 from gpumodels.grouping import find_roots, parts_of
 from gpumodels.holdings import Holdings, Parts
@@ -73,28 +74,35 @@ class Scanner:
         self._readings: dict[int, ModuleReading] = {}
         self._forest = Forest({})
         self._roots: list[tuple[int, int]] = []
+        self._equal = EqualRoots(registry, failures, reader.module_type)
+        self._together: dict[int, tuple[int, ...]] = {}
+        """For the first of some equal roots that lie together, all of them."""
         self._groups: dict[int, _Group] = {}
         self._guard = failures.guard("reading a module")
 
-    def scan(self, pause: Callable[[], None], afresh: bool = False) -> list[FoundModel]:
+    def scan(self, pause: Callable[[], None], afresh: bool = False, again: bool = False) -> list[FoundModel]:
         """All models that live now, in the order of their coming; those that didn't change are the same objects as before.
 
         Args:
             pause: called between slices, while nothing is held: sleeps.
             afresh: don't compare with what was read before.
+            again: it was found out just now who holds some of the modules.
         """
-        before = self._readings
+        before, roots_before = self._readings, self._roots
         self._reader.look_again()
         look = _Look(known={} if afresh else before, before=before)
         in_slices(self._look_at_all(look), pause)
         self._readings = look.readings
         if len(before) + look.new > len(look.readings):
             in_slices(look.find_gone(), pause)
-        if look.is_rearranged:
+        if look.is_rearranged or self._equal.is_due:
+            known = len(self._registry)
             in_slices(self._find_roots(look.changed), pause)
+            if len(self._registry) > known and not again:
+                return self.scan(pause, again=True)
         else:
             self._forest = Forest(self._readings, self._forest.adopted)
-        if look.changed or look.is_rearranged:
+        if look.changed or look.is_rearranged or self._roots is not roots_before:
             in_slices(self._assemble_changed(look.changed), pause)
         return self._found()
 
@@ -144,7 +152,10 @@ class Scanner:
         roots: list[tuple[int, int]] = []
         yield from find_roots(forest, roots)
         changed.update(key for key in before.keys() | forest.adopted.keys() if before.get(key) != forest.adopted.get(key))
-        self._forest, self._roots = forest, roots
+        self._together = {}
+        yield from self._equal.find(forest, roots, self._together)
+        others = {key for first, keys in self._together.items() for key in keys if key != first}
+        self._forest, self._roots = forest, [pair for pair in roots if pair[0] not in others]
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
         """Put together what changed. A storage that two models hold counts with the one that came first; a model that two
@@ -153,8 +164,9 @@ class Scanner:
         taken = _Taken()
         for root, core in self._roots:
             group = self._groups.get(root)
-            if group is None or group.is_outdated(core, changed, taken):
-                group = _Group(core)
+            together = self._together.get(root, ())
+            if group is None or group.together != together or group.is_outdated(core, changed, taken):
+                group = _Group(core, together)
                 yield from self._assemble(root, group, taken)
             else:
                 for model in group.models:
@@ -166,7 +178,10 @@ class Scanner:
     def _assemble(self, root: int, group: _Group, taken: _Taken) -> Iterator[None]:
         """Fill the group with the root's models, and `taken` with what they hold."""
         parts: list[Part] = []
-        yield from parts_of(root, group.core, self._forest, parts)
+        if group.together:
+            parts.append(Part(root, root, together=group.together))
+        else:
+            yield from parts_of(root, group.core, self._forest, parts)
         for part in parts:
             if part.core in taken.cores:
                 group.stand_elsewhere.add(part.core)
@@ -203,8 +218,9 @@ class _Taken:
 class _Group:
     """The models of one root."""
 
-    def __init__(self, core: int) -> None:
+    def __init__(self, core: int, together: tuple[int, ...]) -> None:
         self.core = core
+        self.together = together
         self.models: list[FoundModel] = []
         self.members: list[set[int]] = []
         """Of each part, the keys of its modules, also where they hold nothing."""

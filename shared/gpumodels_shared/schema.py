@@ -187,6 +187,8 @@ class Model:
     compared_tensors: int | None = None
     file_stamps: tuple[tuple[int, int], ...] = ()
     """Size and time of change (realtime nanoseconds) of each of `files` when it was read; empty where that isn't known."""
+    unread_tensors: int = 0
+    """How many tensors, or objects of packed weights, have a size that nobody knows: it holds at least `bytes_by_device`."""
 
     @property
     def resident_bytes(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gpumodels.accounting import META, StorageReading
+from gpumodels.adoption import Forest
 from gpumodels.files_read import Stamp
 from gpumodels.reading import ModuleReading
 from gpumodels.resident import resident
@@ -30,6 +31,8 @@ class Part(NamedTuple):
     leave_out: Set[int] = frozenset()
     slot: str | None = None
     """The name under which a container holds it."""
+    together: tuple[int, ...] = ()
+    """Keys of equal roots, this one included, that are one model with it."""
 
 
 @resident
@@ -62,6 +65,8 @@ class FoundModel:
     adapter_bytes: int
     attached_to: int | None
     """A module of the model that it adapts from outside, as kohya's networks do."""
+    unread: int = 0
+    """How many of its tensors, or packed weights, have a size that nobody knows: its bytes are at least what is said."""
 
     @property
     def root(self) -> int:
@@ -79,14 +84,24 @@ class FoundModel:
         return sum(self.storages[key] for key in self.elsewhere)
 
     @property
+    def is_counted_elsewhere(self) -> bool:
+        """Another object around the same network: a copy, a trace, an interface."""
+        return bool(self.storages) and len(self.elsewhere) == len(self.storages) and not self.unread
+
+    @property
+    def own_bytes(self) -> int:
+        """What it would add to the models before it: in memory, or missing."""
+        return sum(self.bytes_by_device.values()) + self.missing_bytes
+
+    @property
     def held_bytes(self) -> int:
         """All that it holds or would hold, counted here or elsewhere."""
-        return sum(self.bytes_by_device.values()) + self.missing_bytes + self.shared_bytes
+        return self.own_bytes + self.shared_bytes
 
 
 def assemble(
     part: Part,
-    readings: Mapping[int, ModuleReading],
+    forest: Forest,
     elsewhere: Set[tuple[str, int]],
     models: list[FoundModel],
     members: set[int],
@@ -97,16 +112,24 @@ def assemble(
 
     Args:
         part: what to put together.
-        readings: every module's, by key.
+        forest: all modules.
         elsewhere: storages that are counted with another model.
         models: receives the models.
         members: receives the keys of all modules that were gone through.
     """
+    readings = forest.readings
     base = _Sums(elsewhere)
     adapters: dict[str, _Sums] = {}
     trail: list[str] = []
     # Preorder; a module that is held twice stands where it is met first.
     stack: list[tuple[str, int, int, str | None]] = [("", 0, part.root, None)]
+    class_name = readings[part.core].class_name
+    if part.together:
+        class_name = f"{class_name} × {len(part.together)}"
+        trail.append("")
+        base.add_node("", 0, class_name)
+        stack.clear()
+        stack += [(str(number), 1, key, None) for number, key in enumerate(part.together)][::-1]
     while stack:
         for _ in range(min(len(stack), STEP)):
             name, depth, key, adapter = stack.pop()
@@ -123,11 +146,11 @@ def assemble(
             else:
                 base.add(name, depth, reading)
             of_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
-            for child_name, child in reversed(reading.children):
+            for child_name, child in reversed(forest.children(key)):
                 if child in readings and child not in members:
                     stack.append((child_name, depth + 1, child, adapter or (child_name if of_adapters else None)))
         yield
-    yield from _finish(part, None, readings[part.core].class_name, base, members, elsewhere, models)
+    yield from _finish(part, None, class_name, base, members, elsewhere, models)
     for adapter, sums in adapters.items():
         yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
 
@@ -201,7 +224,7 @@ def _finish(
     for row, position in enumerate(keep):
         place[position] = row
         tree.names.append(sums.names[position])
-        sums.tensor_names.add(sums.names[position])
+        sums.tensor_names.update(sums.names[position].split("."))
         tree.depths.append(sums.depths[position])
         tree.classes.append(tree.class_names.setdefault(sums.classes[position], len(tree.class_names)))
         tree.parameters.append(sums.parameters[position])
@@ -249,6 +272,7 @@ def _finish(
             tensor_paths=frozenset(sums.tensor_names),
             adapter_bytes=sums.adapter_bytes,
             attached_to=sums.attached_to,
+            unread=sums.unread,
         )
     )
 
@@ -290,6 +314,7 @@ class _Sums:
         self.stamps: dict[str, Stamp] = {}
         self.adapter_bytes = 0
         self.attached_to: int | None = None
+        self.unread = 0
         self._counted_bytes = 0
         self.tensor_names: set[str] = set()
 
@@ -308,6 +333,9 @@ class _Sums:
         if self.attached_to is None:
             self.attached_to = reading.attached_to
         position = len(self.names) - 1
+        if reading.unread:
+            self.unread += reading.unread
+            self.touched.add(position)
         for storage in reading.storages:
             before = self._counted_bytes
             self._add_storage(position, storage)

@@ -10,8 +10,8 @@ from typing import Any, Final
 from gpumodels.accounting import META, StorageReading, TensorAccounts
 from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
+from gpumodels.instances import state_of
 from gpumodels.known_classes import all_subclasses
-from gpumodels.module_state import module_dict
 from gpumodels.observers import Observers
 from gpumodels.reading import ModuleReading
 from gpumodels.resident import resident
@@ -92,7 +92,7 @@ class Holdings:
         found: list[StorageReading] = []
         with self._failures.guard("reading gradients"):
             module = reading.ref() if reading.parameters else None
-            for parameter in [*module_dict(module)["_parameters"].values()] if module is not None else ():
+            for parameter in [*state_of(module)["_parameters"].values()] if module is not None else ():
                 gradient = self._accounts.gradient(parameter)
                 if gradient is not None:
                     self._accounts.add_storages(gradient, found)
@@ -109,7 +109,7 @@ class Holdings:
         """The storages of an optimizer's state, some parameters' at a time."""
         found: list[list[StorageReading]] = [[]]
         with self._failures.guard("reading an optimizer's state"):
-            state = module_dict(optimizer).get("state", {}) if optimizer is not None else {}
+            state = state_of(optimizer).get("state", {}) if optimizer is not None else {}
             for count, entries in enumerate([*state.values()]):
                 if count % STEP == 0:
                     found.append([])

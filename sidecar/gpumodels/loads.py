@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from gpumodels.module_state import module_dict
+from gpumodels.instances import state_of
 from gpumodels.observers import Observers
 from gpumodels.open_calls import OpenCalls
 from gpumodels.origins import ELSEWHERE, STATE_DICT, Origin
@@ -153,7 +153,7 @@ def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
     """All parameters and buffers of the tree."""
     waiting, met = [module], {id(module)}
     while waiting:
-        state = module_dict(waiting.pop())
+        state = state_of(waiting.pop())
         for table in (state["_parameters"], state["_buffers"]):
             yield from (tensor for tensor in table.values() if tensor is not None)
         for child in state["_modules"].values():
@@ -166,7 +166,7 @@ def _state_at(module: nn.Module, path: str) -> dict[str, Any] | None:
     """What the module at this path of a state dict's key holds."""
     owner: Any = module
     for part in path.split(".") if path else ():
-        owner = module_dict(owner)["_modules"].get(part)
+        owner = state_of(owner)["_modules"].get(part)
         if owner is None:
             return None
-    return module_dict(owner)
+    return state_of(owner)

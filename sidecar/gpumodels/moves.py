@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from gpumodels.module_state import module_dict
+from gpumodels.instances import state_of
 from gpumodels.observers import Observers
 from gpumodels.open_calls import OpenCalls
 from gpumodels.origins import ELSEWHERE, Origin
@@ -76,7 +76,7 @@ class Moves:
         """What is known of the tree's tensors. Weights from nowhere are sampled, if there are files to compare them with."""
         waiting, met = [root], {id(root)}
         while waiting:
-            state = module_dict(waiting.pop())
+            state = state_of(waiting.pop())
             for table in (state["_parameters"], state["_buffers"]):
                 for name, tensor in [*table.items()]:
                     if tensor is not None and (known := self._known(table, name, tensor)) is not None:

@@ -112,10 +112,10 @@ class OwnTensors:
                 continue
             names = [
                 name
-                for name, tensor in list(module.__dict__["_parameters"].items())
+                for name, tensor in list(_table(module, "_parameters").items())
                 if tensor is not None and not name.startswith(ADAPTER_PREFIXES)
             ]
-            for name, child in list(module.__dict__["_modules"].items()):
+            for name, child in list(_table(module, "_modules").items()):
                 if child is not None and id(child) not in met and not name.startswith(ADAPTER_PREFIXES):
                     met.add(id(child))
                     waiting.append((_below(prefix, name), id(child)))
@@ -173,4 +173,13 @@ def _below(prefix: str, name: str) -> str:
 def _held(place: Place) -> Any:
     """The module's parameter of this name, as long as both live."""
     module = place[1]()
-    return None if module is None else module.__dict__["_parameters"].get(place[2])
+    table: Any = {} if module is None else _table(module, "_parameters")
+    try:
+        return table[place[2]]
+    except (KeyError, AttributeError, RuntimeError):  # TorchScript's tables raise what they like
+        return None
+
+
+def _table(module: Any, name: str) -> Any:
+    """The module's table of that name: a dict, or TorchScript's, which has less methods; a traced module has none."""
+    return module.__dict__.get(name, {})

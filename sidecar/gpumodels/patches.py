@@ -13,8 +13,8 @@ from typing import Any, Final
 from gpumodels.accounting import StorageReading, TensorAccounts
 from gpumodels.assembling import FoundModel, Part, assemble_adapter
 from gpumodels.failures import Failures
+from gpumodels.instances import state_of
 from gpumodels.known_classes import all_subclasses
-from gpumodels.module_state import module_dict
 from gpumodels.observers import Observers
 from gpumodels.reading import ModuleReading
 from gpumodels.resident import resident
@@ -101,7 +101,7 @@ class Patches:
         for ref in self._patchers.refs():
             with self._failures.guard("looking at a ModelPatcher"):
                 patcher = ref()
-                state = module_dict(patcher) if patcher is not None else {}
+                state = state_of(patcher) if patcher is not None else {}
                 size = sum(map(len, _tables(state)))
                 if size:  # clones have the uuid of what they were cloned from until they get patches of their own
                     patchers.setdefault((id(state.get("model")), str(state.get("patches_uuid", ref.key)), size), ref)
@@ -130,7 +130,7 @@ class Patches:
         with self._failures.guard("reading a ModelPatcher"):
             patcher = ref()
             if patcher is not None:
-                return [(number, key) for number, table in enumerate(_tables(module_dict(patcher))) for key in list(table)]
+                return [(number, key) for number, table in enumerate(_tables(state_of(patcher))) for key in list(table)]
         return []
 
     def _read(
@@ -145,13 +145,13 @@ class Patches:
         patcher = ref()
         if patcher is None:
             return
-        tables = _tables(module_dict(patcher))
+        tables = _tables(state_of(patcher))
         for number, key in keys:
             if number >= len(tables) or not isinstance(key, str):
                 continue
             prefix = key.partition(".")[0]
             if prefix not in bases:
-                bases[prefix] = _patched_model(module_dict(patcher)["model"], key, models)
+                bases[prefix] = _patched_model(state_of(patcher)["model"], key, models)
             base = bases[prefix]
             if base is None:
                 continue
@@ -200,7 +200,7 @@ def _tensors_in(value: Any, tensor_type: type, depth: int = 0) -> Iterator[Any]:
         for item in value:
             yield from _tensors_in(item, tensor_type, depth + 1)
     else:
-        weights = module_dict(value).get("weights")
+        weights = state_of(value).get("weights")
         yield from _tensors_in(tuple(weights) if isinstance(weights, (list, tuple)) else weights, tensor_type, depth + 1)
 
 
@@ -212,7 +212,7 @@ def _patched_model(module: Any, key: str, models: Sequence[FoundModel]) -> Found
         for model in models:
             if model.adapter is None and id(module) in model.members:
                 return model
-        module = module_dict(module).get("_modules", {}).get(name)
+        module = state_of(module).get("_modules", {}).get(name)
     return None
 
 

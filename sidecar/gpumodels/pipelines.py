@@ -8,8 +8,8 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from gpumodels.failures import Failures
+from gpumodels.instances import state_of
 from gpumodels.known_classes import all_subclasses
-from gpumodels.module_state import module_dict
 from gpumodels.observers import Observers
 from gpumodels.resident import resident
 from gpumodels.weak_table import WeakTable
@@ -65,7 +65,7 @@ class Pipelines:
             if pipeline is None:
                 continue
             with self._failures.guard("reading a pipeline"):
-                state = module_dict(pipeline)
+                state = state_of(pipeline)
                 stated = state.get("_internal_dict")
                 if not isinstance(stated, dict):
                     continue

@@ -15,8 +15,8 @@ from types import FrameType, ModuleType
 from typing import Any, Final
 
 from gpumodels.files_read import SampledFile, stamp_of
+from gpumodels.instances import state_of
 from gpumodels.mapped_storages import path_of_mapped
-from gpumodels.module_state import module_dict
 from gpumodels.observers import Observers
 from gpumodels.provenance import Provenance, absolute
 from gpumodels.resident import resident
@@ -153,7 +153,7 @@ def _tensors_in(
         yield prefix, result
     elif torch.nn.Module in bases:
         module_found(result)
-        state = module_dict(result)
+        state = state_of(result)
         for table in (state.get("_parameters"), state.get("_buffers")):
             for name, tensor in [*table.items()] if type(table) is dict else ():
                 if tensor is not None:

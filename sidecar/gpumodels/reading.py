@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
+from itertools import count
 from types import MethodType
 from typing import Any, Final, NamedTuple
 
-from gpumodels.accounting import StorageReading, TensorAccounts
-from gpumodels.attributes import offloaded_copy
+from gpumodels.accounting import UNREADABLE, StorageReading, TensorAccounts
+from gpumodels.attributes import NOTHING, Held, offloaded_copy
+from gpumodels.instances import mro_of, name_of
 from gpumodels.resident import resident
-from gpumodels.weak_table import KeyedRef
+from gpumodels.script_modules import ScriptModules
+from gpumodels.weak_table import KeyedRef, WeakTable
 
 
 @resident
@@ -32,6 +36,52 @@ class ModuleReading(NamedTuple):
     """Equal stamps, nothing changed: see `ModuleReader._stamp`."""
     ref: KeyedRef
     """To the module that was read: another one may have its id by now."""
+    aside: tuple[Aside, ...] = ()
+    """Modules in its plain attributes."""
+    unread: int = 0
+    """How many of its tensors, or packed weights, have a size that nobody knows."""
+    is_lightning: bool = False
+    """It is a LightningModule: what it is about is the network in it."""
+
+
+@resident
+class Aside(NamedTuple):
+    """A module that another one keeps in a plain attribute, in lists, dicts and objects: torch doesn't know of it."""
+
+    path: str
+    """Attribute, then keys: `layers.0`."""
+    key: int
+    through_object: bool
+    """The path leads through an object that is no module."""
+
+
+@resident
+class _Class(NamedTuple):
+    """What a module's class says."""
+
+    ref: weakref.ref[type]
+    name: str
+    has_identity: bool
+    is_lightning: bool
+    is_script: bool
+
+
+@resident
+class _Tables(NamedTuple):
+    """A module's own tables, TorchScript's included."""
+
+    modules: Mapping[str, Any]
+    parameters: Mapping[str, Any]
+    buffers: Mapping[str, Any]
+
+
+@resident
+class _Unpacked(NamedTuple):
+    """What packed weights unpack to."""
+
+    sizes: list[tuple[str, int]] | None
+    """Dtype and bytes of each tensor; None where nobody knows."""
+    number: int
 
 
 @resident
@@ -39,8 +89,23 @@ class ModuleReader:
     """Reads modules without running their code: instance dictionaries only, no attribute look-ups on modules."""
 
     def __init__(self, accounts: TensorAccounts) -> None:
+        torch, failures = accounts.torch, accounts.failures
         self._accounts = accounts
         self._plain_types = accounts.plain_types
+        self._guard = failures.guard("reading a part of a module")
+        # `__dict__` as the interpreter knows it: a class may define a property of that name.
+        self.module_type: type = torch.nn.Module
+        self._state_of: Callable[[Any], dict[str, Any]] = torch.nn.Module.__dict__["__dict__"].__get__
+        self._scripts = ScriptModules(torch, failures)
+        self._unpacked: WeakTable[dict[tuple[str, int], _Unpacked]] = WeakTable()
+        """Of modules with packed weights, what these unpack to, by attribute and identity."""
+        self._numbers = count(1)
+        self._classes: dict[int, _Class] = {}
+        """By id: a class may have a metaclass with a hash of its own."""
+
+    def look_again(self) -> None:
+        """A new look at all modules begins."""
+        self._accounts.attributes.look_again()
 
     def changed(
         self, refs: Sequence[KeyedRef], known: Mapping[int, ModuleReading], same: dict[int, ModuleReading]
@@ -52,7 +117,7 @@ class ModuleReader:
             if module is None:
                 continue
             reading = known.get(ref.key)
-            if reading is not None and reading.ref is ref and reading.stamp == self._stamp(module.__dict__):
+            if reading is not None and reading.ref is ref and reading.stamp == self._stamp(self._state_of(module)):
                 same[ref.key] = reading
             else:
                 different.append(ref)
@@ -68,49 +133,128 @@ class ModuleReader:
         module = ref()
         if module is None:
             return None
-        state = module.__dict__
-        try:
-            modules, parameters, buffers = state["_modules"], state["_parameters"], state["_buffers"]
-        except KeyError:
+        state = self._state_of(module)
+        tables = _tables(state)
+        if tables is None:
             return None  # its __init__ hasn't run yet
-        # The stamp first: what the host changes meanwhile is read again at the next look, as the stamp is older.
-        stamp = self._stamp(state)
         children: tuple[tuple[str, int], ...] = ()
-        if modules:
-            held = [(name, child) for name, child in modules.items() if child is not None]
+        storages: list[StorageReading] = []
+        caches: list[StorageReading] = []
+        elements: list[tuple[int, int]] = []
+        aside: list[Aside] = []
+        stamp, unread, is_complete = 0, 0, False
+        accounts = self._accounts
+        with self._guard:
+            held = [(name, child) for name, child in tables.modules.items() if child is not None]
             children = tuple([(name, id(child)) for name, child in held])
             for _, child in held:
                 add(child)
-        storages: list[StorageReading] = []
-        elements: list[tuple[int, int]] = []
-        for name, tensor in [*parameters.items()]:
-            if tensor is not None:
-                elements.append((id(tensor), self._accounts.elements(tensor)))
-                self._accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
-        for name, tensor in [*buffers.items()] if buffers else ():
-            if tensor is not None:
-                self._accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
-        caches: list[StorageReading] = []
-        for name, tensor, is_cache in self._accounts.attributes.of(state):
-            self._accounts.add_storages(tensor, caches if is_cache else storages, name)
+            # The stamp before the rest: what the host changes meanwhile is read again at the next look, as the stamp is older.
+            stamp = self._stamp(state)
+            for name, tensor in [*tables.parameters.items()]:
+                if tensor is not None:
+                    elements.append((id(tensor), accounts.elements(tensor)))
+                    unread += accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
+            for name, tensor in [*tables.buffers.items()] if tables.buffers else ():
+                if tensor is not None:
+                    unread += accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
+            found = accounts.attributes.of(state)
+            for name, tensor, is_cache in found.tensors:
+                unread += accounts.add_storages(tensor, caches if is_cache else storages, name)
+            for name, packed in found.packed:
+                unread += self._add_packed(module, name, packed, id(packed), storages)
+            if found.modules:
+                aside += self._asides(module, found, children)
+                for _, other, _ in found.modules:
+                    add(other)
+            is_complete = True
+        known = self._class_of(type(module))
+        class_name = known.name
+        if known.is_script:
+            class_name = self._scripts.class_name(state) or class_name
+            unread += self._add_out_of_sight(module, state, storages)
         return ModuleReading(
-            class_name=_class_name(type(module)),
+            class_name=class_name,
             children=children,
             storages=tuple(storages),
             caches=tuple(caches),
             parameters=tuple(elements),
-            has_identity=_has_identity(type(module)),
+            has_identity=known.has_identity,
             attached_to=_attached_to(state),
             stamp=stamp,
             ref=ref,
+            aside=tuple(aside),
+            unread=unread if is_complete else unread + 1,
+            is_lightning=known.is_lightning,
         )
+
+    def _asides(self, module: Any, found: Held, children: Sequence[tuple[str, int]]) -> list[Aside]:
+        """Modules in plain attributes, each once; the module itself only where an object leads back to it."""
+        met = {key for _, key in children}
+        aside: list[Aside] = []
+        for path, other, through_object in found.modules:
+            if id(other) not in met and (through_object or other is not module):
+                met.add(id(other))
+                aside.append(Aside(path, id(other), through_object))
+        return aside
+
+    def _class_of(self, kind: type) -> _Class:
+        known = self._classes.get(id(kind))
+        if known is None or known.ref() is not kind:
+            names = {name_of(base) for base in mro_of(kind)}
+            known = self._classes[id(kind)] = _Class(
+                ref=weakref.ref(kind),
+                name=_class_name(kind),
+                has_identity=not names.isdisjoint(MODEL_CLASSES),
+                is_lightning="LightningModule" in names,
+                is_script=self._scripts.has(kind),
+            )
+        return known
 
     def _where_it_is(self, state: dict[str, Any], name: str, tensor: Any) -> Any:
         """The tensor itself; for one on `meta` the copy that the host will bring back, if it keeps one."""
-        if "_hf_hook" in state and tensor.is_meta:
+        if "_hf_hook" in state and self._accounts.is_meta(tensor):
             copy = offloaded_copy(state, name)
             return tensor if copy is None else copy
         return tensor
+
+    def _add_out_of_sight(self, module: Any, state: dict[str, Any], storages: list[StorageReading]) -> int:
+        """Add what a script module holds beside its parameters and buffers; how much of it has no known size."""
+        unread = 0
+        known = {storage.key for storage in storages}
+        tensor_type = self._accounts.tensor_type
+        for name, value in self._scripts.tensors(state):
+            if tensor_type not in mro_of(type(value)):
+                unread += self._add_packed(module, name, value, 0, storages)
+                continue
+            found: list[StorageReading] = []
+            unread += self._accounts.add_storages(value, found, name)
+            storages += [storage for storage in found if storage.key not in known]
+            known.update(storage.key for storage in found)
+        return unread
+
+    def _add_packed(self, module: Any, name: str, packed: Any, identity: int, storages: list[StorageReading]) -> int:
+        """Add packed weights, by what they unpack to; 1 where nobody knows how large they are.
+
+        They are unpacked once: that takes as much memory again for a moment.
+        """
+        known = self._unpacked.get(module)
+        if known is None:
+            known = {}
+            self._unpacked.put(module, known)
+        unpacked = known.get((name, identity))
+        if unpacked is None:
+            tensors = self._scripts.unpacked(packed)
+            found: list[StorageReading] = []
+            for tensor in tensors or ():
+                self._accounts.add_storages(tensor, found)
+            distinct = {storage.key: (storage.dtype, storage.size_bytes) for storage in found}
+            sizes = None if tensors is None else list(distinct.values())
+            # An object that several modules hold is told by its address; TorchScript hands out another one each time.
+            unpacked = known[name, identity] = _Unpacked(sizes, identity or 64 * next(self._numbers))
+        for number, (dtype, size) in enumerate(unpacked.sizes or ()):
+            storages.append(StorageReading((HOST, -unpacked.number - number), dtype, size, None, name))
+        return int(unpacked.sizes is None)
 
     def _stamp(self, state: dict[str, Any]) -> int:
         """A hash of all that a reading depends on: names and identities, devices, storages and their sizes.
@@ -119,33 +263,57 @@ class ModuleReader:
         its storage's address and size on the same device, holds as many bytes in the same place; that its values came from
         another file is the provenance's to tell.
         """
-        modules = state["_modules"]
+        try:
+            modules, parameters, buffers = state["_modules"], state["_parameters"], state["_buffers"]
+        except KeyError:  # a traced module's shell
+            return hash(id(state.get(TRACED)))
         stamp: list[Any] = [*modules.keys(), *map(id, modules.values())] if modules else []
         plain_types = self._plain_types
-        for tensors in (state["_parameters"], state["_buffers"]):
+        for tensors in (parameters, buffers) if buffers else (parameters,):
             for name, tensor in tensors.items():
                 if type(tensor) in plain_types:
-                    storage = tensor.untyped_storage()
+                    try:
+                        storage = tensor.untyped_storage()
+                    except UNREADABLE:  # sparse, opaque
+                        stamp += (name, id(tensor), self._accounts.stamp(tensor))
+                        continue
                     stamp += (name, id(tensor), tensor.device, storage._cdata, storage.nbytes())
+                    if tensor.__dict__:
+                        stamp += self._accounts.stamp(tensor)
                 elif tensor is not None:
                     stamp += (name, id(tensor), self._accounts.stamp(tensor))
-        for name, tensor, _ in self._accounts.attributes.of(state):
-            stamp += (name, id(tensor), self._accounts.stamp(tensor))
+        found = self._accounts.attributes.of(state)
+        if found is not NOTHING:
+            for name, tensor, _ in found.tensors:
+                stamp += (name, id(tensor), self._accounts.stamp(tensor))
+            for path, module, _ in found.modules:
+                stamp += (path, id(module))
+            for name, packed in found.packed:
+                stamp += (name, id(packed))
         return hash(tuple(stamp))
 
 
+def _tables(state: dict[str, Any]) -> _Tables | None:
+    """None for a module that isn't initialised; a traced one has nothing but the script module in it."""
+    try:
+        return _Tables(state["_modules"], state["_parameters"], state["_buffers"])
+    except KeyError:
+        inner = state.get(TRACED)
+        return None if inner is None else _Tables({TRACED: inner}, {}, {})
+
+
+HOST: Final = "cpu"
+TRACED: Final = "_actual_script_module"
+"""What a traced module keeps its script module under, and nothing else."""
 MODEL_CLASSES: Final = frozenset({"PreTrainedModel", "ModelMixin", "SentenceTransformer"})
 """The base classes by which libraries say: this is a model (transformers, diffusers, sentence-transformers)."""
 
 
 def _class_name(kind: type) -> str:
     """What the host wrote: `fully_shard` gives each module a class of its own, `FSDPLinear` for a `Linear`."""
-    bases = kind.__bases__
-    return bases[1].__name__ if len(bases) == 2 and bases[0].__name__ == "FSDPModule" else kind.__name__
-
-
-def _has_identity(kind: type) -> bool:
-    return any(base.__name__ in MODEL_CLASSES for base in kind.__mro__)
+    mro = mro_of(kind)
+    is_sharded = len(mro) > 2 and name_of(mro[1]) == "FSDPModule"
+    return name_of(mro[2] if is_sharded else kind)
 
 
 def _attached_to(state: dict[str, Any]) -> int | None:

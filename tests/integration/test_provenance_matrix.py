@@ -92,19 +92,17 @@ def test_a_model_has_the_name_of_what_was_loaded(host: tuple[str, Host], case: C
         "loaded(load(Path(path).read_bytes()))",
     ],
 )
-def test_two_models_of_one_class_loaded_within_0_6_s_from_different_files_each_get_their_own(
+def test_two_models_of_one_class_loaded_one_right_after_the_other_each_get_their_own_file(
     host: tuple[str, Host], load: str
 ) -> None:
     _, child = host
-    child.tell("kept = None; import gc, time; from pathlib import Path; gc.collect()")
+    child.tell("kept = None; import gc; from pathlib import Path; gc.collect()")
     child.models_when(lambda found: not found)
     child.tell(f"""
-kept, since = [], time.monotonic()
+kept = []
 for path in ("gamma_v1.safetensors", "delta_v1.safetensors"):
     kept.append({load})
-took = time.monotonic() - since
 """)
-    assert child.tell("took") < 0.6
     assert child.tell("[type(one).__name__ for one in kept]") == ["Net", "Net"]
     found = child.models_when(lambda found: len(found) == 2 and all(model.confidence for model in found))
     assert sorted(model.name for model in found) == ["delta_v1", "gamma_v1"]

@@ -6,7 +6,6 @@ import os
 import select
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,10 +20,11 @@ from terminals import on_a_pty, read_until
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")]
 
 VIEWER = [str(Path(sys.executable).parent / "gpumodels-tui")]
-SECONDS = 8.0
 PIECE_BYTES = 400
 PAUSE_SECONDS = 0.1
-"""So much at a time, so often: a line of 4 KB/s."""
+"""So much at a time, so often: a line of 4 KB/s at most."""
+ENOUGH_BYTES = 24 * 1024
+"""Some frames' worth, each of which was overtaken by newer ones before it had gone through."""
 ON_THE_WAY_BYTES = 24 * 1024
 """What the kernel holds of a pseudo-terminal's output, the frame that was being written, and the answer itself."""
 
@@ -48,14 +48,12 @@ def everything_changes(step: int) -> bytes:
 def test_a_slow_terminal_goes_without_frames_and_still_answers_keys(tmp_path: Path, writer: SnapshotWriter) -> None:
     command = [*VIEWER, "--dir", str(tmp_path / "gpm")]
     with on_a_pty(command, b"model-", columns=120, lines=50) as (process, terminal):
-        started = time.monotonic()
         step = taken = 0
-        while time.monotonic() - started < SECONDS:
+        while taken < ENOUGH_BYTES:
             step += 1
             writer.publish(everything_changes(step))
             taken += len(os.read(terminal.fileno(), PIECE_BYTES))
             select.select((), (), (), PAUSE_SECONDS)
-        assert taken >= SECONDS / PAUSE_SECONDS * PIECE_BYTES / 2, "this terminal was not slow: there was nothing to read"
         terminal.write(b"?")
         assert len(read_until(terminal, b"Keys")) <= ON_THE_WAY_BYTES
         assert process.poll() is None

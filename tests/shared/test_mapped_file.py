@@ -418,9 +418,8 @@ def test_readers_beside_a_flat_out_writer_accept_nothing_torn_and_never_go_back(
     thread.start()
     reader = SnapshotReader(writer.path, ME)
     accepted = torn = distinct = last = 0
-    end = time.monotonic() + 1.5
     try:
-        while time.monotonic() < end:
+        while distinct <= 100 or accepted < 2_000:
             try:
                 payload = reader.latest()
             except TornError:
@@ -439,7 +438,6 @@ def test_readers_beside_a_flat_out_writer_accept_nothing_torn_and_never_go_back(
         reader.close()
         writer.close()
     print(f"{published} published, {accepted} read, {distinct} distinct, {torn} given up, 0 bad")  # noqa: T201
-    assert distinct > 100
     assert torn < accepted
 
 

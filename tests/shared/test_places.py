@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -191,10 +190,8 @@ def test_what_is_no_ordinary_file_is_refused_without_waiting(tmp_path: Path, mak
     path = tmp_path / "a.gpm"
     make(path)
     descriptors = set(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else set()
-    started = time.monotonic()
-    with pytest.raises(OSError, match=reason):
+    with pytest.raises(OSError, match=reason):  # where opening a FIFO waited for a writer, it would wait for ever
         open_file(path, ME)
-    assert time.monotonic() - started < 0.05
     if descriptors:
         assert len(os.listdir("/proc/self/fd")) == len(descriptors), "a descriptor was left open"
 

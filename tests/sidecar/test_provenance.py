@@ -19,6 +19,7 @@ from torch import nn
 from gpumodels.pipelines import Pipelines
 from gpumodels_shared.schema import Model
 from modules import Attached, Backbone, attached
+from work import counted
 
 safetensors = pytest.importorskip("safetensors.torch")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
@@ -431,6 +432,14 @@ def test_a_load_that_raised_is_noted_for_what_fits(tmp_path: Path) -> None:
         del state
         assert the_model(sidecar).name == "mine"
         assert len(sidecar.hooks.loads._calls) == 0
+
+
+def test_looking_at_a_state_dict_costs_a_few_steps_a_tensor() -> None:
+    state = {f"{i}.weight": torch.randn(64, 64) for i in range(1000)}
+    with attached() as sidecar:
+        with counted() as work:
+            sidecar.hooks.loads._look_at(state)
+        assert work.steps < 60 * len(state)
 
 
 def a_bert(directory: Path, **options: object) -> Any:

@@ -25,7 +25,7 @@ from screen_text import shown
 from snapshots import GIB, MIB, a_model, a_process, a_snapshot, some_hardware
 from views import a_gpu, a_row, a_view
 
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 30
 
 
 class BrokenSources(Sources, frozen=True):

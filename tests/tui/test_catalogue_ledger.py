@@ -61,7 +61,7 @@ def test_closing_releases_whoever_waits_for_work() -> None:
     waiting = threading.Thread(target=ledger.wait_for_work, daemon=True)
     waiting.start()
     ledger.close()
-    waiting.join(5)
+    waiting.join(30)
     assert not waiting.is_alive()
 
 

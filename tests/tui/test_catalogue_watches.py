@@ -19,7 +19,7 @@ from model_files import write_model
 if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver
 
-WITHIN_SECONDS = 10.0
+WITHIN_SECONDS = 30.0
 
 
 class Heard:

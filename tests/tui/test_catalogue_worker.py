@@ -9,7 +9,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.enrichment import enrich, merged_metadata
 from gpumodels_tui.model_facts import facts_of, raw_metadata
 from model_files import framed, titled, write_model
+from processes import wait_until
 from snapshots import a_model
 from views import a_row
 
@@ -157,10 +157,7 @@ def test_the_worker_ends_with_a_viewer_that_was_killed(tmp_path: Path) -> None:
         assert viewer.stdout is not None
         pid = int(viewer.stdout.readline())
         viewer.kill()
-    deadline = time.monotonic() + 5
-    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline, "the worker outlived its viewer"
-        time.sleep(0.01)
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 def entries(count: int, entry: str) -> bytes:

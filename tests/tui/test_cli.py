@@ -201,7 +201,7 @@ def states() -> list[str]:
 def test_a_silent_child_is_stalled_a_killed_one_dead_and_its_last_snapshot_stays(child: subprocess.Popen[str]) -> None:
     assert any(states() == ["stalled"] for _ in range(20)), "three of its beats pass while we look"
     child.send_signal(signal.SIGKILL)
-    child.wait(timeout=10)
+    child.wait(timeout=30)
     assert states() == ["dead"]
     assert "in-child (checkpoint, 2.0 GB, 145 layers)" in run("--once").stdout
 
@@ -210,6 +210,6 @@ def test_a_silent_child_is_stalled_a_killed_one_dead_and_its_last_snapshot_stays
 def test_a_child_that_said_goodbye_is_nothing_to_show(child: subprocess.Popen[str]) -> None:
     assert child.stdin is not None
     child.stdin.close()
-    child.wait(timeout=10)
+    child.wait(timeout=30)
     assert states() == ["exited"]
     assert run("--once").returncode == 1

@@ -50,7 +50,7 @@ class Client:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._child.stdin.close()
-        self._child.wait(timeout=10)
+        self._child.wait(timeout=30)
         self._child.stdout.close()
 
 

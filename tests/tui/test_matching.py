@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +14,16 @@ from safetensors.torch import save_file
 
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples
 from gpumodels_shared.schema import Fingerprint, TensorSample
-from gpumodels_tui.catalogue.cache import Cache
+from gpumodels_tui.catalogue.cache import SETTLED_NS, Cache
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
-from gpumodels_tui.catalogue.header_reader import HeaderWorker
+from gpumodels_tui.catalogue.header_reader import HeaderWorker, NoWorkerError
+from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import KnownFile
 from gpumodels_tui.catalogue.stored_tensors import packed_shapes
 from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.matching import Matching, candidates_among, may_hold, parts_of
+from processes import wait_until
 
 TAKEN_NS = 1_000_000_000
 WITHIN_SECONDS = 60.0
@@ -296,6 +299,12 @@ def find(directory: Path, fingerprints: Sequence[Fingerprint], cache: Cache | No
     return dict(state.values)
 
 
+def wait_until_settled(directory: Path) -> None:
+    """Until the newest file is so old that what it says is kept."""
+    newest = max(path.stat().st_ctime_ns for path in directory.iterdir())
+    wait_until(lambda: time.time_ns() - newest > 2 * SETTLED_NS)
+
+
 @pytest.fixture(scope="module")
 def family(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, State]]:
     """A base model and 60 fine-tunes of it."""
@@ -403,14 +412,83 @@ def test_a_second_start_compares_nothing_anew(tmp_path: Path, monkeypatch: pytes
     models.mkdir()
     state = a_transformer()
     save_file(state, models / "a.safetensors")
-    settled = time.monotonic() + 1
-    while time.time_ns() - (models / "a.safetensors").stat().st_ctime_ns < 200_000_000:
-        assert time.monotonic() < settled
+    wait_until_settled(models)
     fingerprint = fingerprint_of(state)
     first = find(models, [fingerprint], Cache(tmp_path / "cache" / "c.sqlite"))
     monkeypatch.setattr(HeaderWorker, "compare", lambda *_: pytest.fail("compared"))
     monkeypatch.setattr(HeaderWorker, "read", lambda *_: pytest.fail("read"))
     assert find(models, [fingerprint], Cache(tmp_path / "cache" / "c.sqlite")) == first != {}
+
+
+class CutShort(HeaderWorker):
+    """Compares so often, then no more until it is closed: a run whose time is over, whatever the machine can do in a second."""
+
+    def __init__(self, comparisons: int) -> None:
+        super().__init__()
+        self._comparisons = comparisons
+        self.compared: list[tuple[Fingerprint, tuple[str, ...]]] = []
+        self.read_paths: list[str] = []
+        self.is_over = threading.Event()
+        self.asked_in_vain = 0
+        self._is_closed = threading.Event()
+
+    def read(self, path: str, suffix: str | None) -> FileHeader | None:
+        self.read_paths.append(path)
+        return super().read(path, suffix)
+
+    def compare(self, fingerprint: Fingerprint, paths: Sequence[str], suffix: str | None) -> Match | None:
+        if len(self.compared) == self._comparisons:
+            self.is_over.set()
+            self.asked_in_vain += 1
+            assert self._is_closed.wait(WITHIN_SECONDS)
+            raise NoWorkerError("stopped")
+        match = super().compare(fingerprint, paths, suffix)
+        self.compared.append((fingerprint, tuple(paths)))
+        return match
+
+    def close(self) -> None:
+        self._is_closed.set()
+        super().close()
+
+
+def a_run_cut_short(directory: Path, fingerprints: Sequence[Fingerprint], cache: Path, reader: CutShort) -> CatalogueState:
+    """What is known when the reader has done what it may, or all that there is to do."""
+    catalogue = Catalogue([directory], on_change=lambda: None, reader=reader, cache=Cache(cache))
+    catalogue.recognise(fingerprints)
+    catalogue.start()
+    wait_until(lambda: reader.is_over.is_set() or len(catalogue.state().values) == len(fingerprints), WITHIN_SECONDS)
+    catalogue.stop()
+    for thread in threading.enumerate():
+        if thread.name.startswith("gpumodels-catalogue"):
+            thread.join(WITHIN_SECONDS)
+            assert not thread.is_alive()
+    return catalogue.state()
+
+
+@pytest.mark.slow
+def test_runs_that_are_cut_short_go_on_where_the_last_one_stopped_until_all_are_named(
+    family: tuple[Path, dict[str, State]], tmp_path: Path
+) -> None:
+    directory, states = family
+    wait_until_settled(directory)
+    own = {fingerprint_of(cast(state, "bfloat16")): str(directory / f"{name}.safetensors") for name, state in states.items()}
+    pairs, each = len(own) ** 2, 700
+    done: set[tuple[Fingerprint, tuple[str, ...]]] = set()
+    named = 0
+    for run in range(-(-pairs // each)):
+        reader = CutShort(each)
+        state = a_run_cut_short(directory, list(own), tmp_path / "cache" / "c.sqlite", reader)
+        assert len(reader.read_paths) == (len(own) if run == 0 else 0)  # each header once, ever
+        assert done.isdisjoint(reader.compared)
+        assert reader.asked_in_vain <= 1  # nothing goes on when the time is over: the process wouldn't live to keep it
+        assert len(reader.compared) == min(each, pairs - len(done))
+        done.update(reader.compared)
+        assert {one: verdict.files for one, verdict in state.values.items()}.items() <= {
+            one: (path,) for one, path in own.items()
+        }.items()
+        assert len(state.values) >= max(named, len(done) // len(own))  # never less than before
+        named = len(state.values)
+    assert (named, len(done)) == (len(own), pairs)
 
 
 @pytest.mark.slow
@@ -424,10 +502,7 @@ def test_a_file_that_comes_later_makes_a_tie(tmp_path: Path) -> None:
     catalogue.recognise([fingerprint])
 
     def wait_for(holds: Callable[[CatalogueState], bool]) -> None:
-        deadline = time.monotonic() + WITHIN_SECONDS
-        while not holds(catalogue.state()):
-            assert time.monotonic() < deadline, catalogue.state()
-            time.sleep(0.01)
+        wait_until(lambda: holds(catalogue.state()), WITHIN_SECONDS)
 
     try:
         wait_for(lambda state: fingerprint in state.values and bool(state.values[fingerprint].files))

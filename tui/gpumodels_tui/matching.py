@@ -59,7 +59,8 @@ class Comparison:
 class _Search:
     """One fingerprint's."""
 
-    waiting: list[Candidate] = field(default_factory=list)
+    waiting: dict[Candidate, None] = field(default_factory=dict)
+    """Still to be compared; the last first."""
     compared: dict[Candidate, Match] = field(default_factory=dict)
     verdict: ValuesMatch | None = None
     parts: dict[Fingerprint, _Search] = field(default_factory=dict)
@@ -93,20 +94,34 @@ class Matching:
         for fingerprint, search in self._searches.items():
             for one, its in ((fingerprint, search), *search.parts.items()):
                 if its.waiting:
-                    return Comparison(one, its.waiting[-1], fingerprint)
+                    return Comparison(one, next(reversed(its.waiting)), fingerprint)
         return None
+
+    def waiting_with(self, comparison: Comparison) -> tuple[Candidate, ...]:
+        """All that the comparison's fingerprint is still to be compared with."""
+        its = self._search_of(comparison)
+        return () if its is None else tuple(its.waiting)
 
     def compared(self, comparison: Comparison, match: Match | None) -> None:
         """How much agreed; None where it couldn't be found out."""
-        search = self._searches.get(comparison.whole)
-        if search is None:
+        self.recalled(comparison, {comparison.candidate: match or NO_MATCH})
+
+    def recalled(self, comparison: Comparison, matches: Mapping[Candidate, Match]) -> None:
+        """How much of the comparison's fingerprint agreed with these, as was found out before."""
+        search, its = self._searches.get(comparison.whole), self._search_of(comparison)
+        if search is None or its is None:
             return
-        its = search if comparison.fingerprint == comparison.whole else search.parts.get(comparison.fingerprint)
-        if its is None or comparison.candidate not in its.waiting:
-            return
-        its.waiting.remove(comparison.candidate)
-        its.compared[comparison.candidate] = match or NO_MATCH
+        for candidate, match in matches.items():
+            if candidate in its.waiting:
+                del its.waiting[candidate]
+                its.compared[candidate] = match
         self._judge(comparison.whole, search)
+
+    def _search_of(self, comparison: Comparison) -> _Search | None:
+        search = self._searches.get(comparison.whole)
+        if search is None or comparison.fingerprint == comparison.whole:
+            return search
+        return search.parts.get(comparison.fingerprint)
 
     def verdicts(self) -> dict[Fingerprint, ValuesMatch]:
         """What is known by now."""
@@ -120,7 +135,7 @@ class Matching:
             and may_hold(shapes, fingerprint)
         ]
         search.compared = {one: search.compared[one] for one in fitting if one in search.compared}
-        search.waiting = [one for one in fitting if one not in search.compared]
+        search.waiting = {one: None for one in fitting if one not in search.compared}
 
     def _judge(self, fingerprint: Fingerprint, search: _Search) -> None:
         if search.waiting:

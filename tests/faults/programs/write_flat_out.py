@@ -16,13 +16,16 @@ from pathlib import Path
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.writer import SnapshotWriter
 
+LEAST = 50
+"""So many are published in any case."""
+
 
 def main(directory: Path, size: int, rate: float) -> None:
     """Write until told to stop."""
     writer = SnapshotWriter(directory, this_process(), heartbeat_ms=250)
     seq = 0
     costs: list[float] = []
-    while not (seq % 16 == 0 or rate) or not select.select([sys.stdin], [], [], 1 / rate if rate else 0)[0]:
+    while not (seq % 16 == 0 or rate) or not select.select([sys.stdin], [], [], 1 / rate if rate else 0)[0] or seq < LEAST:
         seq += 1
         payload = struct.pack("<Q", seq) * (size // 8)
         started = time.perf_counter()

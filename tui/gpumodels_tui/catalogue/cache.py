@@ -34,7 +34,7 @@ LOCKED_SECONDS: Final = 2.0
 """How long another viewer's writing is waited for; it takes some ten milliseconds, on a slow disk."""
 
 SAVE_EVERY: Final = 512
-"""Headers held back before they are written together."""
+"""Headers, or matches, held back before they are written together."""
 
 SETTLED_NS: Final = 100_000_000
 """A file that changed less long ago than this may change again within one tick of its file system's clock, unnoticed."""
@@ -59,6 +59,9 @@ CREATE TABLE IF NOT EXISTS matches (
 _HEADERS: Final = msgspec.msgpack.Decoder(FileHeader)
 _METADATA: Final = msgspec.msgpack.Decoder(dict[str, str])
 T = TypeVar("T")
+
+Files = tuple[tuple[str, Stamp], ...]
+"""One model's: real paths."""
 
 _STAMP: Final = struct.Struct("<QqqQ")
 
@@ -95,22 +98,27 @@ class Cache:
         if len(self._unsaved) >= SAVE_EVERY:
             self.save()
 
-    def look_up_match(self, fingerprint: Fingerprint, files: Sequence[tuple[str, Stamp]]) -> Match | None:
-        """How much of the fingerprint agreed with these files together, if it was ever found out."""
+    def look_up_matches(self, fingerprint: Fingerprint, candidates: Iterable[Files]) -> dict[Files, Match]:
+        """How much of the fingerprint agreed with each of these, files of one model together, where it was ever found out."""
 
-        def ask(connection: sqlite3.Connection) -> Match | None:
-            row = connection.execute(
-                "SELECT matched, compared FROM matches WHERE fingerprint = ? AND files = ?",
-                (_digest(fingerprint), _files_digest(files)),
-            ).fetchone()
-            return None if row is None else Match(int(row[0]), int(row[1]))
+        def ask(connection: sqlite3.Connection) -> dict[bytes, Match]:
+            rows = connection.execute(
+                "SELECT files, matched, compared FROM matches WHERE fingerprint = ?", (_digest(fingerprint),)
+            )
+            return {files: Match(int(matched), int(compared)) for files, matched, compared in rows}
 
-        return self._attempt(ask, None)
+        kept: dict[bytes, Match] = self._attempt(ask, {})
+        if not kept:
+            return {}
+        return {files: match for files in candidates if (match := kept.get(_files_digest(files))) is not None}
 
-    def keep_match(self, fingerprint: Fingerprint, files: Sequence[tuple[str, Stamp]], match: Match) -> None:
+    def keep_match(self, fingerprint: Fingerprint, files: Files, match: Match) -> None:
         """Remember it, at the next `save`."""
-        if not self._is_shut:
-            self._unsaved_matches.append((_digest(fingerprint), _files_digest(files), match))
+        if self._is_shut:
+            return
+        self._unsaved_matches.append((_digest(fingerprint), _files_digest(files), match))
+        if len(self._unsaved_matches) >= SAVE_EVERY:
+            self.save()
 
     def save(self) -> None:
         """Write what is new, in one go; what wasn't of use for longest goes when there is no more room."""
@@ -276,7 +284,7 @@ def _digest(fingerprint: Fingerprint) -> bytes:
     return hashlib.blake2b(msgspec.msgpack.encode(fingerprint.samples), digest_size=16).digest()
 
 
-def _files_digest(files: Iterable[tuple[str, Stamp]]) -> bytes:
+def _files_digest(files: Files) -> bytes:
     together = b"".join(os.fsencode(path) + b"\0" + _packed(stamp) for path, stamp in files)
     return hashlib.blake2b(together, digest_size=16).digest()
 

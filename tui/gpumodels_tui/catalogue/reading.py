@@ -44,6 +44,10 @@ class Reading:
         """Devices whose files hung: how many, and when last."""
         self._matching = Matching()
         self._wanted: tuple[Fingerprint, ...] = ()
+        self._searched: tuple[Fingerprint, ...] = ()
+        """What `_matching` was last told to look for."""
+        self._recalled: set[Fingerprint] = set()
+        """Whose kept matches were asked for since files last changed."""
         self._files_seen = -1
         self._said: dict[Fingerprint, ValuesMatch] = {}
 
@@ -117,14 +121,18 @@ class Reading:
 
     def _compare_next(self) -> bool:
         """Whether there was a file to compare with; all headers are read by now."""
-        if not self._ledger.may_compare:
+        if self._stopped.is_set() or not self._ledger.may_compare:
             return False
         matching = self._matching
-        if matching.want(self._wanted) or self._files_seen != self._ledger.files_changed:
-            self._files_seen = self._ledger.files_changed
+        wanted, files_changed = self._wanted, self._ledger.files_changed
+        is_new = wanted is not self._searched and matching.want(wanted)
+        self._searched = wanted
+        if is_new or self._files_seen != files_changed:
+            self._files_seen = files_changed
+            self._recalled.clear()
             matching.look_through(self._ledger.known_files())
         comparison = matching.next_comparison()
-        if comparison is not None:
+        if comparison is not None and not self._recall_matches(comparison):
             self._compare(comparison)
         verdicts = matching.verdicts()
         if comparison is None or verdicts != self._said:  # one after the other: the first needn't wait for the last
@@ -133,14 +141,24 @@ class Reading:
             self._ledger.found(verdicts, None if comparison is not None else self._files_seen)
         return comparison is not None
 
+    def _recall_matches(self, comparison: Comparison) -> bool:
+        """Whether an earlier start compared the fingerprint with any of what it waits for; asked once, for all of them."""
+        if self._cache is None or comparison.fingerprint in self._recalled:
+            return False
+        self._recalled.add(comparison.fingerprint)
+        waiting = {candidate.files: candidate for candidate in self._matching.waiting_with(comparison)}
+        kept = self._cache.look_up_matches(comparison.fingerprint, waiting)
+        self._matching.recalled(comparison, {waiting[files]: match for files, match in kept.items()})
+        return bool(kept)
+
     def _compare(self, comparison: Comparison) -> None:
         fingerprint, candidate = comparison.fingerprint, comparison.candidate
-        match = None if self._cache is None else self._cache.look_up_match(fingerprint, candidate.files)
-        if match is None:
-            try:
-                match = self._reader.compare(fingerprint, [path for path, _ in candidate.files], candidate.suffix)
-            except (UnreadableError, NoWorkerError):
-                match = None  # it was readable a moment ago; what became of it, the next look will tell
-            if match is not None and self._cache is not None:
-                self._cache.keep_match(fingerprint, candidate.files, match)
+        try:
+            match = self._reader.compare(fingerprint, [path for path, _ in candidate.files], candidate.suffix)
+        except (UnreadableError, NoWorkerError):
+            match = None  # it was readable a moment ago; what became of it, the next look will tell
+        if match is None and self._stopped.is_set():
+            return
+        if match is not None and self._cache is not None:
+            self._cache.keep_match(fingerprint, candidate.files, match)
         self._matching.compared(comparison, match)

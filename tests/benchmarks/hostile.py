@@ -1,0 +1,79 @@
+"""What refusing costs beside reading: bombs and traps against good files, as ratios. Tests count the work; here is the time."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from faults.test_damage import BOMBS
+from faults.test_traps import ME, NEEDS_ROOT, TRAPS
+from gpumodels_shared.codec import encode
+from gpumodels_shared.decoding import DecodeError, decode
+from gpumodels_tui.feed import SnapshotFeed
+from snapshots import a_model, a_snapshot, a_tree, an_identity, published
+
+ROUNDS: Final = 7
+PROMISED_PER_BYTE: Final = 2.0
+PROMISED_LOOK: Final = 3.0
+
+
+def best(work: Callable[[], object]) -> float:
+    """Seconds of processor time, the quickest of some rounds."""
+    times = []
+    for _ in range(ROUNDS):
+        started = time.thread_time()
+        work()
+        times.append(time.thread_time() - started)
+    return min(times)
+
+
+def refuse(payload: bytes) -> None:
+    """Decode what is none."""
+    with suppress(DecodeError):
+        decode(payload)
+
+
+def look(directory: Path) -> None:
+    """As a viewer does that comes just now."""
+    feed = SnapshotFeed([directory])
+    feed.poll()
+    feed.close()
+
+
+def main() -> None:
+    """A line for bombs, one for traps."""
+    good = encode(a_snapshot(a_model("large", tree=a_tree({f"layers.{number}.attention": 512 for number in range(40_000)}))))
+    reading = best(lambda: decode(good))
+    seconds, name = max((best(partial(refuse, payload)), name) for name, payload in BOMBS.items())
+    per_byte = seconds / len(BOMBS[name]) / (reading / len(good))
+    print(
+        f"slowest of {len(BOMBS)} bombs ({name}, {len(BOMBS[name]) / 2**20:.1f} MB): {seconds * 1000:.1f} ms; a byte of it takes "
+        f"{per_byte:.2f} x one of a good snapshot of {len(good) / 2**20:.1f} MB (promised {PROMISED_PER_BYTE:g})",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory() as place:
+        directory, elsewhere = Path(place) / "files", Path(place) / "elsewhere"
+        for made in (directory, elsewhere):
+            made.mkdir(mode=0o700)
+        target = published(elsewhere, a_snapshot(a_model("elsewhere")), an_identity(66))
+        neighbour = published(directory, a_snapshot(a_model("good")), an_identity(55))
+        alone = best(partial(look, directory))
+        slowest = (0.0, "")
+        for kind, make in TRAPS.items():
+            if kind in NEEDS_ROOT and ME != 0:
+                continue
+            trap = directory / "1-1-aaaaaaaa.gpm"
+            make(trap, target.path)
+            slowest = max(slowest, (best(partial(look, directory)), kind))
+            trap.rmdir() if trap.is_dir() and not trap.is_symlink() else trap.unlink()
+        neighbour.close()
+        target.close()
+    print(
+        f"slowest look at a good file beside a trap ({slowest[1]}): {slowest[0] / alone:.2f} x a look at the good file alone "
+        f"(promised {PROMISED_LOOK:g})"
+    )

@@ -20,17 +20,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-@resident
-class _Given(NamedTuple):
-    """One tensor of a state dict, before it is loaded."""
-
-    origin: Origin | None
-    storage: weakref.ref[Any] | None
-    """Of a plain tensor."""
-    shape: tuple[int, ...]
-    sample: RawSample | None
-    is_out_of_reach: bool
-    """Its values can't be seen."""
+_Given = tuple["Origin | None", "weakref.ref[Any] | None", tuple[int, ...], "RawSample | None", bool]
+"""One tensor of a state dict before it is loaded: where its values came from, its storage if it is a plain tensor, its shape, its
+first values if nothing else is known of it, and whether its values can be seen."""
 
 
 @resident
@@ -93,60 +85,60 @@ class Loads:
             return None
         found: dict[str, _Given] = {}
         provenance, tensors = self._provenance, self._provenance.tensors
+        plain_types, storage_of, origins = tensors.plain_types, tensors.storage_of, tensors.origins_by_id
         for key, tensor in dict.items(state_dict):
             kind = type(tensor)
-            if kind in tensors.plain_types:
-                storage = tensors.storage_of(tensor)
+            if kind in plain_types:
+                storage = storage_of(tensor)
+                known = origins.get(id(storage))
+                if known is not None:
+                    found[key] = known.value, known, tensor.shape, None, True
+                    continue
                 origin = provenance.current_origin(tensor, storage)
                 sample = provenance.sampler.take(tensor) if origin is None else None
                 ref = None if storage is None else weakref.ref(storage)
-                found[key] = _Given(origin, ref, tensor.shape, sample, not tensor.is_cpu)
+                found[key] = origin, ref, tensor.shape, sample, origin is not None or bool(tensor.is_cpu)
             elif self._tensor_type in kind.__mro__:
-                found[key] = _Given(tensors.origin(tensors.storage_of(tensor)), None, tensor.shape, None, False)
+                found[key] = tensors.origin(storage_of(tensor)), None, tensor.shape, None, True
         return found
 
     def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given] | None, is_done: bool) -> None:
         """What was loaded is where the values are from now; of an unfinished load, what fits."""
         provenance = self._provenance
         read = provenance.files_read.taken_since_load()
-        if given is None or any(one.is_out_of_reach and one.origin is None for one in given.values()):
+        if given is None or not all(is_seen for _, _, _, _, is_seen in given.values()):
             provenance.unseen_loads.put(module, read)
         else:
             provenance.unseen_loads.take(module)
         if given is None:
-            for tensor in _tensors_below(module):
-                provenance.tensors.put_origin(provenance.tensors.storage_of(tensor), ELSEWHERE)
+            for one_below in _tensors_below(module):
+                provenance.tensors.put_origin(provenance.tensors.storage_of(one_below), ELSEWHERE)
             return
-        owners: dict[str, dict[str, Any] | None] = {}
+        owners: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         for key, one in given.items():
             path, _, name = key.rpartition(".")
-            if path not in owners:
-                owners[path] = _state_at(module, path)
-            owner = owners[path]
+            owner = owners.get(path)
             if owner is None:
-                continue
-            tensor = owner["_parameters"].get(name)
+                owner = owners[path] = _tables_at(module, path)
+            tensor: Any = owner[0].get(name)
             if tensor is None:
-                tensor = owner["_buffers"].get(name)
-            if tensor is not None and (is_done or tensor.shape == one.shape):
+                tensor = owner[1].get(name)
+            if tensor is not None and (is_done or tensor.shape == one[2]):
                 self._note_tensor(tensor, one)
 
     def _note_tensor(self, tensor: Tensor, given: _Given) -> None:
+        origin, before, _, sample, _ = given
         tensors = self._provenance.tensors
         storage = tensors.storage_of(tensor)
-        if storage is not None and given.storage is not None and given.storage() is storage:
-            if tensors.origin(storage) is None:  # assigned, not copied: the values are where they were
-                if given.origin is not None:
-                    tensors.put_origin(storage, given.origin)
-                if given.sample is not None:
-                    tensors.put_sample(storage, tensor, given.sample)
-        elif given.origin is None or given.origin is ELSEWHERE:
+        if storage is not None and before is not None and before() is storage:
+            if origin is not None and id(storage) not in tensors.origins_by_id:
+                tensors.put_origin(storage, origin)  # assigned, not copied: the values are where they were
+        elif origin is None or origin is ELSEWHERE:
             tensors.put_origin(storage, ELSEWHERE)
-            if given.sample is not None:
-                tensors.put_sample(storage, tensor, given.sample)
         else:
-            origin = given.origin
             tensors.put_origin(storage, self._provenance.one_origin(origin.path, STATE_DICT, origin.stamp))
+        if sample is not None:
+            tensors.put_sample(storage, tensor, sample)
 
 
 def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
@@ -162,11 +154,12 @@ def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
                 waiting.append(child)
 
 
-def _state_at(module: nn.Module, path: str) -> dict[str, Any] | None:
-    """What the module at this path of a state dict's key holds."""
+def _tables_at(module: nn.Module, path: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Parameters and buffers of the module at this path of a state dict's key; nothing where there is none."""
     owner: Any = module
     for part in path.split(".") if path else ():
         owner = state_of(owner)["_modules"].get(part)
         if owner is None:
-            return None
-    return state_of(owner)
+            return {}, {}
+    state = state_of(owner)
+    return state["_parameters"], state["_buffers"]

@@ -38,6 +38,8 @@ class FileMappings:
     def __init__(self) -> None:
         self._made: list[_Mapping] = []
         self._listed: list[_Mapping] = []
+        self._latest: _Mapping | None = None
+        """The one that was asked for last: a model's tensors are asked for in turn."""
 
     def __bool__(self) -> bool:
         return bool(self._made or self._listed)
@@ -55,11 +57,15 @@ class FileMappings:
 
     def file_at(self, pointer: int) -> tuple[str, Stamp | None] | None:
         """The file that this address shows, and what it was when it was mapped."""
+        latest = self._latest
+        if latest is not None and latest.start <= pointer < latest.end and not latest.gone():
+            return latest.path, latest.stamp
         for mappings in (self._made, self._listed):
             if not mappings:
                 continue
             position = bisect_right(mappings, pointer, key=lambda mapping: mapping.start) - 1
             if position >= 0 and pointer < mappings[position].end and not mappings[position].gone():
+                self._latest = mappings[position]
                 return mappings[position].path, mappings[position].stamp
         return None
 
@@ -86,6 +92,7 @@ class FileMappings:
     def forget_kernels(self) -> None:
         """The kernel's answer holds for the moment only: addresses are reused."""
         self._listed = []
+        self._latest = None
 
 
 def _never() -> bool:

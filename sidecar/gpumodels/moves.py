@@ -6,9 +6,9 @@ The methods that users call are observed, once a move, and not `_apply`, which c
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import FrameType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from gpumodels.instances import state_of
 from gpumodels.observers import Observers
@@ -20,22 +20,15 @@ from gpumodels.sampling import RawSample
 from gpumodels.torch_private import without_modes
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, UntypedStorage
 
 METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
 """Of `torch.nn.Module`; `to_empty` and `share_memory` are no moves of values."""
 
 
-@resident
-class _Known(NamedTuple):
-    """What is known of one tensor before a move."""
-
-    table: dict[str, Any]
-    """The module's parameters or buffers, in which it stands."""
-    name: str
-    storage: weakref.ref[Any]
-    origin: Origin | None
-    sample: RawSample | None
+_Known = tuple[dict[str, Any], str, "weakref.ref[Any]", "Origin | None", "RawSample | None"]
+"""What is known of one tensor before a move: the table in which it stands and its name there, its storage, and where its values
+came from or what they begin with."""
 
 
 @resident
@@ -61,7 +54,7 @@ class Moves:
         provenance = self._provenance
         if provenance.active and (len(provenance.tensors) or provenance.files_read.version):
             with self._without_modes():
-                known = list(self._known_below(frame.f_locals["self"]))
+                known = self._known_below(frame.f_locals["self"])
             if known:
                 self._calls.begin(frame, known)
 
@@ -72,48 +65,49 @@ class Moves:
                 self._carry_over(known)
         self._touched()
 
-    def _known_below(self, root: Any) -> Iterator[_Known]:
+    def _known_below(self, root: Any) -> list[_Known]:
         """What is known of the tree's tensors. Weights from nowhere are sampled, if there are files to compare them with."""
+        found: list[_Known] = []
+        storage_of, origins = self._provenance.tensors.storage_of, self._provenance.tensors.origins_by_id
         waiting, met = [root], {id(root)}
         while waiting:
             state = state_of(waiting.pop())
             for table in (state["_parameters"], state["_buffers"]):
-                for name, tensor in [*table.items()]:
-                    if tensor is not None and (known := self._known(table, name, tensor)) is not None:
-                        yield known
+                for name, tensor in [*table.items()] if table else ():
+                    storage = None if tensor is None else storage_of(tensor)
+                    if storage is None:
+                        continue
+                    ref = origins.get(id(storage))
+                    if ref is not None and ref.value is not ELSEWHERE:
+                        found.append((table, name, ref, ref.value, None))
+                    elif (known := self._looked_at(table, name, tensor, storage)) is not None:
+                        found.append(known)
             for child in [*state["_modules"].values()]:
                 if child is not None and id(child) not in met:
                     met.add(id(child))
                     waiting.append(child)
+        return found
 
-    def _known(self, table: dict[str, Any], name: str, tensor: Tensor) -> _Known | None:
+    def _looked_at(self, table: dict[str, Any], name: str, tensor: Tensor, storage: UntypedStorage) -> _Known | None:
+        """What is known of a tensor whose file isn't."""
         provenance, tensors = self._provenance, self._provenance.tensors
-        storage = tensors.storage_of(tensor)
-        if storage is None:
-            return None
         origin = provenance.current_origin(tensor, storage)
         sample = None
         if origin is None or origin is ELSEWHERE:
             sample = tensors.sample(storage, tensor)
-            if (
-                sample is None
-                and self._provenance.files_read.version
-                and type(tensor) in tensors.plain_types
-                and tensor.dim() > 1
-            ):
-                sample = self._provenance.sampler.take(tensor)
-            if sample is None and origin is None:
-                return None
-        return _Known(table, name, weakref.ref(storage), origin, sample)
+            if sample is None and provenance.files_read.version and type(tensor) in tensors.plain_types and tensor.dim() > 1:
+                sample = provenance.sampler.take(tensor)
+        return None if sample is None and origin is None else (table, name, weakref.ref(storage), origin, sample)
 
     def _carry_over(self, known: list[_Known]) -> None:
         tensors = self._provenance.tensors
-        for one in known:
-            tensor = one.table.get(one.name)
-            storage = None if tensor is None else tensors.storage_of(tensor)
-            if storage is None or one.storage() is storage:
+        storage_of, origins = tensors.storage_of, tensors.origins_by_id
+        for table, name, before, origin, sample in known:
+            tensor = table.get(name)
+            storage = None if tensor is None else storage_of(tensor)
+            if storage is None or before() is storage:
                 continue
-            if one.origin is not None and tensors.origin(storage) is None:
-                tensors.put_origin(storage, one.origin)
-            if one.sample is not None and tensors.sample(storage, tensor) is None:
-                tensors.put_sample(storage, tensor, one.sample)
+            if origin is not None and id(storage) not in origins:
+                tensors.put_origin(storage, origin)
+            if sample is not None and tensors.sample(storage, tensor) is None:
+                tensors.put_sample(storage, tensor, sample)

@@ -34,9 +34,12 @@ class Registry:
         return len(self._modules)
 
     def add_new(self, module: nn.Module) -> None:
-        """Know this module, which is being built, from now on."""
-        if module not in self._modules:
-            self.add(module, time.time_ns())
+        """Know this module, which is being built, from now on. A model is built by thousands of these."""
+        if id(module) not in self.known:
+            self._modules.put(module, time.time_ns())
+            self.version += 1
+            self.arrivals += 1
+            self.grew_at = self._clock()
 
     def add(self, module: nn.Module, born_ns: int = 0) -> None:
         """Know this module from now on. Nobody saw it being built, unless `born_ns` says when."""

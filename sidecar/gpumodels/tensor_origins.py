@@ -30,6 +30,8 @@ class TensorOrigins:
         self._without_overrides = without_overrides(torch)
         self._is_possible = storages_can_be_referred_to(torch)
         self._origins: WeakTable[Origin] = WeakTable()
+        self.origins_by_id = self._origins.by_id
+        """By the storage's id, for who looks up too many to call a method; to look into only."""
         self._samples: WeakTable[dict[int, RawSample]] = WeakTable()
         """By storage, and by where in it the tensor begins."""
 
@@ -39,16 +41,13 @@ class TensorOrigins:
 
     def storage_of(self, tensor: Tensor) -> UntypedStorage | None:
         """The tensor's storage; None where it has none, as opaque tensors do."""
-        if type(tensor) in self.plain_types:
-            try:
+        try:
+            if type(tensor) in self.plain_types:
                 return tensor.untyped_storage()
-            except (NotImplementedError, RuntimeError):
-                return None
-        with self._without_overrides():
-            try:
+            with self._without_overrides():
                 return tensor.untyped_storage()
-            except (NotImplementedError, RuntimeError):
-                return None
+        except (NotImplementedError, RuntimeError):
+            return None
 
     def origin(self, storage: UntypedStorage | None) -> Origin | None:
         """Where its values came from."""

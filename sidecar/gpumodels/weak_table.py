@@ -46,9 +46,14 @@ class WeakTable(Generic[Value]):
 
     def put(self, owner: object, value: Value) -> None:
         """Remember this value for as long as the object lives."""
-        ref = KeyedRef(owner, self._forget)  # no constructor of its own: it would take as long as all the rest
-        ref.key, ref.value = id(owner), value
-        self._refs[ref.key] = ref
+        key = id(owner)
+        ref = self._refs.get(key)
+        if ref is None:
+            ref = KeyedRef(owner, self._forget)  # no constructor of its own: it would take as long as all the rest
+            ref.key, ref.value = key, value
+            self._refs[key] = ref
+        else:  # of the same object: one that died is forgotten before its id is another's
+            ref.value = value
 
     def get(self, owner: object) -> Value | None:
         """What is remembered about the object."""

@@ -24,8 +24,11 @@ from gpumodels_shared.file_names import checkpoint_of
 
 LEAST: Final = 8
 """So many of one shape are layers of something."""
-MAX_MODULES: Final = 512
-"""Of one root; what is larger is a model."""
+MAX_PIECES: Final = 2000
+"""Of one root, modules and storages; what has more is a model."""
+CONTAINERS: Final = frozenset({"ModuleList", "ModuleDict", "Sequential"})
+LAYERS: Final = ("Layer", "Block", "Expert", "Experts")
+"""How classes of layers are called, whatever they are made of."""
 SAMPLES: Final = 8
 LEVELS: Final = 4
 """How far up from a layer: list, list of lists, instance dictionary, object, module."""
@@ -172,23 +175,35 @@ class EqualRoots:
         return reached
 
 
+def _holds_blocks(container: int, forest: Forest) -> bool:
+    """Whether it holds several modules of one class, as the models do that have names of their own."""
+    classes: Counter[str] = Counter()
+    for _, child in forest.children(container):
+        if child in forest.readings:
+            classes[forest.readings[child].class_name] += 2 if forest.children(child) else 1
+    return max(classes.values(), default=0) > 3
+
+
 def _is_namespace(holder: Any) -> bool:
     """Whether it is the dictionary of a Python module: what lies there lies nowhere in particular."""
     return type(holder) is dict and "__name__" in holder and "__spec__" in holder
 
 
 def _shape(root: int, forest: Forest) -> Shape | None:
-    """What is equal in equal modules: classes, names, bytes, and the checkpoint that they came from; None for large ones."""
+    """What is equal in equal modules: classes, names, bytes, and the checkpoint that they came from; None for models."""
     found: list[Any] = []
     waiting = [("", root)]
+    may_be_model = not forest.readings[root].class_name.endswith(LAYERS)
     while waiting:
         name, key = waiting.pop()
         reading = forest.readings[key]
+        if may_be_model and reading.class_name in CONTAINERS and _holds_blocks(key, forest):
+            return None
         found.append((name, reading.class_name))
         for storage in reading.storages:
             file = checkpoint_of(storage.origin.path) if storage.origin is not None and storage.origin.path else ""
             found.append((storage.key[0], storage.dtype, storage.size_bytes, storage.tensor, file))
         waiting += [child for child in forest.children(key) if child[1] in forest.readings]
-        if len(waiting) + len(found) > 4 * MAX_MODULES:
+        if len(waiting) + len(found) > MAX_PIECES:
             return None
     return tuple(found)

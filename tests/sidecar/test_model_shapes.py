@@ -798,6 +798,13 @@ def test_equal_layers_of_two_objects_are_two_rows() -> None:
         assert kept
 
 
+def test_equal_models_in_one_list_stay_rows_of_their_own() -> None:
+    with attached() as sidecar:
+        fine_tunes = [Backbone(2) for _ in range(10)]
+        shallow = [nn.ModuleDict({"layers": nn.ModuleList(nn.Linear(8, 8) for _ in range(4))}) for _ in range(10)]
+        assert [size["cpu"] for _, size in rows(sidecar)] == [distinct_bytes(model) for model in [*fine_tunes, *shallow]]
+
+
 def test_equal_modules_that_lie_apart_stay_rows_of_their_own() -> None:
     with attached() as sidecar:
         one, two, three, four = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64)

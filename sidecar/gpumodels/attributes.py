@@ -13,7 +13,7 @@ from itertools import islice
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, Final, NamedTuple
 
-from gpumodels.instances import container_of, items_of, mro_of, name_of, package_of, state_of, values_of
+from gpumodels.instances import container_of, is_a, items_of, mro_of, name_of, package_of, state_of, values_of
 from gpumodels.resident import resident
 
 MAX_ITEMS: Final = 10_000
@@ -205,7 +205,7 @@ def offloaded_copy(state: Mapping[str, Any], name: str) -> Any:
                 place, key = place.dataset, f"{place.prefix}{key}"
             else:
                 place = place.state_dict
-        if isinstance(place, dict) and key in place:
+        if is_a(place, dict) and dict.__contains__(place, key):
             return place[key]
     return None
 

@@ -9,13 +9,21 @@ import gc
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any, Final
+from typing import Any, Final, TypeGuard, TypeVar
+
+Kind = TypeVar("Kind")
 
 mro_of: Final[Callable[[Any], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 """A class and its bases."""
 name_of: Final[Callable[[Any], str]] = type.__dict__["__name__"].__get__
 """A class's name."""
 _class_dict: Final[Callable[[Any], Any]] = type.__dict__["__dict__"].__get__
+
+
+def is_a(thing: Any, kind: type[Kind]) -> TypeGuard[Kind]:
+    """Whether its class is this one or below it; `isinstance` asks a property `__class__` where it isn't."""
+    return type.__subclasscheck__(kind, type(thing))
+
 
 _DESCRIPTORS: Final = frozenset({GetSetDescriptorType, MemberDescriptorType})
 
@@ -24,6 +32,11 @@ def package_of(kind: type) -> str | None:
     """The top-level package of a class; None for classes written in C that don't say."""
     module = _class_dict(kind).get("__module__")
     return module.partition(".")[0] if type(module) is str else None
+
+
+def class_attribute(kind: type, name: str) -> Any:
+    """What the class or the nearest of its bases has under this name, as it stands there; None where nobody has it."""
+    return next((namespace[name] for base in mro_of(kind) if name in (namespace := _class_dict(base))), None)
 
 
 def state_of(thing: Any) -> dict[str, Any]:

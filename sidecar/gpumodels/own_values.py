@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gpumodels.assembling import ADAPTER_PREFIXES, FoundModel
+from gpumodels.instances import state_of
 from gpumodels.provenance import Provenance
 from gpumodels.registry import Registry
 from gpumodels.resident import resident
@@ -182,4 +183,4 @@ def _held(place: Place) -> Any:
 
 def _table(module: Any, name: str) -> Any:
     """The module's table of that name: a dict, or TorchScript's, which has less methods; a traced module has none."""
-    return module.__dict__.get(name, {})
+    return state_of(module).get(name, {})

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gpumodels.accounting import StorageReading, TensorAccounts
 from gpumodels.assembling import FoundModel, Part, assemble_adapter
 from gpumodels.failures import Failures
-from gpumodels.instances import state_of
+from gpumodels.instances import is_a, state_of
 from gpumodels.known_classes import all_subclasses
 from gpumodels.observers import Observers
 from gpumodels.reading import ModuleReading
@@ -147,7 +147,7 @@ class Patches:
             return
         tables = _tables(state_of(patcher))
         for number, key in keys:
-            if number >= len(tables) or not isinstance(key, str):
+            if number >= len(tables) or type(key) is not str:
                 continue
             prefix = key.partition(".")[0]
             if prefix not in bases:
@@ -185,23 +185,26 @@ def _tables(state: Mapping[str, Any]) -> list[dict[Any, Any]]:
     """Patches by weight's key: those for always, and those of each hook."""
     found = [state.get("patches")]
     hooks = state.get("hook_patches")
-    if isinstance(hooks, dict):
-        found += list(hooks.values())
-    return [table for table in found if isinstance(table, dict) and table]
+    if is_a(hooks, dict):
+        found += list(dict.values(hooks))
+    return [table for table in found if is_a(table, dict) and dict.__len__(table)]
+
+
+_NO_TENSORS: Final = frozenset({type(None), bool, str, int, float, list})
 
 
 def _tensors_in(value: Any, tensor_type: type, depth: int = 0) -> Iterator[Any]:
     """The tensors of one patch: `("diff", (tensor,))`, or an object with `weights`. A list is another model's weight."""
     if tensor_type in type(value).__mro__:
         yield value
-    elif depth > MAX_DEPTH or value is None or isinstance(value, (str, int, float, list)):
+    elif depth > MAX_DEPTH or type(value) in _NO_TENSORS:
         return
-    elif isinstance(value, tuple):
-        for item in value:
+    elif is_a(value, tuple):
+        for item in tuple.__iter__(value):
             yield from _tensors_in(item, tensor_type, depth + 1)
     else:
         weights = state_of(value).get("weights")
-        yield from _tensors_in(tuple(weights) if isinstance(weights, (list, tuple)) else weights, tensor_type, depth + 1)
+        yield from _tensors_in(tuple(weights) if type(weights) is list else weights, tensor_type, depth + 1)
 
 
 def _patched_model(module: Any, key: str, models: Sequence[FoundModel]) -> FoundModel | None:

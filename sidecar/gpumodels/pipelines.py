@@ -8,7 +8,7 @@ from types import FrameType, ModuleType
 from typing import Any
 
 from gpumodels.failures import Failures
-from gpumodels.instances import state_of
+from gpumodels.instances import is_a, state_of
 from gpumodels.known_classes import all_subclasses
 from gpumodels.observers import Observers
 from gpumodels.resident import resident
@@ -67,13 +67,13 @@ class Pipelines:
             with self._failures.guard("reading a pipeline"):
                 state = state_of(pipeline)
                 stated = state.get("_internal_dict")
-                if not isinstance(stated, dict):
+                if not is_a(stated, dict):
                     continue
-                name = stated.get("_name_or_path")
+                name = dict.get(stated, "_name_or_path")
                 for slot in list(dict.keys(stated)):
                     component = state.get(slot)
-                    if component is not None and not slot.startswith("_"):
-                        found[id(component)] = Place(slot, name if isinstance(name, str) else None)
+                    if component is not None and type(slot) is str and not slot.startswith("_"):
+                        found[id(component)] = Place(slot, name if type(name) is str else None)
         return found
 
     def _registered(self, frame: FrameType, _result: Any) -> None:

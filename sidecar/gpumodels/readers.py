@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from gpumodels.files_read import SampledFile, stamp_of
 from gpumodels.instances import state_of
-from gpumodels.mapped_storages import path_of_mapped
+from gpumodels.mapped_storages import PATHS, path_of_mapped
 from gpumodels.observers import Observers
 from gpumodels.provenance import Provenance, absolute
 from gpumodels.resident import resident
@@ -137,7 +137,7 @@ class Readers:
 
 def _path_of(file: Any) -> str | None:
     """Of what `torch.load` takes: a path, or an open file that has one."""
-    if isinstance(file, (str, os.PathLike)):
+    if type(file) is str or type(file) in PATHS:
         return absolute(file)
     # Of Python's own files only: a property `name` of somebody's class is not run.
     name = file.name if type(file).__module__ == "_io" and hasattr(file, "name") else None

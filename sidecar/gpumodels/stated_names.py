@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpumodels.instances import class_attribute, is_a, state_of
 from gpumodels.resident import resident
 
 
@@ -28,7 +29,7 @@ class StatedNames:
 
 def stated_names(module: Any) -> StatedNames:
     """What can be read from the module's instance dictionary."""
-    state = module.__dict__
+    state = state_of(module)
     config = _config_of(state) or _config_within(state)
     timm = _mapping(state.get("pretrained_cfg"))
     attributes = (state.get("model_name"), state.get("name"))
@@ -36,23 +37,21 @@ def stated_names(module: Any) -> StatedNames:
         config_name=_text(config, "_name_or_path"),
         possible_name=_text(timm, "hf_hub_id"),
         architecture=_text(config, "model_type") or _text(config, "_class_name") or _text(timm, "architecture"),
-        attributes=tuple(text for text in attributes if isinstance(text, str)),
+        attributes=tuple(text for text in attributes if type(text) is str),
     )
 
 
 def _config_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
     internal = state.get("_internal_dict")  # diffusers' ConfigMixin
-    if isinstance(internal, dict):
-        return internal
+    if is_a(internal, dict):
+        return dict(dict.items(internal))
     config = state.get("config")
-    if isinstance(config, dict):
-        return config
-    if config is None:
-        return {}
-    stated = getattr(config, "__dict__", {})
+    if is_a(config, dict):
+        return dict(dict.items(config))
+    stated = state_of(config)
     found = {key: stated[key] for key in ("_name_or_path",) if key in stated}
-    model_type = getattr(type(config), "model_type", None)
-    if isinstance(model_type, str):
+    model_type = class_attribute(type(config), "model_type")
+    if type(model_type) is str:
         found["model_type"] = model_type
     return found
 
@@ -62,21 +61,19 @@ def _config_within(state: Mapping[str, Any]) -> Mapping[str, Any]:
     if "_model_config" not in state and "_model_card_vars" not in state:
         return {}
     modules = state.get("_modules")
-    first = next(iter(modules.values()), None) if isinstance(modules, dict) else None
-    inner = getattr(first, "__dict__", {}).get("_modules", {})
+    first = next(iter(dict.values(modules)), None) if is_a(modules, dict) else None
+    inner = state_of(first).get("_modules")
     for name in ("auto_model", "model"):
-        wrapped = inner.get(name) if isinstance(inner, dict) else None
+        wrapped = dict.get(inner, name) if is_a(inner, dict) else None
         if wrapped is not None:
-            return _config_of(wrapped.__dict__)
+            return _config_of(state_of(wrapped))
     return {}
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    if isinstance(value, dict):
-        return value
-    return getattr(value, "__dict__", {}) if value is not None else {}
+    return dict(dict.items(value)) if is_a(value, dict) else state_of(value)
 
 
 def _text(config: Mapping[str, Any], key: str) -> str | None:
     stated = config.get(key)
-    return stated if isinstance(stated, str) and stated.strip() else None
+    return stated if type(stated) is str and stated.strip() else None

@@ -94,14 +94,28 @@ def test_memory_that_nobody_claims_makes_it_sweep_for_modules_that_nobody_told_o
     assert "Silent" in watched.look()
 
 
-def test_nothing_is_scanned_while_nothing_changes_but_every_ten_seconds(watched: Watched) -> None:
+def test_what_tells_nobody_is_found_as_soon_as_a_walk_may_cost_it(watched: Watched) -> None:
+    model = Backbone()
+    watched.look()
+    watched.look(after_seconds=11)  # nothing changed: what a walk costs is known from here on
+    before = watched.observer.models
+    model.blocks[0].get_submodule("q").weight.data = torch.zeros(1)
+    watched.observer._walk_seconds = 0.02  # as of many thousand modules
+    watched.look(after_seconds=4)
+    assert watched.observer.models == before
+    watched.look(after_seconds=2)
+    assert watched.observer.models != before
+
+
+def test_a_walk_is_due_every_ten_seconds_whatever_it_costs(watched: Watched) -> None:
     model = Backbone()
     watched.look()
     before = watched.observer.models
+    watched.observer._walk_seconds = 100.0
     model.blocks[0].get_submodule("q").weight.data = torch.zeros(1)
-    watched.look(after_seconds=5)
-    assert watched.observer.models is before or watched.observer.models == before
-    watched.look(after_seconds=6)
+    watched.look(after_seconds=9)
+    assert watched.observer.models == before
+    watched.look(after_seconds=2)
     assert watched.observer.models != before
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 from gpumodels.failures import LOGGER, Failures
 from gpumodels.resident import resident
 from gpumodels.torch_private import keep_from_compiler
+from gpumodels.weak_table import WeakTable
 
 Started = Callable[[FrameType], None]
 Returned = Callable[[FrameType, Any], None]
@@ -58,8 +59,9 @@ class Observers:
     def __init__(self, torch: ModuleType, failures: Failures) -> None:
         self._failures = failures
         self._mechanism = self._chosen(torch)
-        if self._mechanism is not None:
-            with failures.guard("keeping out of compiled code"):
+        with failures.guard("keeping out of compiled code"):
+            keep_from_compiler(torch, WeakTable.entries())
+            if self._mechanism is not None:
                 keep_from_compiler(torch, self._mechanism.entries())
 
     def observe(self, function: Any, what: str, started: Started | None = None, returned: Returned | None = None) -> bool:

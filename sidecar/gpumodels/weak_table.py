@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from types import CodeType
 from typing import Any, Generic, TypeVar
 
 from gpumodels.resident import resident
@@ -72,6 +73,11 @@ class WeakTable(Generic[Value]):
     def ref(self, key: int) -> KeyedRef | None:
         """The weak reference to the object of this id."""
         return self._refs.get(key)
+
+    @staticmethod
+    def entries() -> tuple[CodeType, ...]:
+        """The code by which calls come in here from the host's threads: an object dies wherever its last holder lets go of it."""
+        return (WeakTable._forget.__code__,)
 
     def _forget(self, ref: KeyedRef) -> None:
         if self._refs.get(ref.key) is ref:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ def _work() -> Any:
     from safetensors.torch import load_file, save_file
     from torch import nn
 
+    untyped: Any = torch
     model = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
     torch.save(model.state_dict(), "weights.pt")
     save_file(model.state_dict(), "weights.safetensors")
@@ -28,8 +30,8 @@ def _work() -> Any:
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(2, 8)).sum().backward()
     optimizer.step()
-    torch.utils.swap_tensors(model[0].bias, nn.Parameter(torch.zeros(8)))
-    scripted = torch.jit.trace(nn.Linear(8, 8), torch.ones(1, 8))
+    untyped.utils.swap_tensors(model[0].bias, nn.Parameter(torch.zeros(8)))
+    scripted = untyped.jit.trace(nn.Linear(8, 8), torch.ones(1, 8))
     return model, optimizer, scripted
 
 
@@ -100,11 +102,30 @@ def _purged() -> list[Any]:
     return _walks(cycle)
 
 
+def _purged_and_lost() -> list[Any]:
+    """The same where nobody has the first copies any more when the last one is stopped."""
+    importlib.import_module("gpumodels")
+    return _walks(_purge_and_lose)
+
+
+def _purge_and_lose() -> None:
+    for _ in range(2):
+        importlib.import_module("gpumodels").start(interval=0.05)
+        kept = _work()
+        for name in [name for name in sys.modules if name.partition(".")[0] in OWN]:
+            del sys.modules[name]
+    last = importlib.import_module("gpumodels")
+    last.start(interval=0.05)
+    last.stop()
+    del kept
+
+
 SCENARIOS: Final[Mapping[str, Callable[[], list[Any]]]] = {
     "after torch": _after_torch,
     "before torch": _before_torch,
     "never": _never,
     "purged": _purged,
+    "purged and lost": _purged_and_lost,
 }
 
 if __name__ == "__main__":

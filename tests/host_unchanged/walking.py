@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import functools
 import gc
 import os
@@ -40,7 +39,7 @@ def walk(identities: bool = True) -> dict[str, Any]:
         "mapped": sorted({line.split()[5] for line in Path("/proc/self/maps").read_text().splitlines() if ".gpm" in line}),
         "collector": [getattr(each, "__qualname__", "") for each in gc.callbacks],
         "monitoring": _monitoring(),
-        "atexit": atexit._ncallbacks(),
+        "held by atexit": sys.getrefcount(sys.modules["gpumodels"].stop),
         "signals": [
             getattr(signal.getsignal(each), "__qualname__", str(signal.getsignal(each)))
             for each in sorted(signal.valid_signals())
@@ -90,17 +89,14 @@ def _descriptors() -> Iterator[str]:
     for name in os.listdir("/proc/self/fd"):
         path = Path(f"/proc/self/fd/{name}")
         if path.is_symlink() and not (target := str(path.readlink())).endswith("/fd"):
-            yield target
+            yield target.partition(":[")[0]
 
 
 def _monitoring() -> Any:
-    if sys.version_info < (3, 12):
+    monitoring: Any = getattr(sys, "monitoring", None)  # Python 3.12
+    if monitoring is None:
         return None
-    told = []
-    for tool in range(6):
-        used = sys.monitoring.get_tool(tool)
-        told.append([used, sys.monitoring.get_events(tool) if used is not None else 0])
-    return told
+    return [[name, monitoring.get_events(tool) if name else 0] for tool in range(6) for name in [monitoring.get_tool(tool)]]
 
 
 def _is_own(name: Any) -> bool:

@@ -7,7 +7,7 @@ import gc
 import sys
 import weakref
 from collections import Counter
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -100,7 +100,7 @@ def random_numbers_are_the_same() -> Any:
 class Touched:
     """What was called of these classes' own methods, by whom: the host's thread calls some, nobody else any."""
 
-    calls: Counter[str] = Counter()
+    calls: ClassVar[Counter[str]] = Counter()
 
     @classmethod
     def note(cls, name: str) -> None:
@@ -193,7 +193,7 @@ class ForeignTensor(torch.Tensor):
     @classmethod
     def __torch_function__(cls, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         Touched.note(f"tensor {getattr(function, '__qualname__', function)}")
-        return super().__torch_function__(function, types, arguments, options or {})
+        return super().__torch_function__(function, types, arguments, options or {})  # type: ignore[no-untyped-call]
 
     def __getattribute__(self, name: str) -> Any:
         Touched.note(f"tensor attribute {name}")
@@ -208,7 +208,7 @@ def _touches() -> dict[str, int]:
 @program
 def foreign_modules_are_not_touched() -> Any:
     Touched.calls.clear()
-    model = nn.Sequential(nn.Linear(8, 8))
+    model: Any = nn.Sequential(nn.Linear(8, 8))
     model.add_module("foreign", ForeignModule())
     model.foreign.inner = nn.Linear(64, 64)
     model.foreign.register_buffer("scale", torch.ones(8))
@@ -220,7 +220,7 @@ def foreign_modules_are_not_touched() -> Any:
 @program
 def foreign_attributes_are_not_touched() -> Any:
     Touched.calls.clear()
-    model = nn.Linear(64, 64)
+    model: Any = nn.Linear(64, 64)
     for name in ("config", "hf_device_map", "peft_config", "model", "cache", "ds_tensor", "_hf_hook", "quant_state"):
         setattr(model, name, Foreign())
     model.listed = [Foreign()]
@@ -232,7 +232,7 @@ def foreign_attributes_are_not_touched() -> Any:
 @program
 def foreign_tensors_are_not_touched() -> Any:
     Touched.calls.clear()
-    model = nn.Linear(64, 64)
+    model: Any = nn.Linear(64, 64)
     model.register_buffer("scale", torch.ones(64).as_subclass(ForeignTensor))
     model.weight = nn.Parameter(torch.ones(64, 64).as_subclass(ForeignTensor))
     model.plain = torch.ones(64).as_subclass(ForeignTensor)

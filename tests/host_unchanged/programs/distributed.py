@@ -74,5 +74,6 @@ def _rank(rank: int, mode: Mode) -> None:
 def ranks_train() -> Any:
     if not torch.distributed.is_available():
         return None
-    torch.multiprocessing.spawn(_rank, (Mode.of_this_process(),), nprocs=RANKS)
+    multiprocessing: Any = torch.multiprocessing
+    multiprocessing.spawn(_rank, (Mode.of_this_process(),), nprocs=RANKS)
     return [json.loads(Path(f"told{rank}").read_text()) for rank in range(RANKS)]

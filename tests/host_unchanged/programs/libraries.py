@@ -78,7 +78,7 @@ def llama_with_dynamic_rope() -> Any:
     with torch.no_grad():
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-        compiled = torch.compile(model, backend="eager")
+        compiled: Any = torch.compile(model, backend="eager")
         results = [bits(compiled(each, use_cache=False).logits) for each in (short, long)]
         found = {kind: dict(torch._dynamo.utils.counters[kind]) for kind in ("stats", "frames")}
         breaks = {plain(reason): count for reason, count in torch._dynamo.utils.counters["graph_break"].items()}

@@ -176,9 +176,9 @@ class _RecordsFunctions(TorchFunctionMode):
         return function(*arguments, **(options or {}))
 
 
-class _RecordsOperators(TorchDispatchMode):
+class _RecordsOperators(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[str] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
@@ -194,13 +194,15 @@ def _a_models_life() -> None:
     model.register_buffer("late", torch.zeros(3))
     model.register_parameter("later", nn.Parameter(torch.zeros(3)))
     model.add_module("latest", nn.Sequential(nn.Linear(2, 2), nn.Embedding(4, 2)))
-    model.scale = model.scale * 2
+    model.scale = model.get_buffer("scale") * 2
     scanned(2)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(2, 8)).sum().backward()
     optimizer.step()
     torch.save(model.state_dict(), "out.pt")
-    torch.utils.swap_tensors(model.first.bias, nn.Parameter(torch.zeros(8)))
+    torch.utils.swap_tensors(  # type: ignore[no-untyped-call]
+        model.first.bias, nn.Parameter(torch.zeros(8))
+    )
 
 
 @program
@@ -234,9 +236,9 @@ def identities() -> Any:
         torch.save is torch.serialization.save,
         torch.utils.swap_tensors.__module__,
         nn.Module.to is nn.modules.module.Module.to,
-        safetensors.torch.safe_open is safetensors.safe_open,
+        vars(safetensors.torch)["safe_open"] is safetensors.safe_open,
         io.open is open,
         nn.Linear.load_state_dict is nn.Module.load_state_dict,
-        safetensors.torch.deserialize is safetensors.deserialize,
+        vars(safetensors.torch)["deserialize"] is safetensors.deserialize,
         "from_file" in vars(torch.UntypedStorage),
     ]

@@ -10,7 +10,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
 from host_unchanged.observing import bits, file_bits, outcome, plain, scanned
-from host_unchanged.table import program
+from host_unchanged.table import need, program
+
+jit: Any = torch.jit
 
 
 class Network(nn.Module):
@@ -40,10 +42,10 @@ def _model() -> Network:
 
 @program
 def scripted() -> Any:
-    scripted = torch.jit.script(_model())
+    scripted: Any = torch.jit.script(_model())
     scanned()
     scripted.save("scripted.pt")
-    loaded = torch.jit.load("scripted.pt")
+    loaded: Any = jit.load("scripted.pt")
     scanned()
     x = torch.ones(2, 8)
     return [bits(scripted(x)), bits(loaded(x)), plain(str(scripted.code)), plain(str(loaded.graph)), file_bits("scripted.pt")]
@@ -52,7 +54,7 @@ def scripted() -> Any:
 @program
 def traced_and_frozen() -> Any:
     x = torch.ones(2, 8)
-    traced = torch.jit.trace(nn.Sequential(nn.Linear(8, 8), nn.ReLU()).eval(), x)
+    traced: Any = jit.trace(nn.Sequential(nn.Linear(8, 8), nn.ReLU()).eval(), x)
     frozen = torch.jit.freeze(traced)
     scanned()
     return [plain(str(traced.graph)), plain(str(frozen.graph)), bits(frozen(x)), [name for name, _ in traced.named_parameters()]]
@@ -79,7 +81,7 @@ def traced_by_make_fx() -> Any:
 @program
 def function_transforms() -> Any:
     model = nn.Sequential(nn.Linear(8, 8), nn.Tanh())
-    values = dict(model.named_parameters())
+    values: dict[str, torch.Tensor] = dict(model.named_parameters())
     scanned()
 
     def loss(given: dict[str, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
@@ -88,7 +90,7 @@ def function_transforms() -> Any:
     x = torch.arange(16.0).reshape(2, 8)
     each = torch.func.vmap(torch.func.grad(loss), (None, 0))(values, x)
     forward = torch.func.jvp(lambda given: loss(given, x), (values,), ({name: torch.ones_like(v) for name, v in values.items()},))
-    stacked = torch.func.stack_module_state([nn.Linear(8, 8), nn.Linear(8, 8)])  # type: ignore[list-item]
+    stacked = torch.func.stack_module_state([nn.Linear(8, 8), nn.Linear(8, 8)])
     hessian = torch.func.hessian(lambda y: loss(values, y))(x[0])
     return [bits(each), bits(forward), bits(stacked), bits(hessian)]
 
@@ -139,7 +141,7 @@ def anomalies_and_saved_tensors() -> Any:
 
 @program
 def quantized() -> Any:
-    import torch.ao.quantization as quantization
+    quantization: Any = need("torch.ao.quantization")
 
     model = quantization.quantize_dynamic(nn.Sequential(nn.Linear(8, 8), nn.ReLU()), {nn.Linear}, dtype=torch.qint8)
     scanned()

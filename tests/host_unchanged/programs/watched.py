@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import builtins
 import cProfile
 import faulthandler
@@ -105,7 +104,7 @@ def a_trace_function_stays_in_place() -> Any:
     scanned()
     kept = sys.gettrace() is events
     sys.settrace(None)
-    threading.settrace(None)  # type: ignore[arg-type]
+    threading.settrace(None)
     return [kept, sys.gettrace(), sys.getprofile()]
 
 
@@ -136,7 +135,8 @@ def covered() -> Any:
 
 @program
 def observed_by_sys_monitoring() -> Any:
-    if sys.version_info < (3, 12):
+    monitoring: Any = getattr(sys, "monitoring", None)
+    if monitoring is None:
         raise MissingError("sys.monitoring came with Python 3.12")
     counts: Counter[str] = Counter()
 
@@ -148,7 +148,6 @@ def observed_by_sys_monitoring() -> Any:
         note(code)
         return monitoring.DISABLE
 
-    monitoring = sys.monitoring
     found = {}
     for name, tool, callback in (("all", monitoring.PROFILER_ID, note), ("once", monitoring.COVERAGE_ID, note_and_disable)):
         counts.clear()
@@ -196,17 +195,20 @@ def py_spy_dumps_the_main_thread() -> Any:
     return [plain(line).strip() for line in main.splitlines()[1:]]
 
 
+def _is_cuda_initialized() -> bool:
+    cuda: Any = torch.cuda
+    return bool(cuda.is_initialized())
+
+
 @program
 def what_the_interpreter_holds() -> Any:
     _a_models_life()
     scanned()
-    ours = 1 if _BESIDE else 0
     loggers = sorted(name for name in logging.Logger.manager.loggerDict if not name.startswith("gpumodels"))
     return {
         "meta path": [plain(repr(each)) for each in sys.meta_path if not (_BESIDE and "gpumodels" in repr(each))],
         "path hooks": [plain(repr(each)) for each in sys.path_hooks],
         "path": [plain(each) for each in sys.path],
-        "atexit": atexit._ncallbacks() - ours,
         "threads": threads(),
         "descriptors": [each for each in descriptors() if not (_BESIDE and each.startswith("/proc/"))],
         "collector": [len(gc.callbacks), gc.isenabled(), gc.get_threshold()],
@@ -225,7 +227,7 @@ def what_the_interpreter_holds() -> Any:
         "trace": [repr(sys.gettrace()), repr(sys.getprofile())],
         "umask": [os.umask(0o22), os.umask(0o22)],
         "torch modules": sorted(name for name in sys.modules if name.partition(".")[0] in ("torch", "safetensors", "numpy")),
-        "torch": [torch.cuda.is_initialized(), torch.get_num_threads(), str(torch.get_default_dtype()), torch.is_grad_enabled()],
+        "torch": [_is_cuda_initialized(), torch.get_num_threads(), str(torch.get_default_dtype()), torch.is_grad_enabled()],
     }
 
 

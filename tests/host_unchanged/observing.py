@@ -26,7 +26,7 @@ PATIENCE_SECONDS: Final = 1.0
 """What another thread holds for a moment is waited for so long; only what stays is a difference."""
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{4,}|(?<![\w.])\d{8,}(?![\w.])")
 _STORAGE_KEY: Final = re.compile(rb"\d{12,}")
-_LOG_PREFIX: Final = re.compile(r"\[?([WEI])\d{4} [\d:.]+ +\d+ |(USDT):[\d-]+ [\d:]+ \d+:\d+ ")
+_LOG_PREFIX: Final = re.compile(r"\[?([WEI])\d{4} [\d:.]+ +\d+ |([A-Z]+):[\d-]+ [\d:]+ \d+:\d+ ")
 _PID: Final = re.compile(r"(?<=/proc/)\d+|(?<=pid[ =:])\d+|(?<=:\[)\d+(?=\])")
 
 

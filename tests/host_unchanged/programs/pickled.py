@@ -131,7 +131,7 @@ def storage_from_file_pickled() -> Any:
 @program
 def pool_of_spawned_processes_loads() -> Any:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=enter, initargs=(Mode.of_this_process(),)) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=enter, initargs=(Mode.of_this_process(),)) as pool:
         return outcome(lambda: list(pool.map(torch.load, _paths())))
 
 

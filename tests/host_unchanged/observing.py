@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ PATIENCE_SECONDS: Final = 1.0
 """What another thread holds for a moment is waited for so long; only what stays is a difference."""
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{4,}|(?<![\w.])\d{8,}(?![\w.])")
 _STORAGE_KEY: Final = re.compile(rb"\d{12,}")
-_LOG_PREFIX: Final = re.compile(r"\[?([WEI])\d{4} [\d:.]+ +\d+ ")
+_LOG_PREFIX: Final = re.compile(r"\[?([WEI])\d{4} [\d:.]+ +\d+ |([A-Z]+):[\d-]+ [\d:]+ \d+:\d+ ")
 _PID: Final = re.compile(r"(?<=/proc/)\d+|(?<=pid[ =:])\d+|(?<=:\[)\d+(?=\])")
 
 
@@ -78,7 +79,7 @@ def plain(text: str) -> str:
     text = text.replace(str(Path.cwd()), ".")
     if "TMPDIR" in os.environ:
         text = text.replace(str(Path(os.environ["TMPDIR"]).parent), "~")
-    return _PID.sub("N", _LOG_PREFIX.sub(r"[\1 ", _ADDRESS.sub("0x", text)))
+    return _PID.sub("N", _LOG_PREFIX.sub(r"[\1\2 ", _ADDRESS.sub("0x", text)))
 
 
 def outcome(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
@@ -127,6 +128,16 @@ def descriptors() -> list[str]:
     return sorted(found)
 
 
+def lasting_descriptors() -> list[str]:
+    """The same, without what a scan of the sidecar has open for a moment."""
+    lasting = Counter(descriptors())
+    if Mode.of_this_process() is Mode.BESIDE:
+        for _ in range(3):
+            time.sleep(0.01)
+            lasting &= Counter(descriptors())
+    return sorted(lasting.elements())
+
+
 def threads() -> list[str]:
     """Names of the living threads, without the sidecar's own while it runs."""
     beside = Mode.of_this_process() is Mode.BESIDE
@@ -142,12 +153,13 @@ def until_equal(observe: Callable[[], Any], expected: Any) -> Any:
     return seen
 
 
-def references(thing: object) -> int:
-    """How many references there are, of those that stay: a scan may hold one for a moment."""
-    fewest = sys.getrefcount(thing)
-    for _ in range(40):
-        time.sleep(0.005)
-        fewest = min(fewest, sys.getrefcount(thing))
+def references(things: Sequence[object]) -> list[int]:
+    """How many references there are to each, of those that stay: a scan may hold one for a moment."""
+    fewest = [sys.getrefcount(each) for each in things]
+    if Mode.of_this_process() is Mode.BESIDE:
+        for _ in range(40):
+            time.sleep(0.005)
+            fewest = [min(count, sys.getrefcount(each)) for count, each in zip(fewest, things, strict=True)]
     return fewest
 
 

@@ -51,7 +51,7 @@ def run_in_all_modes(
         children[mode] = subprocess.Popen(
             command,
             cwd=home,
-            env={**_environment(mode, directory / mode.value), **(environment or {})},
+            env={**environment_of(mode, directory / mode.value), **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -70,7 +70,8 @@ def run_in_all_modes(
     return ended
 
 
-def _environment(mode: Mode, directory: Path) -> dict[str, str]:
+def environment_of(mode: Mode, directory: Path) -> dict[str, str]:
+    """The environment of a host in this mode, whose files go to the directory."""
     packages = [TESTS]
     for name in ("gpumodels", "gpumodels_shared"):
         spec = find_spec(name)
@@ -83,6 +84,7 @@ def _environment(mode: Mode, directory: Path) -> dict[str, str]:
         **os.environ,
         MODE_VARIABLE: mode.value,
         "GPUMODELS_DIR": str(snapshots),
+        "GLOO_SOCKET_IFNAME": "lo",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
         "PYTHONHASHSEED": "0",
@@ -90,6 +92,7 @@ def _environment(mode: Mode, directory: Path) -> dict[str, str]:
         "TMPDIR": _made(directory / "tmp"),
         "TORCHINDUCTOR_CACHE_DIR": _made(directory / "inductor"),
         "TORCHINDUCTOR_COMPILE_THREADS": "1",
+        "TQDM_DISABLE": "1",
     }
 
 

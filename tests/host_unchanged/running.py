@@ -93,7 +93,7 @@ def _record(program: Program, mode: Mode) -> dict[str, Any]:
     _forget_what_ran_before()
     record: dict[str, Any] = {}
     with _captured_output(record), warnings.catch_warnings(record=True) as warned:
-        descriptors, threads = observing.descriptors(), observing.threads()
+        descriptors, threads = observing.lasting_descriptors(), observing.threads()
         warnings.simplefilter("always")
         try:
             record["observed"] = _run(program, mode)

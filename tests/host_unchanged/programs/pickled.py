@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Final
 
 import torch
+from torch import load as load_bound_here
 from torch import nn
 
 from host_unchanged.observing import bits, function_facts, outcome, pickle_bits, plain, scanned
@@ -130,7 +131,7 @@ def storage_from_file_pickled() -> Any:
 @program
 def pool_of_spawned_processes_loads() -> Any:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context, initializer=enter, initargs=(Mode.of_this_process(),)) as pool:
+    with ProcessPoolExecutor(1, mp_context=context, initializer=enter, initargs=(Mode.of_this_process(),)) as pool:
         return outcome(lambda: list(pool.map(torch.load, _paths())))
 
 
@@ -225,7 +226,7 @@ def _by_value(library: str) -> Any:
     pickler = need(library)
 
     def load_all(paths: list[str]) -> list[Any]:
-        return [torch.load(path, map_location="cpu") for path in paths]
+        return [load_bound_here(path, map_location="cpu") for path in paths]
 
     load_all.__module__ = "__main__"  # as in a notebook: it travels by value
     return [outcome(lambda: len(pickler.dumps(load_all))), _unpickled_elsewhere(pickler.dumps, library, load_all)]

@@ -10,7 +10,7 @@ SIDECAR_VENV = .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.versi
 SIDECAR_TESTS = tests/sidecar tests/shared $(wildcard tests/host_unchanged tests/integration/test_accounting_*.py) \
 	tests/integration/test_provenance_matrix.py tests/integration/test_seed_scenario.py
 
-.PHONY: demo test test-sidecar check format bench faults pictures clean
+.PHONY: demo test test-sidecar test-hosts check format bench faults pictures clean
 
 demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
@@ -24,6 +24,10 @@ test-sidecar:
 	@$(MAKE) --no-print-directory VENV=$(SIDECAR_VENV) $(SIDECAR_VENV)/.installed
 	$(SIDECAR_VENV)/bin/pytest -m "not slow" -n 2 $(SIDECAR_TESTS)
 	$(SIDECAR_VENV)/bin/pytest -m slow $(SIDECAR_TESTS)
+
+# Public test suites beside the sidecar; checkouts are yours: make test-hosts SUITES="safetensors=DIR peft=DIR accelerate=DIR"
+test-hosts: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m hosts_of_others $(SUITES)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .

@@ -8,7 +8,7 @@ import platform
 import sys
 from typing import Final
 
-PARTS: Final = ("scanning", "host", "loading", "catalogue", "hostile", "viewer")
+PARTS: Final = ("scanning", "host", "loading", "observing", "catalogue", "hostile", "viewer")
 
 
 def main() -> None:

@@ -5,7 +5,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
 
-.PHONY: demo test check format bench faults pictures clean
+# What runs inside hosts is tested on other Pythons too, in a venv for each: make test-sidecar PYTHON=python3.12
+SIDECAR_VENV = .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
+SIDECAR_TESTS = tests/sidecar tests/shared $(wildcard tests/host_unchanged tests/integration/test_accounting_*.py) \
+	tests/integration/test_provenance_matrix.py tests/integration/test_seed_scenario.py
+
+.PHONY: demo test test-sidecar test-hosts check format bench faults pictures clean
 
 demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
@@ -13,6 +18,16 @@ demo: $(DEMO_STAMP)
 test: $(STAMP)
 	$(BIN)/pytest -m "not slow" -n 2
 	$(BIN)/pytest -m slow
+
+test-sidecar:
+	@$(PYTHON) -c '' || { echo "gpumodels: $(PYTHON) does not run; name another: make test-sidecar PYTHON=python3.12" >&2; exit 1; }
+	@$(MAKE) --no-print-directory VENV=$(SIDECAR_VENV) $(SIDECAR_VENV)/.installed
+	$(SIDECAR_VENV)/bin/pytest -m "not slow" -n 2 $(SIDECAR_TESTS)
+	$(SIDECAR_VENV)/bin/pytest -m slow $(SIDECAR_TESTS)
+
+# Public test suites beside the sidecar; checkouts are yours: make test-hosts SUITES="safetensors=DIR peft=DIR accelerate=DIR"
+test-hosts: $(STAMP)
+	@PYTHONPATH=tests $(BIN)/python -m hosts_of_others $(SUITES)
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
@@ -35,7 +50,7 @@ pictures: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m pictures
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): EXTRAS := dev

@@ -15,13 +15,14 @@ import inspect
 import sys
 from collections.abc import Sequence
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from gpumodels.failures import Failures
 from gpumodels.observers import Observation
 from gpumodels.resident import resident
 from gpumodels.torch_private import path_of_is_compiling
 
+Statement = TypeVar("Statement", bound=ast.stmt)
 STAND_IN: Final = "\0gpumodels\0"
 """A constant in the compiled source, in whose place the watch is put."""
 TORCH: Final = "_torch_of_gpumodels"
@@ -145,8 +146,8 @@ def _compiled(source: str, original: CodeType, observation: Observation, watch: 
     body = function.body
     if observation.returned is not None:
         body = [_Returns(compiling).visit(statement) for statement in body]
-        end = _Returns(compiling).visit(ast.Return(None))
-        body.append(ast.copy_location(end, body[-1]))
+        end = _on_the_line_of(_last_line_of(function), ast.Return(None))
+        body.append(_Returns(compiling).visit(end))
     start: list[ast.stmt] = []
     if compiling.torch == TORCH:
         start.append(ast.Import([ast.alias("torch", TORCH)]))
@@ -154,8 +155,10 @@ def _compiled(source: str, original: CodeType, observation: Observation, watch: 
         call = ast.Expr(_call("started"))
         start.append(ast.If(ast.UnaryOp(ast.Not(), compiling.expression()), [call], []))
     documented = ast.get_docstring(function) is not None
+    # On the line of the first statement, where tools that count lines see one more run of a line that runs anyway.
+    first = function.body[documented] if len(function.body) > documented else function
     for statement in start:
-        ast.copy_location(statement, function)
+        _on_the_line_of(first, statement)
     function.body = [*body[:documented], *start, *body[documented:]]
     tree.body = [_closure(original.co_freevars, function)]
     ast.fix_missing_locations(tree)
@@ -202,6 +205,23 @@ def _names_in(code: CodeType) -> set[str]:
     return {*code.co_names, *(name for one in inner for name in _names_in(one))}
 
 
+def _on_the_line_of(place: ast.stmt, made: Statement) -> Statement:
+    """The statement with all that is new in it on the first line of that place, so that no other line is seen to run."""
+    for node in ast.walk(made):
+        if isinstance(node, (ast.stmt, ast.expr, ast.alias)) and not hasattr(node, "lineno"):
+            node.lineno = node.end_lineno = place.lineno
+            node.col_offset = node.end_col_offset = place.col_offset
+    return made
+
+
+def _last_line_of(function: ast.FunctionDef) -> ast.stmt:
+    """The innermost statement at its end, after which Python puts its own `return None`."""
+    last: ast.stmt = function.body[-1]
+    while inner := getattr(last, "finalbody", None) or getattr(last, "orelse", None) or getattr(last, "body", None):
+        last = inner[-1]
+    return last
+
+
 @resident
 class _Returns(ast.NodeTransformer):
     """`return x` becomes `return x if torch.compiler.is_compiling() else watch.returned(x)`; in the function itself only."""
@@ -213,7 +233,7 @@ class _Returns(ast.NodeTransformer):
         """The one kind of statement that is changed."""
         result = node.value if node.value is not None else ast.Constant(None)
         value = ast.IfExp(self._compiling.expression(), result, _call("returned", copy.deepcopy(result)))
-        return ast.copy_location(ast.Return(value), node)
+        return _on_the_line_of(node, ast.Return(value))
 
     def _leave(self, node: Any) -> Any:
         return node

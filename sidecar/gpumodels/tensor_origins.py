@@ -27,6 +27,7 @@ class TensorOrigins:
     def __init__(self, torch: ModuleType) -> None:
         self.plain_types = (torch.Tensor, torch.nn.Parameter)
         """Tensors whose attributes can be read as they are; subclasses may run code of their own."""
+        self._tensor_type: Any = torch.Tensor
         self._without_overrides = without_overrides(torch)
         self._is_possible = storages_can_be_referred_to(torch)
         self._origins: WeakTable[Origin] = WeakTable()
@@ -45,7 +46,8 @@ class TensorOrigins:
             if type(tensor) in self.plain_types:
                 return tensor.untyped_storage()
             with self._without_overrides():
-                return tensor.untyped_storage()
+                storage: UntypedStorage = self._tensor_type.untyped_storage(tensor)  # a subclass may have a look-up of its own
+                return storage
         except (NotImplementedError, RuntimeError):
             return None
 
@@ -64,7 +66,7 @@ class TensorOrigins:
         if by_offset is None:
             return None
         with self._without_overrides():
-            return by_offset.get(tensor.storage_offset())
+            return by_offset.get(self._tensor_type.storage_offset(tensor))
 
     def put_sample(self, storage: UntypedStorage | None, tensor: Any, sample: RawSample) -> None:
         """These were the tensor's first values just now."""
@@ -75,7 +77,7 @@ class TensorOrigins:
             by_offset = {}
             self._samples.put(storage, by_offset)
         with self._without_overrides():
-            by_offset[tensor.storage_offset()] = sample
+            by_offset[self._tensor_type.storage_offset(tensor)] = sample
 
     def forget_samples(self, storage: UntypedStorage | None) -> None:
         """Other values were written there, unseen."""

@@ -41,7 +41,8 @@ def format_count(count: int) -> str:
     raise AssertionError("unreachable")
 
 
-def describe_model(name: str, kind: str, resident_bytes: int, layers: int) -> str:
-    """`Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
+def describe_model(name: str, kind: str, resident_bytes: int, layers: int, unread_tensors: int = 0) -> str:
+    """`Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`; `2.1 GB + unknown` where some tensors' size can't be read."""
     noun = "layer" if layers == 1 else "layers"
-    return f"{name} ({kind}, {format_bytes(resident_bytes)}, {layers} {noun})"
+    size = format_bytes(resident_bytes) + (" + unknown" if unread_tensors else "")
+    return f"{name} ({kind}, {size}, {layers} {noun})"

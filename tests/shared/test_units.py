@@ -106,3 +106,7 @@ def test_a_model_is_described_in_one_line() -> None:
     described = describe_model("Wan2_2-T2V-A14B-HIGH", "checkpoint", int(2.1 * GB), 145)
     assert described == "Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)"
     assert describe_model("tiny", "model", 512, 1) == "tiny (model, 512 B, 1 layer)"
+
+
+def test_a_size_that_is_not_known_to_the_end_is_said_to_be_so() -> None:
+    assert describe_model("opaque", "model", 512, 2, unread_tensors=1) == "opaque (model, 512 B + unknown, 2 layers)"

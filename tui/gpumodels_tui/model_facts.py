@@ -44,7 +44,8 @@ class Fact(Struct, frozen=True):
 def headline(row: ModelRow) -> str:
     """`Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
     model = row.model
-    return describe_model(safe_text(row.name, 300), safe_text(model.kind), model.resident_bytes, model.layers)
+    name, kind = safe_text(row.name, 300), safe_text(model.kind)
+    return describe_model(name, kind, model.resident_bytes, model.layers, model.unread_tensors)
 
 
 def facts_of(row: ModelRow) -> list[Fact]:
@@ -114,6 +115,9 @@ def _memory(row: ModelRow) -> str:
     absent = model.offloaded_bytes - (model.resident_bytes - model.on_device_bytes)
     if absent > 0:
         parts.append(f"{format_bytes(absent)} on disk or not loaded")
+    if model.unread_tensors:
+        noun = "tensor" if model.unread_tensors == 1 else "tensors"
+        parts.append(f"{model.unread_tensors} {noun} of unknown size")
     others = _sharers(row)
     if model.shared_bytes:
         parts.append(f"{format_bytes(model.shared_bytes)} more shared with {others or 'other models'}, counted there")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Final
 
 from gpumodels.descriptors import close_all_inherited
@@ -47,6 +50,8 @@ class _SidecarThread(threading.Thread):
     """The process that it publishes for; None once it was told to stop."""
     end: Callable[[], None]
     """Stops it: what another copy calls, which has no other way to this one."""
+    package: weakref.ref[ModuleType]
+    """Of this copy; dead once nobody can call its `stop()` any more."""
 
 
 @resident
@@ -73,6 +78,7 @@ class Sidecar:
         self._thread = _SidecarThread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.serves_pid = self.pid
         self._thread.end = _stop_own
+        self._thread.package = weakref.ref(sys.modules[__package__])
 
     def start(self) -> None:
         """Attach to torch, now or when the host imports it, and begin to publish."""
@@ -226,13 +232,13 @@ def start_with(
 def stop() -> None:
     """Stop publishing and leave torch as it was. Never raises; nothing happens where nothing runs.
 
-    It stops another copy of this package as well, if one runs in this process: after a notebook has purged and imported
-    gpumodels again, nobody else can.
+    It stops a lost copy of this package as well: after a notebook has purged and imported gpumodels again, nobody else can.
     """
     _stop_own()
-    with Failures().guard("stopping another copy"):
+    with Failures().guard("stopping a lost copy"):
         for thread in _threads_of_copies():
-            thread.end()
+            if thread.package() is None:
+                thread.end()
 
 
 def _stop_own() -> None:

@@ -123,6 +123,7 @@ SNAPSHOT: Final = Snapshot(
             matched_tensors=217,
             compared_tensors=265,
             file_stamps=((2_147_491_840, TAKEN_AT_NS - 86_400 * 10**9),),
+            unread_tensors=2,
             metadata={"modelspec.title": "Wan 2.2 ünïcode 模型"},
             adapters=("m2",),
             slot="transformer",

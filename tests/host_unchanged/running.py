@@ -23,7 +23,7 @@ from typing import Any, Final
 from host_unchanged.table import STARTED_LATE, MissingError, Mode, Program, programs_of
 
 INTERVAL_SECONDS: Final = 0.05
-LONGEST_SECONDS: Final = 200
+LONGEST_SECONDS: Final = 400
 
 
 def start_sidecar() -> None:

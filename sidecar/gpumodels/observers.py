@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gpumodels.failures import LOGGER, Failures
 from gpumodels.resident import resident
-from gpumodels.torch_private import keep_from_compiler
+from gpumodels.torch_private import can_keep_from_compiler, keep_from_compiler
 from gpumodels.weak_table import WeakTable
 
 Started = Callable[[FrameType], None]
@@ -93,6 +93,9 @@ class Observers:
                 self._mechanism.remove()
 
     def _chosen(self, torch: ModuleType) -> Mechanism | None:
+        if not can_keep_from_compiler(torch):
+            LOGGER.info("calls can't be observed in torch %s; names rest on values and mapped files", torch.__version__)
+            return None
         if sys.version_info >= (3, 12):
             from gpumodels.code_monitoring import CodeMonitoring
 

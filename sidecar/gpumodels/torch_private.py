@@ -28,19 +28,25 @@ def storages_can_be_referred_to(torch: ModuleType) -> bool:
     return reference() is not None
 
 
+def can_keep_from_compiler(torch: ModuleType) -> bool:
+    """Whether this torch lets frames be kept from Dynamo together with all that they call: from 2.7 or so on.
+
+    Where it doesn't, nothing is observed: Dynamo compiled what a skipped frame of ours called, and torch 2.1.2 crashed in it.
+    """
+    evaluation = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
+    return all(hasattr(evaluation, name) for name in ("_FrameAction", "_FrameExecStrategy", "set_code_exec_strategy"))
+
+
 def keep_from_compiler(torch: ModuleType, codes: Iterable[CodeType]) -> None:
     """Tell Dynamo never to compile frames of this code, which would be counted among the host's, nor what they call.
 
     It meets them where a compiled function breaks and goes on in the interpreter.
     """
-    evaluation = getattr(getattr(torch._C, "_dynamo", None), "eval_frame", None)
-    skip: Callable[[CodeType], object] | None = getattr(evaluation, "skip_code", None)  # until torch 2.6
-    action, strategy = getattr(evaluation, "_FrameAction", None), getattr(evaluation, "_FrameExecStrategy", None)
-    for code in codes:
-        if skip is not None:
-            skip(code)
-        elif action is not None and strategy is not None and evaluation is not None:
-            evaluation.set_code_exec_strategy(code, strategy(action.SKIP, action.SKIP))
+    if can_keep_from_compiler(torch):
+        evaluation = torch._C._dynamo.eval_frame
+        skip = evaluation._FrameAction.SKIP
+        for code in codes:
+            evaluation.set_code_exec_strategy(code, evaluation._FrameExecStrategy(skip, skip))
 
 
 IS_COMPILING: Final = (("compiler", "is_compiling"), ("_utils", "is_compiling"))

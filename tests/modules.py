@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import torch
@@ -65,6 +65,7 @@ class Attached:
     patches: Patches
     pipelines: Pipelines
     hooks: TorchHooks
+    identification: Identification
     sampler: Sampler
     scanned_provenance: int = 0
 
@@ -86,8 +87,18 @@ class Attached:
         return self.scanner.measure(self.holdings, lambda: None)
 
     def models(self, now_ns: int = 0) -> tuple[Model, ...]:
-        """What a snapshot would hold."""
-        return self.sampler.models(self.scan(), now_ns)
+        """What a snapshot would hold, once all names are found."""
+        return self.described(self.scan(), now_ns)
+
+    def described(self, found: Sequence[FoundModel], now_ns: int = 0) -> tuple[Model, ...]:
+        """The same of these."""
+        self.identification.look_at_pipelines()
+        for one in found:
+            core = self.registry.ref(one.core)
+            with self.failures.guard("naming a model"), suppress(ReferenceError):
+                if core is not None:
+                    self.identification.find_out(one, core)
+        return self.sampler.models(found, now_ns)
 
 
 @contextmanager
@@ -99,13 +110,13 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     provenance = Provenance(torch)
     accounts = TensorAccounts(torch, provenance, failures)
     holdings = Holdings(torch, accounts, failures)
-    patches, pipelines = Patches(accounts, failures, registry.touch, registry.loaded), Pipelines(failures)
+    patches, pipelines = Patches(accounts, failures, registry.look_again), Pipelines(failures)
     hooks = TorchHooks(torch, registry, provenance, (pipelines, holdings, patches), failures)
     try:
         scanner = Scanner(registry, ModuleReader(accounts), failures)
         identification = Identification(registry, provenance, pipelines, failures, pause)
         sampler = Sampler(registry, identification, failures)
-        yield Attached(failures, registry, provenance, scanner, holdings, patches, pipelines, hooks, sampler)
+        yield Attached(failures, registry, provenance, scanner, holdings, patches, pipelines, hooks, identification, sampler)
     finally:
         hooks.remove()
         provenance.close()

@@ -1,4 +1,8 @@
-"""How much processor time looking may take: a share of one core, with something saved up for when everything is new."""
+"""How much processor time may go into what nobody waits for: a share of one core, with something saved up, and some to borrow.
+
+What changed is seen whatever was spent before (`Scanner`); that isn't asked about here, only counted. Names and looks at what
+may have changed without a word wait until there is time for them again.
+"""
 
 from __future__ import annotations
 
@@ -8,37 +12,33 @@ from typing import Final
 
 from gpumodels.resident import resident
 
-RATE: Final = 0.005
+RATE: Final = 0.004
 """Share of one core that comes in steadily."""
 SAVINGS_SECONDS: Final = 0.25
-"""The most that is saved up. With a minute's income that is less than 1 % of a core over any minute."""
-OVERDRAFT_SECONDS: Final = 0.6
-"""What may be borrowed when modules came: a model that was just loaded is shown now, and paid off by later looks."""
+"""The most that is saved up. With a minute's income, and the walk's, that is less than 1 % of a core over any minute."""
+LOAN_SECONDS: Final = 5.0
+"""What may be borrowed to name what just came; paid off by all that isn't as urgent."""
 
 
 @resident
 class Budget:
-    """A look may begin when there is as much as the last one took, or when nothing more could be saved."""
+    """Something may begin while anything is left, whatever it takes; what it took too much is a debt."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._saved = SAVINGS_SECONDS
         self._at = clock()
-        self.last_seconds = 0.0
-        """What the last look took."""
+        self.spent = 0.0
+        """In all, seconds of processor time."""
 
     def allows(self, urgent: bool = False) -> bool:
-        """Whether another look may begin now; an urgent one may borrow."""
+        """Whether something more may begin now; what is urgent may borrow."""
         now = self._clock()
         self._saved = min(SAVINGS_SECONDS, self._saved + RATE * (now - self._at))
         self._at = now
-        return self._saved + (OVERDRAFT_SECONDS if urgent else 0.0) >= min(self.last_seconds, SAVINGS_SECONDS)
+        return self._saved > (-LOAN_SECONDS if urgent else 0.0)
 
     def spend(self, seconds: float) -> None:
-        """A look took so long; more than was there is a debt that the next ones wait for."""
-        self.last_seconds = seconds
-        self._saved -= seconds
-
-    def charge(self, seconds: float) -> None:
-        """What came with looking, such as publishing, took so long."""
+        """Something took so long."""
+        self.spent += seconds
         self._saved -= seconds

@@ -5,7 +5,8 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
 
 from gpumodels.agreement import Agreement
 from gpumodels.assembling import FoundModel
@@ -16,11 +17,13 @@ from gpumodels.files_read import Stamp
 from gpumodels.naming import (
     FROM_FILES,
     PATCHED_CONFIDENCE,
+    PENDING,
     RECENCY_CONFIDENCE,
     Evidence,
     Naming,
     Recognised,
     choose_name,
+    file_of_most,
     knows_most,
 )
 from gpumodels.own_values import OwnTensors, OwnValues
@@ -58,6 +61,28 @@ class Identified:
 
 
 @resident
+class Need(IntEnum):
+    """How much it is needed to find out about a model, again."""
+
+    LOOK_AGAIN = 0
+    """Nothing is new; its values may have been changed in place all the same."""
+    CHANGED = 1
+    """It, or what it may be from, isn't what it was."""
+    UNKNOWN = 2
+    """Somebody waits for its name."""
+
+
+@resident
+class _Known(NamedTuple):
+    """What was found out about a model, and from what."""
+
+    identified: Identified
+    found: FoundModel
+    version: tuple[int, ...]
+    place: Place | None
+
+
+@resident
 @dataclass(slots=True)
 class _Memory:
     """What stays known of a model while it lives."""
@@ -77,11 +102,17 @@ class _Memory:
     """Files that were read when it came."""
     confirmed: set[str] = field(default_factory=set)
     """Those of these where files were read."""
+    known: _Known | None = None
+    """What came out of all this."""
+    pending: tuple[FoundModel, Identified] | None = None
+    """What is said until then."""
+    adapters: dict[str, _Known] = field(default_factory=dict)
+    """The same of the adapters that stand in it."""
 
 
 @resident
 class Identification:
-    """Asked by the sampler about each model in turn."""
+    """Says what is known of models by now, and finds out the rest, which may take its time."""
 
     def __init__(
         self,
@@ -111,14 +142,97 @@ class Identification:
         """Once before the models of a scan: which of them stand in pipelines."""
         self._places = self._pipelines.places()
 
-    def identify(self, found: FoundModel, core: weakref.ref[Any]) -> Identified:
-        """All that is known of the model's name. No module is held while it is compared with files.
+    def latest(self, found: FoundModel, core: weakref.ref[Any]) -> Identified:
+        """What is known by now; until the first name is found, what the model says of itself. Nothing is compared, no file read.
 
         Raises:
             ReferenceError: it was deleted meanwhile.
         """
-        stated, memory = self._stated(core)
-        place = self._places.get(found.core) or self._places.get(found.root)
+        memory = self._memory(core)
+        known = self._known(found, memory)
+        if known is not None and not _is_outdated(known, found):
+            return known.identified
+        if memory.pending is None or memory.pending[0] is not found:
+            memory.pending = found, self._without_files(found, core, memory)
+        return memory.pending[1]
+
+    def need(self, found: FoundModel, core: weakref.ref[Any]) -> Need:
+        """How much it is needed that `find_out` is asked.
+
+        Raises:
+            ReferenceError: it was deleted meanwhile.
+        """
+        known = self._known(found, self._memory(core))
+        if known is None or _is_outdated(known, found):
+            return Need.UNKNOWN
+        is_same = known.found is found and known.version == self.version() and known.place == self._place(found)
+        return Need.LOOK_AGAIN if is_same else Need.CHANGED
+
+    def find_out(self, found: FoundModel, core: weakref.ref[Any]) -> None:
+        """Find out what can be known now; `latest` says it from then on. No module is held while it is compared with files.
+
+        Raises:
+            ReferenceError: it was deleted meanwhile.
+        """
+        memory = self._memory(core)
+        version, place = self.version(), self._place(found)
+        before = self._known(found, memory)
+        try:
+            identified = (
+                self._identify_adapter(found) if found.adapter is not None else self._identify(found, core, memory, place)
+            )
+        except ReferenceError:
+            raise
+        except Exception:
+            # What can't be found out now can't be the next time: its class is what it is called.
+            identified = replace(self._without_files(found, core, memory), naming=_as_class(found))
+            self._remember(_Known(identified, found, version, place), memory)
+            raise
+        if before is not None and before.identified == identified:
+            identified = before.identified  # the same object: nothing to describe anew
+        self._remember(_Known(identified, found, version, place), memory)
+
+    def _memory(self, core: weakref.ref[Any]) -> _Memory:
+        module = core()
+        if module is None:
+            raise ReferenceError("the model was deleted while it was described")
+        memory = self._memories.get(module)
+        if memory is None:
+            memory = _Memory()
+            self._memories.put(module, memory)
+        return memory
+
+    def _known(self, found: FoundModel, memory: _Memory) -> _Known | None:
+        return memory.known if found.adapter is None else memory.adapters.get(found.adapter)
+
+    def _remember(self, known: _Known, memory: _Memory) -> None:
+        if known.found.adapter is None:
+            memory.known, memory.pending = known, None
+        else:
+            memory.adapters[known.found.adapter] = known
+
+    def _place(self, found: FoundModel) -> Place | None:
+        return self._places.get(found.core) or self._places.get(found.root)
+
+    def _without_files(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory) -> Identified:
+        """What can be said at once."""
+        if found.adapter is not None:
+            return _identified(replace(choose_name(_adapters_words(found)), source=PENDING, confidence=0.0))
+        stated, place = self._stated(core), self._place(found)
+        evidence = replace(self._evidence(found, stated, place, memory, with_files=False), bytes_by_origin={})
+        return Identified(
+            naming=replace(choose_name(evidence), source=PENDING, confidence=0.0, files=(), candidates=()),
+            architecture=stated.architecture,
+            metadata={},
+            file_stamps=(),
+            slot=place.slot if place is not None else None,
+            fingerprint=None,
+            of_samples=None,
+            of_tensors=None,
+        )
+
+    def _identify(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory, place: Place | None) -> Identified:
+        stated = self._stated(core)
         evidence = self._evidence(found, stated, place, memory)
         if not knows_most(found.bytes_by_origin, found.held_bytes):
             evidence = self._with_recognised(evidence, found, memory)
@@ -143,30 +257,25 @@ class Identification:
             of_tensors=(of_all.matched, of_all.compared) if of_all is not None else None,
         )
 
-    def identify_adapter(self, found: FoundModel) -> tuple[Naming, Mapping[str, str], tuple[tuple[int, int], ...]]:
+    def _identify_adapter(self, found: FoundModel) -> Identified:
         """An adapter's name, its file's or the one that it was loaded under, with the file's metadata and stamp."""
-        naming = choose_name(
-            Evidence(
-                class_name="LoRA",
-                bytes_by_origin=found.bytes_by_origin,
-                total_bytes=found.held_bytes,
-                metadata={path: self._metadata.of(path, found.stamps.get(path)) for path, _ in found.bytes_by_origin if path},
-                attributes=(found.adapter,) if found.adapter not in (None, UNKNOWN_FILE, "default") else (),
-            )
+        metadata = {path: self._metadata.of(path, found.stamps.get(path)) for path, _ in found.bytes_by_origin if path}
+        evidence = replace(
+            _adapters_words(found), bytes_by_origin=found.bytes_by_origin, total_bytes=found.held_bytes, metadata=metadata
         )
-        return naming, self._merged_metadata(naming.files, found.stamps), _published(naming.files, found.stamps)
+        naming = choose_name(evidence)
+        stamps = _published(naming.files, found.stamps)
+        return replace(_identified(naming), metadata=self._merged_metadata(naming.files, found.stamps), file_stamps=stamps)
 
-    def _stated(self, core: weakref.ref[Any]) -> tuple[StatedNames, _Memory]:
+    def _stated(self, core: weakref.ref[Any]) -> StatedNames:
         module = core()
         if module is None:
             raise ReferenceError("the model was deleted while it was described")
-        memory = self._memories.get(module)
-        if memory is None:
-            memory = _Memory()
-            self._memories.put(module, memory)
-        return stated_names(module), memory
+        return stated_names(module)
 
-    def _evidence(self, found: FoundModel, stated: StatedNames, place: Place | None, memory: _Memory) -> Evidence:
+    def _evidence(
+        self, found: FoundModel, stated: StatedNames, place: Place | None, memory: _Memory, with_files: bool = True
+    ) -> Evidence:
         """What is known without comparing values."""
         memory.stamps.update(found.stamps)
         pipeline_name = place.pipeline if place is not None else None
@@ -179,7 +288,11 @@ class Identification:
             class_name=found.class_name,
             bytes_by_origin=found.bytes_by_origin,
             total_bytes=found.held_bytes,
-            metadata={path: self._metadata.of(path, memory.stamps.get(path)) for path, _ in found.bytes_by_origin if path},
+            metadata=(
+                {path: self._metadata.of(path, memory.stamps.get(path)) for path, _ in found.bytes_by_origin if path}
+                if with_files
+                else {}
+            ),
             config_name=config_name,
             pipeline_name=pipeline_name if self._may_be_from(pipeline_name, found, memory) else None,
             architecture=stated.architecture,
@@ -219,7 +332,7 @@ class Identification:
         return replace(evidence, recognised=recognised, metadata={**evidence.metadata, **metadata})
 
     def _recognised(self, found: FoundModel, memory: _Memory, is_claimed: bool) -> Recognised:
-        wanted = (found, memory.places, self._version())
+        wanted = (found, memory.places, self.version())
         known = memory.recognised
         values = self._values(found, memory)
         # Where nothing is claimed, nothing needs to be right about values that change at every look, as in training.
@@ -290,8 +403,8 @@ class Identification:
         memory.values = self._own.values(found, version, memory.values)
         return memory.values
 
-    def _version(self) -> tuple[int, int, int]:
-        """Equal versions: comparing again would give the same."""
+    def version(self) -> tuple[int, int, int]:
+        """Equal versions: comparing again would give the same, if the model is the same."""
         return self._provenance.version, self._provenance.files_read.version, self._provenance.samples_version
 
     def _held_on_to(self, naming: Naming, found: FoundModel, memory: _Memory) -> Naming:
@@ -313,6 +426,27 @@ class Identification:
         for path in reversed(files):  # the file with most of the model speaks last
             merged.update(self._metadata.of(path, stamps.get(path)))
         return merged
+
+
+def _is_outdated(known: _Known, found: FoundModel) -> bool:
+    """Whether another file was loaded into the model since."""
+    file = file_of_most(found.bytes_by_origin, found.held_bytes)
+    return file is not None and file != file_of_most(known.found.bytes_by_origin, known.found.held_bytes)
+
+
+def _as_class(found: FoundModel) -> Naming:
+    return Naming("LoRA" if found.adapter is not None else found.class_name, "class", 0.0)
+
+
+def _adapters_words(found: FoundModel) -> Evidence:
+    """What an adapter says of itself: the name that it was loaded under."""
+    return Evidence(
+        class_name="LoRA", attributes=(found.adapter,) if found.adapter not in (None, UNKNOWN_FILE, "default") else ()
+    )
+
+
+def _identified(naming: Naming) -> Identified:
+    return Identified(naming, None, {}, (), None, None, None, None)
 
 
 def _published(files: Sequence[str], stamps: Mapping[str, Stamp]) -> tuple[tuple[int, int], ...]:

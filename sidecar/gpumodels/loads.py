@@ -37,8 +37,8 @@ class _Begun(NamedTuple):
 class Loads:
     """Observes loads, and tells the provenance of them."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, loaded: Callable[[], None]) -> None:
-        """`loaded` is called when a load is done."""
+    def __init__(self, torch: ModuleType, provenance: Provenance, loaded: Callable[[Any], None]) -> None:
+        """`loaded` is given the module when a load is done."""
         self._tensor_type: type = torch.Tensor
         self._provenance = provenance
         self._loaded = loaded
@@ -77,7 +77,7 @@ class Loads:
         with self._without_modes():
             self._note_loaded(module, begun.given, is_done)
         self._provenance.version += 1
-        self._loaded()
+        self._loaded(module)
 
     def _look_at(self, state_dict: Any) -> dict[str, _Given] | None:
         """What is known of the dictionary's tensors; None of what is no dictionary, and may run anything when it is looked at."""

@@ -40,6 +40,8 @@ class FileMappings:
         self._listed: list[_Mapping] = []
         self._latest: _Mapping | None = None
         """The one that was asked for last: a model's tensors are asked for in turn."""
+        self._ask: Callable[[], None] | None = None
+        """Asks the kernel, which takes a millisecond: not before an address is asked for that nothing else is known of."""
 
     def __bool__(self) -> bool:
         return bool(self._made or self._listed)
@@ -55,19 +57,35 @@ class FileMappings:
         kept.sort(key=lambda mapping: mapping.start)
         self._made = kept
 
-    def file_at(self, pointer: int) -> tuple[str, Stamp | None] | None:
-        """The file that this address shows, and what it was when it was mapped."""
+    def file_at(self, pointer: int, asks_kernel: bool = False) -> tuple[str, Stamp | None] | None:
+        """The file that this address shows, and what it was when it was mapped.
+
+        Args:
+            pointer: the address.
+            asks_kernel: whether the kernel may be asked, where that was allowed; not in a thread of the host's.
+        """
         latest = self._latest
         if latest is not None and latest.start <= pointer < latest.end and not latest.gone():
             return latest.path, latest.stamp
-        for mappings in (self._made, self._listed):
-            if not mappings:
-                continue
-            position = bisect_right(mappings, pointer, key=lambda mapping: mapping.start) - 1
-            if position >= 0 and pointer < mappings[position].end and not mappings[position].gone():
-                self._latest = mappings[position]
-                return mappings[position].path, mappings[position].stamp
+        found = self._among(self._made, pointer)
+        if found is None and asks_kernel and self._ask is not None:
+            ask, self._ask = self._ask, None
+            ask()
+        found = found or self._among(self._listed, pointer)
+        if found is None:
+            return None
+        self._latest = found
+        return found.path, found.stamp
+
+    def _among(self, mappings: list[_Mapping], pointer: int) -> _Mapping | None:
+        position = bisect_right(mappings, pointer, key=lambda mapping: mapping.start) - 1
+        if position >= 0 and pointer < mappings[position].end and not mappings[position].gone():
+            return mappings[position]
         return None
+
+    def may_ask_kernel(self, note: Callable[[str], Stamp | None]) -> None:
+        """Ask the kernel when it is needed, until `forget_kernels`; see `ask_kernel`."""
+        self._ask = lambda: self.ask_kernel(note)
 
     def ask_kernel(self, note: Callable[[str], Stamp | None]) -> None:
         """Learn which model files are mapped right now, by whomever.
@@ -91,6 +109,7 @@ class FileMappings:
 
     def forget_kernels(self) -> None:
         """The kernel's answer holds for the moment only: addresses are reused."""
+        self._ask = None
         self._listed = []
         self._latest = None
 

@@ -35,8 +35,8 @@ came from or what they begin with."""
 class Moves:
     """Observes moves, and tells the provenance of them."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, touched: Callable[[], None]) -> None:
-        """`touched` is called when something moved."""
+    def __init__(self, torch: ModuleType, provenance: Provenance, touched: Callable[[Any], None]) -> None:
+        """`touched` is given the module that moved."""
         self._provenance = provenance
         self._touched = touched
         self._without_modes = without_modes(torch)
@@ -63,7 +63,7 @@ class Moves:
         if known:
             with self._without_modes():
                 self._carry_over(known)
-        self._touched()
+        self._touched(frame.f_locals["self"])
 
     def _known_below(self, root: Any) -> list[_Known]:
         """What is known of the tree's tensors. Weights from nowhere are sampled, if there are files to compare them with."""

@@ -32,6 +32,8 @@ CONFIDENCE: Final = {
 PATCHED_CONFIDENCE: Final = 0.75
 UNDECIDED_CONFIDENCE: Final = 0.5
 RECENCY_CONFIDENCE: Final = 0.3
+PENDING: Final = "pending"
+"""The source of what a model says of itself, as long as its files and values weren't looked at."""
 FROM_FILES: Final = frozenset({"mapped file", "values", "state dict", "read file", "names and shapes"})
 """Sources that say which file, not only which name."""
 
@@ -120,10 +122,19 @@ def choose_name(evidence: Evidence) -> Naming:
     return Naming(fallback, "class", nameless, paths)
 
 
+def file_of_most(bytes_by_origin: Mapping[tuple[str, str], int], total_bytes: int) -> str | None:
+    """The checkpoint that holds more than half of the model."""
+    sizes: dict[str, int] = {}
+    for (path, _), size in bytes_by_origin.items():
+        if path:
+            checkpoint = checkpoint_of(path)
+            sizes[checkpoint] = sizes.get(checkpoint, 0) + size
+    return next((checkpoint for checkpoint, size in sizes.items() if size * 2 > total_bytes), None)
+
+
 def knows_most(bytes_by_origin: Mapping[tuple[str, str], int], total_bytes: int) -> bool:
     """Whether one file, or the shards of one, holds more than half of the model."""
-    files = _files_by_bytes(bytes_by_origin)
-    return bool(files) and files[0].size_bytes * 2 > total_bytes
+    return file_of_most(bytes_by_origin, total_bytes) is not None
 
 
 def _by_recognition(recognised: Recognised, evidence: Evidence, config_name: str | None, fallback: str) -> Naming | None:

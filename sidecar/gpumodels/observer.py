@@ -1,4 +1,9 @@
-"""The sidecar's eyes: attached to the host's torch, it looks when something changed, and says what it sees. Knows no file."""
+"""The sidecar's eyes: attached to the host's torch, it looks when something changed, and says what it sees. Knows no file.
+
+Two kinds of work, and the first never waits for the second. `look` sees what is there: what torch told of at once, whatever was
+spent before, and it costs what changed; what nobody told of in turns, for a small share of a core. `find_names` finds out what
+the models are called, for as long as there is something to find out and time for it.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +12,20 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from operator import is_
 from types import ModuleType
 from typing import Final
 
 from gpumodels.accelerator import AcceleratorSampler
 from gpumodels.accounting import TensorAccounts
 from gpumodels.arrival import Arrivals, imported_torch
+from gpumodels.assembling import FoundModel
 from gpumodels.budget import Budget
 from gpumodels.devices import DeviceCounters, DeviceSource, TorchDevices, device_memory
 from gpumodels.failures import Failures
 from gpumodels.holdings import Holdings, Parts
 from gpumodels.identification import Identification
+from gpumodels.names import Names
 from gpumodels.patches import Patches
 from gpumodels.pipelines import Pipelines
 from gpumodels.provenance import Provenance
@@ -29,10 +37,13 @@ from gpumodels.scan import Scanner
 from gpumodels.torch_hooks import TorchHooks
 from gpumodels_shared.schema import DeviceMemory, Model
 
-OLDEST_LOOK_SECONDS: Final = 10.0
-"""Modules are looked at at least so often, for changes that tell nobody (`parameter.data = …`, `module.weight = …`)."""
-WALK_SHARE: Final = 0.004
-"""And more often than that as long as it takes no more of a core than this: at 600 modules with every tick."""
+WALK_SHARE: Final = 0.005
+"""How much of a core goes into looking for changes that tell nobody (`parameter.data = …`, `module.weight = …`)."""
+LONGEST_WALK_SECONDS: Final = 0.05
+"""Processor time of one look's part of the walk, however long ago the last one was."""
+OLDEST_MEASURE_SECONDS: Final = 10.0
+MEASURE_SHARE: Final = 0.002
+"""How much of a core goes into gradients, optimizers and caches, unless they are older than that."""
 ALLOCATION_THRESHOLD_BYTES: Final = 64 * 1024**2
 """A change of the allocators' counters that says: look."""
 UNEXPLAINED_SHARE: Final = 0.1
@@ -55,6 +66,8 @@ class Attachment:
     patches: Patches
     hooks: TorchHooks
     scanner: Scanner
+    identification: Identification
+    names: Names
     sampler: Sampler
     devices: DeviceSource
 
@@ -67,7 +80,7 @@ class Observer:
         self,
         devices: DeviceSource | None,
         pause: Callable[[], None],
-        breathe: Callable[[], None],
+        pause_naming: Callable[[], None],
         failures: Failures,
         clock: Callable[[], float] = time.monotonic,
         samples_accelerators: bool = False,
@@ -77,14 +90,14 @@ class Observer:
         Args:
             devices: where the allocators' counters come from; None for torch itself.
             pause: lets the host's threads run, between two slices of work; raises to end it.
-            breathe: the same in work that ends soon in any case.
+            pause_naming: the same while names are found out, which takes as long as it takes: may `look`.
             failures: where what can't be read is counted.
             clock: monotonic seconds.
             samples_accelerators: whether values may be copied from there.
         """
         self._given_devices = devices
         self._pause = pause
-        self._breathe = breathe
+        self._pause_naming = pause_naming
         self._failures = failures
         self._clock = clock
         self._samples_accelerators = samples_accelerators
@@ -97,13 +110,16 @@ class Observer:
         self.models: tuple[Model, ...] = ()
         self.devices: tuple[DeviceMemory, ...] = ()
         self._parts: Parts | None = None
+        self._found: list[FoundModel] = []
         self._seen_version = -1
-        self._seen_provenance = -1
-        self._seen_at = float("-inf")
-        self._walk_seconds = 0.0
-        """What the last look took at which nothing had changed."""
-        self._seen_arrivals = 0
+        self._looked_at = clock()
+        self._whole_look_seconds = 0.0
+        """What a look at everything took."""
+        self._measure_seconds = 0.0
+        self._measured_at = float("-inf")
         self._seen_allocated = 0
+        self.last_seconds = 0.0
+        """Processor time of the last look."""
         self._swept_at = float("-inf")
 
     @property
@@ -135,20 +151,42 @@ class Observer:
                 attached.provenance.close()
 
     def look(self) -> None:
-        """Bring `models` and `devices` up to date: by a scan where one is due, else by what costs nothing."""
+        """Bring `models` and `devices` up to date with what torch told of, and with some of what it didn't."""
         if self._attached is None:
             self._attach(imported_torch())
         attached = self._attached
         if attached is None:
             return
-        counters = attached.devices.counters()
-        if self._is_due(attached, counters):
-            self._scan(attached)
-            self._seen_allocated = _allocated(counters)
-        else:
-            self.models = attached.sampler.living(self.models)
-        self.devices = device_memory(self.models, self._parts, counters)
+        began = time.thread_time()
+        try:
+            counters = attached.devices.counters()
+            self._look(attached, counters)
+            self.devices = device_memory(self.models, self._parts, counters)
+        finally:
+            self.last_seconds = time.thread_time() - began
+            self.budget.spend(self.last_seconds)
         self._sweep_if_unexplained(attached)
+
+    def find_names(self) -> None:
+        """Find out what models are called, until all is known that can be, or no time is left for it; `models` says it then."""
+        attached = self._attached
+        if attached is None:
+            return
+        provenance = attached.provenance
+        with self._failures.guard("asking the kernel for mapped files"):
+            provenance.read_kernel_mappings()
+        try:
+            while attached.names.find_next():
+                self._pause_naming()
+        finally:
+            provenance.forget_kernel_mappings()
+        self.describe()
+
+    def describe(self) -> None:
+        """Say what is known by now of the models that were seen last."""
+        attached = self._attached
+        if attached is not None:
+            self.models = attached.sampler.living(attached.sampler.models(self._found, time.time_ns()))
 
     def _torch_arrived(self, torch: ModuleType) -> None:
         """Called in the host's thread, inside its `import torch`."""
@@ -164,10 +202,10 @@ class Observer:
             accounts = TensorAccounts(torch, provenance, self._failures)
             holdings = Holdings(torch, accounts, self._failures)
             pipelines = Pipelines(self._failures)
-            patches = Patches(accounts, self._failures, self.registry.touch, self.registry.loaded)
+            patches = Patches(accounts, self._failures, self.registry.look_again)
             listeners = (pipelines, holdings, patches)
             hooks = TorchHooks(torch, self.registry, provenance, listeners, self._failures, accelerators)
-            identification = Identification(self.registry, provenance, pipelines, self._failures, self._breathe)
+            identification = Identification(self.registry, provenance, pipelines, self._failures, self._pause_naming)
             self._attached = Attachment(
                 torch_version=str(torch.__version__),
                 accelerators=accelerators,
@@ -176,6 +214,8 @@ class Observer:
                 patches=patches,
                 hooks=hooks,
                 scanner=Scanner(self.registry, ModuleReader(accounts), self._failures),
+                identification=identification,
+                names=Names(self.registry, identification, self._failures, self.budget),
                 sampler=Sampler(self.registry, identification, self._failures),
                 devices=self._given_devices or TorchDevices(torch),
             )
@@ -196,45 +236,52 @@ class Observer:
         if unexplained > max(UNEXPLAINED_BYTES, UNEXPLAINED_SHARE * allocated):
             self._sweep(attached.hooks)
 
-    def _is_due(self, attached: Attachment, counters: Mapping[str, DeviceCounters]) -> bool:
-        """Something changed, or may have without anybody telling, or the last scan is old; and the budget allows it."""
-        changed = (
-            self.registry.version != self._seen_version
-            or abs(_allocated(counters) - self._seen_allocated) > ALLOCATION_THRESHOLD_BYTES
-            or attached.holdings.is_training
-        )
-        old = self._clock() - self._seen_at >= min(OLDEST_LOOK_SECONDS, self._walk_seconds / WALK_SHARE)
-        return (changed or old) and self.budget.allows(urgent=self.registry.arrivals != self._seen_arrivals)
+    def _look(self, attached: Attachment, counters: Mapping[str, DeviceCounters]) -> None:
+        """See what is there; until nothing changed meanwhile, a few times at most: half of a move is a state that never was."""
+        now, allocated = self._clock(), _allocated(counters)
+        walk_seconds = min(LONGEST_WALK_SECONDS, WALK_SHARE * (now - self._looked_at))
+        self._looked_at = now
+        # Memory came or went, and it may be nobody's who told: all is looked at, if that is soon done or seldom asked for.
+        moved = abs(allocated - self._seen_allocated) > ALLOCATION_THRESHOLD_BYTES
+        everything = moved and (self._whole_look_seconds <= walk_seconds or self.budget.allows())
+        version = self._seen_version
+        for attempt in range(SCAN_TRIES):
+            if attempt and self.registry.version == version:
+                break
+            version = self.registry.version
+            self._scan(attached, everything and not attempt, 0.0 if attempt else walk_seconds)
+        self._seen_version = version
+        if everything:
+            self._seen_allocated = allocated
 
-    def _scan(self, attached: Attachment) -> None:
-        """Scan until nothing changed meanwhile, a few times at most: half of a move is a state that never was."""
-        spent = time.thread_time()
+    def _scan(self, attached: Attachment, everything: bool, walk_seconds: float) -> None:
+        began = time.thread_time()
         provenance = attached.provenance
+        with self._failures.guard("noting loads that raised"):
+            attached.hooks.loads.finish_what_raised()
+        provenance.may_ask_kernel()
         try:
-            for _ in range(SCAN_TRIES):
-                version, provenance_version = self.registry.version, provenance.version
-                arrivals = self.registry.arrivals
-                with self._failures.guard("asking the kernel for mapped files"):
-                    provenance.read_kernel_mappings()
-                with self._failures.guard("noting loads that raised"):
-                    attached.hooks.loads.finish_what_raised()
-                try:
-                    found = attached.scanner.scan(self._pause, afresh=provenance_version != self._seen_provenance)
-                    found += attached.patches.adapters(found, self._pause)
-                finally:
-                    provenance.forget_kernel_mappings()
-                self._seen_provenance = provenance_version
-                if self.registry.version == version:
-                    break
-            if self.registry.version == self._seen_version and provenance_version == self._seen_provenance:
-                self._walk_seconds = time.thread_time() - spent
-            self.models = attached.sampler.models(found, time.time_ns())
-            self._parts = attached.scanner.measure(attached.holdings, self._pause)
-            self._seen_version = version
-            self._seen_arrivals = arrivals
-            self._seen_at = self._clock()
+            found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)
+            found += attached.patches.adapters(found, self._pause)
         finally:
-            self.budget.spend(time.thread_time() - spent)
+            provenance.forget_kernel_mappings()
+        if everything:
+            self._whole_look_seconds = time.thread_time() - began
+        is_same = len(found) == len(self._found) and all(map(is_, found, self._found))
+        self._found = self._found if is_same else found
+        attached.names.see(self._found)
+        self.describe()
+        self._measure(attached, is_same)
+
+    def _measure(self, attached: Attachment, is_same: bool) -> None:
+        """See what is kept beside the models. That goes through all modules, so a host that has many is asked seldom."""
+        now = self._clock()
+        is_due = now - self._measured_at >= min(OLDEST_MEASURE_SECONDS, self._measure_seconds / MEASURE_SHARE)
+        if is_due or (not is_same and self.budget.allows()):
+            began = time.thread_time()
+            self._parts = attached.scanner.measure(attached.holdings, self._pause)
+            self._measure_seconds = time.thread_time() - began
+            self._measured_at = now
 
 
 def _allocated(counters: Mapping[str, DeviceCounters]) -> int:

@@ -37,21 +37,18 @@ Layers = dict[str, ModuleReading]
 class Patches:
     """Weak references to live patchers, which nobody registers: their constructor is observed."""
 
-    def __init__(
-        self, accounts: TensorAccounts, failures: Failures, gone: Callable[[], None], loaded: Callable[[], None]
-    ) -> None:
+    def __init__(self, accounts: TensorAccounts, failures: Failures, changed: Callable[[], None]) -> None:
         """What it takes.
 
         Args:
             accounts: read the tensors.
             failures: where what can't be read is counted.
-            gone: called when a patcher died.
-            loaded: called when patches came.
+            changed: called when patches came, or a patcher died.
         """
         self._accounts = accounts
         self._failures = failures
-        self._loaded = loaded
-        self._patchers: WeakTable[None] = WeakTable(on_death=gone)
+        self._changed = changed
+        self._patchers: WeakTable[None] = WeakTable(on_death=lambda _: changed())
         self._type: type | None = None
         self._seen: tuple[object, ...] = ()
         self._bases: tuple[FoundModel, ...] = ()
@@ -178,7 +175,7 @@ class Patches:
         self._patchers.put(frame.f_locals["self"], None)
 
     def _patched(self, _frame: FrameType, _result: Any) -> None:
-        self._loaded()
+        self._changed()
 
 
 def _tables(state: Mapping[str, Any]) -> list[dict[Any, Any]]:

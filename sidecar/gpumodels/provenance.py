@@ -72,7 +72,7 @@ class Provenance:
         known = self.tensors.origin(storage)
         if known is not None:
             return known
-        found = self._mapped_origin(tensor, storage)
+        found = self._mapped_origin(tensor, storage, asks_kernel=True)
         if found is not None:
             self.tensors.put_origin(storage, found)
         return found
@@ -98,6 +98,10 @@ class Provenance:
         """Learn from the kernel which files are mapped right now: what was loaded before the sidecar started."""
         self._mappings.ask_kernel(self.files_read.add_mapped)
 
+    def may_ask_kernel(self) -> None:
+        """The same, as soon as somebody asks where values came from of which nothing else is known."""
+        self._mappings.may_ask_kernel(self.files_read.add_mapped)
+
     def forget_kernel_mappings(self) -> None:
         """The kernel's answer holds for the moment only: addresses are reused."""
         self._mappings.forget_kernels()
@@ -113,10 +117,15 @@ class Provenance:
         """Where the values of this plain tensor came from, in a thread that is using it; not remembered, as it may die soon."""
         return self.tensors.origin(storage) or self._mapped_origin(tensor, storage)
 
-    def _mapped_origin(self, tensor: Tensor, storage: UntypedStorage | None) -> Origin | None:
-        if not self._mappings or storage is None or type(tensor) not in self.tensors.plain_types or not tensor.is_cpu:
+    def _mapped_origin(self, tensor: Tensor, storage: UntypedStorage | None, asks_kernel: bool = False) -> Origin | None:
+        if (
+            not (self._mappings or asks_kernel)
+            or storage is None
+            or type(tensor) not in self.tensors.plain_types
+            or not tensor.is_cpu
+        ):
             return None
-        mapped = self._mappings.file_at(storage.data_ptr())
+        mapped = self._mappings.file_at(storage.data_ptr(), asks_kernel)
         return None if mapped is None else self.one_origin(mapped[0], MAPPED, mapped[1])
 
 

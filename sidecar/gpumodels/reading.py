@@ -43,6 +43,10 @@ class ModuleReading(NamedTuple):
     is_lightning: bool = False
     """It is a LightningModule: what it is about is the network in it."""
 
+    def says_the_same(self, other: ModuleReading) -> bool:
+        """Whether nothing changed. References aren't compared: that would compare the modules, by code of theirs."""
+        return self._replace(ref=other.ref) == other
+
 
 @resident
 class Aside(NamedTuple):
@@ -107,19 +111,15 @@ class ModuleReader:
         """A new look at all modules begins."""
         self._accounts.attributes.look_again()
 
-    def changed(
-        self, refs: Sequence[KeyedRef], known: Mapping[int, ModuleReading], same: dict[int, ModuleReading]
-    ) -> list[KeyedRef]:
-        """Those that live and hold something else than is known of them; what is known of the others goes to `same`."""
+    def changed(self, refs: Sequence[KeyedRef], known: Mapping[int, ModuleReading]) -> list[KeyedRef]:
+        """Those that live and hold something else than is known of them."""
         different: list[KeyedRef] = []
         for ref in refs:
             module = ref()
             if module is None:
                 continue
             reading = known.get(ref.key)
-            if reading is not None and reading.ref is ref and reading.stamp == self._stamp(self._state_of(module)):
-                same[ref.key] = reading
-            else:
+            if reading is None or reading.ref is not ref or reading.stamp != self._stamp(self._state_of(module)):
                 different.append(ref)
         return different
 

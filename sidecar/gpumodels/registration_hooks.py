@@ -41,7 +41,7 @@ class RegistrationHooks:
                     registry.add_new(child)
                 if id(parent) not in known:
                     registry.add_new(parent)
-                registry.version += 1
+                registry.touch_known(id(parent))
             except Exception as error:  # noqa: BLE001  # as in a guard, which would be two calls more
                 failures.note("noting a registration", error)
 
@@ -51,7 +51,7 @@ class RegistrationHooks:
             try:
                 if id(parent) not in known:
                     registry.add_new(parent)
-                registry.version += 1
+                registry.touch_known(id(parent))
             except Exception as error:  # noqa: BLE001
                 failures.note("noting a registration", error)
 

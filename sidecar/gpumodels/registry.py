@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from gpumodels.resident import resident
 from gpumodels.weak_table import KeyedRef, WeakTable
@@ -14,19 +16,34 @@ if TYPE_CHECKING:
 
 
 @resident
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened to modules since the last look, as far as anybody told."""
+
+    come: tuple[KeyedRef, ...] = ()
+    gone: tuple[KeyedRef, ...] = ()
+    touched: tuple[int, ...] = ()
+    """Keys of modules that were moved, cast or loaded, with all below them."""
+    is_everything: bool = False
+    """Something changed, and nobody said where."""
+
+
+@resident
 class Registry:
     """Live modules, oldest first. The host's threads add, the sidecar's reads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._modules: WeakTable[int] = WeakTable(on_death=self.touch)
+        self._modules: WeakTable[int] = WeakTable(on_death=self._died)
         """With when each came into being, realtime nanoseconds; 0 where nobody saw that."""
         self.known = self._modules.by_id
         """Of whom there is nothing new to know; by id, to look into only."""
         self._clock = clock
+        self._come: deque[KeyedRef] = deque()
+        self._gone: deque[KeyedRef] = deque()
+        self._touched: deque[int] = deque()
+        self._is_everything = False
         self.version = 0
         """Goes up whenever a module came, went, or was touched: equal versions, nothing to scan."""
-        self.arrivals = 0
-        """Goes up whenever a module came, or something was loaded into one: a user waits to see it."""
         self.grew_at = float("-inf")
         """When the last unknown module came, on `clock`: the host may be in the middle of building a model."""
 
@@ -36,17 +53,15 @@ class Registry:
     def add_new(self, module: nn.Module) -> None:
         """Know this module, which is being built, from now on. A model is built by thousands of these."""
         if id(module) not in self.known:
-            self._modules.put(module, time.time_ns())
+            self._come.append(self._modules.put(module, time.time_ns()))
             self.version += 1
-            self.arrivals += 1
             self.grew_at = self._clock()
 
     def add(self, module: nn.Module, born_ns: int = 0) -> None:
         """Know this module from now on. Nobody saw it being built, unless `born_ns` says when."""
         if module not in self._modules:
-            self._modules.put(module, born_ns)
+            self._come.append(self._modules.put(module, born_ns))
             self.version += 1
-            self.arrivals += 1
             self.grew_at = self._clock()
 
     def add_all(self, modules: Iterable[nn.Module]) -> None:
@@ -60,13 +75,29 @@ class Registry:
         return 0 if ref is None else int(ref.value)
 
     def touch(self) -> None:
-        """Something about known modules changed: one died, parameters were set, moved, cast."""
+        """Something about known modules changed, and nobody knows which."""
+        self._is_everything = True
         self.version += 1
 
-    def loaded(self) -> None:
-        """Weights or patches were loaded into known modules."""
+    def touch_below(self, module: Any) -> None:
+        """This module and those below it were moved, cast or loaded; known or not until now."""
+        self.add(module)
+        self.touch_known(id(module))
+
+    def touch_known(self, key: int) -> None:
+        """The same of a module that is known, by its id."""
+        self._touched.append(key)
         self.version += 1
-        self.arrivals += 1
+
+    def look_again(self) -> None:
+        """Something changed that is no module, and that a look shows."""
+        self.version += 1
+
+    def take_changes(self) -> Changes:
+        """What happened since this was asked the last time."""
+        is_everything, self._is_everything = self._is_everything, False
+        gone, come, touched = _taken(self._gone), _taken(self._come), _taken(self._touched)
+        return Changes(come, gone, tuple(dict.fromkeys(touched)), is_everything)
 
     def refs(self) -> list[KeyedRef]:
         """Weak references to all of them, oldest first."""
@@ -75,3 +106,12 @@ class Registry:
     def ref(self, key: int) -> KeyedRef | None:
         """The weak reference to the module of this id."""
         return self._modules.ref(key)
+
+    def _died(self, ref: KeyedRef) -> None:
+        self._gone.append(ref)
+        self.version += 1
+
+
+def _taken(queue: deque[Any]) -> tuple[Any, ...]:
+    """What was in it at this moment; the host's threads go on adding."""
+    return tuple(queue.popleft() for _ in range(len(queue)))

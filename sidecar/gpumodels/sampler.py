@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
-from gpumodels.identification import Identification
+from gpumodels.identification import Identification, Identified
 from gpumodels.kinds import kind_of
 from gpumodels.naming import FROM_FILES, UNDECIDED_CONFIDENCE, Naming, class_and_architecture
 from gpumodels.registry import Registry
@@ -27,6 +27,16 @@ MAX_MODELS: Final = 8000
 
 
 @resident
+class _Described(NamedTuple):
+    """A model in a snapshot's words, and what that was made from: the same again is the same object."""
+
+    found: FoundModel
+    identified: Identified
+    accelerator: str | None
+    model: Model
+
+
+@resident
 @dataclass(slots=True)
 class _Identity:
     """What stays the same while a model lives."""
@@ -37,6 +47,8 @@ class _Identity:
     """The accelerator that held most of it last."""
     adapters_seen_ns: dict[str, int] = field(default_factory=dict)
     """When each of its adapters was first seen."""
+    described: dict[str | None, _Described] = field(default_factory=dict)
+    """Itself, and its adapters by name, as they were described last."""
 
 
 @resident
@@ -49,6 +61,7 @@ class Sampler:
         self._failures = failures
         self._identities: WeakTable[_Identity] = WeakTable()
         self._cores: dict[str, weakref.ref[Any]] = {}
+        self._variants = _Variants()
         self._count = 0
 
     @property
@@ -74,10 +87,11 @@ class Sampler:
             with self._failures.guard("describing a model"), suppress(ReferenceError):
                 core = self._registry.ref(one.core)
                 if core is not None:
-                    model = self._adapter(one, core, now_ns) if one.adapter is not None else self._model(one, core, now_ns)
+                    model = self._model(one, core, now_ns)
                     ids[one] = model.id
                     large.append(model)
-        large = _with_relations(_without_claims_on_others(large), ids)
+        large = _with_relations(_without_claims_on_others(large, self._variants), ids, self._variants)
+        self._variants.forget_unused()
         large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))
 
@@ -101,18 +115,27 @@ class Sampler:
             self._cores[identity.model_id] = core
         return identity
 
-    def _adapter(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
+    def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
+        identified = self._identification.latest(found, core)
+        identity = self._identity(core, now_ns)
+        before = identity.described.get(found.adapter)
+        is_known = before is not None and before.found is found and before.identified is identified
+        if before is not None and is_known and before.accelerator == identity.accelerator:
+            return before.model
+        describe = self._describe if found.adapter is None else self._describe_adapter
+        model = describe(found, identified, identity, now_ns)
+        identity.described[found.adapter] = _Described(found, identified, identity.accelerator, model)
+        return model
+
+    def _describe_adapter(self, found: FoundModel, identified: Identified, base: _Identity, now_ns: int) -> Model:
         """What PEFT put into a base model under one name, or ComfyUI's patches hold for it from one file."""
         assert found.adapter is not None
-        base = self._identity(core, now_ns)
-        naming, metadata, file_stamps = self._identification.identify_adapter(found)
         seen_ns = base.adapters_seen_ns.setdefault(found.adapter, now_ns)
-        described = _described(f"{base.model_id}/{found.adapter}", "lora", seen_ns, found, naming, base.accelerator)
-        return replace(described, metadata=metadata, file_stamps=file_stamps, parent=base.model_id)
+        model_id = f"{base.model_id}/{found.adapter}"
+        described = _described(model_id, "lora", seen_ns, found, identified.naming, base.accelerator)
+        return replace(described, metadata=identified.metadata, file_stamps=identified.file_stamps, parent=base.model_id)
 
-    def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
-        identified = self._identification.identify(found, core)
-        identity = self._identity(core, now_ns)
+    def _describe(self, found: FoundModel, identified: Identified, identity: _Identity, now_ns: int) -> Model:
         accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
         if accelerators:
             identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))
@@ -159,6 +182,28 @@ def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, 
     )
 
 
+@resident
+class _Variants:
+    """Models with some fields replaced: the same of the same model is the same object, so that nothing is packed anew."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
+        self._used: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
+
+    def of(self, model: Model, **fields: Any) -> Model:
+        """The model with these fields."""
+        place = (model.id, *fields)
+        before = self._known.get(place)
+        if before is None or before[0] is not model or before[1] != fields:
+            before = model, fields, replace(model, **fields)
+        self._used[place] = before
+        return before[2]
+
+    def forget_unused(self) -> None:
+        """What wasn't asked for since this was called the last time."""
+        self._known, self._used = self._used, {}
+
+
 def _smallest_listed(found: Sequence[FoundModel]) -> int:
     """The size from which a root is a row: SMALL_MODEL_BYTES, unless there are more than readers accept."""
     if len(found) <= MAX_MODELS:
@@ -166,7 +211,7 @@ def _smallest_listed(found: Sequence[FoundModel]) -> int:
     return max(SMALL_MODEL_BYTES, sorted((one.held_bytes for one in found), reverse=True)[MAX_MODELS] + 1)
 
 
-def _without_claims_on_others(models: Sequence[Model]) -> list[Model]:
+def _without_claims_on_others(models: Sequence[Model], variants: _Variants) -> list[Model]:
     """The models; those whose values can't be seen have no name by what is another's for a better reason.
 
     Names and shapes fit a model that was never loaded as well as the one that was; so does the name in a config that both were
@@ -182,15 +227,15 @@ def _without_claims_on_others(models: Sequence[Model]) -> list[Model]:
         by_shapes = model.name_source == "names and shapes" and any(path in owned or shared[path] > 1 for path in model.files)
         by_config = model.name_source == "config" and model.fingerprint is None and (model.name, model.class_name) in names
         if model.name_source == "recency" and any(path in owned or hinted[path] > 1 for path in model.candidates):
-            found.append(replace(model, name_source="class", confidence=0.0, candidates=()))
+            found.append(variants.of(model, name_source="class", confidence=0.0, candidates=()))
         else:
-            found.append(_undecided(model) if by_shapes or by_config else model)
+            found.append(_undecided(model, variants) if by_shapes or by_config else model)
     return found
 
 
-def _undecided(model: Model) -> Model:
+def _undecided(model: Model, variants: _Variants) -> Model:
     name = class_and_architecture(model.class_name, model.architecture)
-    return replace(
+    return variants.of(
         model,
         name=name,
         name_source="class",
@@ -202,7 +247,7 @@ def _undecided(model: Model) -> Model:
     )
 
 
-def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str]) -> list[Model]:
+def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], variants: _Variants) -> list[Model]:
     """The models, each with the adapters in it and the models that it shares storages with."""
     present = {model.id for model in models}
     parents = {model.id: model.parent for model in models if model.parent in present}
@@ -227,7 +272,7 @@ def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str]) -> l
         parent = parents.get(model.id)
         one = model
         if adapters.get(model.id) or shares.get(model.id) or parent != model.parent:
-            one = replace(
+            one = variants.of(
                 model,
                 parent=parent,
                 adapters=tuple(adapters.get(model.id, ())),

@@ -17,7 +17,7 @@ from gpumodels.failures import Failures
 from gpumodels.grouping import find_roots, parts_of
 from gpumodels.holdings import Holdings, Parts
 from gpumodels.reading import ModuleReader, ModuleReading
-from gpumodels.registry import Registry
+from gpumodels.registry import Changes, Registry
 from gpumodels.resident import resident
 from gpumodels.weak_table import KeyedRef
 
@@ -26,41 +26,45 @@ SLICE_SECONDS: Final = 0.001
 
 READINGS_PER_STEP: Final = 8
 STORAGES_PER_STEP: Final = 1000
+PROBES: Final = 2
 MODULES_PER_STEP: Final = 32
 """Modules that are compared in one step, about a microsecond each."""
 
 
 @resident
 class _Look:
-    """One look at all modules: what is found, and how it differs from the look before."""
+    """One look at modules: how what is found differs from what was there before."""
 
-    def __init__(self, known: Mapping[int, ModuleReading], before: Mapping[int, ModuleReading]) -> None:
-        self.known = known
-        """What is to be compared with."""
-        self.before = before
-        self.readings: dict[int, ModuleReading] = {}
+    def __init__(self, readings: dict[int, ModuleReading], is_rearranged: bool) -> None:
+        self.readings = readings
+        """Of all modules, oldest first; brought up to date by the look."""
+        self.read: set[int] = set()
         self.changed: set[int] = set()
         """Keys of modules that hold something new, or are gone."""
-        self.new = 0
-        """Modules that weren't there before."""
-        self.is_rearranged = False
+        self.is_rearranged = is_rearranged
         """Modules came, went, or hold other modules than before: the roots may be others."""
 
     def note(self, key: int, reading: ModuleReading) -> None:
         """This module was read."""
-        former = self.before.get(key)
-        if key not in self.readings and former is None:
-            self.new += 1
+        former = self.readings.get(key)
+        if former is not None and former.ref is not reading.ref:  # it died, and another one has its id
+            del self.readings[key]
+            former = None
+        self.read.add(key)
         if former is None or former.children != reading.children or former.aside != reading.aside:
             self.is_rearranged = True
+        elif former.says_the_same(reading):
+            return
         self.readings[key] = reading
         self.changed.add(key)
 
-    def find_gone(self) -> Iterator[None]:
-        """Note the modules that were there before and aren't any more."""
-        for count, key in enumerate(self.before):
-            if key not in self.readings:
-                self.changed.add(key)
+    def forget(self, gone: Sequence[KeyedRef]) -> Iterator[None]:
+        """These died."""
+        for count, ref in enumerate(gone):
+            reading = self.readings.get(ref.key)
+            if reading is not None and reading.ref is ref:
+                del self.readings[ref.key]
+                self.changed.add(ref.key)
                 self.is_rearranged = True
             if count % MODULES_PER_STEP == 0:
                 yield
@@ -75,36 +79,56 @@ class Scanner:
         self._reader = reader
         self._failures = failures
         self._readings: dict[int, ModuleReading] = {}
-        self._forest = Forest({})
+        self._unread: list[KeyedRef] = []
+        """Modules that weren't initialised yet."""
+        self._to_walk: list[KeyedRef] = []
+        """What this round of the walk has not come to yet; the next is the last."""
+        self._forest = Forest(self._readings)
         self._roots: list[tuple[int, int]] = []
         self._equal = EqualRoots(registry, failures, reader.module_type)
         self._together: dict[int, tuple[int, ...]] = {}
         """For the first of some equal roots that lie together, all of them."""
         self._groups: dict[int, _Group] = {}
+        self._claims = _Claims()
+        self._is_unfinished = False
+        """A look began and never ended: nothing is known for sure."""
         self._guard = failures.guard("reading a module")
 
-    def scan(self, pause: Callable[[], None], afresh: bool = False, again: bool = False) -> list[FoundModel]:
+    def scan(
+        self, pause: Callable[[], None], afresh: bool = False, everything: bool = True, walk_seconds: float = 0.0
+    ) -> list[FoundModel]:
         """All models that live now, in the order of their coming; those that didn't change are the same objects as before.
 
         Args:
             pause: called between slices, while nothing is held: sleeps.
-            afresh: don't compare with what was read before.
-            again: it was found out just now who holds some of the modules.
+            afresh: read all anew, whether it differs from before or not.
+            everything: compare all modules; else only those of which the registry was told something.
+            walk_seconds: beside those, a few modules of each model and some of all in turn, for so long (processor time).
         """
-        before, roots_before = self._readings, self._roots
+        changes = self._registry.take_changes()
+        everything = everything or changes.is_everything or self._is_unfinished
+        look = _Look(self._readings, is_rearranged=self._is_unfinished)
+        if self._is_unfinished:
+            self._groups = {}
+        self._is_unfinished = True
+        found = self._scan(pause, look, changes, afresh, everything, walk_seconds)
+        self._is_unfinished = False
+        return found
+
+    def _scan(
+        self, pause: Callable[[], None], look: _Look, changes: Changes, afresh: bool, everything: bool, walk_seconds: float
+    ) -> list[FoundModel]:
+        roots_before = self._roots
         self._reader.look_again()
-        look = _Look(known={} if afresh else before, before=before)
-        in_slices(self._look_at_all(look), pause)
-        self._readings = look.readings
-        if len(before) + look.new > len(look.readings):
-            in_slices(look.find_gone(), pause)
+        in_slices(self._look_at(look, changes, afresh, everything), pause)
+        if walk_seconds and not everything:
+            in_slices(self._walk(look, walk_seconds), pause)
         if look.is_rearranged or self._equal.is_due:
             known = len(self._registry)
             in_slices(self._find_roots(look.changed), pause)
-            if len(self._registry) > known and not again:
-                return self.scan(pause, again=True)
-        else:
-            self._forest = Forest(self._readings, self._forest.adopted)
+            if len(self._registry) > known:  # it was found out just now who holds some of the modules
+                in_slices(self._look_at(look, self._registry.take_changes(), afresh=False, everything=False), pause)
+                in_slices(self._find_roots(look.changed), pause)
         if look.changed or look.is_rearranged or self._roots is not roots_before:
             in_slices(self._assemble_changed(look.changed), pause)
         return self._found()
@@ -118,36 +142,80 @@ class Scanner:
         in_slices(holdings.measure(self._readings, self._found(), parts), pause)
         return parts
 
-    def _look_at_all(self, look: _Look) -> Iterator[None]:
-        """Compare every module with what is known of it, and read what differs."""
-        refs = self._registry.refs()
+    def _look_at(self, look: _Look, changes: Changes, afresh: bool, everything: bool) -> Iterator[None]:
+        """Compare the modules that were told of with what is known of them, and read what differs."""
+        yield from look.forget(changes.gone)
+        unread, self._unread = self._unread, []
+        yield from self._compare(self._registry.refs() if everything else [*unread, *changes.come], look, afresh)
+        for key in changes.touched:
+            yield from self._read_below(key, look)
+
+    def _compare(self, refs: Sequence[KeyedRef], look: _Look, afresh: bool = False) -> Iterator[None]:
+        """Compare these with what is known of them, and read what differs."""
         guard = self._failures.guard("looking at modules")
         for start in range(0, len(refs), MODULES_PER_STEP):
-            together = [ref for ref in refs[start : start + MODULES_PER_STEP] if ref.key not in look.readings]
+            together = [ref for ref in refs[start : start + MODULES_PER_STEP] if ref.key not in look.read]
             different = together
             with guard:
-                different = self._reader.changed(together, look.known, look.readings)
+                if not afresh:
+                    different = self._reader.changed(together, look.readings)
             yield from self._read(different, look)
             yield
+
+    def _walk(self, look: _Look, seconds: float) -> Iterator[None]:
+        """Look at what nobody told of: a few modules of each model, all of those models that changed there, then all in turn."""
+        until = time.thread_time() + seconds
+        known = self._readings
+        for group in [*self._groups.values()]:
+            probes = [reading.ref for key in group.probes if (reading := known.get(key)) is not None]
+            yield from self._compare(probes, look)
+            if any(ref.key in look.changed for ref in probes):
+                members = [reading.ref for keys in group.members for key in keys if (reading := known.get(key)) is not None]
+                yield from self._compare(members, look)
+            if time.thread_time() >= until:
+                return
+        if not self._to_walk:
+            self._to_walk = self._registry.refs()
+            self._to_walk.reverse()
+        while self._to_walk and time.thread_time() < until:
+            yield from self._compare(self._to_walk[: -MODULES_PER_STEP - 1 : -1], look)
+            del self._to_walk[-MODULES_PER_STEP:]
+
+    def _read_below(self, root: int, look: _Look) -> Iterator[None]:
+        """Read this module and all below it anew: where their values came from may be all that changed."""
+        waiting, met = [root], {root}
+        while waiting:
+            ref = self._registry.ref(waiting.pop())
+            if ref is None:
+                continue
+            yield from self._read([ref], look)
+            reading = look.readings.get(ref.key)
+            if reading is not None:
+                below = (*(key for _, key in reading.children), *(one.key for one in reading.aside))
+                waiting += [key for key in below if key not in met]
+                met.update(below)
 
     def _read(self, refs: Sequence[KeyedRef], look: _Look) -> Iterator[None]:
         """Read these modules, and those below them that nobody has told of."""
         waiting = list(reversed(refs))
         while waiting:
             ref = waiting.pop()
-            if ref.key in look.readings:
+            if ref.key in look.read:
                 continue
-            if len(look.readings) % READINGS_PER_STEP == 0:
+            if len(look.read) % READINGS_PER_STEP == 0:
                 yield
             reading = None
             with self._guard:
                 reading = self._reader.read(ref, self._registry.add)
             if reading is None:
+                if ref() is not None:
+                    self._unread.append(ref)
                 continue
             look.note(ref.key, reading)
             below = (*(key for _, key in reading.children), *(one.key for one in reading.aside))
-            unknown = [child for child in below if child not in look.readings and child not in look.before]
-            waiting += [found for child in unknown if (found := self._registry.ref(child)) is not None]
+            waiting += [
+                found for child in below if child not in look.readings and (found := self._registry.ref(child)) is not None
+            ]
 
     def _find_roots(self, changed: set[int]) -> Iterator[None]:
         """Which modules are models, and whose those are that no module registered; who has others of these now has changed."""
@@ -161,10 +229,30 @@ class Scanner:
         self._forest, self._roots = forest, [pair for pair in roots if pair[0] not in others]
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
-        """Put together what changed. A storage that two models hold counts with the one that came first; a model that two
+        """Put together what changed; all else only where it shares something with that."""
+        touched = self._claims.roots_with(changed)
+        new: dict[int, _Group] = {}
+        for root, core in self._roots:
+            group, together = self._groups.get(root), self._together.get(root, ())
+            if group is None or root in touched or group.core != core or group.together != together:
+                new[root] = _Group(core, together)
+        gone = self._groups.keys() - {root for root, _ in self._roots}
+        before = [self._groups[root] for root in (*new, *gone) if root in self._groups]
+        if all(map(self._claims.are_nobody_elses, before)):
+            for group in before:
+                self._claims.drop(group)
+            for root, group in new.items():
+                yield from self._assemble(root, group, _Taken())
+            if all([self._claims.take(root, group) for root, group in new.items()]):
+                self._groups = {root: new.get(root) or self._groups[root] for root, _ in self._roots}
+                return
+        yield from self._assemble_in_turn(changed)
+
+    def _assemble_in_turn(self, changed: Set[int]) -> Iterator[None]:
+        """Go through all models. A storage that two of them hold counts with the one that came first; a model that two
         containers hold stands under the first of them."""
         groups: dict[int, _Group] = {}
-        taken = _Taken()
+        taken, claims = _Taken(), _Claims()
         for root, core in self._roots:
             group = self._groups.get(root)
             together = self._together.get(root, ())
@@ -175,8 +263,9 @@ class Scanner:
                 for model in group.models:
                     yield from taken.add(model)
             groups[root] = group
+            claims.take(root, group)
             yield
-        self._groups = groups
+        self._groups, self._claims = groups, claims
 
     def _assemble(self, root: int, group: _Group, taken: _Taken) -> Iterator[None]:
         """Fill the group with the root's models, and `taken` with what they hold."""
@@ -200,6 +289,8 @@ class Scanner:
                 yield from taken.add(model)
             group.models += made
             group.members.append(members)
+            with_memory = [key for key in islice(members, MODULES_PER_STEP) if self._readings[key].storages]
+            group.probes += with_memory[:PROBES]
 
 
 @resident
@@ -220,6 +311,59 @@ class _Taken:
 
 
 @resident
+class _Claims:
+    """Which root's models hold what, so that a model that shares nothing can be put together without a look at the others."""
+
+    def __init__(self) -> None:
+        self._roots: dict[int, int] = {}
+        """By module."""
+        self._among: dict[int, set[int]] = {}
+        """Of modules below several roots, all of these."""
+        self._holders: dict[tuple[str, int], int] = {}
+        """By storage, how many groups hold it."""
+        self._cores: dict[int, int] = {}
+
+    def roots_with(self, modules: Set[int]) -> set[int]:
+        """Roots that have one of these modules below them."""
+        found = {root for key in modules if (root := self._roots.get(key)) is not None}
+        if self._among:
+            found.update(root for key in modules for root in self._among.get(key, ()))
+        return found
+
+    def take(self, root: int, group: _Group) -> bool:
+        """The group holds what it holds; whether nobody else holds any of it."""
+        is_apart = not group.stand_elsewhere
+        for members in group.members:
+            for key in members:
+                other = self._roots.setdefault(key, root)
+                if other != root:
+                    self._among.setdefault(key, {other}).add(root)
+        for storage in group.storages():
+            count = self._holders[storage] = self._holders.get(storage, 0) + 1
+            is_apart &= count == 1
+        for core in group.cores():
+            count = self._cores[core] = self._cores.get(core, 0) + 1
+            is_apart &= count == 1
+        return is_apart
+
+    def are_nobody_elses(self, group: _Group) -> bool:
+        """Whether no other group holds any of it."""
+        if group.stand_elsewhere or any(self._cores[core] > 1 for core in group.cores()):
+            return False
+        return all(self._holders[key] == 1 for key in group.storages())
+
+    def drop(self, group: _Group) -> None:
+        """A group that holds nothing of others is no more."""
+        for members in group.members:
+            for key in members:
+                self._roots.pop(key, None)
+        for storage in group.storages():
+            del self._holders[storage]
+        for core in group.cores():
+            del self._cores[core]
+
+
+@resident
 class _Group:
     """The models of one root."""
 
@@ -229,8 +373,20 @@ class _Group:
         self.models: list[FoundModel] = []
         self.members: list[set[int]] = []
         """Of each part, the keys of its modules, also where they hold nothing."""
+        self.probes: list[int] = []
+        """Keys of a few modules of each part, by which it is seen at once that something was done to all of it."""
         self.stand_elsewhere: set[int] = set()
         """Cores of parts that stand under another root."""
+
+    def cores(self) -> Set[int]:
+        """Of all its parts, wherever they stand."""
+        return self.stand_elsewhere.union(model.core for model in self.models)
+
+    def storages(self) -> Set[tuple[str, int]]:
+        """All that its models hold."""
+        if len(self.models) == 1:
+            return self.models[0].storages.keys()
+        return {key for model in self.models for key in model.storages}
 
     def is_outdated(self, core: int, changed: Set[int], taken: _Taken) -> bool:
         """Whether what was put together before is no longer true."""

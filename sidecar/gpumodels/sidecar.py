@@ -35,10 +35,15 @@ LONGEST_BUILD_SECONDS: Final = 2.0
 """A model that is being built right now is waited for, QUIET_SECONDS at a time, so that its parts don't flash by as models."""
 JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
+BURST_SECONDS: Final = 0.05
+LONG_PAUSE_SECONDS: Final = 0.008
+"""After so much work in one tick the pauses are longer: whoever has 40,000 modules waits for some seconds, and isn't slowed down."""
+NAMES_SECONDS: Final = 0.1
+"""How long a tick waits for the names of what came, before it says that they are still to be found."""
 THREAD_NAME: Final = "gpumodels"
 
 
-class _StoppingError(Exception):
+class _Stopping(BaseException):  # noqa: N818  # no error: it goes through every guard
     """The sidecar is asked to stop: whatever it is doing ends here."""
 
 
@@ -73,8 +78,16 @@ class Sidecar:
         self._process = process_info(identity, interval_seconds, label)
         self.failures = Failures()
         self._publisher = Publisher(directory, identity, int(interval_seconds * 1000), self.failures, self._pause)
-        self._observer = Observer(devices, self._pause, self._breathe, self.failures, samples_accelerators=samples_accelerators)
+        self._observer = Observer(
+            devices, self._pause, self._pause_naming, self.failures, samples_accelerators=samples_accelerators
+        )
         self._stopping = threading.Event()
+        self._tick_at = 0.0
+        """When the next tick is due, monotonic."""
+        self._publish_at = float("inf")
+        """When what is known is to be said, names or not."""
+        self._busy_since = 0.0
+        """Processor time of this thread when the tick began."""
         self._thread = _SidecarThread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.serves_pid = self.pid
         self._thread.end = _stop_own
@@ -112,44 +125,63 @@ class Sidecar:
         with self.failures.guard("leaving signals to the host"):
             _leave_signals_to_host()
         while True:
-            started = time.monotonic()
-            with self.fork_gate:
-                done = False
-                with self.failures.guard("a tick"), suppress(_StoppingError):
-                    self._tick()
-                    done = True
-                if not done:  # what can't be told now is no sign that the process hangs
-                    self._publisher.beat()
-            if self._stopping.wait(max(0.0, self._interval_seconds - (time.monotonic() - started))):
+            self._tick_at = time.monotonic() + self._interval_seconds
+            with self.fork_gate, suppress(_Stopping):
+                self._tick()
+                self._find_names()
+            if self._stopping.wait(max(0.0, self._tick_at - time.monotonic())):
                 return
 
     def _tick(self) -> None:
-        self._wait_while_building()
-        observer = self._observer
-        observer.look()
-        began = time.thread_time()
-        self._publisher.publish(
-            Snapshot(
-                taken_at_ns=time.time_ns(),
-                process=replace(self._process, torch_version=observer.torch_version),
-                devices=observer.devices,
-                models=observer.models,
-                health=SidecarHealth(round(observer.budget.last_seconds, 4), len(observer.registry), self.failures.count),
-                warnings=observer.warnings,
-            )
-        )
-        observer.budget.charge(time.thread_time() - began)
+        """See what is there; it is published when its names are found, or soon in any case."""
+        with self.failures.guard("a tick"):
+            self._busy_since = time.thread_time()
+            self._wait_while_building()
+            self._observer.look()
+            self._publish_at = time.monotonic() + NAMES_SECONDS
+            return
+        self._publisher.beat()  # what can't be told now is no sign that the process hangs
 
-    def _breathe(self) -> None:
-        """A pause in work that ends soon in any case."""
-        self._stopping.wait(PAUSE_SECONDS)
+    def _find_names(self) -> None:
+        with self.failures.guard("finding names"):
+            self._observer.find_names()
+        self._publish()
+
+    def _publish(self) -> None:
+        self._publish_at = float("inf")
+        observer = self._observer
+        began = time.thread_time()
+        with self.failures.guard("publishing"):
+            self._publisher.publish(
+                Snapshot(
+                    taken_at_ns=time.time_ns(),
+                    process=replace(self._process, torch_version=observer.torch_version),
+                    devices=observer.devices,
+                    models=observer.models,
+                    health=SidecarHealth(round(observer.last_seconds, 4), len(observer.registry), self.failures.count),
+                    warnings=observer.warnings,
+                )
+            )
+        observer.budget.spend(time.thread_time() - began)
 
     def _pause(self) -> None:
         """Between a scan's slices: the host's threads have the interpreter."""
+        is_long = time.thread_time() - self._busy_since > BURST_SECONDS
         with self.fork_gate.ajar():
-            stopping = self._stopping.wait(PAUSE_SECONDS)
+            stopping = self._stopping.wait(LONG_PAUSE_SECONDS if is_long else PAUSE_SECONDS)
         if stopping:
-            raise _StoppingError
+            raise _Stopping
+
+    def _pause_naming(self) -> None:
+        """The same while names are found out: what is there is seen and said meanwhile, as often as ever."""
+        self._pause()
+        now = time.monotonic()
+        if now >= self._tick_at:
+            self._tick_at = now + self._interval_seconds
+            self._tick()
+        if now >= self._publish_at:
+            self._observer.describe()
+            self._publish()
 
     def _wait_while_building(self) -> None:
         give_up = time.monotonic() + LONGEST_BUILD_SECONDS

@@ -30,7 +30,7 @@ class KeyedRef(weakref.ref[Any]):
 class WeakTable(Generic[Value]):
     """Values by living object, in the order of their coming. Safe between threads: each step is one dict operation."""
 
-    def __init__(self, on_death: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_death: Callable[[KeyedRef], None] | None = None) -> None:
         self._refs: dict[int, KeyedRef] = {}
         self._on_death = on_death
 
@@ -45,7 +45,7 @@ class WeakTable(Generic[Value]):
     def __contains__(self, owner: object) -> bool:
         return id(owner) in self._refs
 
-    def put(self, owner: object, value: Value) -> None:
+    def put(self, owner: object, value: Value) -> KeyedRef:
         """Remember this value for as long as the object lives."""
         key = id(owner)
         ref = self._refs.get(key)
@@ -55,6 +55,7 @@ class WeakTable(Generic[Value]):
             self._refs[key] = ref
         else:  # of the same object: one that died is forgotten before its id is another's
             ref.value = value
+        return ref
 
     def get(self, owner: object) -> Value | None:
         """What is remembered about the object."""
@@ -83,4 +84,4 @@ class WeakTable(Generic[Value]):
         if self._refs.get(ref.key) is ref:
             del self._refs[ref.key]
             if self._on_death is not None:
-                self._on_death()
+                self._on_death(ref)

@@ -54,7 +54,7 @@ def a_whole_tick(sidecar: Attached, slices: Slices, afresh: bool) -> None:
     slices.pause()
     found = sidecar.scan(slices.pause, afresh)
     slices.pause()
-    models = sidecar.sampler.models(found, 0)
+    models = sidecar.described(found)
     slices.pause()
     sidecar.scanner.measure(sidecar.holdings, slices.pause)
     slices.pause()

@@ -68,7 +68,7 @@ def main() -> None:
             for other in OTHER_OBJECTS:
                 rest = [[number] for number in range(other)]
                 usual = seconds(the_usual_way)
-                first = seconds(lambda: sidecar.sampler.models(sidecar.scan(afresh=True), 0))
+                first = seconds(lambda: sidecar.described(sidecar.scan(afresh=True)))
                 following = seconds(sidecar.models)
                 print(
                     f"{modules:7,}  {other:13,}  {usual * 1e3:8.1f} ms  {first * 1e3:8.2f} ms  {following * 1e3:7.2f} ms"

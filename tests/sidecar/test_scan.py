@@ -147,7 +147,7 @@ def test_a_model_that_is_deleted_while_it_is_described_is_left_out_without_a_wor
         kept += [Backbone(), Backbone(blocks=2)]
         found = sidecar.scan()
         assert len(found) == 2
-        (left,) = sidecar.sampler.models(found, 0)
+        (left,) = sidecar.described(found)
         assert left.layers == len(found[1].tree.names)
         assert sidecar.failures.count == 0
     assert caplog.records == []

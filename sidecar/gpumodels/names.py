@@ -1,0 +1,78 @@
+"""Names in the background: which model is found out about next. What is there is known without them (`Sampler`, `Scanner`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from gpumodels.assembling import FoundModel
+from gpumodels.budget import Budget
+from gpumodels.failures import Failures
+from gpumodels.identification import Identification, Need
+from gpumodels.registry import Registry
+from gpumodels.resident import resident
+
+
+@resident
+class Names:
+    """Asks one model after the other what it is: first those that have no name, the largest first, the newest of equal ones."""
+
+    def __init__(self, registry: Registry, identification: Identification, failures: Failures, budget: Budget) -> None:
+        self._registry = registry
+        self._identification = identification
+        self._failures = failures
+        self._budget = budget
+        self._found: Sequence[FoundModel] = ()
+        self._seen: tuple[object, ...] = ()
+        self._waiting: list[tuple[Need, int, int]] = []
+        """Need, bytes and place in `_found` of those that something is to be found out about; the last first."""
+        self._again: list[FoundModel] = []
+        """Of those about which nothing is new: what is left of this round."""
+
+    def see(self, found: Sequence[FoundModel]) -> None:
+        """These are the models now; a new round begins for those about which nothing is new, once the last one is through."""
+        self._found = found
+        if not self._again:
+            self._again = list(reversed(found))
+
+    def find_next(self) -> bool:
+        """Find out about one model; whether there was one that there is time for."""
+        seen = (self._found, *self._identification.version())
+        if len(seen) != len(self._seen) or any(
+            one is not other and one != other for one, other in zip(seen, self._seen, strict=True)
+        ):
+            self._seen = seen
+            self._waiting = self._who_waits()
+        if self._waiting:
+            need, _, number = self._waiting[-1]
+            if not self._budget.allows(urgent=need is Need.UNKNOWN):
+                return False
+            self._waiting.pop()
+            self._find_out(self._found[number])
+            return True
+        if self._again and self._budget.allows():
+            self._find_out(self._again.pop())
+            return True
+        return False
+
+    def _who_waits(self) -> list[tuple[Need, int, int]]:
+        waiting: list[tuple[Need, int, int]] = []
+        for number, found in enumerate(self._found):
+            core = self._registry.ref(found.core)
+            with self._failures.guard("looking at what names are known"), suppress(ReferenceError):
+                if core is not None and (need := self._identification.need(found, core)) is not Need.LOOK_AGAIN:
+                    waiting.append((need, found.held_bytes, number))
+        return sorted(waiting)
+
+    def _find_out(self, found: FoundModel) -> None:
+        began, spent = time.thread_time(), self._budget.spent
+        core = self._registry.ref(found.core)
+        try:
+            # One that was deleted meanwhile, as hosts do at any moment, is no failure.
+            with self._failures.guard("naming a model"), suppress(ReferenceError):
+                if core is not None:
+                    self._identification.find_out(found, core)
+        finally:
+            between = self._budget.spent - spent  # what was done in its pauses counts for itself
+            self._budget.spend(max(0.0, time.thread_time() - began - between))

@@ -1,0 +1,170 @@
+"""How late the list is: models loaded in turn, the oldest dropped, and how long after the last load the file says what is so.
+
+Each host is a process of its own, on this build and on the one before presence and names were apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, Final
+
+from gpumodels_shared.decoding import decode
+from gpumodels_shared.places import snapshot_files
+from gpumodels_shared.reader import SnapshotReader
+from gpumodels_shared.schema import Model, Snapshot
+
+BEFORE: Final = "e581971"
+"""The last commit that looked, compared and named in one go."""
+ROOT: Final = Path(__file__).resolve().parents[2]
+LOADS: Final = 10
+KEPT: Final = 4
+CHANGES: Final = 6
+LONGEST_SECONDS: Final = 90.0
+
+HOST: Final = """
+import json, sys, time
+import torch
+from torch import nn
+from safetensors.torch import load_file, save_file
+import gpumodels
+folder, blocks, files, width = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+torch.set_num_threads(1)
+
+class Leaf(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width), requires_grad=False)
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v, self.o, self.up, self.down, self.norm = (Leaf() for _ in range(7))
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(Block() for _ in range(blocks))
+
+plain = Net().state_dict()
+for number in range(files):
+    generator = torch.Generator().manual_seed(number)
+    save_file({key: torch.randn(value.shape, generator=generator) for key, value in plain.items()}, f"{folder}/m{number}.safetensors")
+del plain
+gpumodels.start(directory=folder + "/gpm")
+dtypes = (torch.float32, torch.float16, torch.bfloat16)
+alive, number = [], 0
+
+def load():
+    global number
+    net = Net()
+    net.load_state_dict(load_file(f"{folder}/m{number % files}.safetensors"))
+    alive.append((f"m{number % files}", net.to(dtypes[number % 3])))
+    number += 1
+
+for line in sys.stdin:
+    count, keep = json.loads(line)
+    for _ in range(count):
+        load()
+        del alive[:-keep]
+        time.sleep(0.7)  # a load of many gigabytes takes its time
+    said = [[name, sum(p.nbytes for p in net.parameters())] for name, net in alive]
+    print(json.dumps([time.monotonic(), time.process_time(), said]), flush=True)
+"""
+
+
+def main() -> None:
+    """A line per size of model."""
+    with builds() as roots:
+        for blocks, files, title, targets in (
+            (60, 12, "ten 480-module models in turn, four kept", (1.5, 10.0)),
+            (625, 4, "ten 5,000-module models in turn, four kept", (2.0, 10.0)),
+        ):
+            for build, root in roots.items():
+                late = lateness(root, blocks, files)
+                presence, names = max(one[0] for one in late), max(one[1] for one in late)
+                print(
+                    f"{title}, {build}: list true {presence:.1f} s, names {names:.1f} s after the last load, worst of {CHANGES} "
+                    f"(target {targets[0]:g} and {targets[1]:g})",
+                    flush=True,
+                )
+
+
+@contextlib.contextmanager
+def builds() -> Iterator[dict[str, Path]]:
+    """Where this build's packages lie, and, where this clone has it, the earlier one's."""
+    roots = {"today": ROOT}
+    packed = subprocess.run(["git", "-C", str(ROOT), "archive", BEFORE, "sidecar", "shared"], capture_output=True, check=False)
+    with tempfile.TemporaryDirectory() as folder:
+        if packed.returncode == 0:
+            with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+                archive.extractall(folder, filter="data")
+            roots["before"] = Path(folder)
+        else:
+            print(f"commit {BEFORE} is not in this clone: no comparison with it")
+        yield roots
+
+
+def lateness(root: Path, blocks: int, files: int) -> list[tuple[float, float]]:
+    """Of each change, seconds from its end until the models are the right ones, and until their names are."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "gpm").mkdir(mode=0o700)
+        paths = os.pathsep.join(str(root / part) for part in ("sidecar", "shared"))
+        with subprocess.Popen(
+            [sys.executable, "-c", HOST, folder, str(blocks), str(files), "2048"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": paths},
+        ) as child:
+            assert child.stdin is not None
+            assert child.stdout is not None
+            found = [one_change(child.stdin, child.stdout, Path(folder) / "gpm") for _ in range(CHANGES)]
+            child.stdin.close()
+        return found
+
+
+def one_change(asks: IO[str], answers: IO[str], directory: Path) -> tuple[float, float]:
+    """See `lateness`."""
+    asks.write(json.dumps([LOADS, KEPT]) + "\n")
+    asks.flush()
+    ended_at, _, alive = json.loads(answers.readline())
+    sizes = sorted(size for _, size in alive)
+    presence = seconds_until(directory, lambda models: sorted(model.resident_bytes for model in models) == sizes, ended_at)
+    named = sorted((name, size) for name, size in alive)
+    names = seconds_until(
+        directory, lambda models: sorted((model.name, model.resident_bytes) for model in models) == named, ended_at
+    )
+    return presence, names
+
+
+def seconds_until(directory: Path, is_true: Callable[[Sequence[Model]], bool], since: float) -> float:
+    """From then on; `LONGEST_SECONDS` where it doesn't come true."""
+    while time.monotonic() - since < LONGEST_SECONDS:
+        snapshot = latest(directory)
+        if snapshot is not None and is_true([model for model in snapshot.models if model.class_name == "Net"]):
+            break
+        time.sleep(0.02)
+    return time.monotonic() - since
+
+
+def latest(directory: Path) -> Snapshot | None:
+    """What the one file there says."""
+    names: list[Any] = list(snapshot_files(directory))
+    if not names:
+        return None
+    reader = SnapshotReader(directory / names[0], os.geteuid())
+    try:
+        payload = reader.latest()
+        return None if payload is None else decode(payload.data)
+    finally:
+        reader.close()

@@ -52,6 +52,8 @@ UNEXPLAINED_BYTES: Final = 256 * 1024**2
 SWEEP_SECONDS: Final = 60.0
 """A sweep stops the host for some 25 ms per million objects, so at most one in so long."""
 SCAN_TRIES: Final = 3
+LONGEST_TRY_SECONDS: Final = 0.3
+"""Who builds thousands of modules in a row sees what was there some time ago, rather than nothing."""
 
 
 @resident
@@ -246,7 +248,7 @@ class Observer:
         everything = moved and (self._whole_look_seconds <= walk_seconds or self.budget.allows())
         version = self._seen_version
         for attempt in range(SCAN_TRIES):
-            if attempt and self.registry.version == version:
+            if attempt and (self.registry.version == version or self._clock() - now > LONGEST_TRY_SECONDS):
                 break
             version = self.registry.version
             self._scan(attached, everything and not attempt, 0.0 if attempt else walk_seconds)

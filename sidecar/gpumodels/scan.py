@@ -6,7 +6,7 @@ Between slices nothing here holds a module or tensor: readings are plain data, s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from itertools import islice
 from typing import Final
 
@@ -243,7 +243,8 @@ class Scanner:
                 self._claims.drop(group)
             for root, group in new.items():
                 yield from self._assemble(root, group, _Taken())
-            if all([self._claims.take(root, group) for root, group in new.items()]):
+            are_apart = [self._claims.take(root, group) for root, group in new.items()]
+            if all(are_apart):
                 self._groups = {root: new.get(root) or self._groups[root] for root, _ in self._roots}
                 return
         yield from self._assemble_in_turn(changed)

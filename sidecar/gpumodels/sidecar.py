@@ -36,14 +36,14 @@ LONGEST_BUILD_SECONDS: Final = 2.0
 JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
 BURST_SECONDS: Final = 0.05
-LONG_PAUSE_SECONDS: Final = 0.008
-"""After so much work in one tick the pauses are longer: whoever has 40,000 modules waits for some seconds, and isn't slowed down."""
+LONG_PAUSE_SECONDS: Final = 0.004
+"""After so much work in one tick the pauses are longer: what is large is seen some seconds later, and slows nobody down."""
 NAMES_SECONDS: Final = 0.1
 """How long a tick waits for the names of what came, before it says that they are still to be found."""
 THREAD_NAME: Final = "gpumodels"
 
 
-class _Stopping(BaseException):  # noqa: N818  # no error: it goes through every guard
+class _Stopping(BaseException):  # no error: it goes through every guard
     """The sidecar is asked to stop: whatever it is doing ends here."""
 
 
@@ -166,9 +166,12 @@ class Sidecar:
 
     def _pause(self) -> None:
         """Between a scan's slices: the host's threads have the interpreter."""
-        is_long = time.thread_time() - self._busy_since > BURST_SECONDS
+        began = time.monotonic()
         with self.fork_gate.ajar():
-            stopping = self._stopping.wait(LONG_PAUSE_SECONDS if is_long else PAUSE_SECONDS)
+            stopping = self._stopping.wait(PAUSE_SECONDS)
+            if not stopping and time.thread_time() - self._busy_since > BURST_SECONDS:
+                # Where the host is busy, waiting for the interpreter was the pause.
+                stopping = self._stopping.wait(max(0.0, LONG_PAUSE_SECONDS - (time.monotonic() - began)))
         if stopping:
             raise _Stopping
 
@@ -177,9 +180,11 @@ class Sidecar:
         self._pause()
         now = time.monotonic()
         if now >= self._tick_at:
-            self._tick_at = now + self._interval_seconds
             self._tick()
-        if now >= self._publish_at:
+            self._publish()
+            ended = time.monotonic()
+            self._tick_at = max(now + self._interval_seconds, 2 * ended - now)  # names get on, however long looking takes
+        elif now >= self._publish_at:
             self._observer.describe()
             self._publish()
 

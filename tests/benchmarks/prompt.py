@@ -58,8 +58,9 @@ class Net(nn.Module):
 plain = Net().state_dict()
 for number in range(files):
     generator = torch.Generator().manual_seed(number)
-    save_file({key: torch.randn(value.shape, generator=generator) for key, value in plain.items()}, f"{folder}/m{number}.safetensors")
-del plain
+    made = {key: torch.randn(value.shape, generator=generator) for key, value in plain.items()}
+    save_file(made, f"{folder}/m{number}.safetensors")
+del plain, made
 gpumodels.start(directory=folder + "/gpm")
 dtypes = (torch.float32, torch.float16, torch.bfloat16)
 alive, number = [], 0

@@ -21,11 +21,11 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Final, Protocol
 
-from gpumodels_shared.floats import FORMATS, ITEM_BYTES, decode_values, round_to
+from gpumodels_shared.casting import Value, Values, agree, comparable, outcomes
+from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.schema import Fingerprint, TensorSample
 
 TENSORS: Final = 16
@@ -39,11 +39,6 @@ COARSE_CLOCK_NS: Final = 20_000_000
 """File systems stamp by a clock that ticks every 1 to 10 ms: a file may be so much younger than it says."""
 SAME_SHAPES_AT_MOST: Final = 4000
 """Where keys were renamed, so many tensors of one shape are looked at."""
-
-_WAYS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    dtype: ((dtype,), *((between, dtype) for between in FORMATS if between != dtype)) for dtype in ("float64", *FORMATS)
-}
-"""What the values may have been cast to, in order: the dtype in memory, or another one first."""
 
 
 class FileValues(Protocol):
@@ -141,20 +136,115 @@ class Places:
             self._prefix = in_file[: -len(key)]
 
 
-def compare(fingerprint: Fingerprint, file: FileValues) -> Match:
-    """How many of the samples agree with the file; counting ends where fewer than a third can: such a file is none of it."""
-    places = Places(file.tensors)
-    matched = 0
-    for number, sample in enumerate(fingerprint.samples):
-        if 3 * (number - matched) > 2 * len(fingerprint.samples):
-            break
-        named = places.named(sample.key, sample.shape)
-        for key in places.alike(sample.shape) if named is None else (named,):
-            if agrees(sample, file, key):
-                places.found(sample.key, key)
-                matched += 1
+@dataclass(frozen=True, slots=True)
+class SoughtSample:
+    """A sample as it is compared: decoded once, for however many files."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: Values
+
+
+def sought(fingerprint: Fingerprint) -> tuple[SoughtSample, ...]:
+    """The fingerprint's samples, decoded."""
+    return tuple(
+        SoughtSample(sample.key, sample.dtype, tuple(sample.shape), comparable(sample.dtype, sample.data))
+        for sample in fingerprint.samples
+    )
+
+
+class FileIndex:
+    """A file's values, found by what they are: each is read once, and cast once for each dtype that it is asked for in.
+
+    What a sample costs is a look-up, however many models are compared with the file.
+    """
+
+    def __init__(self, file: FileValues) -> None:
+        self._file = file
+        self._places = Places(file.tensors)
+        self._stated: dict[tuple[str, int], Values] = {}
+        self._first_outcomes: dict[tuple[str, int, str], frozenset[Values]] = {}
+        self._outcomes: dict[tuple[str, int, str], frozenset[Values]] = {}
+        self._by_first: dict[tuple[tuple[int, ...], str], dict[Value, list[tuple[str, int]]]] = {}
+
+    def match(self, samples: Sequence[SoughtSample]) -> Match:
+        """How many of them agree; counting ends where fewer than a third can: such a file is none of it."""
+        names = Places(self._file.tensors)
+        matched = 0
+        for number, sample in enumerate(samples):
+            if 3 * (number - matched) > 2 * len(samples):
                 break
-    return Match(matched, len(fingerprint.samples))
+            key = self._key_of(sample, names.named(sample.key, sample.shape))
+            if key is not None:
+                names.found(sample.key, key)
+                matched += 1
+        return Match(matched, len(samples))
+
+    def _key_of(self, sample: SoughtSample, named: str | None) -> str | None:
+        """The tensor that the sample agrees with: the one of its name, or the first of all that are alike."""
+        if not sample.values:
+            return None
+        if named is not None:
+            return named if self._holds(named, 0, sample) else None
+        alike = self._alike(sample.shape, sample.dtype).get(sample.values[0], ())
+        return next((key for key, start in alike if self._holds(key, start, sample)), None)
+
+    def _holds(self, key: str, start: int, sample: SoughtSample) -> bool:
+        """Whether the sample is what stands there, cast: by its first value, which tells most apart, then by all."""
+        place = (key, start, sample.dtype)
+        if sample.values[:1] not in self._first(place):
+            return False
+        found = self._outcomes.get(place)
+        if found is None:
+            found = self._outcomes[place] = self._becoming(place, self._read(key, start))
+        return sample.values in found
+
+    def _alike(self, shape: tuple[int, ...], dtype: str) -> Mapping[Value, Sequence[tuple[str, int]]]:
+        """The places where a tensor of this shape may stand, by what their first value may be in this dtype."""
+        found = self._by_first.get((shape, dtype))
+        if found is None:
+            found = self._by_first[shape, dtype] = {}
+            for key in self._places.alike(shape):
+                for start in _starts(shape, self._file.tensors[key][1]):
+                    for (value,) in self._first((key, start, dtype)):
+                        found.setdefault(value, []).append((key, start))
+        return found
+
+    def _first(self, place: tuple[str, int, str]) -> frozenset[Values]:
+        found = self._first_outcomes.get(place)
+        if found is None:
+            found = self._first_outcomes[place] = self._becoming(place, self._read(*place[:2])[:1])
+        return found
+
+    def _becoming(self, place: tuple[str, int, str], values: Values) -> frozenset[Values]:
+        return outcomes(values, self._file.tensors[place[0]][0], place[2]) if values else frozenset()
+
+    def _read(self, key: str, start: int) -> Values:
+        found = self._stated.get((key, start))
+        if found is None:
+            found = self._stated[key, start] = comparable(self._file.tensors[key][0], self._file.read(key, start, VALUES))
+        return found
+
+
+def compare(fingerprint: Fingerprint, file: FileValues) -> Match:
+    """How many of the samples agree with the file. For several fingerprints make one `FileIndex`."""
+    return FileIndex(file).match(sought(fingerprint))
+
+
+def may_hold(shapes: Iterable[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]) -> bool:
+    """Whether half of the samples, by shape, have a tensor that they could be from: less is no match, whatever the values."""
+    heights: dict[tuple[int, ...], list[int]] = {}
+    for shape in shapes:
+        if shape:
+            heights.setdefault(shape[1:], []).append(shape[0])
+    places = sum(any(_is_within(shape[0], height) for height in heights.get(shape[1:], ())) for shape in wanted if shape)
+    return places > 0 and 2 * places >= len(wanted)
+
+
+def _is_within(one: int, other: int) -> bool:
+    """Whether tensors so high may be the same, or one of them a part of the other."""
+    return one == other or 0 < max(one, other) <= FUSED_AT_MOST * min(one, other)
 
 
 def best_files(matches: Mapping[str, Match]) -> tuple[str, ...]:
@@ -183,23 +273,6 @@ def same_names_and_shapes(wanted: Mapping[str, tuple[int, ...]], file: Mapping[s
     )
 
 
-def agree(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> bool:
-    """Whether the file's values become the sample's, cast once or twice."""
-    if sample_dtype == file_dtype and sample == in_file:
-        return True
-    if sample_dtype not in _WAYS or file_dtype not in _WAYS:
-        return False
-    if not in_file or len(sample) // ITEM_BYTES[sample_dtype] != len(in_file) // ITEM_BYTES[file_dtype]:
-        return False
-    wanted, ways = _plausible_ways(sample_dtype, sample, file_dtype)
-    first = decode_values(file_dtype, in_file[: ITEM_BYTES[file_dtype]])[0]
-    ways = tuple(way for way in ways if _same(wanted[0], _cast(first, way)))
-    if not ways:
-        return False
-    stated = decode_values(file_dtype, in_file)
-    return any(_become(wanted, stated, way) for way in ways)
-
-
 def _rank(key: str) -> tuple[int, str]:
     return zlib.crc32(key.encode("utf-8", "backslashreplace")), key
 
@@ -216,39 +289,9 @@ def _starts(wanted: Sequence[int], in_file: Sequence[int]) -> Iterator[int]:
         yield 0
     elif wanted and in_file and tuple(wanted[1:]) == tuple(in_file[1:]) and wanted[0] and in_file[0]:
         smaller, larger = sorted((wanted[0], in_file[0]))
-        if larger > FUSED_AT_MOST * smaller or len(wanted) < 2:
+        if larger > FUSED_AT_MOST * smaller or len(wanted) < 2 or 0 in wanted:
             return
         if in_file[0] == smaller:
             yield 0  # the first of several that were joined in memory
         elif larger % smaller == 0:
             yield from range(0, math.prod(in_file), math.prod(wanted))
-
-
-@lru_cache(maxsize=1024)
-def _plausible_ways(dtype: str, sample: bytes, file_dtype: str) -> tuple[tuple[float, ...], tuple[tuple[str, ...], ...]]:
-    """The sample's values, and the casts that can have made them: what went through a narrower dtype is still exact in it.
-
-    A cast to the dtype that the values have already, or to float32 of anything but float64, changes nothing.
-    """
-    values = decode_values(dtype, sample)
-    ways = tuple(
-        way
-        for way in _WAYS[dtype]
-        if len(way) == 1 or (way[0] != file_dtype and (way[0] != "float32" or file_dtype == "float64"))
-        if len(way) == 1 or all(_same(value, round_to(round_to(value, way[0]), dtype)) for value in values)
-    )
-    return values, ways
-
-
-def _become(wanted: Sequence[float], stated: Sequence[float], way: Sequence[str]) -> bool:
-    return all(_same(target, _cast(value, way)) for target, value in zip(wanted, stated, strict=True))
-
-
-def _cast(value: float, way: Sequence[str]) -> float:
-    for dtype in way:
-        value = round_to(value, dtype)
-    return value
-
-
-def _same(one: float, other: float) -> bool:
-    return one == other or (one != one and other != other)

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from gpumodels_tui.catalogue import safetensors_header
-from gpumodels_tui.catalogue.header_worker import HeaderReader, answer
+from gpumodels_tui.catalogue.header_worker import HeaderReader, Worker
 from gpumodels_tui.catalogue.headers import FileHeader, Reply, Request
 from gpumodels_tui.catalogue.stored_tensors import packed_shapes
 from model_files import BROKEN, safetensors_bytes, write_model
 
-READERS = {".safetensors": HeaderReader(safetensors_header.recognises, safetensors_header.read)}
+READERS = {".safetensors": HeaderReader(safetensors_header.recognises, safetensors_header.read, safetensors_header.read_values)}
 
 
 def reply_about(path: Path | str, suffix: str | None = ".safetensors") -> Reply:
-    return answer(Request(os.fsencode(path), suffix), READERS)
+    return Worker(READERS).answer(Request(os.fsencode(path), suffix))
 
 
 def header_of(path: Path, suffix: str | None = ".safetensors") -> FileHeader:

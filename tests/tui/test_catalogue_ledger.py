@@ -83,15 +83,29 @@ def test_without_a_worker_nobody_waits_for_files() -> None:
 
 def test_values_are_compared_only_when_all_directories_were_walked_and_each_is_told_as_soon_as_it_is_known() -> None:
     ledger = Ledger(0.0, None)
-    ledger.search()
+    fingerprint, other = (Fingerprint((TensorSample("w", "float32", (4, 4), byte * 64),), 1) for byte in (b"0", b"1"))
+    ledger.search([fingerprint, other])
     before = ledger.may_compare  # a file that isn't entered yet may be the one, or as good as the one
     ledger.looked()
     assert (before, ledger.may_compare) == (False, True)
-    fingerprint = Fingerprint((TensorSample("w", "float32", (4, 4), b"0" * 64),), 1)
+    assert ledger.wait_until_read(0.0).unsettled == {fingerprint, other}
     verdict = ValuesMatch(("/m/a.safetensors",), (), 1, 1)
-    ledger.found({fingerprint: verdict}, None)
+    ledger.found({fingerprint: verdict}, frozenset((other,)), None)
     ledger.publish()
-    assert ledger.state.values == {fingerprint: verdict}
+    assert (ledger.state.values, ledger.state.unsettled) == ({fingerprint: verdict}, frozenset((other,)))
     others_wait = ledger.may_compare
-    ledger.found({fingerprint: verdict}, ledger.files_changed)
+    ledger.found({fingerprint: verdict}, frozenset(), ledger.files_changed)
     assert (others_wait, ledger.may_compare) == (True, False)
+    ledger.publish()
+    assert ledger.state.unsettled == frozenset()
+
+
+def test_what_was_settled_stays_so_when_others_are_sought_too() -> None:
+    ledger = Ledger(0.0, None)
+    first, second = (Fingerprint((TensorSample("w", "float32", (4, 4), byte * 64),), 1) for byte in (b"0", b"1"))
+    ledger.search([first])
+    ledger.found({}, frozenset(), ledger.files_changed)
+    ledger.search([first, second])
+    assert ledger.wait_until_read(0.0).unsettled == {second}
+    ledger.search([first])
+    assert ledger.wait_until_read(0.0).unsettled == frozenset()

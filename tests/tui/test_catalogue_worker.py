@@ -40,7 +40,7 @@ def worker() -> Iterator[HeaderWorker]:
 
 
 def title_of(worker: HeaderWorker, path: Path) -> str:
-    header = worker.read(str(path), ".safetensors")
+    header = worker.read(str(path), ".safetensors").header
     assert header is not None
     return header.metadata["modelspec.title"]
 
@@ -94,7 +94,7 @@ def test_a_file_that_takes_all_memory_ends_its_reader_not_its_neighbours(tmp_pat
 
 def test_a_giant_metadata_value_arrives_cut(worker: HeaderWorker, tmp_path: Path) -> None:
     path = write_model(tmp_path / "a.safetensors", metadata={"comment": "x" * 10_000_000, "modelspec.title": "A"})
-    header = worker.read(str(path), ".safetensors")
+    header = worker.read(str(path), ".safetensors").header
     assert header is not None
     assert header.metadata["modelspec.title"] == "A"
     assert len(header.metadata["comment"]) < 2_000
@@ -106,7 +106,7 @@ def test_a_large_sparse_file_opens_under_the_memory_limit(worker: HeaderWorker, 
     header = {"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
     path.write_bytes(framed(json.dumps(header).encode()))
     os.truncate(path, path.stat().st_size + size)
-    read = worker.read(str(path), ".safetensors")
+    read = worker.read(str(path), ".safetensors").header
     assert read is not None
     assert read.dtypes == {"uint8": size}
 
@@ -270,7 +270,7 @@ def test_a_hostile_header_takes_a_second_and_300_mb_at_most(worker: HeaderWorker
     assert seconds - ordinary < 1.0
     assert peak_bytes < 300 * 1024**2
     with contextlib.suppress(UnreadableError):
-        header = worker.read(str(path), suffix_of(str(path)))
+        header = worker.read(str(path), suffix_of(str(path))).header
         assert header is not None
         assert sum(len(key) + len(value) for key, value in header.metadata.items()) < 300_000
     assert title_of(worker, good) == "good"

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,10 +18,12 @@ from typing import Final
 import psutil
 import pytest
 
+from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.formats import suffix_of
-from gpumodels_tui.catalogue.header_reader import WORKER, HeaderWorker, NoWorkerError, TimedOutError
-from gpumodels_tui.catalogue.headers import Request, UnreadableError, frame
+from gpumodels_tui.catalogue.header_reader import WANTED_AT_ONCE, WORKER, HeaderWorker, NoWorkerError, TimedOutError
+from gpumodels_tui.catalogue.headers import Request, UnreadableError, Wanted, frame
 from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.enrichment import enrich, merged_metadata
 from gpumodels_tui.model_facts import facts_of, raw_metadata
@@ -78,6 +81,47 @@ def test_a_worker_that_died_since_the_last_file_is_no_files_fault(worker: Header
     assert worker.pid is not None
     os.kill(worker.pid, signal.SIGKILL)
     assert title_of(worker, path) == "A"
+
+
+def a_file_and_its_values(path: Path) -> tuple[Path, Wanted]:
+    data = struct.pack("<16f", *range(16))
+    path.write_bytes(framed(b'{"w":{"dtype":"F32","shape":[4,4],"data_offsets":[0,64]}}') + data)
+    return path, Wanted(5, Fingerprint((TensorSample("w", "float32", (4, 4), data),), 0))
+
+
+def test_a_fingerprint_is_told_to_each_worker_once(worker: HeaderWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Request] = []
+
+    def framing(message: Request) -> bytes:
+        requests.append(message)
+        return frame(message)
+
+    monkeypatch.setattr("gpumodels_tui.catalogue.header_reader.frame", framing)
+    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
+    for _ in range(2):
+        assert worker.read(str(path), ".safetensors", [wanted]).matches == (Match(1, 1),)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(worker.pid)], 10)
+    for _ in range(2):
+        assert worker.compare([wanted], [str(path)], ".safetensors") == (Match(1, 1),)
+    assert [len(request.told) for request in requests[-3:]] == [0, 1, 0]  # the first of them went to the worker that was dead
+    assert sum(len(request.told) for request in requests) == 2
+
+
+def test_a_worker_that_knows_too_many_fingerprints_forgets_them(
+    worker: HeaderWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpumodels_tui.catalogue.header_reader.MAX_TOLD", 2)
+    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
+    for number in (1, 2, 3, 1, 2, 3):
+        assert worker.compare([replace(wanted, number=number)], [str(path)], ".safetensors") == (Match(1, 1),)
+
+
+def test_of_more_fingerprints_than_one_request_holds_the_first_are_answered(worker: HeaderWorker, tmp_path: Path) -> None:
+    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
+    many = [replace(wanted, number=number) for number in range(WANTED_AT_ONCE + 10)]
+    assert worker.compare(many, [str(path)], ".safetensors") == (Match(1, 1),) * WANTED_AT_ONCE
 
 
 def test_a_file_that_takes_all_memory_ends_its_reader_not_its_neighbours(tmp_path: Path) -> None:

@@ -48,18 +48,50 @@ def comparable(dtype: str, data: bytes) -> Values:
     return tuple([None if value != value else value for value in decode_values(dtype, data)])
 
 
-def outcomes(values: Values, file_dtype: str, dtype: str) -> frozenset[Values]:
-    """All that the file's values, comparable, may be in memory in this dtype, comparable."""
-    if file_dtype == dtype and dtype not in _WAYS:
-        return frozenset((values,))
-    return frozenset(tuple([_cast_comparable(value, way) for value in values]) for way in _distinct_ways(file_dtype, dtype))
+Way = str | None
+"""How values came to the dtype in memory: through this other dtype, or straight."""
+
+STRAIGHT: Final = None
+
+_HOLDS_ALL_OF: Final[Mapping[str, frozenset[str]]] = {
+    "float64": frozenset(FORMATS),
+    "float32": frozenset(("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")),
+    "float16": frozenset(("float8_e4m3fn", "float8_e5m2")),
+    "bfloat16": frozenset(("float8_e4m3fn", "float8_e5m2")),
+}
+"""The dtypes all of whose values are this one's too: a cast from them changes nothing."""
+
+
+def plausible_ways(dtype: str, values: Values) -> tuple[Way, ...]:
+    """By which of them these values, in memory in this dtype, can have come: what went through another is still exact in it."""
+    between = [
+        way
+        for way in (FORMATS if dtype in _WAYS else ())
+        if way != dtype and all(value == _cast_comparable(value, (way, dtype)) for value in values)
+    ]
+    return (STRAIGHT, *between)
+
+
+@lru_cache(maxsize=1024)
+def distinct_ways(file_dtype: str, dtype: str, ways: tuple[Way, ...]) -> tuple[Way, ...]:
+    """Those that values of this file dtype can have taken, without the ones that change nothing on the way."""
+    if dtype not in _WAYS or file_dtype not in _WAYS:
+        return (STRAIGHT,) if dtype == file_dtype else ()
+    return tuple(way for way in ways if way is STRAIGHT or (way, dtype) in _distinct_ways(file_dtype, dtype))
+
+
+def cast_values(values: Values, file_dtype: str, dtype: str, way: Way) -> Values:
+    """What the file's values, comparable, are in memory, comparable, having come this way."""
+    if way is STRAIGHT:
+        if dtype == file_dtype or file_dtype in _HOLDS_ALL_OF.get(dtype, ()):
+            return values
+        return tuple([_cast_comparable(value, (dtype,)) for value in values])
+    return tuple([_cast_comparable(value, (way, dtype)) for value in values])
 
 
 @lru_cache(maxsize=256)
 def _distinct_ways(file_dtype: str, dtype: str) -> tuple[tuple[str, ...], ...]:
     """Without the casts to the dtype that the values have already, or to float32 of anything but float64: they change nothing."""
-    if dtype not in _WAYS or file_dtype not in _WAYS:
-        return ()
     return tuple(
         way
         for way in _WAYS[dtype]

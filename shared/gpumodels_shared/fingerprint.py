@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
-from gpumodels_shared.casting import Value, Values, agree, comparable, outcomes
+from gpumodels_shared.casting import Value, Values, Way, agree, cast_values, comparable, distinct_ways, plausible_ways
 from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.schema import Fingerprint, TensorSample
 
@@ -144,18 +144,25 @@ class SoughtSample:
     dtype: str
     shape: tuple[int, ...]
     values: Values
+    ways: tuple[Way, ...]
 
 
 def sought(fingerprint: Fingerprint) -> tuple[SoughtSample, ...]:
     """The fingerprint's samples, decoded."""
-    return tuple(
-        SoughtSample(sample.key, sample.dtype, tuple(sample.shape), comparable(sample.dtype, sample.data))
-        for sample in fingerprint.samples
-    )
+    return tuple(map(_sought, fingerprint.samples))
+
+
+def _sought(sample: TensorSample) -> SoughtSample:
+    values = comparable(sample.dtype, sample.data)
+    return SoughtSample(sample.key, sample.dtype, tuple(sample.shape), values, plausible_ways(sample.dtype, values))
+
+
+_Place = tuple[str, int]
+"""A tensor's key, and the element where the sample's first may stand."""
 
 
 class FileIndex:
-    """A file's values, found by what they are: each is read once, and cast once for each dtype that it is asked for in.
+    """A file's values, found by what they are: each is read once, and cast once for each way that it is asked for in.
 
     What a sample costs is a look-up, however many models are compared with the file.
     """
@@ -163,10 +170,10 @@ class FileIndex:
     def __init__(self, file: FileValues) -> None:
         self._file = file
         self._places = Places(file.tensors)
-        self._stated: dict[tuple[str, int], Values] = {}
-        self._first_outcomes: dict[tuple[str, int, str], frozenset[Values]] = {}
-        self._outcomes: dict[tuple[str, int, str], frozenset[Values]] = {}
-        self._by_first: dict[tuple[tuple[int, ...], str], dict[Value, list[tuple[str, int]]]] = {}
+        self._stated: dict[_Place, Values] = {}
+        self._firsts: dict[tuple[_Place, str, Way], Values] = {}
+        self._cast: dict[tuple[_Place, str, Way], Values] = {}
+        self._by_first: dict[tuple[tuple[int, ...], str, Way], dict[Value, list[tuple[int, _Place]]]] = {}
 
     def match(self, samples: Sequence[SoughtSample]) -> Match:
         """How many of them agree; counting ends where fewer than a third can: such a file is none of it."""
@@ -186,45 +193,51 @@ class FileIndex:
         if not sample.values:
             return None
         if named is not None:
-            return named if self._holds(named, 0, sample) else None
-        alike = self._alike(sample.shape, sample.dtype).get(sample.values[0], ())
-        return next((key for key, start in alike if self._holds(key, start, sample)), None)
+            ways = distinct_ways(self._file.tensors[named][0], sample.dtype, sample.ways)
+            return named if any(self._holds((named, 0), sample, way) for way in ways) else None
+        found: list[tuple[int, _Place]] = []
+        for way in sample.ways:
+            alike = self._alike(sample.shape, sample.dtype, way).get(sample.values[0], ())
+            found += [(order, place) for order, place in alike if self._holds(place, sample, way)]
+        return min(found)[1][0] if found else None
 
-    def _holds(self, key: str, start: int, sample: SoughtSample) -> bool:
-        """Whether the sample is what stands there, cast: by its first value, which tells most apart, then by all."""
-        place = (key, start, sample.dtype)
-        if sample.values[:1] not in self._first(place):
+    def _holds(self, place: _Place, sample: SoughtSample, way: Way) -> bool:
+        """Whether the sample is what stands there, cast this way: by its first value, which tells most apart, then by all."""
+        if self._first(place, sample.dtype, way) != sample.values[:1]:
             return False
-        found = self._outcomes.get(place)
+        asked = (place, sample.dtype, way)
+        found = self._cast.get(asked)
         if found is None:
-            found = self._outcomes[place] = self._becoming(place, self._read(key, start))
-        return sample.values in found
+            found = self._cast[asked] = cast_values(self._read(place), self._dtype(place), sample.dtype, way)
+        return found == sample.values
 
-    def _alike(self, shape: tuple[int, ...], dtype: str) -> Mapping[Value, Sequence[tuple[str, int]]]:
-        """The places where a tensor of this shape may stand, by what their first value may be in this dtype."""
-        found = self._by_first.get((shape, dtype))
+    def _alike(self, shape: tuple[int, ...], dtype: str, way: Way) -> Mapping[Value, Sequence[tuple[int, _Place]]]:
+        """Where a tensor of this shape may stand, in order, by what the first value there is, cast this way."""
+        found = self._by_first.get((shape, dtype, way))
         if found is None:
-            found = self._by_first[shape, dtype] = {}
-            for key in self._places.alike(shape):
-                for start in _starts(shape, self._file.tensors[key][1]):
-                    for (value,) in self._first((key, start, dtype)):
-                        found.setdefault(value, []).append((key, start))
+            found = self._by_first[shape, dtype, way] = {}
+            for order, key in enumerate(self._places.alike(shape)):
+                if way in distinct_ways(self._file.tensors[key][0], dtype, (way,)):
+                    for start in _starts(shape, self._file.tensors[key][1]):
+                        for value in self._first((key, start), dtype, way):
+                            found.setdefault(value, []).append((order, (key, start)))
         return found
 
-    def _first(self, place: tuple[str, int, str]) -> frozenset[Values]:
-        found = self._first_outcomes.get(place)
+    def _first(self, place: _Place, dtype: str, way: Way) -> Values:
+        asked = (place, dtype, way)
+        found = self._firsts.get(asked)
         if found is None:
-            found = self._first_outcomes[place] = self._becoming(place, self._read(*place[:2])[:1])
+            found = self._firsts[asked] = cast_values(self._read(place)[:1], self._dtype(place), dtype, way)
         return found
 
-    def _becoming(self, place: tuple[str, int, str], values: Values) -> frozenset[Values]:
-        return outcomes(values, self._file.tensors[place[0]][0], place[2]) if values else frozenset()
-
-    def _read(self, key: str, start: int) -> Values:
-        found = self._stated.get((key, start))
+    def _read(self, place: _Place) -> Values:
+        found = self._stated.get(place)
         if found is None:
-            found = self._stated[key, start] = comparable(self._file.tensors[key][0], self._file.read(key, start, VALUES))
+            found = self._stated[place] = comparable(self._dtype(place), self._file.read(*place, VALUES))
         return found
+
+    def _dtype(self, place: _Place) -> str:
+        return self._file.tensors[place[0]][0]
 
 
 def compare(fingerprint: Fingerprint, file: FileValues) -> Match:

@@ -16,7 +16,7 @@ import pytest
 
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint, TensorSample
-from gpumodels_tui.catalogue.cache import SAVE_EVERY, SAVE_EVERY_MATCHES, Cache, _open
+from gpumodels_tui.catalogue.cache import SAVE_EVERY, SAVE_EVERY_MATCHES, Cache, _open, is_settled
 from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import Job
 from gpumodels_tui.catalogue.kept_matches import files_key, values_key
@@ -84,6 +84,13 @@ def test_a_file_that_changed_just_now_may_change_again_unnoticed_and_is_not_kept
     fresh = a_job(stamp=Stamp(1, 77, 1_000, now, now))
     remembering(path, job=fresh)
     assert recalled(path, fresh) is None
+
+
+@pytest.mark.parametrize(("age_seconds", "settled"), [(0, False), (3600, True), (-3600, False)])
+def test_a_change_shows_in_the_stamp_of_a_file_that_was_left_alone_for_a_while(age_seconds: int, settled: bool) -> None:
+    then = time.time_ns() - age_seconds * 10**9
+    assert is_settled(Stamp(1, 77, 1_000, then, AN_HOUR_AGO_NS)) is settled
+    assert is_settled(Stamp(1, 77, 1_000, AN_HOUR_AGO_NS, then)) is settled
 
 
 def test_long_metadata_are_recalled_in_part_or_whole_as_wanted(path: Path) -> None:

@@ -22,6 +22,7 @@ from gpumodels_shared.fingerprint import Match
 from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import Job
 from gpumodels_tui.catalogue.kept_matches import packed_matches, packed_stamp, unpacked_matches
+from gpumodels_tui.catalogue.tree import Stamp
 
 if TYPE_CHECKING:
     import sqlite3
@@ -89,7 +90,7 @@ class Cache:
 
     def keep(self, job: Job, header: FileHeader) -> None:
         """Remember what the file said, at the next `save`."""
-        if self._is_shut or time.time_ns() - max(job.stamp.changed_ns, job.stamp.modified_ns) < SETTLED_NS:
+        if self._is_shut or not is_settled(job.stamp):
             return
         self._unsaved[job.real] = (job, header)
         if len(self._unsaved) >= SAVE_EVERY:
@@ -223,6 +224,11 @@ class Cache:
             self.problem = f"{self._path}: {problem}; model files are read anew at each start"
         if connection is not None:
             connection.close()
+
+
+def is_settled(stamp: Stamp) -> bool:
+    """Whether another change of the file would show in its stamp."""
+    return time.time_ns() - max(stamp.changed_ns, stamp.modified_ns) >= SETTLED_NS
 
 
 def _open(path: Path, max_bytes: int) -> sqlite3.Connection:

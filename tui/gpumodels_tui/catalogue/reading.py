@@ -9,12 +9,13 @@ from typing import Final
 
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint
-from gpumodels_tui.catalogue.cache import Cache
+from gpumodels_tui.catalogue.cache import Cache, is_settled
 from gpumodels_tui.catalogue.header_reader import HeaderReading, NoWorkerError, TimedOutError
 from gpumodels_tui.catalogue.headers import UnreadableError
 from gpumodels_tui.catalogue.index import Job
 from gpumodels_tui.catalogue.kept_matches import files_key
 from gpumodels_tui.catalogue.ledger import Ledger
+from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.matching import Comparison, Matching, Search, sought_after
 
 AGAIN_SECONDS: Final = 60.0
@@ -119,7 +120,7 @@ class Reading:
                 self._cache.keep(job, found.header)
             key = files_key(((job.real, job.stamp),))
             self._matching.read(key, searches, found.matches)
-            self._keep(key, searches, found.matches)
+            self._keep(key, [job.stamp], searches, found.matches)
             self._ledger.read(job, found.header, is_wanted=any(match is not None and match.is_whole for match in found.matches))
 
     # Values.
@@ -162,11 +163,12 @@ class Reading:
             if self._stopped.is_set():
                 return
             # It was readable a moment ago; what became of it, the next look will tell.
-        self._keep(candidate.key, searches, matches)
+        self._keep(candidate.key, [stamp for _, stamp in candidate.files], searches, matches)
         self._matching.compared(comparison, matches or (None,) * len(searches))
 
-    def _keep(self, key: bytes, searches: Sequence[Search], matches: Sequence[Match | None]) -> None:
-        if self._cache is not None:
+    def _keep(self, key: bytes, stamps: Sequence[Stamp], searches: Sequence[Search], matches: Sequence[Match | None]) -> None:
+        """For the next start, unless the files may change unnoticed."""
+        if self._cache is not None and all(map(is_settled, stamps)):
             for search, match in zip(searches, matches, strict=False):
                 if match is not None:
                     self._cache.keep_match(search.values, key, match)

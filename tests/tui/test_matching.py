@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples, may_hold
 from gpumodels_shared.schema import Fingerprint, TensorSample
+from gpumodels_tui.candidates import candidates_among
 from gpumodels_tui.catalogue.cache import SETTLED_NS, Cache
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
 from gpumodels_tui.catalogue.header_reader import FileRead, HeaderWorker, NoWorkerError
@@ -23,7 +24,7 @@ from gpumodels_tui.catalogue.kept_matches import files_key
 from gpumodels_tui.catalogue.stored_tensors import packed_shapes, unpacked_shapes
 from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.catalogue.watch import Catalogue
-from gpumodels_tui.matching import MAX_FINGERPRINT_BYTES, Matching, candidates_among, parts_of, sought_after
+from gpumodels_tui.matching import MAX_FINGERPRINT_BYTES, Matching, parts_of, sought_after
 from processes import wait_until
 
 TAKEN_NS = 1_000_000_000
@@ -163,7 +164,7 @@ def test_half_of_the_samples_need_a_place_whole_or_fused(shapes: list[tuple[int,
 
 def test_what_was_compared_stands_until_the_file_changes() -> None:
     matching = Matching()
-    assert matching.want([SQUARES])
+    matching.want([SQUARES])
     matching.look_through(squares("/a"))
     comparison = matching.next_comparison()
     assert comparison is not None
@@ -304,7 +305,7 @@ def test_nobody_is_searched_for_who_is_not_asked_for_any_more() -> None:
     matching.look_through(squares("/a"))
     comparison = matching.next_comparison()
     assert comparison is not None
-    assert not matching.want([])
+    matching.want([])
     assert matching.next_comparison() is None
     matching.compared(comparison, [WHOLE])
     assert matching.verdicts() == {}

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from itertools import count, takewhile
 from typing import Final
 
-from gpumodels_shared.file_names import checkpoint_of, shards_in_all
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, Match, best_files, may_hold
 from gpumodels_shared.schema import Fingerprint, TensorSample
+from gpumodels_tui.candidates import Candidate, PackedShapes, candidates_among
 from gpumodels_tui.catalogue.facts import ValuesMatch
 from gpumodels_tui.catalogue.headers import Wanted
 from gpumodels_tui.catalogue.index import KnownFile
-from gpumodels_tui.catalogue.kept_matches import Files, files_key, values_key
+from gpumodels_tui.catalogue.kept_matches import values_key
 from gpumodels_tui.catalogue.stored_tensors import unpacked_shapes
 
 MAX_FINGERPRINTS: Final = 1_000
@@ -35,25 +35,6 @@ MAX_PARTS: Final = 4
 MIN_SAMPLES_OF_A_PART: Final = 2
 
 Shape = tuple[int, ...]
-PackedShapes = tuple[bytes, ...]
-"""Of each of some files, as headers have them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A file, or the shards of one model, that may hold the values."""
-
-    key: bytes
-    """Another one when any of the files changes."""
-    files: Files
-    names: tuple[str, ...]
-    suffix: str | None
-    shapes: PackedShapes
-
-    @property
-    def modified_ns(self) -> int:
-        """When the last of the files was written."""
-        return max(stamp.modified_ns for _, stamp in self.files)
 
 
 @dataclass(slots=True, eq=False)
@@ -122,18 +103,12 @@ class Matching:
         self.changes = 0
         """Counts what changes the verdicts, or what is settled."""
 
-    def want(self, fingerprints: Iterable[Fingerprint]) -> bool:
-        """Look for the files of these, and of no others; whether any is new, so that files must be looked through for it."""
-        before, self._searches = self._searches, {}
-        is_new = False
-        for fingerprint in sought_after(fingerprints):
-            search = before.get(fingerprint)
-            if search is None:
-                is_new, search = True, self._search_for(fingerprint)
-            self._searches[fingerprint] = search
+    def want(self, fingerprints: Iterable[Fingerprint]) -> None:
+        """Look for the files of these, and of no others: of new ones when files are looked through again."""
+        before = self._searches
+        self._searches = {one: before.get(one) or self._search_for(one) for one in sought_after(fingerprints)}
         self._all = [one for search in self._searches.values() for one in (search, *search.parts)]
         self.changes += 1
-        return is_new
 
     def for_a_file_of(self, modified_ns: int) -> list[Search]:
         """All whose values a file written then may hold."""
@@ -281,42 +256,6 @@ def parts_of(fingerprint: Fingerprint) -> tuple[Fingerprint, ...]:
     if not 2 <= len(parts) <= MAX_PARTS or min(map(len, parts.values())) < MIN_SAMPLES_OF_A_PART:
         return ()
     return tuple(Fingerprint(tuple(samples), fingerprint.taken_at_ns) for _, samples in sorted(parts.items()))
-
-
-def candidates_among(files: Sequence[KnownFile]) -> list[Candidate]:
-    """Files whose values can be read, the shards of one model as one."""
-    by_name = {name: file for file in files for name in (file.facts.path, *file.facts.aliases)}
-    groups: list[list[KnownFile]] = []
-    in_groups: set[str] = set()
-    for file in files:
-        shards = _shards(file, by_name)
-        if shards:
-            groups.append(shards)
-            in_groups.update(shard.facts.path for shard in shards)
-    numbered: dict[str, list[KnownFile]] = {}
-    for file in files:
-        if file.facts.path not in in_groups:
-            numbered.setdefault(checkpoint_of(file.name) if shards_in_all(file.name) else file.facts.path, []).append(file)
-    for together in numbered.values():
-        is_whole = len(together) == shards_in_all(together[0].name)
-        groups += [sorted(together, key=lambda file: file.name)] if is_whole else [[file] for file in together]
-    return [_candidate(group) for group in groups if all(one.facts.shapes for one in group)]
-
-
-def _candidate(group: Sequence[KnownFile]) -> Candidate:
-    files = tuple((one.facts.path, one.stamp) for one in group)
-    names = tuple(one.name for one in group)
-    return Candidate(files_key(files), files, names, group[0].suffix, tuple(one.facts.shapes for one in group))
-
-
-def _shards(index: KnownFile, by_name: Mapping[str, KnownFile]) -> list[KnownFile]:
-    """The files that an index lists, where all of them are there."""
-    for name in (index.facts.path, *index.facts.aliases):
-        directory = name.rpartition("/")[0]
-        found = [by_name[path] for shard in index.facts.shards if (path := f"{directory}/{shard}") in by_name]
-        if found and len(found) == len(index.facts.shards):
-            return found
-    return []
 
 
 def _made_of(parts: Sequence[ValuesMatch | None]) -> ValuesMatch | None:

@@ -36,8 +36,8 @@ class Ledger:
         self._is_wanted = False
         self.is_searching = False
         """Values are being compared, or will be when all files are read."""
-        self.files_changed = 0
-        """Counts the changes that may make another file the one that a model came from."""
+        self.changes = 0
+        """Counts what may make another file the one that a model came from, and new values that are looked for."""
         self.looking = True
         """More files than those entered are about to come: states can wait."""
 
@@ -122,9 +122,10 @@ class Ledger:
     def search(self, fingerprints: Iterable[Fingerprint]) -> None:
         """These values are to be compared with the files that are known, and again whenever those change."""
         with self._lock:
-            settled = self._wanted - self._unsettled
-            self._wanted = frozenset(fingerprints)
-            self._unsettle(self._wanted - settled)
+            before, self._wanted = self._wanted, frozenset(fingerprints)
+            new = self._wanted - before
+            self.changes += bool(new)
+            self._unsettle(self._wanted & self._unsettled | new)
             self._is_wanted = self.is_searching = True
             self._lock.notify_all()
 
@@ -133,17 +134,21 @@ class Ledger:
         with self._lock:
             return self._index.known_files()
 
-    def found(self, values: Mapping[Fingerprint, ValuesMatch], unsettled: frozenset[Fingerprint], at_change: int | None) -> None:
+    def found(
+        self, values: Mapping[Fingerprint, ValuesMatch], unsettled: frozenset[Fingerprint], at_change: int, is_all: bool
+    ) -> None:
         """Where values are from, and of which more may be known soon.
 
         Args:
             values: what is known by now.
             unsettled: those that are still to be compared with some file.
-            at_change: where nothing is left to compare, the change after which the files were as they are compared.
+            at_change: the last of the `changes` that were taken into account.
+            is_all: whether nothing is left to compare.
         """
         with self._lock:
-            self.is_searching = at_change != self.files_changed
-            self._unsettle(unsettled & self._wanted)
+            is_current = at_change == self.changes
+            self.is_searching = not (is_all and is_current)
+            self._unsettle((unsettled if is_current else unsettled | self._unsettled) & self._wanted)
             if values != self._values:
                 self._values = dict(values)
                 self._dirty = True
@@ -201,7 +206,7 @@ class Ledger:
 
     def _changed(self) -> None:
         self._dirty = True
-        self.files_changed += 1
+        self.changes += 1
         self.is_searching = self._is_wanted
 
     # For those who wait for states.

@@ -48,7 +48,8 @@ class Reading:
         self._wanted: tuple[Fingerprint, ...] = ()
         self._searched: tuple[Fingerprint, ...] = ()
         """What `_matching` was last told to look for."""
-        self._files_seen = -1
+        self._looked_through_at = -1
+        """How far `Ledger.changes` had counted when the files were last looked through."""
         self._said = -1
         """How far `Matching.changes` had counted when verdicts were last told."""
 
@@ -69,7 +70,7 @@ class Reading:
     def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
         """Find out where these values are from, from now on; cheap for those already asked for."""
         wanted = sought_after(fingerprints)
-        if wanted != self._wanted:
+        if frozenset(wanted) != frozenset(self._wanted):
             self._wanted = wanted
             self._ledger.search(wanted)
 
@@ -130,10 +131,10 @@ class Reading:
         if self._stopped.is_set() or not self._ledger.may_compare:
             return False
         matching = self._matching
+        changes = self._ledger.changes  # asked before what is wanted: if that is newer, the next round will tell
         self._take_up_wanted()
-        files_changed = self._ledger.files_changed
-        if self._files_seen != files_changed:
-            self._files_seen = files_changed
+        if self._looked_through_at != changes:
+            self._looked_through_at = changes
             waiting = matching.look_through(self._ledger.known_files())
             if waiting and self._cache is not None:
                 matching.recalled(self._cache.look_up_matches({search.values for search in waiting}))
@@ -144,15 +145,14 @@ class Reading:
             self._said = matching.changes
             verdicts = matching.verdicts()
             self._on_recognised([path for verdict in verdicts.values() for path in verdict.files])
-            self._ledger.found(verdicts, matching.unsettled(), None if comparison is not None else self._files_seen)
+            self._ledger.found(verdicts, matching.unsettled(), changes, is_all=comparison is None)
         return comparison is not None
 
     def _take_up_wanted(self) -> None:
         wanted = self._wanted
         if wanted is not self._searched:
             self._searched = wanted
-            if self._matching.want(wanted):
-                self._files_seen = -1
+            self._matching.want(wanted)
 
     def _compare(self, comparison: Comparison) -> None:
         candidate, searches = comparison.candidate, comparison.searches

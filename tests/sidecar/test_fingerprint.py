@@ -247,7 +247,7 @@ def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
     return state
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(states(), st.lists(st.sampled_from(list(DTYPES)), max_size=2), st.data())
 def test_an_index_finds_what_comparing_each_with_each_finds(
     in_file: dict[str, torch.Tensor], ways: list[str], data: st.DataObject

@@ -42,8 +42,7 @@ def files_key(files: Files) -> bytes:
 
 def packed_stamp(stamp: Stamp) -> bytes:
     """Without the device's number: it is another one after the next boot."""
-    numbers = (stamp.inode, stamp.modified_ns, stamp.changed_ns, stamp.size_bytes)
-    return _STAMP.pack(*(number & _BITS for number in numbers))
+    return _STAMP.pack(stamp.inode & _BITS, stamp.modified_ns & _BITS, stamp.changed_ns & _BITS, stamp.size_bytes & _BITS)
 
 
 def packed_matches(matches: Mapping[bytes, Match]) -> bytes:

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,7 @@ from gpumodels_tui.catalogue.kept_matches import files_key
 from gpumodels_tui.catalogue.stored_tensors import packed_shapes, unpacked_shapes
 from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.catalogue.watch import Catalogue
-from gpumodels_tui.matching import MAX_FINGERPRINT_BYTES, Matching, parts_of, sought_after
+from gpumodels_tui.matching import MAX_NAMES_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLES, Matching, parts_of, sought_after
 from processes import wait_until
 
 TAKEN_NS = 1_000_000_000
@@ -295,8 +296,10 @@ def test_whether_shapes_fit_is_asked_once_for_all_models_and_files_of_the_same_s
 
 
 def test_what_no_sidecar_of_ours_wrote_is_not_looked_for() -> None:
-    giant = Fingerprint((TensorSample("x" * MAX_FINGERPRINT_BYTES, "float32", (4, 4), bytes(64)),), TAKEN_NS)
-    assert sought_after([SQUARES, giant, SQUARES]) == (SQUARES,)
+    sample = TensorSample("x", "float32", (4, 4), bytes(64))
+    long_key, long_data = replace(sample, key="x" * MAX_NAMES_BYTES), replace(sample, data=bytes(MAX_SAMPLE_BYTES + 1))
+    giants = [Fingerprint(samples, TAKEN_NS) for samples in ((long_key,), (long_data,), (sample,) * (MAX_SAMPLES + 1))]
+    assert sought_after([SQUARES, *giants, SQUARES]) == (SQUARES,)
 
 
 def test_nobody_is_searched_for_who_is_not_asked_for_any_more() -> None:

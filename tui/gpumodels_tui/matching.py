@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count, takewhile
 from typing import Final
 
-from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, Match, best_files, may_hold
+from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, best_files, may_hold
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.candidates import Candidate, PackedShapes, candidates_among
 from gpumodels_tui.catalogue.facts import ValuesMatch
@@ -26,8 +26,10 @@ from gpumodels_tui.catalogue.stored_tensors import unpacked_shapes
 
 MAX_FINGERPRINTS: Final = 1_000
 
-MAX_FINGERPRINT_BYTES: Final = 64 * 1024
-"""Ten times what the rule makes of the longest names: a snapshot with more in it is none of ours."""
+MAX_SAMPLES: Final = 2 * TENSORS
+MAX_SAMPLE_BYTES: Final = 8 * VALUES
+MAX_NAMES_BYTES: Final = 32 * 1024
+"""Of a fingerprint's keys and shapes. Who told of more was no sidecar; the reader of the files must hold it all."""
 
 NO_MATCH: Final = Match(0, 0)
 
@@ -239,11 +241,16 @@ def _is_all_of_it(verdict: ValuesMatch | None) -> bool:
 
 def sought_after(fingerprints: Iterable[Fingerprint]) -> tuple[Fingerprint, ...]:
     """Those that are looked for, each once."""
-    return tuple(dict.fromkeys(one for one in fingerprints if _size(one) <= MAX_FINGERPRINT_BYTES))[:MAX_FINGERPRINTS]
+    return tuple(dict.fromkeys(filter(_is_of_a_sidecar, fingerprints)))[:MAX_FINGERPRINTS]
 
 
-def _size(fingerprint: Fingerprint) -> int:
-    return sum(len(sample.key) + len(sample.data) + 8 * len(sample.shape) for sample in fingerprint.samples)
+def _is_of_a_sidecar(fingerprint: Fingerprint) -> bool:
+    samples = fingerprint.samples
+    return (
+        len(samples) <= MAX_SAMPLES
+        and all(len(sample.data) <= MAX_SAMPLE_BYTES for sample in samples)
+        and sum(len(sample.key) + 8 * len(sample.shape) for sample in samples) <= MAX_NAMES_BYTES
+    )
 
 
 def parts_of(fingerprint: Fingerprint) -> tuple[Fingerprint, ...]:

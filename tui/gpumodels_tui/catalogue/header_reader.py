@@ -29,7 +29,7 @@ START_SECONDS: Final = 30.0
 WANTED_AT_ONCE: Final = 250
 """Fingerprints in one request: a frame of a megabyte, and a fraction of a second where files are comparable at all."""
 
-MAX_TOLD: Final = 4_000
+MAX_TOLD: Final = 2_000
 """Fingerprints that a worker holds, at some ten kilobytes each."""
 
 KILL_SECONDS: Final = 0.5

@@ -577,6 +577,41 @@ def test_models_that_come_when_all_headers_are_known_are_compared_file_by_file_a
 
 
 @pytest.mark.slow
+def test_without_a_worker_nothing_is_said_of_a_models_file_until_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(HeaderWorker):
+        failed = threading.Event()
+        may_go_on = threading.Event()
+
+        def compare(self, wanted: Sequence[Wanted], paths: Sequence[str], suffix: str | None) -> Sequence[Match | None]:
+            if not self.may_go_on.is_set():
+                self.failed.set()
+                raise NoWorkerError("no process for it")
+            return super().compare(wanted, paths, suffix)
+
+    monkeypatch.setattr("gpumodels_tui.catalogue.reading.AGAIN_SECONDS", 0.05)
+    (tmp_path / "models").mkdir()
+    state = a_transformer()
+    save_file(state, tmp_path / "models" / "a.safetensors")
+    wait_until_settled(tmp_path / "models")
+    assert find(tmp_path / "models", [], Cache(tmp_path / "c" / "c.sqlite")) == {}
+    fingerprint, reader = fingerprint_of(state), Failing()
+    catalogue = Catalogue([tmp_path / "models"], reader=reader, cache=Cache(tmp_path / "c" / "c.sqlite"))
+    catalogue.recognise([fingerprint])
+    catalogue.start()
+    try:
+        assert reader.failed.wait(WITHIN_SECONDS)
+        wait_until(lambda: catalogue.state().warnings == ("no process for it",), WITHIN_SECONDS)
+        assert (catalogue.state().values, catalogue.state().unsettled) == ({}, frozenset((fingerprint,)))
+        reader.may_go_on.set()
+        wait_until(lambda: fingerprint in catalogue.state().values, WITHIN_SECONDS)
+        assert (catalogue.state().warnings, catalogue.state().unsettled) == ((), frozenset())
+    finally:
+        catalogue.stop()
+
+
+@pytest.mark.slow
 def test_a_file_that_comes_later_makes_a_tie(tmp_path: Path) -> None:
     state = a_transformer()
     save_file(state, tmp_path / "a.safetensors")

@@ -26,6 +26,8 @@ SILENT_AFTER_FILES: Final = 2
 
 RECALLED_AT_ONCE: Final = 1_000
 
+COMPARING: Final = "comparing values"
+
 
 class Reading:
     """One thread's work, `run`; `recognise` and `stop` come from any other.
@@ -159,10 +161,16 @@ class Reading:
         matches: Sequence[Match | None] = ()
         try:
             matches = self._reader.compare(comparison.wanted, [path for path, _ in candidate.files], candidate.suffix)
-        except (UnreadableError, NoWorkerError):
+        except UnreadableError:
             if self._stopped.is_set():
                 return
             # It was readable a moment ago; what became of it, the next look will tell.
+        except NoWorkerError as error:
+            self._ledger.say(COMPARING, str(error))
+            self._ledger.publish()
+            self._stopped.wait(AGAIN_SECONDS)
+            return
+        self._ledger.say(COMPARING, None)
         self._keep(candidate.key, [stamp for _, stamp in candidate.files], searches, matches)
         self._matching.compared(comparison, matches or (None,) * len(searches))
 

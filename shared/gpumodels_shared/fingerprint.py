@@ -21,11 +21,11 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import islice
 from typing import Final, Protocol
 
-from gpumodels_shared.floats import FORMATS, ITEM_BYTES, decode_values, round_to
+from gpumodels_shared.casting import Value, Values, Way, agree, cast_values, comparable, distinct_ways, plausible_ways
+from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.schema import Fingerprint, TensorSample
 
 TENSORS: Final = 16
@@ -39,11 +39,6 @@ COARSE_CLOCK_NS: Final = 20_000_000
 """File systems stamp by a clock that ticks every 1 to 10 ms: a file may be so much younger than it says."""
 SAME_SHAPES_AT_MOST: Final = 4000
 """Where keys were renamed, so many tensors of one shape are looked at."""
-
-_WAYS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
-    dtype: ((dtype,), *((between, dtype) for between in FORMATS if between != dtype)) for dtype in ("float64", *FORMATS)
-}
-"""What the values may have been cast to, in order: the dtype in memory, or another one first."""
 
 
 class FileValues(Protocol):
@@ -141,20 +136,128 @@ class Places:
             self._prefix = in_file[: -len(key)]
 
 
-def compare(fingerprint: Fingerprint, file: FileValues) -> Match:
-    """How many of the samples agree with the file; counting ends where fewer than a third can: such a file is none of it."""
-    places = Places(file.tensors)
-    matched = 0
-    for number, sample in enumerate(fingerprint.samples):
-        if 3 * (number - matched) > 2 * len(fingerprint.samples):
-            break
-        named = places.named(sample.key, sample.shape)
-        for key in places.alike(sample.shape) if named is None else (named,):
-            if agrees(sample, file, key):
-                places.found(sample.key, key)
-                matched += 1
+@dataclass(frozen=True, slots=True)
+class SoughtSample:
+    """A sample as it is compared: decoded once, for however many files."""
+
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    values: Values
+    ways: tuple[Way, ...]
+
+
+def sought(fingerprint: Fingerprint) -> tuple[SoughtSample, ...]:
+    """The fingerprint's samples, decoded."""
+    return tuple(map(_sought, fingerprint.samples))
+
+
+def _sought(sample: TensorSample) -> SoughtSample:
+    values = comparable(sample.dtype, sample.data)
+    return SoughtSample(sample.key, sample.dtype, tuple(sample.shape), values, plausible_ways(sample.dtype, values))
+
+
+_Place = tuple[str, int]
+"""A tensor's key, and the element where the sample's first may stand."""
+
+
+class FileIndex:
+    """A file's values, found by what they are: each is read once, and cast once for each way that it is asked for in.
+
+    What a sample costs is a look-up, however many models are compared with the file.
+    """
+
+    def __init__(self, file: FileValues) -> None:
+        self._file = file
+        self._places = Places(file.tensors)
+        self._stated: dict[_Place, Values] = {}
+        self._firsts: dict[tuple[_Place, str, Way], Values] = {}
+        self._cast: dict[tuple[_Place, str, Way], Values] = {}
+        self._by_first: dict[tuple[tuple[int, ...], str, Way], dict[Value, list[tuple[int, _Place]]]] = {}
+
+    def match(self, samples: Sequence[SoughtSample]) -> Match:
+        """How many of them agree; counting ends where fewer than a third can: such a file is none of it."""
+        names = Places(self._file.tensors)
+        matched = 0
+        for number, sample in enumerate(samples):
+            if 3 * (number - matched) > 2 * len(samples):
                 break
-    return Match(matched, len(fingerprint.samples))
+            key = self._key_of(sample, names.named(sample.key, sample.shape))
+            if key is not None:
+                names.found(sample.key, key)
+                matched += 1
+        return Match(matched, len(samples))
+
+    def _key_of(self, sample: SoughtSample, named: str | None) -> str | None:
+        """The tensor that the sample agrees with: the one of its name, or the first of all that are alike."""
+        if not sample.values:
+            return None
+        if named is not None:
+            ways = distinct_ways(self._file.tensors[named][0], sample.dtype, sample.ways)
+            return named if any(self._holds((named, 0), sample, way) for way in ways) else None
+        found: list[tuple[int, _Place]] = []
+        for way in sample.ways:
+            alike = self._alike(sample.shape, sample.dtype, way).get(sample.values[0], ())
+            found += [(order, place) for order, place in alike if self._holds(place, sample, way)]
+        return min(found)[1][0] if found else None
+
+    def _holds(self, place: _Place, sample: SoughtSample, way: Way) -> bool:
+        """Whether the sample is what stands there, cast this way: by its first value, which tells most apart, then by all."""
+        if self._first(place, sample.dtype, way) != sample.values[:1]:
+            return False
+        asked = (place, sample.dtype, way)
+        found = self._cast.get(asked)
+        if found is None:
+            found = self._cast[asked] = cast_values(self._read(place), self._dtype(place), sample.dtype, way)
+        return found == sample.values
+
+    def _alike(self, shape: tuple[int, ...], dtype: str, way: Way) -> Mapping[Value, Sequence[tuple[int, _Place]]]:
+        """Where a tensor of this shape may stand, in order, by what the first value there is, cast this way."""
+        found = self._by_first.get((shape, dtype, way))
+        if found is None:
+            found = self._by_first[shape, dtype, way] = {}
+            for order, key in enumerate(self._places.alike(shape)):
+                if way in distinct_ways(self._file.tensors[key][0], dtype, (way,)):
+                    for start in _starts(shape, self._file.tensors[key][1]):
+                        for value in self._first((key, start), dtype, way):
+                            found.setdefault(value, []).append((order, (key, start)))
+        return found
+
+    def _first(self, place: _Place, dtype: str, way: Way) -> Values:
+        asked = (place, dtype, way)
+        found = self._firsts.get(asked)
+        if found is None:
+            found = self._firsts[asked] = cast_values(self._read(place)[:1], self._dtype(place), dtype, way)
+        return found
+
+    def _read(self, place: _Place) -> Values:
+        found = self._stated.get(place)
+        if found is None:
+            found = self._stated[place] = comparable(self._dtype(place), self._file.read(*place, VALUES))
+        return found
+
+    def _dtype(self, place: _Place) -> str:
+        return self._file.tensors[place[0]][0]
+
+
+def compare(fingerprint: Fingerprint, file: FileValues) -> Match:
+    """How many of the samples agree with the file. For several fingerprints make one `FileIndex`."""
+    return FileIndex(file).match(sought(fingerprint))
+
+
+def may_hold(shapes: Iterable[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]) -> bool:
+    """Whether half of the samples, by shape, have a tensor that they could be from: less is no match, whatever the values."""
+    heights: dict[tuple[int, ...], list[int]] = {}
+    for shape in shapes:
+        if shape:
+            heights.setdefault(shape[1:], []).append(shape[0])
+    places = sum(any(_is_within(shape[0], height) for height in heights.get(shape[1:], ())) for shape in wanted if shape)
+    return places > 0 and 2 * places >= len(wanted)
+
+
+def _is_within(one: int, other: int) -> bool:
+    """Whether tensors so high may be the same, or one of them a part of the other."""
+    return one == other or 0 < max(one, other) <= FUSED_AT_MOST * min(one, other)
 
 
 def best_files(matches: Mapping[str, Match]) -> tuple[str, ...]:
@@ -183,23 +286,6 @@ def same_names_and_shapes(wanted: Mapping[str, tuple[int, ...]], file: Mapping[s
     )
 
 
-def agree(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> bool:
-    """Whether the file's values become the sample's, cast once or twice."""
-    if sample_dtype == file_dtype and sample == in_file:
-        return True
-    if sample_dtype not in _WAYS or file_dtype not in _WAYS:
-        return False
-    if not in_file or len(sample) // ITEM_BYTES[sample_dtype] != len(in_file) // ITEM_BYTES[file_dtype]:
-        return False
-    wanted, ways = _plausible_ways(sample_dtype, sample, file_dtype)
-    first = decode_values(file_dtype, in_file[: ITEM_BYTES[file_dtype]])[0]
-    ways = tuple(way for way in ways if _same(wanted[0], _cast(first, way)))
-    if not ways:
-        return False
-    stated = decode_values(file_dtype, in_file)
-    return any(_become(wanted, stated, way) for way in ways)
-
-
 def _rank(key: str) -> tuple[int, str]:
     return zlib.crc32(key.encode("utf-8", "backslashreplace")), key
 
@@ -216,39 +302,9 @@ def _starts(wanted: Sequence[int], in_file: Sequence[int]) -> Iterator[int]:
         yield 0
     elif wanted and in_file and tuple(wanted[1:]) == tuple(in_file[1:]) and wanted[0] and in_file[0]:
         smaller, larger = sorted((wanted[0], in_file[0]))
-        if larger > FUSED_AT_MOST * smaller or len(wanted) < 2:
+        if larger > FUSED_AT_MOST * smaller or len(wanted) < 2 or 0 in wanted:
             return
         if in_file[0] == smaller:
             yield 0  # the first of several that were joined in memory
         elif larger % smaller == 0:
             yield from range(0, math.prod(in_file), math.prod(wanted))
-
-
-@lru_cache(maxsize=1024)
-def _plausible_ways(dtype: str, sample: bytes, file_dtype: str) -> tuple[tuple[float, ...], tuple[tuple[str, ...], ...]]:
-    """The sample's values, and the casts that can have made them: what went through a narrower dtype is still exact in it.
-
-    A cast to the dtype that the values have already, or to float32 of anything but float64, changes nothing.
-    """
-    values = decode_values(dtype, sample)
-    ways = tuple(
-        way
-        for way in _WAYS[dtype]
-        if len(way) == 1 or (way[0] != file_dtype and (way[0] != "float32" or file_dtype == "float64"))
-        if len(way) == 1 or all(_same(value, round_to(round_to(value, way[0]), dtype)) for value in values)
-    )
-    return values, ways
-
-
-def _become(wanted: Sequence[float], stated: Sequence[float], way: Sequence[str]) -> bool:
-    return all(_same(target, _cast(value, way)) for target, value in zip(wanted, stated, strict=True))
-
-
-def _cast(value: float, way: Sequence[str]) -> float:
-    for dtype in way:
-        value = round_to(value, dtype)
-    return value
-
-
-def _same(one: float, other: float) -> bool:
-    return one == other or (one != one and other != other)

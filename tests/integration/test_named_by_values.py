@@ -14,9 +14,10 @@ import torch
 from safetensors.torch import save_file
 
 from gpumodels_shared.fingerprint import Match
-from gpumodels_shared.schema import Fingerprint, TensorSample
+from gpumodels_shared.schema import TensorSample
 from gpumodels_tui import cli
-from gpumodels_tui.catalogue.header_reader import HeaderWorker
+from gpumodels_tui.catalogue.header_reader import FileRead, HeaderWorker
+from gpumodels_tui.catalogue.headers import Wanted
 from hosts import a_host
 
 pytestmark = pytest.mark.slow
@@ -177,6 +178,16 @@ TUNES = 61
 Pair = tuple[tuple[TensorSample, ...], tuple[str, ...]]
 """Values, and the files that they were compared with."""
 
+
+class Asked:
+    """What the worker was asked, and answered."""
+
+    def __init__(self) -> None:
+        self.files: list[tuple[str, ...]] = []
+        """Opened, and their headers parsed."""
+        self.pairs: list[Pair] = []
+
+
 LOAD_ALL = """
 kept = []
 for number in range({count}):
@@ -197,31 +208,45 @@ def write_family(models: Path, near: int = 0) -> None:
 
 
 @pytest.fixture
-def compared(monkeypatch: pytest.MonkeyPatch) -> list[Pair]:
-    """What is compared, for as long as it takes: how far a look gets in its two seconds is the machine's affair."""
-    pairs: list[Pair] = []
-    compare = HeaderWorker.compare
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """What is read and compared, for as long as it takes: how far a look gets in its two seconds is the machine's affair."""
+    asked = Asked()
+    read, compare = HeaderWorker.read, HeaderWorker.compare
 
-    def counting(self: HeaderWorker, fingerprint: Fingerprint, paths: Sequence[str], suffix: str | None) -> Match | None:
-        pairs.append((fingerprint.samples, tuple(paths)))
-        return compare(self, fingerprint, paths, suffix)
+    def count(wanted: Sequence[Wanted], paths: Sequence[str], matches: Sequence[Match | None]) -> None:
+        asked.files.append(tuple(paths))
+        asked.pairs.extend((one.fingerprint.samples, tuple(paths)) for one, match in zip(wanted, matches, strict=False) if match)
 
-    monkeypatch.setattr(HeaderWorker, "compare", counting)
+    def reading(self: HeaderWorker, path: str, suffix: str | None, wanted: Sequence[Wanted] = ()) -> FileRead:
+        found = read(self, path, suffix, wanted)
+        count(wanted, [path], found.matches)
+        return found
+
+    def comparing(
+        self: HeaderWorker, wanted: Sequence[Wanted], paths: Sequence[str], suffix: str | None
+    ) -> Sequence[Match | None]:
+        matches = compare(self, wanted, paths, suffix)
+        count(wanted, paths, matches)
+        return matches
+
+    monkeypatch.setattr(HeaderWorker, "read", reading)
+    monkeypatch.setattr(HeaderWorker, "compare", comparing)
     monkeypatch.setattr("gpumodels_tui.oneshot.MODEL_FILES_SECONDS", 200.0)
-    return pairs
+    return asked
 
 
-def names_of_all(tmp_path: Path, models: Path, dtype: str, compared: list[Pair]) -> dict[str, dict[str, object]]:
-    """What the viewer says of each, by the number of its file, when all was compared, once; a second look compares nothing."""
+def names_of_all(tmp_path: Path, models: Path, dtype: str, asked: Asked) -> dict[str, dict[str, object]]:
+    """What the viewer says of each, by the number of its file, when all was compared, once; a second look opens no file."""
     with a_host(tmp_path / "gpm", SETUP) as host:
         host.tell(LOAD_ALL.format(count=TUNES, models=models, dtype=f"torch.{dtype}"))
         found = host.models_when(lambda found: sum(model.fingerprint is not None for model in found) == TUNES)
         values = {model.fingerprint.samples for model in found if model.fingerprint is not None}
         seen = {str(model["class"]).removeprefix("Net"): model for model in models_seen(tmp_path / "gpm", models)}
         assert len(seen) == TUNES
-        assert len(compared) == len(set(compared)) == len(values) * TUNES
+        assert len(asked.files) == len(set(asked.files)) == TUNES
+        assert len(set(asked.pairs)) == len(values) * TUNES
         again = {str(model["class"]).removeprefix("Net"): model for model in models_seen(tmp_path / "gpm", models)}
-        assert len(compared) == len(values) * TUNES
+        assert len(asked.files) == TUNES
     naming = ("name", "files", "candidates", "confidence", "name_source")
     assert [[one[word] for word in naming] for one in again.values()] == [
         [seen[number][word] for word in naming] for number in again
@@ -229,26 +254,22 @@ def names_of_all(tmp_path: Path, models: Path, dtype: str, compared: list[Pair])
     return seen
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
-def test_each_of_61_fine_tunes_has_its_own_name_in_the_viewer(tmp_path: Path, dtype: str, compared: list[Pair]) -> None:
+def test_each_of_61_fine_tunes_has_its_own_name_in_the_viewer(tmp_path: Path, dtype: str, asked: Asked) -> None:
     models = tmp_path / "models"
     models.mkdir()
     write_family(models)
-    seen = names_of_all(tmp_path, models, dtype, compared)
+    seen = names_of_all(tmp_path, models, dtype, asked)
     right = [number for number, model in seen.items() if model["files"] == [f"{models}/tune-{number}.safetensors"]]
     assert len(right) == TUNES, sorted(seen.keys() - right)
     assert all(model["name"] == f"tune-{number}" and model["confidence"] == 0.97 for number, model in seen.items())
 
 
-@pytest.mark.timeout(300)
-def test_what_eight_bits_cannot_tell_apart_is_a_tie_in_the_viewer_and_the_others_are_right(
-    tmp_path: Path, compared: list[Pair]
-) -> None:
+def test_what_eight_bits_cannot_tell_apart_is_a_tie_in_the_viewer_and_the_others_are_right(tmp_path: Path, asked: Asked) -> None:
     models = tmp_path / "models"
     models.mkdir()
     write_family(models, near=8)
-    seen = names_of_all(tmp_path, models, "float8_e4m3fn", compared)
+    seen = names_of_all(tmp_path, models, "float8_e4m3fn", asked)
     near = {"00", *(f"{number:02}" for number in range(TUNES - 8, TUNES))}
     for number, model in seen.items():
         own = f"{models}/tune-{number}.safetensors"

@@ -6,18 +6,24 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from gpumodels_shared.casting import agree
 from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import decode
 from gpumodels_shared.fingerprint import (
     TENSORS,
     VALUES,
+    FileIndex,
     Match,
-    agree,
+    Places,
+    agrees,
     best_files,
     choose_samples,
     compare,
     same_names_and_shapes,
+    sought,
 )
 from gpumodels_shared.floats import ITEM_BYTES, decode_values, round_to
 from gpumodels_shared.schema import Fingerprint, Model, Snapshot, TensorSample
@@ -189,3 +195,93 @@ def test_a_fingerprint_travels_in_a_snapshot() -> None:
     snapshot: Snapshot = replace(a_snapshot(), models=(model,))
     assert decode(encode(snapshot)).models[0].fingerprint == fingerprint
     assert len(encode(snapshot)) - len(encode(replace(snapshot, models=(a_model(),)))) < 4000
+
+
+def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
+    """The rule without an index: each sample beside each tensor that it may be from."""
+    places, matched = Places(file.tensors), 0
+    for number, sample in enumerate(fingerprint.samples):
+        if 3 * (number - matched) > 2 * len(fingerprint.samples):
+            break
+        named = places.named(sample.key, sample.shape)
+        for key in places.alike(sample.shape) if named is None else (named,):
+            if agrees(sample, file, key):
+                places.found(sample.key, key)
+                matched += 1
+                break
+    return Match(matched, len(fingerprint.samples))
+
+
+VALUES_OF_NOTE = (
+    0.0,
+    -0.0,
+    1.0,
+    -2.5,
+    0.1,
+    1e-3,
+    2**-9,
+    1e-6,
+    3e-8,
+    448.0,
+    470.0,
+    65504.0,
+    1e5,
+    1e38,
+    math.inf,
+    -math.inf,
+    math.nan,
+)
+KEYS = ("a", "b", "m.a", "m.b", "c")
+SHAPES = ((4, 4), (8, 4), (16, 4), (2, 8), (16,), (32,))
+
+
+@st.composite
+def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
+    """A few small tensors of few values, so that many agree, under names of which some are others' ends."""
+    state = {}
+    for key in draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=5, unique=True)):
+        shape = draw(st.sampled_from(SHAPES))
+        few = draw(st.lists(st.sampled_from(VALUES_OF_NOTE), min_size=1, max_size=3))
+        values = torch.tensor(few).repeat(64)[: math.prod(shape)]
+        state[key] = values.view(shape).to(DTYPES[draw(st.sampled_from(list(DTYPES)))])
+    return state
+
+
+@settings(max_examples=150, deadline=None)
+@given(states(), st.lists(st.sampled_from(list(DTYPES)), max_size=2), st.data())
+def test_an_index_finds_what_comparing_each_with_each_finds(
+    in_file: dict[str, torch.Tensor], ways: list[str], data: st.DataObject
+) -> None:
+    file, index = AFile(in_file), FileIndex(AFile(in_file))
+    own = {
+        key: tensor[: data.draw(st.sampled_from([tensor.shape[0], max(1, tensor.shape[0] // 2)]))]
+        for key, tensor in in_file.items()
+    }
+    for state in (cast(own, *ways), data.draw(states())):
+        names = data.draw(st.permutations(KEYS))
+        samples = [
+            TensorSample(name, dtype_name(tensor), tuple(tensor.shape), raw(tensor))
+            for name, tensor in zip(names, state.values(), strict=False)
+        ]
+        fingerprint = Fingerprint(tuple(samples), 0)
+        assert index.match(sought(fingerprint)) == compared_pair_by_pair(fingerprint, file)
+
+
+def test_a_files_values_are_read_once_however_many_models_are_compared_with_it() -> None:
+    class Counting(AFile):
+        def __init__(self, state: Mapping[str, torch.Tensor]) -> None:
+            super().__init__(state)
+            self.places: list[tuple[str, int]] = []
+
+        def read(self, key: str, start: int, count: int) -> bytes:
+            self.places.append((key, start))
+            return super().read(key, start, count)
+
+    state = a_state(1)
+    file = Counting({f"renamed.layer.{number}": tensor for number, tensor in enumerate(state.values())})
+    index = FileIndex(file)
+    for seed in (1, 2, 3, 4):
+        for dtype in ("float32", "bfloat16", "float8_e4m3fn"):
+            assert index.match(sought(a_fingerprint(cast(a_state(seed), dtype)))).is_whole == (seed == 1)
+    assert len(file.places) == len(set(file.places)) <= len(state)
+    assert index.match(sought(Fingerprint((TensorSample("x", "float16", (4, 4), b"odd"),), 0))) == Match(0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import struct
 import threading
 import time
 from contextlib import closing
@@ -15,9 +16,10 @@ import pytest
 
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint, TensorSample
-from gpumodels_tui.catalogue.cache import SAVE_EVERY, Cache, _open
+from gpumodels_tui.catalogue.cache import SAVE_EVERY, SAVE_EVERY_MATCHES, Cache, _open, is_settled
 from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import Job
+from gpumodels_tui.catalogue.kept_matches import files_key, values_key
 from gpumodels_tui.catalogue.tree import Stamp
 
 AN_HOUR_AGO_NS = time.time_ns() - 3_600 * 10**9
@@ -84,6 +86,13 @@ def test_a_file_that_changed_just_now_may_change_again_unnoticed_and_is_not_kept
     assert recalled(path, fresh) is None
 
 
+@pytest.mark.parametrize(("age_seconds", "settled"), [(0, False), (3600, True), (-3600, False)])
+def test_a_change_shows_in_the_stamp_of_a_file_that_was_left_alone_for_a_while(age_seconds: int, settled: bool) -> None:
+    then = time.time_ns() - age_seconds * 10**9
+    assert is_settled(Stamp(1, 77, 1_000, then, AN_HOUR_AGO_NS)) is settled
+    assert is_settled(Stamp(1, 77, 1_000, AN_HOUR_AGO_NS, then)) is settled
+
+
 def test_long_metadata_are_recalled_in_part_or_whole_as_wanted(path: Path) -> None:
     long = replace(HEADER, metadata={"title": "x", "ss_tag_frequency": "tag " * 5_000})
     remembering(path, long)
@@ -112,28 +121,76 @@ def test_many_headers_are_written_together_and_all_recalled(path: Path) -> None:
 
 
 def test_matches_are_recalled_for_the_same_values_and_files_only(path: Path) -> None:
-    one, other, changed = (("/m/a.safetensors", STAMP),), (("/m/b.safetensors", STAMP),), (("/m/a.safetensors", LATER),)
+    one, other, changed = (files_key(((name, stamp),)) for name, stamp in (("/a", STAMP), ("/b", STAMP), ("/a", LATER)))
+    values = values_key(FINGERPRINT)
     cache = Cache(path)
-    cache.keep_match(FINGERPRINT, one, Match(13, 16))
-    cache.keep_match(FINGERPRINT, other, Match(0, 16))
+    cache.keep_match(values, one, Match(13, 16))
+    cache.keep_match(values, other, Match(0, 16))
     cache.close()
     cache = Cache(path)
-    seen_again = replace(FINGERPRINT, taken_at_ns=9)
-    assert cache.look_up_matches(seen_again, [one, other, changed]) == {one: Match(13, 16), other: Match(0, 16)}
-    assert cache.look_up_matches(seen_again, [other]) == {other: Match(0, 16)}
-    assert cache.look_up_matches(Fingerprint((), 5), [one, other]) == {}
+    assert len({one, other, changed}) == 3
+    assert values_key(replace(FINGERPRINT, taken_at_ns=9)) == values != values_key(Fingerprint((), 5))
+    assert cache.look_up_matches([values, b"of others"]) == {values: {one: Match(13, 16), other: Match(0, 16)}}
     cache.close()
+
+
+def test_what_several_runs_and_viewers_found_out_is_kept_together_in_one_row(path: Path) -> None:
+    for one, other in (("1", "2"), ("3", "4")):
+        beside, cache = Cache(path), Cache(path)
+        beside.keep_match(b"values", one.encode() * 8, Match(1, 16))
+        cache.keep_match(b"values", other.encode() * 8, Match(2, 16))
+        beside.close()
+        cache.close()
+    with closing(Cache(path)) as cache:
+        assert sorted(cache.look_up_matches([b"values"])[b"values"]) == [number * 8 for number in (b"1", b"2", b"3", b"4")]
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM kept_matches").fetchone() == (1,)
+
+
+def test_all_that_is_kept_of_a_models_values_is_one_query(path: Path) -> None:
+    cache = Cache(path)
+    for number in range(1_000):
+        cache.keep_match(b"values", struct.pack("<Q", number), Match(0, 16))
+    cache.save()
+    asked: list[str] = []
+    assert cache._connection is not None
+    cache._connection.set_trace_callback(asked.append)
+    assert len(cache.look_up_matches([b"values"])[b"values"]) == 1_000
+    assert len(asked) == 1
+    cache.close()
+
+
+def test_of_too_many_matches_the_last_are_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumodels_tui.catalogue.kept_matches.MAX_KEPT", 3)
+    for number in range(5):
+        with closing(Cache(path)) as cache:
+            cache.keep_match(b"values", struct.pack("<Q", number), Match(number, 16))
+    with closing(Cache(path)) as cache:
+        assert [match.matched for match in cache.look_up_matches([b"values"])[b"values"].values()] == [2, 3, 4]
 
 
 def test_many_matches_are_written_together_before_anybody_saves(path: Path) -> None:
     cache = Cache(path)
-    files = [((f"/m/{number}.safetensors", STAMP),) for number in range(SAVE_EVERY)]
-    for one in files:
-        cache.keep_match(FINGERPRINT, one, Match(0, 16))
-    beside = Cache(path)
-    assert len(beside.look_up_matches(FINGERPRINT, files)) == SAVE_EVERY
-    beside.close()
+    for number in range(SAVE_EVERY_MATCHES):
+        cache.keep_match(b"%d" % (number % 7), struct.pack("<Q", number), Match(0, 16))
+    with closing(Cache(path)) as beside:
+        kept = beside.look_up_matches([b"%d" % number for number in range(7)])
+    assert sum(map(len, kept.values())) == SAVE_EVERY_MATCHES
     cache.close()
+
+
+def test_the_matches_of_a_former_version_go_and_that_version_finds_its_table_again(path: Path) -> None:
+    remembering(path)
+    former = sqlite3.connect(path)
+    former.execute("CREATE TABLE matches (fingerprint BLOB, files BLOB, day INTEGER, matched INTEGER, compared INTEGER)")
+    former.execute("INSERT INTO matches VALUES (x'01', x'02', 1, 1, 1)")
+    former.commit()
+    assert recalled(path) == HEADER
+    assert former.execute("SELECT count(*) FROM matches").fetchone() == (0,)
+    former.execute("INSERT INTO matches VALUES (x'01', x'02', 1, 1, 1)")
+    former.commit()
+    former.close()
+    assert recalled(path) == HEADER
 
 
 def test_viewers_share_it(path: Path) -> None:
@@ -160,9 +217,8 @@ def without(path: Path) -> str:
     assert cache.look_up([a_job()]) == {}
     problem = cache.problem
     cache.keep(a_job(), HEADER)
-    files = (("/m/a.safetensors", STAMP),)
-    cache.keep_match(FINGERPRINT, files, Match(1, 1))
-    assert cache.look_up_matches(FINGERPRINT, [files]) == {}
+    cache.keep_match(b"values", b"of files", Match(1, 1))
+    assert cache.look_up_matches([b"values"]) == {}
     cache.save()
     cache.close()
     assert problem is not None

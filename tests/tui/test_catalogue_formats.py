@@ -15,7 +15,7 @@ import pytest
 
 from gpumodels_tui.catalogue import config_header, gguf_header, pickled_header, safetensors_header, shard_index
 from gpumodels_tui.catalogue.formats import READERS, suffix_of
-from gpumodels_tui.catalogue.header_worker import HeaderReader, answer
+from gpumodels_tui.catalogue.header_worker import HeaderReader, Worker
 from gpumodels_tui.catalogue.headers import FileHeader, Reply, Request
 
 MODULES = {
@@ -25,7 +25,10 @@ MODULES = {
     "config.json": config_header,
     ".safetensors.index.json": shard_index,
 }
-READING = {suffix: HeaderReader(module.recognises, module.read) for suffix, module in MODULES.items()}
+READING = {
+    suffix: HeaderReader(module.recognises, module.read, getattr(module, "read_values", None))
+    for suffix, module in MODULES.items()
+}
 
 TEXT, ARRAY = 8, 9
 
@@ -53,7 +56,7 @@ def gguf_bytes(pairs: Sequence[bytes] = (), tensors: Mapping[str, tuple[int, tup
 
 
 def reply_about(path: Path, suffix: str | None) -> Reply:
-    return answer(Request(os.fsencode(path), suffix), READING)
+    return Worker(READING).answer(Request(os.fsencode(path), suffix))
 
 
 def header_of(path: Path, suffix: str | None) -> FileHeader:
@@ -142,7 +145,7 @@ def test_what_the_gguf_package_writes_is_read(tmp_path: Path) -> None:
     assert (header.metadata["general.name"], header.metadata["general.license"]) == ("Tiny", "mit")
     assert msgspec.msgpack.decode(header.shapes) == [[4, 16]]
     with path.open("rb") as file:
-        stored = gguf_header.tensors(str(path), file.fileno(), path.read_bytes()[:64], path.stat().st_size)
+        stored = gguf_header.read_values(str(path), file.fileno(), path.read_bytes()[:64], path.stat().st_size)[1]()
         assert stored.read("blk.0.weight", 16, 16) == values[1].tobytes()
 
 

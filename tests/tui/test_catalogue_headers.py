@@ -2,24 +2,97 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import stat
+import struct
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from gpumodels_shared.fingerprint import Match
+from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue import safetensors_header
-from gpumodels_tui.catalogue.header_worker import HeaderReader, answer
-from gpumodels_tui.catalogue.headers import FileHeader, Reply, Request
-from gpumodels_tui.catalogue.stored_tensors import packed_shapes
-from model_files import BROKEN, safetensors_bytes, write_model
+from gpumodels_tui.catalogue.header_worker import HeaderReader, Worker
+from gpumodels_tui.catalogue.headers import FileHeader, Reply, Request, Wanted
+from gpumodels_tui.catalogue.stored_tensors import StoredTensor, StoredTensors, packed_shapes
+from model_files import BROKEN, framed, safetensors_bytes, write_model
 
-READERS = {".safetensors": HeaderReader(safetensors_header.recognises, safetensors_header.read)}
+READERS = {".safetensors": HeaderReader(safetensors_header.recognises, safetensors_header.read, safetensors_header.read_values)}
+
+
+def write_square(path: Path, *firsts: float) -> Path:
+    """A file of four-by-four tensors `w0`, `w1`, …, each counting up from its first value."""
+    data = b"".join(struct.pack("<16f", *(first + number for number in range(16))) for first in firsts)
+    header = {
+        f"w{number}": {"dtype": "F32", "shape": [4, 4], "data_offsets": [64 * number, 64 * number + 64]}
+        for number in range(len(firsts))
+    }
+    path.write_bytes(framed(json.dumps(header).encode()) + data)
+    return path
+
+
+def wanted_square(number: int, *firsts: float, shape: tuple[int, ...] = (4, 4)) -> Wanted:
+    samples = (
+        TensorSample(f"w{one}", "float32", shape, struct.pack("<16f", *(first + number for number in range(16))))
+        for one, first in enumerate(firsts)
+    )
+    return Wanted(number, Fingerprint(tuple(samples), 0))
+
+
+def test_a_files_table_of_tensors_is_parsed_once_for_its_header_and_for_all_models_that_may_be_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_square(tmp_path / "m.safetensors", 1.0, 50.0)
+    parsed: list[int] = []
+    read: list[str] = []
+    entries, stored = safetensors_header._entries, StoredTensors.read
+
+    def parsing(descriptor: int, length: int) -> Mapping[str, Any]:
+        parsed.append(length)
+        return entries(descriptor, length)
+
+    def reading(self: StoredTensors, key: str, start: int, count: int) -> bytes:
+        read.append(key)
+        return stored(self, key, start, count)
+
+    monkeypatch.setattr(safetensors_header, "_entries", parsing)
+    monkeypatch.setattr(StoredTensors, "read", reading)
+    told = (wanted_square(7, 1.0, 50.0), wanted_square(8, 1.0, 2.0), wanted_square(9, 1.0, shape=(9, 9)))
+    worker = Worker(READERS)
+    reply = worker.answer(Request(os.fsencode(path), ".safetensors", (7, 8, 9, 7), told))
+    assert reply.header is not None
+    assert reply.matches == (Match(2, 2), Match(1, 2), None, Match(2, 2))
+    assert (len(parsed), sorted(read)) == (1, ["w0", "w1"])
+    again = worker.answer(Request(os.fsencode(path), ".safetensors", (8, 7), is_read=False))
+    assert (again.header, again.matches) == (None, (Match(1, 2), Match(2, 2)))
+
+
+def test_what_there_is_no_time_for_is_left_out_of_the_reply_but_never_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpumodels_tui.catalogue.header_worker.COMPARING_SECONDS", -1.0)
+    path = write_square(tmp_path / "m.safetensors", 1.0)
+    told = (wanted_square(1, 1.0), wanted_square(2, 1.0))
+    worker = Worker(READERS)
+    assert worker.answer(Request(os.fsencode(path), ".safetensors", (1, 2), told)).matches == (Match(1, 1),)
+    assert worker.answer(Request(os.fsencode(path), ".safetensors", (2, 1), is_read=False)).matches == (Match(1, 1),)
+
+
+def test_values_that_stand_behind_the_files_end_agree_with_nothing_and_spoil_no_header(tmp_path: Path) -> None:
+    path = write_square(tmp_path / "m.safetensors", 1.0)
+    tensors = StoredTensors()
+    with path.open("rb") as file:
+        for key, offset in (("far", 2**63), ("end", path.stat().st_size)):
+            tensors.add(key, StoredTensor("float32", (4, 4), file.fileno(), offset))
+        assert (tensors.read("far", 0, 16), tensors.read("end", 0, 16)) == (b"", b"")
 
 
 def reply_about(path: Path | str, suffix: str | None = ".safetensors") -> Reply:
-    return answer(Request(os.fsencode(path), suffix), READERS)
+    return Worker(READERS).answer(Request(os.fsencode(path), suffix))
 
 
 def header_of(path: Path, suffix: str | None = ".safetensors") -> FileHeader:

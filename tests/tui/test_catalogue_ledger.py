@@ -83,15 +83,44 @@ def test_without_a_worker_nobody_waits_for_files() -> None:
 
 def test_values_are_compared_only_when_all_directories_were_walked_and_each_is_told_as_soon_as_it_is_known() -> None:
     ledger = Ledger(0.0, None)
-    ledger.search()
+    fingerprint, other = (Fingerprint((TensorSample("w", "float32", (4, 4), byte * 64),), 1) for byte in (b"0", b"1"))
+    ledger.search([fingerprint, other])
     before = ledger.may_compare  # a file that isn't entered yet may be the one, or as good as the one
     ledger.looked()
     assert (before, ledger.may_compare) == (False, True)
-    fingerprint = Fingerprint((TensorSample("w", "float32", (4, 4), b"0" * 64),), 1)
+    assert ledger.wait_until_read(0.0).unsettled == {fingerprint, other}
     verdict = ValuesMatch(("/m/a.safetensors",), (), 1, 1)
-    ledger.found({fingerprint: verdict}, None)
+    ledger.found({fingerprint: verdict}, frozenset((other,)), ledger.changes, is_all=False)
     ledger.publish()
-    assert ledger.state.values == {fingerprint: verdict}
+    assert (ledger.state.values, ledger.state.unsettled) == ({fingerprint: verdict}, frozenset((other,)))
     others_wait = ledger.may_compare
-    ledger.found({fingerprint: verdict}, ledger.files_changed)
+    ledger.found({fingerprint: verdict}, frozenset(), ledger.changes, is_all=True)
     assert (others_wait, ledger.may_compare) == (True, False)
+    ledger.publish()
+    assert ledger.state.unsettled == frozenset()
+
+
+def test_what_was_settled_stays_so_when_others_are_sought_too() -> None:
+    ledger = Ledger(0.0, None)
+    first, second = (Fingerprint((TensorSample("w", "float32", (4, 4), byte * 64),), 1) for byte in (b"0", b"1"))
+    ledger.search([first])
+    ledger.found({}, frozenset(), ledger.changes, is_all=True)
+    ledger.search([first, second])
+    assert ledger.wait_until_read(0.0).unsettled == {second}
+    ledger.search([first])
+    assert ledger.wait_until_read(0.0).unsettled == frozenset()
+
+
+def test_an_answer_about_what_was_wanted_before_ends_no_search_for_what_is_wanted_now() -> None:
+    ledger = Ledger(0.0, None)
+    ledger.looked()
+    first, second = (Fingerprint((TensorSample("w", "float32", (4, 4), byte * 64),), 1) for byte in (b"0", b"1"))
+    ledger.search([first])
+    before = ledger.changes
+    ledger.search([first, second])
+    ledger.found({}, frozenset(), before, is_all=True)
+    is_sought = ledger.may_compare
+    assert ledger.wait_until_read(0.0).unsettled == {first, second}
+    ledger.found({}, frozenset(), ledger.changes, is_all=True)
+    assert (is_sought, ledger.may_compare) == (True, False)
+    assert ledger.wait_until_read(0.0).unsettled == frozenset()

@@ -14,11 +14,10 @@ from pathlib import Path
 import pytest
 
 from gpumodels_shared.fingerprint import Match
-from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.cache import SETTLED_NS, Cache
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.catalogue.header_reader import NoWorkerError, TimedOutError
-from gpumodels_tui.catalogue.headers import FileHeader, UnreadableError
+from gpumodels_tui.catalogue.header_reader import FileRead, NoWorkerError, TimedOutError
+from gpumodels_tui.catalogue.headers import UnreadableError, Wanted
 from gpumodels_tui.catalogue.safetensors_header import read as read_header
 from gpumodels_tui.catalogue.watch import Catalogue
 from model_files import BROKEN, safetensors_bytes, titled, write_model
@@ -38,7 +37,7 @@ class InProcessReader:
         self.gate = threading.Event()
         self.gate.set()
 
-    def read(self, path: str, suffix: str | None) -> FileHeader | None:
+    def read(self, path: str, suffix: str | None, wanted: Sequence[Wanted] = ()) -> FileRead:
         assert self.gate.wait(WITHIN_SECONDS)
         self.paths.append(path)
         failure = self.failure(path)
@@ -48,9 +47,9 @@ class InProcessReader:
             content = Path(path).read_bytes()
         except OSError as error:
             raise UnreadableError(str(error.strerror)) from error
-        return read_header(path, content[:64], len(content))
+        return FileRead(read_header(path, content[:64], len(content)))
 
-    def compare(self, fingerprint: Fingerprint, paths: Sequence[str], suffix: str | None) -> Match | None:
+    def compare(self, wanted: Sequence[Wanted], paths: Sequence[str], suffix: str | None) -> Sequence[Match | None]:
         raise AssertionError("nobody asked for that")
 
     def close(self) -> None:

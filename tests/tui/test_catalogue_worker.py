@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,10 +18,12 @@ from typing import Final
 import psutil
 import pytest
 
+from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.formats import suffix_of
-from gpumodels_tui.catalogue.header_reader import WORKER, HeaderWorker, NoWorkerError, TimedOutError
-from gpumodels_tui.catalogue.headers import Request, UnreadableError, frame
+from gpumodels_tui.catalogue.header_reader import WANTED_AT_ONCE, WORKER, HeaderWorker, NoWorkerError, TimedOutError
+from gpumodels_tui.catalogue.headers import Request, UnreadableError, Wanted, frame
 from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.enrichment import enrich, merged_metadata
 from gpumodels_tui.model_facts import facts_of, raw_metadata
@@ -40,7 +43,7 @@ def worker() -> Iterator[HeaderWorker]:
 
 
 def title_of(worker: HeaderWorker, path: Path) -> str:
-    header = worker.read(str(path), ".safetensors")
+    header = worker.read(str(path), ".safetensors").header
     assert header is not None
     return header.metadata["modelspec.title"]
 
@@ -80,6 +83,47 @@ def test_a_worker_that_died_since_the_last_file_is_no_files_fault(worker: Header
     assert title_of(worker, path) == "A"
 
 
+def a_file_and_its_values(path: Path) -> tuple[Path, Wanted]:
+    data = struct.pack("<16f", *range(16))
+    path.write_bytes(framed(b'{"w":{"dtype":"F32","shape":[4,4],"data_offsets":[0,64]}}') + data)
+    return path, Wanted(5, Fingerprint((TensorSample("w", "float32", (4, 4), data),), 0))
+
+
+def test_a_fingerprint_is_told_to_each_worker_once(worker: HeaderWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Request] = []
+
+    def framing(message: Request) -> bytes:
+        requests.append(message)
+        return frame(message)
+
+    monkeypatch.setattr("gpumodels_tui.catalogue.header_reader.frame", framing)
+    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
+    for _ in range(2):
+        assert worker.read(str(path), ".safetensors", [wanted]).matches == (Match(1, 1),)
+    assert worker.pid is not None
+    os.kill(worker.pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(worker.pid)], 10)
+    for _ in range(2):
+        assert worker.compare([wanted], [str(path)], ".safetensors") == (Match(1, 1),)
+    assert [len(request.told) for request in requests[-3:]] == [0, 1, 0]  # the first of them went to the worker that was dead
+    assert sum(len(request.told) for request in requests) == 2
+
+
+def test_a_worker_that_knows_too_many_fingerprints_forgets_them(
+    worker: HeaderWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpumodels_tui.catalogue.header_reader.MAX_TOLD", 2)
+    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
+    for number in (1, 2, 3, 1, 2, 3):
+        assert worker.compare([replace(wanted, number=number)], [str(path)], ".safetensors") == (Match(1, 1),)
+
+
+def test_of_more_fingerprints_than_one_request_holds_the_first_are_answered(worker: HeaderWorker, tmp_path: Path) -> None:
+    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
+    many = [replace(wanted, number=number) for number in range(WANTED_AT_ONCE + 10)]
+    assert worker.compare(many, [str(path)], ".safetensors") == (Match(1, 1),) * WANTED_AT_ONCE
+
+
 def test_a_file_that_takes_all_memory_ends_its_reader_not_its_neighbours(tmp_path: Path) -> None:
     small = "from gpumodels_tui.catalogue import header_worker as it; it.MEMORY_LIMIT_BYTES = 64 << 20; it.main()"
     worker = HeaderWorker((sys.executable, "-c", small))
@@ -94,7 +138,7 @@ def test_a_file_that_takes_all_memory_ends_its_reader_not_its_neighbours(tmp_pat
 
 def test_a_giant_metadata_value_arrives_cut(worker: HeaderWorker, tmp_path: Path) -> None:
     path = write_model(tmp_path / "a.safetensors", metadata={"comment": "x" * 10_000_000, "modelspec.title": "A"})
-    header = worker.read(str(path), ".safetensors")
+    header = worker.read(str(path), ".safetensors").header
     assert header is not None
     assert header.metadata["modelspec.title"] == "A"
     assert len(header.metadata["comment"]) < 2_000
@@ -106,7 +150,7 @@ def test_a_large_sparse_file_opens_under_the_memory_limit(worker: HeaderWorker, 
     header = {"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
     path.write_bytes(framed(json.dumps(header).encode()))
     os.truncate(path, path.stat().st_size + size)
-    read = worker.read(str(path), ".safetensors")
+    read = worker.read(str(path), ".safetensors").header
     assert read is not None
     assert read.dtypes == {"uint8": size}
 
@@ -270,7 +314,7 @@ def test_a_hostile_header_takes_a_second_and_300_mb_at_most(worker: HeaderWorker
     assert seconds - ordinary < 1.0
     assert peak_bytes < 300 * 1024**2
     with contextlib.suppress(UnreadableError):
-        header = worker.read(str(path), suffix_of(str(path)))
+        header = worker.read(str(path), suffix_of(str(path))).header
         assert header is not None
         assert sum(len(key) + len(value) for key, value in header.metadata.items()) < 300_000
     assert title_of(worker, good) == "good"

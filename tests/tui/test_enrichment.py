@@ -348,6 +348,38 @@ def test_a_guess_is_marked() -> None:
     assert stated_name(model, NOTHING) is None
 
 
+def searching(*files: FileFacts) -> CatalogueState:
+    return structs.replace(a_catalogue(*files), unsettled=frozenset((FINGERPRINT,)))
+
+
+def test_a_name_that_may_still_come_is_pending_and_the_class_or_a_guess_stands_meanwhile() -> None:
+    model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
+    found = identified(model, searching())
+    assert (found.name, found.name_source, found.confidence) == ("WanModel", "pending", 0.0)
+    assert identified(found, searching()) == found
+    assert enrich(model, searching())[0] == "WanModel …"
+    guess = replace(model, name="WanModel (wan)", name_source="recency", confidence=0.3, candidates=(TUNE,))
+    assert enrich(guess, searching())[0] == "WanModel (wan) · my-tune? …"
+    assert (identified(guess, searching()).name_source, identified(guess, searching()).candidates) == ("pending", (TUNE,))
+
+
+def test_a_name_that_is_known_or_stated_is_not_pending() -> None:
+    model = replace(a_model("WanModel", 2 * GIB, confidence=0.5, name_source="class", files=[FILE]), fingerprint=FINGERPRINT)
+    stated = some_facts(FILE, {"model_type": "Wan2_2"}, {"bfloat16": 2 * GIB})
+    assert (enrich(model, searching(stated))[0], identified(model, searching(stated)).name_source) == ("Wan2_2", "file metadata")
+    known = structs.replace(searching(some_facts(TUNE)), values={FINGERPRINT: ValuesMatch((TUNE,), (), 16, 16)})
+    assert (enrich(model, known)[0], identified(model, known).name_source) == ("my-tune", "values")
+    sure = replace(a_model("org/name", confidence=0.95, name_source="config"), fingerprint=FINGERPRINT)
+    assert (enrich(sure, searching())[0], identified(sure, searching()).name_source) == ("org/name", "config")
+
+
+def test_what_the_process_itself_still_looks_for_is_pending_and_its_file_may_state_a_name() -> None:
+    model = a_model("WanModel", 2 * GIB, confidence=0.5, name_source="pending", files=[FILE])
+    assert enrich(model, NOTHING)[0] == "WanModel …"
+    stated = a_catalogue(some_facts(FILE, {"model_type": "Wan2_2"}, {"bfloat16": 2 * GIB}))
+    assert enrich(model, stated)[0] == "Wan2_2"
+
+
 def test_hostile_metadata_is_made_visible() -> None:
     name, facts = enrich(a_model("a\x1b]0;owned\x07b", metadata={"modelspec.title": "x\u202eexe.\x00"}), NOTHING)
     assert name == "a\\x1b]0;owned\\x07b"

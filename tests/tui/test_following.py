@@ -12,7 +12,7 @@ import pytest
 from gpumodels_shared.schema import Fingerprint, Model, TensorSample
 from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.following import Following, files_named, needs_directories
-from snapshots import a_feed, a_model, a_process, a_snapshot
+from snapshots import GIB, a_feed, a_model, a_process, a_snapshot
 
 FINGERPRINT = Fingerprint((TensorSample("w", "bfloat16", (4, 4), b"0123"),), 1)
 
@@ -58,6 +58,17 @@ def test_values_are_asked_for_where_no_file_is_known() -> None:
         Following(catalogue).see(a_feed(a_snapshot(sure, model)))
         assert catalogue.fingerprints == [FINGERPRINT]
         assert needs_directories(a_feed(a_snapshot(model)))
+
+
+def test_the_largest_models_names_are_wanted_most_and_of_equals_the_newests() -> None:
+    prints = [Fingerprint((TensorSample("w", "bfloat16", (4, 4), str(number).encode()),), 1) for number in range(3)]
+    models = [
+        replace(a_model("Net", size, loaded_at_ns=loaded_at_ns), confidence=0.0, fingerprint=one)
+        for (size, loaded_at_ns), one in zip(((GIB, 1), (2 * GIB, 1), (GIB, 2)), prints, strict=True)
+    ]
+    catalogue = Asked()
+    Following(catalogue).see(a_feed(a_snapshot(*models)))
+    assert catalogue.fingerprints == [prints[1], prints[2], prints[0]]
 
 
 def test_what_stays_the_same_is_asked_for_once() -> None:

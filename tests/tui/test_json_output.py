@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import FeedState
 from gpumodels_tui.gpus import GpuReading, HardwareState
@@ -111,6 +113,15 @@ def test_a_name_from_the_files_own_words_says_so() -> None:
     catalogue = a_catalogue(some_facts("/m/model.safetensors", {"model_type": WAN}, {"bfloat16": GIB}))
     (shown,) = document_of(a_feed(a_snapshot(model)), catalogue=catalogue)["processes"][0]["models"]
     assert (shown["name"], shown["name_source"], shown["confidence"]) == (WAN, "file metadata", 0.9)
+
+
+def test_a_model_whose_values_are_still_compared_is_pending_under_its_classes_name() -> None:
+    fingerprint = Fingerprint((TensorSample("w", "bfloat16", (4, 4), bytes(32)),), NOON_NS)
+    model = replace(a_model("WanModel", GIB, confidence=0.0, name_source="class"), fingerprint=fingerprint)
+    catalogue = CatalogueState(unsettled=frozenset((fingerprint,)))
+    (shown,) = document_of(a_feed(a_snapshot(model)), catalogue=catalogue)["processes"][0]["models"]
+    assert (shown["name"], shown["name_source"], shown["confidence"]) == ("WanModel", "pending", 0.0)
+    assert shown["display"].startswith("WanModel … (")
 
 
 def test_a_time_that_is_none_is_null() -> None:

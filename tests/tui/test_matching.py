@@ -5,24 +5,27 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples
+from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples, may_hold
 from gpumodels_shared.schema import Fingerprint, TensorSample
+from gpumodels_tui.candidates import candidates_among
 from gpumodels_tui.catalogue.cache import SETTLED_NS, Cache
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
-from gpumodels_tui.catalogue.header_reader import HeaderWorker, NoWorkerError
-from gpumodels_tui.catalogue.headers import FileHeader
+from gpumodels_tui.catalogue.header_reader import FileRead, HeaderWorker, NoWorkerError
+from gpumodels_tui.catalogue.headers import Wanted
 from gpumodels_tui.catalogue.index import KnownFile
-from gpumodels_tui.catalogue.stored_tensors import packed_shapes
+from gpumodels_tui.catalogue.kept_matches import files_key
+from gpumodels_tui.catalogue.stored_tensors import packed_shapes, unpacked_shapes
 from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.catalogue.watch import Catalogue
-from gpumodels_tui.matching import Matching, candidates_among, may_hold, parts_of
+from gpumodels_tui.matching import MAX_NAMES_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLES, Matching, parts_of, sought_after
 from processes import wait_until
 
 TAKEN_NS = 1_000_000_000
@@ -60,7 +63,7 @@ def verdict_of(
     matching.look_through(files)
     while (comparison := matching.next_comparison()) is not None:
         assert matching.verdicts() == {}
-        matching.compared(comparison, matches.get(comparison.candidate.names[0]))
+        matching.compared(comparison, [matches.get(comparison.candidate.names[0])])
     return matching.verdicts().get(fingerprint)
 
 
@@ -110,14 +113,14 @@ def test_a_file_of_the_same_tick_as_the_values_may_have_been_written_from_them()
 def test_shards_are_one_candidate_with_all_their_shapes() -> None:
     one, two = a_file("/m/1.safetensors", (4, 4)), a_file("/m/2.safetensors", (8, 8))
     index = a_file("/m/model.safetensors.index.json", shards=("1.safetensors", "2.safetensors"))
-    ((candidate, shapes),) = candidates_among([one, index, two])
+    (candidate,) = candidates_among([one, index, two])
     assert candidate.names == ("/m/1.safetensors", "/m/2.safetensors")
-    assert shapes == {(4, 4), (8, 8)}
+    assert [unpacked_shapes(packed) for packed in candidate.shapes] == [{(4, 4)}, {(8, 8)}]
 
 
 def test_an_index_with_a_missing_shard_leaves_the_others_to_themselves() -> None:
     one, index = a_file("/m/1.safetensors", (4, 4)), a_file("/m/i.json", shards=("1.safetensors", "2.safetensors"))
-    ((candidate, _),) = candidates_among([one, index])
+    (candidate,) = candidates_among([one, index])
     assert candidate.names == ("/m/1.safetensors",)
 
 
@@ -125,22 +128,22 @@ def test_an_index_with_a_missing_shard_leaves_the_others_to_themselves() -> None
 def test_numbered_shards_without_an_index_are_one_candidate_where_all_are_there(suffix: str) -> None:
     one, two = (a_file(f"/m/llm-0000{number}-of-00002.{suffix}", (4, 4)) for number in (1, 2))
     other = a_file(f"/m/other.{suffix}", (4, 4))
-    names = [candidate.names for candidate, _ in candidates_among([two, other, one])]
+    names = [candidate.names for candidate in candidates_among([two, other, one])]
     assert names == [(one.facts.path, two.facts.path), (other.facts.path,)]
-    assert [candidate.names for candidate, _ in candidates_among([two])] == [(two.facts.path,)]
+    assert [candidate.names for candidate in candidates_among([two])] == [(two.facts.path,)]
 
 
 def test_shards_of_another_count_beside_them_are_another_model() -> None:
     old = [a_file(f"/m/llm-0000{number}-of-00002.gguf", (4, 4)) for number in (1, 2)]
     new = [a_file(f"/m/llm-0000{number}-of-00003.gguf", (4, 4)) for number in (1, 2, 3)]
-    names = [candidate.names for candidate, _ in candidates_among([*old, *new])]
+    names = [candidate.names for candidate in candidates_among([*old, *new])]
     assert names == [tuple(file.facts.path for file in together) for together in (old, new)]
 
 
 def test_shards_in_a_hub_are_found_by_their_symlinks() -> None:
     one = a_file("/hub/blobs/0f", (4, 4), aliases=("/hub/snapshots/x/1.safetensors",))
     index = a_file("/hub/blobs/1e", aliases=("/hub/snapshots/x/i.json",), shards=("1.safetensors",))
-    ((candidate, _),) = candidates_among([one, index])
+    (candidate,) = candidates_among([one, index])
     assert candidate.files[0][0] == "/hub/blobs/0f"
 
 
@@ -157,16 +160,16 @@ def test_shards_in_a_hub_are_found_by_their_symlinks() -> None:
     ],
 )
 def test_half_of_the_samples_need_a_place_whole_or_fused(shapes: list[tuple[int, ...]], is_one: bool) -> None:
-    assert may_hold(frozenset(shapes), SQUARES) is is_one
+    assert may_hold(shapes, [sample.shape for sample in SQUARES.samples]) is is_one
 
 
 def test_what_was_compared_stands_until_the_file_changes() -> None:
     matching = Matching()
-    assert matching.want([SQUARES])
+    matching.want([SQUARES])
     matching.look_through(squares("/a"))
     comparison = matching.next_comparison()
     assert comparison is not None
-    matching.compared(comparison, WHOLE)
+    matching.compared(comparison, [WHOLE])
     matching.look_through(squares("/a", "/b"))
     again = matching.next_comparison()
     assert again is not None
@@ -194,9 +197,10 @@ def made_of(matches: Mapping[str, tuple[int, int]], fingerprint: Fingerprint) ->
     matching.look_through([a_file(path, (4, 4), (8, 8)) for path in matches])
     while (comparison := matching.next_comparison()) is not None:
         counts = dict(zip(("clip_l", "clip_g"), matches[comparison.candidate.names[0]], strict=True))
-        parts = {sample.key.split(".")[1] for sample in comparison.fingerprint.samples}
-        matched = sum(counts[part] for part in parts)
-        matching.compared(comparison, Match(matched, len(comparison.fingerprint.samples)))
+        asked = [search.fingerprint.samples for search in comparison.searches]
+        parts = [{sample.key.split(".")[1] for sample in samples} for samples in asked]
+        matched = [sum(counts[part] for part in those) for those in parts]
+        matching.compared(comparison, [Match(count, len(samples)) for count, samples in zip(matched, asked, strict=True)])
     return matching.verdicts().get(fingerprint)
 
 
@@ -233,9 +237,69 @@ def test_a_part_is_looked_for_again_when_files_come() -> None:
         matching.look_through([a_file(path, (4, 4), (8, 8)) for path in paths])
         while (comparison := matching.next_comparison()) is not None:
             own = "clip_l" if comparison.candidate.names[0] == "/l" else "clip_g"
-            samples = comparison.fingerprint.samples
-            matching.compared(comparison, Match(sum(own in sample.key for sample in samples), len(samples)))
+            asked = [search.fingerprint.samples for search in comparison.searches]
+            matching.compared(comparison, [Match(sum(own in one.key for one in samples), len(samples)) for samples in asked])
     assert matching.verdicts()[pair].parts == (("/g",), ("/l",))
+
+
+def test_a_file_is_compared_once_with_all_who_wait_for_it_and_the_rest_of_an_answer_is_asked_for_again() -> None:
+    others = [a_fingerprint((4, 4), (8, 8), taken_at_ns=TAKEN_NS + number) for number in range(3)]
+    matching = Matching()
+    matching.want(others)
+    matching.look_through(squares("/a", "/b"))
+    asked = []
+    while (comparison := matching.next_comparison()) is not None:
+        asked.append((comparison.candidate.names[0], len(comparison.searches)))
+        matching.compared(comparison, [WHOLE, NONE] if len(asked) == 1 else [NONE] * len(comparison.searches))
+    assert sorted(asked) == sorted([(asked[0][0], 3), (asked[0][0], 1), ("/a" if asked[0][0] == "/b" else "/b", 3)])
+    assert matching.verdicts() == {others[0]: ValuesMatch((asked[0][0],), (), 2, 2)}
+    assert matching.unsettled() == frozenset()
+
+
+def test_what_a_files_reading_told_counts_when_files_are_looked_through() -> None:
+    matching, (file,) = Matching(), squares("/a")
+    matching.want([SQUARES, a_fingerprint((4, 4), taken_at_ns=0)])
+    searches = matching.for_a_file_of(file.stamp.modified_ns)
+    assert [search.fingerprint for search in searches] == [SQUARES]  # the other one's values were there before the file
+    matching.read(files_key(((file.facts.path, file.stamp),)), searches, [WHOLE])
+    assert (matching.verdicts(), SQUARES in matching.unsettled()) == ({}, True)
+    assert matching.look_through([file]) == []
+    assert matching.verdicts() == {SQUARES: ValuesMatch(("/a",), (), 2, 2)}
+    assert matching.unsettled() == frozenset()
+
+
+def test_what_was_kept_of_the_same_values_need_not_be_compared() -> None:
+    matching, files = Matching(), squares("/a", "/b")
+    matching.want([SQUARES])
+    (waiting,) = matching.look_through(files)
+    a, b = (files_key(((file.facts.path, file.stamp),)) for file in files)
+    matching.recalled({waiting.values: {a: WHOLE, b"gone": WHOLE}, b"others": {b: WHOLE}})
+    comparison = matching.next_comparison()
+    assert comparison is not None
+    assert comparison.candidate.key == b
+    matching.compared(comparison, [NONE])
+    assert matching.verdicts() == {SQUARES: ValuesMatch(("/a",), (), 2, 2)}
+
+
+def test_whether_shapes_fit_is_asked_once_for_all_models_and_files_of_the_same_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Sequence[tuple[int, ...]]] = []
+
+    def asking(shapes: Iterable[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]) -> bool:
+        asked.append(wanted)
+        return may_hold(shapes, wanted)
+
+    monkeypatch.setattr("gpumodels_tui.matching.may_hold", asking)
+    matching = Matching()
+    matching.want(a_fingerprint((4, 4), (8, 8), taken_at_ns=TAKEN_NS + number) for number in range(20))
+    assert len(matching.look_through(squares(*map(str, range(50))))) == 20
+    assert len(asked) == 1
+
+
+def test_what_no_sidecar_of_ours_wrote_is_not_looked_for() -> None:
+    sample = TensorSample("x", "float32", (4, 4), bytes(64))
+    long_key, long_data = replace(sample, key="x" * MAX_NAMES_BYTES), replace(sample, data=bytes(MAX_SAMPLE_BYTES + 1))
+    giants = [Fingerprint(samples, TAKEN_NS) for samples in ((long_key,), (long_data,), (sample,) * (MAX_SAMPLES + 1))]
+    assert sought_after([SQUARES, *giants, SQUARES]) == (SQUARES,)
 
 
 def test_nobody_is_searched_for_who_is_not_asked_for_any_more() -> None:
@@ -244,9 +308,9 @@ def test_nobody_is_searched_for_who_is_not_asked_for_any_more() -> None:
     matching.look_through(squares("/a"))
     comparison = matching.next_comparison()
     assert comparison is not None
-    assert not matching.want([])
+    matching.want([])
     assert matching.next_comparison() is None
-    matching.compared(comparison, WHOLE)
+    matching.compared(comparison, [WHOLE])
     assert matching.verdicts() == {}
 
 
@@ -421,30 +485,36 @@ def test_a_second_start_compares_nothing_anew(tmp_path: Path, monkeypatch: pytes
 
 
 class CutShort(HeaderWorker):
-    """Compares so often, then no more until it is closed: a run whose time is over, whatever the machine can do in a second."""
+    """Answers so often, then no more until it is closed: a run whose time is over, whatever the machine can do in a second."""
 
-    def __init__(self, comparisons: int) -> None:
+    def __init__(self, answers: int) -> None:
         super().__init__()
-        self._comparisons = comparisons
-        self.compared: list[tuple[Fingerprint, tuple[str, ...]]] = []
+        self._answers = answers
         self.read_paths: list[str] = []
+        self.compared: list[tuple[int, tuple[str, ...]]] = []
         self.is_over = threading.Event()
         self.asked_in_vain = 0
         self._is_closed = threading.Event()
 
-    def read(self, path: str, suffix: str | None) -> FileHeader | None:
+    def read(self, path: str, suffix: str | None, wanted: Sequence[Wanted] = ()) -> FileRead:
+        self._answer()
+        found = super().read(path, suffix, wanted)
         self.read_paths.append(path)
-        return super().read(path, suffix)
+        return found
 
-    def compare(self, fingerprint: Fingerprint, paths: Sequence[str], suffix: str | None) -> Match | None:
-        if len(self.compared) == self._comparisons:
+    def compare(self, wanted: Sequence[Wanted], paths: Sequence[str], suffix: str | None) -> Sequence[Match | None]:
+        self._answer()
+        matches = super().compare(wanted, paths, suffix)
+        self.compared.append((len(wanted), tuple(paths)))
+        return matches
+
+    def _answer(self) -> None:
+        if self._answers == 0:
             self.is_over.set()
             self.asked_in_vain += 1
             assert self._is_closed.wait(WITHIN_SECONDS)
             raise NoWorkerError("stopped")
-        match = super().compare(fingerprint, paths, suffix)
-        self.compared.append((fingerprint, tuple(paths)))
-        return match
+        self._answers -= 1
 
     def close(self) -> None:
         self._is_closed.set()
@@ -472,23 +542,73 @@ def test_runs_that_are_cut_short_go_on_where_the_last_one_stopped_until_all_are_
     directory, states = family
     wait_until_settled(directory)
     own = {fingerprint_of(cast(state, "bfloat16")): str(directory / f"{name}.safetensors") for name, state in states.items()}
-    pairs, each = len(own) ** 2, 700
-    done: set[tuple[Fingerprint, tuple[str, ...]]] = set()
-    named = 0
-    for run in range(-(-pairs // each)):
-        reader = CutShort(each)
+    read: list[str] = []
+    for run in range(4):
+        reader = CutShort(20)
         state = a_run_cut_short(directory, list(own), tmp_path / "cache" / "c.sqlite", reader)
-        assert len(reader.read_paths) == (len(own) if run == 0 else 0)  # each header once, ever
-        assert done.isdisjoint(reader.compared)
-        assert reader.asked_in_vain <= 1  # nothing goes on when the time is over: the process wouldn't live to keep it
-        assert len(reader.compared) == min(each, pairs - len(done))
-        done.update(reader.compared)
-        assert {one: verdict.files for one, verdict in state.values.items()}.items() <= {
-            one: (path,) for one, path in own.items()
-        }.items()
-        assert len(state.values) >= max(named, len(done) // len(own))  # never less than before
-        named = len(state.values)
-    assert (named, len(done)) == (len(own), pairs)
+        read += reader.read_paths
+        is_last = run == 3
+        assert reader.compared == []  # what a header's reading brings along is kept: no file is opened twice
+        assert reader.asked_in_vain == (not is_last)  # nothing goes on when the time is over
+        assert len(read) == len(set(read)) == min(20 * (run + 1), len(own))
+        assert state.unsettled == (frozenset() if is_last else own.keys())
+        assert {one: verdict.files for one, verdict in state.values.items()} == (
+            {one: (path,) for one, path in own.items()} if is_last else {}
+        )
+
+
+@pytest.mark.slow
+def test_models_that_come_when_all_headers_are_known_are_compared_file_by_file_and_so_in_several_runs(
+    family: tuple[Path, dict[str, State]], tmp_path: Path
+) -> None:
+    directory, states = family
+    wait_until_settled(directory)
+    cache = tmp_path / "cache" / "c.sqlite"
+    assert find(directory, [], Cache(cache)) == {}
+    own = {fingerprint_of(cast(state, "bfloat16")): str(directory / f"{name}.safetensors") for name, state in states.items()}
+    compared: list[tuple[int, tuple[str, ...]]] = []
+    for _ in range(4):
+        reader = CutShort(20)
+        state = a_run_cut_short(directory, list(own), cache, reader)
+        assert reader.read_paths == []
+        compared += reader.compared
+    assert sorted(compared) == sorted((len(own), (path,)) for path in own.values())  # each file once, with all models at once
+    assert {one: verdict.files for one, verdict in state.values.items()} == {one: (path,) for one, path in own.items()}
+
+
+@pytest.mark.slow
+def test_without_a_worker_nothing_is_said_of_a_models_file_until_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(HeaderWorker):
+        failed = threading.Event()
+        may_go_on = threading.Event()
+
+        def compare(self, wanted: Sequence[Wanted], paths: Sequence[str], suffix: str | None) -> Sequence[Match | None]:
+            if not self.may_go_on.is_set():
+                self.failed.set()
+                raise NoWorkerError("no process for it")
+            return super().compare(wanted, paths, suffix)
+
+    monkeypatch.setattr("gpumodels_tui.catalogue.reading.AGAIN_SECONDS", 0.05)
+    (tmp_path / "models").mkdir()
+    state = a_transformer()
+    save_file(state, tmp_path / "models" / "a.safetensors")
+    wait_until_settled(tmp_path / "models")
+    assert find(tmp_path / "models", [], Cache(tmp_path / "c" / "c.sqlite")) == {}
+    fingerprint, reader = fingerprint_of(state), Failing()
+    catalogue = Catalogue([tmp_path / "models"], reader=reader, cache=Cache(tmp_path / "c" / "c.sqlite"))
+    catalogue.recognise([fingerprint])
+    catalogue.start()
+    try:
+        assert reader.failed.wait(WITHIN_SECONDS)
+        wait_until(lambda: catalogue.state().warnings == ("no process for it",), WITHIN_SECONDS)
+        assert (catalogue.state().values, catalogue.state().unsettled) == ({}, frozenset((fingerprint,)))
+        reader.may_go_on.set()
+        wait_until(lambda: fingerprint in catalogue.state().values, WITHIN_SECONDS)
+        assert (catalogue.state().warnings, catalogue.state().unsettled) == ((), frozenset())
+    finally:
+        catalogue.stop()
 
 
 @pytest.mark.slow

@@ -88,6 +88,34 @@ def test_one_look_reads_all_and_lets_go_of_it(tmp_path: Path) -> None:
     writer.abandon()
 
 
+def test_a_look_whose_time_is_over_says_which_names_are_pending_and_the_next_one_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models, snapshots = tmp_path / "models", tmp_path / "snapshots"
+    models.mkdir()
+    snapshots.mkdir()
+    fingerprint = write_square(models / "sharp_vae.safetensors")
+    unnamed = replace(a_model("AutoencoderKL", confidence=0.0, name_source="class"), fingerprint=fingerprint)
+    writer = published(snapshots, a_snapshot(unnamed, process=a_process(pid=os.getpid())), an_identity())
+    try:
+        monkeypatch.setattr("gpumodels_tui.oneshot.MODEL_FILES_SECONDS", 0.0)
+        first = glance(Sources((snapshots,), (models,)))
+        monkeypatch.setattr("gpumodels_tui.oneshot.MODEL_FILES_SECONDS", 60.0)
+        second = glance(Sources((snapshots,), (models,)))
+    finally:
+        writer.abandon()
+    assert (first.catalogue.values, first.catalogue.unsettled) == ({}, frozenset((fingerprint,)))
+    assert second.catalogue.values[fingerprint].files == (str(models / "sharp_vae.safetensors"),)
+    assert second.catalogue.unsettled == frozenset()
+
+
+def write_square(path: Path) -> Fingerprint:
+    """A file of one tensor; what a process would say that its values are."""
+    values = struct.pack("<64f", *range(64))
+    path.write_bytes(framed(b'{"w": {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]}}') + values)
+    return Fingerprint((TensorSample("w", "float32", (8, 8), values[: 4 * VALUES]),), time.time_ns() + 10**9)
+
+
 def test_one_look_finds_a_comfyuis_own_files_without_being_told_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     comfyui, snapshots = tmp_path / "ComfyUI", tmp_path / "snapshots"
     models = comfyui / "models" / "vae"
@@ -95,11 +123,8 @@ def test_one_look_finds_a_comfyuis_own_files_without_being_told_of_them(tmp_path
         directory.mkdir(parents=True)
     for name in ("main.py", "folder_paths.py"):
         (comfyui / name).touch()
-    values = struct.pack("<64f", *range(64))
-    header = b'{"w": {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 256]}}'
-    (models / "sharp_vae.safetensors").write_bytes(framed(header) + values)
+    fingerprint = write_square(models / "sharp_vae.safetensors")
     monkeypatch.chdir(comfyui)
-    fingerprint = Fingerprint((TensorSample("w", "float32", (8, 8), values[: 4 * VALUES]),), time.time_ns() + 10**9)
     unnamed = replace(a_model("AutoencoderKL", confidence=0.0, name_source="class"), fingerprint=fingerprint)
     writer = published(snapshots, a_snapshot(unnamed, process=a_process(pid=os.getpid())), an_identity())
     try:

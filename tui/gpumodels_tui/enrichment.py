@@ -4,7 +4,7 @@ Raw keys to facts stand in one table, `metadata_fields.FIELDS`. Configs count fo
 (`model.safetensors`, its shards): beside others they may tell of anything.
 
 Names, where the sidecar is not sure: the file whose values are the model's (0.97; 0.75 where something was merged into some of
-them), else what the only file states of itself (0.9).
+them), else what the only file states of itself (0.9). Until all files are compared that may be the one, the name is pending.
 """
 
 from __future__ import annotations
@@ -34,10 +34,15 @@ VALUES_CONFIDENCE: Final = 0.97
 PATCHED_CONFIDENCE: Final = 0.75
 STATED_CONFIDENCE: Final = 0.9
 
+PENDING: Final = "pending"
+"""Where a name is from that is still being looked for: what is shown meanwhile is the class, or a guess."""
+
+PENDING_MARK: Final = " …"
+
 
 def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]]:
-    """Its name, and its facts in people's words and order; both safe to draw."""
-    model = identified(model, catalogue)
+    """Its name, and its facts in people's words and order; both safe to draw. The model is as its process told of it."""
+    name, model = shown_name(model, catalogue), identified(model, catalogue)
     metadata = merged_metadata(model, catalogue)
     facts: dict[str, str] = {}
     for label, keys, read in FIELDS:
@@ -61,11 +66,21 @@ def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]
         facts["values"] = _agreement(model.matched_tensors or 0, model.compared_tensors, "tensors")
     elif model.compared_samples:
         facts["values"] = _agreement(model.matched_samples or 0, model.compared_samples, "sampled tensors")
-    return shown_name(model, catalogue), facts
+    return name, facts
 
 
 def identified(model: Model, catalogue: CatalogueState) -> Model:
     """The model with the name, source, confidence and files that the catalogue has for it; as it is where that is no better."""
+    found = _named(model, catalogue)
+    return replace(found, name_source=PENDING) if _is_pending(found, catalogue) else found
+
+
+def _is_pending(named: Model, catalogue: CatalogueState) -> bool:
+    """Whether its own name may still come."""
+    return named.confidence < SURE_ENOUGH and (named.name_source == PENDING or named.fingerprint in catalogue.unsettled)
+
+
+def _named(model: Model, catalogue: CatalogueState) -> Model:
     verdict = None if model.fingerprint is None else catalogue.values.get(model.fingerprint)
     if model.confidence >= SURE_ENOUGH:
         is_whole = verdict is not None and verdict.files and verdict.matched == verdict.compared
@@ -111,19 +126,23 @@ def merged_metadata(model: Model, catalogue: CatalogueState) -> dict[str, str]:
 
 
 def shown_name(model: Model, catalogue: CatalogueState) -> str:
-    """Safe to draw; with `?` where it is only a guess."""
-    model = identified(model, catalogue)
+    """Of a model as its process told of it. Safe to draw; with `?` where it is only a guess, with `…` while a better may come."""
+    model = _named(model, catalogue)
+    return _as_known(model) + (PENDING_MARK if _is_pending(model, catalogue) else "")
+
+
+def _as_known(model: Model) -> str:
     name = safe_text(model.name, LONGEST_NAME)
     if model.name_source == "recency" and model.candidates:
         hint = file_group_name(model.candidates, {})
         return name if hint is None else f"{name} · {safe_text(hint, LONGEST_NAME)}?"
-    is_guess = model.confidence < SURE_ENOUGH and model.name_source != "class"
+    is_guess = model.confidence < SURE_ENOUGH and model.name_source not in ("class", PENDING)
     return f"{name}?" if is_guess else name
 
 
 def stated_name(model: Model, catalogue: CatalogueState) -> str | None:
     """What the model's one file says that it is, where the sidecar knew the file but not what stands in it, and sizes agree."""
-    if not KNOWN_FILE <= model.confidence < SURE_ENOUGH or model.name_source != "class" or model.candidates:
+    if not KNOWN_FILE <= model.confidence < SURE_ENOUGH or model.name_source not in ("class", PENDING) or model.candidates:
         return None  # a name already; or only a part of the model is from the file
     if len({checkpoint_of(path) for path in model.files}) != 1:
         return None

@@ -25,13 +25,15 @@ class Following:
         self._known: set[str] = set()
 
     def see(self, feed: FeedState) -> None:
-        """The feed as it is now; cheap where it is as it was."""
+        """The feed as it is now; cheap where it is as it was. The largest models' names are wanted most, then the newest's."""
         if feed is self._seen:
             return
         self._seen = feed
         self._catalogue.follow(files_named(feed))
         self._catalogue.recognise(
-            model.fingerprint for model in _models(feed) if model.fingerprint is not None and _is_without_file(model)
+            model.fingerprint
+            for model in sorted(_models(feed), key=lambda model: (-model.resident_bytes, -model.loaded_at_ns))
+            if model.fingerprint is not None and _is_without_file(model)
         )
         for process in feed.processes:
             if self._with_places and process.key not in self._known and process.snapshot is not None:

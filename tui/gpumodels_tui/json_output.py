@@ -82,8 +82,8 @@ def _device(memory: DeviceMemory) -> dict[str, Json]:
 
 
 def _model(model: Model, catalogue: CatalogueState) -> dict[str, Json]:
-    model = identified(model, catalogue)
     name, kind = shown_name(model, catalogue), safe_text(model.kind, 20)
+    model = identified(model, catalogue)
     display = describe_model(name, kind, model.resident_bytes, model.layers, model.unread_tensors)
     return {
         "id": model.id,

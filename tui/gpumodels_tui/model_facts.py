@@ -24,6 +24,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "attribute": "an attribute of the module",
     "recency": "its class; a file was read when it came",
     "class": "its class; no file is known",
+    "pending": "its class, until all files that may be its own are compared",
 }
 """`Model.name_source` in words; another one stands as it is."""
 SURE: Final = 0.9

@@ -193,7 +193,7 @@ def _rows_of(
     title = process_title(process)
     for seen in process.snapshot.models:
         model = identified(seen, catalogue)
-        files = _FromFiles(*enrich(model, catalogue), merged_metadata(model, catalogue), file_sizes(model, catalogue))
+        files = _FromFiles(*enrich(seen, catalogue), merged_metadata(model, catalogue), file_sizes(model, catalogue))
         for device in _devices_of(model):
             if (key := keys.get(device)) is not None:
                 yield key, _row(process, title, model, device, labels, files)

@@ -7,13 +7,11 @@ written, that is one warning, and files are read as if there were none. All call
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
-import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -21,9 +19,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from gpumodels_shared.fingerprint import Match
-from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import Job
+from gpumodels_tui.catalogue.kept_matches import packed_matches, packed_stamp, unpacked_matches
 from gpumodels_tui.catalogue.tree import Stamp
 
 if TYPE_CHECKING:
@@ -34,7 +32,10 @@ LOCKED_SECONDS: Final = 2.0
 """How long another viewer's writing is waited for; it takes some ten milliseconds, on a slow disk."""
 
 SAVE_EVERY: Final = 512
-"""Headers, or matches, held back before they are written together."""
+"""Headers held back before they are written together."""
+
+SAVE_EVERY_MATCHES: Final = 8192
+"""Matches held back likewise: less than a second's work."""
 
 SETTLED_NS: Final = 100_000_000
 """A file that changed less long ago than this may change again within one tick of its file system's clock, unnoticed."""
@@ -51,19 +52,14 @@ CREATE TABLE IF NOT EXISTS headers (
     path BLOB PRIMARY KEY, stamp BLOB NOT NULL, day INTEGER NOT NULL, header BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS metadata (
     path BLOB PRIMARY KEY, stamp BLOB NOT NULL, day INTEGER NOT NULL, packed BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS matches (
-    fingerprint BLOB NOT NULL, files BLOB NOT NULL, day INTEGER NOT NULL, matched INTEGER NOT NULL, compared INTEGER NOT NULL,
-    PRIMARY KEY (fingerprint, files)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS kept_matches (fingerprint BLOB PRIMARY KEY, day INTEGER NOT NULL, packed BLOB NOT NULL);
 """
+_FORMER: Final = "matches"
+"""A table of former versions, with a row for each pair: emptied, and left there for viewers that write it still."""
 
 _HEADERS: Final = msgspec.msgpack.Decoder(FileHeader)
 _METADATA: Final = msgspec.msgpack.Decoder(dict[str, str])
 T = TypeVar("T")
-
-Files = tuple[tuple[str, Stamp], ...]
-"""One model's: real paths."""
-
-_STAMP: Final = struct.Struct("<QqqQ")
 
 
 class Cache:
@@ -75,8 +71,10 @@ class Cache:
         self._connection: sqlite3.Connection | None = None
         self._is_shut = False
         self._unsaved: dict[str, tuple[Job, FileHeader]] = {}
-        self._unsaved_matches: list[tuple[bytes, bytes, Match]] = []
+        self._unsaved_matches: dict[bytes, dict[bytes, Match]] = {}
+        self._unsaved_count = 0
         self._seen: list[str] = []
+        self._seen_matches: list[bytes] = []
         self.problem: str | None = None
 
     def look_up(self, jobs: Sequence[Job]) -> dict[str, FileHeader]:
@@ -92,54 +90,60 @@ class Cache:
 
     def keep(self, job: Job, header: FileHeader) -> None:
         """Remember what the file said, at the next `save`."""
-        if self._is_shut or time.time_ns() - max(job.stamp.changed_ns, job.stamp.modified_ns) < SETTLED_NS:
+        if self._is_shut or not is_settled(job.stamp):
             return
         self._unsaved[job.real] = (job, header)
         if len(self._unsaved) >= SAVE_EVERY:
             self.save()
 
-    def look_up_matches(self, fingerprint: Fingerprint, candidates: Iterable[Files]) -> dict[Files, Match]:
-        """How much of the fingerprint agreed with each of these, files of one model together, where it was ever found out."""
+    def look_up_matches(self, values: Collection[bytes]) -> dict[bytes, dict[bytes, Match]]:
+        """All that is kept of these models' values: matches by files' keys, by the values' (`kept_matches`)."""
+        found: dict[bytes, dict[bytes, Match]] = {}
+        today = _today()
 
-        def ask(connection: sqlite3.Connection) -> dict[bytes, Match]:
-            rows = connection.execute(
-                "SELECT files, matched, compared FROM matches WHERE fingerprint = ?", (_digest(fingerprint),)
-            )
-            return {files: Match(int(matched), int(compared)) for files, matched, compared in rows}
+        def ask(connection: sqlite3.Connection) -> None:
+            for key in values:
+                rows = connection.execute("SELECT packed, day FROM kept_matches WHERE fingerprint = ?", (key,)).fetchall()
+                if rows:
+                    found[key] = unpacked_matches(row for row, _ in rows)
+                    if rows[0][1] != today:
+                        self._seen_matches.append(key)
 
-        kept: dict[bytes, Match] = self._attempt(ask, {})
-        if not kept:
-            return {}
-        return {files: match for files in candidates if (match := kept.get(_files_digest(files))) is not None}
+        self._attempt(ask, None)
+        return found
 
-    def keep_match(self, fingerprint: Fingerprint, files: Files, match: Match) -> None:
-        """Remember it, at the next `save`."""
+    def keep_match(self, values: bytes, files: bytes, match: Match) -> None:
+        """Remember it, at the next `save`, under the values' and the files' keys."""
         if self._is_shut:
             return
-        self._unsaved_matches.append((_digest(fingerprint), _files_digest(files), match))
-        if len(self._unsaved_matches) >= SAVE_EVERY:
+        self._unsaved_matches.setdefault(values, {})[files] = match
+        self._unsaved_count += 1
+        if self._unsaved_count >= SAVE_EVERY_MATCHES:
             self.save()
 
     def save(self) -> None:
         """Write what is new, in one go; what wasn't of use for longest goes when there is no more room."""
-        if not (self._unsaved or self._unsaved_matches or self._seen):
+        if not (self._unsaved or self._unsaved_matches or self._seen or self._seen_matches):
             return
         unsaved, self._unsaved = self._unsaved, {}
-        matches, self._unsaved_matches = self._unsaved_matches, []
+        matches, self._unsaved_matches, self._unsaved_count = self._unsaved_matches, {}, 0
         seen, self._seen = self._seen, []
+        seen_matches, self._seen_matches = self._seen_matches, []
         today = _today()
         # Packed before anything is locked: other viewers wait for the writing only.
         headers, metadata = _rows(unsaved.values(), today)
 
         def write(connection: sqlite3.Connection) -> None:
             with connection:
+                connection.execute("BEGIN IMMEDIATE")
                 connection.executemany("INSERT OR REPLACE INTO headers VALUES (?, ?, ?, ?)", headers)
                 connection.executemany("INSERT OR REPLACE INTO metadata VALUES (?, ?, ?, ?)", metadata)
-                connection.executemany(
-                    "INSERT OR REPLACE INTO matches VALUES (?, ?, ?, ?, ?)",
-                    [(values, files, today, match.matched, match.compared) for values, files, match in matches],
-                )
                 connection.executemany("UPDATE headers SET day = ? WHERE path = ?", [(today, os.fsencode(real)) for real in seen])
+                connection.executemany(
+                    "UPDATE kept_matches SET day = ? WHERE fingerprint = ?", [(today, values) for values in seen_matches]
+                )
+                for values, new in matches.items():
+                    _add_matches(connection, values, new, today)
             self._make_room(connection)
 
         self._attempt(write, None)
@@ -159,7 +163,7 @@ class Cache:
         today = _today()
         for path, stamp, day, packed in rows.fetchall():
             job = by_path[path]
-            if stamp != _packed(job.stamp):
+            if stamp != packed_stamp(job.stamp):
                 continue
             try:
                 header = _HEADERS.decode(packed)
@@ -181,12 +185,11 @@ class Cache:
         if (pages("page_count") - pages("freelist_count")) * _PAGE_BYTES < self._max_bytes * 3 // 4:
             return
         with connection:
-            for table in ("metadata", "headers"):
+            for table in ("kept_matches", "metadata", "headers"):
                 connection.execute(
                     f"DELETE FROM {table} WHERE rowid IN"
                     f" (SELECT rowid FROM {table} ORDER BY day, rowid LIMIT (SELECT count(*) / 2 FROM {table}))"
                 )
-            connection.execute("DELETE FROM matches WHERE day < ?", (_today() - 7,))
 
     def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
         """What comes of it; what SQLite can't do shuts the cache for this viewer."""
@@ -216,10 +219,16 @@ class Cache:
         self._is_shut = True
         self._unsaved.clear()
         self._unsaved_matches.clear()
+        self._unsaved_count = 0
         if problem is not None:
             self.problem = f"{self._path}: {problem}; model files are read anew at each start"
         if connection is not None:
             connection.close()
+
+
+def is_settled(stamp: Stamp) -> bool:
+    """Whether another change of the file would show in its stamp."""
+    return time.time_ns() - max(stamp.changed_ns, stamp.modified_ns) >= SETTLED_NS
 
 
 def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
@@ -245,10 +254,26 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
         connection.execute("PRAGMA synchronous = OFF")  # after a power cut it may be damaged, and is made anew
         connection.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE_BYTES}")
         connection.executescript(_SCHEMA)
+        _empty_the_former(connection)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _empty_the_former(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_FORMER,)).fetchone() is None:
+        return
+    if connection.execute(f"SELECT 1 FROM {_FORMER} LIMIT 1").fetchone() is not None:
+        with connection:
+            connection.execute(f"DELETE FROM {_FORMER}")
+
+
+def _add_matches(connection: sqlite3.Connection, values: bytes, new: Mapping[bytes, Match], today: int) -> None:
+    """These to what is there, which another viewer may have written meanwhile."""
+    rows = connection.execute("SELECT packed FROM kept_matches WHERE fingerprint = ?", (values,)).fetchall()
+    together = packed_matches({**unpacked_matches(row for (row,) in rows), **new})
+    connection.execute("INSERT OR REPLACE INTO kept_matches VALUES (?, ?, ?)", (values, today, together))
 
 
 Row = tuple[bytes, bytes, int, bytes]
@@ -260,7 +285,7 @@ def _rows(unsaved: Iterable[tuple[Job, FileHeader]], today: int) -> tuple[list[R
     headers: list[Row] = []
     metadata: list[Row] = []
     for job, header in unsaved:
-        path, stamp, brief = os.fsencode(job.real), _packed(job.stamp), header.brief()
+        path, stamp, brief = os.fsencode(job.real), packed_stamp(job.stamp), header.brief()
         headers.append((path, stamp, today, msgspec.msgpack.encode(brief)))
         if brief is not header:
             metadata.append((path, stamp, today, zlib.compress(msgspec.msgpack.encode(header.metadata), 1)))
@@ -273,20 +298,6 @@ def _whole_metadata(connection: sqlite3.Connection, path: bytes, stamp: bytes) -
         return None
     unpacking = zlib.decompressobj()
     return _METADATA.decode(unpacking.decompress(row[0], MAX_METADATA_BYTES))
-
-
-def _packed(stamp: Stamp) -> bytes:
-    """Without the device's number: it is another one after the next boot."""
-    return _STAMP.pack(stamp.inode, stamp.modified_ns, stamp.changed_ns, stamp.size_bytes)
-
-
-def _digest(fingerprint: Fingerprint) -> bytes:
-    return hashlib.blake2b(msgspec.msgpack.encode(fingerprint.samples), digest_size=16).digest()
-
-
-def _files_digest(files: Files) -> bytes:
-    together = b"".join(os.fsencode(path) + b"\0" + _packed(stamp) for path, stamp in files)
-    return hashlib.blake2b(together, digest_size=16).digest()
 
 
 def _today() -> int:

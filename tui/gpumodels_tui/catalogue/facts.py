@@ -59,3 +59,5 @@ class CatalogueState(Struct, frozen=True):
     """All files seen, read or not."""
     values: Mapping[Fingerprint, ValuesMatch] = field(default_factory=dict)
     """Where fingerprinted models' values are from, as far as that was found out."""
+    unsettled: frozenset[Fingerprint] = frozenset()
+    """Those that are still to be compared with some file."""

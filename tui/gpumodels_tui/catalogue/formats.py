@@ -21,7 +21,7 @@ READERS: Final[Mapping[str, str]] = {
     ".safetensors.index.json": "gpumodels_tui.catalogue.shard_index",
 }
 """By suffix or whole name, modules with `recognises(beginning, size_bytes)` and `read(path, beginning, size_bytes)`, and with
-`tensors(path, beginning, size_bytes)` where values can be read; loaded in the worker alone."""
+`read_values(path, descriptor, beginning, size_bytes)` where values can be read; loaded in the worker alone."""
 
 CONFIGS: Final = ("config.json", "adapter_config.json")
 """What a directory says of the model files in it."""

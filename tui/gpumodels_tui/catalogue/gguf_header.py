@@ -11,7 +11,7 @@ import math
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -119,28 +119,34 @@ def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
     Raises:
         UnreadableError: it is broken, of an unknown version, or not all there yet.
     """
+    return read_values(path, -1, beginning, size_bytes)[0]
+
+
+def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> tuple[FileHeader, Callable[[], StoredTensors]]:
+    """The header, and where the values stand, of an open file.
+
+    Raises:
+        UnreadableError: as `read`; the second, where the values stand nowhere.
+    """
     _check(beginning, size_bytes)
     with _mapped(path) as data:
         reading = _Reading(data)
         metadata = reading.metadata()
         tensors = list(reading.tensors())
+        end = reading.position
     shapes = packed_shapes(tensor.as_loaded() for tensor in tensors)
     dtypes = dtype_bytes((tensor.dtype, tensor.size_bytes) for tensor in tensors)
-    return FileHeader("gguf", travelling_metadata(metadata), len(tensors), dtypes, shapes)
+    header = FileHeader("gguf", travelling_metadata(metadata), len(tensors), dtypes, shapes)
+    return header, lambda: _stored(tensors, descriptor, metadata.get("general.alignment", "32"), end)
 
 
-def tensors(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> StoredTensors:
-    """Where the values stand, of an open file."""
-    _check(beginning, size_bytes)
+def _stored(tensors: Sequence[_Tensor], descriptor: int, stated_alignment: str, end: int) -> StoredTensors:
+    alignment = int(stated_alignment) if stated_alignment.isdecimal() else 0
+    if not 0 < alignment <= 1 << 20:
+        raise UnreadableError("not a GGUF file, or damaged: its alignment is none")
+    start = -(-end // alignment) * alignment
     found = StoredTensors()
-    with _mapped(path) as data:
-        reading = _Reading(data)
-        alignment = int(reading.metadata().get("general.alignment", "32"))
-        listed = list(reading.tensors())
-        if not 0 < alignment <= 1 << 20:
-            raise UnreadableError("not a GGUF file, or damaged: its alignment is none")
-        start = -(-reading.position // alignment) * alignment
-    for tensor in listed:
+    for tensor in tensors:
         found.add(tensor.name, StoredTensor(*tensor.as_loaded(), descriptor, start + tensor.offset))
     return found
 

@@ -11,20 +11,26 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Final, Protocol
 
 import msgspec
 
 from gpumodels_shared.fingerprint import Match
-from gpumodels_shared.schema import Fingerprint
-from gpumodels_tui.catalogue.headers import FRAME, MAX_FRAME_BYTES, FileHeader, Reply, Request, UnreadableError, frame
+from gpumodels_tui.catalogue.headers import FRAME, MAX_FRAME_BYTES, FileHeader, Reply, Request, UnreadableError, Wanted, frame
 
 READ_SECONDS: Final = 5.0
 """The longest that one file may take."""
 
 START_SECONDS: Final = 30.0
 """The longest that the worker's imports may take, on a cold disk."""
+
+WANTED_AT_ONCE: Final = 250
+"""Fingerprints in one request: a frame of a megabyte, and a fraction of a second where files are comparable at all."""
+
+MAX_TOLD: Final = 2_000
+"""Fingerprints that a worker holds, at some ten kilobytes each."""
 
 KILL_SECONDS: Final = 0.5
 """How long a killed worker is waited for; one stuck in the kernel is left to it."""
@@ -40,19 +46,29 @@ class TimedOutError(UnreadableError):
     """The file, or what it lies on, does not answer."""
 
 
+@dataclass(frozen=True, slots=True)
+class FileRead:
+    """What one file said."""
+
+    header: FileHeader | None
+    """None where no reader recognises a file without a telling suffix."""
+    matches: Sequence[Match | None] = ()
+    """In the order of the wanted, see `Reply`."""
+
+
 class HeaderReading(Protocol):
     """How the catalogue gets headers: through the worker, or a cache in front of it."""
 
-    def read(self, path: str, suffix: str | None) -> FileHeader | None:
-        """The file's header; None where no reader recognises a file without a telling suffix.
+    def read(self, path: str, suffix: str | None, wanted: Sequence[Wanted] = ()) -> FileRead:
+        """The file's header, and how much of the first so many of the wanted fingerprints agrees with its values.
 
         Raises:
             UnreadableError: it has none, or doesn't give it.
             NoWorkerError: nothing can be read at present.
         """
 
-    def compare(self, fingerprint: Fingerprint, paths: Sequence[str], suffix: str | None) -> Match | None:
-        """How much of the fingerprint agrees with these files together; None where their values can't be read.
+    def compare(self, wanted: Sequence[Wanted], paths: Sequence[str], suffix: str | None) -> Sequence[Match | None]:
+        """How much of the first so many of the wanted agrees with these files together; nothing where values can't be read.
 
         Raises:
             As `read`.
@@ -73,6 +89,8 @@ class HeaderWorker:
         self._stuck: list[subprocess.Popen[bytes]] = []
         self._closed = threading.Event()
         self._reading = threading.Lock()
+        self._told: set[int] = set()
+        """The fingerprints that the present worker knows."""
 
     @property
     def pid(self) -> int | None:
@@ -80,16 +98,17 @@ class HeaderWorker:
         process = self._process
         return None if process is None else process.pid
 
-    def read(self, path: str, suffix: str | None) -> FileHeader | None:
+    def read(self, path: str, suffix: str | None, wanted: Sequence[Wanted] = ()) -> FileRead:
         """See `HeaderReading`. A worker that died since the last file gets a successor; the file is to blame when both do."""
         with self._reading:
-            return self._read(frame(Request(os.fsencode(path), suffix))).header
+            reply = self._read(Request(os.fsencode(path), suffix), wanted)
+        return FileRead(reply.header, reply.matches)
 
-    def compare(self, fingerprint: Fingerprint, paths: Sequence[str], suffix: str | None) -> Match | None:
+    def compare(self, wanted: Sequence[Wanted], paths: Sequence[str], suffix: str | None) -> Sequence[Match | None]:
         """See `HeaderReading`."""
         first, *others = map(os.fsencode, paths)
         with self._reading:
-            return self._read(frame(Request(first, suffix, fingerprint, tuple(others)))).match
+            return self._read(Request(first, suffix, is_read=False, others=tuple(others)), wanted).matches
 
     def close(self) -> None:
         """End the worker: at once, since its work is of no use to anyone; a read under way fails."""
@@ -101,12 +120,13 @@ class HeaderWorker:
             self._discard()
             self._reading.release()
 
-    def _read(self, request: bytes) -> Reply:
+    def _read(self, request: Request, wanted: Sequence[Wanted]) -> Reply:
+        wanted = wanted[:WANTED_AT_ONCE]
         for attempt in (1, 2):
             fresh = self._process is None
             process = self._process or self._start()
             try:
-                reply = self._ask(process, request)
+                reply = self._ask(process, self._with_wanted(request, wanted))
             except TimeoutError as error:
                 self._discard()
                 raise TimedOutError(f"no answer within {self._read_seconds:g} s") from error
@@ -121,6 +141,15 @@ class HeaderWorker:
                     raise UnreadableError(reply.reason, reply.unfinished)
                 return reply
         raise AssertionError("unreachable")
+
+    def _with_wanted(self, request: Request, wanted: Sequence[Wanted]) -> bytes:
+        """The request as this worker understands it: with the fingerprints that it wasn't told yet."""
+        forget = len(self._told) > MAX_TOLD
+        if forget:
+            self._told.clear()
+        told = tuple(one for one in wanted if one.number not in self._told)
+        self._told.update(one.number for one in told)
+        return frame(replace(request, wanted=tuple(one.number for one in wanted), told=told, forget=forget))
 
     def _ask(self, process: subprocess.Popen[bytes], request: bytes) -> Reply:
         assert process.stdin is not None
@@ -164,6 +193,7 @@ class HeaderWorker:
         """End this worker; where it has `ended` by itself, say how, in its own last words if it had any."""
         process, complaints = self._process, self._complaints
         self._process = self._complaints = None
+        self._told.clear()
         cause = ""
         if process is not None:
             status = _wait(process) if ended else None

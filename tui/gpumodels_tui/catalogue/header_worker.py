@@ -13,22 +13,25 @@ import resource
 import signal
 import stat
 import sys
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, cast
 
 import msgspec
 
-from gpumodels_shared.fingerprint import Match, compare
-from gpumodels_shared.schema import Fingerprint
+from gpumodels_shared.fingerprint import FileIndex, Match, SoughtSample, may_hold, sought
 from gpumodels_tui.catalogue.formats import READERS
 from gpumodels_tui.catalogue.headers import FRAME, FileHeader, Reply, Request, UnreadableError, frame
-from gpumodels_tui.catalogue.stored_tensors import StoredTensors
+from gpumodels_tui.catalogue.stored_tensors import StoredTensors, unpacked_shapes
 
 MEMORY_LIMIT_BYTES: Final = 280 * 1024 * 1024
 """Of the worker's own memory; mapped files don't count, so large models open all the same."""
 
 BEGINNING_BYTES: Final = 64
+
+COMPARING_SECONDS: Final = 1.0
+"""After so long the reply says what is known; the rest is asked for again, so that no request takes too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,65 +40,109 @@ class HeaderReader:
 
     recognises: Callable[[bytes, int], bool]
     read: Callable[[str, bytes, int], FileHeader]
-    tensors: Callable[[str, int, bytes, int], StoredTensors] | None = None
-    """Where values can be read."""
+    read_values: Callable[[str, int, bytes, int], tuple[FileHeader, Callable[[], StoredTensors]]] | None = None
+    """Where values can be read: the header, and where the values stand, of an open file."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """A wanted fingerprint, decoded."""
+
+    samples: tuple[SoughtSample, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    """Sorted: the same for all fine-tunes of one model."""
+
+
+class Worker:
+    """What is known from one request to the next: the readers, and the fingerprints that were told."""
+
+    def __init__(self, readers: dict[str, HeaderReader]) -> None:
+        self._readers = readers
+        self._sought: dict[int, _Sought] = {}
+
+    def answer(self, request: Request) -> Reply:
+        """What was asked for, or why there is none."""
+        if request.forget:
+            self._sought.clear()
+        for one in request.told:
+            samples = sought(one.fingerprint)
+            self._sought[one.number] = _Sought(samples, tuple(sorted(sample.shape for sample in samples)))
+        wanted = [self._sought[number] for number in request.wanted]
+        paths = [os.fsdecode(path) for path in (request.path, *request.others)]
+        try:
+            if request.is_read:
+                return self._read(paths[0], request.suffix, wanted)
+            return Reply(matches=self._compare(paths, request.suffix, wanted))
+        except UnreadableError as error:
+            return Reply(reason=error.reason, unfinished=error.unfinished)
+        except OSError as error:
+            return Reply(reason=(error.strerror or type(error).__name__).lower())
+        except (MemoryError, RecursionError) as error:
+            return Reply(reason=f"its header takes too much memory ({type(error).__name__})")
+
+    def _read(self, path: str, suffix: str | None, wanted: Sequence[_Sought]) -> Reply:
+        with _opened(path) as (descriptor, beginning, size_bytes):
+            reader = self._reader_for(suffix, beginning, size_bytes)
+            if reader is None or reader.read_values is None:
+                return Reply(None if reader is None else reader.read(path, beginning, size_bytes))
+            header, values = reader.read_values(path, descriptor, beginning, size_bytes)
+            try:
+                matches = _matches(header.shapes, values, wanted) if wanted and header.shapes else ()
+            except (UnreadableError, OSError, MemoryError):
+                matches = ()  # they can be asked for again: the header is good
+            return Reply(header, matches)
+
+    def _compare(self, paths: Sequence[str], suffix: str | None, wanted: Sequence[_Sought]) -> tuple[Match | None, ...]:
+        """How much of each agrees with these files together; nothing where their values can't be read."""
+        together = StoredTensors()
+        with contextlib.ExitStack() as opened:
+            for path in paths:
+                descriptor, beginning, size_bytes = opened.enter_context(_opened(path))
+                reader = self._reader_for(suffix, beginning, size_bytes)
+                if reader is None or reader.read_values is None:
+                    return ()
+                _, values = reader.read_values(path, descriptor, beginning, size_bytes)
+                together.add_all(values())
+            return tuple(_in_time(FileIndex(together), wanted))
+
+    def _reader_for(self, suffix: str | None, beginning: bytes, size_bytes: int) -> HeaderReader | None:
+        if suffix is not None:
+            return self._readers[suffix]
+        return next((reader for reader in self._readers.values() if reader.recognises(beginning, size_bytes)), None)
+
+
+def _matches(shapes: bytes, values: Callable[[], StoredTensors], wanted: Sequence[_Sought]) -> tuple[Match | None, ...]:
+    """How much of each agrees with a file that holds these shapes."""
+    there = unpacked_shapes(shapes)
+    can_be = {one: may_hold(there, one) for one in dict.fromkeys(one.shapes for one in wanted)}
+    if not any(can_be.values()):
+        return (None,) * len(wanted)
+    return tuple(_in_time(FileIndex(values()), [one if can_be[one.shapes] else None for one in wanted]))
+
+
+def _in_time(index: FileIndex, wanted: Sequence[_Sought | None]) -> Iterator[Match | None]:
+    """A match for each, one at least, until the time is over."""
+    until = time.monotonic() + COMPARING_SECONDS
+    for number, one in enumerate(wanted):
+        if number and time.monotonic() > until:
+            return
+        yield None if one is None else index.match(one.samples)
 
 
 def main() -> int:
     """Answer requests until stdin closes."""
     replies = _take_stdout()
     _be_modest()
-    readers = {suffix: _load(name) for suffix, name in READERS.items()}
+    worker = Worker({suffix: _load(name) for suffix, name in READERS.items()})
     requests = sys.stdin.buffer
     _write(replies, frame(Reply()))
     while len(head := requests.read(FRAME.size)) == FRAME.size:
         request = msgspec.msgpack.decode(requests.read(FRAME.unpack(head)[0]), type=Request)
         try:
-            _write(replies, frame(answer(request, readers)))
+            _write(replies, frame(worker.answer(request)))
         except BrokenPipeError:
             break
     return 0
-
-
-def answer(request: Request, readers: dict[str, HeaderReader]) -> Reply:
-    """What was asked for, or why there is none."""
-    try:
-        if request.fingerprint is not None:
-            paths = [os.fsdecode(path) for path in (request.path, *request.others)]
-            return Reply(match=_compare(request.fingerprint, paths, request.suffix, readers))
-        return Reply(header=_read(os.fsdecode(request.path), request.suffix, readers))
-    except UnreadableError as error:
-        return Reply(reason=error.reason, unfinished=error.unfinished)
-    except OSError as error:
-        return Reply(reason=(error.strerror or type(error).__name__).lower())
-    except (MemoryError, RecursionError) as error:
-        return Reply(reason=f"its header takes too much memory ({type(error).__name__})")
-
-
-def _read(path: str, suffix: str | None, readers: dict[str, HeaderReader]) -> FileHeader | None:
-    with _opened(path) as (_, beginning, size_bytes):
-        reader = _reader_for(suffix, beginning, size_bytes, readers)
-    return None if reader is None else reader.read(path, beginning, size_bytes)
-
-
-def _compare(fingerprint: Fingerprint, paths: list[str], suffix: str | None, readers: dict[str, HeaderReader]) -> Match | None:
-    """How much of the fingerprint agrees with these files together; None where their values can't be read."""
-    together = StoredTensors()
-    with contextlib.ExitStack() as opened:
-        for path in paths:
-            descriptor, beginning, size_bytes = opened.enter_context(_opened(path))
-            reader = _reader_for(suffix, beginning, size_bytes, readers)
-            if reader is None or reader.tensors is None:
-                return None
-            for key, tensor in reader.tensors(path, descriptor, beginning, size_bytes).stored.items():
-                together.add(key, tensor)
-        return compare(fingerprint, together)
-
-
-def _reader_for(suffix: str | None, beginning: bytes, size_bytes: int, readers: dict[str, HeaderReader]) -> HeaderReader | None:
-    if suffix is not None:
-        return readers[suffix]
-    return next((reader for reader in readers.values() if reader.recognises(beginning, size_bytes)), None)
 
 
 @contextlib.contextmanager
@@ -119,7 +166,10 @@ def _load(name: str) -> HeaderReader:
     return HeaderReader(
         cast("Callable[[bytes, int], bool]", module.recognises),
         cast("Callable[[str, bytes, int], FileHeader]", module.read),
-        cast("Callable[[str, int, bytes, int], StoredTensors] | None", getattr(module, "tensors", None)),
+        cast(
+            "Callable[[str, int, bytes, int], tuple[FileHeader, Callable[[], StoredTensors]]] | None",
+            getattr(module, "read_values", None),
+        ),
     )
 
 

@@ -1,5 +1,8 @@
 """What travels between the viewer and its header worker, in framed msgpack: a path one way, a header or a reason the other;
-or a fingerprint and the files that may be its own, and how much of it agrees."""
+or the files of one model and the fingerprints that may be theirs, and how much of each agrees.
+
+A fingerprint travels to a worker once and is then spoken of by its number.
+"""
 
 from __future__ import annotations
 
@@ -55,24 +58,41 @@ class FileHeader:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """A fingerprint whose file is looked for."""
+
+    number: int
+    """No other fingerprint's, as long as the viewer runs."""
+    fingerprint: Fingerprint
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """Read this file's header; or, with a fingerprint, compare it with the file's values."""
+    """Read this file's header and compare the wanted fingerprints with its values; or compare them with several files'."""
 
     path: bytes
     """As the file system spells it: not all names are Unicode."""
     suffix: str | None
     """Which reader; None for the one that recognises the file's beginning."""
-    fingerprint: Fingerprint | None = None
+    wanted: tuple[int, ...] = ()
+    """Numbers of fingerprints, told with this request or before."""
+    told: tuple[Wanted, ...] = ()
+    forget: bool = False
+    """All that was told before."""
+    is_read: bool = True
+    """Whether the header is asked for, too."""
     others: tuple[bytes, ...] = ()
     """The other shards of the model that the first path is one of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Its header, or why there is none; neither where no reader recognises the file. A match where one was asked for."""
+    """Its header, or why there is none; neither where no reader recognises the file."""
 
     header: FileHeader | None = None
-    match: Match | None = None
+    matches: tuple[Match | None, ...] = ()
+    """In the order of the wanted, as many as there was time for; None for those that the file's shapes rule out.
+    Not one where the values can't be read."""
     reason: str | None = None
     unfinished: bool = False
 

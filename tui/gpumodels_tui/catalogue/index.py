@@ -201,11 +201,16 @@ class Index:
             return None
         return max(0.0, min(self._retries.values()) - self._clock())
 
-    def read(self, job: Job, header: FileHeader | None) -> None:
-        """What the file said; None where no reader is for it."""
+    def read(self, job: Job, header: FileHeader | None, is_wanted: bool = False) -> None:
+        """What the file said; None where no reader is for it.
+
+        Args:
+            is_wanted: whether a model turned out to be from it, so that all that it said is kept.
+        """
         file = self._settled(job)
         if file is None:
             return
+        file.is_wanted |= is_wanted
         kept = header if header is None or file.is_wanted else header.brief()
         file.header, file.header_stamp, file.reason = kept, job.stamp, None
         self._restate(job.real, file)
@@ -246,7 +251,10 @@ class Index:
         ]
 
     def state(
-        self, notices: tuple[str, ...] = (), values: Mapping[Fingerprint, ValuesMatch] = NOTHING_COMPARED
+        self,
+        notices: tuple[str, ...] = (),
+        values: Mapping[Fingerprint, ValuesMatch] = NOTHING_COMPARED,
+        unsettled: frozenset[Fingerprint] = frozenset(),
     ) -> CatalogueState:
         """All of it, as others may hold it. `notices` come before the files' warnings."""
         by_path: dict[str, FileFacts] = {}
@@ -263,7 +271,7 @@ class Index:
         if len(warnings) > MAX_WARNINGS:
             warnings[MAX_WARNINGS:] = [f"{len(warnings) - MAX_WARNINGS} more model files could not be read"]
         texts = tuple(safe_text(text) for text in (*notices, *warnings))
-        return CatalogueState(by_path, texts, self.pending, len(self._files), values)
+        return CatalogueState(by_path, texts, self.pending, len(self._files), values, unsettled)
 
     def _job(self, real: str) -> Job:
         file = self._files[real]

@@ -31,11 +31,13 @@ class Ledger:
         self._notices: dict[str, str] = {}
         self._no_worker: str | None = None
         self._values: dict[Fingerprint, ValuesMatch] = {}
+        self._wanted: frozenset[Fingerprint] = frozenset()
+        self._unsettled: frozenset[Fingerprint] = frozenset()
         self._is_wanted = False
         self.is_searching = False
         """Values are being compared, or will be when all files are read."""
-        self.files_changed = 0
-        """Counts the changes that may make another file the one that a model came from."""
+        self.changes = 0
+        """Counts what may make another file the one that a model came from, and new values that are looked for."""
         self.looking = True
         """More files than those entered are about to come: states can wait."""
 
@@ -117,9 +119,13 @@ class Ledger:
         """Whether values are to be compared, and no file that may be the one is still to be found."""
         return self.is_searching and not self.looking
 
-    def search(self) -> None:
-        """Values are to be compared with the files that are known, and again whenever those change."""
+    def search(self, fingerprints: Iterable[Fingerprint]) -> None:
+        """These values are to be compared with the files that are known, and again whenever those change."""
         with self._lock:
+            before, self._wanted = self._wanted, frozenset(fingerprints)
+            new = self._wanted - before
+            self.changes += bool(new)
+            self._unsettle(self._wanted & self._unsettled | new)
             self._is_wanted = self.is_searching = True
             self._lock.notify_all()
 
@@ -128,14 +134,29 @@ class Ledger:
         with self._lock:
             return self._index.known_files()
 
-    def found(self, values: Mapping[Fingerprint, ValuesMatch], at_change: int | None) -> None:
-        """These values were compared, all with the files as they were at this change; None while others are still to be."""
+    def found(
+        self, values: Mapping[Fingerprint, ValuesMatch], unsettled: frozenset[Fingerprint], at_change: int, is_all: bool
+    ) -> None:
+        """Where values are from, and of which more may be known soon.
+
+        Args:
+            values: what is known by now.
+            unsettled: those that are still to be compared with some file.
+            at_change: the last of the `changes` that were taken into account.
+            is_all: whether nothing is left to compare.
+        """
         with self._lock:
-            self.is_searching = at_change != self.files_changed
+            is_current = at_change == self.changes
+            self.is_searching = not (is_all and is_current)
+            self._unsettle((unsettled if is_current else unsettled | self._unsettled) & self._wanted)
             if values != self._values:
                 self._values = dict(values)
                 self._dirty = True
             self._lock.notify_all()
+
+    def _unsettle(self, fingerprints: frozenset[Fingerprint]) -> None:
+        self._dirty |= fingerprints != self._unsettled
+        self._unsettled = fingerprints
 
     def jobs_to_recall(self, limit: int) -> list[Job]:
         """Files that may be known from an earlier start; see `Index.jobs_to_recall`."""
@@ -157,10 +178,10 @@ class Ledger:
         with self._lock:
             return None if self._closed else self._index.next_job()
 
-    def read(self, job: Job, header: FileHeader | None) -> None:
-        """The job's answer."""
+    def read(self, job: Job, header: FileHeader | None, is_wanted: bool = False) -> None:
+        """The job's answer; see `Index.read`."""
         with self._lock:
-            self._index.read(job, header)
+            self._index.read(job, header, is_wanted)
             self._answered()
 
     def failed(self, job: Job, reason: str, unfinished: bool = False, again_seconds: float | None = None) -> None:
@@ -185,7 +206,7 @@ class Ledger:
 
     def _changed(self) -> None:
         self._dirty = True
-        self.files_changed += 1
+        self.changes += 1
         self.is_searching = self._is_wanted
 
     # For those who wait for states.
@@ -217,6 +238,6 @@ class Ledger:
 
     def _renew(self, now: float) -> None:
         worker = () if self._no_worker is None else (self._no_worker,)
-        self._state = self._index.state((*worker, *sorted(self._notices.values())), self._values)
+        self._state = self._index.state((*worker, *sorted(self._notices.values())), self._values, self._unsettled)
         self._published_at = now
         self._dirty = False

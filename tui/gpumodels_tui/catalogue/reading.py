@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
+from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint
-from gpumodels_tui.catalogue.cache import Cache
-from gpumodels_tui.catalogue.facts import ValuesMatch
+from gpumodels_tui.catalogue.cache import Cache, is_settled
 from gpumodels_tui.catalogue.header_reader import HeaderReading, NoWorkerError, TimedOutError
 from gpumodels_tui.catalogue.headers import UnreadableError
 from gpumodels_tui.catalogue.index import Job
+from gpumodels_tui.catalogue.kept_matches import files_key
 from gpumodels_tui.catalogue.ledger import Ledger
-from gpumodels_tui.matching import Comparison, Matching
+from gpumodels_tui.catalogue.tree import Stamp
+from gpumodels_tui.matching import Comparison, Matching, Search, sought_after
 
 AGAIN_SECONDS: Final = 60.0
 """Until a disk that didn't answer, or a worker that didn't start, is tried again."""
@@ -23,6 +25,8 @@ SILENT_AFTER_FILES: Final = 2
 """Files of one device that hang before its others are left alone for a while."""
 
 RECALLED_AT_ONCE: Final = 1_000
+
+COMPARING: Final = "comparing values"
 
 
 class Reading:
@@ -46,10 +50,10 @@ class Reading:
         self._wanted: tuple[Fingerprint, ...] = ()
         self._searched: tuple[Fingerprint, ...] = ()
         """What `_matching` was last told to look for."""
-        self._recalled: set[Fingerprint] = set()
-        """Whose kept matches were asked for since files last changed."""
-        self._files_seen = -1
-        self._said: dict[Fingerprint, ValuesMatch] = {}
+        self._looked_through_at = -1
+        """How far `Ledger.changes` had counted when the files were last looked through."""
+        self._said = -1
+        """How far `Matching.changes` had counted when verdicts were last told."""
 
     def run(self) -> None:
         """Read until stopped."""
@@ -67,10 +71,10 @@ class Reading:
 
     def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
         """Find out where these values are from, from now on; cheap for those already asked for."""
-        wanted = tuple(fingerprints)
-        if wanted != self._wanted:
+        wanted = sought_after(fingerprints)
+        if frozenset(wanted) != frozenset(self._wanted):
             self._wanted = wanted
-            self._ledger.search()
+            self._ledger.search(wanted)
 
     def stop(self) -> None:
         """End `run`, soon."""
@@ -104,8 +108,10 @@ class Reading:
         if hung >= SILENT_AFTER_FILES and time.monotonic() - hung_at < AGAIN_SECONDS:
             self._ledger.failed(job, "its disk does not answer", again_seconds=AGAIN_SECONDS)
             return
+        self._take_up_wanted()
+        searches = self._matching.for_a_file_of(job.stamp.modified_ns)
         try:
-            header = self._reader.read(job.real, job.suffix)
+            found = self._reader.read(job.real, job.suffix, [search.wanted for search in searches])
         except TimedOutError as error:
             self._silent[device] = (hung + 1, time.monotonic())
             self._ledger.failed(job, error.reason, again_seconds=AGAIN_SECONDS)
@@ -113,9 +119,12 @@ class Reading:
             self._ledger.failed(job, error.reason, error.unfinished)
         else:
             self._silent.pop(device, None)
-            if header is not None and self._cache is not None:
-                self._cache.keep(job, header)
-            self._ledger.read(job, header)
+            if found.header is not None and self._cache is not None:
+                self._cache.keep(job, found.header)
+            key = files_key(((job.real, job.stamp),))
+            self._matching.read(key, searches, found.matches)
+            self._keep(key, [job.stamp], searches, found.matches)
+            self._ledger.read(job, found.header, is_wanted=any(match is not None and match.is_whole for match in found.matches))
 
     # Values.
 
@@ -124,41 +133,50 @@ class Reading:
         if self._stopped.is_set() or not self._ledger.may_compare:
             return False
         matching = self._matching
-        wanted, files_changed = self._wanted, self._ledger.files_changed
-        is_new = wanted is not self._searched and matching.want(wanted)
-        self._searched = wanted
-        if is_new or self._files_seen != files_changed:
-            self._files_seen = files_changed
-            self._recalled.clear()
-            matching.look_through(self._ledger.known_files())
+        changes = self._ledger.changes  # asked before what is wanted: if that is newer, the next round will tell
+        self._take_up_wanted()
+        if self._looked_through_at != changes:
+            self._looked_through_at = changes
+            waiting = matching.look_through(self._ledger.known_files())
+            if waiting and self._cache is not None:
+                matching.recalled(self._cache.look_up_matches({search.values for search in waiting}))
         comparison = matching.next_comparison()
-        if comparison is not None and not self._recall_matches(comparison):
+        if comparison is not None:
             self._compare(comparison)
-        verdicts = matching.verdicts()
-        if comparison is None or verdicts != self._said:  # one after the other: the first needn't wait for the last
-            self._said = verdicts
+        if comparison is None or matching.changes != self._said:
+            self._said = matching.changes
+            verdicts = matching.verdicts()
             self._on_recognised([path for verdict in verdicts.values() for path in verdict.files])
-            self._ledger.found(verdicts, None if comparison is not None else self._files_seen)
+            self._ledger.found(verdicts, matching.unsettled(), changes, is_all=comparison is None)
         return comparison is not None
 
-    def _recall_matches(self, comparison: Comparison) -> bool:
-        """Whether an earlier start compared the fingerprint with any of what it waits for; asked once, for all of them."""
-        if self._cache is None or comparison.fingerprint in self._recalled:
-            return False
-        self._recalled.add(comparison.fingerprint)
-        waiting = {candidate.files: candidate for candidate in self._matching.waiting_with(comparison)}
-        kept = self._cache.look_up_matches(comparison.fingerprint, waiting)
-        self._matching.recalled(comparison, {waiting[files]: match for files, match in kept.items()})
-        return bool(kept)
+    def _take_up_wanted(self) -> None:
+        wanted = self._wanted
+        if wanted is not self._searched:
+            self._searched = wanted
+            self._matching.want(wanted)
 
     def _compare(self, comparison: Comparison) -> None:
-        fingerprint, candidate = comparison.fingerprint, comparison.candidate
+        candidate, searches = comparison.candidate, comparison.searches
+        matches: Sequence[Match | None] = ()
         try:
-            match = self._reader.compare(fingerprint, [path for path, _ in candidate.files], candidate.suffix)
-        except (UnreadableError, NoWorkerError):
-            match = None  # it was readable a moment ago; what became of it, the next look will tell
-        if match is None and self._stopped.is_set():
+            matches = self._reader.compare(comparison.wanted, [path for path, _ in candidate.files], candidate.suffix)
+        except UnreadableError:
+            if self._stopped.is_set():
+                return
+            # It was readable a moment ago; what became of it, the next look will tell.
+        except NoWorkerError as error:
+            self._ledger.say(COMPARING, str(error))
+            self._ledger.publish()
+            self._stopped.wait(AGAIN_SECONDS)
             return
-        if match is not None and self._cache is not None:
-            self._cache.keep_match(fingerprint, candidate.files, match)
-        self._matching.compared(comparison, match)
+        self._ledger.say(COMPARING, None)
+        self._keep(candidate.key, [stamp for _, stamp in candidate.files], searches, matches)
+        self._matching.compared(comparison, matches or (None,) * len(searches))
+
+    def _keep(self, key: bytes, stamps: Sequence[Stamp], searches: Sequence[Search], matches: Sequence[Match | None]) -> None:
+        """For the next start, unless the files may change unnoticed."""
+        if self._cache is not None and all(map(is_settled, stamps)):
+            for search, match in zip(searches, matches, strict=False):
+                if match is not None:
+                    self._cache.keep_match(search.values, key, match)

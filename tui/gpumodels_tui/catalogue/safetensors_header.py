@@ -9,7 +9,7 @@ import math
 import os
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import msgspec
@@ -68,20 +68,29 @@ def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
     Raises:
         UnreadableError: it is broken, or not all there yet.
     """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    try:
+        return read_values(path, descriptor, beginning, size_bytes)[0]
+    finally:
+        os.close(descriptor)
+
+
+def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> tuple[FileHeader, Callable[[], StoredTensors]]:
+    """The header, and where the values stand, of an open file. The table of tensors is parsed once for both.
+
+    Raises:
+        UnreadableError: it is broken, or not all there yet.
+    """
     length = _checked_length(beginning, size_bytes)
     try:
         with safe_open(path, framework="numpy") as file:  # which makes sure that all of it is as it should be
             metadata = travelling_metadata(file.metadata() or {})
     except SafetensorError as error:
         raise UnreadableError(_in_short(error), unfinished=True) from error
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    try:
-        entries = _entries(descriptor, length)
-    finally:
-        os.close(descriptor)
+    entries = _entries(descriptor, length)
     alike = Counter((entry.dtype, entry.shape) for entry in entries.values())
     distinct = [(*_DTYPES.get(code, (code.lower(), 0)), shape, count) for (code, shape), count in alike.items()]
-    return FileHeader(
+    header = FileHeader(
         "safetensors",
         metadata,
         len(entries),
@@ -89,6 +98,7 @@ def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
         packed_shapes((dtype, shape) for dtype, _, shape, _ in distinct),
         rank=_rank(entries),
     )
+    return header, lambda: _stored(entries, descriptor, _LENGTH.size + length)
 
 
 _DOWN: Final = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", ".lora_A.default.weight")
@@ -109,17 +119,11 @@ class _Entry(msgspec.Struct, gc=False):
     data_offsets: tuple[int, int] = (0, 0)
 
 
-def tensors(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> StoredTensors:
-    """Where the values stand, of an open file whose header `read` found good.
-
-    Raises:
-        UnreadableError: it isn't good any more.
-    """
-    length = _checked_length(beginning, size_bytes)
+def _stored(entries: Mapping[str, _Entry], descriptor: int, start: int) -> StoredTensors:
     found = StoredTensors()
-    for key, entry in _entries(descriptor, length).items():
+    for key, entry in entries.items():
         dtype = _DTYPES.get(entry.dtype, (entry.dtype.lower(), 0))[0]
-        found.add(key, StoredTensor(dtype, entry.shape, descriptor, _LENGTH.size + length + entry.data_offsets[0]))
+        found.add(key, StoredTensor(dtype, entry.shape, descriptor, start + entry.data_offsets[0]))
     return found
 
 

@@ -41,13 +41,21 @@ class StoredTensors:
         self.stored[key] = tensor
         self.tensors[key] = (tensor.dtype, tensor.shape)
 
+    def add_all(self, others: StoredTensors) -> None:
+        """Another shard's."""
+        self.stored.update(others.stored)
+        self.tensors.update(others.tensors)
+
     def read(self, key: str, start: int, count: int) -> bytes:
         """So many elements from this one on, raw; empty where they can't be had."""
         tensor = self.stored[key]
         size = ITEM_BYTES.get(tensor.dtype)
         if size is None or start + count > math.prod(tensor.shape):
             return b""
-        return os.pread(tensor.descriptor, count * size, tensor.offset + start * size)
+        try:
+            return os.pread(tensor.descriptor, count * size, tensor.offset + start * size)
+        except OverflowError:
+            return b""  # where no file goes on
 
 
 def packed_shapes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> bytes:
@@ -59,6 +67,14 @@ def packed_shapes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> bytes:
             if len(shapes) > MAX_SHAPES:
                 return b""
     return msgspec.msgpack.encode(sorted(shapes)) if shapes else b""
+
+
+def unpacked_shapes(packed: bytes) -> frozenset[tuple[int, ...]]:
+    """What `packed_shapes` packed."""
+    return frozenset(_SHAPES.decode(packed)) if packed else frozenset()
+
+
+_SHAPES: Final = msgspec.msgpack.Decoder(tuple[tuple[int, ...], ...])
 
 
 def dtype_bytes(tensors: Iterable[tuple[str, int]]) -> Mapping[str, int]:

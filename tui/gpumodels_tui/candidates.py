@@ -1,0 +1,66 @@
+"""Which files, alone or as the shards of one model, may hold a model's values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from gpumodels_shared.file_names import checkpoint_of, shards_in_all
+from gpumodels_tui.catalogue.index import KnownFile
+from gpumodels_tui.catalogue.kept_matches import Files, files_key
+
+PackedShapes = tuple[bytes, ...]
+"""Of each of some files, as headers have them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file, or the shards of one model, that may hold the values."""
+
+    key: bytes
+    """Another one when any of the files changes."""
+    files: Files
+    names: tuple[str, ...]
+    suffix: str | None
+    shapes: PackedShapes
+
+    @property
+    def modified_ns(self) -> int:
+        """When the last of the files was written."""
+        return max(stamp.modified_ns for _, stamp in self.files)
+
+
+def candidates_among(files: Sequence[KnownFile]) -> list[Candidate]:
+    """Files whose values can be read, the shards of one model as one."""
+    by_name = {name: file for file in files for name in (file.facts.path, *file.facts.aliases)}
+    groups: list[list[KnownFile]] = []
+    in_groups: set[str] = set()
+    for file in files:
+        shards = _shards(file, by_name)
+        if shards:
+            groups.append(shards)
+            in_groups.update(shard.facts.path for shard in shards)
+    numbered: dict[str, list[KnownFile]] = {}
+    for file in files:
+        if file.facts.path not in in_groups:
+            numbered.setdefault(checkpoint_of(file.name) if shards_in_all(file.name) else file.facts.path, []).append(file)
+    for together in numbered.values():
+        is_whole = len(together) == shards_in_all(together[0].name)
+        groups += [sorted(together, key=lambda file: file.name)] if is_whole else [[file] for file in together]
+    return [_candidate(group) for group in groups if all(one.facts.shapes for one in group)]
+
+
+def _candidate(group: Sequence[KnownFile]) -> Candidate:
+    files = tuple((one.facts.path, one.stamp) for one in group)
+    names = tuple(one.name for one in group)
+    return Candidate(files_key(files), files, names, group[0].suffix, tuple(one.facts.shapes for one in group))
+
+
+def _shards(index: KnownFile, by_name: Mapping[str, KnownFile]) -> list[KnownFile]:
+    """The files that an index lists, where all of them are there."""
+    for name in (index.facts.path, *index.facts.aliases):
+        directory = name.rpartition("/")[0]
+        found = [by_name[path] for shard in index.facts.shards if (path := f"{directory}/{shard}") in by_name]
+        if found and len(found) == len(index.facts.shards):
+            return found
+    return []

@@ -13,7 +13,7 @@ from typing import Any, Final
 from gpumodels_shared.decoding import decode
 from gpumodels_shared.places import snapshot_files
 from gpumodels_shared.reader import SnapshotReader
-from gpumodels_shared.schema import Model, Snapshot
+from gpumodels_shared.schema import PENDING, Model, Snapshot
 from processes import running_python, wait_until
 
 _LOOP: Final = """
@@ -84,9 +84,9 @@ class Host:
         wait_until(lambda: self.beat() >= until)
 
     def models_when(self, condition: Callable[[tuple[Model, ...]], bool]) -> tuple[Model, ...]:
-        """The models, as soon as the condition holds for them and nothing is half done."""
+        """The models, as soon as the condition holds for them and nothing is half done: none waits for its name."""
         self.wait_for_ticks(1)
-        wait_until(lambda: self._published() and condition(self.snapshot().models))
+        wait_until(lambda: self._published() and self._are_named() and condition(self.snapshot().models))
         return self.snapshot().models
 
     def close(self) -> int:
@@ -94,6 +94,9 @@ class Host:
         assert self._child.stdin is not None
         self._child.stdin.close()
         return self._child.wait(30)
+
+    def _are_named(self) -> bool:
+        return all(model.name_source != PENDING for model in self.snapshot().models)
 
     def _published(self) -> bool:
         try:

@@ -15,6 +15,9 @@ SMALL_MODEL_BYTES: Final = 64 * 1024
 
 SMALL_MODELS_ID: Final = "small"
 
+PENDING: Final = "pending"
+"""`Model.name_source` of what a model says of itself, as long as its values and files are still to be compared."""
+
 KINDS: Final = (
     "checkpoint",
     "lora",

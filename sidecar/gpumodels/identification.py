@@ -17,7 +17,6 @@ from gpumodels.files_read import Stamp
 from gpumodels.naming import (
     FROM_FILES,
     PATCHED_CONFIDENCE,
-    PENDING,
     RECENCY_CONFIDENCE,
     Evidence,
     Naming,
@@ -37,7 +36,7 @@ from gpumodels.resident import resident
 from gpumodels.stated_names import StatedNames, stated_names
 from gpumodels.verification import Checked, Verification
 from gpumodels.weak_table import WeakTable
-from gpumodels_shared.schema import Fingerprint
+from gpumodels_shared.schema import PENDING, Fingerprint
 
 VERIFIED: Final = FROM_FILES - {"names and shapes"}
 """Sources that claim the file's values."""

@@ -32,8 +32,6 @@ CONFIDENCE: Final = {
 PATCHED_CONFIDENCE: Final = 0.75
 UNDECIDED_CONFIDENCE: Final = 0.5
 RECENCY_CONFIDENCE: Final = 0.3
-PENDING: Final = "pending"
-"""The source of what a model says of itself, as long as its files and values weren't looked at."""
 FROM_FILES: Final = frozenset({"mapped file", "values", "state dict", "read file", "names and shapes"})
 """Sources that say which file, not only which name."""
 

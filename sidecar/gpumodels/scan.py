@@ -6,7 +6,7 @@ Between slices nothing here holds a module or tensor: readings are plain data, s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from typing import Final
 
@@ -26,7 +26,8 @@ SLICE_SECONDS: Final = 0.001
 
 READINGS_PER_STEP: Final = 8
 STORAGES_PER_STEP: Final = 1000
-PROBES: Final = 2
+PROBES: Final = 6
+"""Modules of each part of a model that are looked at first, in no particular order: what is done to a model shows there soon."""
 MODULES_PER_STEP: Final = 32
 """Modules that are compared in one step, about a microsecond each."""
 
@@ -163,23 +164,25 @@ class Scanner:
             yield
 
     def _walk(self, look: _Look, seconds: float) -> Iterator[None]:
-        """Look at what nobody told of: a few modules of each model, all of those models that changed there, then all in turn."""
+        """Look at what nobody told of: a few modules of each model, then all in turn; of models that changed, at all of it."""
         until = time.thread_time() + seconds
-        known = self._readings
-        for group in [*self._groups.values()]:
-            probes = [reading.ref for key in group.probes if (reading := known.get(key)) is not None]
-            yield from self._compare(probes, look)
-            if any(ref.key in look.changed for ref in probes):
-                members = [reading.ref for keys in group.members for key in keys if (reading := known.get(key)) is not None]
-                yield from self._compare(members, look)
+        before = set(look.changed)
+        for group in self._groups.values():
+            yield from self._compare(self._refs_of(group.probes), look)
             if time.thread_time() >= until:
-                return
+                break
         if not self._to_walk:
             self._to_walk = self._registry.refs()
             self._to_walk.reverse()
         while self._to_walk and time.thread_time() < until:
             yield from self._compare(self._to_walk[: -MODULES_PER_STEP - 1 : -1], look)
             del self._to_walk[-MODULES_PER_STEP:]
+        for root in self._claims.roots_with(look.changed - before):
+            for members in self._groups[root].members:
+                yield from self._compare(self._refs_of(members), look)
+
+    def _refs_of(self, keys: Iterable[int]) -> list[KeyedRef]:
+        return [reading.ref for key in keys if (reading := self._readings.get(key)) is not None]
 
     def _read_below(self, root: int, look: _Look) -> Iterator[None]:
         """Read this module and all below it anew: where their values came from may be all that changed."""
@@ -290,8 +293,8 @@ class Scanner:
                 yield from taken.add(model)
             group.models += made
             group.members.append(members)
-            with_memory = [key for key in islice(members, MODULES_PER_STEP) if self._readings[key].storages]
-            group.probes += with_memory[:PROBES]
+            with_memory = (key for key in members if self._readings[key].storages)
+            group.probes += islice(with_memory, PROBES)
 
 
 @resident

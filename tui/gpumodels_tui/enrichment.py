@@ -15,7 +15,7 @@ from typing import Final
 
 from gpumodels_shared.file_names import checkpoint_of, file_group_name, hub_repository, is_generic
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import Model
+from gpumodels_shared.schema import PENDING, Model
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
 from gpumodels_tui.catalogue.formats import CONFIGS, suffix_of
@@ -33,9 +33,6 @@ LONGEST_NAME: Final = 300
 VALUES_CONFIDENCE: Final = 0.97
 PATCHED_CONFIDENCE: Final = 0.75
 STATED_CONFIDENCE: Final = 0.9
-
-PENDING: Final = "pending"
-"""Where a name is from that is still being looked for: what is shown meanwhile is the class, or a guess."""
 
 PENDING_MARK: Final = " …"
 

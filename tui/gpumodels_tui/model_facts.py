@@ -8,6 +8,7 @@ from typing import Final
 from msgspec import Struct
 
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.schema import PENDING
 from gpumodels_shared.units import describe_model, format_bytes, format_count
 from gpumodels_tui.devices import HOST, in_words
 from gpumodels_tui.view_model import ModelRow
@@ -24,7 +25,7 @@ SOURCES: Final[Mapping[str, str]] = {
     "attribute": "an attribute of the module",
     "recency": "its class; a file was read when it came",
     "class": "its class; no file is known",
-    "pending": "its class, until all files that may be its own are compared",
+    PENDING: "what it says of itself, until its values are compared with all files that may be its own",
 }
 """`Model.name_source` in words; another one stands as it is."""
 SURE: Final = 0.9

@@ -196,7 +196,7 @@ class TensorAccounts:
             return StorageReading((device_name, -self._identity_of(tensor)), dtype_name, size, None, name)
         origin = None
         if tensor is named or self._layout_of(named) is self._strided:  # what has no storage itself can't be asked
-            origin = self._provenance.origin_of(named)
+            origin = self._provenance.origin_of(named, storage if named is tensor else self._provenance.tensors.storage_of(named))
         return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), origin, name)
 
 

@@ -42,3 +42,8 @@ class Budget:
         """Something took so long."""
         self.spent += seconds
         self._saved -= seconds
+
+    def charge(self, seconds: float) -> None:
+        """What had to be seen took so long: what can wait, waits for that, but never long, and no name is lost by it."""
+        self.spent += seconds
+        self._saved = max(self._saved - seconds, min(self._saved, -SAVINGS_SECONDS))

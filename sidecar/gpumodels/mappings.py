@@ -78,6 +78,8 @@ class FileMappings:
         return found.path, found.stamp
 
     def _among(self, mappings: list[_Mapping], pointer: int) -> _Mapping | None:
+        if not mappings or pointer < mappings[0].start:
+            return None
         position = bisect_right(mappings, pointer, key=lambda mapping: mapping.start) - 1
         if position >= 0 and pointer < mappings[position].end and not mappings[position].gone():
             return mappings[position]

@@ -166,7 +166,7 @@ class Observer:
             self.devices = device_memory(self.models, self._parts, counters)
         finally:
             self.last_seconds = time.thread_time() - began
-            self.budget.spend(self.last_seconds)
+            self.budget.charge(self.last_seconds)
         self._sweep_if_unexplained(attached)
 
     def find_names(self) -> None:

@@ -66,9 +66,8 @@ class Provenance:
 
     # What the scan asks.
 
-    def origin_of(self, tensor: Tensor) -> Origin | None:
+    def origin_of(self, tensor: Tensor, storage: UntypedStorage | None) -> Origin | None:
         """Where the tensor's values came from; found by address where that still shows, and remembered from then on."""
-        storage = self.tensors.storage_of(tensor)
         known = self.tensors.origin(storage)
         if known is not None:
             return known

@@ -186,39 +186,41 @@ class Scanner:
 
     def _read_below(self, root: int, look: _Look) -> Iterator[None]:
         """Read this module and all below it anew: where their values came from may be all that changed."""
-        waiting, met = [root], {root}
-        while waiting:
-            ref = self._registry.ref(waiting.pop())
-            if ref is None:
-                continue
-            yield from self._read([ref], look)
-            reading = look.readings.get(ref.key)
-            if reading is not None:
-                below = (*(key for _, key in reading.children), *(one.key for one in reading.aside))
-                waiting += [key for key in below if key not in met]
-                met.update(below)
+        level, met = [root], {root}
+        while level:
+            yield from self._read([ref for key in level if (ref := self._registry.ref(key)) is not None], look)
+            below: dict[int, None] = {}
+            for key in level:
+                reading = look.readings.get(key)
+                if reading is not None:
+                    below.update((key, None) for _, key in reading.children)
+                    below.update((one.key, None) for one in reading.aside)
+            yield
+            level = [key for key in below if key not in met]
+            met.update(level)
 
     def _read(self, refs: Sequence[KeyedRef], look: _Look) -> Iterator[None]:
         """Read these modules, and those below them that nobody has told of."""
         waiting = list(reversed(refs))
+        read, readings, registry = look.read, look.readings, self._registry
         while waiting:
             ref = waiting.pop()
-            if ref.key in look.read:
+            if ref.key in read:
                 continue
-            if len(look.read) % READINGS_PER_STEP == 0:
+            if len(read) % READINGS_PER_STEP == 0:
                 yield
             reading = None
             with self._guard:
-                reading = self._reader.read(ref, self._registry.add)
+                reading = self._reader.read(ref, registry.add)
             if reading is None:
                 if ref() is not None:
                     self._unread.append(ref)
                 continue
             look.note(ref.key, reading)
-            below = (*(key for _, key in reading.children), *(one.key for one in reading.aside))
-            waiting += [
-                found for child in below if child not in look.readings and (found := self._registry.ref(child)) is not None
-            ]
+            below = [key for _, key in reading.children]
+            if reading.aside:
+                below += [one.key for one in reading.aside]
+            waiting += [found for key in below if key not in readings and (found := registry.ref(key)) is not None]
 
     def _find_roots(self, changed: set[int]) -> Iterator[None]:
         """Which modules are models, and whose those are that no module registered; who has others of these now has changed."""

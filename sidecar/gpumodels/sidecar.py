@@ -162,7 +162,7 @@ class Sidecar:
                     warnings=observer.warnings,
                 )
             )
-        observer.budget.spend(time.thread_time() - began)
+        observer.budget.charge(time.thread_time() - began)
 
     def _pause(self) -> None:
         """Between a scan's slices: the host's threads have the interpreter."""

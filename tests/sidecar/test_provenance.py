@@ -43,7 +43,7 @@ def the_model(sidecar: Attached) -> Model:
 
 
 def origins(sidecar: Attached, model: nn.Module) -> set[str]:
-    found = {sidecar.provenance.origin_of(tensor) for tensor in [*model.parameters(), *model.buffers()]}
+    found = {sidecar.provenance.origin_of(tensor, tensor.untyped_storage()) for tensor in [*model.parameters(), *model.buffers()]}
     return {Path(origin.path).name if origin is not None else "unknown" for origin in found}
 
 

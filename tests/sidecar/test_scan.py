@@ -254,7 +254,7 @@ def test_a_tensor_at_a_freed_mappings_address_is_not_taken_for_the_file(tmp_path
     with attached() as sidecar:
         weights = load_file(path)
         tensor = weights["weight"]
-        assert sidecar.provenance.origin_of(tensor) is not None
+        assert sidecar.provenance.origin_of(tensor, tensor.untyped_storage()) is not None
         pointer = tensor.untyped_storage().data_ptr()
         mapping = next(one for one in sidecar.provenance._mappings._made if one.start <= pointer < one.end)
         assert not mapping.gone()

@@ -149,7 +149,7 @@ class Identification:
         """
         memory = self._memory(core)
         known = self._known(found, memory)
-        if known is not None and not _is_outdated(known, found):
+        if known is not None and (known.found is found or not _is_outdated(known, found)):
             return known.identified
         if memory.pending is None or memory.pending[0] is not found:
             memory.pending = found, self._without_files(found, core, memory)

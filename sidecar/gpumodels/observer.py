@@ -261,7 +261,8 @@ class Observer:
         provenance = attached.provenance
         with self._failures.guard("noting loads that raised"):
             attached.hooks.loads.finish_what_raised()
-        provenance.may_ask_kernel()
+        if not self.registry.only_moved():
+            provenance.may_ask_kernel()
         try:
             found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)
             found += attached.patches.adapters(found, self._pause)

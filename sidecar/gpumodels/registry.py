@@ -42,6 +42,7 @@ class Registry:
         self._gone: deque[KeyedRef] = deque()
         self._touched: deque[int] = deque()
         self._is_everything = False
+        self._is_loaded = False
         self.version = 0
         """Goes up whenever a module came, went, or was touched: equal versions, nothing to scan."""
         self.grew_at = float("-inf")
@@ -79,13 +80,18 @@ class Registry:
         self._is_everything = True
         self.version += 1
 
-    def touch_below(self, module: Any) -> None:
-        """This module and those below it were moved, cast or loaded; known or not until now."""
+    def load_below(self, module: Any) -> None:
+        """Something was loaded into this module and those below it; known or not until now."""
+        self._is_loaded = True
+        self.move_below(module)
+
+    def move_below(self, module: Any) -> None:
+        """They were moved or cast."""
         self.add(module)
         self.touch_known(id(module))
 
     def touch_known(self, key: int) -> None:
-        """The same of a module that is known, by its id."""
+        """Something about a known module changed, by its id."""
         self._touched.append(key)
         self.version += 1
 
@@ -93,8 +99,13 @@ class Registry:
         """Something changed that is no module, and that a look shows."""
         self.version += 1
 
+    def only_moved(self) -> bool:
+        """Whether nothing but moves happened since changes were taken: what is in new memory then, is in no file's."""
+        return bool(self._touched) and not (self._come or self._is_loaded or self._is_everything)
+
     def take_changes(self) -> Changes:
         """What happened since this was asked the last time."""
+        self._is_loaded = False
         is_everything, self._is_everything = self._is_everything, False
         gone, come, touched = _taken(self._gone), _taken(self._come), _taken(self._touched)
         return Changes(come, gone, tuple(dict.fromkeys(touched)), is_everything)

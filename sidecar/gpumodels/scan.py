@@ -21,7 +21,7 @@ from gpumodels.registry import Changes, Registry
 from gpumodels.resident import resident
 from gpumodels.weak_table import KeyedRef
 
-SLICE_SECONDS: Final = 0.001
+SLICE_SECONDS: Final = 0.0016
 """How long a slice works before it lets the host's threads have the interpreter."""
 
 READINGS_PER_STEP: Final = 8

@@ -36,7 +36,7 @@ LONGEST_BUILD_SECONDS: Final = 2.0
 JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
 BURST_SECONDS: Final = 0.05
-LONG_PAUSE_SECONDS: Final = 0.004
+LONG_PAUSE_SECONDS: Final = 0.012
 """After so much work in one tick the pauses are longer: what is large is seen some seconds later, and slows nobody down."""
 NAMES_SECONDS: Final = 0.1
 """How long a tick waits for the names of what came, before it says that they are still to be found."""

@@ -59,9 +59,9 @@ class TorchHooks:
         self._module_type = torch.nn.Module
         self._observers = Observers(torch, failures)
         self._registrations = RegistrationHooks(torch, registry, failures)
-        self._readers = Readers(torch, provenance, registry.touch_below)
-        self.loads = Loads(torch, provenance, registry.touch_below)
-        moves = Moves(torch, provenance, registry.touch_below)
+        self._readers = Readers(torch, provenance, registry.load_below)
+        self.loads = Loads(torch, provenance, registry.load_below)
+        moves = Moves(torch, provenance, registry.move_below)
 
         if not self._observers.observe(torch.nn.Module.__init__, "noting a module", started=self._module_begins):
             LOGGER.info("construction of modules can't be observed here; torch's registration hooks tell of them")

@@ -1,0 +1,274 @@
+"""What is there is seen whatever names take, and names are found in order, once each."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from gpumodels.checkpoints import Checkpoints
+from gpumodels.devices import TorchDevices
+from gpumodels.failures import Failures
+from gpumodels.identification import Identification
+from gpumodels.observer import Observer
+from gpumodels_shared.schema import PENDING, Model
+from modules import Backbone, attached
+from work import counted
+
+
+class Small(Backbone):
+    pass
+
+
+class Watched:
+    """An observer on a fake clock."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.paused = 0
+        self.observer = Observer(TorchDevices(torch), lambda: None, self._pause, Failures(), lambda: self.now)
+
+    def look(self, after_seconds: float = 1.0) -> dict[str, Model]:
+        """What is there, names or not, by class."""
+        self.now += after_seconds
+        self.observer.look()
+        return {model.class_name: model for model in self.observer.models}
+
+    def named(self) -> dict[str, Model]:
+        """The same when all names are found that there is time for."""
+        self.observer.find_names()
+        return {model.class_name: model for model in self.observer.models}
+
+    def _pause(self) -> None:
+        self.paused += 1
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    gc.collect()
+    watched = Watched()
+    watched.observer.attach_when_possible()
+    watched.look()
+    watched.named()
+    try:
+        yield watched
+    finally:
+        watched.observer.detach()
+        assert watched.observer._failures.count == 0
+
+
+@pytest.fixture
+def found_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The classes of what was found out about, in order."""
+    classes: list[str] = []
+    find_out = Identification.find_out
+
+    def noted(self: Identification, found, core) -> None:  # type: ignore[no-untyped-def]
+        classes.append(found.class_name)
+        find_out(self, found, core)
+
+    monkeypatch.setattr(Identification, "find_out", noted)
+    return classes
+
+
+def test_a_model_is_there_before_its_name_and_has_what_it_says_of_itself_until_then(watched: Watched, tmp_path: Path) -> None:
+    save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
+    model = Backbone()
+    model.__dict__["model_name"] = "my-tune"
+    model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
+    pending = watched.look()["Backbone"]
+    assert (pending.name, pending.name_source, pending.confidence) == ("my-tune", PENDING, 0.0)
+    assert (pending.files, pending.candidates, pending.metadata) == ((), (), {})
+    known = watched.named()["Backbone"]
+    assert (known.name, known.name_source) == ("chosen", "state dict")
+    assert (known.id, known.bytes_by_device, known.tree) == (pending.id, pending.bytes_by_device, pending.tree)
+
+
+def test_a_known_name_stays_while_the_model_is_looked_at_anew(watched: Watched, tmp_path: Path) -> None:
+    save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
+    model = Backbone()
+    model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
+    watched.look()
+    watched.named()
+    model.half()
+    assert watched.look()["Backbone"].name == "chosen"
+    assert watched.named()["Backbone"].name == "chosen"
+    save_file(Backbone().state_dict(), tmp_path / "another.safetensors")
+    model.load_state_dict(load_file(tmp_path / "another.safetensors"))
+    assert watched.look()["Backbone"].name_source == PENDING  # what it was called, it is no longer
+    assert watched.named()["Backbone"].name == "another"
+
+
+def test_a_debt_delays_no_arrival_no_load_no_move_and_no_end(watched: Watched, tmp_path: Path) -> None:
+    save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
+    watched.observer.budget.spend(1000.0)
+    model = Backbone()
+    before = watched.look(0.1)["Backbone"]
+    model.half()
+    halved = watched.look(0.1)["Backbone"]
+    assert halved.resident_bytes * 2 == before.resident_bytes
+    assert dict(halved.dtypes) == {"float16": halved.resident_bytes}
+    model.to("meta")
+    assert watched.look(0.1)["Backbone"].resident_bytes == 0
+    del model
+    assert "Backbone" not in watched.look(0.1)
+
+
+def test_what_just_came_is_named_on_credit_and_what_is_known_waits(watched: Watched, found_out: list[str]) -> None:
+    model = Small()
+    watched.look()
+    watched.named()
+    found_out.clear()
+    watched.observer.budget.spend(1.0)
+    newcomer = Backbone()
+    watched.look(0.1)
+    watched.named()
+    assert "Backbone" in found_out
+    assert "Small" not in found_out
+    watched.look(1000.0)
+    watched.named()
+    assert "Small" in found_out
+    assert model is not newcomer
+
+
+def test_the_largest_of_those_that_wait_comes_first_and_those_that_wait_before_all_others(
+    watched: Watched, found_out: list[str]
+) -> None:
+    old = Small(blocks=9)
+    watched.look()
+    watched.named()
+    found_out.clear()
+    middle, large, small = nn.Linear(600, 600), Backbone(blocks=8), nn.Conv2d(300, 300, 3)
+    watched.look()
+    watched.named()
+    in_order = list(dict.fromkeys(found_out))
+    assert [name for name in in_order if name in ("Linear", "Backbone", "Conv2d")] == ["Backbone", "Conv2d", "Linear"]
+    assert found_out.index("Linear") < found_out.index("Small")
+    assert len({id(one) for one in (old, middle, large, small)}) == 4
+
+
+def test_a_name_is_found_once(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    values_of = Checkpoints.values_of
+
+    def noted(self: Checkpoints, whole: str, files):  # type: ignore[no-untyped-def]
+        opened.append(Path(whole).name)
+        return values_of(self, whole, files)
+
+    monkeypatch.setattr(Checkpoints, "values_of", noted)
+    models = []
+    for number in range(4):
+        save_file(Backbone().state_dict(), tmp_path / f"tune-{number}.safetensors")
+        os.utime(tmp_path / f"tune-{number}.safetensors", (1, 1))  # what is younger than the values is not what they are from
+        models.append(Backbone())
+        for key, value in load_file(tmp_path / f"tune-{number}.safetensors").items():  # by a way that nobody sees
+            models[-1].get_parameter(key).data.copy_(value)
+    watched.look()
+    watched.named()
+    assert sorted(model.name for model in watched.observer.models if model.class_name == "Backbone") == [
+        "tune-0",
+        "tune-1",
+        "tune-2",
+        "tune-3",
+    ]
+    opened.clear()
+    for _ in range(5):
+        watched.look()
+        watched.named()
+    assert [name for name in opened if name.startswith("tune-")] == []
+    assert len(models) == 4
+
+
+def test_what_did_not_change_is_the_same_object_and_so_is_not_packed_again(watched: Watched) -> None:
+    models = [Backbone(), Small()]
+    first = watched.look()
+    first = watched.named()
+    models.append(Backbone(blocks=5))
+    watched.look()
+    again = {model.id: model for model in watched.observer.models}
+    assert all(again[model.id] is model for model in first.values() if model.class_name in ("Backbone", "Small"))
+
+
+def test_seeing_one_changed_model_costs_what_that_model_costs_and_not_the_others(watched: Watched) -> None:
+    def steps_of_a_move() -> int:
+        model.half() if next(model.parameters()).dtype is torch.float32 else model.float()
+        watched.now += 1e-6  # no time for a walk
+        with counted() as work:
+            watched.observer.look()
+        return work.steps
+
+    model = Backbone(blocks=20)
+    watched.look()
+    watched.named()
+    watched.observer.budget.spend(1.0)
+    alone = steps_of_a_move()
+    others = [Backbone(blocks=2) for _ in range(100)]
+    watched.look()
+    watched.named()
+    watched.observer.budget.spend(10.0)
+    watched.look(0.0)
+    among = steps_of_a_move()
+    assert among - alone < 100 * 100  # some lines for each of the other rows, none for their modules
+    assert len(others) == 100
+
+
+def test_while_names_are_found_it_pauses(watched: Watched) -> None:
+    models = [Backbone(blocks=40) for _ in range(3)]
+    watched.look()
+    before = watched.paused
+    watched.named()
+    assert watched.paused - before >= len(models)
+
+
+@pytest.mark.parametrize("way", ["data", "parameter", "submodule"])
+def test_what_tells_nobody_is_found_in_turn_even_by_a_host_of_many_modules(way: str) -> None:
+    with attached() as sidecar:
+        models = [Backbone(blocks=30) for _ in range(4)]
+        sidecar.scanner.scan(lambda: None, everything=False)
+        block = models[2].blocks[7]
+        if way == "data":
+            block.get_submodule("q").weight.data = torch.zeros(1)
+        elif way == "parameter":
+            block.get_submodule("q")._parameters["weight"] = nn.Parameter(torch.zeros(1))
+        else:
+            block._modules["q"] = nn.Identity()
+        expected = sum(parameter.nbytes for parameter in models[2].parameters())
+        for _ in range(200):
+            found = sidecar.scanner.scan(lambda: None, everything=False, walk_seconds=0.0005)
+            if sorted(one.own_bytes for one in found)[0] == expected:
+                break
+        assert sorted(one.own_bytes for one in found)[0] == expected
+
+
+@pytest.mark.slow
+def test_after_a_thousand_loads_and_drops_all_is_as_it_was_after_fifty(watched: Watched, tmp_path: Path) -> None:
+    for number in range(3):
+        save_file(Backbone().state_dict(), tmp_path / f"tune-{number}.safetensors")
+
+    def sizes(loads: int) -> tuple[int, ...]:
+        for number in range(loads):
+            model = Backbone()
+            model.load_state_dict(load_file(tmp_path / f"tune-{number % 3}.safetensors"))
+            watched.look(10.0)
+            assert watched.named()["Backbone"].name == f"tune-{number % 3}"
+            del model
+        watched.look()
+        watched.named()
+        gc.collect()
+        observer = watched.observer
+        attached = observer._attached
+        assert attached is not None
+        scanner = attached.scanner
+        held = len(observer.registry), len(scanner._readings), len(scanner._groups), len(scanner._claims._holders)
+        known = len(attached.provenance.tensors), len(attached.identification._memories), len(attached.sampler._identities)
+        ours = sum(type(one).__module__.startswith("gpumodels") for one in gc.get_objects())
+        return (*held, *known, len(scanner._unread), ours)
+
+    after_fifty = sizes(50)
+    assert sizes(950) == after_fifty

@@ -168,16 +168,20 @@ class FileIndex:
     """
 
     def __init__(self, file: FileValues) -> None:
-        self._file = file
+        self.file = file
         self._places = Places(file.tensors)
         self._stated: dict[_Place, Values] = {}
         self._firsts: dict[tuple[_Place, str, Way], Values] = {}
         self._cast: dict[tuple[_Place, str, Way], Values] = {}
         self._by_first: dict[tuple[tuple[int, ...], str, Way], dict[Value, list[tuple[int, _Place]]]] = {}
 
+    def __len__(self) -> int:
+        """How many tensors' values it keeps, read or cast: some 600 bytes each."""
+        return len(self._stated) + len(self._firsts) + len(self._cast)
+
     def match(self, samples: Sequence[SoughtSample]) -> Match:
         """How many of them agree; counting ends where fewer than a third can: such a file is none of it."""
-        names = Places(self._file.tensors)
+        names = Places(self.file.tensors)
         matched = 0
         for number, sample in enumerate(samples):
             if 3 * (number - matched) > 2 * len(samples):
@@ -193,7 +197,7 @@ class FileIndex:
         if not sample.values:
             return None
         if named is not None:
-            ways = distinct_ways(self._file.tensors[named][0], sample.dtype, sample.ways)
+            ways = distinct_ways(self.file.tensors[named][0], sample.dtype, sample.ways)
             return named if any(self._holds((named, 0), sample, way) for way in ways) else None
         found: list[tuple[int, _Place]] = []
         for way in sample.ways:
@@ -217,8 +221,8 @@ class FileIndex:
         if found is None:
             found = self._by_first[shape, dtype, way] = {}
             for order, key in enumerate(self._places.alike(shape)):
-                if way in distinct_ways(self._file.tensors[key][0], dtype, (way,)):
-                    for start in _starts(shape, self._file.tensors[key][1]):
+                if way in distinct_ways(self.file.tensors[key][0], dtype, (way,)):
+                    for start in _starts(shape, self.file.tensors[key][1]):
                         for value in self._first((key, start), dtype, way):
                             found.setdefault(value, []).append((order, (key, start)))
         return found
@@ -233,11 +237,11 @@ class FileIndex:
     def _read(self, place: _Place) -> Values:
         found = self._stated.get(place)
         if found is None:
-            found = self._stated[place] = comparable(self._dtype(place), self._file.read(*place, VALUES))
+            found = self._stated[place] = comparable(self._dtype(place), self.file.read(*place, VALUES))
         return found
 
     def _dtype(self, place: _Place) -> str:
-        return self._file.tensors[place[0]][0]
+        return self.file.tensors[place[0]][0]
 
 
 def compare(fingerprint: Fingerprint, file: FileValues) -> Match:

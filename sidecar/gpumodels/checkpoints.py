@@ -9,10 +9,12 @@ from typing import Final
 from gpumodels.files_read import JoinedFiles, ReadFile, stamp_of
 from gpumodels.resident import resident
 from gpumodels.safetensors_values import SafetensorsValues
-from gpumodels_shared.fingerprint import FileValues
+from gpumodels_shared.fingerprint import FileIndex, FileValues, Match, SoughtSample
 
 READABLE: Final = (".safetensors", ".sft")
 MAX_KEPT_TENSORS: Final = 100_000
+MAX_KEPT_VALUES: Final = 20_000
+"""In the indexes of all checkpoints: some 12 MB."""
 
 
 @resident
@@ -23,6 +25,20 @@ class Checkpoints:
         self._pause = pause
         self._known: dict[str, SafetensorsValues] = {}
         """The latest last."""
+        self._indexes: dict[str, tuple[tuple[int, ...], FileIndex]] = {}
+        """The same, with the numbers of their files."""
+
+    def match(self, whole: str, files: Sequence[ReadFile], values: FileValues, samples: Sequence[SoughtSample]) -> Match:
+        """How many of the samples agree with this checkpoint, whose values were just got by `values_of`."""
+        numbers = tuple(file.number for file in files)
+        known = self._indexes.pop(whole, None)
+        index = known[1] if known is not None and known[0] == numbers and known[1].file is values else FileIndex(values)
+        found = index.match(samples)
+        self._indexes[whole] = numbers, index
+        kept = sum(len(index) for _, index in self._indexes.values())
+        while kept > MAX_KEPT_VALUES and len(self._indexes) > 1:
+            kept -= len(self._indexes.pop(next(iter(self._indexes)))[1])
+        return found
 
     @contextmanager
     def values_of(self, whole: str, files: Sequence[ReadFile]) -> Iterator[FileValues | None]:

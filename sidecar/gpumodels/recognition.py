@@ -23,7 +23,7 @@ from gpumodels.registry import Registry
 from gpumodels.resident import resident
 from gpumodels.sampling import RawSample
 from gpumodels_shared.file_names import checkpoint_of
-from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, Match, best_files, compare, same_names_and_shapes
+from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, Match, SoughtSample, best_files, same_names_and_shapes, sought
 from gpumodels_shared.schema import Fingerprint
 
 MAX_CONFIG_FILES: Final = 64
@@ -78,9 +78,10 @@ class Recognition:
         }
         there.update(map(checkpoint_of, named))
         contradicting = False
+        samples = sought(fingerprint)
         for whole, files in groups.items():
             self._pause()
-            match, has_them_all = self._compared(fingerprint, whole, files, matches, whole in there)
+            match, has_them_all = self._compared(fingerprint, samples, whole, files, matches, whole in there)
             contradicting |= has_them_all and not (match.is_whole or match.is_patched)
         best = best_files({whole: match for whole, (_, match) in matches.items() if whole in groups})
         paths = tuple(file.path for whole in best for file in groups[whole])
@@ -97,6 +98,7 @@ class Recognition:
     def _compared(
         self,
         fingerprint: Fingerprint,
+        samples: Sequence[SoughtSample],
         whole: str,
         files: Sequence[ReadFile],
         matches: dict[str, tuple[tuple[int, ...], Match]],
@@ -112,7 +114,7 @@ class Recognition:
             with self._checkpoints.values_of(whole, files) as in_file:
                 if in_file is not None:
                     with suppress(OSError):  # it went just now: no evidence
-                        match = compare(fingerprint, in_file)
+                        match = self._checkpoints.match(whole, files, in_file, samples)
                         wanted = {sample.key: sample.shape for sample in fingerprint.samples}
                         has_them_all = is_claimed and same_names_and_shapes(wanted, in_file.tensors)
         matches[whole] = numbers, match

@@ -19,6 +19,7 @@ from gpumodels_shared.floats import ITEM_BYTES
 
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
 ENTRIES_PER_STEP: Final = 100
+READS_PER_STEP: Final = 32
 MAX_KEPT_READS: Final = 10_000
 _DECODER: Final = json.JSONDecoder()
 
@@ -50,6 +51,8 @@ class SafetensorsValues:
         """Other stamps, other files."""
         self._paths = tuple(paths)
         self._places: dict[str, tuple[int, int, int]] = {}
+        self._pause = pause
+        self._reads = 0
         self._read: dict[tuple[str, int, int], bytes] = {}
         self._descriptors: dict[int, OwnDescriptor] = {}
         try:
@@ -69,6 +72,9 @@ class SafetensorsValues:
         asked = (key, start, count)
         known = self._read.get(asked)
         if known is None:
+            self._reads += 1
+            if self._reads % READS_PER_STEP == 0:
+                self._pause()
             known = self._read_anew(key, start, count)
             if len(self._read) < MAX_KEPT_READS:
                 self._read[asked] = known

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from gpumodels.accounting import META, StorageReading
@@ -67,6 +67,19 @@ class FoundModel:
     """A module of the model that it adapts from outside, as kohya's networks do."""
     unread: int = 0
     """How many of its tensors, or packed weights, have a size that nobody knows: its bytes are at least what is said."""
+    shared_bytes: int = field(init=False)
+    """Bytes that it holds but that count elsewhere."""
+    own_bytes: int = field(init=False)
+    """What it would add to the models before it: in memory, or missing."""
+    held_bytes: int = field(init=False)
+    """All that it holds or would hold, counted here or elsewhere."""
+
+    def __post_init__(self) -> None:
+        """The sums, once: they are asked for at every look."""
+        shared = sum(self.storages[key] for key in self.elsewhere)
+        own = sum(self.bytes_by_device.values()) + self.missing_bytes
+        for name, size in (("shared_bytes", shared), ("own_bytes", own), ("held_bytes", own + shared)):
+            object.__setattr__(self, name, size)
 
     @property
     def root(self) -> int:
@@ -79,24 +92,9 @@ class FoundModel:
         return self.part.core
 
     @property
-    def shared_bytes(self) -> int:
-        """Bytes that it holds but that count elsewhere."""
-        return sum(self.storages[key] for key in self.elsewhere)
-
-    @property
     def is_counted_elsewhere(self) -> bool:
         """Another object around the same network: a copy, a trace, an interface."""
         return bool(self.storages) and len(self.elsewhere) == len(self.storages) and not self.unread
-
-    @property
-    def own_bytes(self) -> int:
-        """What it would add to the models before it: in memory, or missing."""
-        return sum(self.bytes_by_device.values()) + self.missing_bytes
-
-    @property
-    def held_bytes(self) -> int:
-        """All that it holds or would hold, counted here or elsewhere."""
-        return self.own_bytes + self.shared_bytes
 
 
 def assemble(

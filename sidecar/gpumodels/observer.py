@@ -42,7 +42,7 @@ WALK_SHARE: Final = 0.005
 LONGEST_WALK_SECONDS: Final = 0.05
 """Processor time of one look's part of the walk, however long ago the last one was."""
 OLDEST_MEASURE_SECONDS: Final = 10.0
-MEASURE_SHARE: Final = 0.002
+MEASURE_SHARE: Final = 0.003
 """How much of a core goes into gradients, optimizers and caches, unless they are older than that."""
 ALLOCATION_THRESHOLD_BYTES: Final = 64 * 1024**2
 """A change of the allocators' counters that says: look."""
@@ -274,13 +274,12 @@ class Observer:
         self._found = self._found if is_same else found
         attached.names.see(self._found)
         self.describe()
-        self._measure(attached, is_same)
+        self._measure(attached)
 
-    def _measure(self, attached: Attachment, is_same: bool) -> None:
+    def _measure(self, attached: Attachment) -> None:
         """See what is kept beside the models. That goes through all modules, so a host that has many is asked seldom."""
         now = self._clock()
-        is_due = now - self._measured_at >= min(OLDEST_MEASURE_SECONDS, self._measure_seconds / MEASURE_SHARE)
-        if is_due or (not is_same and self.budget.allows()):
+        if now - self._measured_at >= min(OLDEST_MEASURE_SECONDS, self._measure_seconds / MEASURE_SHARE):
             began = time.thread_time()
             self._parts = attached.scanner.measure(attached.holdings, self._pause)
             self._measure_seconds = time.thread_time() - began

@@ -8,7 +8,7 @@ import platform
 import sys
 from typing import Final
 
-PARTS: Final = ("prompt", "scanning", "host", "observing", "loading", "catalogue", "recognising", "hostile", "viewer")
+PARTS: Final = ("prompt", "starting", "scanning", "host", "observing", "loading", "catalogue", "recognising", "hostile", "viewer")
 
 
 def main() -> None:

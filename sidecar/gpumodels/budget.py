@@ -12,7 +12,7 @@ from typing import Final
 
 from gpumodels.resident import resident
 
-RATE: Final = 0.004
+RATE: Final = 0.002
 """Share of one core that comes in steadily."""
 SAVINGS_SECONDS: Final = 0.25
 """The most that is saved up. With a minute's income, and the walk's, that is less than 1 % of a core over any minute."""

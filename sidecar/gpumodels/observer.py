@@ -42,7 +42,7 @@ WALK_SHARE: Final = 0.005
 LONGEST_WALK_SECONDS: Final = 0.05
 """Processor time of one look's part of the walk, however long ago the last one was."""
 OLDEST_MEASURE_SECONDS: Final = 10.0
-MEASURE_SHARE: Final = 0.003
+MEASURE_SHARE: Final = 0.001
 """How much of a core goes into gradients, optimizers and caches, unless they are older than that."""
 ALLOCATION_THRESHOLD_BYTES: Final = 64 * 1024**2
 """A change of the allocators' counters that says: look."""
@@ -115,6 +115,7 @@ class Observer:
         self._found: list[FoundModel] = []
         self._seen_version = -1
         self._looked_at = clock()
+        self._walk_not_before = float("-inf")
         self._whole_look_seconds = 0.0
         """What a look at everything took."""
         self._measure_seconds = 0.0
@@ -241,7 +242,7 @@ class Observer:
     def _look(self, attached: Attachment, counters: Mapping[str, DeviceCounters]) -> None:
         """See what is there; until nothing changed meanwhile, a few times at most: half of a move is a state that never was."""
         now, allocated = self._clock(), _allocated(counters)
-        walk_seconds = min(LONGEST_WALK_SECONDS, WALK_SHARE * (now - self._looked_at))
+        walk_seconds = min(LONGEST_WALK_SECONDS, WALK_SHARE * (now - self._looked_at)) if now >= self._walk_not_before else 0.0
         self._looked_at = now
         # Memory came or went, and it may be nobody's who told: all is looked at, if that is soon done or seldom asked for.
         moved = abs(allocated - self._seen_allocated) > ALLOCATION_THRESHOLD_BYTES
@@ -250,8 +251,12 @@ class Observer:
         for attempt in range(SCAN_TRIES):
             if attempt and (self.registry.version == version or self._clock() - now > LONGEST_TRY_SECONDS):
                 break
-            version = self.registry.version
+            nobody_told = self.registry.version == self._seen_version and not everything
+            version, began = self.registry.version, time.thread_time()
             self._scan(attached, everything and not attempt, 0.0 if attempt else walk_seconds)
+            if nobody_told:  # what was found took as long as its model is large: it is paid off before the next walk
+                too_much = time.thread_time() - began - walk_seconds
+                self._walk_not_before = now + max(0.0, too_much) / WALK_SHARE
         self._seen_version = version
         if everything:
             self._seen_allocated = allocated

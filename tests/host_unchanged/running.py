@@ -107,7 +107,9 @@ def _record(program: Program, mode: Mode) -> dict[str, Any]:
         left = observing.until_equal(observing.descriptors, descriptors)
         record["descriptors left"] = sorted((Counter(left) - Counter(descriptors)).elements())
         record["descriptors closed"] = sorted((Counter(descriptors) - Counter(left)).elements())
-        record["threads left"] = sorted((Counter(observing.threads()) - Counter(threads)).elements())
+        record["threads left"] = sorted(
+            (Counter(observing.until_equal(observing.threads, threads)) - Counter(threads)).elements()
+        )
     return record
 
 

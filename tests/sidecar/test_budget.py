@@ -31,7 +31,7 @@ def test_what_nobody_waits_for_takes_its_share_of_a_core_over_any_minute() -> No
 
 
 def test_little_work_is_done_at_every_tick() -> None:
-    assert spent_in_a_minute(0.003) >= 60 * 0.003 - 1e-9
+    assert spent_in_a_minute(RATE) >= 60 * RATE - 1e-9
 
 
 def test_what_takes_more_than_is_saved_happens_once_and_is_paid_off() -> None:

@@ -267,7 +267,7 @@ def test_after_a_thousand_loads_and_drops_all_is_as_it_was_after_fifty(watched: 
         scanner = attached.scanner
         held = len(observer.registry), len(scanner._readings), len(scanner._groups), len(scanner._claims._holders)
         known = len(attached.provenance.tensors), len(attached.identification._memories), len(attached.sampler._identities)
-        ours = sum(type(one).__module__.startswith("gpumodels") for one in gc.get_objects())
+        ours = sum(str(type(one).__module__).startswith("gpumodels") for one in gc.get_objects())
         return (*held, *known, len(scanner._unread), ours)
 
     after_fifty = sizes(50)

@@ -41,8 +41,8 @@ WALK_SHARE: Final = 0.005
 """How much of a core goes into looking for changes that tell nobody (`parameter.data = …`, `module.weight = …`)."""
 LONGEST_WALK_SECONDS: Final = 0.05
 """Processor time of one look's part of the walk, however long ago the last one was."""
-OLDEST_MEASURE_SECONDS: Final = 10.0
-MEASURE_SHARE: Final = 0.001
+OLDEST_MEASURE_SECONDS: Final = 30.0
+MEASURE_SHARE: Final = 0.002
 """How much of a core goes into gradients, optimizers and caches, unless they are older than that."""
 ALLOCATION_THRESHOLD_BYTES: Final = 64 * 1024**2
 """A change of the allocators' counters that says: look."""

@@ -130,9 +130,10 @@ class EqualRoots:
         for height in range(LEVELS):
             above: list[Any] = []
             opened: dict[int, bool] = {}
-            for holder in gc.get_referrers(*level):
+            asked = tuple(level)  # from Python 3.13 on the arguments are among the answers
+            for holder in gc.get_referrers(*asked):
                 kind = type(holder)
-                if holder is level or holder is is_open or kind in _NO_HOLDERS or _is_namespace(holder):
+                if holder is level or holder is asked or holder is is_open or kind in _NO_HOLDERS or _is_namespace(holder):
                     continue
                 mro = mro_of(kind)
                 if self._module_type in mro:

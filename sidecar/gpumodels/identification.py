@@ -101,12 +101,10 @@ class _Memory:
     """Files that were read when it came."""
     confirmed: set[str] = field(default_factory=set)
     """Those of these where files were read."""
-    known: _Known | None = None
-    """What came out of all this."""
-    pending: tuple[FoundModel, Identified] | None = None
+    known: dict[str | None, _Known] = field(default_factory=dict)
+    """What came out of all this: of itself, and of the adapters in it, by name."""
+    pending: dict[str | None, tuple[FoundModel, Identified]] = field(default_factory=dict)
     """What is said until then."""
-    adapters: dict[str, _Known] = field(default_factory=dict)
-    """The same of the adapters that stand in it."""
 
 
 @resident
@@ -148,12 +146,13 @@ class Identification:
             ReferenceError: it was deleted meanwhile.
         """
         memory = self._memory(core)
-        known = self._known(found, memory)
+        known = memory.known.get(found.adapter)
         if known is not None and (known.found is found or not _is_outdated(known, found)):
             return known.identified
-        if memory.pending is None or memory.pending[0] is not found:
-            memory.pending = found, self._without_files(found, core, memory)
-        return memory.pending[1]
+        pending = memory.pending.get(found.adapter)
+        if pending is None or pending[0] is not found:
+            pending = memory.pending[found.adapter] = found, self._without_files(found, core, memory)
+        return pending[1]
 
     def need(self, found: FoundModel, core: weakref.ref[Any]) -> Need:
         """How much it is needed that `find_out` is asked.
@@ -161,7 +160,7 @@ class Identification:
         Raises:
             ReferenceError: it was deleted meanwhile.
         """
-        known = self._known(found, self._memory(core))
+        known = self._memory(core).known.get(found.adapter)
         if known is None or _is_outdated(known, found):
             return Need.UNKNOWN
         is_same = known.found is found and known.version == self.version() and known.place == self._place(found)
@@ -175,7 +174,7 @@ class Identification:
         """
         memory = self._memory(core)
         version, place = self.version(), self._place(found)
-        before = self._known(found, memory)
+        before = memory.known.get(found.adapter)
         try:
             identified = (
                 self._identify_adapter(found) if found.adapter is not None else self._identify(found, core, memory, place)
@@ -185,11 +184,12 @@ class Identification:
         except Exception:
             # What can't be found out now can't be the next time: its class is what it is called.
             identified = replace(self._without_files(found, core, memory), naming=_as_class(found))
-            self._remember(_Known(identified, found, version, place), memory)
+            memory.known[found.adapter] = _Known(identified, found, version, place)
             raise
         if before is not None and before.identified == identified:
             identified = before.identified  # the same object: nothing to describe anew
-        self._remember(_Known(identified, found, version, place), memory)
+        memory.known[found.adapter] = _Known(identified, found, version, place)
+        memory.pending.pop(found.adapter, None)
 
     def _memory(self, core: weakref.ref[Any]) -> _Memory:
         module = core()
@@ -201,15 +201,6 @@ class Identification:
             self._memories.put(module, memory)
         return memory
 
-    def _known(self, found: FoundModel, memory: _Memory) -> _Known | None:
-        return memory.known if found.adapter is None else memory.adapters.get(found.adapter)
-
-    def _remember(self, known: _Known, memory: _Memory) -> None:
-        if known.found.adapter is None:
-            memory.known, memory.pending = known, None
-        else:
-            memory.adapters[known.found.adapter] = known
-
     def _place(self, found: FoundModel) -> Place | None:
         return self._places.get(found.core) or self._places.get(found.root)
 
@@ -218,7 +209,7 @@ class Identification:
         if found.adapter is not None:
             return _identified(replace(choose_name(_adapters_words(found)), source=PENDING, confidence=0.0))
         stated, place = self._stated(core), self._place(found)
-        evidence = replace(self._evidence(found, stated, place, memory, with_files=False), bytes_by_origin={})
+        evidence = self._stated_evidence(found, stated, place, memory)
         return Identified(
             naming=replace(choose_name(evidence), source=PENDING, confidence=0.0, files=(), candidates=()),
             architecture=stated.architecture,
@@ -232,7 +223,12 @@ class Identification:
 
     def _identify(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory, place: Place | None) -> Identified:
         stated = self._stated(core)
-        evidence = self._evidence(found, stated, place, memory)
+        evidence = replace(
+            self._stated_evidence(found, stated, place, memory),
+            bytes_by_origin=found.bytes_by_origin,
+            total_bytes=found.held_bytes,
+            metadata={path: self._metadata.of(path, memory.stamps.get(path)) for path, _ in found.bytes_by_origin if path},
+        )
         if not knows_most(found.bytes_by_origin, found.held_bytes):
             evidence = self._with_recognised(evidence, found, memory)
         naming = self._held_on_to(choose_name(evidence), found, memory)
@@ -272,10 +268,8 @@ class Identification:
             raise ReferenceError("the model was deleted while it was described")
         return stated_names(module)
 
-    def _evidence(
-        self, found: FoundModel, stated: StatedNames, place: Place | None, memory: _Memory, with_files: bool = True
-    ) -> Evidence:
-        """What is known without comparing values."""
+    def _stated_evidence(self, found: FoundModel, stated: StatedNames, place: Place | None, memory: _Memory) -> Evidence:
+        """What the model and its pipeline say, as far as it may be true; no file is read for it."""
         memory.stamps.update(found.stamps)
         pipeline_name = place.pipeline if place is not None else None
         config_name = stated.config_name if self._may_be_from(stated.config_name, found, memory) else None
@@ -285,13 +279,6 @@ class Identification:
         memory.places = tuple(name for name in stated_places if name is not None)
         return Evidence(
             class_name=found.class_name,
-            bytes_by_origin=found.bytes_by_origin,
-            total_bytes=found.held_bytes,
-            metadata=(
-                {path: self._metadata.of(path, memory.stamps.get(path)) for path, _ in found.bytes_by_origin if path}
-                if with_files
-                else {}
-            ),
             config_name=config_name,
             pipeline_name=pipeline_name if self._may_be_from(pipeline_name, found, memory) else None,
             architecture=stated.architecture,

@@ -24,7 +24,9 @@ class Names:
         self._failures = failures
         self._budget = budget
         self._found: Sequence[FoundModel] = ()
-        self._seen: tuple[object, ...] = ()
+        self._present: frozenset[FoundModel] = frozenset()
+        self._judged: tuple[Sequence[FoundModel], tuple[int, ...]] | None = None
+        """The models, and what they may be from, by which it was decided who waits."""
         self._waiting: list[tuple[Need, int, int]] = []
         """Need, bytes and place in `_found` of those that something is to be found out about; the last first."""
         self._again: list[FoundModel] = []
@@ -32,17 +34,16 @@ class Names:
 
     def see(self, found: Sequence[FoundModel]) -> None:
         """These are the models now; a new round begins for those about which nothing is new, once the last one is through."""
-        self._found = found
+        if found is not self._found:
+            self._found, self._present = found, frozenset(found)
         if not self._again:
             self._again = list(reversed(found))
 
     def find_next(self) -> bool:
         """Find out about one model; whether there was one that there is time for."""
-        seen = (self._found, *self._identification.version())
-        if len(seen) != len(self._seen) or any(
-            one is not other and one != other for one, other in zip(seen, self._seen, strict=True)
-        ):
-            self._seen = seen
+        version = self._identification.version()
+        if self._judged is None or self._judged[0] is not self._found or self._judged[1] != version:
+            self._judged = self._found, version
             self._waiting = self._who_waits()
         if self._waiting:
             need, _, number = self._waiting[-1]
@@ -51,9 +52,11 @@ class Names:
             self._waiting.pop()
             self._find_out(self._found[number])
             return True
-        if self._again and self._budget.allows():
-            self._find_out(self._again.pop())
-            return True
+        while self._again and self._budget.allows():
+            found = self._again.pop()
+            if found in self._present:  # else it is another one by now, which waits by itself
+                self._find_out(found)
+                return True
         return False
 
     def _who_waits(self) -> list[tuple[Need, int, int]]:

@@ -41,6 +41,8 @@ WALK_SHARE: Final = 0.005
 """How much of a core goes into looking for changes that tell nobody (`parameter.data = …`, `module.weight = …`)."""
 LONGEST_WALK_SECONDS: Final = 0.05
 """Processor time of one look's part of the walk, however long ago the last one was."""
+ASK_KERNEL_SECONDS: Final = 10.0
+"""Between two questions for mapped files, which take a millisecond each, where torch told of nothing."""
 OLDEST_MEASURE_SECONDS: Final = 30.0
 MEASURE_SHARE: Final = 0.002
 """How much of a core goes into gradients, optimizers and caches, unless they are older than that."""
@@ -115,6 +117,9 @@ class Observer:
         self._found: list[FoundModel] = []
         self._seen_version = -1
         self._looked_at = clock()
+        self._asked_version = -1
+        self._asked_at = float("-inf")
+        """When the kernel was asked last which model files are mapped."""
         self._walk_not_before = float("-inf")
         self._whole_look_seconds = 0.0
         """What a look at everything took."""
@@ -176,8 +181,10 @@ class Observer:
         if attached is None:
             return
         provenance = attached.provenance
-        with self._failures.guard("asking the kernel for mapped files"):
-            provenance.read_kernel_mappings()
+        if self.registry.version != self._asked_version or self._clock() - self._asked_at >= ASK_KERNEL_SECONDS:
+            self._asked_version, self._asked_at = self.registry.version, self._clock()
+            with self._failures.guard("asking the kernel for mapped files"):
+                provenance.read_kernel_mappings()
         try:
             while attached.names.find_next():
                 self._pause_naming()

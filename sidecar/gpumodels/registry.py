@@ -24,8 +24,6 @@ class Changes:
     gone: tuple[KeyedRef, ...] = ()
     touched: tuple[int, ...] = ()
     """Keys of modules that were moved, cast or loaded, with all below them."""
-    is_everything: bool = False
-    """Something changed, and nobody said where."""
 
 
 @resident
@@ -41,7 +39,6 @@ class Registry:
         self._come: deque[KeyedRef] = deque()
         self._gone: deque[KeyedRef] = deque()
         self._touched: deque[int] = deque()
-        self._is_everything = False
         self._is_loaded = False
         self.version = 0
         """Goes up whenever a module came, went, or was touched: equal versions, nothing to scan."""
@@ -75,11 +72,6 @@ class Registry:
         ref = self._modules.ref(key)
         return 0 if ref is None else int(ref.value)
 
-    def touch(self) -> None:
-        """Something about known modules changed, and nobody knows which."""
-        self._is_everything = True
-        self.version += 1
-
     def load_below(self, module: Any) -> None:
         """Something was loaded into this module and those below it; known or not until now."""
         self._is_loaded = True
@@ -101,14 +93,13 @@ class Registry:
 
     def only_moved(self) -> bool:
         """Whether nothing but moves happened since changes were taken: what is in new memory then, is in no file's."""
-        return bool(self._touched) and not (self._come or self._is_loaded or self._is_everything)
+        return bool(self._touched) and not (self._come or self._is_loaded)
 
     def take_changes(self) -> Changes:
         """What happened since this was asked the last time."""
         self._is_loaded = False
-        is_everything, self._is_everything = self._is_everything, False
         gone, come, touched = _taken(self._gone), _taken(self._come), _taken(self._touched)
-        return Changes(come, gone, tuple(dict.fromkeys(touched)), is_everything)
+        return Changes(come, gone, tuple(dict.fromkeys(touched)))
 
     def refs(self) -> list[KeyedRef]:
         """Weak references to all of them, oldest first."""

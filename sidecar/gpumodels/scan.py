@@ -15,6 +15,7 @@ from gpumodels.assembling import FoundModel, Part, assemble
 from gpumodels.equal_roots import EqualRoots
 from gpumodels.failures import Failures
 from gpumodels.grouping import find_roots, parts_of
+from gpumodels.groups import Claims, Group, Taken
 from gpumodels.holdings import Holdings, Parts
 from gpumodels.reading import ModuleReader, ModuleReading
 from gpumodels.registry import Changes, Registry
@@ -25,7 +26,6 @@ SLICE_SECONDS: Final = 0.0016
 """How long a slice works before it lets the host's threads have the interpreter."""
 
 READINGS_PER_STEP: Final = 8
-STORAGES_PER_STEP: Final = 1000
 PROBES: Final = 6
 """Modules of each part of a model that are looked at first, in no particular order: what is done to a model shows there soon."""
 MODULES_PER_STEP: Final = 32
@@ -89,8 +89,8 @@ class Scanner:
         self._equal = EqualRoots(registry, failures, reader.module_type)
         self._together: dict[int, tuple[int, ...]] = {}
         """For the first of some equal roots that lie together, all of them."""
-        self._groups: dict[int, _Group] = {}
-        self._claims = _Claims()
+        self._groups: dict[int, Group] = {}
+        self._claims = Claims()
         self._is_unfinished = False
         """A look began and never ended: nothing is known for sure."""
         self._guard = failures.guard("reading a module")
@@ -107,10 +107,10 @@ class Scanner:
             walk_seconds: beside those, a few modules of each model and some of all in turn, for so long (processor time).
         """
         changes = self._registry.take_changes()
-        everything = everything or changes.is_everything or self._is_unfinished
+        everything = everything or self._is_unfinished
         look = _Look(self._readings, is_rearranged=self._is_unfinished)
         if self._is_unfinished:
-            self._groups = {}
+            self._groups, self._claims = {}, Claims()
         self._is_unfinished = True
         found = self._scan(pause, look, changes, afresh, everything, walk_seconds)
         self._is_unfinished = False
@@ -236,18 +236,18 @@ class Scanner:
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
         """Put together what changed; all else only where it shares something with that."""
         touched = self._claims.roots_with(changed)
-        new: dict[int, _Group] = {}
+        new: dict[int, Group] = {}
         for root, core in self._roots:
             group, together = self._groups.get(root), self._together.get(root, ())
             if group is None or root in touched or group.core != core or group.together != together:
-                new[root] = _Group(core, together)
+                new[root] = Group(core, together)
         gone = self._groups.keys() - {root for root, _ in self._roots}
-        before = [self._groups[root] for root in (*new, *gone) if root in self._groups]
-        if all(map(self._claims.are_nobody_elses, before)):
-            for group in before:
-                self._claims.drop(group)
+        before = {root: self._groups[root] for root in (*new, *gone) if root in self._groups}
+        if all(map(self._claims.are_nobody_elses, before.values())):
+            for root, group in before.items():
+                self._claims.drop(root, group)
             for root, group in new.items():
-                yield from self._assemble(root, group, _Taken())
+                yield from self._assemble(root, group, Taken())
             are_apart = [self._claims.take(root, group) for root, group in new.items()]
             if all(are_apart):
                 self._groups = {root: new.get(root) or self._groups[root] for root, _ in self._roots}
@@ -257,13 +257,13 @@ class Scanner:
     def _assemble_in_turn(self, changed: Set[int]) -> Iterator[None]:
         """Go through all models. A storage that two of them hold counts with the one that came first; a model that two
         containers hold stands under the first of them."""
-        groups: dict[int, _Group] = {}
-        taken, claims = _Taken(), _Claims()
+        groups: dict[int, Group] = {}
+        taken, claims = Taken(), Claims()
         for root, core in self._roots:
             group = self._groups.get(root)
             together = self._together.get(root, ())
             if group is None or group.together != together or group.is_outdated(core, changed, taken):
-                group = _Group(core, together)
+                group = Group(core, together)
                 yield from self._assemble(root, group, taken)
             else:
                 for model in group.models:
@@ -273,7 +273,7 @@ class Scanner:
             yield
         self._groups, self._claims = groups, claims
 
-    def _assemble(self, root: int, group: _Group, taken: _Taken) -> Iterator[None]:
+    def _assemble(self, root: int, group: Group, taken: Taken) -> Iterator[None]:
         """Fill the group with the root's models, and `taken` with what they hold."""
         parts: list[Part] = []
         if group.together:
@@ -297,119 +297,6 @@ class Scanner:
             group.members.append(members)
             with_memory = (key for key in members if self._readings[key].storages)
             group.probes += islice(with_memory, PROBES)
-
-
-@resident
-class _Taken:
-    """What the models before have: their storages, and the modules that they are about."""
-
-    def __init__(self) -> None:
-        self.storages: set[tuple[str, int]] = set()
-        self.cores: set[int] = set()
-
-    def add(self, model: FoundModel) -> Iterator[None]:
-        """This model has it."""
-        self.cores.add(model.core)
-        waiting = iter(model.storages)
-        while some := list(islice(waiting, STORAGES_PER_STEP)):
-            self.storages.update(some)
-            yield
-
-
-@resident
-class _Claims:
-    """Which root's models hold what, so that a model that shares nothing can be put together without a look at the others."""
-
-    def __init__(self) -> None:
-        self._roots: dict[int, int] = {}
-        """By module."""
-        self._among: dict[int, set[int]] = {}
-        """Of modules below several roots, all of these."""
-        self._holders: dict[tuple[str, int], int] = {}
-        """By storage, how many groups hold it."""
-        self._cores: dict[int, int] = {}
-
-    def roots_with(self, modules: Set[int]) -> set[int]:
-        """Roots that have one of these modules below them."""
-        found = {root for key in modules if (root := self._roots.get(key)) is not None}
-        if self._among:
-            found.update(root for key in modules for root in self._among.get(key, ()))
-        return found
-
-    def take(self, root: int, group: _Group) -> bool:
-        """The group holds what it holds; whether nobody else holds any of it."""
-        is_apart = not group.stand_elsewhere
-        for members in group.members:
-            for key in members:
-                other = self._roots.setdefault(key, root)
-                if other != root:
-                    self._among.setdefault(key, {other}).add(root)
-        for storage in group.storages():
-            count = self._holders[storage] = self._holders.get(storage, 0) + 1
-            is_apart &= count == 1
-        for core in group.cores():
-            count = self._cores[core] = self._cores.get(core, 0) + 1
-            is_apart &= count == 1
-        return is_apart
-
-    def are_nobody_elses(self, group: _Group) -> bool:
-        """Whether no other group holds any of it."""
-        if group.stand_elsewhere or any(self._cores[core] > 1 for core in group.cores()):
-            return False
-        return all(self._holders[key] == 1 for key in group.storages())
-
-    def drop(self, group: _Group) -> None:
-        """A group that holds nothing of others is no more."""
-        for members in group.members:
-            for key in members:
-                self._roots.pop(key, None)
-        for storage in group.storages():
-            del self._holders[storage]
-        for core in group.cores():
-            del self._cores[core]
-
-
-@resident
-class _Group:
-    """The models of one root."""
-
-    def __init__(self, core: int, together: tuple[int, ...]) -> None:
-        self.core = core
-        self.together = together
-        self.models: list[FoundModel] = []
-        self.members: list[set[int]] = []
-        """Of each part, the keys of its modules, also where they hold nothing."""
-        self.probes: list[int] = []
-        """Keys of a few modules of each part, by which it is seen at once that something was done to all of it."""
-        self.stand_elsewhere: set[int] = set()
-        """Cores of parts that stand under another root."""
-
-    def cores(self) -> Set[int]:
-        """Of all its parts, wherever they stand."""
-        return self.stand_elsewhere.union(model.core for model in self.models)
-
-    def storages(self) -> Set[tuple[str, int]]:
-        """All that its models hold."""
-        if len(self.models) == 1:
-            return self.models[0].storages.keys()
-        return {key for model in self.models for key in model.storages}
-
-    def is_outdated(self, core: int, changed: Set[int], taken: _Taken) -> bool:
-        """Whether what was put together before is no longer true."""
-        if not self.models or self.core != core or not self.stand_elsewhere <= taken.cores:
-            return True
-        if any(not members.isdisjoint(changed) for members in self.members):
-            return True
-        if any(model.core in taken.cores for model in self.models):
-            return True
-        within: set[tuple[str, int]] = set()
-        for model in self.models:
-            overlaps = not taken.storages.isdisjoint(model.storages) or not within.isdisjoint(model.storages)
-            if (overlaps or model.elsewhere) and (taken.storages | within) & model.storages.keys() != model.elsewhere:
-                return True
-            if len(self.models) > 1:
-                within.update(model.storages)
-        return False
 
 
 def in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:

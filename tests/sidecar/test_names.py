@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,28 @@ def test_seeing_one_changed_model_costs_what_that_model_costs_and_not_the_others
     assert len(others) == 100
 
 
+def test_the_round_asks_nothing_about_what_a_model_was_before(watched: Watched, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        save_file(Backbone().state_dict(), tmp_path / f"{name}.safetensors")
+    model = Backbone()
+    model.load_state_dict(load_file(tmp_path / "first.safetensors"))
+    watched.look()
+    watched.observer.budget.spend(1.0)  # so that the round is not gone through
+    assert watched.named()["Backbone"].name == "first"
+    model.load_state_dict(load_file(tmp_path / "second.safetensors"))
+    watched.look(0.1)
+    assert watched.named()["Backbone"].name == "second"
+    for _ in range(4):
+        watched.look(1000.0)
+        names = watched.named()
+        assert names["Backbone"].name == "second"
+    attached = watched.observer._attached
+    assert attached is not None
+    known = attached.identification._memories.get(model)
+    assert known is not None
+    assert known.known[None].found in attached.names._present
+
+
 def test_while_names_are_found_it_pauses(watched: Watched) -> None:
     models = [Backbone(blocks=40) for _ in range(3)]
     watched.look()
@@ -244,6 +267,49 @@ def test_what_tells_nobody_is_found_in_turn_even_by_a_host_of_many_modules(way: 
             if sorted(one.own_bytes for one in found)[0] == expected:
                 break
         assert sorted(one.own_bytes for one in found)[0] == expected
+
+
+def test_a_module_that_two_models_share_stays_known_as_the_others_when_one_of_them_goes() -> None:
+    with attached() as sidecar:
+        shared = nn.ReLU()
+        first, second = nn.Sequential(nn.Linear(600, 600), shared), nn.Sequential(nn.Linear(600, 600), shared)
+
+        def found() -> list[int]:
+            seen = sidecar.scanner.scan(lambda: None, everything=False, walk_seconds=0.01)
+            return [one.own_bytes for one in seen]
+
+        assert len(found()) == 2
+        del first
+        (alone,) = found()
+        shared.register_buffer("scale", torch.zeros(1000))
+        assert found() == [alone + 4000]
+        assert second[1] is shared
+        assert not sidecar.scanner._claims._among
+
+
+def test_a_look_that_was_broken_off_is_made_up_for() -> None:
+    class BrokenOff(BaseException):
+        pass
+
+    with attached() as sidecar:
+        models = [Backbone(blocks=20), Small(blocks=20)]
+        whole = [one.own_bytes for one in sidecar.scanner.scan(lambda: None)]
+        for model in models:
+            model.half()
+        for steps in range(0, 40, 3):
+            left = steps
+
+            def pause() -> None:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    raise BrokenOff
+
+            with pytest.MonkeyPatch.context() as patch, suppress(BrokenOff):
+                patch.setattr("gpumodels.scan.SLICE_SECONDS", 0.0)
+                sidecar.scanner.scan(pause, everything=False)
+        found = sidecar.scanner.scan(lambda: None, everything=False)
+        assert [one.own_bytes * 2 for one in found] == whole
 
 
 @pytest.mark.slow

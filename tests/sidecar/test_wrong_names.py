@@ -59,7 +59,6 @@ def loaded(state: dict[str, torch.Tensor], **options: bool) -> Backbone:
 
 def the_model(sidecar: Attached) -> Model:
     """Looked at as after ten seconds in which nobody told of anything."""
-    sidecar.registry.touch()
     (model,) = sidecar.models()
     return model
 

@@ -1,0 +1,132 @@
+"""The models of one root, and who holds what: which of them must be put together anew when something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from itertools import islice
+from typing import Final
+
+from gpumodels.assembling import FoundModel
+from gpumodels.resident import resident
+
+STORAGES_PER_STEP: Final = 1000
+
+
+@resident
+class Taken:
+    """What the models before have: their storages, and the modules that they are about."""
+
+    def __init__(self) -> None:
+        self.storages: set[tuple[str, int]] = set()
+        self.cores: set[int] = set()
+
+    def add(self, model: FoundModel) -> Iterator[None]:
+        """This model has it."""
+        self.cores.add(model.core)
+        waiting = iter(model.storages)
+        while some := list(islice(waiting, STORAGES_PER_STEP)):
+            self.storages.update(some)
+            yield
+
+
+@resident
+class Claims:
+    """Which root's models hold what, so that a model that shares nothing can be put together without a look at the others."""
+
+    def __init__(self) -> None:
+        self._roots: dict[int, int] = {}
+        """By module."""
+        self._among: dict[int, set[int]] = {}
+        """Of modules below several roots, all of these."""
+        self._holders: dict[tuple[str, int], int] = {}
+        """By storage, how many groups hold it."""
+        self._cores: dict[int, int] = {}
+
+    def roots_with(self, modules: Set[int]) -> set[int]:
+        """Roots that have one of these modules below them."""
+        found = {root for key in modules if (root := self._roots.get(key)) is not None}
+        if self._among:
+            found.update(root for key in modules for root in self._among.get(key, ()))
+        return found
+
+    def take(self, root: int, group: Group) -> bool:
+        """The group holds what it holds; whether nobody else holds any of it."""
+        is_apart = not group.stand_elsewhere
+        for members in group.members:
+            for key in members:
+                other = self._roots.setdefault(key, root)
+                if other != root:
+                    self._among.setdefault(key, {other}).add(root)
+        for storage in group.storages():
+            count = self._holders[storage] = self._holders.get(storage, 0) + 1
+            is_apart &= count == 1
+        for core in group.cores():
+            count = self._cores[core] = self._cores.get(core, 0) + 1
+            is_apart &= count == 1
+        return is_apart
+
+    def are_nobody_elses(self, group: Group) -> bool:
+        """Whether no other group holds any of it."""
+        if group.stand_elsewhere or any(self._cores[core] > 1 for core in group.cores()):
+            return False
+        return all(self._holders[key] == 1 for key in group.storages())
+
+    def drop(self, root: int, group: Group) -> None:
+        """A group that holds nothing of others is no more."""
+        for members in group.members:
+            for key in members:
+                among = self._among.get(key)
+                if among is None:
+                    self._roots.pop(key, None)
+                    continue
+                among.discard(root)
+                self._roots[key] = next(iter(among))
+                if len(among) == 1:
+                    del self._among[key]
+        for storage in group.storages():
+            del self._holders[storage]
+        for core in group.cores():
+            del self._cores[core]
+
+
+@resident
+class Group:
+    """The models of one root."""
+
+    def __init__(self, core: int, together: tuple[int, ...]) -> None:
+        self.core = core
+        self.together = together
+        self.models: list[FoundModel] = []
+        self.members: list[set[int]] = []
+        """Of each part, the keys of its modules, also where they hold nothing."""
+        self.probes: list[int] = []
+        """Keys of a few modules of each part, by which it is seen at once that something was done to all of it."""
+        self.stand_elsewhere: set[int] = set()
+        """Cores of parts that stand under another root."""
+
+    def cores(self) -> Set[int]:
+        """Of all its parts, wherever they stand."""
+        return self.stand_elsewhere.union(model.core for model in self.models)
+
+    def storages(self) -> Set[tuple[str, int]]:
+        """All that its models hold."""
+        if len(self.models) == 1:
+            return self.models[0].storages.keys()
+        return {key for model in self.models for key in model.storages}
+
+    def is_outdated(self, core: int, changed: Set[int], taken: Taken) -> bool:
+        """Whether what was put together before is no longer true."""
+        if not self.models or self.core != core or not self.stand_elsewhere <= taken.cores:
+            return True
+        if any(not members.isdisjoint(changed) for members in self.members):
+            return True
+        if any(model.core in taken.cores for model in self.models):
+            return True
+        within: set[tuple[str, int]] = set()
+        for model in self.models:
+            overlaps = not taken.storages.isdisjoint(model.storages) or not within.isdisjoint(model.storages)
+            if (overlaps or model.elsewhere) and (taken.storages | within) & model.storages.keys() != model.elsewhere:
+                return True
+            if len(self.models) > 1:
+                within.update(model.storages)
+        return False

@@ -6,21 +6,17 @@ processor time of the thread that does it. The sidecar looks once and then rests
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
-import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Final
 
-BEFORE: Final = "e581971"
-"""The last commit whose sidecar wrapped torch's functions."""
+from benchmarks.builds import builds
+
 ROUNDS: Final = 7
-ROOT: Final = Path(__file__).resolve().parents[2]
 
 HOST: Final = """
 import json, os, sys, tempfile, time
@@ -88,21 +84,13 @@ print(json.dumps(found))
 
 def main() -> None:
     """A line for each kind of work."""
-    with tempfile.TemporaryDirectory() as folder:
-        old = Path(folder)
-        packed = subprocess.run(
-            ["git", "-C", str(ROOT), "archive", BEFORE, "sidecar", "shared"], capture_output=True, check=False
-        )
-        builds = {"without": ROOT, "observing": ROOT}
-        if packed.returncode == 0:
-            with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-                archive.extractall(old, filter="data")
-            builds["wrapping"] = old
-        else:
-            print(f"commit {BEFORE} is not in this clone: no comparison with it")
-        seconds: dict[str, list[dict[str, float]]] = {build: [] for build in builds}
+    with builds() as roots:
+        kinds = {"without": roots["today"], "observing": roots["today"]}
+        if "before" in roots:
+            kinds["wrapping"] = roots["before"]
+        seconds: dict[str, list[dict[str, float]]] = {build: [] for build in kinds}
         for _ in range(ROUNDS):
-            for build, root in builds.items():
+            for build, root in kinds.items():
                 seconds[build].append(one_run(build, root))
     for work in seconds["without"][0]:
         ratios = {

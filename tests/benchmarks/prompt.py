@@ -5,27 +5,22 @@ Each host is a process of its own, on this build and on the one before presence 
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
+from benchmarks.builds import builds
 from gpumodels_shared.decoding import decode
 from gpumodels_shared.places import snapshot_files
 from gpumodels_shared.reader import SnapshotReader
 from gpumodels_shared.schema import Model, Snapshot
 
-BEFORE: Final = "e581971"
-"""The last commit that looked, compared and named in one go."""
-ROOT: Final = Path(__file__).resolve().parents[2]
 LOADS: Final = 10
 KEPT: Final = 4
 CHANGES: Final = 6
@@ -132,21 +127,6 @@ def main() -> None:
                     f"names {names:.1f} s after the last load, worst of {changes} (target {targets[0]:g} and {targets[1]:g})",
                     flush=True,
                 )
-
-
-@contextlib.contextmanager
-def builds() -> Iterator[dict[str, Path]]:
-    """Where this build's packages lie, and, where this clone has it, the earlier one's."""
-    roots = {"today": ROOT}
-    packed = subprocess.run(["git", "-C", str(ROOT), "archive", BEFORE, "sidecar", "shared"], capture_output=True, check=False)
-    with tempfile.TemporaryDirectory() as folder:
-        if packed.returncode == 0:
-            with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-                archive.extractall(folder, filter="data")
-            roots["before"] = Path(folder)
-        else:
-            print(f"commit {BEFORE} is not in this clone: no comparison with it")
-        yield roots
 
 
 def seconds_to_see_one(root: Path) -> float:

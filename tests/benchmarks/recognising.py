@@ -5,14 +5,12 @@ Each beside the build that compared pair by pair, in the same run, from an empty
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import random
 import struct
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
 from collections.abc import Mapping
@@ -20,16 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from benchmarks.builds import builds
 from gpumodels_shared.codec import encode
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, VALUES, choose_samples
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from hosts import a_host
 from integration.test_named_by_values import LOAD_ALL, SETUP, TUNES, write_family
 from snapshots import a_model, a_snapshot
-
-BEFORE: Final = "e581971"
-"""The last commit that compared pair by pair."""
-ROOT: Final = Path(__file__).resolve().parents[2]
 
 LOOKS: Final = 3
 SECOND_SECONDS: Final = 0.5
@@ -45,17 +40,9 @@ LONGEST_SECONDS: Final = 20.0
 
 def main() -> None:
     """A few lines each: the family of fine-tunes, and the files."""
-    with tempfile.TemporaryDirectory() as place:
-        builds = {"now": ROOT}
-        packed = subprocess.run(["git", "-C", str(ROOT), "archive", BEFORE, "shared", "tui"], capture_output=True, check=False)
-        if packed.returncode == 0:
-            with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
-                archive.extractall(Path(place) / "before", filter="data")
-            builds["before"] = Path(place) / "before"
-        else:
-            print(f"commit {BEFORE} is not in this clone: no comparison with it")
-        fine_tunes(Path(place), builds)
-        many_files(Path(place), builds)
+    with builds() as roots, tempfile.TemporaryDirectory() as place:
+        fine_tunes(Path(place), roots)
+        many_files(Path(place), roots)
 
 
 def environment(root: Path, cache: Path) -> dict[str, str]:
@@ -67,7 +54,7 @@ def environment(root: Path, cache: Path) -> dict[str, str]:
 # One process with 61 models of one shape.
 
 
-def fine_tunes(place: Path, builds: Mapping[str, Path]) -> None:
+def fine_tunes(place: Path, roots: Mapping[str, Path]) -> None:
     """How many `--json` names at the first look and at the next ones, and how long each takes."""
     models, snapshots = place / "family", place / "gpm"
     models.mkdir()
@@ -76,7 +63,7 @@ def fine_tunes(place: Path, builds: Mapping[str, Path]) -> None:
         host.tell(LOAD_ALL.format(count=TUNES, models=models, dtype="torch.bfloat16"))
         host.models_when(lambda found: sum(model.fingerprint is not None for model in found) == TUNES)
         seconds: dict[str, float] = {}
-        for build, root in builds.items():
+        for build, root in roots.items():
             looks = [one_look(root, place / f"cache-{build}", snapshots, models) for _ in range(1 + LOOKS)]
             seconds[build] = min(took for _, took in looks[1:])
             (named, took), later = looks[0], looks[-1][0]
@@ -86,7 +73,7 @@ def fine_tunes(place: Path, builds: Mapping[str, Path]) -> None:
                 flush=True,
             )
         if len(seconds) == 2:
-            print(f"a look after the first: × {seconds['now'] / seconds['before']:.2f} of before", flush=True)
+            print(f"a look after the first: × {seconds['today'] / seconds['before']:.2f} of before", flush=True)
 
 
 def one_look(root: Path, cache: Path, snapshots: Path, models: Path) -> tuple[int, float]:
@@ -131,14 +118,14 @@ print(json.dumps([[Path(values[one].files[0]).name for one in prints if one in v
 """In a child, of either build: the files that were found, seconds, and requests to the worker."""
 
 
-def many_files(place: Path, builds: Mapping[str, Path]) -> None:
+def many_files(place: Path, roots: Mapping[str, Path]) -> None:
     """How long a catalogue takes from an empty cache until all models have their files, and how often it opens one."""
     models = place / "loras"
     models.mkdir()
     prints = write_loras(models)
     wanted = place / "wanted"
     wanted.write_bytes(encode(a_snapshot(*(replace(a_model(str(n)), fingerprint=one) for n, one in enumerate(prints)))))
-    for build, root in builds.items():
+    for build, root in roots.items():
         command = [sys.executable, "-c", CATALOGUE, str(models), str(wanted), str(place / f"cache-{build}"), str(LONGEST_SECONDS)]
         done = subprocess.run(command, env=environment(root, place), capture_output=True, text=True, check=True)
         files, took, requests = json.loads(done.stdout)

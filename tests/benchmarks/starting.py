@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from benchmarks.prompt import builds
+from benchmarks.builds import builds
 
 PAIRS: Final = 3
 MODULES: Final = 40_000

@@ -1,0 +1,34 @@
+"""This build beside the one that figures are compared with."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+BEFORE: Final = "e581971"
+"""The last commit whose sidecar wrapped torch's functions, and looked, compared and named in one go; its viewer compared pair by
+pair."""
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+
+@contextlib.contextmanager
+def builds() -> Iterator[dict[str, Path]]:
+    """Where the packages of `today` lie, and, where this clone has that commit, those of `before`."""
+    roots = {"today": ROOT}
+    packed = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", BEFORE, "sidecar", "shared", "tui"], capture_output=True, check=False
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        if packed.returncode == 0:
+            with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as archive:
+                archive.extractall(folder, filter="data")
+            roots["before"] = Path(folder)
+        else:
+            print(f"commit {BEFORE} is not in this clone: no comparison with it")
+        yield roots

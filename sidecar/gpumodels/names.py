@@ -31,9 +31,12 @@ class Names:
         """Need, bytes and place in `_found` of those that something is to be found out about; the last first."""
         self._again: list[FoundModel] = []
         """Of those about which nothing is new: what is left of this round."""
+        self._done: set[FoundModel] = set()
+        """What was found out about since `see`."""
 
     def see(self, found: Sequence[FoundModel]) -> None:
         """These are the models now; a new round begins for those about which nothing is new, once the last one is through."""
+        self._done.clear()
         if found is not self._found:
             self._found, self._present = found, frozenset(found)
         if not self._again:
@@ -54,7 +57,7 @@ class Names:
             return True
         while self._again and self._budget.allows():
             found = self._again.pop()
-            if found in self._present:  # else it is another one by now, which waits by itself
+            if found in self._present and found not in self._done:  # else it is another one by now, which waits by itself
                 self._find_out(found)
                 return True
         return False
@@ -69,6 +72,7 @@ class Names:
         return sorted(waiting)
 
     def _find_out(self, found: FoundModel) -> None:
+        self._done.add(found)
         began, spent = time.thread_time(), self._budget.spent
         core = self._registry.ref(found.core)
         try:

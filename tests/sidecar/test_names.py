@@ -154,6 +154,18 @@ def test_the_largest_of_those_that_wait_comes_first_and_those_that_wait_before_a
     assert len({id(one) for one in (old, middle, large, small)}) == 4
 
 
+def test_at_each_look_a_model_is_asked_once_at_most(watched: Watched, found_out: list[str]) -> None:
+    model = Backbone()
+    watched.look()
+    watched.named()
+    for _ in range(3):
+        model.half() if next(model.parameters()).dtype is torch.float32 else model.float()
+        found_out.clear()
+        watched.look(1000.0)
+        watched.named()
+        assert found_out.count("Backbone") == 1
+
+
 def test_a_name_is_found_once(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
     values_of = Checkpoints.values_of

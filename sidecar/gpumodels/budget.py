@@ -16,8 +16,6 @@ RATE: Final = 0.002
 """Share of one core that comes in steadily."""
 SAVINGS_SECONDS: Final = 0.25
 """The most that is saved up. With a minute's income, and the walk's, that is less than 1 % of a core over any minute."""
-LOAN_SECONDS: Final = 5.0
-"""What may be borrowed to name what just came; paid off by all that isn't as urgent."""
 
 
 @resident
@@ -31,12 +29,12 @@ class Budget:
         self.spent = 0.0
         """In all, seconds of processor time."""
 
-    def allows(self, urgent: bool = False) -> bool:
-        """Whether something more may begin now; what is urgent may borrow."""
+    def allows(self, loan_seconds: float = 0.0) -> bool:
+        """Whether something more may begin now; so much may be borrowed for it, which is paid off by all that may borrow less."""
         now = self._clock()
         self._saved = min(SAVINGS_SECONDS, self._saved + RATE * (now - self._at))
         self._at = now
-        return self._saved > (-LOAN_SECONDS if urgent else 0.0)
+        return self._saved > -loan_seconds
 
     def spend(self, seconds: float) -> None:
         """Something took so long."""

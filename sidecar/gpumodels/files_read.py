@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -133,6 +134,11 @@ class FilesRead:
     def of(self, paths: Sequence[str]) -> list[ReadFile]:
         """These files, as they were read, or as ones that nobody saw being read."""
         return [self._files.get(path) or ReadFile(path, 0, None) for path in paths]
+
+    def bytes_since(self, version: int) -> float:
+        """The sizes of the files that were read since then, all together; infinite where one isn't known."""
+        since = [file.stamp for file in list(self._files.values()) if file.number > version]
+        return sum(math.inf if stamp is None else stamp.size_bytes for stamp in since)
 
     def groups(self) -> dict[str, tuple[ReadFile, ...]]:
         """Files by checkpoint: a single file, or all the shards of one. The newest come last."""

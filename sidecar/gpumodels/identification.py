@@ -38,6 +38,8 @@ from gpumodels.verification import Checked, Verification
 from gpumodels.weak_table import WeakTable
 from gpumodels_shared.schema import PENDING, Fingerprint
 
+MOST_SHRUNK: Final = 20
+"""A model in memory is up to so many times as large as its file: two bits a weight become 32."""
 VERIFIED: Final = FROM_FILES - {"names and shapes"}
 """Sources that claim the file's values."""
 
@@ -67,7 +69,9 @@ class Need(IntEnum):
     """Nothing is new; its values may have been changed in place all the same."""
     CHANGED = 1
     """It, or what it may be from, isn't what it was."""
-    UNKNOWN = 2
+    SOUGHT = 2
+    """A file was read since, which may be the one that it is from."""
+    UNKNOWN = 3
     """Somebody waits for its name."""
 
 
@@ -103,8 +107,8 @@ class _Memory:
     """Those of these where files were read."""
     known: dict[str | None, _Known] = field(default_factory=dict)
     """What came out of all this: of itself, and of the adapters in it, by name."""
-    pending: dict[str | None, tuple[FoundModel, Identified]] = field(default_factory=dict)
-    """What is said until then."""
+    pending: dict[str | None, tuple[FoundModel, _Known | None, Identified]] = field(default_factory=dict)
+    """What is said until then, and what that was made from."""
 
 
 @resident
@@ -140,19 +144,27 @@ class Identification:
         self._places = self._pipelines.places()
 
     def latest(self, found: FoundModel, core: weakref.ref[Any]) -> Identified:
-        """What is known by now; until the first name is found, what the model says of itself. Nothing is compared, no file read.
+        """What is known by now. Nothing is compared, no file read.
+
+        Until the first name is found it is what the model says of itself; so it is while a file waits to be compared that one
+        without a file may be from.
 
         Raises:
             ReferenceError: it was deleted meanwhile.
         """
         memory = self._memory(core)
         known = memory.known.get(found.adapter)
-        if known is not None and (known.found is found or not _is_outdated(known, found)):
+        is_outdated = known is None or _is_outdated(known, found)
+        if known is not None and not is_outdated and (_names_a_file(known) or not self._is_sought(known, found)):
             return known.identified
         pending = memory.pending.get(found.adapter)
-        if pending is None or pending[0] is not found:
-            pending = memory.pending[found.adapter] = found, self._without_files(found, core, memory)
-        return pending[1]
+        if pending is None or pending[0] is not found or pending[1] is not known:
+            if known is None or is_outdated:
+                said = self._without_files(found, core, memory)
+            else:
+                said = replace(known.identified, naming=_as_pending(known.identified.naming))
+            pending = memory.pending[found.adapter] = found, known, said
+        return pending[2]
 
     def need(self, found: FoundModel, core: weakref.ref[Any]) -> Need:
         """How much it is needed that `find_out` is asked.
@@ -163,6 +175,8 @@ class Identification:
         known = self._memory(core).known.get(found.adapter)
         if known is None or _is_outdated(known, found):
             return Need.UNKNOWN
+        if not (known.found is found and _names_a_file(known)) and self._is_sought(known, found):
+            return Need.SOUGHT
         is_same = known.found is found and known.version == self.version() and known.place == self._place(found)
         return Need.LOOK_AGAIN if is_same else Need.CHANGED
 
@@ -207,11 +221,11 @@ class Identification:
     def _without_files(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory) -> Identified:
         """What can be said at once."""
         if found.adapter is not None:
-            return _identified(replace(choose_name(_adapters_words(found)), source=PENDING, confidence=0.0))
+            return _identified(_as_pending(choose_name(_adapters_words(found))))
         stated, place = self._stated(core), self._place(found)
         evidence = self._stated_evidence(found, stated, place, memory)
         return Identified(
-            naming=replace(choose_name(evidence), source=PENDING, confidence=0.0, files=(), candidates=()),
+            naming=_as_pending(choose_name(evidence)),
             architecture=stated.architecture,
             metadata={},
             file_stamps=(),
@@ -391,7 +405,12 @@ class Identification:
 
     def version(self) -> tuple[int, int, int]:
         """Equal versions: comparing again would give the same, if the model is the same."""
-        return self._provenance.version, self._provenance.files_read.version, self._provenance.samples_version
+        return self._provenance.files_read.version, self._provenance.version, self._provenance.samples_version
+
+    def _is_sought(self, known: _Known, found: FoundModel) -> bool:
+        """Whether enough was read since that the model may be from it; hosts read data from small files, too, without an end."""
+        files, version = self._provenance.files_read, known.version[0]
+        return files.version != version and files.bytes_since(version) * MOST_SHRUNK >= found.held_bytes
 
     def _held_on_to(self, naming: Naming, found: FoundModel, memory: _Memory) -> Naming:
         """The name from a file stays when its evidence thins out, unless something else was loaded over it."""
@@ -418,6 +437,15 @@ def _is_outdated(known: _Known, found: FoundModel) -> bool:
     """Whether another file was loaded into the model since."""
     file = file_of_most(found.bytes_by_origin, found.held_bytes)
     return file is not None and file != file_of_most(known.found.bytes_by_origin, known.found.held_bytes)
+
+
+def _names_a_file(known: _Known) -> bool:
+    return known.identified.naming.source in FROM_FILES
+
+
+def _as_pending(naming: Naming) -> Naming:
+    """What a model says of itself, while more is to be found out."""
+    return replace(naming, source=PENDING, confidence=0.0, files=(), candidates=())
 
 
 def _as_class(found: FoundModel) -> Naming:

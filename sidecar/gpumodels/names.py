@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Final
 
 from gpumodels.assembling import FoundModel
 from gpumodels.budget import Budget
@@ -12,6 +13,9 @@ from gpumodels.failures import Failures
 from gpumodels.identification import Identification, Need
 from gpumodels.registry import Registry
 from gpumodels.resident import resident
+
+LOAN_SECONDS: Final = {Need.UNKNOWN: 5.0, Need.SOUGHT: 2.0, Need.CHANGED: 0.5, Need.LOOK_AGAIN: 0.0}
+"""What may be borrowed for it. Looks leave up to SAVINGS_SECONDS of debt: whatever is new is found out beside them all the same."""
 
 
 @resident
@@ -50,12 +54,12 @@ class Names:
             self._waiting = self._who_waits()
         if self._waiting:
             need, _, number = self._waiting[-1]
-            if not self._budget.allows(urgent=need is Need.UNKNOWN):
+            if not self._budget.allows(LOAN_SECONDS[need]):
                 return False
             self._waiting.pop()
             self._find_out(self._found[number])
             return True
-        while self._again and self._budget.allows():
+        while self._again and self._budget.allows(LOAN_SECONDS[Need.LOOK_AGAIN]):
             found = self._again.pop()
             if found in self._present and found not in self._done:  # else it is another one by now, which waits by itself
                 self._find_out(found)

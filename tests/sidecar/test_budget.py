@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gpumodels.budget import LOAN_SECONDS, RATE, SAVINGS_SECONDS, Budget
+from gpumodels.budget import RATE, SAVINGS_SECONDS, Budget
 
 
 class FakeClock:
@@ -49,12 +49,13 @@ def test_what_somebody_waits_for_may_borrow_within_limits() -> None:
     clock = FakeClock()
     budget = Budget(clock)
     urgent = 0
-    while budget.allows(urgent=True) and urgent < 10_000:
+    while budget.allows(loan_seconds=5.0) and urgent < 10_000:
         budget.spend(0.02)
         urgent += 1
     assert not budget.allows()
-    assert urgent * 0.02 <= SAVINGS_SECONDS + LOAN_SECONDS + 0.02
+    assert urgent * 0.02 <= SAVINGS_SECONDS + 5.0 + 0.02
     clock.now += 30
-    assert budget.allows(urgent=True)
+    assert budget.allows(loan_seconds=5.0)
+    assert not budget.allows(loan_seconds=2.0)
     assert not budget.allows()
     assert abs(budget.spent - urgent * 0.02) < 1e-6

@@ -106,6 +106,53 @@ def test_a_known_name_stays_while_the_model_is_looked_at_anew(watched: Watched, 
     assert watched.named()["Backbone"].name == "another"
 
 
+def saved_long_ago(model: nn.Module, path: Path) -> None:
+    save_file(model.state_dict(), path)
+    os.utime(path, (1e9, 1e9))
+
+
+def unseen_copy(model: nn.Module, path: Path) -> None:
+    """What a loader does that nobody can observe: the values of a file, copied into the model."""
+    values = load_file(path)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(values[name])
+
+
+def test_a_model_that_was_seen_before_its_file_was_read_is_sought_at_once_whatever_looking_costs(
+    watched: Watched, tmp_path: Path
+) -> None:
+    saved_long_ago(Backbone(), tmp_path / "chosen.safetensors")
+    model = Backbone()
+    watched.look()
+    assert watched.named()["Backbone"].name_source == "class"
+    watched.observer.budget.charge(100.0)  # as looks do in a busy host
+    unseen_copy(model, tmp_path / "chosen.safetensors")
+    assert watched.look(0.1)["Backbone"].name_source == PENDING
+    assert watched.named()["Backbone"].name == "chosen"
+    saved_long_ago(Backbone(), tmp_path / "another.safetensors")
+    unseen_copy(model, tmp_path / "another.safetensors")
+    model.register_buffer("scale", torch.ones(4))
+    watched.observer.budget.charge(100.0)
+    watched.look(0.1)
+    assert watched.named()["Backbone"].name == "another"
+
+
+def test_data_that_a_host_reads_seeks_no_name(watched: Watched, tmp_path: Path) -> None:
+    torch.save({"sample": torch.rand(8)}, tmp_path / "sample.pt")
+    model = Backbone()
+    watched.look()
+    known = watched.named()["Backbone"]
+    assert known.resident_bytes > 20 * (tmp_path / "sample.pt").stat().st_size
+    watched.observer.budget.spend(3.0)
+    for number in range(3):
+        torch.save({"sample": torch.rand(8)}, tmp_path / f"sample-{number}.pt")
+        torch.load(tmp_path / f"sample-{number}.pt")
+        assert watched.look(0.1)["Backbone"] is known
+    assert watched.named()["Backbone"] is known
+    assert model.training
+
+
 def test_a_debt_delays_no_arrival_no_load_no_move_and_no_end(watched: Watched, tmp_path: Path) -> None:
     save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
     watched.observer.budget.spend(1000.0)

@@ -80,17 +80,29 @@ def choose_samples(
 ) -> tuple[TensorSample, ...]:
     """The samples of a fingerprint: in order of their keys' CRC-32, as many as are wanted and say something.
 
-    `prepare` is told of the keys that may be asked for, before the first is. `pause` is called every so often. Tensors beyond
-    the first TENSORS_EXAMINED are not asked for, whatever those said.
+    `prepare` is told of the keys that may be asked for, before the first is. `pause` is called every so often.
     """
+    examined = keys_examined(keys, pause)
+    prepare(examined)
+    return samples_among(examined, sample, pause)
+
+
+def keys_examined(keys: Iterable[str], pause: Callable[[], None] = lambda: None) -> Sequence[str]:
+    """The keys of the tensors that samples are taken of, in that order: no others are asked for, whatever these say."""
     first: list[str] = []
     waiting = iter(keys)
     while some := list(islice(waiting, KEYS_PER_STEP)):
         first = heapq.nsmallest(TENSORS_EXAMINED, [*first, *some], key=_rank)
         pause()
-    prepare(first)
+    return first
+
+
+def samples_among(
+    examined: Iterable[str], sample: Callable[[str], TensorSample | None], pause: Callable[[], None] = lambda: None
+) -> tuple[TensorSample, ...]:
+    """As many samples as are wanted, of the first tensors that say something."""
     chosen: list[TensorSample] = []
-    for count, key in enumerate(first, 1):
+    for count, key in enumerate(examined, 1):
         taken = sample(key)
         if taken is not None and not is_constant(taken.data, taken.dtype):
             chosen.append(taken)

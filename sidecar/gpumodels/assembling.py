@@ -50,12 +50,16 @@ class FoundModel:
     """Every storage that it holds, with its size, whether it is counted here or elsewhere."""
     elsewhere: Set[tuple[str, int]]
     """Those of its storages that are counted with a model before it."""
+    repeated: Set[tuple[str, int]]
+    """Those that several of its tensors lie in."""
     bytes_by_device: Mapping[str, int]
     missing_bytes: int
     """What it would take to have in memory all that is on `meta`."""
     parameters: int
     dtypes: Mapping[str, int]
     tree: LayerTree
+    keys: tuple[int, ...]
+    """By row of the tree, the key of the module that it stands for; 0 where it stands for none, or for a part of one."""
     bytes_by_origin: Mapping[tuple[str, str], int]
     """Bytes by (path, source), wherever they are now and whichever model they count with."""
     stamps: Mapping[str, Stamp]
@@ -90,6 +94,10 @@ class FoundModel:
     def core(self) -> int:
         """The key of the module that it is about."""
         return self.part.core
+
+    def is_built_like(self, other: FoundModel) -> bool:
+        """Whether it has the same modules, in the same places, with parameters as large: no shape of any tensor is another."""
+        return self.keys == other.keys and self.tree.names == other.tree.names and self.tree.parameters == other.tree.parameters
 
     @property
     def is_counted_elsewhere(self) -> bool:
@@ -138,11 +146,11 @@ def assemble(
             del trail[depth:]
             trail.append(name)
             if adapter is not None:
-                _adapter(adapters, adapter, elsewhere).add(".".join(trail[1:]), 1, reading)
+                _adapter(adapters, adapter, elsewhere).add(".".join(trail[1:]), 1, reading, key)
             elif name in PEFT_TABLES and reading.class_name == "ParameterDict":
                 _add_table(reading, ".".join(trail[1:]), adapters, elsewhere)
             else:
-                base.add(name, depth, reading)
+                base.add(name, depth, reading, key)
             of_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
             for child_name, child in reversed(forest.children(key)):
                 if child in readings and child not in members:
@@ -226,6 +234,7 @@ def _finish(
         tree.depths.append(sums.depths[position])
         tree.classes.append(tree.class_names.setdefault(sums.classes[position], len(tree.class_names)))
         tree.parameters.append(sums.parameters[position])
+        tree.keys.append(sums.keys[position])
         if row % STEP == 0:
             yield
     memory: list[tuple[int, int, int, int]] = []
@@ -236,10 +245,10 @@ def _finish(
             if len(target) % STEP == 0:
                 yield
     columns: list[tuple[Any, ...]] = []
-    for column in (tree.names, tree.depths, tree.classes, tree.parameters, memory, shared):
+    for column in (tree.names, tree.depths, tree.classes, tree.parameters, tree.keys, memory, shared):
         yield
         columns.append(tuple(column))
-    names, depths, classes, parameters, memory_column, shared_column = columns
+    names, depths, classes, parameters, keys, memory_column, shared_column = columns
     total_parameters = sum(parameters)
     yield
     models.append(
@@ -250,6 +259,7 @@ def _finish(
             members=members,
             storages=sums.storages,
             elsewhere=elsewhere & sums.storages.keys() if elsewhere else frozenset(),
+            repeated=sums.repeated,
             bytes_by_device={device: size for device, size in sums.bytes_by_device.items() if device != META},
             missing_bytes=sums.bytes_by_device.get(META, 0),
             parameters=total_parameters,
@@ -265,6 +275,7 @@ def _finish(
                 memory=memory_column,
                 shared=shared_column,
             ),
+            keys=keys,
             bytes_by_origin=sums.bytes_by_origin,
             stamps=sums.stamps,
             tensor_paths=frozenset(sums.tensor_names),
@@ -285,6 +296,7 @@ class _TreeColumns:
         self.class_names: dict[str, int] = {}
         self.classes: list[int] = []
         self.parameters: list[int] = []
+        self.keys: list[int] = []
 
 
 @resident
@@ -299,9 +311,11 @@ class _Sums:
         self.depths: list[int] = []
         self.classes: list[str] = []
         self.parameters: list[int] = []
+        self.keys: list[int] = []
         self.touched: set[int] = set()
         """Positions of the modules that hold memory themselves."""
         self.storages: dict[tuple[str, int], int] = {}
+        self.repeated: set[tuple[str, int]] = set()
         self.devices: dict[str, int] = {}
         self.dtypes: dict[str, int] = {}
         self.memory: dict[Entry, int] = {}
@@ -316,14 +330,14 @@ class _Sums:
         self._counted_bytes = 0
         self.tensor_names: set[str] = set()
 
-    def add(self, name: str, depth: int, reading: ModuleReading) -> None:
-        """The next module."""
+    def add(self, name: str, depth: int, reading: ModuleReading, key: int = 0) -> None:
+        """The next module, or a part of one: then it has no key."""
         own = 0
         for identity, elements in reading.parameters:
             if identity not in self._parameters_seen:
                 self._parameters_seen.add(identity)
                 own += elements
-        self.add_node(name, depth, reading.class_name, own)
+        self.add_node(name, depth, reading.class_name, own, key)
         if self._adapter_depth is not None and depth <= self._adapter_depth:
             self._adapter_depth = None
         if self._adapter_depth is None and name.startswith(ADAPTER_PREFIXES):
@@ -340,12 +354,13 @@ class _Sums:
             if self._adapter_depth is not None or storage.tensor.startswith(ADAPTER_PREFIXES):
                 self.adapter_bytes += self._counted_bytes - before
 
-    def add_node(self, name: str, depth: int, class_name: str, parameters: int = 0) -> None:
+    def add_node(self, name: str, depth: int, class_name: str, parameters: int = 0, key: int = 0) -> None:
         """A row of the tree."""
         self.names.append(name)
         self.depths.append(depth)
         self.classes.append(class_name)
         self.parameters.append(parameters)
+        self.keys.append(key)
 
     def _add_storage(self, position: int, storage: StorageReading) -> None:
         key, dtype, size, origin, tensor = storage
@@ -362,6 +377,8 @@ class _Sums:
                 self.stamps[origin.path] = origin.stamp
         if key in self.storages or key in self._elsewhere:
             self.shared[entry] = self.shared.get(entry, 0) + size
+            if key in self.storages:
+                self.repeated.add(key)
             self.storages[key] = size
             return
         self.storages[key] = size

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from itertools import islice
 from typing import Final
 
 from gpumodels.assembling import FoundModel
 from gpumodels.resident import resident
+from gpumodels.updating import Exchanged, storages_of, updated
 
 STORAGES_PER_STEP: Final = 1000
 
@@ -71,6 +72,19 @@ class Claims:
             return False
         return all(self._holders[key] == 1 for key in group.storages())
 
+    def only_root_with(self, module: int) -> int | None:
+        """The root that has this module below it, if it is one."""
+        return None if module in self._among else self._roots.get(module)
+
+    def exchange(self, before: Collection[tuple[str, int]], now: Collection[tuple[str, int]]) -> bool:
+        """One group holds these storages instead of those, if it alone holds them; whether it does."""
+        if any(self._holders[key] != 1 for key in before) or any(key in self._holders and key not in before for key in now):
+            return False
+        for key in before:
+            del self._holders[key]
+        self._holders.update(dict.fromkeys(now, 1))
+        return True
+
     def drop(self, root: int, group: Group) -> None:
         """A group that holds nothing of others is no more."""
         for members in group.members:
@@ -113,6 +127,21 @@ class Group:
         if len(self.models) == 1:
             return self.models[0].storages.keys()
         return {key for model in self.models for key in model.storages}
+
+    def update(self, exchanged: Exchanged, claims: Claims) -> bool:
+        """These modules hold other tensors; whether that could be told without putting a model together."""
+        before = storages_of(former for former, _ in exchanged.values())
+        now = storages_of(reading for _, reading in exchanged.values())
+        if before is None or now is None:
+            return False
+        theirs = [number for number, model in enumerate(self.models) if not exchanged.keys().isdisjoint(model.keys)]
+        if len(theirs) != 1 or any(not before.keys().isdisjoint(other.elsewhere) for other in self.models):
+            return False
+        model = updated(self.models[theirs[0]], exchanged, before, now)
+        if model is None or not claims.exchange(before, now):
+            return False
+        self.models[theirs[0]] = model
+        return True
 
     def is_outdated(self, core: int, changed: Set[int], taken: Taken) -> bool:
         """Whether what was put together before is no longer true."""

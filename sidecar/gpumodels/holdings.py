@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from types import FrameType, ModuleType
 from typing import Any, Final
 
 from gpumodels.accounting import META, StorageReading, TensorAccounts
 from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
-from gpumodels.instances import state_of
+from gpumodels.instances import state_getter, state_of
 from gpumodels.known_classes import all_subclasses
 from gpumodels.observers import Observers
 from gpumodels.reading import ModuleReading
@@ -42,6 +43,7 @@ class Holdings:
         self.caches: WeakTable[None] = WeakTable()
         self._optimizer_type: type = torch.optim.Optimizer
         self._cache_type: type | None = None
+        self._state_of_module = state_getter(torch.nn.Module)
 
     def observe(self, observers: Observers) -> None:
         """Begin with torch's optimizers."""
@@ -75,11 +77,13 @@ class Holdings:
     def measure(self, readings: Mapping[int, ModuleReading], models: Sequence[FoundModel], parts: Parts) -> Iterator[None]:
         """Fill `parts`. Yields wherever it may be interrupted; holds no tensor then."""
         counted: set[tuple[str, int]] = set()
-        for count, reading in enumerate(readings.values()):
-            self._add(reading.caches, parts.caches, counted, models)
-            self._add(self._gradients_of(reading), parts.gradients, counted, models)
-            if count % STEP == 0:
-                yield
+        waiting = iter(readings.values())
+        while some := list(islice(waiting, STEP)):
+            for reading in some:
+                if reading.caches:
+                    self._add(reading.caches, parts.caches, counted, models)
+            self._add(self._gradients_of(some), parts.gradients, counted, models)
+            yield
         for ref in self.caches.refs():
             self._add(self._storages_in(ref()), parts.caches, counted, models)
             yield
@@ -88,14 +92,20 @@ class Holdings:
                 self._add(states, parts.optimizer, counted, models)
                 yield
 
-    def _gradients_of(self, reading: ModuleReading) -> list[StorageReading]:
+    def _gradients_of(self, readings: Sequence[ModuleReading]) -> list[StorageReading]:
         found: list[StorageReading] = []
-        with self._failures.guard("reading gradients"):
+        gradient_of, state_of_module = self._accounts.gradient, self._state_of_module
+        for reading in readings:
             module = reading.ref() if reading.parameters else None
-            for parameter in [*state_of(module)["_parameters"].values()] if module is not None else ():
-                gradient = self._accounts.gradient(parameter)
-                if gradient is not None:
-                    self._accounts.add_storages(gradient, found)
+            if module is None:
+                continue
+            try:
+                for parameter in [*state_of_module(module)["_parameters"].values()]:
+                    gradient = gradient_of(parameter)
+                    if gradient is not None:
+                        self._accounts.add_storages(gradient, found)
+            except Exception as error:  # noqa: BLE001  # as in a guard, of which one a module would take longer than all the rest
+                self._failures.note("reading gradients", error)
         return found
 
     def _storages_in(self, cache: Any) -> list[StorageReading]:

@@ -332,9 +332,11 @@ class Identification:
         return replace(evidence, recognised=recognised, metadata={**evidence.metadata, **metadata})
 
     def _recognised(self, found: FoundModel, memory: _Memory, is_claimed: bool) -> Recognised:
-        wanted = (found, memory.places, self.version())
         known = memory.recognised
         values = self._values(found, memory)
+        before = memory.compared[0] if memory.compared is not None and not values.samples else found
+        # By names and shapes alone, a model that is built alike is the same.
+        wanted = (before if found.is_built_like(before) else found, memory.places, self.version())
         # Where nothing is claimed, nothing needs to be right about values that change at every look, as in training.
         is_same = known is not None and (
             known.fingerprint is None or known.fingerprint.samples == values.samples or not (known.paths or is_claimed)

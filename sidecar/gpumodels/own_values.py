@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,7 +12,7 @@ from gpumodels.provenance import Provenance
 from gpumodels.registry import Registry
 from gpumodels.resident import resident
 from gpumodels.weak_table import KeyedRef
-from gpumodels_shared.fingerprint import TENSORS, choose_samples
+from gpumodels_shared.fingerprint import TENSORS, VALUES, keys_examined, samples_among
 from gpumodels_shared.schema import TensorSample
 
 MODULES_PER_STEP: Final = 64
@@ -30,6 +30,8 @@ class OwnValues:
 
     found: FoundModel
     version: tuple[int, ...]
+    examined: Mapping[str, Place]
+    """Where samples were looked for, by key and in this order."""
     places: tuple[Place, ...]
     """Where they are from."""
     samples: tuple[TensorSample, ...]
@@ -67,19 +69,32 @@ class OwnTensors:
         if before is not None and before.found is found and before.version == version and self._are_the_same(before):
             return before
         if before is not None and before.samples:
-            again = self._taken(found, version, before.places, before.tensors)
+            again = self._taken(found, version, before.places, before.examined, before.tensors)
             # What was loaded since may have made constants say something, and what said something a constant.
             if again.samples == before.samples or (before.version == version and len(again.samples) == len(before.samples)):
                 return again
-        return self._taken(found, version, *self._choose(found))
+        if before is None or before.version != version or not found.is_built_like(before.found):
+            examined, tensors = self._examined(found)
+        else:
+            examined, tensors = before.examined, before.tensors
+        samples = samples_among(examined, lambda key: self._sample(examined[key]), self._pause)
+        return self._taken(found, version, tuple(examined[sample.key] for sample in samples), examined, tensors)
 
-    def _taken(self, found: FoundModel, version: tuple[int, ...], places: tuple[Place, ...], tensors: int) -> OwnValues:
+    def _taken(
+        self,
+        found: FoundModel,
+        version: tuple[int, ...],
+        places: tuple[Place, ...],
+        examined: Mapping[str, Place],
+        tensors: int,
+    ) -> OwnValues:
         now = [self._read(place) for place in places]
         kept = [sample or self._sample(place) for sample, place in zip(now, places, strict=True)]
         in_reach = [(place, sample) for place, sample in zip(places, now, strict=True) if sample is not None]
         return OwnValues(
             found=found,
             version=version,
+            examined=examined,
             places=places,
             samples=tuple(sample for sample in kept if sample is not None),
             in_reach=tuple(sample for _, sample in in_reach),
@@ -127,14 +142,16 @@ class OwnTensors:
             if count % MODULES_PER_STEP == 0:
                 self._pause()
 
-    def _choose(self, found: FoundModel) -> tuple[tuple[Place, ...], int]:
+    def _examined(self, found: FoundModel) -> tuple[Mapping[str, Place], int]:
+        """Where samples are to be looked for, and how many tensors there are."""
         places = {place[0]: place for place in self.of(found.core)}
+        examined = {key: places[key] for key in keys_examined(places, self._pause)}
+        self._provenance.sample_accelerators(tensor for place in examined.values() if (tensor := _held(place)) is not None)
+        return {key: place for key, place in examined.items() if not self._is_too_small(place)}, len(places)
 
-        def prepare(keys: Sequence[str]) -> None:
-            self._provenance.sample_accelerators(tensor for key in keys if (tensor := _held(places[key])) is not None)
-
-        samples = choose_samples(places, lambda key: self._sample(places[key]), self._pause, prepare)
-        return tuple(places[sample.key] for sample in samples), len(places)
+    def _is_too_small(self, place: Place) -> bool:
+        tensor = _held(place)
+        return tensor is not None and type(tensor) in self._provenance.tensors.plain_types and tensor.numel() < VALUES
 
     def _are_the_same(self, before: OwnValues) -> bool:
         """Whether the same bytes stand where the samples stood: the storages are the same while the scan finds the same model.

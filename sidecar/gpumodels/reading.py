@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels.accounting import UNREADABLE, StorageReading, TensorAccounts
 from gpumodels.attributes import NOTHING, Held, offloaded_copy
-from gpumodels.instances import mro_of, name_of
+from gpumodels.instances import mro_of, name_of, state_getter
 from gpumodels.resident import resident
 from gpumodels.script_modules import ScriptModules
 from gpumodels.weak_table import KeyedRef, WeakTable
@@ -100,9 +100,8 @@ class ModuleReader:
         self._accounts = accounts
         self._plain_types = accounts.plain_types
         self._guard = failures.guard("reading a part of a module")
-        # `__dict__` as the interpreter knows it: a class may define a property of that name.
         self.module_type: type = torch.nn.Module
-        self._state_of: Callable[[Any], dict[str, Any]] = torch.nn.Module.__dict__["__dict__"].__get__
+        self._state_of = state_getter(self.module_type)
         self._scripts = ScriptModules(torch, failures)
         self._unpacked: WeakTable[dict[tuple[str, int], _Unpacked]] = WeakTable()
         """Of modules with packed weights, what these unpack to, by attribute and identity."""

@@ -40,6 +40,8 @@ class _Look:
         self.readings = readings
         """Of all modules, oldest first; brought up to date by the look."""
         self.read: set[int] = set()
+        self.former: dict[int, ModuleReading] = {}
+        """What was known of modules that hold other tensors now."""
         self.changed: set[int] = set()
         """Keys of modules that hold something new, or are gone."""
         self.is_rearranged = is_rearranged
@@ -56,6 +58,8 @@ class _Look:
             self.is_rearranged = True
         elif former.says_the_same(reading):
             return
+        else:
+            self.former.setdefault(key, former)
         self.readings[key] = reading
         self.changed.add(key)
 
@@ -131,6 +135,8 @@ class Scanner:
                 in_slices(self._look_at(look, self._registry.take_changes(), afresh=False, everything=False), pause)
                 in_slices(self._find_roots(look.changed), pause)
         if look.changed or look.is_rearranged or self._roots is not roots_before:
+            if not look.is_rearranged and self._roots is roots_before:
+                self._update(look)
             in_slices(self._assemble_changed(look.changed), pause)
         return self._found()
 
@@ -167,6 +173,7 @@ class Scanner:
         """Look at what nobody told of: a few modules of each model, then all in turn; of models that changed, at all of it."""
         until = time.thread_time() + seconds
         before = set(look.changed)
+        compared: set[int] = set()
         for group in self._groups.values():
             yield from self._compare(self._refs_of(group.probes), look)
             if time.thread_time() >= until:
@@ -175,11 +182,13 @@ class Scanner:
             self._to_walk = self._registry.refs()
             self._to_walk.reverse()
         while self._to_walk and time.thread_time() < until:
-            yield from self._compare(self._to_walk[: -MODULES_PER_STEP - 1 : -1], look)
+            some = self._to_walk[: -MODULES_PER_STEP - 1 : -1]
             del self._to_walk[-MODULES_PER_STEP:]
+            compared.update([ref.key for ref in some])
+            yield from self._compare(some, look)
         for root in self._claims.roots_with(look.changed - before):
             for members in self._groups[root].members:
-                yield from self._compare(self._refs_of(members), look)
+                yield from self._compare(self._refs_of(members - compared), look)
 
     def _refs_of(self, keys: Iterable[int]) -> list[KeyedRef]:
         return [reading.ref for key in keys if (reading := self._readings.get(key)) is not None]
@@ -232,6 +241,17 @@ class Scanner:
         yield from self._equal.find(forest, roots, self._together)
         others = {key for first, keys in self._together.items() for key in keys if key != first}
         self._forest, self._roots = forest, [pair for pair in roots if pair[0] not in others]
+
+    def _update(self, look: _Look) -> None:
+        """Of modules that hold other tensors, and nothing else is new: tell it of their models, and have them forgotten."""
+        of_roots: dict[int, dict[int, tuple[ModuleReading, ModuleReading]]] = {}
+        for key in look.changed & look.former.keys():
+            root = self._claims.only_root_with(key)
+            if root is not None:
+                of_roots.setdefault(root, {})[key] = look.former[key], look.readings[key]
+        for root, exchanged in of_roots.items():
+            if self._groups[root].update(exchanged, self._claims):
+                look.changed.difference_update(exchanged)
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
         """Put together what changed; all else only where it shares something with that."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -205,13 +205,13 @@ def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[str] = []
-    choose = OwnTensors._choose
+    choose = OwnTensors._examined
 
-    def counted(own: OwnTensors, found: FoundModel) -> tuple[tuple[Place, ...], int]:
+    def counted(own: OwnTensors, found: FoundModel) -> tuple[Mapping[str, Place], int]:
         chosen.append(found.class_name)
         return choose(own, found)
 
-    monkeypatch.setattr(OwnTensors, "_choose", counted)
+    monkeypatch.setattr(OwnTensors, "_examined", counted)
     with attached() as sidecar:
         save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
         model = Backbone()
@@ -227,3 +227,26 @@ def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded
         model.load_state_dict(load_file(tmp_path / "base_v1.safetensors"))
         sidecar.models()
         assert chosen == ["Backbone"] * 2
+
+
+def test_a_model_whose_values_say_nothing_is_not_gone_through_at_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone_through: list[int] = []
+    of = OwnTensors.of
+
+    def counted(own: OwnTensors, core: int) -> Iterator[Place]:
+        gone_through.append(core)
+        return of(own, core)
+
+    monkeypatch.setattr(OwnTensors, "of", counted)
+    with attached() as sidecar:
+        model = nn.Sequential(*(nn.Linear(64, 64).to("meta") for _ in range(80)))
+        sidecar.models()
+        first = gone_through.count(id(model))
+        for _ in range(5):
+            model.register_buffer("touched", torch.zeros(1))
+            sidecar.models()
+        assert gone_through.count(id(model)) == first
+        model.load_state_dict({f"{number}.bias": torch.rand(64) for number in range(80)}, strict=False, assign=True)
+        (found,) = sidecar.models()
+        assert found.fingerprint is not None  # there is something to see now
+        assert len(found.fingerprint.samples) == 16

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Generator, Iterator, Set
 from itertools import islice
 from typing import Final
 
@@ -128,16 +128,18 @@ class Group:
             return self.models[0].storages.keys()
         return {key for model in self.models for key in model.storages}
 
-    def update(self, exchanged: Exchanged, claims: Claims) -> bool:
+    def update(self, exchanged: Exchanged, claims: Claims) -> Generator[None, None, bool]:
         """These modules hold other tensors; whether that could be told without putting a model together."""
         before = storages_of(former for former, _ in exchanged.values())
         now = storages_of(reading for _, reading in exchanged.values())
         if before is None or now is None:
             return False
-        theirs = [number for number, model in enumerate(self.models) if not exchanged.keys().isdisjoint(model.keys)]
-        if len(theirs) != 1 or any(not before.keys().isdisjoint(other.elsewhere) for other in self.models):
+        theirs = [number for number, members in enumerate(self.members) if not exchanged.keys().isdisjoint(members)]
+        if len(theirs) != 1 or len(self.models) != len(self.members):
+            return False  # in several parts, or in a part with adapters or nothing in it
+        if any(not before.keys().isdisjoint(other.elsewhere) for other in self.models):
             return False
-        model = updated(self.models[theirs[0]], exchanged, before, now)
+        model = yield from updated(self.models[theirs[0]], exchanged, before, now)
         if model is None or not claims.exchange(before, now):
             return False
         self.models[theirs[0]] = model

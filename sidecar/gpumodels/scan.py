@@ -20,6 +20,7 @@ from gpumodels.holdings import Holdings, Parts
 from gpumodels.reading import ModuleReader, ModuleReading
 from gpumodels.registry import Changes, Registry
 from gpumodels.resident import resident
+from gpumodels.updating import MOST_EXCHANGED
 from gpumodels.weak_table import KeyedRef
 
 SLICE_SECONDS: Final = 0.0016
@@ -136,7 +137,7 @@ class Scanner:
                 in_slices(self._find_roots(look.changed), pause)
         if look.changed or look.is_rearranged or self._roots is not roots_before:
             if not look.is_rearranged and self._roots is roots_before:
-                self._update(look)
+                in_slices(self._update(look), pause)
             in_slices(self._assemble_changed(look.changed), pause)
         return self._found()
 
@@ -242,15 +243,15 @@ class Scanner:
         others = {key for first, keys in self._together.items() for key in keys if key != first}
         self._forest, self._roots = forest, [pair for pair in roots if pair[0] not in others]
 
-    def _update(self, look: _Look) -> None:
+    def _update(self, look: _Look) -> Iterator[None]:
         """Of modules that hold other tensors, and nothing else is new: tell it of their models, and have them forgotten."""
         of_roots: dict[int, dict[int, tuple[ModuleReading, ModuleReading]]] = {}
-        for key in look.changed & look.former.keys():
+        for key in look.changed & look.former.keys() if len(look.changed) <= MOST_EXCHANGED else ():
             root = self._claims.only_root_with(key)
             if root is not None:
                 of_roots.setdefault(root, {})[key] = look.former[key], look.readings[key]
         for root, exchanged in of_roots.items():
-            if self._groups[root].update(exchanged, self._claims):
+            if (yield from self._groups[root].update(exchanged, self._claims)):
                 look.changed.difference_update(exchanged)
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:

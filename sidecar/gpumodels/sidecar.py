@@ -22,6 +22,7 @@ from gpumodels.failures import LOGGER, Failures
 from gpumodels.forks import ForkGate
 from gpumodels.host import process_info
 from gpumodels.observer import Observer
+from gpumodels.other_threads import OtherThreads
 from gpumodels.publishing import Publisher
 from gpumodels.resident import resident
 from gpumodels_shared.identity import this_process
@@ -37,7 +38,7 @@ JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
 BURST_SECONDS: Final = 0.05
 LONG_PAUSE_SECONDS: Final = 0.012
-"""After so much work in one tick the pauses are longer: what is large is seen some seconds later, and slows nobody down."""
+"""After so much work in one tick pauses are longer if the host computes: what is large is seen later, and slows nobody down."""
 NAMES_SECONDS: Final = 0.1
 """How long a tick waits for the names of what came, before it says that they are still to be found."""
 THREAD_NAME: Final = "gpumodels"
@@ -88,6 +89,7 @@ class Sidecar:
         """When what is known is to be said, names or not."""
         self._busy_since = 0.0
         """Processor time of this thread when the tick began."""
+        self._others = OtherThreads()
         self._thread = _SidecarThread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.serves_pid = self.pid
         self._thread.end = _stop_own
@@ -129,7 +131,8 @@ class Sidecar:
             with self.fork_gate, suppress(_Stopping):
                 self._tick()
                 self._find_names()
-            if self._stopping.wait(max(0.0, self._tick_at - time.monotonic())):
+            # After a long look the next one was put off for the sake of names; now there are none to find.
+            if self._stopping.wait(max(0.0, min(self._interval_seconds, self._tick_at - time.monotonic()))):
                 return
 
     def _tick(self) -> None:
@@ -169,7 +172,7 @@ class Sidecar:
         began = time.monotonic()
         with self.fork_gate.ajar():
             stopping = self._stopping.wait(PAUSE_SECONDS)
-            if not stopping and time.thread_time() - self._busy_since > BURST_SECONDS:
+            if not stopping and time.thread_time() - self._busy_since > BURST_SECONDS and self._others.are_busy():
                 # Where the host is busy, waiting for the interpreter was the pause.
                 stopping = self._stopping.wait(max(0.0, LONG_PAUSE_SECONDS - (time.monotonic() - began)))
         if stopping:

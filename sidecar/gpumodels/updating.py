@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import replace
+from typing import Final
 
 from gpumodels.accounting import META, StorageReading
 from gpumodels.assembling import ADAPTER_PREFIXES, FoundModel
 from gpumodels.origins import Origin
 from gpumodels.reading import ModuleReading
+
+MOST_EXCHANGED: Final = 64
+"""Modules; for more it is no faster than to assemble the model."""
+ROWS_PER_STEP: Final = 4000
 
 Exchanged = Mapping[int, tuple[ModuleReading, ModuleReading]]
 """By module, what was read of it before and now."""
@@ -36,8 +41,10 @@ def storages_of(readings: Iterable[ModuleReading]) -> _Storages | None:
     return found
 
 
-def updated(model: FoundModel, exchanged: Exchanged, before: _Storages, now: _Storages) -> FoundModel | None:
-    """The model with other readings of some modules; None where it must be assembled.
+def updated(
+    model: FoundModel, exchanged: Exchanged, before: _Storages, now: _Storages
+) -> Generator[None, None, FoundModel | None]:
+    """The model with other readings of some modules; None where it must be assembled. Yields wherever it may be interrupted.
 
     Args:
         model: as it was.
@@ -48,7 +55,11 @@ def updated(model: FoundModel, exchanged: Exchanged, before: _Storages, now: _St
     if not _may_be(model, exchanged, before, now):
         return None
     tree = model.tree
-    rows = {key: row for row, key in enumerate(model.keys) if key in exchanged}
+    rows: dict[int, int] = {}
+    for start in range(0, len(model.keys), ROWS_PER_STEP):
+        keys = model.keys[start : start + ROWS_PER_STEP]
+        rows.update({key: row for row, key in enumerate(keys, start) if key in exchanged})
+        yield
     if len(rows) < len(exchanged) or any(
         bool(former.storages) != bool(reading.storages) and not _has_rows_below(tree.depths, rows[key])
         for key, (former, reading) in exchanged.items()
@@ -76,8 +87,12 @@ def updated(model: FoundModel, exchanged: Exchanged, before: _Storages, now: _St
         memory[row] = [(row, *place, size) for place, size in sums.items()]
     if not (all(map(by_device.get, devices)) and all(map(by_dtype.get, dtypes))):
         return None  # the tree would name what is nowhere in it
-    storages = {key: size for key, size in model.storages.items() if key not in before}
-    storages.update((key, storage.size_bytes) for key, storage in now.items())
+    yield
+    storages = dict(model.storages)
+    for storage in before:
+        del storages[storage]
+    storages.update((key, one.size_bytes) for key, one in now.items())
+    yield
     columns = _with_parameters(tree.parameters, parameters)
     return replace(
         model,

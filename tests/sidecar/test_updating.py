@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,8 +62,8 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     outcomes: list[bool] = []
     update = groups.Group.update
 
-    def noting(self: groups.Group, *arguments: Any) -> bool:
-        outcomes.append(update(self, *arguments))
+    def noting(self: groups.Group, *arguments: Any) -> Generator[None, None, bool]:
+        outcomes.append((yield from update(self, *arguments)))
         return outcomes[-1]
 
     with monkeypatch.context() as patched:

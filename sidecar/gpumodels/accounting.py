@@ -80,13 +80,17 @@ class TensorAccounts:
         Returns:
             How many tensors there were whose size nobody knows.
         """
+        if type(tensor) in self.plain_types and tensor.layout is self._strided and not tensor.__dict__:
+            try:
+                storages.append(self._storage_of_plain(tensor, name))
+            except UNREADABLE:
+                pass
+            else:
+                return 0
         unread = 1
         with self._guard:
-            if type(tensor) in self.plain_types and tensor.layout is self._strided and not tensor.__dict__:
-                inside = [tensor]
-            else:
-                with self._without_overrides():
-                    inside = self._inner_tensors(tensor)
+            with self._without_overrides():
+                inside = self._inner_tensors(tensor)
             unread = 0
             for inner in inside:
                 try:
@@ -180,15 +184,26 @@ class TensorAccounts:
         with self._without_overrides():
             return self._storage(tensor, named, name)
 
+    def _storage_of_plain(self, tensor: Any, name: str) -> StorageReading:
+        """The same of one that is what nearly all are."""
+        storage = tensor.untyped_storage()
+        device, dtype = tensor.device, tensor.dtype
+        return StorageReading(
+            (self._device_names.get(device) or self._name_of_device(device), storage._cdata),
+            self._dtype_names.get(dtype) or self._name_of_dtype(dtype),
+            storage.nbytes(),
+            self._provenance.origin_of(tensor, storage),
+            name,
+        )
+
+    def _name_of_device(self, device: Any) -> str:
+        return self._device_names.setdefault(device, str(device))
+
+    def _name_of_dtype(self, dtype: Any) -> str:
+        return self._dtype_names.setdefault(dtype, str(dtype).removeprefix("torch."))
+
     def _storage(self, tensor: Any, named: Any, name: str) -> StorageReading:
-        device = self._device_of(tensor)
-        device_name = self._device_names.get(device)
-        if device_name is None:
-            device_name = self._device_names[device] = str(device)
-        dtype = self._dtype_of(tensor)
-        dtype_name = self._dtype_names.get(dtype)
-        if dtype_name is None:
-            dtype_name = self._dtype_names[dtype] = str(dtype).removeprefix("torch.")
+        device_name, dtype_name = self._name_of_device(self._device_of(tensor)), self._name_of_dtype(self._dtype_of(tensor))
         try:
             storage = self._untyped_storage(tensor)
         except UNREADABLE:

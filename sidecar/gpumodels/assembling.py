@@ -159,6 +159,7 @@ def assemble(
     yield from _finish(part, None, class_name, base, members, elsewhere, models)
     for adapter, sums in adapters.items():
         yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
+    yield from base.let_go()
 
 
 def assemble_adapter(
@@ -361,6 +362,12 @@ class _Sums:
         self.classes.append(class_name)
         self.parameters.append(parameters)
         self.keys.append(key)
+
+    def let_go(self) -> Iterator[None]:
+        """Free it in pieces: of a large model it is some hundred thousand objects."""
+        for name in list(vars(self)):
+            delattr(self, name)
+            yield
 
     def _add_storage(self, position: int, storage: StorageReading) -> None:
         key, dtype, size, origin, tensor = storage

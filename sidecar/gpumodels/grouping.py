@@ -8,6 +8,7 @@ from typing import Final
 from gpumodels.adoption import Forest, adopt
 from gpumodels.assembling import Part
 from gpumodels.reading import TRACED
+from gpumodels.slicing import batched
 from gpumodels_shared.file_names import checkpoint_of
 
 CONTAINER_DEPTH: Final = 3
@@ -66,21 +67,25 @@ def find_roots(forest: Forest, roots: list[tuple[int, int]]) -> Iterator[None]:
     yield from adopt(forest, holders)
     reached: set[int] = set()
     cores: set[int] = set()
-    for key in readings:
-        if key not in holders:
-            yield from _reach(key, forest, reached)
-            core = _core(key, forest)
-            if core == key or core not in cores:  # a second wrapper of the same is no second model
-                cores.add(core)
-                roots.append((key, core))
+    for some in batched(readings, STEP):
+        for key in some:
+            if key not in holders:
+                yield from _reach(key, forest, reached)
+                core = _core(key, forest)
+                if core == key or core not in cores:  # a second wrapper of the same is no second model
+                    cores.add(core)
+                    roots.append((key, core))
+        yield
     if len(reached) == len(readings):
         return
     order = {key: position for position, key in enumerate(readings)}
-    for key in readings:
-        if key not in reached:
-            root = max(_circle_above(key, holders), key=order.__getitem__)
-            roots.append((root, _core(root, forest)))
-            yield from _reach(root, forest, reached)
+    for some in batched(readings, STEP):
+        for key in some:
+            if key not in reached:
+                root = max(_circle_above(key, holders), key=order.__getitem__)
+                roots.append((root, _core(root, forest)))
+                yield from _reach(root, forest, reached)
+        yield
 
 
 def parts_of(root: int, core: int, forest: Forest, parts: list[Part]) -> Iterator[None]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Generator, Iterator, Set
-from itertools import islice
 from typing import Final
 
 from gpumodels.assembling import FoundModel
 from gpumodels.resident import resident
+from gpumodels.slicing import batched
 from gpumodels.updating import Exchanged, storages_of, updated
 
-STORAGES_PER_STEP: Final = 1000
+KEYS_PER_STEP: Final = 1000
+"""Of modules or storages."""
 
 
 @resident
@@ -24,9 +25,8 @@ class Taken:
     def add(self, model: FoundModel) -> Iterator[None]:
         """This model has it."""
         self.cores.add(model.core)
-        waiting = iter(model.storages)
-        while some := list(islice(waiting, STORAGES_PER_STEP)):
-            self.storages.update(some)
+        for keys in batched(model.storages, KEYS_PER_STEP):
+            self.storages.update(keys)
             yield
 
 
@@ -43,34 +43,46 @@ class Claims:
         """By storage, how many groups hold it."""
         self._cores: dict[int, int] = {}
 
-    def roots_with(self, modules: Set[int]) -> set[int]:
+    def roots_with(self, modules: Set[int]) -> Generator[None, None, set[int]]:
         """Roots that have one of these modules below them."""
-        found = {root for key in modules if (root := self._roots.get(key)) is not None}
-        if self._among:
-            found.update(root for key in modules for root in self._among.get(key, ()))
+        found: set[int] = set()
+        for some in batched(modules, KEYS_PER_STEP):
+            found.update({root for key in some if (root := self._roots.get(key)) is not None})
+            if self._among:
+                found.update(root for key in some for root in self._among.get(key, ()))
+            yield
         return found
 
-    def take(self, root: int, group: Group) -> bool:
+    def take(self, root: int, group: Group) -> Generator[None, None, bool]:
         """The group holds what it holds; whether nobody else holds any of it."""
         is_apart = not group.stand_elsewhere
+        roots, holders = self._roots, self._holders
         for members in group.members:
-            for key in members:
-                other = self._roots.setdefault(key, root)
-                if other != root:
-                    self._among.setdefault(key, {other}).add(root)
-        for storage in group.storages():
-            count = self._holders[storage] = self._holders.get(storage, 0) + 1
-            is_apart &= count == 1
+            for some in batched(members, KEYS_PER_STEP):
+                for key in some:
+                    other = roots.setdefault(key, root)
+                    if other != root:
+                        self._among.setdefault(key, {other}).add(root)
+                yield
+        for keys in batched(group.storages(), KEYS_PER_STEP):
+            for storage in keys:
+                count = holders[storage] = holders.get(storage, 0) + 1
+                is_apart &= count == 1
+            yield
         for core in group.cores():
             count = self._cores[core] = self._cores.get(core, 0) + 1
             is_apart &= count == 1
         return is_apart
 
-    def are_nobody_elses(self, group: Group) -> bool:
+    def are_nobody_elses(self, group: Group) -> Generator[None, None, bool]:
         """Whether no other group holds any of it."""
         if group.stand_elsewhere or any(self._cores[core] > 1 for core in group.cores()):
             return False
-        return all(self._holders[key] == 1 for key in group.storages())
+        for keys in batched(group.storages(), KEYS_PER_STEP):
+            if any(self._holders[key] != 1 for key in keys):
+                return False
+            yield
+        return True
 
     def only_root_with(self, module: int) -> int | None:
         """The root that has this module below it, if it is one."""
@@ -85,20 +97,24 @@ class Claims:
         self._holders.update(dict.fromkeys(now, 1))
         return True
 
-    def drop(self, root: int, group: Group) -> None:
+    def drop(self, root: int, group: Group) -> Iterator[None]:
         """A group that holds nothing of others is no more."""
         for members in group.members:
-            for key in members:
-                among = self._among.get(key)
-                if among is None:
-                    self._roots.pop(key, None)
-                    continue
-                among.discard(root)
-                self._roots[key] = next(iter(among))
-                if len(among) == 1:
-                    del self._among[key]
-        for storage in group.storages():
-            del self._holders[storage]
+            for some in batched(members, KEYS_PER_STEP):
+                for key in some:
+                    among = self._among.get(key)
+                    if among is None:
+                        self._roots.pop(key, None)
+                        continue
+                    among.discard(root)
+                    self._roots[key] = next(iter(among))
+                    if len(among) == 1:
+                        del self._among[key]
+                yield
+        for keys in batched(group.storages(), KEYS_PER_STEP):
+            for storage in keys:
+                del self._holders[storage]
+            yield
         for core in group.cores():
             del self._cores[core]
 
@@ -155,7 +171,8 @@ class Group:
             return True
         within: set[tuple[str, int]] = set()
         for model in self.models:
-            overlaps = not taken.storages.isdisjoint(model.storages) or not within.isdisjoint(model.storages)
+            keys = model.storages.keys()  # asked, not asking: then the smaller of both is gone through
+            overlaps = not (keys.isdisjoint(taken.storages) and keys.isdisjoint(within))
             if (overlaps or model.elsewhere) and (taken.storages | within) & model.storages.keys() != model.elsewhere:
                 return True
             if len(self.models) > 1:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from types import FrameType, ModuleType
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from gpumodels.known_classes import all_subclasses
 from gpumodels.observers import Observers
 from gpumodels.reading import ModuleReading
 from gpumodels.resident import resident
+from gpumodels.slicing import batched
 from gpumodels.weak_table import WeakTable
 
 STEP: Final = 32
@@ -77,8 +77,7 @@ class Holdings:
     def measure(self, readings: Mapping[int, ModuleReading], models: Sequence[FoundModel], parts: Parts) -> Iterator[None]:
         """Fill `parts`. Yields wherever it may be interrupted; holds no tensor then."""
         counted: set[tuple[str, int]] = set()
-        waiting = iter(readings.values())
-        while some := list(islice(waiting, STEP)):
+        for some in batched(readings.values(), STEP):
             for reading in some:
                 if reading.caches:
                     self._add(reading.caches, parts.caches, counted, models)

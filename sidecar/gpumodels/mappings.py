@@ -43,8 +43,8 @@ class FileMappings:
         self._ask: Callable[[], None] | None = None
         """Asks the kernel, which takes a millisecond: not before an address is asked for that nothing else is known of."""
 
-    def __bool__(self) -> bool:
-        return bool(self._made or self._listed)
+        self.may_tell = False
+        """Whether anything is known of any address, or the kernel may be asked: attributes are looked at faster than methods."""
 
     def remember(self, storage: Any, path: str, stamp: Stamp | None) -> None:
         """A storage that torch mapped from this file just now."""
@@ -56,6 +56,7 @@ class FileMappings:
         kept.append(_Mapping(start, start + storage.nbytes(), path, stamp, expired))
         kept.sort(key=lambda mapping: mapping.start)
         self._made = kept
+        self.may_tell = True
 
     def file_at(self, pointer: int, asks_kernel: bool = False) -> tuple[str, Stamp | None] | None:
         """The file that this address shows, and what it was when it was mapped.
@@ -71,6 +72,7 @@ class FileMappings:
         if found is None and asks_kernel and self._ask is not None:
             ask, self._ask = self._ask, None
             ask()
+            self.may_tell = bool(self._made or self._listed)
         found = found or self._among(self._listed, pointer)
         if found is None:
             return None
@@ -88,6 +90,7 @@ class FileMappings:
     def may_ask_kernel(self, note: Callable[[str], Stamp | None]) -> None:
         """Ask the kernel when it is needed, until `forget_kernels`; see `ask_kernel`."""
         self._ask = lambda: self.ask_kernel(note)
+        self.may_tell = True
 
     def ask_kernel(self, note: Callable[[str], Stamp | None]) -> None:
         """Learn which model files are mapped right now, by whomever.
@@ -108,12 +111,14 @@ class FileMappings:
                     stamps[path] = note(path)
                 found.append(_Mapping(start, end, path, stamps[path], _never))
         self._listed = found
+        self.may_tell = bool(self._made or self._listed or self._ask)
 
     def forget_kernels(self) -> None:
         """The kernel's answer holds for the moment only: addresses are reused."""
         self._ask = None
         self._listed = []
         self._latest = None
+        self.may_tell = bool(self._made)
 
 
 def _never() -> bool:

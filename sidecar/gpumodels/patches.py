@@ -18,7 +18,7 @@ from gpumodels.known_classes import all_subclasses
 from gpumodels.observers import Observers
 from gpumodels.reading import ModuleReading
 from gpumodels.resident import resident
-from gpumodels.scan import in_slices
+from gpumodels.slicing import in_slices
 from gpumodels.weak_table import KeyedRef, WeakTable
 from gpumodels_shared.file_names import checkpoint_of
 

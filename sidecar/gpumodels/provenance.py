@@ -68,9 +68,12 @@ class Provenance:
 
     def origin_of(self, tensor: Tensor, storage: UntypedStorage | None) -> Origin | None:
         """Where the tensor's values came from; found by address where that still shows, and remembered from then on."""
-        known = self.tensors.origin(storage)
+        known = self.tensors.origins_by_id.get(id(storage))
         if known is not None:
-            return known
+            origin: Origin = known.value
+            return origin
+        if not self._mappings.may_tell:
+            return None
         found = self._mapped_origin(tensor, storage, asks_kernel=True)
         if found is not None:
             self.tensors.put_origin(storage, found)
@@ -117,12 +120,7 @@ class Provenance:
         return self.tensors.origin(storage) or self._mapped_origin(tensor, storage)
 
     def _mapped_origin(self, tensor: Tensor, storage: UntypedStorage | None, asks_kernel: bool = False) -> Origin | None:
-        if (
-            not (self._mappings or asks_kernel)
-            or storage is None
-            or type(tensor) not in self.tensors.plain_types
-            or not tensor.is_cpu
-        ):
+        if not self._mappings.may_tell or storage is None or type(tensor) not in self.tensors.plain_types or not tensor.is_cpu:
             return None
         mapped = self._mappings.file_at(storage.data_ptr(), asks_kernel)
         return None if mapped is None else self.one_origin(mapped[0], MAPPED, mapped[1])

@@ -73,13 +73,8 @@ class _Class(NamedTuple):
     is_script: bool
 
 
-@resident
-class _Tables(NamedTuple):
-    """A module's own tables, TorchScript's included."""
-
-    modules: Mapping[str, Any]
-    parameters: Mapping[str, Any]
-    buffers: Mapping[str, Any]
+_Tables = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
+"""A module's own tables, TorchScript's included: modules, parameters, buffers."""
 
 
 @resident
@@ -99,7 +94,6 @@ class ModuleReader:
         torch, failures = accounts.torch, accounts.failures
         self._accounts = accounts
         self._plain_types = accounts.plain_types
-        self._guard = failures.guard("reading a part of a module")
         self.module_type: type = torch.nn.Module
         self._state_of = state_getter(self.module_type)
         self._scripts = ScriptModules(torch, failures)
@@ -125,12 +119,13 @@ class ModuleReader:
                 different.append(ref)
         return different
 
-    def read(self, ref: KeyedRef, add: Callable[[Any], None]) -> ModuleReading | None:
+    def read(self, ref: KeyedRef, known: Mapping[int, Any], add: Callable[[Any], None]) -> ModuleReading | None:
         """The module's state; None if it died or is not initialised yet.
 
         Args:
             ref: the module.
-            add: given each child: a module that registered with no hook is known from then on.
+            known: the modules that are known, by id.
+            add: given each child that isn't: a module that registered with no hook is known from then on.
         """
         module = ref()
         if module is None:
@@ -139,56 +134,82 @@ class ModuleReader:
         tables = _tables(state)
         if tables is None:
             return None  # its __init__ hasn't run yet
+        modules, parameters, buffers = tables
         children: tuple[tuple[str, int], ...] = ()
         storages: list[StorageReading] = []
         caches: list[StorageReading] = []
         elements: list[tuple[int, int]] = []
         aside: list[Aside] = []
         stamp, unread, is_complete = 0, 0, False
-        accounts = self._accounts
-        with self._guard:
-            held = [(name, child) for name, child in tables.modules.items() if child is not None]
-            children = tuple([(name, id(child)) for name, child in held])
-            for _, child in held:
-                add(child)
+        try:
+            if modules:
+                held = [(name, child) for name, child in modules.items() if child is not None]
+                children = tuple([(name, id(child)) for name, child in held])
+                for _, child in held:
+                    if id(child) not in known:
+                        add(child)
             # The stamp before the rest: what the host changes meanwhile is read again at the next look, as the stamp is older.
             stamp = self._stamp(state)
-            for name, tensor in [*tables.parameters.items()]:
-                if tensor is not None:
-                    elements.append((id(tensor), accounts.elements(tensor)))
-                    unread += accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
-            for name, tensor in [*tables.buffers.items()] if tables.buffers else ():
-                if tensor is not None:
-                    unread += accounts.add_storages(self._where_it_is(state, name, tensor), storages, name)
-            found = accounts.attributes.of(state)
-            for name, tensor, is_cache in found.tensors:
-                unread += accounts.add_storages(tensor, caches if is_cache else storages, name)
-            for name, packed in found.packed:
-                unread += self._add_packed(module, name, packed, id(packed), storages)
-            if found.modules:
+            if parameters:
+                unread += self._add_tensors(state, parameters, storages, elements)
+            if buffers:
+                unread += self._add_tensors(state, buffers, storages, None)
+            found = self._accounts.attributes.of(state)
+            if found is not NOTHING:
+                unread += self._add_attributes(module, found, storages, caches)
                 aside += self._asides(module, found, children)
                 for _, other, _ in found.modules:
                     add(other)
             is_complete = True
-        known = self._class_of(type(module))
-        class_name = known.name
-        if known.is_script:
+        except Exception as error:  # noqa: BLE001  # as in a guard, of which one a module would take longer than all the rest
+            self._accounts.failures.note("reading a part of a module", error)
+        kind = self._class_of(type(module))
+        class_name = kind.name
+        if kind.is_script:
             class_name = self._scripts.class_name(state) or class_name
             unread += self._add_out_of_sight(module, state, storages)
         return ModuleReading(
-            class_name=class_name,
-            children=children,
-            storages=tuple(storages),
-            caches=tuple(caches),
-            parameters=tuple(elements),
-            has_identity=known.has_identity,
-            attached_to=_attached_to(state),
-            stamp=stamp,
-            ref=ref,
-            aside=tuple(aside),
-            unread=unread if is_complete else unread + 1,
-            is_lightning=known.is_lightning,
+            class_name,
+            children,
+            tuple(storages),
+            tuple(caches),
+            tuple(elements),
+            kind.has_identity,
+            _attached_to(state) if "org_forward" in state else None,
+            stamp,
+            ref,
+            tuple(aside),
+            unread if is_complete else unread + 1,
+            kind.is_lightning,
         )
+
+    def _add_tensors(
+        self,
+        state: dict[str, Any],
+        tensors: Mapping[str, Any],
+        storages: list[StorageReading],
+        elements: list[tuple[int, int]] | None,
+    ) -> int:
+        """Add the storages behind a module's parameters or buffers; how many of them have a size that nobody knows."""
+        unread = 0
+        accounts = self._accounts
+        has_hook = "_hf_hook" in state
+        for name, tensor in [*tensors.items()]:
+            if tensor is None:
+                continue
+            if elements is not None:
+                elements.append((id(tensor), accounts.elements(tensor)))
+            unread += accounts.add_storages(self._where_it_is(state, name, tensor) if has_hook else tensor, storages, name)
+        return unread
+
+    def _add_attributes(self, module: Any, found: Held, storages: list[StorageReading], caches: list[StorageReading]) -> int:
+        """The same of what lies in its plain attributes."""
+        unread = 0
+        for name, tensor, is_cache in found.tensors:
+            unread += self._accounts.add_storages(tensor, caches if is_cache else storages, name)
+        for name, packed in found.packed:
+            unread += self._add_packed(module, name, packed, id(packed), storages)
+        return unread
 
     def _asides(self, module: Any, found: Held, children: Sequence[tuple[str, int]]) -> list[Aside]:
         """Modules in plain attributes, each once; the module itself only where an object leads back to it."""
@@ -214,8 +235,8 @@ class ModuleReader:
         return known
 
     def _where_it_is(self, state: dict[str, Any], name: str, tensor: Any) -> Any:
-        """The tensor itself; for one on `meta` the copy that the host will bring back, if it keeps one."""
-        if "_hf_hook" in state and self._accounts.is_meta(tensor):
+        """The tensor itself; for one on `meta` the copy that accelerate's hook will bring back, if it keeps one."""
+        if self._accounts.is_meta(tensor):
             copy = offloaded_copy(state, name)
             return tensor if copy is None else copy
         return tensor
@@ -298,10 +319,10 @@ class ModuleReader:
 def _tables(state: dict[str, Any]) -> _Tables | None:
     """None for a module that isn't initialised; a traced one has nothing but the script module in it."""
     try:
-        return _Tables(state["_modules"], state["_parameters"], state["_buffers"])
+        return state["_modules"], state["_parameters"], state["_buffers"]
     except KeyError:
         inner = state.get(TRACED)
-        return None if inner is None else _Tables({TRACED: inner}, {}, {})
+        return None if inner is None else ({TRACED: inner}, {}, {})
 
 
 HOST: Final = "cpu"

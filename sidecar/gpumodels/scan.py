@@ -6,6 +6,7 @@ Between slices nothing here holds a module or tensor: readings are plain data, s
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from typing import Final
@@ -20,11 +21,9 @@ from gpumodels.holdings import Holdings, Parts
 from gpumodels.reading import ModuleReader, ModuleReading
 from gpumodels.registry import Changes, Registry
 from gpumodels.resident import resident
+from gpumodels.slicing import in_slices
 from gpumodels.updating import MOST_EXCHANGED
 from gpumodels.weak_table import KeyedRef
-
-SLICE_SECONDS: Final = 0.0016
-"""How long a slice works before it lets the host's threads have the interpreter."""
 
 READINGS_PER_STEP: Final = 8
 PROBES: Final = 6
@@ -98,7 +97,6 @@ class Scanner:
         self._claims = Claims()
         self._is_unfinished = False
         """A look began and never ended: nothing is known for sure."""
-        self._guard = failures.guard("reading a module")
 
     def scan(
         self, pause: Callable[[], None], afresh: bool = False, everything: bool = True, walk_seconds: float = 0.0
@@ -187,7 +185,7 @@ class Scanner:
             del self._to_walk[-MODULES_PER_STEP:]
             compared.update([ref.key for ref in some])
             yield from self._compare(some, look)
-        for root in self._claims.roots_with(look.changed - before):
+        for root in (yield from self._claims.roots_with(look.changed - before)):
             for members in self._groups[root].members:
                 yield from self._compare(self._refs_of(members - compared), look)
 
@@ -196,23 +194,22 @@ class Scanner:
 
     def _read_below(self, root: int, look: _Look) -> Iterator[None]:
         """Read this module and all below it anew: where their values came from may be all that changed."""
-        level, met = [root], {root}
-        while level:
-            yield from self._read([ref for key in level if (ref := self._registry.ref(key)) is not None], look)
-            below: dict[int, None] = {}
-            for key in level:
+        waiting, met = deque([root]), {root}
+        while waiting:
+            some = [waiting.popleft() for _ in range(min(len(waiting), READINGS_PER_STEP))]
+            yield from self._read([ref for key in some if (ref := self._registry.ref(key)) is not None], look)
+            for key in some:
                 reading = look.readings.get(key)
-                if reading is not None:
-                    below.update((key, None) for _, key in reading.children)
-                    below.update((one.key, None) for one in reading.aside)
+                if reading is not None and (reading.children or reading.aside):
+                    below = [key for _, key in reading.children] + [one.key for one in reading.aside]
+                    waiting += [key for key in below if key not in met]
+                    met.update(below)
             yield
-            level = [key for key in below if key not in met]
-            met.update(level)
 
     def _read(self, refs: Sequence[KeyedRef], look: _Look) -> Iterator[None]:
         """Read these modules, and those below them that nobody has told of."""
         waiting = list(reversed(refs))
-        read, readings, registry = look.read, look.readings, self._registry
+        read, readings, registry, known = look.read, look.readings, self._registry, self._registry.known
         while waiting:
             ref = waiting.pop()
             if ref.key in read:
@@ -220,16 +217,18 @@ class Scanner:
             if len(read) % READINGS_PER_STEP == 0:
                 yield
             reading = None
-            with self._guard:
-                reading = self._reader.read(ref, registry.add)
+            try:
+                reading = self._reader.read(ref, known, registry.add)
+            except Exception as error:  # noqa: BLE001  # as in a guard, of which one a module takes longer than it looks
+                self._failures.note("reading a module", error)
             if reading is None:
                 if ref() is not None:
                     self._unread.append(ref)
                 continue
             look.note(ref.key, reading)
-            below = [key for _, key in reading.children]
-            if reading.aside:
-                below += [one.key for one in reading.aside]
+            if not (reading.children or reading.aside):
+                continue
+            below = [key for _, key in reading.children] + [one.key for one in reading.aside]
             waiting += [found for key in below if key not in readings and (found := registry.ref(key)) is not None]
 
     def _find_roots(self, changed: set[int]) -> Iterator[None]:
@@ -256,7 +255,8 @@ class Scanner:
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
         """Put together what changed; all else only where it shares something with that."""
-        touched = self._claims.roots_with(changed)
+        claims = self._claims
+        touched = yield from claims.roots_with(changed)
         new: dict[int, Group] = {}
         for root, core in self._roots:
             group, together = self._groups.get(root), self._together.get(root, ())
@@ -264,13 +264,17 @@ class Scanner:
                 new[root] = Group(core, together)
         gone = self._groups.keys() - {root for root, _ in self._roots}
         before = {root: self._groups[root] for root in (*new, *gone) if root in self._groups}
-        if all(map(self._claims.are_nobody_elses, before.values())):
+        are_apart = True
+        for group in before.values():
+            are_apart = are_apart and (yield from claims.are_nobody_elses(group))
+        if are_apart:
             for root, group in before.items():
-                self._claims.drop(root, group)
+                yield from claims.drop(root, group)
             for root, group in new.items():
                 yield from self._assemble(root, group, Taken())
-            are_apart = [self._claims.take(root, group) for root, group in new.items()]
-            if all(are_apart):
+            for root, group in new.items():
+                are_apart &= yield from claims.take(root, group)
+            if are_apart:
                 self._groups = {root: new.get(root) or self._groups[root] for root, _ in self._roots}
                 return
         yield from self._assemble_in_turn(changed)
@@ -290,8 +294,7 @@ class Scanner:
                 for model in group.models:
                     yield from taken.add(model)
             groups[root] = group
-            claims.take(root, group)
-            yield
+            yield from claims.take(root, group)
         self._groups, self._claims = groups, claims
 
     def _assemble(self, root: int, group: Group, taken: Taken) -> Iterator[None]:
@@ -308,7 +311,7 @@ class Scanner:
             made: list[FoundModel] = []
             members: set[int] = set()
             yield from assemble(part, self._forest, frozenset(), made, members)
-            if any(not taken.storages.isdisjoint(model.storages) for model in made):
+            if any(not model.storages.keys().isdisjoint(taken.storages) for model in made):
                 elsewhere = frozenset(key for model in made for key in taken.storages & model.storages.keys())
                 made, members = [], set()
                 yield from assemble(part, self._forest, elsewhere, made, members)
@@ -318,12 +321,3 @@ class Scanner:
             group.members.append(members)
             with_memory = (key for key in members if self._readings[key].storages)
             group.probes += islice(with_memory, PROBES)
-
-
-def in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:
-    """Run the steps, with a pause whenever a slice's time is over."""
-    until = time.perf_counter() + SLICE_SECONDS
-    for _ in steps:
-        if time.perf_counter() >= until:
-            pause()
-            until = time.perf_counter() + SLICE_SECONDS

@@ -216,7 +216,7 @@ def test_what_nobody_can_know_is_none() -> None:
 
 def test_a_module_that_is_changed_while_it_is_scanned_is_right_at_the_next_look() -> None:
     with attached() as sidecar, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpumodels.scan.SLICE_SECONDS", 0.0)
+        patch.setattr("gpumodels.slicing.SLICE_SECONDS", 0.0)
         model = nn.ModuleList(nn.Linear(32, 32) for _ in range(50))
 
         def change() -> None:

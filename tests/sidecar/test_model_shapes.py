@@ -284,14 +284,18 @@ def test_a_tensor_that_nobody_can_read_is_counted_as_unread_beside_its_model() -
         model = Backbone()
         model.register_buffer("odd", torch.zeros(4))
         with pytest.MonkeyPatch.context() as patch:
-            read = sidecar.scanner._reader._accounts._storage_of
+            accounts = sidecar.scanner._reader._accounts
 
-            def storage_of(tensor: Any, named: Any, name: str) -> Any:
-                if name == "odd":
-                    raise NotImplementedError
-                return read(tensor, named, name)
+            def unable(read: Callable[..., Any]) -> Callable[..., Any]:
+                def reads(*arguments: Any) -> Any:
+                    if arguments[-1] == "odd":
+                        raise NotImplementedError
+                    return read(*arguments)
 
-            patch.setattr(sidecar.scanner._reader._accounts, "_storage_of", storage_of)
+                return reads
+
+            patch.setattr(accounts, "_storage_of", unable(accounts._storage_of))
+            patch.setattr(accounts, "_storage_of_plain", unable(accounts._storage_of_plain))
             (found,) = sidecar.models()
         assert found.resident_bytes == distinct_bytes(model) - 4 * FLOAT
         assert found.unread_tensors == 1

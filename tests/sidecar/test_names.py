@@ -365,7 +365,7 @@ def test_a_look_that_was_broken_off_is_made_up_for() -> None:
                     raise BrokenOff
 
             with pytest.MonkeyPatch.context() as patch, suppress(BrokenOff):
-                patch.setattr("gpumodels.scan.SLICE_SECONDS", 0.0)
+                patch.setattr("gpumodels.slicing.SLICE_SECONDS", 0.0)
                 sidecar.scanner.scan(pause, everything=False)
         found = sidecar.scanner.scan(lambda: None, everything=False)
         assert [one.own_bytes * 2 for one in found] == whole

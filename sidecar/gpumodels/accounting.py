@@ -80,17 +80,13 @@ class TensorAccounts:
         Returns:
             How many tensors there were whose size nobody knows.
         """
-        if type(tensor) in self.plain_types and tensor.layout is self._strided and not tensor.__dict__:
-            try:
-                storages.append(self._storage_of_plain(tensor, name))
-            except UNREADABLE:
-                pass
-            else:
-                return 0
         unread = 1
         with self._guard:
-            with self._without_overrides():
-                inside = self._inner_tensors(tensor)
+            if type(tensor) in self.plain_types and tensor.layout is self._strided and not tensor.__dict__:
+                inside = [tensor]
+            else:
+                with self._without_overrides():
+                    inside = self._inner_tensors(tensor)
             unread = 0
             for inner in inside:
                 try:
@@ -184,14 +180,13 @@ class TensorAccounts:
         with self._without_overrides():
             return self._storage(tensor, named, name)
 
-    def _storage_of_plain(self, tensor: Any, name: str) -> StorageReading:
-        """The same of one that is what nearly all are."""
-        storage = tensor.untyped_storage()
-        device, dtype = tensor.device, tensor.dtype
+    def plain_storage(self, tensor: Any, storage: Any, device: Any, identity: int, size_bytes: int, name: str) -> StorageReading:
+        """The storage of a strided tensor of torch's own class, with nothing in its attributes: what nearly all are."""
+        dtype = tensor.dtype
         return StorageReading(
-            (self._device_names.get(device) or self._name_of_device(device), storage._cdata),
+            (self._device_names.get(device) or self._name_of_device(device), identity),
             self._dtype_names.get(dtype) or self._name_of_dtype(dtype),
-            storage.nbytes(),
+            size_bytes,
             self._provenance.origin_of(tensor, storage),
             name,
         )

@@ -103,8 +103,10 @@ class FileMappings:
         found: list[_Mapping] = []
         stamps: dict[str, Stamp | None] = {}
         for line in Path("/proc/self/maps").read_bytes().splitlines():
+            if not line.endswith(_SUFFIX_BYTES):
+                continue
             fields = line.split(maxsplit=5)
-            if len(fields) == 6 and fields[5].endswith(_SUFFIX_BYTES):
+            if len(fields) == 6:
                 start, end = (int(address, 16) for address in fields[0].split(b"-"))
                 path = os.fsdecode(fields[5])
                 if path not in stamps:

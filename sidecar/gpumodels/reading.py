@@ -94,6 +94,7 @@ class ModuleReader:
         torch, failures = accounts.torch, accounts.failures
         self._accounts = accounts
         self._plain_types = accounts.plain_types
+        self._strided = torch.strided
         self.module_type: type = torch.nn.Module
         self._state_of = state_getter(self.module_type)
         self._scripts = ScriptModules(torch, failures)
@@ -149,10 +150,11 @@ class ModuleReader:
                     if id(child) not in known:
                         add(child)
             # The stamp before the rest: what the host changes meanwhile is read again at the next look, as the stamp is older.
-            stamp = self._stamp(state)
-            if parameters:
+            stamp = self._stamp(state, storages, elements)
+            if not stamp or "_hf_hook" in state:
+                storages, elements = [], []
+                stamp = self._stamp(state)
                 unread += self._add_tensors(state, parameters, storages, elements)
-            if buffers:
                 unread += self._add_tensors(state, buffers, storages, None)
             found = self._accounts.attributes.of(state)
             if found is not NOTHING:
@@ -279,8 +281,16 @@ class ModuleReader:
             storages.append(StorageReading((HOST, -unpacked.number - number), dtype, size, None, name))
         return int(unpacked.sizes is None)
 
-    def _stamp(self, state: dict[str, Any]) -> int:
+    def _stamp(
+        self,
+        state: dict[str, Any],
+        storages: list[StorageReading] | None = None,
+        elements: list[tuple[int, int]] | None = None,
+    ) -> int:
         """A hash of all that a reading depends on: names and identities, devices, storages and their sizes.
+
+        Where the lists are given, what it comes by is added to them, of parameters and buffers; 0 where these aren't all plain
+        tensors, so that the lists are of no use.
 
         It is made at every look at every module: about 1 µs. A tensor that takes a freed one's place in every respect, with
         its storage's address and size on the same device, holds as many bytes in the same place; that its values came from
@@ -291,21 +301,33 @@ class ModuleReader:
         except KeyError:  # a traced module's shell
             return hash(id(state.get(TRACED)))
         stamp: list[Any] = [*modules.keys(), *map(id, modules.values())] if modules else []
-        plain_types = self._plain_types
+        accounts, plain_types, strided = self._accounts, self._plain_types, self._strided
         for tensors in (parameters, buffers) if buffers else (parameters,):
             for name, tensor in tensors.items():
                 if type(tensor) in plain_types:
                     try:
                         storage = tensor.untyped_storage()
                     except UNREADABLE:  # sparse, opaque
-                        stamp += (name, id(tensor), self._accounts.stamp(tensor))
-                        continue
-                    stamp += (name, id(tensor), tensor.device, storage._cdata, storage.nbytes())
-                    if tensor.__dict__:
-                        stamp += self._accounts.stamp(tensor)
+                        storage = None
+                    if storage is not None:
+                        device, identity, size = tensor.device, storage._cdata, storage.nbytes()
+                        stamp += (name, id(tensor), device, identity, size)
+                        if tensor.__dict__:
+                            stamp += accounts.stamp(tensor)
+                        elif storages is not None and tensor.layout is strided:
+                            if elements is not None and tensors is parameters:
+                                elements.append((id(tensor), tensor.numel()))
+                            storages.append(accounts.plain_storage(tensor, storage, device, identity, size, name))
+                            continue
+                    else:
+                        stamp += (name, id(tensor), accounts.stamp(tensor))
                 elif tensor is not None:
-                    stamp += (name, id(tensor), self._accounts.stamp(tensor))
-        found = self._accounts.attributes.of(state)
+                    stamp += (name, id(tensor), accounts.stamp(tensor))
+                else:
+                    continue
+                if storages is not None:
+                    return 0
+        found = accounts.attributes.of(state)
         if found is not NOTHING:
             for name, tensor, _ in found.tensors:
                 stamp += (name, id(tensor), self._accounts.stamp(tensor))

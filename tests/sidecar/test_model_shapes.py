@@ -295,7 +295,7 @@ def test_a_tensor_that_nobody_can_read_is_counted_as_unread_beside_its_model() -
                 return reads
 
             patch.setattr(accounts, "_storage_of", unable(accounts._storage_of))
-            patch.setattr(accounts, "_storage_of_plain", unable(accounts._storage_of_plain))
+            patch.setattr(accounts, "plain_storage", unable(accounts.plain_storage))
             (found,) = sidecar.models()
         assert found.resident_bytes == distinct_bytes(model) - 4 * FLOAT
         assert found.unread_tensors == 1

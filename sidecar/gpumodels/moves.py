@@ -11,7 +11,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from gpumodels.accounting import UNREADABLE
-from gpumodels.instances import state_of
+from gpumodels.instances import state_getter
 from gpumodels.observers import Observers
 from gpumodels.open_calls import OpenCalls
 from gpumodels.origins import ELSEWHERE, Origin
@@ -41,6 +41,7 @@ class Moves:
         self._provenance = provenance
         self._touched = touched
         self._without_modes = without_modes(torch)
+        self._state_of_module = state_getter(torch.nn.Module)
         self._calls: OpenCalls[list[_Known]] = OpenCalls()
 
     def observe(self, observers: Observers, module_type: Any) -> None:
@@ -71,7 +72,7 @@ class Moves:
         found: list[_Known] = []
         tensors = self._provenance.tensors
         origin_of, plain_types = tensors.origins_by_id.get, tensors.plain_types
-        waiting, met = [root], {id(root)}
+        waiting, met, state_of = [root], {id(root)}, self._state_of_module
         while waiting:
             state = state_of(waiting.pop())
             for table in (state["_parameters"], state["_buffers"]):
@@ -106,10 +107,15 @@ class Moves:
 
     def _carry_over(self, known: list[_Known]) -> None:
         tensors = self._provenance.tensors
-        storage_of, origins = tensors.storage_of, tensors.origins_by_id
+        storage_of, origins, plain_types = tensors.storage_of, tensors.origins_by_id, tensors.plain_types
         for table, name, before, origin, sample in known:
             tensor = table.get(name)
-            storage = None if tensor is None else storage_of(tensor)
+            if tensor is None:
+                continue
+            try:
+                storage = tensor.untyped_storage() if type(tensor) in plain_types else storage_of(tensor)
+            except UNREADABLE:
+                continue
             if storage is None or before() is storage:
                 continue
             if origin is not None and id(storage) not in origins:

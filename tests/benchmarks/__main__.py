@@ -8,7 +8,13 @@ import platform
 import sys
 from typing import Final
 
+from benchmarks.builds import run_before
+
 PARTS: Final = ("prompt", "starting", "scanning", "host", "observing", "loading", "catalogue", "recognising", "hostile", "viewer")
+
+
+BEFORE_TOO: Final = frozenset({"scanning", "host", "loading"})
+"""Of which the earlier build has its own; the others that are compared with it run both builds themselves."""
 
 
 def main() -> None:
@@ -17,6 +23,8 @@ def main() -> None:
     for part in sys.argv[1:] or PARTS:
         print(f"\n== {part}", flush=True)
         importlib.import_module(f"benchmarks.{part}").main()
+        if part in BEFORE_TOO:
+            run_before(part)
 
 
 main()

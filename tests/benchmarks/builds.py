@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import subprocess
+import sys
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -22,7 +24,7 @@ def builds() -> Iterator[dict[str, Path]]:
     """Where the packages of `today` lie, and, where this clone has that commit, those of `before`."""
     roots = {"today": ROOT}
     packed = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", BEFORE, "sidecar", "shared", "tui"], capture_output=True, check=False
+        ["git", "-C", str(ROOT), "archive", BEFORE, "sidecar", "shared", "tui", "tests"], capture_output=True, check=False
     )
     with tempfile.TemporaryDirectory() as folder:
         if packed.returncode == 0:
@@ -32,3 +34,20 @@ def builds() -> Iterator[dict[str, Path]]:
         else:
             print(f"commit {BEFORE} is not in this clone: no comparison with it")
         yield roots
+
+
+def run_before(part: str) -> None:
+    """Print what the earlier build's own benchmark of that name says, each line marked: what it measures lies inside its sidecar."""
+    with builds() as roots:
+        root = roots.get("before")
+        if root is None:
+            return
+        paths = os.pathsep.join(str(root / place) for place in ("tests", "sidecar", "shared", "tui"))
+        command = [sys.executable, "-W", "ignore", "-m", "benchmarks", part]
+        with subprocess.Popen(
+            command, cwd=root, env={**os.environ, "PYTHONPATH": paths}, stdout=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            for line in child.stdout:
+                if line.strip() and not line.startswith(("==", "python ")):
+                    print(f"before: {line}", end="", flush=True)

@@ -37,7 +37,7 @@ def builds() -> Iterator[dict[str, Path]]:
 
 
 def run_before(part: str) -> None:
-    """Print what the earlier build's own benchmark of that name says, each line marked: what it measures lies inside its sidecar."""
+    """Print what the earlier build's own benchmark of that name says, where what it measures lies inside its sidecar."""
     with builds() as roots:
         root = roots.get("before")
         if root is None:

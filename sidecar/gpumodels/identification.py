@@ -126,6 +126,7 @@ class Identification:
         self._registry = registry
         self._provenance = provenance
         self._pipelines = pipelines
+        self._failures = failures
         self._own = OwnTensors(registry, provenance, pause)
         checkpoints = Checkpoints(pause)
         self._recognition = Recognition(registry, provenance, checkpoints, self._own, pause)
@@ -160,7 +161,7 @@ class Identification:
         pending = memory.pending.get(found.adapter)
         if pending is None or pending[0] is not found or pending[1] is not known:
             if known is None or is_outdated:
-                said = self._without_files(found, core, memory)
+                said = self._said_by_itself(found, core, memory)
             else:
                 said = replace(known.identified, naming=_as_pending(known.identified.naming))
             pending = memory.pending[found.adapter] = found, known, said
@@ -197,7 +198,7 @@ class Identification:
             raise
         except Exception:
             # What can't be found out now can't be the next time: its class is what it is called.
-            identified = replace(self._without_files(found, core, memory), naming=_as_class(found))
+            identified = replace(self._said_by_itself(found, core, memory), naming=_as_class(found))
             memory.known[found.adapter] = _Known(identified, found, version, place)
             raise
         if before is not None and before.identified == identified:
@@ -217,6 +218,16 @@ class Identification:
 
     def _place(self, found: FoundModel) -> Place | None:
         return self._places.get(found.core) or self._places.get(found.root)
+
+    def _said_by_itself(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory) -> Identified:
+        """The same, whatever goes wrong: what a model holds is shown in any case."""
+        try:
+            return self._without_files(found, core, memory)
+        except ReferenceError:
+            raise
+        except Exception as error:  # noqa: BLE001  # its words are the host's
+            self._failures.note("reading what a model says of itself", error)
+            return _identified(_as_pending(_as_class(found)))
 
     def _without_files(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory) -> Identified:
         """What can be said at once."""

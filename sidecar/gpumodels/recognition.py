@@ -160,7 +160,10 @@ def _written_after(file: ReadFile, moment_ns: int) -> bool:
 def was_read(place: str, paths: Sequence[str]) -> bool:
     """Whether one of these files, which this process read, lies where a config says that its model was loaded from."""
     place = place.strip().rstrip("/")
-    directory = os.path.abspath(place)  # noqa: PTH100 — symlinks stay
+    try:
+        directory = os.path.abspath(place)  # noqa: PTH100 — symlinks stay
+    except OSError:  # the working directory was removed: what is relative to it is nowhere
+        directory = place
     repository = f"/models--{place.replace('/', '--')}/"
     return any(
         path == directory or path.startswith(directory + "/") or repository in path or ("/" in place and f"/{place}/" in path)
@@ -169,8 +172,17 @@ def was_read(place: str, paths: Sequence[str]) -> bool:
 
 
 def _files_at(stated: str) -> tuple[str, ...]:
-    """The safetensors files in the directory that a config names, and one level below it; of the hub, in its cache."""
-    stated = stated.strip()
+    """The safetensors files in the directory that a config names, and one level below it; of the hub, in its cache.
+
+    None of them where that can't be looked at: what a config says may be no path at all, too long for one, or nobody's to read.
+    """
+    try:
+        return _files_below(stated.strip())
+    except (OSError, ValueError):
+        return ()
+
+
+def _files_below(stated: str) -> tuple[str, ...]:
     roots = [Path(stated)] if os.path.isabs(stated) or stated.startswith(("./", "../")) or Path(stated).is_dir() else []  # noqa: PTH117
     if not roots and stated.count("/") <= 1:
         home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")

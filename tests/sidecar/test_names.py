@@ -397,3 +397,34 @@ def test_after_a_thousand_loads_and_drops_all_is_as_it_was_after_fifty(watched: 
 
     after_fifty = sizes(50)
     assert sizes(950) == after_fifty
+
+
+@pytest.mark.parametrize("stated", ["checkpoints/mine", "x" * 300, "a\0b", "/proc/1/root/nowhere", "./" + "y/" * 3000])
+def test_a_stated_name_that_is_no_usable_path_costs_nothing_but_itself(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stated: str
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
+    unloaded, model = Small(), Backbone()
+    for one in (unloaded, model):
+        one.__dict__["config"] = {"_name_or_path": stated}
+    model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
+    assert watched.look().keys() == {"Small", "Backbone"}
+    named = watched.named()
+    assert (named["Backbone"].name, named["Small"].name) == ("chosen", "Small")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_an_error_while_naming_leaves_the_model_its_row(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(_module: object) -> None:
+        raise OSError("no words")
+
+    monkeypatch.setattr("gpumodels.identification.stated_names", fails)
+    model = Backbone()
+    seen = watched.look()["Backbone"]
+    assert (seen.name, seen.resident_bytes) == ("Backbone", sum(one.nbytes for one in model.parameters()))
+    assert (watched.named()["Backbone"].name, watched.named()["Backbone"].name_source) == ("Backbone", "class")
+    assert watched.observer._failures.count > 0
+    watched.observer._failures.count = 0  # which the fixture looks at

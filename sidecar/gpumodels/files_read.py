@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import os
 import threading
@@ -11,14 +12,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
+from gpumodels.brief_lock import BriefLock
 from gpumodels.resident import resident
 from gpumodels.sampling import RawSample
 from gpumodels_shared.file_names import checkpoint_of
-from gpumodels_shared.fingerprint import FileValues
+from gpumodels_shared.fingerprint import FileValues, rank
 
 MAX_FILES: Final = 512
 MAX_KEPT_SAMPLES: Final = 100_000
 """Samples of files that can't be read again by position (pickles, GGUF), all together: some 20 MB."""
+MAX_SAMPLES_OF_ONE: Final = MAX_KEPT_SAMPLES // 2
+"""A file of more tensors is known by those that models' samples are chosen from first; it drives no other out."""
 
 
 @resident
@@ -44,6 +48,8 @@ class SampledFile:
     """A file by the samples that were taken while the host read it: the start of every tensor, nothing further in."""
 
     def __init__(self, samples: Mapping[str, RawSample]) -> None:
+        if len(samples) > MAX_SAMPLES_OF_ONE:
+            samples = {key: samples[key] for key in heapq.nsmallest(MAX_SAMPLES_OF_ONE, samples, key=rank)}
         self._samples = samples
         self.tensors = {key: (sample.dtype, sample.shape) for key, sample in samples.items()}
 
@@ -83,6 +89,14 @@ class ReadFile:
 
 
 @resident
+class _Reader:
+    """A thread of the host's. Its id would be another one's when it has ended."""
+
+    has_loaded = False
+    """It fills models with what it reads; else it reads for others, as the threads of a pool do."""
+
+
+@resident
 class FilesRead:
     """The newest ones. Added to in the host's threads."""
 
@@ -90,41 +104,54 @@ class FilesRead:
         self._files: OrderedDict[str, ReadFile] = OrderedDict()
         self.version = 0
         """Goes up when a file is read."""
-        self._since_load: dict[int, dict[str, None]] = {}
-        """Paths that each of the host's threads, by its id, read since it last loaded something."""
+        self._lock = BriefLock()
+        self._thread = threading.local()
+        self._since_load: OrderedDict[str, _Reader] = OrderedDict()
+        """Paths that were read since something was loaded that may be from them, and by whom."""
 
     def add(self, path: str, values: FileValues | None = None) -> Stamp | None:
         """The host reads this file; what it is at this moment."""
         stamp = stamp_of(path)
-        known = self._files.pop(path, None)
-        if known is None or values is not None or known.stamp != stamp:
-            self.version += 1
-            self._files[path] = ReadFile(path, self.version, values, stamp, time.time_ns())
-        else:
-            self._files[path] = replace(known, read_ns=time.time_ns())
-        self._since_load.setdefault(threading.get_ident(), {})[path] = None
-        self._forget_oldest()
+        with self._lock:
+            known = self._files.pop(path, None)
+            if known is None or values is not None or known.stamp != stamp:
+                self.version += 1
+                self._files[path] = ReadFile(path, self.version, values, stamp, time.time_ns())
+            else:
+                self._files[path] = replace(known, read_ns=time.time_ns())
+            self._since_load.pop(path, None)
+            self._since_load[path] = self._reader()
+            while len(self._since_load) > MAX_FILES:
+                self._since_load.popitem(last=False)
+            self._forget_oldest()
         return stamp
 
     def taken_since_load(self) -> tuple[str, ...]:
-        """What this thread read since it was last asked."""
-        return tuple(self._since_load.pop(threading.get_ident(), ()))
+        """What was read since this was last asked: by this thread, or, if it read nothing, by threads that load nothing."""
+        with self._lock:
+            this = self._reader()
+            this.has_loaded = True
+            own = [path for path, reader in self._since_load.items() if reader is this]
+            taken = own or [path for path, reader in self._since_load.items() if not reader.has_loaded]
+            for path in taken:
+                del self._since_load[path]
+        return tuple(taken)
 
     def account_for(self, known: Callable[[str], bool]) -> None:
         """It is known which model these files were read for: they are no explanation of what is loaded next."""
-        for paths in list(self._since_load.values()):
-            for path in list(paths):
-                if known(path):
-                    paths.pop(path, None)
+        for path in list(self._since_load):
+            if known(path):
+                self._since_load.pop(path, None)
 
     def add_mapped(self, path: str) -> Stamp | None:
         """The host has this file mapped, and may have read it long ago; what it is at this moment."""
         stamp = stamp_of(path)
-        known = self._files.get(path)
-        if known is None or known.stamp != stamp:
-            self.version += 1
-            self._files[path] = ReadFile(path, self.version, None, stamp)
-            self._forget_oldest()
+        with self._lock:
+            known = self._files.get(path)
+            if known is None or known.stamp != stamp:
+                self.version += 1
+                self._files[path] = ReadFile(path, self.version, None, stamp)
+                self._forget_oldest()
         return stamp
 
     def paths(self) -> list[str]:
@@ -146,6 +173,12 @@ class FilesRead:
         for file in list(self._files.values()):
             found.setdefault(checkpoint_of(file.path), []).append(file)
         return {whole: tuple(sorted(files, key=lambda file: file.path)) for whole, files in found.items()}
+
+    def _reader(self) -> _Reader:
+        reader: _Reader | None = getattr(self._thread, "reader", None)
+        if reader is None:
+            reader = self._thread.reader = _Reader()
+        return reader
 
     def _forget_oldest(self) -> None:
         while len(self._files) > MAX_FILES or self._kept_samples() > MAX_KEPT_SAMPLES:

@@ -43,6 +43,11 @@ class Claims:
         """By storage, how many groups hold it."""
         self._cores: dict[int, int] = {}
 
+    @property
+    def storages(self) -> Collection[tuple[str, int]]:
+        """All that any group holds; to be looked into only."""
+        return self._holders.keys()
+
     def roots_with(self, modules: Set[int]) -> Generator[None, None, set[int]]:
         """Roots that have one of these modules below them."""
         found: set[int] = set()

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, ModuleType
 from typing import Any, Final
 
 from gpumodels.accounting import META, StorageReading, TensorAccounts
-from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
 from gpumodels.instances import state_getter, state_of
 from gpumodels.known_classes import all_subclasses
@@ -20,6 +19,9 @@ from gpumodels.weak_table import WeakTable
 
 STEP: Final = 32
 """Modules, or optimizer states, that are worked on between two places where the work may be interrupted."""
+
+StorageKey = tuple[str, int]
+"""Of `StorageReading`."""
 
 
 @resident
@@ -74,9 +76,15 @@ class Holdings:
         for one in found:
             (self.optimizers if self._optimizer_type in type(one).__mro__ else self.caches).put(one, None)
 
-    def measure(self, readings: Mapping[int, ModuleReading], models: Sequence[FoundModel], parts: Parts) -> Iterator[None]:
-        """Fill `parts`. Yields wherever it may be interrupted; holds no tensor then."""
-        counted: set[tuple[str, int]] = set()
+    def measure(self, readings: Mapping[int, ModuleReading], models: Collection[StorageKey], parts: Parts) -> Iterator[None]:
+        """Fill `parts`. Yields wherever it may be interrupted; holds no tensor then.
+
+        Args:
+            readings: all modules.
+            models: the storages of all models.
+            parts: receives the sums.
+        """
+        counted: set[StorageKey] = set()
         for some in batched(readings.values(), STEP):
             for reading in some:
                 if reading.caches:
@@ -130,12 +138,12 @@ class Holdings:
         self,
         storages: Iterable[StorageReading],
         to: dict[str, int],
-        counted: set[tuple[str, int]],
-        models: Sequence[FoundModel],
+        counted: set[StorageKey],
+        models: Collection[StorageKey],
     ) -> None:
         for storage in storages:
             device = storage.key[0]
-            if storage.key in counted or device == META or any(storage.key in model.storages for model in models):
+            if storage.key in counted or device == META or storage.key in models:
                 continue
             counted.add(storage.key)
             to[device] = to.get(device, 0) + storage.size_bytes

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import mmap
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 FRAMES: Final = 6
 """How far above the reader the file's name is looked for: `load_file(filename)` is one, a library's own helpers some more."""
+OPEN_FILES: Final = frozenset({io.BufferedReader, io.BufferedRandom, io.FileIO})
+COMPARED_BYTES: Final = 4096
 MAX_NAMES: Final = 200
 MAX_PATH: Final = 4096
 PATHS: Final = frozenset({type(Path()), type(PurePath())})
@@ -46,8 +50,41 @@ def _file_shown(address: int, size_bytes: int) -> str | None:
         return None
 
 
+def path_of_bytes(data: Any, caller: FrameType | None) -> str | None:
+    """The file that these bytes were read from, if a caller has its path, or the open file, in a variable.
+
+    Args:
+        data: all of the file.
+        caller: whoever has the bytes.
+    """
+    if type(data) not in (bytes, bytearray):
+        return None
+    for name in _names_in(caller):
+        if name and len(name) <= MAX_PATH and "\n" not in name and _begins_and_ends_like(name, data):
+            return os.path.abspath(name)  # noqa: PTH100  # symlinks stay
+    return None
+
+
+def _begins_and_ends_like(name: str, data: bytes | bytearray) -> bool:
+    """Whether there is a regular file of that length, with the same beginning and the same end."""
+    try:
+        status = os.stat(name)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != len(data):
+            return False
+        descriptor = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return False
+    try:
+        starts = (0, max(0, len(data) - COMPARED_BYTES))
+        return all(os.pread(descriptor, COMPARED_BYTES, start) == data[start : start + COMPARED_BYTES] for start in starts)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+
+
 def _names_in(frame: FrameType | None) -> Iterator[str]:
-    """Strings and paths among the callers' variables that may be a file's name, the nearest first."""
+    """What may be a file's name among the callers' variables, the nearest first: strings, paths, and open files' own."""
     for _ in range(FRAMES):
         if frame is None:
             return
@@ -56,6 +93,8 @@ def _names_in(frame: FrameType | None) -> Iterator[str]:
                 yield value
             elif type(value) in PATHS:
                 yield os.fspath(value)
+            elif type(value) in OPEN_FILES and type(name := value.name) is str:
+                yield name
         frame = frame.f_back
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from gpumodels.brief_lock import BriefLock
 from gpumodels.files_read import Stamp
 from gpumodels.resident import resident
 
@@ -36,6 +37,8 @@ class FileMappings:
     """Written to in the host's threads, asked by these and by the scan: lists are replaced whole, never changed."""
 
     def __init__(self) -> None:
+        self._lock = BriefLock()
+        """For those who write; who reads has a list that nobody changes."""
         self._made: list[_Mapping] = []
         self._listed: list[_Mapping] = []
         self._latest: _Mapping | None = None
@@ -52,11 +55,12 @@ class FileMappings:
 
         expired: Callable[[], bool] = StorageWeakRef(storage).expired  # type: ignore[no-untyped-call]
         start = storage.data_ptr()
-        kept = [mapping for mapping in self._made if not mapping.gone()]
-        kept.append(_Mapping(start, start + storage.nbytes(), path, stamp, expired))
-        kept.sort(key=lambda mapping: mapping.start)
-        self._made = kept
-        self.may_tell = True
+        with self._lock:
+            kept = [mapping for mapping in self._made if not mapping.gone()]
+            kept.append(_Mapping(start, start + storage.nbytes(), path, stamp, expired))
+            kept.sort(key=lambda mapping: mapping.start)
+            self._made = kept
+            self.may_tell = True
 
     def file_at(self, pointer: int, asks_kernel: bool = False) -> tuple[str, Stamp | None] | None:
         """The file that this address shows, and what it was when it was mapped.

@@ -53,6 +53,7 @@ UNEXPLAINED_BYTES: Final = 256 * 1024**2
 """More than this and that share of what an allocator counts that nobody claims says: there may be modules that nobody told of."""
 SWEEP_SECONDS: Final = 60.0
 """A sweep stops the host for some 25 ms per million objects, so at most one in so long."""
+NOT_ATTACHED: Final = "this torch can't be observed, so no model is shown; the log of gpumodels says why"
 SCAN_TRIES: Final = 3
 LONGEST_TRY_SECONDS: Final = 0.3
 """Who builds thousands of modules in a row sees what was there some time ago, rather than nothing."""
@@ -107,7 +108,7 @@ class Observer:
         self._samples_accelerators = samples_accelerators
         self._arrivals = Arrivals()
         self._attach_lock = threading.Lock()
-        self._detached = False
+        self._detached = self._cant_attach = False
         self._attached: Attachment | None = None
         self.registry = Registry()
         self.budget = Budget(clock)
@@ -138,7 +139,9 @@ class Observer:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What viewers should say about this process."""
-        return self._attached.sampler.warnings if self._attached is not None else ()
+        if self._attached is not None:
+            return self._attached.sampler.warnings
+        return (NOT_ATTACHED,) if self._cant_attach else ()
 
     def attach_when_possible(self) -> None:
         """Attach to torch now, or inside the host's own import of it."""
@@ -211,6 +214,21 @@ class Observer:
         with self._attach_lock:
             if self._attached is not None or torch is None or self._detached:
                 return
+            attached = None
+            with self._failures.guard("attaching to torch"):
+                attached = self._attachment(torch)
+            if attached is None:  # it would fail the next time, too
+                self._detached = self._cant_attach = True
+                self._arrivals.cancel()
+                return
+            self._attached = attached
+            self._arrivals.wait(attached.hooks.awaited, attached.hooks.module_arrived)
+            self._sweep(attached.hooks)
+
+    def _attachment(self, torch: ModuleType) -> Attachment:
+        """All of it, or nothing is left behind."""
+        provenance = None
+        try:
             accelerators = AcceleratorSampler(torch, self._failures) if self._samples_accelerators else None
             provenance = Provenance(torch, accelerators)
             accounts = TensorAccounts(torch, provenance, self._failures)
@@ -218,23 +236,25 @@ class Observer:
             pipelines = Pipelines(self._failures)
             patches = Patches(accounts, self._failures, self.registry.look_again)
             listeners = (pipelines, holdings, patches)
-            hooks = TorchHooks(torch, self.registry, provenance, listeners, self._failures, accelerators)
             identification = Identification(self.registry, provenance, pipelines, self._failures, self._pause_naming)
-            self._attached = Attachment(
+            return Attachment(
                 torch_version=str(torch.__version__),
                 accelerators=accelerators,
                 provenance=provenance,
                 holdings=holdings,
                 patches=patches,
-                hooks=hooks,
                 scanner=Scanner(self.registry, ModuleReader(accounts), self._failures),
                 identification=identification,
                 names=Names(self.registry, identification, self._failures, self.budget),
                 sampler=Sampler(self.registry, identification, self._failures),
                 devices=self._given_devices or TorchDevices(torch),
+                # The last, as it begins to observe; if it can't, it undoes what it did.
+                hooks=TorchHooks(torch, self.registry, provenance, listeners, self._failures, accelerators),
             )
-            self._arrivals.wait(hooks.awaited, hooks.module_arrived)
-            self._sweep(hooks)
+        except BaseException:
+            if provenance is not None:
+                provenance.close()
+            raise
 
     def _sweep(self, hooks: TorchHooks) -> None:
         self._swept_at = self._clock()

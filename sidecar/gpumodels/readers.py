@@ -6,9 +6,6 @@ torch's and Python's, once a file. What reads by none of these is found by its v
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import FrameType, ModuleType
@@ -16,7 +13,7 @@ from typing import Any, Final
 
 from gpumodels.files_read import SampledFile, stamp_of
 from gpumodels.instances import state_of
-from gpumodels.mapped_storages import PATHS, path_of_mapped
+from gpumodels.mapped_storages import PATHS, path_of_bytes, path_of_mapped
 from gpumodels.observers import Observers
 from gpumodels.provenance import Provenance, absolute
 from gpumodels.resident import resident
@@ -113,9 +110,10 @@ class Readers:
             self._provenance.files_read.add(absolute(frame.f_locals["filename"]))
 
     def _bytes_read(self, frame: FrameType) -> None:
-        """`safetensors.torch.load(bytes)`: whoever read the bytes often has the file open still."""
+        """`safetensors.torch.load(bytes)`: whoever read the bytes often has the file's name still."""
         if self._provenance.active:
-            for path in _open_files_of_size(len(frame.f_locals["data"])):
+            path = path_of_bytes(frame.f_locals["data"], frame.f_back)
+            if path is not None:
                 self._provenance.files_read.add(path)
 
     def _gguf_read(self, frame: FrameType, _result: Any) -> None:
@@ -166,16 +164,6 @@ def _tensors_in(
         for key, value in list(dict.items(result))[:MAX_TENSORS]:
             if type(key) in (str, int):
                 yield from _tensors_in(value, torch, module_found, str(key), depth + 1)
-
-
-def _open_files_of_size(size: int) -> Iterator[str]:
-    """Regular files that this process has open and that are as long."""
-    with contextlib.suppress(OSError):  # no Linux
-        for descriptor in os.listdir("/proc/self/fd"):
-            with contextlib.suppress(OSError):
-                status = os.stat(int(descriptor))
-                if stat.S_ISREG(status.st_mode) and status.st_size == size:
-                    yield str(Path(f"/proc/self/fd/{descriptor}").readlink())
 
 
 def _gguf_samples(reader: Any) -> dict[str, RawSample]:

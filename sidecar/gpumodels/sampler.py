@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -72,17 +73,12 @@ class Sampler:
     def models(self, found: Sequence[FoundModel], now_ns: int) -> tuple[Model, ...]:
         """Every model, largest first; those below SMALL_MODEL_BYTES as one."""
         large: list[Model] = []
-        small: list[FoundModel] = []
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
         with self._failures.guard("looking at pipelines"):
             self._identification.look_at_pipelines()
         ids: dict[FoundModel, str] = {}
-        smallest = _smallest_listed(found)
-        for one in found:
-            # A second object around another model's network, with a little of its own, is no second model.
-            if one.adapter is None and not one.unread and min(one.held_bytes, one.own_bytes) < smallest:
-                small.append(one)
-                continue
+        listed, small = _listed(found)
+        for one in listed:
             # One that was deleted meanwhile, as hosts do at any moment, is no failure.
             with self._failures.guard("describing a model"), suppress(ReferenceError):
                 core = self._registry.ref(one.core)
@@ -204,11 +200,19 @@ class _Variants:
         self._known, self._used = self._used, {}
 
 
-def _smallest_listed(found: Sequence[FoundModel]) -> int:
-    """The size from which a root is a row: SMALL_MODEL_BYTES, unless there are more than readers accept."""
-    if len(found) <= MAX_MODELS:
-        return SMALL_MODEL_BYTES
-    return max(SMALL_MODEL_BYTES, sorted((one.held_bytes for one in found), reverse=True)[MAX_MODELS] + 1)
+def _listed(found: Sequence[FoundModel]) -> tuple[list[FoundModel], list[FoundModel]]:
+    """Those that are rows, and those that are summed up: the small ones, and what is more than readers accept."""
+    listed: list[FoundModel] = []
+    small: list[FoundModel] = []
+    for one in found:
+        # A second object around another model's network, with a little of its own, is no second model.
+        is_large = one.adapter is not None or one.unread or min(one.held_bytes, one.own_bytes) >= SMALL_MODEL_BYTES
+        (listed if is_large else small).append(one)
+    if len(listed) > MAX_MODELS:
+        largest = set(heapq.nlargest(MAX_MODELS, listed, key=lambda one: one.held_bytes))
+        small += [one for one in listed if one not in largest]
+        listed = [one for one in listed if one in largest]
+    return listed, small
 
 
 def _without_claims_on_others(models: Sequence[Model], variants: _Variants) -> list[Model]:
@@ -251,22 +255,18 @@ def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], vari
     """The models, each with the adapters in it and the models that it shares storages with."""
     present = {model.id for model in models}
     parents = {model.id: model.parent for model in models if model.parent in present}
-    for adapter, adapter_id in ids.items():
+    attached: dict[int, list[FoundModel]] = {}
+    for adapter in ids:
         if adapter.attached_to is not None:
-            for base, base_id in ids.items():
-                if base is not adapter and base.adapter is None and adapter.attached_to in base.members:
-                    parents[adapter_id] = base_id
+            attached.setdefault(adapter.attached_to, []).append(adapter)
+    for base, base_id in ids.items() if attached else ():
+        for key in attached.keys() & base.members if base.adapter is None else ():
+            parents.update((ids[adapter], base_id) for adapter in attached[key] if adapter is not base)
     adapters: dict[str, list[str]] = {}
     for model_id, parent_id in parents.items():
         if parent_id is not None:
             adapters.setdefault(parent_id, []).append(model_id)
-    shares: dict[str, set[str]] = {}
-    for sharer, sharer_id in ids.items():
-        if sharer.elsewhere:
-            for other, other_id in ids.items():
-                if other is not sharer and not sharer.elsewhere.isdisjoint(other.storages.keys()):
-                    shares.setdefault(sharer_id, set()).add(other_id)
-                    shares.setdefault(other_id, set()).add(sharer_id)
+    shares = _sharers(ids)
     related: list[Model] = []
     for model in models:
         parent = parents.get(model.id)
@@ -276,10 +276,24 @@ def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], vari
                 model,
                 parent=parent,
                 adapters=tuple(adapters.get(model.id, ())),
-                shares_with=tuple(sorted(shares.get(model.id, ()))),
+                shares_with=tuple(sorted(shares.get(model.id, frozenset()) - {model.id})),
             )
         related.append(one)
     return related
+
+
+def _sharers(ids: Mapping[FoundModel, str]) -> dict[str, set[str]]:
+    """By model, all that hold a storage with it that counts with one of them, itself included."""
+    shared = {key for one in ids for key in one.elsewhere}
+    holders: dict[tuple[str, int], set[str]] = {}
+    for one, model_id in ids.items() if shared else ():
+        for key in shared & one.storages.keys():
+            holders.setdefault(key, set()).add(model_id)
+    found: dict[str, set[str]] = {}
+    for together in {frozenset(together) for together in holders.values()}:
+        for model_id in together:
+            found.setdefault(model_id, set()).update(together)
+    return found
 
 
 def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:

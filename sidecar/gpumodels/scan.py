@@ -145,7 +145,7 @@ class Scanner:
     def measure(self, holdings: Holdings, pause: Callable[[], None]) -> Parts:
         """What is kept beside the models of the last scan."""
         parts = Parts()
-        in_slices(holdings.measure(self._readings, self._found(), parts), pause)
+        in_slices(holdings.measure(self._readings, self._claims.storages, parts), pause)
         return parts
 
     def _look_at(self, look: _Look, changes: Changes, afresh: bool, everything: bool) -> Iterator[None]:

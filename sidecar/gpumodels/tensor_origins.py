@@ -10,6 +10,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from gpumodels.brief_lock import BriefLock
 from gpumodels.origins import Origin
 from gpumodels.resident import resident
 from gpumodels.sampling import RawSample
@@ -33,6 +34,7 @@ class TensorOrigins:
         self._origins: WeakTable[Origin] = WeakTable()
         self.origins_by_id = self._origins.by_id
         """By the storage's id, for who looks up too many to call a method; to look into only."""
+        self._lock = BriefLock()
         self._samples: WeakTable[dict[int, RawSample]] = WeakTable()
         """By storage, and by where in it the tensor begins."""
 
@@ -74,8 +76,11 @@ class TensorOrigins:
             return
         by_offset = self._samples.get(storage)
         if by_offset is None:
-            by_offset = {}
-            self._samples.put(storage, by_offset)
+            with self._lock:
+                by_offset = self._samples.get(storage)
+                if by_offset is None:
+                    by_offset = {}
+                    self._samples.put(storage, by_offset)
         with self._without_overrides():
             by_offset[self._tensor_type.storage_offset(tensor)] = sample
 

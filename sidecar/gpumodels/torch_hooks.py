@@ -63,9 +63,19 @@ class TorchHooks:
         self.loads = Loads(torch, provenance, registry.load_below)
         moves = Moves(torch, provenance, registry.move_below)
 
+        self._arrived: dict[str, Callable[[ModuleType], None]] = {}
+        try:
+            self._observe(torch, moves, accelerators)
+        except BaseException:  # all or nothing
+            self.remove()
+            raise
+        self.awaited = frozenset(name for name in self._arrived if name not in sys.modules)
+        """Modules that aren't imported yet, for `module_arrived` when they are."""
+
+    def _observe(self, torch: ModuleType, moves: Moves, accelerators: AcceleratorSampler | None) -> None:
         if not self._observers.observe(torch.nn.Module.__init__, "noting a module", started=self._module_begins):
             LOGGER.info("construction of modules can't be observed here; torch's registration hooks tell of them")
-            with failures.guard("installing registration hooks"):
+            with self._failures.guard("installing registration hooks"):
                 self._registrations.install()
         # Copies and unpickled modules run no constructor.
         self._observers.observe(torch.nn.Module.__setstate__, "noting a module", started=self._module_filled)
@@ -74,16 +84,13 @@ class TorchHooks:
         self._readers.observe(self._observers)
         if accelerators is not None:
             accelerators.observe(self._observers)
-        observing = dict(self._readers.awaited(self._observers))
-        for listener in listeners:
+        self._arrived.update(self._readers.awaited(self._observers))
+        for listener in self._listeners:
             listener.observe(self._observers)
-            observing.update(listener.awaited(self._observers))
-        self._arrived = observing
-        for name in observing:
+            self._arrived.update(listener.awaited(self._observers))
+        for name in self._arrived:
             if (module := imported(name)) is not None:
                 self.module_arrived(module)
-        self.awaited = frozenset(name for name in observing if name not in sys.modules)
-        """Modules that aren't imported yet, for `module_arrived` when they are."""
 
     def module_arrived(self, module: ModuleType) -> None:
         """One of those that were awaited has just been imported; called in the host's thread."""

@@ -7,10 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.modules.module import _global_module_registration_hooks
 
-from gpumodels.devices import DeviceCounters
+from gpumodels.devices import DeviceCounters, TorchDevices
 from gpumodels.failures import Failures
-from gpumodels.observer import Observer
+from gpumodels.holdings import Holdings
+from gpumodels.observer import NOT_ATTACHED, Observer
+from gpumodels.observers import Observers
 from modules import Backbone, a_fake, distinct_bytes
 
 GIB = 1024**3
@@ -139,3 +142,25 @@ def test_a_model_that_just_came_is_shown_even_where_the_savings_are_spent(watche
     model = on_gpu(Backbone())
     assert "Backbone" in watched.look()
     assert model is not None
+
+
+def test_an_attach_that_fails_half_way_leaves_nothing_behind_and_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries: list[int] = []
+
+    def fails(_self: Holdings, _observers: Observers) -> None:
+        tries.append(1)
+        raise RuntimeError("no such constructor here")
+
+    monkeypatch.setattr(Holdings, "observe", fails)
+    code, hooks = torch.load.__code__, len(_global_module_registration_hooks)
+    observer = Observer(TorchDevices(torch), lambda: None, lambda: None, Failures())
+    observer.attach_when_possible()
+    for _ in range(3):
+        observer.look()
+        observer.find_names()
+    assert (len(tries), observer._failures.count) == (1, 1)
+    assert torch.load.__code__ is code
+    assert len(_global_module_registration_hooks) == hooks
+    assert observer.models == ()
+    assert observer.warnings == (NOT_ATTACHED,)
+    observer.detach()

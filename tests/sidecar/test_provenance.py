@@ -323,6 +323,21 @@ def test_bytes_are_known_by_the_file_that_is_open_meanwhile(tmp_path: Path) -> N
         assert the_model(sidecar).name == "bytes_v1"
 
 
+def test_bytes_are_not_taken_for_a_file_that_is_as_long(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        decoy = a_file(tmp_path / "decoy.safetensors")
+        other = a_file(tmp_path / "other.safetensors")
+        data = other.read_bytes()
+        other.unlink()
+        assert len(data) == decoy.stat().st_size
+        with decoy.open("rb") as file:
+            safetensors.load(data)
+            assert sidecar.provenance.files_read.paths() == []
+            safetensors.load(decoy.read_bytes())
+            assert sidecar.provenance.files_read.paths() == [str(decoy)]
+            assert not file.closed
+
+
 def test_a_file_that_went_or_was_damaged_is_no_evidence_and_no_failure(tmp_path: Path) -> None:
     with attached() as sidecar:
         for name in ("gone", "damaged"):

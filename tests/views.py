@@ -164,14 +164,14 @@ def some_process_rows(devices: Sequence[DeviceRow]) -> tuple[ProcessRow, ...]:
         for row in device.models:
             state = row.process_state
             own = [other for other in device.models if other.process_state.key == state.key]
-            place = ProcessDevice(device.key, device.title, some_parts(own, None, allocator=GIB), device.total_bytes)
+            place = ProcessDevice(device.key, None, device.title, some_parts(own, None, allocator=GIB), device.total_bytes)
             known = found.get(state.key) or ProcessRow(
                 state.key, row.process, state.pid, "me", "python main.py", NOON_NS - 7200 * 10**9, state, ()
             )
             if device.key not in {other.key for other in known.devices}:
                 found[state.key] = replace(known, devices=(*known.devices, place))
         for one in device.unattached:
-            place = ProcessDevice(device.key, device.title, memory_parts([], [], one.used_bytes), device.total_bytes)
+            place = ProcessDevice(device.key, None, device.title, memory_parts([], [], one.used_bytes), device.total_bytes)
             title = f"{one.command} {one.pid}"
             found[one.key] = ProcessRow(one.key, title, one.pid, one.user, one.command, one.started_at_ns, None, (place,))
     return tuple(found.values())

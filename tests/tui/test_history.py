@@ -11,7 +11,7 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.feed import ProcessState
-from gpumodels_tui.history import MOST_EVENTS, SAMPLE_SECONDS, Event, EventKind, History, Recorder, events_between
+from gpumodels_tui.history import KEPT_SECONDS, MOST_EVENTS, SAMPLE_SECONDS, Event, EventKind, History, Recorder, events_between
 from gpumodels_tui.model_facts import Fact
 from gpumodels_tui.process_facts import facts_of_process
 from gpumodels_tui.view_model import View, build_view
@@ -105,6 +105,16 @@ def test_memory_that_ran_out_is_told_with_device_bytes_and_how_often() -> None:
     assert happened(a_view_after(None, GIB), a_view_after(None, GIB)) == []
 
 
+def test_the_device_that_ran_out_is_found_by_its_own_name_whatever_its_title_begins_with() -> None:
+    def after(count: int) -> View:
+        device = replace(a_device("MIG 1g.10gb", GIB, H100), out_of_memory_count=count)
+        return view_of([a_process_state(a_snapshot(on_gpu("m", GIB), devices=[device]))])
+
+    (event,) = events_between(after(0), after(1), NOON_NS)
+    assert event.device in {device.label for device in after(1).devices}
+    assert event.held
+
+
 def test_memory_that_ran_out_before_anybody_looked_stands_with_the_process() -> None:
     (row,) = a_view_after(3, GIB).process_rows
     assert Fact("ran out", "out of memory on cuda:0, 3× since it started") in facts_of_process(row, NOON_NS / 1e9)
@@ -161,12 +171,17 @@ def test_memory_is_sampled_every_few_seconds_by_its_highest_and_kept_for_an_hour
     assert times[-1] - times[0] <= 3600
 
 
-def test_a_device_that_is_gone_loses_its_samples() -> None:
+def test_a_device_without_a_reading_keeps_its_samples_for_an_hour() -> None:
     recorder = Recorder()
-    view = a_view()
-    recorder.record(view, NOON_NS)
-    history = recorder.record(structs.replace(view, devices=view.devices[1:]), NOON_NS + 10 * SECOND)
-    assert f"gpu:{H100}" not in history.samples
+    view, key = a_view(), f"gpu:{H100}"
+    without = structs.replace(view, devices=view.devices[1:])
+    for second in range(0, 100, SAMPLE_SECONDS):
+        recorder.record(view, NOON_NS + second * SECOND)
+    for second in range(100, 200, SAMPLE_SECONDS):
+        history = recorder.record(without, NOON_NS + second * SECOND)
+    assert len(history.samples[key]) == 100 // SAMPLE_SECONDS
+    history = recorder.record(without, NOON_NS + (KEPT_SECONDS + 200) * SECOND)
+    assert key not in history.samples
 
 
 def test_an_hour_is_drawn_in_columns_each_with_its_highest_and_gaps_filled() -> None:

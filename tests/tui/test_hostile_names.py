@@ -84,7 +84,7 @@ def a_hostile_view() -> View:
     ]
     said = a_snapshot(process=a_process(STEERING_NAME, command=HOSTILE, visible_devices=MARKUP), warnings=HOSTILE)
     parts = (MemoryPart(PartKind.FIRST_MODEL, GIB, "0"),)
-    places = tuple(ProcessDevice(device.key, device.title, parts, None) for device in devices)
+    places = tuple(ProcessDevice(device.key, None, device.title, parts, None) for device in devices)
     state = replace(a_process_state(said, key="hostile"), user=STEERING_NAME)
     process = ProcessRow("hostile", MARKUP, 4711, STEERING_NAME, " ".join(HOSTILE[:2]), NOON_NS, state, places)
     return replace(a_view(*devices, warnings=HOSTILE), history=History(tuple(happened)), process_rows=(process,))

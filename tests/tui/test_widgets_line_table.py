@@ -257,3 +257,18 @@ async def test_the_scroll_bar_follows_the_hand_that_holds_it() -> None:
         await pilot.hover(Words, offset=(bar, 1))
         assert app.table.top_row == held
         assert app.table.cursor_key == "row-000"
+
+
+@pytest.mark.parametrize("height", [0, 1, 2])
+async def test_a_table_that_shrinks_while_its_scroll_bar_is_held_stays_whole(height: int) -> None:
+    app = TableApp(numbered(100))
+    async with app.run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+        bar = app.table.size.width - 1
+        await pilot.mouse_down(Words, offset=(bar, 6))
+        app.table.styles.height = height + app.table._head_lines
+        await pilot.pause()
+        assert app.table.visible_rows == height
+        for y in (0, 5, 11):
+            app.table._drag_to(y)
+            assert 0 <= app.table.top_row <= 100

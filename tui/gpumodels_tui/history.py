@@ -131,7 +131,8 @@ class Recorder:
             values.append((now, used))
             while values[0][0] < now - KEPT_SECONDS:
                 del values[0]
-        for gone in self._samples.keys() - self._most.keys():
+        # A device may be out of sight for a while, as when the driver is reset; what it used before is remembered all the same.
+        for gone in [key for key, values in self._samples.items() if values[-1][0] < now - KEPT_SECONDS]:
             del self._samples[gone]
         self._most = {}
         return True
@@ -210,7 +211,7 @@ def _device_of(view: View, process_key: str, name: str) -> DeviceRow | None:
     devices = {device.key: device for device in view.devices}
     for row in view.process_rows:
         for device in row.devices if row.key == process_key else ():
-            if device.title.partition(" ")[0] == name and device.key in devices:
+            if device.name == name and device.key in devices:
                 return devices[device.key]
     return None
 

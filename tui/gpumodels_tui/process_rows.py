@@ -23,6 +23,8 @@ class ProcessDevice(Struct, frozen=True):
 
     key: str
     """The device's."""
+    name: str | None
+    """What the process calls it, as it is: `cuda:0`. None without a sidecar."""
     title: str
     """`cuda:0 = GPU 2  NVIDIA H100`: the process's name for it, and the machine's."""
     parts: tuple[MemoryPart, ...]
@@ -81,7 +83,7 @@ def attached_row(
         parts = memory_parts(here, [memory], counted.get(memory.device)) if holds_memory(state) else ()
         name = safe_text(memory.device, 40)
         title = name if device.title.startswith(name) else f"{name} = {device.title}"
-        devices.append(ProcessDevice(device.key, title, parts, device.total_bytes))
+        devices.append(ProcessDevice(device.key, memory.device, title, parts, device.total_bytes))
     info = state.snapshot.process if state.snapshot is not None else None
     return ProcessRow(
         key=state.key,
@@ -113,7 +115,8 @@ def without_sidecars(unattached: Mapping[str, Sequence[UnattachedRow]], by_key: 
         for row in rows:
             first.setdefault(row.pid, row)
             parts = memory_parts([], [], row.used_bytes)
-            devices.setdefault(row.pid, []).append(ProcessDevice(key, by_key[key].title, parts, by_key[key].total_bytes))
+            device = by_key[key]
+            devices.setdefault(row.pid, []).append(ProcessDevice(key, None, device.title, parts, device.total_bytes))
     return [
         ProcessRow(row.key, f"{row.command} {pid}", pid, row.user, row.command, row.started_at_ns, None, tuple(devices[pid]))
         for pid, row in sorted(first.items())

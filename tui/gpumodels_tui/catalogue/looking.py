@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,9 @@ RESCAN_SECONDS: Final = 300.0
 """Between two full walks: what a flooded event queue lost comes back with the next."""
 
 MAX_FOLLOWED: Final = 10_000
+
+LOOKED_AT_ONCE: Final = 1_000
+"""Followed files that are looked at in one look: a few milliseconds."""
 
 MAX_NEIGHBOURHOODS: Final = 1_000
 """Directories of followed files, whose other files are looked at too."""
@@ -60,12 +64,16 @@ class Looking:
         self._models_beside = models_beside
         self._lock = threading.Condition()
         self._changes: dict[Change, None] = {}
-        self._followed: dict[str, None] = {}
+        self._followed: OrderedDict[str, None] = OrderedDict()
+        """Those that were asked for last, last."""
+        self._to_look_at: list[str] = []
+        """What this round of looks has not come to yet."""
         self._unlooked: dict[str, None] = {}
         self._neighbourhoods: set[str] = set()
         self._unopened: dict[str, bool] = {}
         """Directories to open, and whether with all below them."""
         self._opening = False
+        """Some of them are being opened right now."""
         self._stopped = threading.Event()
         self._walked = False
         self._watches = Watches(self._notice) if watched else None
@@ -118,9 +126,12 @@ class Looking:
         """Look at these files too, now and from now on, and at what lies beside them."""
         with self._lock:
             for path in paths:
-                if path in self._followed or not path.startswith("/") or "\0" in path or len(self._followed) >= MAX_FOLLOWED:
+                if path in self._followed:
+                    self._followed.move_to_end(path)
                     continue
-                self._followed[path] = None
+                if not path.startswith("/") or "\0" in path:
+                    continue
+                self._keep_following(path)
                 self._unlooked[path] = None
                 directory = path.rpartition("/")[0]
                 if len(self._neighbourhoods) < MAX_NEIGHBOURHOODS and directory not in self._neighbourhoods:
@@ -142,7 +153,8 @@ class Looking:
         """Until all directories were walked and all followed files looked at, or the deadline (monotonic)."""
         with self._lock:
             self._lock.wait_for(
-                lambda: self._walked and not (self._unlooked or self._unopened), max(0.0, deadline - time.monotonic())
+                lambda: self._walked and not (self._unlooked or self._unopened or self._opening),
+                max(0.0, deadline - time.monotonic()),
             )
 
     # Changes.
@@ -199,13 +211,16 @@ class Looking:
             self._look_at(path, urgent=True)
         with self._lock:
             for path in new:
-                del self._unlooked[path]
+                self._unlooked.pop(path, None)
             self._lock.notify_all()
 
     def _look_again_at_followed(self) -> None:
-        """One stat for each: cheaper than watches on all their directories, and right on every file system."""
-        with self._lock:
-            paths = list(self._followed)
+        """One stat for each: cheaper than watches on all their directories, and right on every file system. Of many, in turn."""
+        if not self._to_look_at:
+            with self._lock:
+                self._to_look_at = list(self._followed)
+        paths = self._to_look_at[-LOOKED_AT_ONCE:]
+        del self._to_look_at[-LOOKED_AT_ONCE:]
         for path in paths:
             try:
                 stamp = Stamp.of(os.stat(path))
@@ -219,8 +234,14 @@ class Looking:
         if sighting.real == sighting.path or sighting.real.rpartition("/")[0] in self._names:
             return
         with self._lock:
-            if len(self._followed) < MAX_FOLLOWED:
-                self._followed[sighting.path] = None
+            self._keep_following(sighting.path)
+
+    def _keep_following(self, path: str) -> None:
+        """With the lock held. Who asks again stays; of more than can be followed, those go that nobody asked for the longest."""
+        self._followed[path] = None
+        while len(self._followed) > MAX_FOLLOWED:
+            gone, _ = self._followed.popitem(last=False)
+            self._unlooked.pop(gone, None)
 
     # Trees.
 

@@ -312,7 +312,8 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         return self.TAIL > 1 and x >= self.size.width - 1 and len(self._rows) > self.visible_rows > 1
 
     def _drag_to(self, y: int) -> None:
-        share = min(max(y - self._head_lines, 0) / (self.visible_rows - 1), 1)
+        # While the bar is held, the table may become too small for one, and still be told where the mouse is.
+        share = min(max(y - self._head_lines, 0) / max(self.visible_rows - 1, 1), 1)
         self._scroll_to_row(round(share * (len(self._rows) - self.visible_rows)))
 
     def _scroll_to_row(self, top: int) -> None:

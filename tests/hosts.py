@@ -11,9 +11,10 @@ from subprocess import Popen
 from typing import Any, Final
 
 from gpumodels_shared.decoding import decode
+from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.places import snapshot_files
 from gpumodels_shared.reader import SnapshotReader
-from gpumodels_shared.schema import PENDING, Model, Snapshot
+from gpumodels_shared.schema import Model, Snapshot
 from processes import running_python, wait_until
 
 _LOOP: Final = """
@@ -96,7 +97,7 @@ class Host:
         return self._child.wait(30)
 
     def _are_named(self) -> bool:
-        return all(model.name_source != PENDING for model in self.snapshot().models)
+        return all(model.name_source != NameSource.PENDING for model in self.snapshot().models)
 
     def _published(self) -> bool:
         try:

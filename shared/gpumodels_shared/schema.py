@@ -15,9 +15,6 @@ SMALL_MODEL_BYTES: Final = 64 * 1024
 
 SMALL_MODELS_ID: Final = "small"
 
-PENDING: Final = "pending"
-"""`Model.name_source` of what a model says of itself, as long as its values and files are still to be compared."""
-
 KINDS: Final = (
     "checkpoint",
     "lora",
@@ -156,7 +153,7 @@ class Model:
     dtypes: Mapping[str, int]
     """Bytes in memory by dtype, `bfloat16`."""
     name_source: str = "class"
-    """What the name was taken from: see `gpumodels.naming`."""
+    """What the name was taken from: see `name_sources.NameSource`."""
     confidence: float = 0.0
     """0 to 1; below 0.6 the name is the class."""
     candidates: tuple[str, ...] = ()

@@ -15,9 +15,6 @@ from gpumodels.failures import Failures
 from gpumodels.file_metadata import WITHOUT_SAFETENSORS, FileMetadata
 from gpumodels.files_read import Stamp
 from gpumodels.naming import (
-    FROM_FILES,
-    PATCHED_CONFIDENCE,
-    RECENCY_CONFIDENCE,
     Evidence,
     Naming,
     Recognised,
@@ -36,11 +33,12 @@ from gpumodels.resident import resident
 from gpumodels.stated_names import StatedNames, stated_names
 from gpumodels.verification import Checked, Verification
 from gpumodels.weak_table import WeakTable
-from gpumodels_shared.schema import PENDING, Fingerprint
+from gpumodels_shared.name_sources import FROM_FILES, PATCHED_CONFIDENCE, RECENCY_CONFIDENCE, NameSource
+from gpumodels_shared.schema import Fingerprint
 
 MOST_SHRUNK: Final = 20
 """A model in memory is up to so many times as large as its file: two bits a weight become 32."""
-VERIFIED: Final = FROM_FILES - {"names and shapes"}
+VERIFIED: Final = FROM_FILES - {NameSource.NAMES_AND_SHAPES}
 """Sources that claim the file's values."""
 
 
@@ -261,7 +259,7 @@ class Identification:
         naming = self._hinted(naming, evidence, found, memory)
         self._account_for(naming, memory)
         recognised = evidence.recognised
-        match = recognised.match if recognised is not None and naming.source == "values" else None
+        match = recognised.match if recognised is not None and naming.source == NameSource.VALUES else None
         of_samples = (match.matched, match.compared) if match is not None else None
         if agreement is not None and not agreement.is_whole:
             of_samples = agreement.matched, agreement.compared
@@ -272,7 +270,7 @@ class Identification:
             metadata=self._merged_metadata(naming.files, memory.stamps),
             file_stamps=_published(naming.files, memory.stamps),
             slot=place.slot if place is not None else None,
-            fingerprint=recognised.fingerprint if recognised is not None and naming.source != "values" else None,
+            fingerprint=recognised.fingerprint if recognised is not None and naming.source != NameSource.VALUES else None,
             of_samples=of_samples,
             of_tensors=(of_all.matched, of_all.compared) if of_all is not None else None,
         )
@@ -382,13 +380,13 @@ class Identification:
             naming = choose_name(denied)
             memory.naming = naming if naming.source in FROM_FILES else None
             return naming, denied, None
-        if naming.source == "values" and not agreement.is_patched:
+        if naming.source == NameSource.VALUES and not agreement.is_patched:
             naming = replace(naming, confidence=PATCHED_CONFIDENCE)
         return naming, evidence, agreement
 
     def _hinted(self, naming: Naming, evidence: Evidence, found: FoundModel, memory: _Memory) -> Naming:
         """With the file that was read when the model came, where nothing else is known, not even its values."""
-        is_unknown = naming.source == "class" and not naming.files and not naming.candidates
+        is_unknown = naming.source == NameSource.CLASS and not naming.files and not naming.candidates
         if not is_unknown or (evidence.recognised is not None and evidence.recognised.fingerprint is not None):
             return naming
         if self._read_for(found) is not None:
@@ -397,7 +395,7 @@ class Identification:
         memory.hint = memory.hint or read_at_that_time(checkpoints, self._registry.born_ns(found.core), found.held_bytes)
         if not memory.hint:
             return naming
-        return replace(naming, source="recency", confidence=RECENCY_CONFIDENCE, candidates=memory.hint)
+        return replace(naming, source=NameSource.RECENCY, confidence=RECENCY_CONFIDENCE, candidates=memory.hint)
 
     def _read_for(self, found: FoundModel) -> tuple[str, ...] | None:
         """The files that were read just before values were loaded into it that weren't seen; None where that never was."""
@@ -408,7 +406,7 @@ class Identification:
         """What this model was loaded from isn't what the next one is."""
         if naming.files:
             self._provenance.files_read.account_for(set(naming.files).__contains__)
-        elif naming.source in ("config", "pipeline"):
+        elif naming.source in (NameSource.CONFIG, NameSource.PIPELINE):
             self._provenance.files_read.account_for(lambda path: any(was_read(place, [path]) for place in memory.places))
 
     def _values(self, found: FoundModel, memory: _Memory) -> OwnValues:
@@ -458,11 +456,11 @@ def _names_a_file(known: _Known) -> bool:
 
 def _as_pending(naming: Naming) -> Naming:
     """What a model says of itself, while more is to be found out."""
-    return replace(naming, source=PENDING, confidence=0.0, files=(), candidates=())
+    return replace(naming, source=NameSource.PENDING, confidence=0.0, files=(), candidates=())
 
 
 def _as_class(found: FoundModel) -> Naming:
-    return Naming("LoRA" if found.adapter is not None else found.class_name, "class", 0.0)
+    return Naming("LoRA" if found.adapter is not None else found.class_name, NameSource.CLASS, 0.0)
 
 
 def _adapters_words(found: FoundModel) -> Evidence:

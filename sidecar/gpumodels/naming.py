@@ -1,39 +1,18 @@
 """What a model is called: evidence in, a name with its source and confidence out. A wrong name is worse than none.
 
-Sources, strongest first: `mapped file` 0.99, `values` 0.97 (0.75 where something was merged into some of them), `state dict`
-and `read file` 0.95, `config` 0.95 (`config._name_or_path`), `pipeline` 0.9 (a component without a name of its own), `attribute`
-0.8 (`model_name`, `name`), `names and shapes` 0.7, `class` 0. Below 0.6 the name is the class, with the architecture where a
-config tells it, and its confidence 0.5 where candidates are known, or the file is, but that has no name of its own; `recency` 0.3
-is the class, too, with the file as a candidate that was read when the model came.
+Which sources there are, and how sure each is, stands in `gpumodels_shared.name_sources`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from gpumodels.resident import resident
 from gpumodels_shared.file_names import checkpoint_of, file_group_name, name_from_attribute, name_from_config
 from gpumodels_shared.fingerprint import Match
+from gpumodels_shared.name_sources import CONFIDENCE, KNOWN_FILE_CONFIDENCE, PATCHED_CONFIDENCE, NameSource
 from gpumodels_shared.schema import Fingerprint
-
-SURE_ENOUGH: Final = 0.6
-CONFIDENCE: Final = {
-    "mapped file": 0.99,
-    "values": 0.97,
-    "state dict": 0.95,
-    "read file": 0.95,
-    "config": 0.95,
-    "pipeline": 0.9,
-    "attribute": 0.8,
-    "names and shapes": 0.7,
-}
-PATCHED_CONFIDENCE: Final = 0.75
-UNDECIDED_CONFIDENCE: Final = 0.5
-RECENCY_CONFIDENCE: Final = 0.3
-FROM_FILES: Final = frozenset({"mapped file", "values", "state dict", "read file", "names and shapes"})
-"""Sources that say which file, not only which name."""
 
 
 @resident
@@ -91,12 +70,12 @@ def choose_name(evidence: Evidence) -> Naming:
     paths = _paths(files)
     nameless = 0.0
     if knows_most(evidence.bytes_by_origin, evidence.total_bytes):
-        nameless = UNDECIDED_CONFIDENCE
+        nameless = KNOWN_FILE_CONFIDENCE
         group = files[0]
         rivals = [other for other in files[1:] if other.size_bytes * 2 > group.size_bytes]
         if rivals:
             candidates = tuple(path for other in (group, *rivals) for path in other.paths)
-            return Naming(fallback, "class", UNDECIDED_CONFIDENCE, paths, candidates)
+            return Naming(fallback, NameSource.CLASS, KNOWN_FILE_CONFIDENCE, paths, candidates)
         if name := file_group_name(group.paths, evidence.metadata):
             return Naming(name, group.source, CONFIDENCE[group.source], paths)
     config_name = name_from_config(evidence.config_name) if evidence.config_name else None
@@ -108,16 +87,16 @@ def choose_name(evidence: Evidence) -> Naming:
             return naming
         paths = paths or recognised.paths
         if recognised.match is not None and len({checkpoint_of(path) for path in recognised.paths}) == 1:
-            nameless = UNDECIDED_CONFIDENCE
+            nameless = KNOWN_FILE_CONFIDENCE
     if config_name:
-        return Naming(config_name, "config", CONFIDENCE["config"], paths)
+        return Naming(config_name, NameSource.CONFIG, CONFIDENCE[NameSource.CONFIG], paths)
     pipeline_name = name_from_config(evidence.pipeline_name) if evidence.pipeline_name else None
     if pipeline_name and not (recognised is not None and recognised.contradicts_config):
-        return Naming(pipeline_name, "pipeline", CONFIDENCE["pipeline"], paths)
+        return Naming(pipeline_name, NameSource.PIPELINE, CONFIDENCE[NameSource.PIPELINE], paths)
     for attribute in evidence.attributes:
         if attribute != evidence.class_name and (name := name_from_attribute(attribute)) is not None:
-            return Naming(name, "attribute", CONFIDENCE["attribute"], paths)
-    return Naming(fallback, "class", nameless, paths)
+            return Naming(name, NameSource.ATTRIBUTE, CONFIDENCE[NameSource.ATTRIBUTE], paths)
+    return Naming(fallback, NameSource.CLASS, nameless, paths)
 
 
 def file_of_most(bytes_by_origin: Mapping[tuple[str, str], int], total_bytes: int) -> str | None:
@@ -146,11 +125,11 @@ def _by_recognition(recognised: Recognised, evidence: Evidence, config_name: str
     if len(names) > 1:
         if config_name in names:
             return None  # the config knows which
-        return Naming(fallback, "class", UNDECIDED_CONFIDENCE, (), recognised.paths)
+        return Naming(fallback, NameSource.CLASS, KNOWN_FILE_CONFIDENCE, (), recognised.paths)
     name = names.pop()
     if name is None:
         return None
-    source = "names and shapes" if recognised.match is None else "values"
+    source = NameSource.NAMES_AND_SHAPES if recognised.match is None else NameSource.VALUES
     patched = recognised.match is not None and not recognised.match.is_whole
     confidence = PATCHED_CONFIDENCE if patched else CONFIDENCE[source]
     if len(checkpoints) == 1:

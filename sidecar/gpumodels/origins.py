@@ -7,10 +7,11 @@ from typing import Final
 
 from gpumodels.files_read import Stamp
 from gpumodels.resident import resident
+from gpumodels_shared.name_sources import NameSource
 
-MAPPED: Final = "mapped file"
-READ: Final = "read file"
-STATE_DICT: Final = "state dict"
+MAPPED: Final = NameSource.MAPPED_FILE
+READ: Final = NameSource.READ_FILE
+STATE_DICT: Final = NameSource.STATE_DICT
 
 
 @resident

@@ -14,14 +14,15 @@ from gpumodels.assembling import FoundModel
 from gpumodels.failures import Failures
 from gpumodels.identification import Identification, Identified
 from gpumodels.kinds import kind_of
-from gpumodels.naming import FROM_FILES, UNDECIDED_CONFIDENCE, Naming, class_and_architecture
+from gpumodels.naming import Naming, class_and_architecture
 from gpumodels.registry import Registry
 from gpumodels.resident import resident
 from gpumodels.weak_table import WeakTable
+from gpumodels_shared.name_sources import FROM_FILES, KNOWN_FILE_CONFIDENCE, NameSource
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
 
 HOST: Final = "cpu"
-WEAK: Final = frozenset({"names and shapes"})
+WEAK: Final = frozenset({NameSource.NAMES_AND_SHAPES})
 """Sources that say which file, but would say it of any model like this one."""
 MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
@@ -224,14 +225,18 @@ def _without_claims_on_others(models: Sequence[Model], variants: _Variants) -> l
     known = [model for model in models if model.name_source in FROM_FILES - WEAK]
     owned = {path for model in known for path in model.files}
     names = {(model.name, model.class_name) for model in known}
-    shared = Counter(path for model in models if model.name_source == "names and shapes" for path in model.files)
-    hinted = Counter(path for model in models if model.name_source == "recency" for path in model.candidates)
+    shared = Counter(path for model in models if model.name_source == NameSource.NAMES_AND_SHAPES for path in model.files)
+    hinted = Counter(path for model in models if model.name_source == NameSource.RECENCY for path in model.candidates)
     found: list[Model] = []
     for model in models:
-        by_shapes = model.name_source == "names and shapes" and any(path in owned or shared[path] > 1 for path in model.files)
-        by_config = model.name_source == "config" and model.fingerprint is None and (model.name, model.class_name) in names
-        if model.name_source == "recency" and any(path in owned or hinted[path] > 1 for path in model.candidates):
-            found.append(variants.of(model, name_source="class", confidence=0.0, candidates=()))
+        by_shapes = model.name_source == NameSource.NAMES_AND_SHAPES and any(
+            path in owned or shared[path] > 1 for path in model.files
+        )
+        by_config = (
+            model.name_source == NameSource.CONFIG and model.fingerprint is None and (model.name, model.class_name) in names
+        )
+        if model.name_source == NameSource.RECENCY and any(path in owned or hinted[path] > 1 for path in model.candidates):
+            found.append(variants.of(model, name_source=NameSource.CLASS, confidence=0.0, candidates=()))
         else:
             found.append(_undecided(model, variants) if by_shapes or by_config else model)
     return found
@@ -242,8 +247,8 @@ def _undecided(model: Model, variants: _Variants) -> Model:
     return variants.of(
         model,
         name=name,
-        name_source="class",
-        confidence=UNDECIDED_CONFIDENCE,
+        name_source=NameSource.CLASS,
+        confidence=KNOWN_FILE_CONFIDENCE,
         files=(),
         file_stamps=(),
         candidates=model.files or model.candidates,
@@ -316,7 +321,7 @@ def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:
         layers=sum(len(one.tree.names) for one in small),
         parameters=sum(one.parameters for one in small),
         dtypes=by_dtype,
-        name_source="sum",
+        name_source=NameSource.SUM,
         confidence=1.0,
         device=HOST,
         offloaded_bytes=sum(one.missing_bytes for one in small),

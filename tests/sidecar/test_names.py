@@ -18,7 +18,8 @@ from gpumodels.devices import TorchDevices
 from gpumodels.failures import Failures
 from gpumodels.identification import Identification
 from gpumodels.observer import Observer
-from gpumodels_shared.schema import PENDING, Model
+from gpumodels_shared.name_sources import NameSource
+from gpumodels_shared.schema import Model
 from modules import Backbone, attached
 from work import counted
 
@@ -84,7 +85,7 @@ def test_a_model_is_there_before_its_name_and_has_what_it_says_of_itself_until_t
     model.__dict__["model_name"] = "my-tune"
     model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
     pending = watched.look()["Backbone"]
-    assert (pending.name, pending.name_source, pending.confidence) == ("my-tune", PENDING, 0.0)
+    assert (pending.name, pending.name_source, pending.confidence) == ("my-tune", NameSource.PENDING, 0.0)
     assert (pending.files, pending.candidates, pending.metadata) == ((), (), {})
     known = watched.named()["Backbone"]
     assert (known.name, known.name_source) == ("chosen", "state dict")
@@ -102,7 +103,7 @@ def test_a_known_name_stays_while_the_model_is_looked_at_anew(watched: Watched, 
     assert watched.named()["Backbone"].name == "chosen"
     save_file(Backbone().state_dict(), tmp_path / "another.safetensors")
     model.load_state_dict(load_file(tmp_path / "another.safetensors"))
-    assert watched.look()["Backbone"].name_source == PENDING  # what it was called, it is no longer
+    assert watched.look()["Backbone"].name_source == NameSource.PENDING  # what it was called, it is no longer
     assert watched.named()["Backbone"].name == "another"
 
 
@@ -128,7 +129,7 @@ def test_a_model_that_was_seen_before_its_file_was_read_is_sought_at_once_whatev
     assert watched.named()["Backbone"].name_source == "class"
     watched.observer.budget.charge(100.0)  # as looks do in a busy host
     unseen_copy(model, tmp_path / "chosen.safetensors")
-    assert watched.look(0.1)["Backbone"].name_source == PENDING
+    assert watched.look(0.1)["Backbone"].name_source == NameSource.PENDING
     assert watched.named()["Backbone"].name == "chosen"
     saved_long_ago(Backbone(), tmp_path / "another.safetensors")
     unseen_copy(model, tmp_path / "another.safetensors")

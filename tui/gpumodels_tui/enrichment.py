@@ -14,26 +14,15 @@ from dataclasses import replace
 from typing import Final
 
 from gpumodels_shared.file_names import checkpoint_of, file_group_name, hub_repository, is_generic
+from gpumodels_shared.name_sources import CONFIDENCE, KNOWN_FILE_CONFIDENCE, PATCHED_CONFIDENCE, SURE_ENOUGH, NameSource
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import PENDING, Model
+from gpumodels_shared.schema import Model
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
 from gpumodels_tui.catalogue.formats import CONFIGS, suffix_of
 from gpumodels_tui.metadata_fields import ABSENT, FIELDS, REPOSITORIES
 
-SURE_ENOUGH: Final = 0.6
-"""Below it the sidecar's name is the class."""
-
-KNOWN_FILE: Final = 0.5
-"""From here on it knew the files, if they have no name, or candidates; below, `files` are what some of the model is from."""
-
 LONGEST_NAME: Final = 300
-
-
-VALUES_CONFIDENCE: Final = 0.97
-PATCHED_CONFIDENCE: Final = 0.75
-STATED_CONFIDENCE: Final = 0.9
-
 PENDING_MARK: Final = " …"
 
 
@@ -69,12 +58,14 @@ def enrich(model: Model, catalogue: CatalogueState) -> tuple[str, dict[str, str]
 def identified(model: Model, catalogue: CatalogueState) -> Model:
     """The model with the name, source, confidence and files that the catalogue has for it; as it is where that is no better."""
     found = _named(model, catalogue)
-    return replace(found, name_source=PENDING) if _is_pending(found, catalogue) else found
+    return replace(found, name_source=NameSource.PENDING) if _is_pending(found, catalogue) else found
 
 
 def _is_pending(named: Model, catalogue: CatalogueState) -> bool:
     """Whether its own name may still come."""
-    return named.confidence < SURE_ENOUGH and (named.name_source == PENDING or named.fingerprint in catalogue.unsettled)
+    return named.confidence < SURE_ENOUGH and (
+        named.name_source == NameSource.PENDING or named.fingerprint in catalogue.unsettled
+    )
 
 
 def _named(model: Model, catalogue: CatalogueState) -> Model:
@@ -85,7 +76,7 @@ def _named(model: Model, catalogue: CatalogueState) -> Model:
     if verdict is not None:
         return _by_values(model, verdict, catalogue)
     if (name := stated_name(model, catalogue)) is not None:
-        return replace(model, name=name, name_source="file metadata", confidence=STATED_CONFIDENCE)
+        return replace(model, name=name, name_source=NameSource.FILE_METADATA, confidence=CONFIDENCE[NameSource.FILE_METADATA])
     return model
 
 
@@ -130,16 +121,20 @@ def shown_name(model: Model, catalogue: CatalogueState) -> str:
 
 def _as_known(model: Model) -> str:
     name = safe_text(model.name, LONGEST_NAME)
-    if model.name_source == "recency" and model.candidates:
+    if model.name_source == NameSource.RECENCY and model.candidates:
         hint = file_group_name(model.candidates, {})
         return name if hint is None else f"{name} · {safe_text(hint, LONGEST_NAME)}?"
-    is_guess = model.confidence < SURE_ENOUGH and model.name_source not in ("class", PENDING)
+    is_guess = model.confidence < SURE_ENOUGH and model.name_source not in (NameSource.CLASS, NameSource.PENDING)
     return f"{name}?" if is_guess else name
 
 
 def stated_name(model: Model, catalogue: CatalogueState) -> str | None:
     """What the model's one file says that it is, where the sidecar knew the file but not what stands in it, and sizes agree."""
-    if not KNOWN_FILE <= model.confidence < SURE_ENOUGH or model.name_source not in ("class", PENDING) or model.candidates:
+    if (
+        not KNOWN_FILE_CONFIDENCE <= model.confidence < SURE_ENOUGH
+        or model.name_source not in (NameSource.CLASS, NameSource.PENDING)
+        or model.candidates
+    ):
         return None  # a name already; or only a part of the model is from the file
     if len({checkpoint_of(path) for path in model.files}) != 1:
         return None
@@ -172,8 +167,8 @@ def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) ->
     return replace(
         model,
         name=name,
-        name_source="values",
-        confidence=VALUES_CONFIDENCE if is_whole else PATCHED_CONFIDENCE,
+        name_source=NameSource.VALUES,
+        confidence=CONFIDENCE[NameSource.VALUES] if is_whole else PATCHED_CONFIDENCE,
         files=verdict.files or model.files,
         candidates=verdict.candidates,
         matched_samples=verdict.matched,

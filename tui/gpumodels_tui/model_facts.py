@@ -7,29 +7,28 @@ from typing import Final
 
 from msgspec import Struct
 
+from gpumodels_shared.name_sources import SURE_ENOUGH, NameSource
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import PENDING
 from gpumodels_shared.units import describe_model, format_bytes, format_count
 from gpumodels_tui.devices import HOST, in_words
 from gpumodels_tui.view_model import ModelRow
 
 SOURCES: Final[Mapping[str, str]] = {
-    "mapped file": "the file that its weights are mapped from",
-    "state dict": "the file that its weights were loaded from",
-    "read file": "the file that was read just before it",
-    "values": "its values, which are the file's",
-    "names and shapes": "the names and shapes of its tensors",
-    "file metadata": "what its file says of itself",
-    "config": "its config",
-    "pipeline": "the pipeline that it is a part of",
-    "attribute": "an attribute of the module",
-    "recency": "its class; a file was read when it came",
-    "class": "its class; no file is known",
-    PENDING: "what it says of itself, until its values are compared with all files that may be its own",
+    NameSource.MAPPED_FILE: "the file that its weights are mapped from",
+    NameSource.STATE_DICT: "the file that its weights were loaded from",
+    NameSource.READ_FILE: "the file that was read just before it",
+    NameSource.VALUES: "its values, which are the file's",
+    NameSource.NAMES_AND_SHAPES: "the names and shapes of its tensors",
+    NameSource.FILE_METADATA: "what its file says of itself",
+    NameSource.CONFIG: "its config",
+    NameSource.PIPELINE: "the pipeline that it is a part of",
+    NameSource.ATTRIBUTE: "an attribute of the module",
+    NameSource.RECENCY: "its class; a file was read when it came",
+    NameSource.CLASS: "its class; no file is known",
+    NameSource.PENDING: "what it says of itself, until its values are compared with all files that may be its own",
 }
 """`Model.name_source` in words; another one stands as it is."""
 SURE: Final = 0.9
-LIKELY: Final = 0.6
 MOST_LISTED: Final = 20
 MOST_NAMED: Final = 3
 
@@ -84,7 +83,7 @@ def raw_metadata(row: ModelRow) -> list[Fact]:
 def _certainty(confidence: float) -> str:
     if confidence >= SURE:
         return "sure"
-    return "likely" if confidence >= LIKELY else "not known for sure"
+    return "likely" if confidence >= SURE_ENOUGH else "not known for sure"
 
 
 def _files(row: ModelRow) -> list[Fact]:

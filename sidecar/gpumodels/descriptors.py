@@ -32,7 +32,10 @@ class OwnDescriptor:
         _OPEN.add(self)
 
     def __del__(self) -> None:
-        self.close()
+        try:
+            self.close()
+        except (AttributeError, TypeError):
+            return  # the interpreter ends: modules are emptied by now, and the system closes what is open
 
     @property
     def size(self) -> int:

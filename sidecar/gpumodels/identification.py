@@ -24,7 +24,7 @@ from gpumodels.naming import (
 )
 from gpumodels.own_values import OwnTensors, OwnValues
 from gpumodels.patches import UNKNOWN_FILE
-from gpumodels.pipelines import Pipelines, Place
+from gpumodels.pipelines import Pipelines, PipelineSlot
 from gpumodels.provenance import Provenance
 from gpumodels.recency import read_at_that_time
 from gpumodels.recognition import Recognition, was_read
@@ -80,7 +80,7 @@ class _Known(NamedTuple):
     identified: Identified
     found: FoundModel
     version: tuple[int, ...]
-    place: Place | None
+    place: PipelineSlot | None
 
 
 @resident
@@ -131,7 +131,7 @@ class Identification:
         self._verification = Verification(provenance, checkpoints, self._own, pause)
         self._metadata = FileMetadata(failures)
         self._memories: WeakTable[_Memory] = WeakTable()
-        self._places: dict[int, Place] = {}
+        self._places: dict[int, PipelineSlot] = {}
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -214,7 +214,7 @@ class Identification:
             self._memories.put(module, memory)
         return memory
 
-    def _place(self, found: FoundModel) -> Place | None:
+    def _place(self, found: FoundModel) -> PipelineSlot | None:
         return self._places.get(found.core) or self._places.get(found.root)
 
     def _said_by_itself(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory) -> Identified:
@@ -244,7 +244,7 @@ class Identification:
             of_tensors=None,
         )
 
-    def _identify(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory, place: Place | None) -> Identified:
+    def _identify(self, found: FoundModel, core: weakref.ref[Any], memory: _Memory, place: PipelineSlot | None) -> Identified:
         stated = self._stated(core)
         evidence = replace(
             self._stated_evidence(found, stated, place, memory),
@@ -291,7 +291,7 @@ class Identification:
             raise ReferenceError("the model was deleted while it was described")
         return stated_names(module)
 
-    def _stated_evidence(self, found: FoundModel, stated: StatedNames, place: Place | None, memory: _Memory) -> Evidence:
+    def _stated_evidence(self, found: FoundModel, stated: StatedNames, place: PipelineSlot | None, memory: _Memory) -> Evidence:
         """What the model and its pipeline say, as far as it may be true; no file is read for it."""
         memory.stamps.update(found.stamps)
         pipeline_name = place.pipeline if place is not None else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gpumodels.assembling import ADAPTER_PREFIXES, FoundModel
 from gpumodels.instances import state_of
@@ -19,8 +19,16 @@ MODULES_PER_STEP: Final = 64
 WRAPPED_KEYS: Final = ("base_layer.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "base_model.model.")
 """What wrappers add to the keys of the weights they wrap."""
 
-Place = tuple[str, KeyedRef, str]
-"""A key, the module that holds the tensor, and its name there."""
+
+@resident
+class OwnTensor(NamedTuple):
+    """Where one of a model's tensors is kept; the tensor itself isn't held."""
+
+    key: str
+    """In the model's state dict."""
+    module: KeyedRef
+    name: str
+    """Under which the module holds it."""
 
 
 @resident
@@ -30,9 +38,9 @@ class OwnValues:
 
     found: FoundModel
     version: tuple[int, ...]
-    examined: Mapping[str, Place]
+    examined: Mapping[str, OwnTensor]
     """Where samples were looked for, by key and in this order."""
-    places: tuple[Place, ...]
+    places: tuple[OwnTensor, ...]
     """Where they are from."""
     samples: tuple[TensorSample, ...]
     """In the order of the places; with what was seen of those that are out of reach now."""
@@ -84,8 +92,8 @@ class OwnTensors:
         self,
         found: FoundModel,
         version: tuple[int, ...],
-        places: tuple[Place, ...],
-        examined: Mapping[str, Place],
+        places: tuple[OwnTensor, ...],
+        examined: Mapping[str, OwnTensor],
         tensors: int,
     ) -> OwnValues:
         now = [self._read(place) for place in places]
@@ -113,9 +121,9 @@ class OwnTensors:
         for place in self.of(found.core):
             tensor = _held(place)
             if tensor is not None:
-                yield place[0], tuple(tensor.shape)
+                yield place.key, tuple(tensor.shape)
 
-    def of(self, core: int) -> Iterator[Place]:
+    def of(self, core: int) -> Iterator[OwnTensor]:
         """Every parameter that isn't an adapter's."""
         waiting = [("", core)]
         count = 0
@@ -137,19 +145,19 @@ class OwnTensors:
                     waiting.append((_below(prefix, name), id(child)))
             module = child = None
             for name in names:
-                yield f"{prefix}{name}", ref, name
+                yield OwnTensor(f"{prefix}{name}", ref, name)
             count += 1
             if count % MODULES_PER_STEP == 0:
                 self._pause()
 
-    def _examined(self, found: FoundModel) -> tuple[Mapping[str, Place], int]:
+    def _examined(self, found: FoundModel) -> tuple[Mapping[str, OwnTensor], int]:
         """Where samples are to be looked for, and how many tensors there are."""
-        places = {place[0]: place for place in self.of(found.core)}
+        places = {place.key: place for place in self.of(found.core)}
         examined = {key: places[key] for key in keys_examined(places, self._pause)}
         self._provenance.sample_accelerators(tensor for place in examined.values() if (tensor := _held(place)) is not None)
         return {key: place for key, place in examined.items() if not self._is_too_small(place)}, len(places)
 
-    def _is_too_small(self, place: Place) -> bool:
+    def _is_too_small(self, place: OwnTensor) -> bool:
         tensor = _held(place)
         return tensor is not None and type(tensor) in self._provenance.tensors.plain_types and tensor.numel() < VALUES
 
@@ -164,21 +172,21 @@ class OwnTensors:
             for address, sample in zip(before.addresses, before.in_reach, strict=True)
         )
 
-    def _address(self, place: Place) -> int:
+    def _address(self, place: OwnTensor) -> int:
         tensor = _held(place)
         return 0 if tensor is None else self._provenance.sampler.address_of(tensor)
 
-    def _sample(self, place: Place) -> TensorSample | None:
+    def _sample(self, place: OwnTensor) -> TensorSample | None:
         """As it is, or as it was last seen."""
         tensor = _held(place)
         sample = None if tensor is None else self._provenance.sample_of(tensor)
-        return None if sample is None else TensorSample(place[0], *sample)
+        return None if sample is None else TensorSample(place.key, *sample)
 
-    def _read(self, place: Place) -> TensorSample | None:
+    def _read(self, place: OwnTensor) -> TensorSample | None:
         """As it is, where it lies in host memory."""
         tensor = _held(place)
         sample = None if tensor is None else self._provenance.sampler.take_from_aside(tensor)
-        return None if sample is None else TensorSample(place[0], *sample)
+        return None if sample is None else TensorSample(place.key, *sample)
 
 
 def _below(prefix: str, name: str) -> str:
@@ -188,12 +196,12 @@ def _below(prefix: str, name: str) -> str:
     return prefix if not inner.endswith("base_model.model.") else inner[: -len("base_model.model.")]
 
 
-def _held(place: Place) -> Any:
+def _held(place: OwnTensor) -> Any:
     """The module's parameter of this name, as long as both live."""
-    module = place[1]()
+    module = place.module()
     table: Any = {} if module is None else _table(module, "_parameters")
     try:
-        return table[place[2]]
+        return table[place.name]
     except (KeyError, AttributeError, RuntimeError):  # TorchScript's tables raise what they like
         return None
 

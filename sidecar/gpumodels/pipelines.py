@@ -17,7 +17,7 @@ from gpumodels.weak_table import WeakTable
 
 @resident
 @dataclass(frozen=True, slots=True)
-class Place:
+class PipelineSlot:
     """Where a model stands."""
 
     slot: str
@@ -57,9 +57,9 @@ class Pipelines:
         for pipeline in pipelines:
             self._pipelines.put(pipeline, None)
 
-    def places(self) -> dict[int, Place]:
+    def places(self) -> dict[int, PipelineSlot]:
         """By the module's id, for all components that are modules or anything else: ids hold for the moment only."""
-        found: dict[int, Place] = {}
+        found: dict[int, PipelineSlot] = {}
         for ref in self._pipelines.refs():
             pipeline = ref()
             if pipeline is None:
@@ -73,7 +73,7 @@ class Pipelines:
                 for slot in list(dict.keys(stated)):
                     component = state.get(slot)
                     if component is not None and type(slot) is str and not slot.startswith("_"):
-                        found[id(component)] = Place(slot, name if type(name) is str else None)
+                        found[id(component)] = PipelineSlot(slot, name if type(name) is str else None)
         return found
 
     def _registered(self, frame: FrameType, _result: Any) -> None:

@@ -28,6 +28,17 @@ class RawSample(NamedTuple):
 
 
 @resident
+class _Place(NamedTuple):
+    """Where a tensor's sample stands in host memory."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    address: int
+    bytes: int
+    """Of the sample."""
+
+
+@resident
 class TensorSampler:
     """Takes samples of plain tensors and of raw blocks, of no others. One per process: a forked child needs its own."""
 
@@ -53,21 +64,20 @@ class TensorSampler:
         None on an accelerator, for few elements, for dtypes that aren't compared, or where they don't lie in a row.
         """
         found = self._place(tensor)
-        return None if found is None else RawSample(found[0], found[3], ctypes.string_at(found[2], found[1]))
+        return None if found is None else RawSample(found.dtype, found.shape, ctypes.string_at(found.address, found.bytes))
 
     def take_from_aside(self, tensor: Any) -> RawSample | None:
         """The same in another thread. The memory may be freed between two steps, so the kernel reads it: no SIGSEGV, an error."""
         found = self._place(tensor) if self._memory is not None else None
         if found is None:
             return None
-        name, length, pointer, shape = found
-        data = self.read_again(pointer, length)
-        return RawSample(name, shape, data) if len(data) == length else None
+        data = self.read_again(found.address, found.bytes)
+        return RawSample(found.dtype, found.shape, data) if len(data) == found.bytes else None
 
     def address_of(self, tensor: Any) -> int:
         """Where its sample stands; 0 where it has none."""
         found = self._place(tensor)
-        return 0 if found is None else found[2]
+        return 0 if found is None else found.address
 
     def read_again(self, address: int, length: int) -> bytes:
         """What stands at this address now, whosever it is; empty where nothing can be read."""
@@ -77,8 +87,8 @@ class TensorSampler:
         except OSError:
             return b""
 
-    def _place(self, tensor: Any) -> tuple[str, int, int, tuple[int, ...]] | None:
-        """(dtype, bytes of a sample, address, shape) of what can be sampled."""
+    def _place(self, tensor: Any) -> _Place | None:
+        """Of what can be sampled."""
         if type(tensor) in self._plain_types:
             return self._place_of_plain(tensor)
         if type(tensor).__name__ not in RAW_BLOCKS:
@@ -86,7 +96,7 @@ class TensorSampler:
         with self._without_overrides():
             return self._place_of_plain(tensor)
 
-    def _place_of_plain(self, tensor: Any) -> tuple[str, int, int, tuple[int, ...]] | None:
+    def _place_of_plain(self, tensor: Any) -> _Place | None:
         if not tensor.is_cpu or tensor.layout is not self._strided:
             return None
         known = self._dtypes.get(tensor.dtype)
@@ -97,4 +107,4 @@ class TensorSampler:
         if tensor.untyped_storage().nbytes() < start + length:  # FSDP and others shrink storages to nothing
             return None
         pointer = tensor.data_ptr()
-        return (name, length, pointer, tuple(tensor.shape)) if pointer else None
+        return _Place(name, tuple(tensor.shape), pointer, length) if pointer else None

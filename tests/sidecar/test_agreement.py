@@ -14,7 +14,7 @@ from torch import nn
 from gpumodels.agreement import Agreement, agreement, correlation
 from gpumodels.assembling import FoundModel
 from gpumodels.files_read import FilesRead, JoinedFiles, SampledFile
-from gpumodels.own_values import OwnTensors, Place
+from gpumodels.own_values import OwnTensor, OwnTensors
 from gpumodels.sampling import RawSample, TensorSampler
 from gpumodels.saves import SavedValues
 from gpumodels_shared.schema import TensorSample
@@ -207,7 +207,7 @@ def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded
     chosen: list[str] = []
     choose = OwnTensors._examined
 
-    def counted(own: OwnTensors, found: FoundModel) -> tuple[Mapping[str, Place], int]:
+    def counted(own: OwnTensors, found: FoundModel) -> tuple[Mapping[str, OwnTensor], int]:
         chosen.append(found.class_name)
         return choose(own, found)
 
@@ -233,7 +233,7 @@ def test_a_model_whose_values_say_nothing_is_not_gone_through_at_each_change(mon
     gone_through: list[int] = []
     of = OwnTensors.of
 
-    def counted(own: OwnTensors, core: int) -> Iterator[Place]:
+    def counted(own: OwnTensors, core: int) -> Iterator[OwnTensor]:
         gone_through.append(core)
         return of(own, core)
 

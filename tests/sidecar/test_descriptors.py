@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gpumodels.descriptors import OwnDescriptor, close_all_inherited
+from processes import run_python
 
 
 @pytest.fixture
@@ -69,3 +70,14 @@ def test_dropping_it_closes_it(file: Path) -> None:
     number = number_of(file)
     del opened
     assert not is_of(number, file)
+
+
+@pytest.mark.slow
+def test_one_that_outlives_its_module_at_the_interpreters_end_says_nothing() -> None:
+    done = run_python("""
+        import builtins
+        from gpumodels import descriptors
+        builtins.kept = descriptors.OwnDescriptor("/dev/null", 0)
+        descriptors.os = descriptors.suppress = descriptors._file_of = None
+    """)
+    assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

@@ -10,7 +10,7 @@ SIDECAR_VENV = .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.versi
 SIDECAR_TESTS = tests/sidecar tests/shared $(wildcard tests/host_unchanged tests/integration/test_accounting_*.py) \
 	tests/integration/test_provenance_matrix.py tests/integration/test_seed_scenario.py
 
-.PHONY: demo test test-sidecar test-hosts check format bench faults pictures clean
+.PHONY: demo test test-sidecar test-hosts check format bench faults pictures wheel clean
 
 demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
@@ -48,6 +48,9 @@ faults: $(STAMP)
 
 pictures: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m pictures
+
+wheel:
+	.ci/wheel
 
 clean:
 	rm -rf $(VENV) .venv-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -107,7 +107,11 @@ def _package() -> dict[int, Any]:
     """The imported package itself, purged copies too: its modules, what their dictionaries and their classes' hold."""
     found: dict[int, Any] = {}
     waiting: list[Any] = [
-        each for each in gc.get_objects() if type(each) is dict and "__builtins__" in each and _is_own(each.get("__name__"))
+        each
+        for each in gc.get_objects()
+        if (type(each) is dict and "__builtins__" in each and _is_own(each.get("__name__")))
+        # On Python 3.10 a dataclass with slots keeps the class that it was made from, which no module has.
+        or (type(each) is type and _is_own(each.__module__))
     ]
     while waiting:
         thing = waiting.pop()

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 FRAMES: Final = 6
 """How far above the reader the file's name is looked for: `load_file(filename)` is one, a library's own helpers some more."""
-OPEN_FILES: Final = frozenset({io.BufferedReader, io.BufferedRandom, io.FileIO})
+BUFFERED: Final = frozenset({io.BufferedReader, io.BufferedRandom, io.BufferedWriter})
 COMPARED_BYTES: Final = 4096
 MAX_NAMES: Final = 200
 MAX_PATH: Final = 4096
@@ -48,6 +48,16 @@ def _file_shown(address: int, size_bytes: int) -> str | None:
         return "" if os.path.isdir("/proc/self/map_files") else None  # noqa: PTH112
     except OSError:
         return None
+
+
+def name_of_open(file: Any) -> str | None:
+    """The name by which one of Python's own files was opened; what somebody's own class behind a buffer says is not asked."""
+    try:
+        raw = file.raw if type(file) in BUFFERED else file
+        name = raw.name if type(raw) is io.FileIO else None
+    except (AttributeError, ValueError):  # detached, or never opened
+        return None
+    return name if type(name) is str else None
 
 
 def path_of_bytes(data: Any, caller: FrameType | None) -> str | None:
@@ -93,7 +103,7 @@ def _names_in(frame: FrameType | None) -> Iterator[str]:
                 yield value
             elif type(value) in PATHS:
                 yield os.fspath(value)
-            elif type(value) in OPEN_FILES and type(name := value.name) is str:
+            elif (name := name_of_open(value)) is not None:
                 yield name
         frame = frame.f_back
 

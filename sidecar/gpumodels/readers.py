@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gpumodels.files_read import SampledFile, stamp_of
 from gpumodels.instances import state_of
-from gpumodels.mapped_storages import PATHS, path_of_bytes, path_of_mapped
+from gpumodels.mapped_storages import PATHS, name_of_open, path_of_bytes, path_of_mapped
 from gpumodels.observers import Observers
 from gpumodels.provenance import Provenance, absolute
 from gpumodels.resident import resident
@@ -137,9 +137,8 @@ def _path_of(file: Any) -> str | None:
     """Of what `torch.load` takes: a path, or an open file that has one."""
     if type(file) is str or type(file) in PATHS:
         return absolute(file)
-    # Of Python's own files only: a property `name` of somebody's class is not run.
-    name = file.name if type(file).__module__ == "_io" and hasattr(file, "name") else None
-    return absolute(name) if isinstance(name, str) and Path(name).is_file() else None
+    name = name_of_open(file)
+    return absolute(name) if name is not None and Path(name).is_file() else None
 
 
 def _tensors_in(

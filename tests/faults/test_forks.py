@@ -167,13 +167,29 @@ def test_forks_from_c_are_noticed_late_but_well(shared_memory: Path, reached: Re
     time.sleep(0.1)
     # With the interpreter lock kept: the child's only thread holds it.
     fork = ctypes.PyDLL(None).fork
+    gate = module._current.fork_gate
+    (ours,) = (thread for thread in threading.enumerate() if thread.name == "gpumodels")
+
+    def is_at_rest():
+        # Asleep at the gate. The kernel is asked while the interpreter lock is free: a thread that waits for the lock wakes up.
+        if not sys._current_frames()[ours.ident].f_code.co_filename.endswith("forks.py"):
+            return False
+        stat = os.open(f"/proc/self/task/{ours.native_id}/stat", os.O_RDONLY)
+        try:
+            return b") S " in os.read(stat, 512)
+        finally:
+            os.close(stat)
+
     answers = []
     for number in range(12):
+        while not gate.close_for_fork():
+            pass
+        while not is_at_rest():
+            time.sleep(0.001)
         started = time.monotonic()
-        module._current.fork_gate.close_for_fork()
         child = fork()
         if child != 0:
-            module._current.fork_gate.open_after_fork()
+            gate.open_after_fork()
         if child == 0:
             if number % 3 == 0:
                 gpumodels.stop()

@@ -11,19 +11,19 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from gpumodels.accounting import TensorAccounts
-from gpumodels.assembling import FoundModel
-from gpumodels.failures import Failures
-from gpumodels.holdings import Holdings, Parts
-from gpumodels.identification import Identification
-from gpumodels.patches import Patches
-from gpumodels.pipelines import Pipelines
-from gpumodels.provenance import Provenance
-from gpumodels.reading import ModuleReader
-from gpumodels.registry import Registry
-from gpumodels.sampler import Sampler
-from gpumodels.scan import Scanner
-from gpumodels.torch_hooks import TorchHooks
+from gpumodels.hooks.torch_hooks import TorchHooks
+from gpumodels.models.assembling import FoundModel
+from gpumodels.models.comfy_loras import Patches
+from gpumodels.models.scan import Scanner
+from gpumodels.models.training_state import Holdings, Parts
+from gpumodels.naming.identification import Identification
+from gpumodels.naming.pipeline_slots import Pipelines
+from gpumodels.observing.module_registry import Registry
+from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.publishing.snapshot_models import Sampler
+from gpumodels.support.failures import Failures
+from gpumodels.tensors.module_reader import ModuleReader
+from gpumodels.tensors.tensor_storages import TensorAccounts
 from gpumodels_shared.schema import Model
 
 _MODE = FakeTensorMode()

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 sys.path.insert(0, str(Path(__file__).parent))  # as pytest does: the builders are modules of this folder
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.history import Event, EventKind, History
-from gpumodels_tui.view_model import View
+from gpumodels_tui.view.events import Event, EventKind, History
+from gpumodels_tui.view.rows import View
 from snapshots import GIB, MIB, NOON_NS, WAN
 from views import NOON_SECONDS, a_full_view
 

@@ -12,8 +12,8 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory, LayerTree, Model, ProcessInfo, SidecarHealth, Snapshot
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
-from gpumodels_tui.feed import FeedState, ProcessState, Unreadable
-from gpumodels_tui.gpus import GpuReading, HardwareState
+from gpumodels_tui.sources.feed import FeedState, ProcessState, Unreadable
+from gpumodels_tui.sources.gpus import GpuReading, HardwareState
 
 MIB: Final = 1024**2
 GIB: Final = 1024**3

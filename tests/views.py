@@ -10,12 +10,12 @@ from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory, LayerTree
-from gpumodels_tui.feed import ProcessState
-from gpumodels_tui.history import Event, EventKind, History
-from gpumodels_tui.layer_sums import sum_layers
-from gpumodels_tui.memory_parts import MemoryPart, memory_parts
-from gpumodels_tui.process_rows import ProcessDevice, ProcessRow, UnattachedRow
-from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.view.events import Event, EventKind, History
+from gpumodels_tui.view.layer_sums import sum_layers
+from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
+from gpumodels_tui.view.process_rows import ProcessDevice, ProcessRow, UnattachedRow
+from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process, a_snapshot, a_tree
 
 NOON_SECONDS: Final = NOON_NS / 1e9

@@ -16,25 +16,25 @@ from operator import is_
 from types import ModuleType
 from typing import Final
 
-from gpumodels.accelerator import AcceleratorSampler
-from gpumodels.accounting import TensorAccounts
-from gpumodels.arrival import Arrivals, imported_torch
-from gpumodels.assembling import FoundModel
-from gpumodels.budget import Budget
-from gpumodels.devices import DeviceCounters, DeviceSource, TorchDevices, device_memory
-from gpumodels.failures import Failures
-from gpumodels.holdings import Holdings, Parts
-from gpumodels.identification import Identification
-from gpumodels.names import Names
-from gpumodels.patches import Patches
-from gpumodels.pipelines import Pipelines
-from gpumodels.provenance import Provenance
-from gpumodels.reading import ModuleReader
-from gpumodels.registry import Registry
-from gpumodels.resident import resident
-from gpumodels.sampler import Sampler
-from gpumodels.scan import Scanner
-from gpumodels.torch_hooks import TorchHooks
+from gpumodels.hooks.torch_hooks import TorchHooks
+from gpumodels.models.allocators import DeviceCounters, DeviceSource, TorchDevices, device_memory
+from gpumodels.models.assembling import FoundModel
+from gpumodels.models.comfy_loras import Patches
+from gpumodels.models.scan import Scanner
+from gpumodels.models.training_state import Holdings, Parts
+from gpumodels.naming.identification import Identification
+from gpumodels.naming.name_queue import Names
+from gpumodels.naming.pipeline_slots import Pipelines
+from gpumodels.observing.import_hook import Arrivals, imported_torch
+from gpumodels.observing.module_registry import Registry
+from gpumodels.provenance.accelerator_samples import AcceleratorSampler
+from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.publishing.snapshot_models import Sampler
+from gpumodels.support.budget import Budget
+from gpumodels.support.failures import Failures
+from gpumodels.support.resident import resident
+from gpumodels.tensors.module_reader import ModuleReader
+from gpumodels.tensors.tensor_storages import TensorAccounts
 from gpumodels_shared.schema import DeviceMemory, Model
 
 WALK_SHARE: Final = 0.005

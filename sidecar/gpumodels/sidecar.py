@@ -16,15 +16,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from gpumodels.descriptors import close_all_inherited
-from gpumodels.devices import DeviceSource
-from gpumodels.failures import LOGGER, Failures
-from gpumodels.forks import ForkGate
-from gpumodels.host import process_info
+from gpumodels.fork_gate import ForkGate
+from gpumodels.models.allocators import DeviceSource
 from gpumodels.observer import Observer
-from gpumodels.other_threads import OtherThreads
-from gpumodels.publishing import Publisher
-from gpumodels.resident import resident
+from gpumodels.publishing.process_info import process_info
+from gpumodels.publishing.publisher import Publisher
+from gpumodels.support.descriptors import close_all_inherited
+from gpumodels.support.failures import LOGGER, Failures
+from gpumodels.support.other_threads import OtherThreads
+from gpumodels.support.resident import resident
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import default_directory
 from gpumodels_shared.schema import SidecarHealth, Snapshot

@@ -17,7 +17,7 @@ from torch import nn
 
 import gpumodels
 from benchmarks.scanning import a_model
-from gpumodels.packing import SnapshotPacker
+from gpumodels.publishing.packing import SnapshotPacker
 from modules import Attached, attached
 from snapshots import a_snapshot
 

@@ -14,7 +14,7 @@ from faults.test_damage import BOMBS
 from faults.test_traps import ME, NEEDS_ROOT, TRAPS
 from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import DecodeError, decode
-from gpumodels_tui.feed import SnapshotFeed
+from gpumodels_tui.sources.feed import SnapshotFeed
 from snapshots import a_model, a_snapshot, a_tree, an_identity, published
 
 ROUNDS: Final = 7

@@ -83,8 +83,8 @@ ONE_OF_MANY: Final = """
 import statistics, time
 import torch
 from torch import nn
-from gpumodels.devices import TorchDevices
-from gpumodels.failures import Failures
+from gpumodels.models.allocators import TorchDevices
+from gpumodels.support.failures import Failures
 from gpumodels.observer import Observer
 torch.set_num_threads(1)
 

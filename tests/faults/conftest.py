@@ -140,7 +140,7 @@ def watched_host(tmp_path: Path) -> WatchedHost:
 _WATCH: Final = """
 import os, sys, time, logging, resource, threading
 import gpumodels
-import gpumodels.publishing
+import gpumodels.publishing.publisher
 os.dup2(os.open(ERRORS, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600), 2)
 records = []
 class Keep(logging.Handler):
@@ -148,12 +148,12 @@ class Keep(logging.Handler):
         records.append(record.getMessage())
 logging.getLogger("gpumodels").addHandler(Keep(logging.WARNING))
 published = []
-publish = gpumodels.publishing.Publisher.publish
+publish = gpumodels.publishing.publisher.Publisher.publish
 def publish_and_tell(publisher, snapshot):
     publish(publisher, snapshot)
     writer = publisher._writer
     published.append(writer is not None and writer.still_named() and not publisher._complained)
-gpumodels.publishing.Publisher.publish = publish_and_tell
+gpumodels.publishing.publisher.Publisher.publish = publish_and_tell
 work = 0
 def count_up():
     global work

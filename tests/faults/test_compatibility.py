@@ -20,9 +20,9 @@ from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import DecodeError, decode
 from gpumodels_shared.layout import MAJOR, MINOR
 from gpumodels_shared.liveness import Liveness
-from gpumodels_tui.feed import ProcessState, SnapshotFeed, Unreadable
 from gpumodels_tui.oneshot import table
-from gpumodels_tui.view_model import build_view
+from gpumodels_tui.sources.feed import ProcessState, SnapshotFeed, Unreadable
+from gpumodels_tui.view.builder import build_view
 from snapshots import NOON_NS, a_catalogue, a_feed, some_hardware
 
 Reached = Callable[[str, str], None]

@@ -16,7 +16,7 @@ from gpumodels_shared.codec import encode
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.places import snapshot_files
 from gpumodels_shared.writer import SnapshotWriter
-from gpumodels_tui.feed import SnapshotFeed
+from gpumodels_tui.sources.feed import SnapshotFeed
 from processes import wait_until
 from snapshots import a_model, a_process, a_snapshot, an_identity, published
 from work import counted

@@ -25,8 +25,8 @@ from gpumodels_shared.codec import MAX_PAYLOAD_BYTES, encode
 from gpumodels_shared.decoding import DecodeError, decode
 from gpumodels_shared.layout import HEADER_BYTES, HEARTBEAT_BYTES, HEARTBEAT_OFFSET, SLOT_HEADER_BYTES
 from gpumodels_shared.writer import SMALLEST_SLOT_BYTES, SnapshotWriter
-from gpumodels_tui.feed import SnapshotFeed
-from gpumodels_tui.tailing import TailedFile
+from gpumodels_tui.sources.feed import SnapshotFeed
+from gpumodels_tui.sources.tailing import TailedFile
 from snapshots import a_model, a_snapshot, an_identity, published
 from work import Work, counted
 

@@ -172,7 +172,7 @@ def test_forks_from_c_are_noticed_late_but_well(shared_memory: Path, reached: Re
 
     def is_at_rest():
         # Asleep at the gate. The kernel is asked while the interpreter lock is free: a thread that waits for the lock wakes up.
-        if not sys._current_frames()[ours.ident].f_code.co_filename.endswith("forks.py"):
+        if not sys._current_frames()[ours.ident].f_code.co_filename.endswith("fork_gate.py"):
             return False
         stat = os.open(f"/proc/self/task/{ours.native_id}/stat", os.O_RDONLY)
         try:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from gpumodels.failures import Failures
-from gpumodels.publishing import Publisher
+from gpumodels.publishing.publisher import Publisher
+from gpumodels.support.failures import Failures
 from gpumodels_shared.decoding import decode
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import snapshot_files

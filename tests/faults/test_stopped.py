@@ -16,7 +16,7 @@ import pytest
 from gpumodels_shared.cleaning import clean_dead_files
 from gpumodels_shared.codec import encode
 from gpumodels_shared.liveness import Liveness
-from gpumodels_tui.feed import SnapshotFeed
+from gpumodels_tui.sources.feed import SnapshotFeed
 from hosts import Host
 from processes import wait_until
 from snapshots import a_model, a_snapshot, published

@@ -17,7 +17,7 @@ from gpumodels_shared.cleaning import clean_dead_files
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import RefusedError, ensure_directory, open_directory, open_file, snapshot_files
 from gpumodels_shared.writer import SnapshotWriter
-from gpumodels_tui.feed import FeedState, SnapshotFeed
+from gpumodels_tui.sources.feed import FeedState, SnapshotFeed
 from snapshots import a_model, a_snapshot, an_identity, published
 from work import Work, counted
 

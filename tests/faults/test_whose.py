@@ -21,7 +21,7 @@ from gpumodels_shared.identity import this_process
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.places import RefusedError, chosen_group, snapshot_files
 from gpumodels_shared.writer import SnapshotWriter
-from gpumodels_tui.feed import FeedState, SnapshotFeed
+from gpumodels_tui.sources.feed import FeedState, SnapshotFeed
 from hosts import Host, a_host
 from processes import run_python, running_python, wait_until
 from snapshots import a_model, a_snapshot, published
@@ -131,7 +131,7 @@ AS_USER: Final = """
 import json, os, sys
 from pathlib import Path
 # All of it before the user changes, who may not be let into where Python is.
-import gpumodels, gpumodels_shared.places, gpumodels_tui.feed
+import gpumodels, gpumodels_shared.places, gpumodels_tui.sources.feed
 gpumodels_shared.places.SHARED_MEMORY = Path(sys.argv[1])
 os.environ.pop("GPUMODELS_DIR", None)
 uid, groups = int(sys.argv[2]), [int(group) for group in sys.argv[3].split(",") if group]
@@ -144,7 +144,7 @@ os.setuid(uid)
 VIEW: Final = (
     AS_USER
     + """
-from gpumodels_tui.feed import SnapshotFeed
+from gpumodels_tui.sources.feed import SnapshotFeed
 state = SnapshotFeed([Path(name) for name in sys.argv[4:]] or None).poll()
 print(json.dumps([[[row.user, row.snapshot and [model.name for model in row.snapshot.models]] for row in state.processes],
                   [one.reason for one in state.unreadable]]))

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.holdings import Parts
+from gpumodels.models.training_state import Parts
 from modules import Attached, attached, distinct_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import TensorSample
 from gpumodels_tui import cli
-from gpumodels_tui.catalogue.header_reader import FileRead, HeaderWorker
-from gpumodels_tui.catalogue.headers import Wanted
+from gpumodels_tui.headers.header_reader import FileRead, HeaderWorker
+from gpumodels_tui.headers.headers import Wanted
 from hosts import a_host
 
 pytestmark = pytest.mark.slow

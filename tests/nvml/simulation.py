@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from gpumodels_tui.gpus import GpuReading
+from gpumodels_tui.sources.gpus import GpuReading
 
 SOURCE: Final = Path(__file__).with_name("libnvidia_ml.c")
 

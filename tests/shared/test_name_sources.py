@@ -9,7 +9,7 @@ from pathlib import Path
 from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import decode
 from gpumodels_shared.name_sources import CONFIDENCE, FROM_FILES, KNOWN_FILE_CONFIDENCE, SURE_ENOUGH, NameSource
-from gpumodels_tui.model_facts import SOURCES
+from gpumodels_tui.view.model_facts import SOURCES
 from snapshots import a_model, a_snapshot
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import gpumodels
-from gpumodels.accelerator import AcceleratorSampler
-from gpumodels.failures import Failures
-from gpumodels.observers import Observers
+from gpumodels.observing.observers import Observers
+from gpumodels.provenance.accelerator_samples import AcceleratorSampler
+from gpumodels.support.failures import Failures
 from gpumodels_shared.fingerprint import VALUES
 from modules import Backbone, attached
 

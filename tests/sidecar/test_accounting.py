@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.devices import DeviceCounters, device_memory
-from gpumodels.holdings import Parts
+from gpumodels.models.allocators import DeviceCounters, device_memory
+from gpumodels.models.training_state import Parts
 from modules import Backbone, a_fake, attached, distinct_bytes
 
 FLOAT = 4
@@ -216,7 +216,7 @@ def test_what_nobody_can_know_is_none() -> None:
 
 def test_a_module_that_is_changed_while_it_is_scanned_is_right_at_the_next_look() -> None:
     with attached() as sidecar, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("gpumodels.slicing.SLICE_SECONDS", 0.0)
+        patch.setattr("gpumodels.support.slices.SLICE_SECONDS", 0.0)
         model = nn.ModuleList(nn.Linear(32, 32) for _ in range(50))
 
         def change() -> None:

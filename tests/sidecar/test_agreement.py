@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from gpumodels.agreement import Agreement, agreement, correlation
-from gpumodels.assembling import FoundModel
-from gpumodels.files_read import FilesRead, JoinedFiles, SampledFile
-from gpumodels.own_values import OwnTensor, OwnTensors
-from gpumodels.sampling import RawSample, TensorSampler
-from gpumodels.saves import SavedValues
+from gpumodels.models.assembling import FoundModel
+from gpumodels.naming.agreement import Agreement, agreement, correlation
+from gpumodels.naming.model_samples import OwnTensor, OwnTensors
+from gpumodels.provenance.files_read import FilesRead, JoinedFiles, SampledFile
+from gpumodels.provenance.host_samples import RawSample, TensorSampler
+from gpumodels.provenance.saves import SavedValues
 from gpumodels_shared.schema import TensorSample
 from modules import Backbone, attached
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpumodels.arrival import Arrivals
+from gpumodels.observing.import_hook import Arrivals
 from processes import run_python
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from gpumodels.budget import RATE, SAVINGS_SECONDS, Budget
+from gpumodels.support.budget import RATE, SAVINGS_SECONDS, Budget
 
 
 class FakeClock:

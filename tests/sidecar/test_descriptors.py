@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gpumodels.descriptors import OwnDescriptor, close_all_inherited
+from gpumodels.support.descriptors import OwnDescriptor, close_all_inherited
 from processes import run_python
 
 
@@ -76,7 +76,7 @@ def test_dropping_it_closes_it(file: Path) -> None:
 def test_one_that_outlives_its_module_at_the_interpreters_end_says_nothing() -> None:
     done = run_python("""
         import builtins
-        from gpumodels import descriptors
+        from gpumodels.support import descriptors
         builtins.kept = descriptors.OwnDescriptor("/dev/null", 0)
         descriptors.os = descriptors.suppress = descriptors._file_of = None
     """)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from gpumodels.devices import DeviceCounters, TorchDevices, device_memory
+from gpumodels.models.allocators import DeviceCounters, TorchDevices, device_memory
 
 
 def a_torch(*stats: dict[str, int], initialized: bool = True) -> ModuleType:

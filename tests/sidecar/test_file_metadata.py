@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gpumodels.failures import Failures
-from gpumodels.file_metadata import MAX_KEYS, MAX_TOTAL_LENGTH, FileMetadata
-from gpumodels.files_read import stamp_of
+from gpumodels.naming.file_metadata import MAX_KEYS, MAX_TOTAL_LENGTH, FileMetadata
+from gpumodels.provenance.files_read import stamp_of
+from gpumodels.support.failures import Failures
 from model_files import BROKEN, write_model
 
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from gpumodels import files_read
-from gpumodels.brief_lock import BriefLock
-from gpumodels.files_read import FilesRead, SampledFile
-from gpumodels.sampling import RawSample
+from gpumodels.provenance import files_read
+from gpumodels.provenance.files_read import FilesRead, SampledFile
+from gpumodels.provenance.host_samples import RawSample
+from gpumodels.support.brief_lock import BriefLock
 from gpumodels_shared.fingerprint import keys_examined
 
 SAMPLE = RawSample("float32", (16,), bytes(64))

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gpumodels import packing
-from gpumodels.folding import fold_below, fold_deepest
-from gpumodels.packing import SnapshotPacker
+from gpumodels.publishing import packing
+from gpumodels.publishing.folding import fold_below, fold_deepest
+from gpumodels.publishing.packing import SnapshotPacker
 from gpumodels_shared.decoding import decode
 from gpumodels_shared.schema import LayerTree
 from snapshots import a_model, a_snapshot, a_tree

@@ -199,7 +199,7 @@ def test_a_kohya_network_is_an_adapter_of_the_model_that_it_stands_in_for() -> N
 
 
 def test_more_models_than_readers_accept_are_summed_from_the_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpumodels.sampler.MAX_MODELS", 3)
+    monkeypatch.setattr("gpumodels.publishing.snapshot_models.MAX_MODELS", 3)
     with attached() as sidecar:
         models = [Backbone(blocks) for blocks in (1, 2, 3, 4, 5)]
         rows = sidecar.models()
@@ -209,7 +209,7 @@ def test_more_models_than_readers_accept_are_summed_from_the_smallest(monkeypatc
 
 
 def test_no_more_rows_are_published_than_readers_accept_adapters_included(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpumodels.sampler.MAX_MODELS", 3)
+    monkeypatch.setattr("gpumodels.publishing.snapshot_models.MAX_MODELS", 3)
     with attached() as sidecar:
         base = Backbone(blocks=4)
         for number in range(4):

@@ -4,7 +4,7 @@ from pathlib import PurePath
 
 import pytest
 
-from gpumodels.host import label_of, process_info
+from gpumodels.publishing.process_info import label_of, process_info
 from gpumodels_shared.identity import this_process
 
 

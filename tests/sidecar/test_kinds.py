@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from architectures import BY_CLASS_ALONE, DIFFUSERS, ORIGINAL, TRANSFORMERS, Options
-from gpumodels.kinds import BY_CLASS, BY_FOLDER, BY_NAMES, BY_SLOT, kind_of
+from gpumodels.naming.kinds import BY_CLASS, BY_FOLDER, BY_NAMES, BY_SLOT, kind_of
 from gpumodels_shared.schema import KINDS
 from modules import Backbone, attached
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpumodels.mapped_storages import name_of_open, path_of_bytes
+from gpumodels.provenance.mapped_storages import name_of_open, path_of_bytes
 
 
 class Telling(io.RawIOBase):

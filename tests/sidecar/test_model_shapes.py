@@ -18,7 +18,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.assembling import FoundModel
+from gpumodels.models.assembling import FoundModel
 from modules import Attached, Backbone, Block, a_fake, attached, distinct_bytes
 
 FLOAT = 4
@@ -837,7 +837,7 @@ def test_who_holds_equal_modules_is_searched_for_once(monkeypatch: pytest.Monkey
         searches.append(len(of))
         return search(*of)
 
-    monkeypatch.setattr("gpumodels.equal_roots.gc.get_referrers", counted)
+    monkeypatch.setattr("gpumodels.models.equal_roots.gc.get_referrers", counted)
     now = [0.0]
     with attached() as sidecar:
         sidecar.scanner._equal._clock = lambda: now[0]

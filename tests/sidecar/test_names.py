@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from gpumodels.checkpoints import Checkpoints
-from gpumodels.devices import TorchDevices
-from gpumodels.failures import Failures
-from gpumodels.identification import Identification
+from gpumodels.models.allocators import TorchDevices
+from gpumodels.naming.identification import Identification
 from gpumodels.observer import Observer
+from gpumodels.provenance.checkpoint_values import Checkpoints
+from gpumodels.support.failures import Failures
 from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.schema import Model
 from modules import Backbone, attached
@@ -366,7 +366,7 @@ def test_a_look_that_was_broken_off_is_made_up_for() -> None:
                     raise BrokenOff
 
             with pytest.MonkeyPatch.context() as patch, suppress(BrokenOff):
-                patch.setattr("gpumodels.slicing.SLICE_SECONDS", 0.0)
+                patch.setattr("gpumodels.support.slices.SLICE_SECONDS", 0.0)
                 sidecar.scanner.scan(pause, everything=False)
         found = sidecar.scanner.scan(lambda: None, everything=False)
         assert [one.own_bytes * 2 for one in found] == whole
@@ -422,7 +422,7 @@ def test_an_error_while_naming_leaves_the_model_its_row(watched: Watched, monkey
     def fails(_module: object) -> None:
         raise OSError("no words")
 
-    monkeypatch.setattr("gpumodels.identification.stated_names", fails)
+    monkeypatch.setattr("gpumodels.naming.identification.stated_names", fails)
     model = Backbone()
     seen = watched.look()["Backbone"]
     assert (seen.name, seen.resident_bytes) == ("Backbone", sum(one.nbytes for one in model.parameters()))

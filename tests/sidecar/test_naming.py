@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpumodels.naming import Evidence, Recognised, choose_name
+from gpumodels.naming.choose_name import Evidence, Recognised, choose_name
 from gpumodels_shared.file_names import checkpoint_of, name_from_config, name_from_path
 from gpumodels_shared.fingerprint import Match
 

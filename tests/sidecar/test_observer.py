@@ -9,11 +9,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import _global_module_registration_hooks
 
-from gpumodels.devices import DeviceCounters, TorchDevices
-from gpumodels.failures import Failures
-from gpumodels.holdings import Holdings
+from gpumodels.models.allocators import DeviceCounters, TorchDevices
+from gpumodels.models.training_state import Holdings
 from gpumodels.observer import NOT_ATTACHED, Observer
-from gpumodels.observers import Observers
+from gpumodels.observing.observers import Observers
+from gpumodels.support.failures import Failures
 from modules import Backbone, a_fake, distinct_bytes
 
 GIB = 1024**3

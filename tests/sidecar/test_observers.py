@@ -14,10 +14,10 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.code_exchange import CodeExchange
-from gpumodels.code_monitoring import CodeMonitoring
-from gpumodels.failures import Failures
-from gpumodels.observers import Mechanism, Observation
+from gpumodels.observing.code_exchange import CodeExchange
+from gpumodels.observing.code_monitoring import CodeMonitoring
+from gpumodels.observing.observers import Mechanism, Observation
+from gpumodels.support.failures import Failures
 
 monitoring: Any = getattr(sys, "monitoring", None)
 MECHANISMS = ["exchange", *(["monitoring"] if monitoring is not None else [])]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from gpumodels.open_calls import OpenCalls
+from gpumodels.observing.open_calls import OpenCalls
 
 
 def test_what_was_noted_at_the_beginning_is_there_at_the_end() -> None:

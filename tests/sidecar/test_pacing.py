@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gpumodels.other_threads import BUSY_SHARE, BUSY_WINDOW_SECONDS, OtherThreads
 from gpumodels.sidecar import BURST_SECONDS, LONG_PAUSE_SECONDS, PAUSE_SECONDS, Sidecar
+from gpumodels.support.other_threads import BUSY_SHARE, BUSY_WINDOW_SECONDS, OtherThreads
 
 
 class Waits(threading.Event):

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gpumodels.packing import SnapshotPacker
+from gpumodels.publishing.packing import SnapshotPacker
 from gpumodels_shared.codec import encode
 from snapshots import a_model, a_snapshot, a_tree
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.pipelines import Pipelines
+from gpumodels.naming.pipeline_slots import Pipelines
 from gpumodels_shared.schema import Model
 from modules import Attached, Backbone, attached
 from work import counted

@@ -128,7 +128,7 @@ def test_a_deleted_model_is_freed_at_once_while_a_scan_goes_on() -> None:
         gc.disable()
         try:
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr("gpumodels.slicing.SLICE_SECONDS", 0.0)
+                patch.setattr("gpumodels.support.slices.SLICE_SECONDS", 0.0)
                 sidecar.scan(pause=delete_one)
         finally:
             gc.enable()

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.stated_names import StatedNames, stated_names
+from gpumodels.naming.stated_names import StatedNames, stated_names
 from modules import Backbone, attached
 
 safetensors = pytest.importorskip("safetensors.torch")

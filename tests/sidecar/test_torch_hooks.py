@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.observers import Observers
+from gpumodels.observing.observers import Observers
 from modules import Backbone, attached
 
 

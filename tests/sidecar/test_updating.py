@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels import groups
-from gpumodels.assembling import FoundModel
-from gpumodels.scan import Scanner
+from gpumodels.models import groups
+from gpumodels.models.assembling import FoundModel
+from gpumodels.models.scan import Scanner
 from gpumodels_shared.schema import LayerTree
 from modules import Attached, Backbone, a_fake, attached
 from work import counted

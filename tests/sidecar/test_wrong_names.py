@@ -13,8 +13,8 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.files_read import ReadFile, Stamp
-from gpumodels.recency import read_at_that_time
+from gpumodels.naming.recency import read_at_that_time
+from gpumodels.provenance.files_read import ReadFile, Stamp
 from gpumodels_shared.schema import Model
 from modules import Attached, Backbone, attached
 

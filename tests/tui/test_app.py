@@ -14,12 +14,12 @@ from textual.events import MouseScrollDown, MouseScrollUp
 from textual.pilot import Pilot
 
 from gpumodels_tui.app import GpuModelsApp, ViewChanged
-from gpumodels_tui.history import Event, EventKind, History
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.screens.view_screen import ViewScreen
-from gpumodels_tui.view_model import DeviceRow, View
+from gpumodels_tui.view.events import Event, EventKind, History
+from gpumodels_tui.view.rows import DeviceRow, View
 from gpumodels_tui.widgets.keys_line import KeysLine
 from gpumodels_tui.widgets.line_table import WHEEL_LINES
 from gpumodels_tui.widgets.model_table import ModelTable

@@ -18,9 +18,9 @@ from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.palette import PaletteScreen
 from gpumodels_tui.screens.process import ProcessScreen
 from gpumodels_tui.screens.timeline import TimelineScreen
-from gpumodels_tui.sources import Sources
+from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, STYLES
-from gpumodels_tui.view_model import View
+from gpumodels_tui.view.rows import View
 from gpumodels_tui.watching import WatchingThread
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.facts_panel import FactsPanel

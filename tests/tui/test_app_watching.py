@@ -15,11 +15,11 @@ from gpumodels_shared.codec import encode
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.feed import SnapshotFeed
-from gpumodels_tui.gpus import Hardware, HardwareState
-from gpumodels_tui.history import EventKind
-from gpumodels_tui.sources import Sources
-from gpumodels_tui.view_model import View
+from gpumodels_tui.sources.feed import SnapshotFeed
+from gpumodels_tui.sources.gpus import Hardware, HardwareState
+from gpumodels_tui.sources.opening import Sources
+from gpumodels_tui.view.events import EventKind
+from gpumodels_tui.view.rows import View
 from gpumodels_tui.watching import WatchingThread
 from screen_text import shown
 from snapshots import GIB, MIB, a_model, a_process, a_snapshot, some_hardware

@@ -17,10 +17,10 @@ import pytest
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.cache import SAVE_EVERY, SAVE_EVERY_MATCHES, Cache, _open, is_settled
-from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import Job
 from gpumodels_tui.catalogue.kept_matches import files_key, values_key
 from gpumodels_tui.catalogue.tree import Stamp
+from gpumodels_tui.headers.headers import FileHeader
 
 AN_HOUR_AGO_NS = time.time_ns() - 3_600 * 10**9
 STAMP = Stamp(1, 77, 1_000, AN_HOUR_AGO_NS, AN_HOUR_AGO_NS)

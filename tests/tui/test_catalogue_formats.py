@@ -13,10 +13,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gpumodels_tui.catalogue import config_header, gguf_header, pickled_header, safetensors_header, shard_index
-from gpumodels_tui.catalogue.formats import READERS, suffix_of
-from gpumodels_tui.catalogue.header_worker import HeaderReader, Worker
-from gpumodels_tui.catalogue.headers import FileHeader, Reply, Request
+from gpumodels_tui.headers import config_header, gguf_header, pickled_header, safetensors_header, shard_index
+from gpumodels_tui.headers.formats import READERS, suffix_of
+from gpumodels_tui.headers.header_worker import HeaderReader, Worker
+from gpumodels_tui.headers.headers import FileHeader, Reply, Request
 
 MODULES = {
     ".safetensors": safetensors_header,

@@ -15,10 +15,10 @@ import pytest
 
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint, TensorSample
-from gpumodels_tui.catalogue import safetensors_header
-from gpumodels_tui.catalogue.header_worker import HeaderReader, Worker
-from gpumodels_tui.catalogue.headers import FileHeader, Reply, Request, Wanted
-from gpumodels_tui.catalogue.stored_tensors import StoredTensor, StoredTensors, packed_shapes
+from gpumodels_tui.headers import safetensors_header
+from gpumodels_tui.headers.header_worker import HeaderReader, Worker
+from gpumodels_tui.headers.headers import FileHeader, Reply, Request, Wanted
+from gpumodels_tui.headers.stored_tensors import StoredTensor, StoredTensors, packed_shapes
 from model_files import BROKEN, framed, safetensors_bytes, write_model
 
 READERS = {".safetensors": HeaderReader(safetensors_header.recognises, safetensors_header.read, safetensors_header.read_values)}
@@ -74,7 +74,7 @@ def test_a_files_table_of_tensors_is_parsed_once_for_its_header_and_for_all_mode
 def test_what_there_is_no_time_for_is_left_out_of_the_reply_but_never_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpumodels_tui.catalogue.header_worker.COMPARING_SECONDS", -1.0)
+    monkeypatch.setattr("gpumodels_tui.headers.header_worker.COMPARING_SECONDS", -1.0)
     path = write_square(tmp_path / "m.safetensors", 1.0)
     told = (wanted_square(1, 1.0), wanted_square(2, 1.0))
     worker = Worker(READERS)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from gpumodels_tui.catalogue.facts import FileFacts
-from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import MAX_WARNINGS, Index, Job
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
+from gpumodels_tui.headers.headers import FileHeader
 
 NOW = 1_800_000_000.0
 HEADER = FileHeader("safetensors", {"title": "x"}, 1, {"float32": 16})

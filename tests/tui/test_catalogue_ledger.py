@@ -7,9 +7,9 @@ import time
 
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import ValuesMatch
-from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.ledger import Ledger
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
+from gpumodels_tui.headers.headers import FileHeader
 
 
 def a_sighting(path: str) -> Sighting:

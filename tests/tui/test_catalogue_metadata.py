@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gpumodels_tui.catalogue.metadata import (
+from gpumodels_tui.headers.metadata import (
     BRIEF_CHARACTERS,
     BRIEF_KEYS,
     MAX_KEY_CHARACTERS,

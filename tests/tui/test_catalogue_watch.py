@@ -16,10 +16,10 @@ import pytest
 from gpumodels_shared.fingerprint import Match
 from gpumodels_tui.catalogue.cache import SETTLED_NS, Cache
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.catalogue.header_reader import FileRead, NoWorkerError, TimedOutError
-from gpumodels_tui.catalogue.headers import UnreadableError, Wanted
-from gpumodels_tui.catalogue.safetensors_header import read as read_header
 from gpumodels_tui.catalogue.watch import Catalogue
+from gpumodels_tui.headers.header_reader import FileRead, NoWorkerError, TimedOutError
+from gpumodels_tui.headers.headers import UnreadableError, Wanted
+from gpumodels_tui.headers.safetensors_header import read as read_header
 from model_files import BROKEN, safetensors_bytes, titled, write_model
 from processes import wait_until
 

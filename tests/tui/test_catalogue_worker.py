@@ -21,12 +21,12 @@ import pytest
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Fingerprint, TensorSample
-from gpumodels_tui.catalogue.formats import suffix_of
-from gpumodels_tui.catalogue.header_reader import WANTED_AT_ONCE, WORKER, HeaderWorker, NoWorkerError, TimedOutError
-from gpumodels_tui.catalogue.headers import Request, UnreadableError, Wanted, frame
 from gpumodels_tui.catalogue.watch import Catalogue
-from gpumodels_tui.enrichment import enrich, merged_metadata
-from gpumodels_tui.model_facts import facts_of, raw_metadata
+from gpumodels_tui.headers.formats import suffix_of
+from gpumodels_tui.headers.header_reader import WANTED_AT_ONCE, WORKER, HeaderWorker, NoWorkerError, TimedOutError
+from gpumodels_tui.headers.headers import Request, UnreadableError, Wanted, frame
+from gpumodels_tui.view.enrichment import enrich, merged_metadata
+from gpumodels_tui.view.model_facts import facts_of, raw_metadata
 from model_files import framed, titled, write_model
 from processes import wait_until
 from snapshots import a_model
@@ -96,7 +96,7 @@ def test_a_fingerprint_is_told_to_each_worker_once(worker: HeaderWorker, tmp_pat
         requests.append(message)
         return frame(message)
 
-    monkeypatch.setattr("gpumodels_tui.catalogue.header_reader.frame", framing)
+    monkeypatch.setattr("gpumodels_tui.headers.header_reader.frame", framing)
     path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
     for _ in range(2):
         assert worker.read(str(path), ".safetensors", [wanted]).matches == (Match(1, 1),)
@@ -112,7 +112,7 @@ def test_a_fingerprint_is_told_to_each_worker_once(worker: HeaderWorker, tmp_pat
 def test_a_worker_that_knows_too_many_fingerprints_forgets_them(
     worker: HeaderWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpumodels_tui.catalogue.header_reader.MAX_TOLD", 2)
+    monkeypatch.setattr("gpumodels_tui.headers.header_reader.MAX_TOLD", 2)
     path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
     for number in (1, 2, 3, 1, 2, 3):
         assert worker.compare([replace(wanted, number=number)], [str(path)], ".safetensors") == (Match(1, 1),)
@@ -125,7 +125,7 @@ def test_of_more_fingerprints_than_one_request_holds_the_first_are_answered(work
 
 
 def test_a_file_that_takes_all_memory_ends_its_reader_not_its_neighbours(tmp_path: Path) -> None:
-    small = "from gpumodels_tui.catalogue import header_worker as it; it.MEMORY_LIMIT_BYTES = 64 << 20; it.main()"
+    small = "from gpumodels_tui.headers import header_worker as it; it.MEMORY_LIMIT_BYTES = 64 << 20; it.main()"
     worker = HeaderWorker((sys.executable, "-c", small))
     bomb = tmp_path / "bomb.safetensors"
     entries = ",".join(f'"t{number}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for number in range(200_000))
@@ -190,7 +190,7 @@ def test_closing_ends_the_process_and_nothing_is_read_after_it(worker: HeaderWor
 def test_the_worker_ends_with_a_viewer_that_was_killed(tmp_path: Path) -> None:
     script = (
         "import sys, time\n"
-        "from gpumodels_tui.catalogue.header_reader import HeaderWorker\n"
+        "from gpumodels_tui.headers.header_reader import HeaderWorker\n"
         "worker = HeaderWorker()\n"
         "worker.read(sys.argv[1], '.safetensors')\n"
         "print(worker.pid, flush=True)\n"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import zlib
 
-from gpumodels_tui.checksum import crc32
+from gpumodels_tui.sources.checksum import crc32
 
 
 def test_it_is_the_same_number_as_zlibs() -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory
-from gpumodels_tui.devices import Devices, join_devices
-from gpumodels_tui.feed import ProcessState
-from gpumodels_tui.gpus import GpuReading
+from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.sources.gpus import GpuReading
+from gpumodels_tui.view.device_names import Devices, join_devices
 from snapshots import A100, GIB, H100, a_device, a_feed, a_gpu, a_model, a_process, a_process_state, a_snapshot, some_hardware
 
 TWINS = (a_gpu(0, H100), a_gpu(1, A100))

@@ -10,8 +10,8 @@ from msgspec import structs
 
 from gpumodels_shared.schema import Fingerprint, Model, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
-from gpumodels_tui.enrichment import enrich, identified, merged_metadata, stated_name
-from gpumodels_tui.metadata_fields import FIELDS, REPOSITORIES
+from gpumodels_tui.view.enrichment import enrich, identified, merged_metadata, stated_name
+from gpumodels_tui.view.metadata_fields import FIELDS, REPOSITORIES
 from snapshots import GIB, MIB, NOON_NS, a_catalogue, a_model, some_facts
 
 FILE = "/models/loras/MyLoRA.safetensors"

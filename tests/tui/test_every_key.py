@@ -18,8 +18,6 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.history import Event, EventKind, History
-from gpumodels_tui.listing import Order
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.model_list_screen import ModelListScreen
 from gpumodels_tui.screens.overview import OverviewScreen
@@ -27,7 +25,9 @@ from gpumodels_tui.screens.palette import ChoiceTable, PaletteScreen
 from gpumodels_tui.screens.process import ProcessScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.screens.timeline import TimelineScreen
-from gpumodels_tui.view_model import View
+from gpumodels_tui.view.events import Event, EventKind, History
+from gpumodels_tui.view.listing import Order
+from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.event_table import EventTable
 from gpumodels_tui.widgets.facts_panel import FactsPanel

@@ -13,7 +13,7 @@ from gpumodels_shared.layout import HEADER_BYTES, HEARTBEAT_OFFSET, WriterState
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Snapshot
 from gpumodels_shared.writer import SnapshotWriter
-from gpumodels_tui.feed import FeedState, SnapshotFeed
+from gpumodels_tui.sources.feed import FeedState, SnapshotFeed
 from snapshots import a_model, a_process, a_snapshot, an_identity, published
 
 
@@ -336,7 +336,7 @@ def test_the_default_directory_may_be_missing_and_is_named(tmp_path: Path, monke
 def test_more_files_than_are_read_are_said(
     feed: SnapshotFeed, publish: Publish, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpumodels_tui.feed.MAX_FILES", 1)
+    monkeypatch.setattr("gpumodels_tui.sources.feed.MAX_FILES", 1)
     publish("wan", pid=1)
     publish("flux", pid=2)
     state = feed.poll()

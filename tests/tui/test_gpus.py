@@ -11,13 +11,13 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from gpumodels_tui.gpus import GpuReading, Hardware, HardwareState
+from gpumodels_tui.sources.gpus import GpuReading, Hardware, HardwareState
 from nvml.simulation import SimulatedNvml, compiler
 from snapshots import A100, GIB, a_gpu
 
 READER = """
 import msgspec, sys
-from gpumodels_tui.gpus import Hardware
+from gpumodels_tui.sources.gpus import Hardware
 hardware = Hardware(clock=iter(range(0, 100_000, 100)).__next__)
 for _ in sys.stdin:
     print(msgspec.json.encode(hardware.read()).decode(), flush=True)

@@ -13,10 +13,10 @@ from textual.pilot import Pilot
 
 from gpumodels_shared.schema import LayerTree
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.history import Event, EventKind, History
-from gpumodels_tui.memory_parts import MemoryPart, PartKind
-from gpumodels_tui.process_rows import ProcessDevice, ProcessRow
-from gpumodels_tui.view_model import ModelRow, View
+from gpumodels_tui.view.events import Event, EventKind, History
+from gpumodels_tui.view.memory_parts import MemoryPart, PartKind
+from gpumodels_tui.view.process_rows import ProcessDevice, ProcessRow
+from gpumodels_tui.view.rows import ModelRow, View
 from screen_text import lines_shown, shown
 from snapshots import GIB, MIB, NOON_NS, a_process, a_process_state, a_snapshot
 from views import NOON_SECONDS, a_gpu, a_host, a_row, a_view, an_unattached

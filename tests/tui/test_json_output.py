@@ -7,10 +7,10 @@ from typing import Any
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.feed import FeedState
-from gpumodels_tui.gpus import GpuReading, HardwareState
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Glance
+from gpumodels_tui.sources.feed import FeedState
+from gpumodels_tui.sources.gpus import GpuReading, HardwareState
 from snapshots import (
     GIB,
     H100,

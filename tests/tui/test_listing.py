@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from gpumodels_tui.listing import SORTS, Entry, Order, entries
+from gpumodels_tui.view.listing import SORTS, Entry, Order, entries
 from snapshots import GIB, MIB, WAN
 from views import a_full_view, a_gpu, a_host, a_row, an_unattached
 

@@ -15,17 +15,17 @@ from safetensors.torch import save_file
 
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples, may_hold
 from gpumodels_shared.schema import Fingerprint, TensorSample
-from gpumodels_tui.candidates import candidates_among
 from gpumodels_tui.catalogue.cache import SETTLED_NS, Cache
+from gpumodels_tui.catalogue.candidates import candidates_among
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
-from gpumodels_tui.catalogue.header_reader import FileRead, HeaderWorker, NoWorkerError
-from gpumodels_tui.catalogue.headers import Wanted
 from gpumodels_tui.catalogue.index import KnownFile
 from gpumodels_tui.catalogue.kept_matches import files_key
-from gpumodels_tui.catalogue.stored_tensors import packed_shapes, unpacked_shapes
+from gpumodels_tui.catalogue.matching import MAX_NAMES_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLES, Matching, parts_of, sought_after
 from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.catalogue.watch import Catalogue
-from gpumodels_tui.matching import MAX_NAMES_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLES, Matching, parts_of, sought_after
+from gpumodels_tui.headers.header_reader import FileRead, HeaderWorker, NoWorkerError
+from gpumodels_tui.headers.headers import Wanted
+from gpumodels_tui.headers.stored_tensors import packed_shapes, unpacked_shapes
 from processes import wait_until
 
 TAKEN_NS = 1_000_000_000
@@ -288,7 +288,7 @@ def test_whether_shapes_fit_is_asked_once_for_all_models_and_files_of_the_same_s
         asked.append(wanted)
         return may_hold(shapes, wanted)
 
-    monkeypatch.setattr("gpumodels_tui.matching.may_hold", asking)
+    monkeypatch.setattr("gpumodels_tui.catalogue.matching.may_hold", asking)
     matching = Matching()
     matching.want(a_fingerprint((4, 4), (8, 8), taken_at_ns=TAKEN_NS + number) for number in range(20))
     assert len(matching.look_through(squares(*map(str, range(50))))) == 20

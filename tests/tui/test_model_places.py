@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from gpumodels_shared.liveness import Liveness
+from gpumodels_tui.catalogue.model_folders import comfyui_places, comfyui_root, default_places, extra_model_paths, hub_cache
 from gpumodels_tui.following import places_of
-from gpumodels_tui.model_places import comfyui_places, comfyui_root, default_places, extra_model_paths, hub_cache
 from snapshots import a_process, a_process_state, a_snapshot
 
 

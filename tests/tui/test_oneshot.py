@@ -12,10 +12,10 @@ from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.feed import FeedState
 from gpumodels_tui.oneshot import glance, table
-from gpumodels_tui.sources import Sources
-from gpumodels_tui.view_model import build_view
+from gpumodels_tui.sources.feed import FeedState
+from gpumodels_tui.sources.opening import Sources
+from gpumodels_tui.view.builder import build_view
 from model_files import framed
 from snapshots import (
     GIB,

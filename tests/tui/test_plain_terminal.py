@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gpumodels_tui.history import EventKind
 from gpumodels_tui.plain_terminal import ASCII, CONSOLE, driver_for, in_ascii, in_console_font, needs_ascii
 from gpumodels_tui.theme import LOOKS
+from gpumodels_tui.view.events import EventKind
 from gpumodels_tui.widgets.event_table import SIGNS
 from gpumodels_tui.widgets.memory_bar import FREE, MARKS
 

@@ -13,7 +13,7 @@ from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.screens.layers import LayersScreen, torch_device
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen
-from gpumodels_tui.view_model import ModelRow, View
+from gpumodels_tui.view.rows import ModelRow, View
 from gpumodels_tui.widgets.layer_table import LayerTable
 from screen_text import assert_looks_like, lines_shown, shown
 from snapshots import GIB, MIB, WAN, a_model, a_tree

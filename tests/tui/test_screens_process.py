@@ -9,10 +9,10 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.model_facts import Fact
-from gpumodels_tui.process_facts import facts_of_process
 from gpumodels_tui.screens.process import ProcessScreen
-from gpumodels_tui.view_model import View
+from gpumodels_tui.view.model_facts import Fact
+from gpumodels_tui.view.process_facts import facts_of_process
+from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import lines_shown, shown

@@ -10,12 +10,12 @@ from msgspec.structs import replace
 from textual.pilot import Pilot
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.history import Event, EventKind, History
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.process import ProcessScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.screens.timeline import TimelineScreen
-from gpumodels_tui.view_model import View
+from gpumodels_tui.view.events import Event, EventKind, History
+from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.event_table import EventTable
 from screen_text import assert_looks_like, lines_shown, shown
 from snapshots import GIB, NOON_NS, WAN

@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 
 from gpumodels_shared.schema import LayerTree
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.view_model import View
+from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.event_table import EventTable
 from gpumodels_tui.widgets.layer_table import LayerTable
 from gpumodels_tui.widgets.line_table import LineTable

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.memory_parts import MemoryPart, PartKind
+from gpumodels_tui.view.memory_parts import MemoryPart, PartKind
 from gpumodels_tui.widgets.device_panel import short_title, used_cell
 from gpumodels_tui.widgets.memory_bar import legend
 from screen_text import lines_shown

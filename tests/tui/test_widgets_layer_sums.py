@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpumodels_shared.schema import LayerTree
-from gpumodels_tui.layer_sums import MOST_DTYPES, Outline, sum_layers
+from gpumodels_tui.view.layer_sums import MOST_DTYPES, Outline, sum_layers
 from snapshots import a_tree
 from work import counted
 

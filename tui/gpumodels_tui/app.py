@@ -21,13 +21,13 @@ from textual.reactive import Reactive, reactive
 from textual.screen import Screen
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.devices import HOST, in_words
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.terminal import end_soon, is_gone, keeps_up
 from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
-from gpumodels_tui.view_model import View
+from gpumodels_tui.view.device_names import HOST, in_words
+from gpumodels_tui.view.rows import View
 
 if TYPE_CHECKING:
     from textual.driver import Driver

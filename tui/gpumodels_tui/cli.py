@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from gpumodels_shared.safe_text import safe_text
 
 if TYPE_CHECKING:
-    from gpumodels_tui.sources import Sources
+    from gpumodels_tui.sources.opening import Sources
 
 EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
 """What the extra `tui` installs."""
@@ -91,7 +91,7 @@ def _version() -> str:
 def _sources(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Sources:
     """What was chosen; see `settings`."""
     from gpumodels_tui.settings import as_path, cache_path, model_directories
-    from gpumodels_tui.sources import Sources
+    from gpumodels_tui.sources.opening import Sources
 
     models = model_directories(arguments.models, environment)
     return Sources(
@@ -105,9 +105,9 @@ def _sources(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
 
 def _print_once(sources: Sources, as_json: bool) -> int:
     from gpumodels_tui import json_output
-    from gpumodels_tui.feed import NOT_THERE
     from gpumodels_tui.oneshot import glance, table
-    from gpumodels_tui.view_model import build_view
+    from gpumodels_tui.sources.feed import NOT_THERE
+    from gpumodels_tui.view.builder import build_view
 
     seen = glance(sources)
     view = build_view(seen.feed, seen.hardware, seen.catalogue)

@@ -7,9 +7,9 @@ from pathlib import Path
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.name_sources import SURE_ENOUGH
 from gpumodels_shared.schema import Model
+from gpumodels_tui.catalogue.model_folders import comfyui_places, comfyui_root
 from gpumodels_tui.catalogue.watch import Catalogue
-from gpumodels_tui.feed import FeedState, ProcessState
-from gpumodels_tui.model_places import comfyui_places, comfyui_root
+from gpumodels_tui.sources.feed import FeedState, ProcessState
 
 
 class Following:

@@ -13,11 +13,11 @@ from rich.cells import cell_len
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_age, format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.feed import FeedState
 from gpumodels_tui.following import Following, files_named, needs_directories, places_in
-from gpumodels_tui.gpus import HardwareState
-from gpumodels_tui.sources import Sources
-from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+from gpumodels_tui.sources.feed import FeedState
+from gpumodels_tui.sources.gpus import HardwareState
+from gpumodels_tui.sources.opening import Sources
+from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 
 MODEL_FILES_SECONDS: Final = 2.0
 """How long one look waits for the headers of model files."""

@@ -18,7 +18,7 @@ from typing import Final, cast
 import platformdirs
 from msgspec import Struct
 
-from gpumodels_tui.model_places import default_places
+from gpumodels_tui.catalogue.model_folders import default_places
 
 APPLICATION: Final = "gpumodels"
 

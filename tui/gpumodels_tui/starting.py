@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from gpumodels_tui.watching import WatchingThread
 
 if TYPE_CHECKING:
-    from gpumodels_tui.sources import Sources
+    from gpumodels_tui.sources.opening import Sources
 
 FIRST_LOOK_SECONDS: Final = 0.25
 """How long the first picture waits for what is on it."""

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Final
 from msgspec.structs import replace
 
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.feed import FeedState
-from gpumodels_tui.gpus import HardwareState, host_alone
-from gpumodels_tui.history import History, Recorder
-from gpumodels_tui.sources import Sources
-from gpumodels_tui.view_model import View, ViewBuilder
+from gpumodels_tui.sources.feed import FeedState
+from gpumodels_tui.sources.gpus import HardwareState, host_alone
+from gpumodels_tui.sources.opening import Sources
+from gpumodels_tui.view.events import History
+from gpumodels_tui.view.recorder import Recorder
+from gpumodels_tui.view.rows import View
+from gpumodels_tui.view.builder import ViewBuilder
 
 if TYPE_CHECKING:
     from gpumodels_tui.catalogue.watch import Catalogue

@@ -14,7 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from gpumodels.demo.cast import Part
-from gpumodels.devices import DeviceCounters
+from gpumodels.models.allocators import DeviceCounters
 
 GIB: Final = 1024**3
 SIMULATED_GPU_BYTES: Final = 80 * GIB

@@ -20,10 +20,10 @@ from typing import Final
 
 from gpumodels_shared.layout import HEADER_BYTES, HEARTBEAT_OFFSET, SLOT_HEADER_BYTES
 from gpumodels_tui import json_output
-from gpumodels_tui.feed import ProcessState
 from gpumodels_tui.oneshot import Glance, table
-from gpumodels_tui.tailing import TailedFile
-from gpumodels_tui.view_model import build_view
+from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.sources.tailing import TailedFile
+from gpumodels_tui.view.builder import build_view
 from snapshots import NOON_NS, a_catalogue, a_feed, a_gpu, a_model, a_process_state, a_snapshot, a_tree, published, some_hardware
 
 HARDWARE: Final = some_hardware(a_gpu())

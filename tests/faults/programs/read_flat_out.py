@@ -16,7 +16,7 @@ from pathlib import Path
 from gpumodels_shared.layout import WriterState
 from gpumodels_shared.places import snapshot_files
 from gpumodels_shared.reader import SnapshotReader, TornError
-from gpumodels_tui.checksum import crc32
+from gpumodels_tui.sources.checksum import crc32
 
 LONGEST_SECONDS = 60.0
 """Where the machine is slow."""

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from gpumodels_shared.fingerprint import Match
-from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import Job
 from gpumodels_tui.catalogue.kept_matches import packed_matches, packed_stamp, unpacked_matches
 from gpumodels_tui.catalogue.tree import Stamp
+from gpumodels_tui.headers.headers import FileHeader
 
 if TYPE_CHECKING:
     import sqlite3

@@ -11,9 +11,9 @@ from typing import Final
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
-from gpumodels_tui.catalogue.formats import suffix_of
-from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
+from gpumodels_tui.headers.formats import suffix_of
+from gpumodels_tui.headers.headers import FileHeader
 
 RECENT_SECONDS: Final = 10.0
 """A file modified no longer ago than this may still be being written."""

@@ -9,9 +9,9 @@ from typing import Final
 
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.facts import CatalogueState, ValuesMatch
-from gpumodels_tui.catalogue.headers import FileHeader
 from gpumodels_tui.catalogue.index import Index, Job, KnownFile
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
+from gpumodels_tui.headers.headers import FileHeader
 
 PUBLISH_SECONDS: Final = 0.25
 """Between two states while many files are looked at or read."""

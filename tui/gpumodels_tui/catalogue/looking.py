@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from gpumodels_tui.catalogue.formats import suffix_of, tells_of_others
 from gpumodels_tui.catalogue.ledger import PUBLISH_SECONDS, Ledger
 from gpumodels_tui.catalogue.tree import NEVER_ENTERED, NEVER_WATCHED, Sighting, Stamp, is_directory_link, look_at, walk
 from gpumodels_tui.catalogue.watches import Change, Watches
+from gpumodels_tui.headers.formats import suffix_of, tells_of_others
 
 GATHER_SECONDS: Final = 0.1
 """After a change: a file that is written to changes many times a second, and is looked at once."""

@@ -10,13 +10,13 @@ from typing import Final
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.cache import Cache, is_settled
-from gpumodels_tui.catalogue.header_reader import HeaderReading, NoWorkerError, TimedOutError
-from gpumodels_tui.catalogue.headers import UnreadableError
 from gpumodels_tui.catalogue.index import Job
 from gpumodels_tui.catalogue.kept_matches import files_key
 from gpumodels_tui.catalogue.ledger import Ledger
+from gpumodels_tui.catalogue.matching import Comparison, Matching, Search, sought_after
 from gpumodels_tui.catalogue.tree import Stamp
-from gpumodels_tui.matching import Comparison, Matching, Search, sought_after
+from gpumodels_tui.headers.header_reader import HeaderReading, NoWorkerError, TimedOutError
+from gpumodels_tui.headers.headers import UnreadableError
 
 AGAIN_SECONDS: Final = 60.0
 """Until a disk that didn't answer, or a worker that didn't start, is tried again."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from gpumodels_tui.catalogue.formats import suffix_of
+from gpumodels_tui.headers.formats import suffix_of
 
 NEVER_ENTERED: Final = frozenset({"/", "/proc", "/sys", "/dev"})
 """A symlink to one of these is no place for models."""

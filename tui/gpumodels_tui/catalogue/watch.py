@@ -15,10 +15,10 @@ from typing import Final
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.cache import Cache
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.catalogue.header_reader import HeaderReading, HeaderWorker
 from gpumodels_tui.catalogue.ledger import Ledger
 from gpumodels_tui.catalogue.looking import Looking
 from gpumodels_tui.catalogue.reading import Reading
+from gpumodels_tui.headers.header_reader import HeaderReading, HeaderWorker
 
 SETTLE_SECONDS: Final = 3.0
 """How long a file that looks half written stays unreported."""

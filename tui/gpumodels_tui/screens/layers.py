@@ -14,13 +14,13 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from gpumodels_shared.schema import LayerTree
-from gpumodels_tui.devices import HOST
-from gpumodels_tui.layer_sums import sum_layers
-from gpumodels_tui.model_facts import facts_of, headline, raw_metadata
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
-from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+from gpumodels_tui.view.device_names import HOST
+from gpumodels_tui.view.layer_sums import sum_layers
+from gpumodels_tui.view.model_facts import facts_of, headline, raw_metadata
+from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.facts_panel import FactsPanel, facts_table, headed
 from gpumodels_tui.widgets.layer_table import LayerTable
 from gpumodels_tui.widgets.table_messages import HeadingClicked

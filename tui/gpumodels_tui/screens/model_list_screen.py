@@ -9,10 +9,10 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from gpumodels_tui.listing import Entry, Order
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.list_screen import ListScreen
-from gpumodels_tui.view_model import ModelRow
+from gpumodels_tui.view.listing import Entry, Order
+from gpumodels_tui.view.rows import ModelRow
 from gpumodels_tui.widgets.model_table import ModelTable
 from gpumodels_tui.widgets.table_messages import HeadingClicked, RowOpened
 

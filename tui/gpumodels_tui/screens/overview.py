@@ -14,13 +14,13 @@ from textual.widgets import Static
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.devices import HOST
-from gpumodels_tui.listing import Entry, entries
-from gpumodels_tui.process_rows import NOT_ATTACHED
 from gpumodels_tui.screens.device_keys import ALL, device_keys
 from gpumodels_tui.screens.model_list_screen import ModelListScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
-from gpumodels_tui.view_model import DeviceRow, View
+from gpumodels_tui.view.device_names import HOST
+from gpumodels_tui.view.listing import Entry, entries
+from gpumodels_tui.view.process_rows import NOT_ATTACHED
+from gpumodels_tui.view.rows import DeviceRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.memory_bar import legend
@@ -233,8 +233,8 @@ class OverviewScreen(ModelListScreen):
         entry, row = self.entry, self.model
         if self._facts is None:
             return
-        from gpumodels_tui.model_facts import facts_of, headline
-        from gpumodels_tui.process_facts import facts_of_unattached
+        from gpumodels_tui.view.model_facts import facts_of, headline
+        from gpumodels_tui.view.process_facts import facts_of_unattached
 
         if row is not None:
             title, facts = headline(row), facts_of(row)

@@ -15,12 +15,12 @@ from textual.widgets import Static
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.listing import entries
-from gpumodels_tui.process_facts import facts_of_process
-from gpumodels_tui.process_rows import ProcessDevice, ProcessRow
 from gpumodels_tui.screens.model_list_screen import ModelListScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
-from gpumodels_tui.view_model import DeviceRow, View
+from gpumodels_tui.view.listing import entries
+from gpumodels_tui.view.process_facts import facts_of_process
+from gpumodels_tui.view.process_rows import ProcessDevice, ProcessRow
+from gpumodels_tui.view.rows import DeviceRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.memory_bar import legend, memory_bar

@@ -14,15 +14,15 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.devices import HOST, in_words
-from gpumodels_tui.event_facts import ENDS, facts_of_event, what_was_there
-from gpumodels_tui.history import Event, EventKind
 from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.device_keys import ALL, device_keys
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
-from gpumodels_tui.view_model import DeviceRow, ModelRow, View
+from gpumodels_tui.view.device_names import HOST, in_words
+from gpumodels_tui.view.event_facts import ENDS, facts_of_event, what_was_there
+from gpumodels_tui.view.events import Event, EventKind
+from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.event_table import EventTable
 from gpumodels_tui.widgets.facts_panel import facts_table, headed
 from gpumodels_tui.widgets.memory_graph import MemoryGraph

@@ -17,7 +17,7 @@ from textual.widget import Widget
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.theme import ACCENT, MUTED, STYLES, WARNING
-from gpumodels_tui.view_model import ModelRow, View
+from gpumodels_tui.view.rows import ModelRow, View
 from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.notices import LEAST_COLUMNS, LEAST_LINES, counted, no_room
 from gpumodels_tui.widgets.one_line import OneLine, appear

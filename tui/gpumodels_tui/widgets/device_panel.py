@@ -16,9 +16,9 @@ from textual.widget import Widget
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.memory_parts import MemoryPart, PartKind
 from gpumodels_tui.theme import ACCENT
-from gpumodels_tui.view_model import DeviceRow
+from gpumodels_tui.view.memory_parts import MemoryPart, PartKind
+from gpumodels_tui.view.rows import DeviceRow
 from gpumodels_tui.widgets.cells import BLANK, Cell, text, width_of
 from gpumodels_tui.widgets.columns import GAP, Column
 from gpumodels_tui.widgets.line_table import LineTable

@@ -8,8 +8,8 @@ from typing import Final
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.history import Event, EventKind
 from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, STRONG, WARNING
+from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.widgets.cells import Cell, text
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable

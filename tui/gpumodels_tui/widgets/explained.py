@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gpumodels_tui.history import EventKind
-from gpumodels_tui.memory_parts import OF_MODELS, PartKind
 from gpumodels_tui.theme import HEADING, MUTED, OFF, TRACK, WARNING
+from gpumodels_tui.view.events import EventKind
+from gpumodels_tui.view.memory_parts import OF_MODELS, PartKind
 from gpumodels_tui.widgets.event_table import SIGNS
 from gpumodels_tui.widgets.memory_bar import FREE, MARKS
 from gpumodels_tui.widgets.memory_graph import NOTHING, RAN_OUT

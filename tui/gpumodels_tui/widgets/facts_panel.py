@@ -14,8 +14,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Static
 
-from gpumodels_tui.model_facts import Fact
 from gpumodels_tui.theme import HEADING, MUTED, STYLES
+from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.widgets.cells import ELLIPSIS, shortened
 
 STEPS: Final = "A line up, down"

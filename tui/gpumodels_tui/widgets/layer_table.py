@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes, format_count
-from gpumodels_tui.layer_sums import ORDERS, LayerSums, Outline
 from gpumodels_tui.theme import ACCENT, MUTED, OFF, STRONG, WARNING
+from gpumodels_tui.view.layer_sums import ORDERS, LayerSums, Outline
 from gpumodels_tui.widgets.cells import BLANK, Cell, bar, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable

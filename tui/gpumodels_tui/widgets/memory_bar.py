@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from rich.text import Text
 
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.memory_parts import OF_MODELS, MemoryPart, PartKind
 from gpumodels_tui.theme import CACHES, FIRST, MUTED, OTHERS, REST, SECOND, STYLES, THIRD, TRACK, TRAINING
+from gpumodels_tui.view.memory_parts import OF_MODELS, MemoryPart, PartKind
 from gpumodels_tui.widgets.cells import BLANK, Cell, text
 from gpumodels_tui.widgets.quantities import calm_bytes
 

@@ -11,10 +11,10 @@ from textual.binding import Binding, BindingType
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.listing import Entry
-from gpumodels_tui.memory_parts import PartKind
 from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, OFF_FILL, WARNING
-from gpumodels_tui.view_model import DeviceRow
+from gpumodels_tui.view.listing import Entry
+from gpumodels_tui.view.memory_parts import PartKind
+from gpumodels_tui.view.rows import DeviceRow
 from gpumodels_tui.widgets.cells import BLANK, Cell, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable

@@ -1,0 +1,124 @@
+"""Moves and casts: `Module.to`, `.cuda()`, `.half()` put the same values into other storages; what is known of them goes along.
+
+The methods that users call are observed, once a move, and not `_apply`, which calls itself for every module of the tree.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from types import FrameType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from gpumodels.observing.observers import Observers
+from gpumodels.observing.open_calls import OpenCalls
+from gpumodels.provenance.host_samples import RawSample
+from gpumodels.provenance.origin import ELSEWHERE, Origin
+from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.support.instances import state_getter
+from gpumodels.support.resident import resident
+from gpumodels.support.torch_private import without_modes
+from gpumodels.tensors.tensor_storages import UNREADABLE
+
+if TYPE_CHECKING:
+    from torch import Tensor, UntypedStorage
+
+METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
+"""Of `torch.nn.Module`; `to_empty` and `share_memory` are no moves of values."""
+
+
+_Known = tuple[dict[str, Any], str, "weakref.ref[Any]", "Origin | None", "RawSample | None"]
+"""What is known of one tensor before a move: the table in which it stands and its name there, its storage, and where its values
+came from or what they begin with."""
+
+
+@resident
+class Moves:
+    """Observes moves, and tells the provenance of them."""
+
+    def __init__(self, torch: ModuleType, provenance: Provenance, touched: Callable[[Any], None]) -> None:
+        """`touched` is given the module that moved."""
+        self._provenance = provenance
+        self._touched = touched
+        self._without_modes = without_modes(torch)
+        self._state_of_module = state_getter(torch.nn.Module)
+        self._calls: OpenCalls[list[_Known]] = OpenCalls()
+
+    def observe(self, observers: Observers, module_type: Any) -> None:
+        """Begin."""
+        for name in METHODS:
+            method = vars(module_type).get(name)
+            if method is not None:
+                observers.observe(method, "noting origins of what moves", self._move_began, self._move_ended)
+
+    def _move_began(self, frame: FrameType) -> None:
+        self._calls.end(frame)  # another one's, which raised: what it moved so far has lost its origin
+        provenance = self._provenance
+        if provenance.active and (len(provenance.tensors) or provenance.files_read.version):
+            with self._without_modes():
+                known = self._known_below(frame.f_locals["self"])
+            if known:
+                self._calls.begin(frame, known)
+
+    def _move_ended(self, frame: FrameType, _result: Any) -> None:
+        known = self._calls.end(frame)
+        if known:
+            with self._without_modes():
+                self._carry_over(known)
+        self._touched(frame.f_locals["self"])
+
+    def _known_below(self, root: Any) -> list[_Known]:
+        """What is known of the tree's tensors. Weights from nowhere are sampled, if there are files to compare them with."""
+        found: list[_Known] = []
+        tensors = self._provenance.tensors
+        origin_of, plain_types = tensors.origins_by_id.get, tensors.plain_types
+        waiting, met, state_of = [root], {id(root)}, self._state_of_module
+        while waiting:
+            state = state_of(waiting.pop())
+            for table in (state["_parameters"], state["_buffers"]):
+                for name, tensor in [*table.items()] if table else ():
+                    if type(tensor) in plain_types:  # a thousand times a move: a call less
+                        try:
+                            ref = origin_of(id(tensor.untyped_storage()))
+                        except UNREADABLE:
+                            continue
+                        if ref is not None and ref.value is not ELSEWHERE:
+                            found.append((table, name, ref, ref.value, None))
+                            continue
+                    storage = None if tensor is None else tensors.storage_of(tensor)
+                    if storage is not None and (known := self._looked_at(table, name, tensor, storage)) is not None:
+                        found.append(known)
+            for child in [*state["_modules"].values()]:
+                if child is not None and id(child) not in met:
+                    met.add(id(child))
+                    waiting.append(child)
+        return found
+
+    def _looked_at(self, table: dict[str, Any], name: str, tensor: Tensor, storage: UntypedStorage) -> _Known | None:
+        """What is known of a tensor whose file isn't."""
+        provenance, tensors = self._provenance, self._provenance.tensors
+        origin = provenance.current_origin(tensor, storage)
+        sample = None
+        if origin is None or origin is ELSEWHERE:
+            sample = tensors.sample(storage, tensor)
+            if sample is None and provenance.files_read.version and type(tensor) in tensors.plain_types and tensor.dim() > 1:
+                sample = provenance.sampler.take(tensor)
+        return None if sample is None and origin is None else (table, name, weakref.ref(storage), origin, sample)
+
+    def _carry_over(self, known: list[_Known]) -> None:
+        tensors = self._provenance.tensors
+        storage_of, origins, plain_types = tensors.storage_of, tensors.origins_by_id, tensors.plain_types
+        for table, name, before, origin, sample in known:
+            tensor = table.get(name)
+            if tensor is None:
+                continue
+            try:
+                storage = tensor.untyped_storage() if type(tensor) in plain_types else storage_of(tensor)
+            except UNREADABLE:
+                continue
+            if storage is None or before() is storage:
+                continue
+            if origin is not None and id(storage) not in origins:
+                tensors.put_origin(storage, origin)
+            if sample is not None and tensors.sample(storage, tensor) is None:
+                tensors.put_sample(storage, tensor, sample)

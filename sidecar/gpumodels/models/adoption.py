@@ -1,0 +1,90 @@
+"""Modules that others keep in plain attributes: whose they are. Torch doesn't know, so it is told by who else holds them.
+
+A module that some module has registered is that one's. Of the others, each belongs to who keeps it in lists, dicts or objects,
+unless it is the keeper's own parent (blocks that remember their model), or a model by a library's word, or the object leads back
+to the keeper (a trainer, a pipeline, a registry of models: these know models, they aren't parts of one).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from gpumodels.support.resident import resident
+from gpumodels.tensors.module_reader import Aside, ModuleReading
+
+STEP: Final = 64
+
+
+@resident
+@dataclass(slots=True)
+class Forest:
+    """All modules, and who holds whom."""
+
+    readings: Mapping[int, ModuleReading]
+    adopted: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+    """By holder, paths and keys of the modules in its plain attributes that are its own."""
+
+    def children(self, key: int) -> tuple[tuple[str, int], ...]:
+        """Names and keys of what the module holds, registered or not."""
+        children = self.readings[key].children
+        return children + self.adopted[key] if key in self.adopted else children
+
+
+def adopt(forest: Forest, holders: dict[int, int]) -> Iterator[None]:
+    """Fill `forest.adopted`, and add to `holders`, which has the registered ones. Yields wherever it may be interrupted."""
+    keepers: list[int] = []
+    for count, (key, reading) in enumerate(forest.readings.items()):
+        if reading.aside:
+            keepers.append(key)
+        if count % STEP == 0:
+            yield
+    if not keepers:
+        return
+    kept: Counter[int] = Counter()
+    tops: dict[int, int] = {}
+    for key in keepers:
+        tops[key] = _top(key, holders)
+        kept[tops[key]] += len(forest.readings[key].aside)
+    adopted: dict[int, list[tuple[str, int]]] = {}
+    # Who keeps most comes first: a model with its blocks, before the blocks with their model.
+    for key in sorted(keepers, key=lambda keeper: -kept[tops[keeper]]):
+        yield
+        for aside in _own_parts(key, forest, holders):
+            kept_one = forest.readings.get(aside.key)
+            if kept_one is None or kept_one.has_identity:
+                continue
+            if aside.key not in holders and _top(key, holders) != aside.key:
+                holders[aside.key] = key
+                adopted.setdefault(key, []).append((aside.path, aside.key))
+    forest.adopted.update((key, tuple(children)) for key, children in adopted.items())
+
+
+def _own_parts(keeper: int, forest: Forest, holders: Mapping[int, int]) -> list[Aside]:
+    """What it keeps, without what lies in objects that lead back to it or to a module above it."""
+    asides = forest.readings[keeper].aside
+    if not any(aside.through_object for aside in asides):
+        return list(asides)
+    above = set(_above(keeper, holders))
+    circular = {_attribute(aside) for aside in asides if aside.through_object and aside.key in above}
+    return [aside for aside in asides if not aside.through_object or _attribute(aside) not in circular]
+
+
+def _attribute(aside: Aside) -> str:
+    return aside.path.partition(".")[0]
+
+
+def _above(key: int, holders: Mapping[int, int]) -> list[int]:
+    """The module itself and all above it."""
+    found = [key]
+    met = {key}
+    while (key := holders.get(key, key)) not in met:
+        met.add(key)
+        found.append(key)
+    return found
+
+
+def _top(key: int, holders: Mapping[int, int]) -> int:
+    return _above(key, holders)[-1]

@@ -1,0 +1,223 @@
+"""Which modules are models: roots that no other module holds, and what they are about once their wrappers are seen through."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from typing import Final
+
+from gpumodels.models.adoption import Forest, adopt
+from gpumodels.models.assembling import Part
+from gpumodels.support.slices import batched
+from gpumodels.tensors.module_reader import TRACED
+from gpumodels_shared.file_names import checkpoint_of
+
+CONTAINER_DEPTH: Final = 3
+"""How far below a container its models are looked for."""
+
+MAX_PARTS: Final = 64
+"""A container of more is a model's list of layers."""
+
+STEP: Final = 64
+"""Modules that are worked on between two places where the work may be interrupted."""
+
+WRAPPERS: Final = {
+    "OptimizedModule": "_orig_mod",
+    "DistributedDataParallel": "module",
+    "DataParallel": "module",
+    "FullyShardedDataParallel": "_fsdp_wrapped_module",
+    "CheckpointWrapper": "_checkpoint_wrapped_module",
+    "PeftModel": "base_model",
+    **dict.fromkeys(
+        ("LoraModel", "AdaLoraModel", "LoHaModel", "LoKrModel", "OFTModel", "BOFTModel", "IA3Model", "VeraModel", "HRAModel"),
+        "model",
+    ),
+    "DeepSpeedEngine": "module",
+    "Float16Module": "module",
+    "_FabricModule": "_original_module",
+    **dict.fromkeys(
+        (
+            "_LightningModuleWrapperBase",
+            "_LightningPrecisionModuleWrapperBase",
+            "LightningDistributedModule",
+            "LightningParallelModule",
+        ),
+        "module",
+    ),
+    "AveragedModel": "module",
+    "GradSampleModule": "_module",
+    "ThunderModule": "_model",
+}
+"""Class name to the attribute that holds what is wrapped; PEFT's `PeftModelFor…` classes count as `PeftModel`."""
+
+
+def find_roots(forest: Forest, roots: list[tuple[int, int]]) -> Iterator[None]:
+    """Append (root, core) for every model, in the order of the readings; core is the root, or what its wrappers wrap.
+
+    Modules that hold each other in a circle have no root: the one that came last stands for them, as it holds what came
+    before. Yields wherever it may be interrupted.
+    """
+    readings = forest.readings
+    holders: dict[int, int] = {}
+    for count, (key, reading) in enumerate(readings.items()):
+        for _, child in reading.children:
+            if child != key:
+                holders[child] = key
+        if count % STEP == 0:
+            yield
+    yield from adopt(forest, holders)
+    reached: set[int] = set()
+    cores: set[int] = set()
+    for some in batched(readings, STEP):
+        for key in some:
+            if key not in holders:
+                yield from _reach(key, forest, reached)
+                core = _core(key, forest)
+                if core == key or core not in cores:  # a second wrapper of the same is no second model
+                    cores.add(core)
+                    roots.append((key, core))
+        yield
+    if len(reached) == len(readings):
+        return
+    order = {key: position for position, key in enumerate(readings)}
+    for some in batched(readings, STEP):
+        for key in some:
+            if key not in reached:
+                root = max(_circle_above(key, holders), key=order.__getitem__)
+                roots.append((root, _core(root, forest)))
+                yield from _reach(root, forest, reached)
+        yield
+
+
+def parts_of(root: int, core: int, forest: Forest, parts: list[Part]) -> Iterator[None]:
+    """Append what of this root is to be a model: itself, or the models that it merely holds, and what is left of it.
+
+    A container is split where two or more of its parts have an identity of their own and it has none: models by a library's
+    word, or modules whose weights came from a file each of their own. Yields wherever it may be interrupted.
+    """
+    found: list[tuple[str, int]] = []
+    if not forest.readings[core].has_identity:
+        yield from _identified_below(core, forest, found)
+        if len(found) < 2:
+            files: dict[int, str | None] = {}
+            for _, key in _children(core, forest):
+                files[key] = yield from _file_of_most(key, forest)
+            found = [(name, key) for name, key in _children(core, forest) if files[key]]
+            if len({files[key] for _, key in found}) < len(found):
+                found = []  # two of one file: layers of a model into which something else was loaded
+    if len(found) < 2:
+        parts.append(Part(root, core))
+        return
+    parts += [Part(key, _core(key, forest), slot=name) for name, key in found]
+    parts.append(Part(root, core, leave_out=frozenset(key for _, key in found)))
+
+
+def _identified_below(root: int, forest: Forest, found: list[tuple[str, int]]) -> Iterator[None]:
+    """Append the outermost modules that are models by a library's word, at most CONTAINER_DEPTH below the root."""
+    met: set[int] = set()
+    level = [("", root)]
+    for _ in range(CONTAINER_DEPTH):
+        below: list[tuple[str, int]] = []
+        for _, holder in level:
+            for name, key in _children(holder, forest):
+                if key not in met:
+                    met.add(key)
+                    (found if forest.readings[_core(key, forest)].has_identity else below).append((name, key))
+            yield
+        level = below
+
+
+def _children(key: int, forest: Forest) -> list[tuple[str, int]]:
+    """What a container directly holds; for one that holds nothing but another container, what that holds."""
+    readings = forest.readings
+    children = [(name, child) for name, child in forest.children(key) if child in readings]
+    if len(children) == 1 and readings[children[0][1]].class_name in ("ModuleDict", "ModuleList"):
+        return _children(children[0][1], forest)
+    return children if len(children) <= MAX_PARTS else []
+
+
+def _file_of_most(root: int, forest: Forest) -> Generator[None, None, str | None]:
+    """The file that most bytes below this module came from; shards of one checkpoint are one file."""
+    readings = forest.readings
+    total = 0
+    by_file: dict[str, int] = {}
+    waiting, met = [root], {root}
+    while waiting:
+        for _ in range(min(len(waiting), STEP)):
+            key = waiting.pop()
+            reading = readings[key]
+            for storage in reading.storages:
+                total += storage.size_bytes
+                if storage.origin is not None and storage.origin.path:
+                    file = checkpoint_of(storage.origin.path)
+                    by_file[file] = by_file.get(file, 0) + storage.size_bytes
+            for _, child in forest.children(key):
+                if child in readings and child not in met:
+                    met.add(child)
+                    waiting.append(child)
+        yield
+    if not by_file:
+        return None
+    file = max(by_file, key=by_file.__getitem__)
+    return file if by_file[file] * 2 > total else None
+
+
+def _circle_above(key: int, holders: Mapping[int, int]) -> list[int]:
+    """The modules of the circle that one comes to by going up from module to holder."""
+    path: list[int] = []
+    while key not in path:
+        path.append(key)
+        key = holders[key]
+    return path[path.index(key) :]
+
+
+def _reach(root: int, forest: Forest, reached: set[int]) -> Iterator[None]:
+    waiting = [root]
+    while waiting:
+        for _ in range(min(len(waiting), STEP)):
+            key = waiting.pop()
+            if key not in reached:
+                reached.add(key)
+                for _, child in forest.children(key):
+                    if child in forest.readings:
+                        waiting.append(child)
+        yield
+
+
+def _core(root: int, forest: Forest) -> int:
+    core = root
+    seen = {root}
+    while True:
+        inner = _wrapped(core, forest)
+        if inner is None or inner in seen or inner not in forest.readings:
+            return core
+        seen.add(inner)
+        core = inner
+
+
+def _wrapped(key: int, forest: Forest) -> int | None:
+    """What a wrapper wraps; None for a module that is none."""
+    reading = forest.readings[key]
+    name = reading.class_name
+    children = forest.children(key)
+    attribute = WRAPPERS.get("PeftModel" if name.startswith("PeftModel") else name)
+    if attribute is not None:
+        return dict(children).get(attribute)
+    if children and children[0][0] == TRACED:
+        return children[0][1]
+    if reading.is_lightning and not reading.storages:
+        with_memory = [child for _, child in children if child in forest.readings and _holds_memory(child, forest)]
+        return with_memory[0] if len(with_memory) == 1 else None
+    return None
+
+
+def _holds_memory(root: int, forest: Forest) -> bool:
+    waiting, met = [root], {root}
+    while waiting:
+        key = waiting.pop()
+        if forest.readings[key].storages:
+            return True
+        for _, child in forest.children(key):
+            if child in forest.readings and child not in met:
+                met.add(child)
+                waiting.append(child)
+    return False

@@ -1,0 +1,153 @@
+"""What a process keeps beside its models: gradients, optimizer state, and the caches that generation fills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import FrameType, ModuleType
+from typing import Any, Final
+
+from gpumodels.observing.observers import Observers
+from gpumodels.support.failures import Failures
+from gpumodels.support.instances import state_getter, state_of
+from gpumodels.support.known_classes import all_subclasses
+from gpumodels.support.resident import resident
+from gpumodels.support.slices import batched
+from gpumodels.support.weak_table import WeakTable
+from gpumodels.tensors.module_reader import ModuleReading
+from gpumodels.tensors.tensor_storages import META, StorageReading, TensorAccounts
+
+STEP: Final = 32
+"""Modules, or optimizer states, that are worked on between two places where the work may be interrupted."""
+
+StorageKey = tuple[str, int]
+"""Of `StorageReading`."""
+
+
+@resident
+@dataclass(slots=True)
+class Parts:
+    """Bytes by device; each storage counts once, and not again where a model already counts it."""
+
+    gradients: dict[str, int] = field(default_factory=dict)
+    optimizer: dict[str, int] = field(default_factory=dict)
+    caches: dict[str, int] = field(default_factory=dict)
+
+
+@resident
+class Holdings:
+    """Weak references to live optimizers and caches, which nobody registers: their constructors are observed."""
+
+    def __init__(self, torch: ModuleType, accounts: TensorAccounts, failures: Failures) -> None:
+        self._accounts = accounts
+        self._failures = failures
+        self.optimizers: WeakTable[None] = WeakTable()
+        self.caches: WeakTable[None] = WeakTable()
+        self._optimizer_type: type = torch.optim.Optimizer
+        self._cache_type: type | None = None
+        self._state_of_module = state_getter(torch.nn.Module)
+
+    def observe(self, observers: Observers) -> None:
+        """Begin with torch's optimizers."""
+        made = vars(self._optimizer_type)["__init__"]
+        observers.observe(made, "remembering an optimizer", returned=lambda frame, _: _remember(frame, self.optimizers))
+
+    def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
+        """The module of transformers' caches, with what observes it when it is there."""
+
+        def transformers(module: ModuleType) -> None:
+            self._cache_type = module.Cache
+            made = module.Cache.__init__
+            observers.observe(made, "remembering a cache", returned=lambda frame, _: _remember(frame, self.caches))
+
+        return {"transformers.cache_utils": transformers}
+
+    @property
+    def is_training(self) -> bool:
+        """Whether an optimizer lives: gradients come and go at every step then, and nobody tells."""
+        return len(self.optimizers) > 0
+
+    def types(self) -> set[type]:
+        """Classes of what was there before: to be looked for once, and given to `add_all`."""
+        return all_subclasses(self._optimizer_type) | (all_subclasses(self._cache_type) if self._cache_type else set())
+
+    def add_all(self, found: Iterable[Any]) -> None:
+        """Optimizers and caches that were there before."""
+        for one in found:
+            (self.optimizers if self._optimizer_type in type(one).__mro__ else self.caches).put(one, None)
+
+    def measure(self, readings: Mapping[int, ModuleReading], models: Collection[StorageKey], parts: Parts) -> Iterator[None]:
+        """Fill `parts`. Yields wherever it may be interrupted; holds no tensor then.
+
+        Args:
+            readings: all modules.
+            models: the storages of all models.
+            parts: receives the sums.
+        """
+        counted: set[StorageKey] = set()
+        for some in batched(readings.values(), STEP):
+            for reading in some:
+                if reading.caches:
+                    self._add(reading.caches, parts.caches, counted, models)
+            self._add(self._gradients_of(some), parts.gradients, counted, models)
+            yield
+        for ref in self.caches.refs():
+            self._add(self._storages_in(ref()), parts.caches, counted, models)
+            yield
+        for ref in self.optimizers.refs():
+            for states in self._states_of(ref()):
+                self._add(states, parts.optimizer, counted, models)
+                yield
+
+    def _gradients_of(self, readings: Sequence[ModuleReading]) -> list[StorageReading]:
+        found: list[StorageReading] = []
+        gradient_of, state_of_module = self._accounts.gradient, self._state_of_module
+        for reading in readings:
+            module = reading.ref() if reading.parameters else None
+            if module is None:
+                continue
+            try:
+                for parameter in [*state_of_module(module)["_parameters"].values()]:
+                    gradient = gradient_of(parameter)
+                    if gradient is not None:
+                        self._accounts.add_storages(gradient, found)
+            except Exception as error:  # noqa: BLE001  # as in a guard, of which one a module would take longer than all the rest
+                self._failures.note("reading gradients", error)
+        return found
+
+    def _storages_in(self, cache: Any) -> list[StorageReading]:
+        found: list[StorageReading] = []
+        with self._failures.guard("reading a cache"):
+            for tensor in self._accounts.attributes.all_in(cache):
+                self._accounts.add_storages(tensor, found)
+        return found
+
+    def _states_of(self, optimizer: Any) -> list[list[StorageReading]]:
+        """The storages of an optimizer's state, some parameters' at a time."""
+        found: list[list[StorageReading]] = [[]]
+        with self._failures.guard("reading an optimizer's state"):
+            state = state_of(optimizer).get("state", {}) if optimizer is not None else {}
+            for count, entries in enumerate([*state.values()]):
+                if count % STEP == 0:
+                    found.append([])
+                for tensor in self._accounts.attributes.all_in(dict(entries)):
+                    self._accounts.add_storages(tensor, found[-1])
+        return found
+
+    def _add(
+        self,
+        storages: Iterable[StorageReading],
+        to: dict[str, int],
+        counted: set[StorageKey],
+        models: Collection[StorageKey],
+    ) -> None:
+        for storage in storages:
+            device = storage.key[0]
+            if storage.key in counted or device == META or storage.key in models:
+                continue
+            counted.add(storage.key)
+            to[device] = to.get(device, 0) + storage.size_bytes
+
+
+def _remember(frame: FrameType, table: WeakTable[None]) -> None:
+    table.put(frame.f_locals["self"], None)

@@ -1,0 +1,211 @@
+"""A model's own tensors, by the keys of its state dict, and a few of their values: as they are now, or as they were last seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from gpumodels.models.assembling import ADAPTER_PREFIXES, FoundModel
+from gpumodels.observing.module_registry import Registry
+from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.support.instances import state_of
+from gpumodels.support.resident import resident
+from gpumodels.support.weak_table import KeyedRef
+from gpumodels_shared.fingerprint import TENSORS, VALUES, keys_examined, samples_among
+from gpumodels_shared.schema import TensorSample
+
+MODULES_PER_STEP: Final = 64
+WRAPPED_KEYS: Final = ("base_layer.", "_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "base_model.model.")
+"""What wrappers add to the keys of the weights they wrap."""
+
+
+@resident
+class OwnTensor(NamedTuple):
+    """Where one of a model's tensors is kept; the tensor itself isn't held."""
+
+    key: str
+    """In the model's state dict."""
+    module: KeyedRef
+    name: str
+    """Under which the module holds it."""
+
+
+@resident
+@dataclass(frozen=True, slots=True)
+class OwnValues:
+    """A model's samples."""
+
+    found: FoundModel
+    version: tuple[int, ...]
+    examined: Mapping[str, OwnTensor]
+    """Where samples were looked for, by key and in this order."""
+    places: tuple[OwnTensor, ...]
+    """Where they are from."""
+    samples: tuple[TensorSample, ...]
+    """In the order of the places; with what was seen of those that are out of reach now."""
+    in_reach: tuple[TensorSample, ...]
+    """Those that were read just now, from host memory."""
+    addresses: tuple[int, ...]
+    """Where each of these stands."""
+    tensors: int
+    """How many the model has."""
+
+    @property
+    def are_most(self) -> bool:
+        """Whether what is in reach speaks for the model: half of what would be sampled if all were."""
+        return bool(self.in_reach) and 2 * len(self.in_reach) >= min(TENSORS, self.tensors)
+
+
+@resident
+class OwnTensors:
+    """Looks at models. Remembers nothing, and holds no module or tensor while it pauses."""
+
+    def __init__(self, registry: Registry, provenance: Provenance, pause: Callable[[], None]) -> None:
+        self._registry = registry
+        self._provenance = provenance
+        self._pause = pause
+
+    def values(self, found: FoundModel, version: tuple[int, ...], before: OwnValues | None) -> OwnValues:
+        """The model's samples, of the tensors chosen before if these still say as much.
+
+        Args:
+            found: the model.
+            version: another one, other values may have been loaded, or may be had.
+            before: what was found the last time; the answer again where nothing changed.
+        """
+        if before is not None and before.found is found and before.version == version and self._are_the_same(before):
+            return before
+        if before is not None and before.samples:
+            again = self._taken(found, version, before.places, before.examined, before.tensors)
+            # What was loaded since may have made constants say something, and what said something a constant.
+            if again.samples == before.samples or (before.version == version and len(again.samples) == len(before.samples)):
+                return again
+        if before is None or before.version != version or not found.is_built_like(before.found):
+            examined, tensors = self._examined(found)
+        else:
+            examined, tensors = before.examined, before.tensors
+        samples = samples_among(examined, lambda key: self._sample(examined[key]), self._pause)
+        return self._taken(found, version, tuple(examined[sample.key] for sample in samples), examined, tensors)
+
+    def _taken(
+        self,
+        found: FoundModel,
+        version: tuple[int, ...],
+        places: tuple[OwnTensor, ...],
+        examined: Mapping[str, OwnTensor],
+        tensors: int,
+    ) -> OwnValues:
+        now = [self._read(place) for place in places]
+        kept = [sample or self._sample(place) for sample, place in zip(now, places, strict=True)]
+        in_reach = [(place, sample) for place, sample in zip(places, now, strict=True) if sample is not None]
+        return OwnValues(
+            found=found,
+            version=version,
+            examined=examined,
+            places=places,
+            samples=tuple(sample for sample in kept if sample is not None),
+            in_reach=tuple(sample for _, sample in in_reach),
+            addresses=tuple(self._address(place) for place, _ in in_reach),
+            tensors=tensors,
+        )
+
+    def all_in_reach(self, found: FoundModel) -> Iterator[TensorSample]:
+        """Samples of all its tensors that lie in host memory."""
+        for place in self.of(found.core):
+            if (sample := self._read(place)) is not None:
+                yield sample
+
+    def shapes(self, found: FoundModel) -> Iterator[tuple[str, tuple[int, ...]]]:
+        """(key, shape) of all its tensors."""
+        for place in self.of(found.core):
+            tensor = _held(place)
+            if tensor is not None:
+                yield place.key, tuple(tensor.shape)
+
+    def of(self, core: int) -> Iterator[OwnTensor]:
+        """Every parameter that isn't an adapter's."""
+        waiting = [("", core)]
+        count = 0
+        met = {core}
+        while waiting:
+            prefix, key = waiting.pop()
+            ref = self._registry.ref(key)
+            module = ref() if ref is not None else None
+            if ref is None or module is None:
+                continue
+            names = [
+                name
+                for name, tensor in list(_table(module, "_parameters").items())
+                if tensor is not None and not name.startswith(ADAPTER_PREFIXES)
+            ]
+            for name, child in list(_table(module, "_modules").items()):
+                if child is not None and id(child) not in met and not name.startswith(ADAPTER_PREFIXES):
+                    met.add(id(child))
+                    waiting.append((_below(prefix, name), id(child)))
+            module = child = None
+            for name in names:
+                yield OwnTensor(f"{prefix}{name}", ref, name)
+            count += 1
+            if count % MODULES_PER_STEP == 0:
+                self._pause()
+
+    def _examined(self, found: FoundModel) -> tuple[Mapping[str, OwnTensor], int]:
+        """Where samples are to be looked for, and how many tensors there are."""
+        places = {place.key: place for place in self.of(found.core)}
+        examined = {key: places[key] for key in keys_examined(places, self._pause)}
+        self._provenance.sample_accelerators(tensor for place in examined.values() if (tensor := _held(place)) is not None)
+        return {key: place for key, place in examined.items() if not self._is_too_small(place)}, len(places)
+
+    def _is_too_small(self, place: OwnTensor) -> bool:
+        tensor = _held(place)
+        return tensor is not None and type(tensor) in self._provenance.tensors.plain_types and tensor.numel() < VALUES
+
+    def _are_the_same(self, before: OwnValues) -> bool:
+        """Whether the same bytes stand where the samples stood: the storages are the same while the scan finds the same model.
+
+        If one went just now, and its memory is somebody else's, that shows in bytes that differ, and it is looked at properly.
+        """
+        read = self._provenance.sampler.read_again
+        return all(
+            read(address, len(sample.data)) == sample.data
+            for address, sample in zip(before.addresses, before.in_reach, strict=True)
+        )
+
+    def _address(self, place: OwnTensor) -> int:
+        tensor = _held(place)
+        return 0 if tensor is None else self._provenance.sampler.address_of(tensor)
+
+    def _sample(self, place: OwnTensor) -> TensorSample | None:
+        """As it is, or as it was last seen."""
+        tensor = _held(place)
+        sample = None if tensor is None else self._provenance.sample_of(tensor)
+        return None if sample is None else TensorSample(place.key, *sample)
+
+    def _read(self, place: OwnTensor) -> TensorSample | None:
+        """As it is, where it lies in host memory."""
+        tensor = _held(place)
+        sample = None if tensor is None else self._provenance.sampler.take_from_aside(tensor)
+        return None if sample is None else TensorSample(place.key, *sample)
+
+
+def _below(prefix: str, name: str) -> str:
+    inner = f"{prefix}{name}."
+    if not inner.endswith(WRAPPED_KEYS):
+        return inner
+    return prefix if not inner.endswith("base_model.model.") else inner[: -len("base_model.model.")]
+
+
+def _held(place: OwnTensor) -> Any:
+    """The module's parameter of this name, as long as both live."""
+    module = place.module()
+    table: Any = {} if module is None else _table(module, "_parameters")
+    try:
+        return table[place.name]
+    except (KeyError, AttributeError, RuntimeError):  # TorchScript's tables raise what they like
+        return None
+
+
+def _table(module: Any, name: str) -> Any:
+    """The module's table of that name: a dict, or TorchScript's, which has less methods; a traced module has none."""
+    return state_of(module).get(name, {})

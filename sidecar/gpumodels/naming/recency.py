@@ -1,0 +1,34 @@
+"""The weakest hint: which file was read when a model came. No name is claimed by it; it is said with a question mark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from gpumodels.provenance.files_read import ReadFile
+
+BEFORE_NS: Final = 10 * 10**9
+"""A file that is read so long before a model is built may be the model's."""
+AFTER_NS: Final = 60 * 10**9
+"""Or so long after: models are built first, and filled then."""
+
+
+def read_at_that_time(checkpoints: Iterable[Sequence[ReadFile]], born_ns: int, held_bytes: int) -> tuple[str, ...]:
+    """The files of the one checkpoint that was read when the model was built, and is as large as it, in whatever precision.
+
+    Empty where there are several, or none, or nobody saw the model being built.
+    """
+    if not born_ns:
+        return ()
+    fitting = [
+        files
+        for files in checkpoints
+        if all(born_ns - BEFORE_NS <= file.read_ns <= born_ns + AFTER_NS for file in files)
+        and _is_as_large(sum(file.stamp.size_bytes for file in files if file.stamp is not None), held_bytes)
+    ]
+    return tuple(file.path for file in fitting[0]) if len(fitting) == 1 else ()
+
+
+def _is_as_large(file_bytes: int, held_bytes: int) -> bool:
+    """Up to a cast from 32 to 8 bits, or back, and what headers take."""
+    return 0 < file_bytes <= 4.5 * held_bytes and held_bytes <= 4.5 * file_bytes

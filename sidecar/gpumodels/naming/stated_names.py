@@ -1,0 +1,79 @@
+"""What a model says of itself: configurations of transformers, diffusers, sentence-transformers and timm; plain attributes.
+
+Only dictionaries are looked into: no code of the host's classes runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gpumodels.support.instances import class_attribute, is_a, state_of
+from gpumodels.support.resident import resident
+
+
+@resident
+@dataclass(frozen=True, slots=True)
+class StatedNames:
+    """The module's own words."""
+
+    config_name: str | None = None
+    """What it was loaded from: `org/name` or a path."""
+    possible_name: str | None = None
+    """Where there are weights for it, whether they were loaded or not."""
+    architecture: str | None = None
+    attributes: tuple[str, ...] = ()
+    """What `model_name` and `name` say, in this order."""
+
+
+def stated_names(module: Any) -> StatedNames:
+    """What can be read from the module's instance dictionary."""
+    state = state_of(module)
+    config = _config_of(state) or _config_within(state)
+    timm = _mapping(state.get("pretrained_cfg"))
+    attributes = (state.get("model_name"), state.get("name"))
+    return StatedNames(
+        config_name=_text(config, "_name_or_path"),
+        possible_name=_text(timm, "hf_hub_id"),
+        architecture=_text(config, "model_type") or _text(config, "_class_name") or _text(timm, "architecture"),
+        attributes=tuple(text for text in attributes if type(text) is str),
+    )
+
+
+def _config_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    internal = state.get("_internal_dict")  # diffusers' ConfigMixin
+    if is_a(internal, dict):
+        return dict(dict.items(internal))
+    config = state.get("config")
+    if is_a(config, dict):
+        return dict(dict.items(config))
+    stated = state_of(config)
+    found = {key: stated[key] for key in ("_name_or_path",) if key in stated}
+    model_type = class_attribute(type(config), "model_type")
+    if type(model_type) is str:
+        found["model_type"] = model_type
+    return found
+
+
+def _config_within(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Of sentence-transformers' models: their first module wraps a transformers model, which knows."""
+    if "_model_config" not in state and "_model_card_vars" not in state:
+        return {}
+    modules = state.get("_modules")
+    first = next(iter(dict.values(modules)), None) if is_a(modules, dict) else None
+    inner = state_of(first).get("_modules")
+    for name in ("auto_model", "model"):
+        wrapped = dict.get(inner, name) if is_a(inner, dict) else None
+        if wrapped is not None:
+            return _config_of(state_of(wrapped))
+    return {}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return dict(dict.items(value)) if is_a(value, dict) else state_of(value)
+
+
+def _text(config: Mapping[str, Any], key: str) -> str | None:
+    stated = config.get(key)
+    return stated if type(stated) is str and stated.strip() else None

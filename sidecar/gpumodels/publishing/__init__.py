@@ -1,0 +1,1 @@
+"""From models to snapshots in a file that viewers read."""

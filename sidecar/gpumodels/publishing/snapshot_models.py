@@ -1,0 +1,329 @@
+"""From found models to a snapshot: identity, age, names, kinds, metadata, and each device's sums."""
+
+from __future__ import annotations
+
+import heapq
+import weakref
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, NamedTuple
+
+from gpumodels.models.assembling import FoundModel
+from gpumodels.naming.choose_name import Naming, class_and_architecture
+from gpumodels.naming.identification import Identification, Identified
+from gpumodels.naming.kinds import kind_of
+from gpumodels.observing.module_registry import Registry
+from gpumodels.support.failures import Failures
+from gpumodels.support.resident import resident
+from gpumodels.support.weak_table import WeakTable
+from gpumodels_shared.name_sources import FROM_FILES, KNOWN_FILE_CONFIDENCE, NameSource
+from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
+
+HOST: Final = "cpu"
+WEAK: Final = frozenset({NameSource.NAMES_AND_SHAPES})
+"""Sources that say which file, but would say it of any model like this one."""
+MAX_MODELS: Final = 8000
+"""Readers refuse lists of more than 10,000."""
+
+
+@resident
+class _Described(NamedTuple):
+    """A model in a snapshot's words, and what that was made from: the same again is the same object."""
+
+    found: FoundModel
+    identified: Identified
+    accelerator: str | None
+    model: Model
+
+
+@resident
+@dataclass(slots=True)
+class _Identity:
+    """What stays the same while a model lives."""
+
+    model_id: str
+    first_seen_ns: int
+    accelerator: str | None = None
+    """The accelerator that held most of it last."""
+    adapters_seen_ns: dict[str, int] = field(default_factory=dict)
+    """When each of its adapters was first seen."""
+    described: dict[str | None, _Described] = field(default_factory=dict)
+    """Itself, and its adapters by name, as they were described last."""
+
+
+@resident
+class Sampler:
+    """Remembers each model's identity by its core module, so that moves, casts and wrappers change neither id nor age."""
+
+    def __init__(self, registry: Registry, identification: Identification, failures: Failures) -> None:
+        self._registry = registry
+        self._identification = identification
+        self._failures = failures
+        self._identities: WeakTable[_Identity] = WeakTable()
+        self._cores: dict[str, weakref.ref[Any]] = {}
+        self._variants = _Variants()
+        self._count = 0
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the viewer should say about this process."""
+        return self._identification.warnings
+
+    def models(self, found: Sequence[FoundModel], now_ns: int) -> tuple[Model, ...]:
+        """Every model, largest first; those below SMALL_MODEL_BYTES as one."""
+        large: list[Model] = []
+        self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
+        with self._failures.guard("looking at pipelines"):
+            self._identification.look_at_pipelines()
+        ids: dict[FoundModel, str] = {}
+        listed, small = _listed(found)
+        for one in listed:
+            # One that was deleted meanwhile, as hosts do at any moment, is no failure.
+            with self._failures.guard("describing a model"), suppress(ReferenceError):
+                core = self._registry.ref(one.core)
+                if core is not None:
+                    model = self._model(one, core, now_ns)
+                    ids[one] = model.id
+                    large.append(model)
+        large = _with_relations(_without_claims_on_others(large, self._variants), ids, self._variants)
+        self._variants.forget_unused()
+        large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
+        return (*large, *([_sum_of_small(small, now_ns)] if small else []))
+
+    def living(self, models: Sequence[Model]) -> tuple[Model, ...]:
+        """Those whose module still lives: an unloaded model is gone at once, scan or no scan."""
+        return tuple(model for model in models if self._lives(model.id))
+
+    def _lives(self, model_id: str) -> bool:
+        core = self._cores.get(model_id.partition("/")[0])  # such adapters live no longer than their base
+        return core is None or core() is not None
+
+    def _identity(self, core: weakref.ref[Any], now_ns: int) -> _Identity:
+        module = core()
+        if module is None:
+            raise ReferenceError("the model was deleted while it was described")
+        identity = self._identities.get(module)
+        if identity is None:
+            self._count += 1
+            identity = _Identity(f"m{self._count}", now_ns)
+            self._identities.put(module, identity)
+            self._cores[identity.model_id] = core
+        return identity
+
+    def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
+        identified = self._identification.latest(found, core)
+        identity = self._identity(core, now_ns)
+        before = identity.described.get(found.adapter)
+        is_known = before is not None and before.found is found and before.identified is identified
+        if before is not None and is_known and before.accelerator == identity.accelerator:
+            return before.model
+        describe = self._describe if found.adapter is None else self._describe_adapter
+        model = describe(found, identified, identity, now_ns)
+        identity.described[found.adapter] = _Described(found, identified, identity.accelerator, model)
+        return model
+
+    def _describe_adapter(self, found: FoundModel, identified: Identified, base: _Identity, now_ns: int) -> Model:
+        """What PEFT put into a base model under one name, or ComfyUI's patches hold for it from one file."""
+        assert found.adapter is not None
+        seen_ns = base.adapters_seen_ns.setdefault(found.adapter, now_ns)
+        model_id = f"{base.model_id}/{found.adapter}"
+        described = _described(model_id, "lora", seen_ns, found, identified.naming, base.accelerator)
+        return replace(described, metadata=identified.metadata, file_stamps=identified.file_stamps, parent=base.model_id)
+
+    def _describe(self, found: FoundModel, identified: Identified, identity: _Identity, now_ns: int) -> Model:
+        accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
+        if accelerators:
+            identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))
+        total = sum(found.bytes_by_device.values())
+        slot = identified.slot or found.part.slot
+        adapter_share = found.adapter_bytes / total if total else 0.0
+        kind = kind_of(found.class_name, found.tensor_paths, adapter_share, slot, identified.naming.files)
+        return replace(
+            _described(identity.model_id, kind, identity.first_seen_ns, found, identified.naming, identity.accelerator),
+            architecture=identified.architecture,
+            shared_bytes=found.shared_bytes,
+            unread_tensors=found.unread,
+            metadata=identified.metadata,
+            slot=slot,
+            fingerprint=identified.fingerprint,
+            file_stamps=identified.file_stamps,
+            matched_samples=identified.of_samples[0] if identified.of_samples is not None else None,
+            compared_samples=identified.of_samples[1] if identified.of_samples is not None else None,
+            matched_tensors=identified.of_tensors[0] if identified.of_tensors is not None else None,
+            compared_tensors=identified.of_tensors[1] if identified.of_tensors is not None else None,
+        )
+
+
+def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, naming: Naming, accelerator: str | None) -> Model:
+    """What is said of every model."""
+    parked = found.bytes_by_device.get(HOST, 0) if accelerator is not None else 0
+    return Model(
+        id=model_id,
+        name=naming.name,
+        kind=kind,
+        class_name=found.class_name,
+        loaded_at_ns=first_seen_ns,
+        bytes_by_device=dict(found.bytes_by_device),
+        layers=len(found.tree.names),
+        parameters=found.parameters,
+        dtypes=dict(found.dtypes),
+        name_source=naming.source,
+        confidence=naming.confidence,
+        candidates=naming.candidates,
+        files=naming.files,
+        device=accelerator or HOST,
+        offloaded_bytes=parked + found.missing_bytes,
+        tree=found.tree,
+    )
+
+
+@resident
+class _Variants:
+    """Models with some fields replaced: the same of the same model is the same object, so that nothing is packed anew."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
+        self._used: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
+
+    def of(self, model: Model, **fields: Any) -> Model:
+        """The model with these fields."""
+        place = (model.id, *fields)
+        before = self._known.get(place)
+        if before is None or before[0] is not model or before[1] != fields:
+            before = model, fields, replace(model, **fields)
+        self._used[place] = before
+        return before[2]
+
+    def forget_unused(self) -> None:
+        """What wasn't asked for since this was called the last time."""
+        self._known, self._used = self._used, {}
+
+
+def _listed(found: Sequence[FoundModel]) -> tuple[list[FoundModel], list[FoundModel]]:
+    """Those that are rows, and those that are summed up: the small ones, and what is more than readers accept."""
+    listed: list[FoundModel] = []
+    small: list[FoundModel] = []
+    for one in found:
+        # A second object around another model's network, with a little of its own, is no second model.
+        is_large = one.adapter is not None or one.unread or min(one.held_bytes, one.own_bytes) >= SMALL_MODEL_BYTES
+        (listed if is_large else small).append(one)
+    if len(listed) > MAX_MODELS:
+        largest = set(heapq.nlargest(MAX_MODELS, listed, key=lambda one: one.held_bytes))
+        small += [one for one in listed if one not in largest]
+        listed = [one for one in listed if one in largest]
+    return listed, small
+
+
+def _without_claims_on_others(models: Sequence[Model], variants: _Variants) -> list[Model]:
+    """The models; those whose values can't be seen have no name by what is another's for a better reason.
+
+    Names and shapes fit a model that was never loaded as well as the one that was; so does the name in a config that both were
+    built from.
+    """
+    known = [model for model in models if model.name_source in FROM_FILES - WEAK]
+    owned = {path for model in known for path in model.files}
+    names = {(model.name, model.class_name) for model in known}
+    shared = Counter(path for model in models if model.name_source == NameSource.NAMES_AND_SHAPES for path in model.files)
+    hinted = Counter(path for model in models if model.name_source == NameSource.RECENCY for path in model.candidates)
+    found: list[Model] = []
+    for model in models:
+        by_shapes = model.name_source == NameSource.NAMES_AND_SHAPES and any(
+            path in owned or shared[path] > 1 for path in model.files
+        )
+        by_config = (
+            model.name_source == NameSource.CONFIG and model.fingerprint is None and (model.name, model.class_name) in names
+        )
+        if model.name_source == NameSource.RECENCY and any(path in owned or hinted[path] > 1 for path in model.candidates):
+            found.append(variants.of(model, name_source=NameSource.CLASS, confidence=0.0, candidates=()))
+        else:
+            found.append(_undecided(model, variants) if by_shapes or by_config else model)
+    return found
+
+
+def _undecided(model: Model, variants: _Variants) -> Model:
+    name = class_and_architecture(model.class_name, model.architecture)
+    return variants.of(
+        model,
+        name=name,
+        name_source=NameSource.CLASS,
+        confidence=KNOWN_FILE_CONFIDENCE,
+        files=(),
+        file_stamps=(),
+        candidates=model.files or model.candidates,
+        metadata={},
+    )
+
+
+def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], variants: _Variants) -> list[Model]:
+    """The models, each with the adapters in it and the models that it shares storages with."""
+    present = {model.id for model in models}
+    parents = {model.id: model.parent for model in models if model.parent in present}
+    attached: dict[int, list[FoundModel]] = {}
+    for adapter in ids:
+        if adapter.attached_to is not None:
+            attached.setdefault(adapter.attached_to, []).append(adapter)
+    for base, base_id in ids.items() if attached else ():
+        for key in attached.keys() & base.members if base.adapter is None else ():
+            parents.update((ids[adapter], base_id) for adapter in attached[key] if adapter is not base)
+    adapters: dict[str, list[str]] = {}
+    for model_id, parent_id in parents.items():
+        if parent_id is not None:
+            adapters.setdefault(parent_id, []).append(model_id)
+    shares = _sharers(ids)
+    related: list[Model] = []
+    for model in models:
+        parent = parents.get(model.id)
+        one = model
+        if adapters.get(model.id) or shares.get(model.id) or parent != model.parent:
+            one = variants.of(
+                model,
+                parent=parent,
+                adapters=tuple(adapters.get(model.id, ())),
+                shares_with=tuple(sorted(shares.get(model.id, frozenset()) - {model.id})),
+            )
+        related.append(one)
+    return related
+
+
+def _sharers(ids: Mapping[FoundModel, str]) -> dict[str, set[str]]:
+    """By model, all that hold a storage with it that counts with one of them, itself included."""
+    shared = {key for one in ids for key in one.elsewhere}
+    holders: dict[tuple[str, int], set[str]] = {}
+    for one, model_id in ids.items() if shared else ():
+        for key in shared & one.storages.keys():
+            holders.setdefault(key, set()).add(model_id)
+    found: dict[str, set[str]] = {}
+    for together in {frozenset(together) for together in holders.values()}:
+        for model_id in together:
+            found.setdefault(model_id, set()).update(together)
+    return found
+
+
+def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:
+    """One entry for all roots too small to be listed."""
+    by_device: dict[str, int] = {}
+    by_dtype: dict[str, int] = {}
+    for one in small:
+        for device, size in one.bytes_by_device.items():
+            by_device[device] = by_device.get(device, 0) + size
+        for dtype, size in one.dtypes.items():
+            by_dtype[dtype] = by_dtype.get(dtype, 0) + size
+    noun = "module" if len(small) == 1 else "modules"
+    return Model(
+        id=SMALL_MODELS_ID,
+        name=f"{len(small)} small {noun}",
+        kind="model",
+        class_name="",
+        loaded_at_ns=now_ns,
+        bytes_by_device=by_device,
+        layers=sum(len(one.tree.names) for one in small),
+        parameters=sum(one.parameters for one in small),
+        dtypes=by_dtype,
+        name_source=NameSource.SUM,
+        confidence=1.0,
+        device=HOST,
+        offloaded_bytes=sum(one.missing_bytes for one in small),
+        tree=LayerTree((), (), (), (), (), (), (), ()),
+    )

@@ -1,0 +1,39 @@
+"""Whether the host computes right now: then our work is spread thinly, else it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from gpumodels.support.resident import resident
+
+BUSY_SHARE: Final = 0.1
+"""Of a core, what the process's other threads take."""
+BUSY_WINDOW_SECONDS: Final = 0.01
+
+
+@resident
+class OtherThreads:
+    """Whether the host computes: what processor time its threads took lately. To be asked by one thread, about all others."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        process_seconds: Callable[[], float] = time.process_time,
+        own_seconds: Callable[[], float] = time.thread_time,
+    ) -> None:
+        self._clock = clock
+        self._process_seconds = process_seconds
+        self._own_seconds = own_seconds
+        self._at, self._spent = float("-inf"), 0.0
+        self._are_busy = True
+
+    def are_busy(self) -> bool:
+        """In the last BUSY_WINDOW_SECONDS or since this was asked the last time, whichever is longer."""
+        now = self._clock()
+        if now - self._at >= BUSY_WINDOW_SECONDS:
+            spent = self._process_seconds() - self._own_seconds()
+            self._are_busy = spent - self._spent > BUSY_SHARE * (now - self._at) or self._at == float("-inf")
+            self._at, self._spent = now, spent
+        return self._are_busy

@@ -1,0 +1,1 @@
+"""What one module holds: its tensors, their storages, and bytes on each device."""

@@ -1,0 +1,112 @@
+"""What TorchScript holds out of Python's sight: constants of frozen graphs, attributes, packed weights of quantized modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import ModuleType
+from typing import Any, Final
+
+from gpumodels.support.failures import Failures
+from gpumodels.support.instances import mro_of
+from gpumodels.support.resident import resident
+
+CONSTANTS: Final = ("prim::Constant", "prim::ConstantMKLDNNTensor")
+"""Kinds of nodes whose value may be a tensor."""
+
+WITHOUT_TENSORS: Final = frozenset({"BoolType", "IntType", "FloatType", "NumberType", "StringType", "NoneType", "DeviceObjType"})
+"""Kinds of attributes that are passed over."""
+
+PACKED: Final = ("__torch__.torch.classes.quantized.", "__torch__.torch.classes.sparse.", "__torch__.torch.classes.rnn.")
+"""Torch's own classes of packed weights; what others would do when they are asked for their state is unknown."""
+
+LINEAR: Final = "LinearPackedParamsBase"
+
+MAX_DEPTH: Final = 6
+
+
+@resident
+class ScriptModules:
+    """Reads the C++ side of `torch.jit.ScriptModule`s and of packed weights."""
+
+    def __init__(self, torch: ModuleType, failures: Failures) -> None:
+        self._failures = failures
+        self._type: type = torch.jit.ScriptModule
+        self._tensor_type: type = torch.Tensor
+        self._packed_type: type | None = getattr(torch._C, "ScriptObject", None)
+        self._tables: tuple[Any, ...] = (torch._C.ParameterDict, torch._C.BufferDict)
+        self._concrete: Any = getattr(torch._C, "ConcreteModuleType", None)
+
+    def has(self, kind: type) -> bool:
+        """Whether modules of this class are TorchScript's."""
+        return self._type in mro_of(kind)
+
+    def class_name(self, state: dict[str, Any]) -> str | None:
+        """The class that was scripted or traced; None where TorchScript doesn't say."""
+        if type(name := state.get("_name")) is str:
+            return name
+        if (inner := state.get("_c")) is None:
+            return None
+        with self._failures.guard("asking for a script module's class"):
+            return str(inner._type().name())
+        return None
+
+    def tensors(self, state: dict[str, Any]) -> list[tuple[str, Any]]:
+        """Tensors, and packed weights, that are neither parameters nor buffers: attributes, and constants of its graphs."""
+        found: list[tuple[str, Any]] = []
+        inner = state.get("_c")
+        if inner is None:
+            return found
+        with self._failures.guard("reading a script module's attributes"):
+            found += self._attributes(inner)
+        with self._failures.guard("reading a script module's constants"):
+            for method in inner._method_names():
+                found += self._constants(inner._get_method(method).graph)
+        return found
+
+    def unpacked(self, packed: Any) -> list[Any] | None:
+        """What packed weights would be written to a file as, copies for the moment; None where nobody knows how large it is.
+
+        Torch packs weights into formats of the CPU at hand, which are about as large as what they are made of.
+        """
+        with self._failures.guard("unpacking weights"):
+            if str(packed._type().qualified_name()).startswith(PACKED) and packed._has_method("__getstate__"):
+                tensors = list(self._within(packed._get_method("__getstate__")()))
+                is_linear = packed._type().qualified_name().endswith(LINEAR)
+                return [self._as_packed(tensor) for tensor in tensors] if is_linear else tensors
+        return None
+
+    def _as_packed(self, tensor: Any) -> Any:
+        """Weights that are packed as float16 come back as float32."""
+        return tensor.half() if tensor.dim() > 1 and tensor.is_floating_point() else tensor
+
+    def _attributes(self, inner: Any) -> Iterable[tuple[str, Any]]:
+        if self._concrete is None:
+            return
+        buffers_and_parameters = {id(tensor) for table in self._tables for _, tensor in table(inner).items()}
+        for name, (kind, _) in self._concrete.from_jit_type(inner._type()).get_attributes().items():
+            if kind.kind() not in WITHOUT_TENSORS:
+                for tensor in self._within(inner.getattr(name), opens=False):
+                    if id(tensor) not in buffers_and_parameters:
+                        yield name, tensor
+
+    def _constants(self, graph: Any) -> Iterator[tuple[str, Any]]:
+        for kind in CONSTANTS:
+            for node in graph.findAllNodes(kind):
+                for attribute in node.attributeNames():
+                    form = node.kindOf(attribute)
+                    if form in ("t", "ts", "ival"):
+                        name = str(node.output().debugName()).rpartition("self.")[2]
+                        value = getattr(node, form)(attribute)
+                        for tensor in self._within(value, opens=False):
+                            yield name, tensor
+
+    def _within(self, value: Any, depth: int = 0, opens: bool = True) -> Iterator[Any]:
+        """The tensors in what TorchScript handed out; packed weights in it are opened, or given as they are."""
+        kind = type(value)
+        if self._tensor_type in mro_of(kind):
+            yield value
+        elif kind is self._packed_type:
+            yield from (self.unpacked(value) or ()) if opens else (value,)
+        elif depth < MAX_DEPTH and kind in (list, tuple, dict):
+            for item in value.values() if kind is dict else value:
+                yield from self._within(item, depth + 1, opens)

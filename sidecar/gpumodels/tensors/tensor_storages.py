@@ -1,0 +1,215 @@
+"""A tensor's bytes: the storages behind it, each with device, dtype and size. Subclasses are taken apart; nothing is computed.
+
+What has no storage that can be read counts by its elements; where not even these are known, the tensor counts as unread.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from gpumodels.provenance.origin import Origin
+from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.support.failures import Failures
+from gpumodels.support.instances import mro_of, state_of
+from gpumodels.support.resident import resident
+from gpumodels.support.torch_private import without_overrides
+from gpumodels.tensors.extra_tensors import Attributes
+
+META: Final = "meta"
+UNREADABLE: Final = (NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError)
+"""What torch raises where a tensor has no such thing."""
+MAX_DEPTH: Final = 4
+"""Of tensors that are made of tensors."""
+
+_COMPRESSED_ROWS: Final = ("crow_indices", "col_indices", "values")
+_COMPRESSED_COLUMNS: Final = ("ccol_indices", "row_indices", "values")
+SPARSE: Final = {
+    "sparse_coo": ("_indices", "_values"),
+    "sparse_csr": _COMPRESSED_ROWS,
+    "sparse_bsr": _COMPRESSED_ROWS,
+    "sparse_csc": _COMPRESSED_COLUMNS,
+    "sparse_bsc": _COMPRESSED_COLUMNS,
+}
+"""Layout to the methods that give the tensors which hold the memory."""
+
+
+@resident
+class StorageReading(NamedTuple):
+    """A storage that a tensor keeps alive."""
+
+    key: tuple[str, int]
+    """Device and the storage's identity: equal for all views, and for all who share it. Below 0 for what has no storage."""
+    dtype: str
+    size_bytes: int
+    """Of the whole storage, since a small view pins all of it; on `meta` what it would take."""
+    origin: Origin | None
+    tensor: str
+    """The name under which its module holds it."""
+
+
+@resident
+class TensorAccounts:
+    """Reads tensors of any class, by torch's own descriptors: what a subclass defines instead isn't asked."""
+
+    def __init__(self, torch: ModuleType, provenance: Provenance, failures: Failures) -> None:
+        self.torch = torch
+        self.failures = failures
+        self._provenance = provenance
+        self.plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
+        """Tensors whose attributes can be read as they are; subclasses may run code of their own."""
+        self.tensor_type = torch.Tensor
+        self.attributes = Attributes(torch)
+        self._device_names: dict[Any, str] = {}
+        self._dtype_names: dict[Any, str] = {}
+        self._guard = failures.guard("reading a tensor")
+        # Tensor subclasses run their own __torch_function__ at every attribute access unless it is disabled.
+        self._without_overrides = without_overrides(torch)
+        self._without_gradients: Any = torch.no_grad
+        self._strided = torch.strided
+        self._sparse = {getattr(torch, name): methods for name, methods in SPARSE.items() if hasattr(torch, name)}
+        tensor = torch.Tensor
+        self._layout_of, self._device_of, self._dtype_of = tensor.layout.__get__, tensor.device.__get__, tensor.dtype.__get__
+        self._untyped_storage: Any = tensor.untyped_storage
+        self._is_meta, self._identity_of = tensor.is_meta.__get__, tensor._cdata.__get__
+
+    def add_storages(self, tensor: Any, storages: list[StorageReading], name: str = "") -> int:
+        """Add the storages behind a tensor; one that is made of others (DTensor, torchao's, sparse) is taken apart.
+
+        Returns:
+            How many tensors there were whose size nobody knows.
+        """
+        unread = 1
+        with self._guard:
+            if type(tensor) in self.plain_types and tensor.layout is self._strided and not tensor.__dict__:
+                inside = [tensor]
+            else:
+                with self._without_overrides():
+                    inside = self._inner_tensors(tensor)
+            unread = 0
+            for inner in inside:
+                try:
+                    storages.append(self._storage_of(inner, tensor, name))
+                except UNREADABLE:
+                    unread += 1
+        return unread
+
+    def elements(self, tensor: Any) -> int:
+        """How many numbers the tensor stands for; of DeepSpeed's partitions all of the parameter."""
+        if type(tensor) in self.plain_types and not tensor.__dict__:
+            return int(tensor.numel())
+        with self._without_overrides():
+            try:
+                count = int(self.tensor_type.numel(tensor))
+            except UNREADABLE:
+                return 0
+            shape = None if count else state_of(tensor).get("ds_shape")
+            return prod(shape) if shape is not None and tuple in mro_of(type(shape)) else count
+
+    def is_meta(self, tensor: Any) -> bool:
+        """Whether it has no memory at all."""
+        with self._without_overrides():
+            return bool(self._is_meta(tensor))
+
+    def gradient(self, parameter: Any) -> Any:
+        """Its gradient, if it has one; None for what can have none, where asking would warn."""
+        if type(parameter) in self.plain_types:
+            return parameter.grad if parameter.is_leaf else None
+        if parameter is None:
+            return None
+        with self._without_overrides():
+            return self.tensor_type.grad.__get__(parameter) if self.tensor_type.is_leaf.__get__(parameter) else None
+
+    def stamp(self, tensor: Any) -> tuple[Any, ...]:
+        """Devices, identities and sizes of the storages behind a tensor that is no plain one."""
+        found: list[Any] = []
+        with self.failures.guard("looking at a tensor"), self._without_overrides():
+            for inner in self._inner_tensors(tensor):
+                try:
+                    storage = self._untyped_storage(inner)
+                    found += (self._device_of(inner), storage._cdata, storage.nbytes())
+                except UNREADABLE:
+                    found.append(id(inner))
+        return tuple(found)
+
+    def _inner_tensors(self, tensor: Any, depth: int = 0) -> list[Any]:
+        """The tensors that hold the memory: those it is made of, or itself and what is kept in its attributes."""
+        layout = self._layout_of(tensor)
+        if layout is not self._strided:
+            methods = self._sparse.get(layout)
+            if methods is not None:
+                with self._without_gradients():
+                    return [getattr(self.tensor_type, method)(tensor) for method in methods]
+            if type(tensor) in self.plain_types:
+                return [tensor]
+        inside: list[Any] = []
+        if depth < MAX_DEPTH and not _is_fake(state_of(tensor)):
+            inside = [inner for inner in self.attributes.on_tensor(tensor) if inner is not tensor]
+            if not inside and type(tensor) not in self.plain_types:
+                inside = self._flattened(tensor)
+        if not inside:
+            return [tensor]
+        found = [] if self._is_nominal(tensor) else [tensor]
+        for inner in inside:
+            found += self._inner_tensors(inner, depth + 1)
+        return found
+
+    def _flattened(self, tensor: Any) -> list[Any]:
+        """What the class itself says that its tensors are made of, where it keeps that out of sight."""
+        flatten = getattr(type(tensor), "__tensor_flatten__", None)
+        if flatten is None:
+            return []
+        parts = [getattr(tensor, name) for name in flatten(tensor)[0]]
+        return [part for part in parts if self.tensor_type in mro_of(type(part))]
+
+    def _is_nominal(self, tensor: Any) -> bool:
+        """Whether its storage is a form only: a wrapper has the size that it stands for, and no memory."""
+        if type(tensor) in self.plain_types:
+            return False
+        try:
+            storage = self._untyped_storage(tensor)
+            return storage.data_ptr() == 0 and storage.nbytes() > 0 and not self._is_meta(tensor)
+        except UNREADABLE:
+            return True
+
+    def _storage_of(self, tensor: Any, named: Any, name: str) -> StorageReading:
+        """The tensor's storage; `named` is the tensor that the host knows it by."""
+        if type(tensor) in self.plain_types and tensor is named:
+            return self._storage(tensor, named, name)
+        with self._without_overrides():
+            return self._storage(tensor, named, name)
+
+    def plain_storage(self, tensor: Any, storage: Any, device: Any, identity: int, size_bytes: int, name: str) -> StorageReading:
+        """The storage of a strided tensor of torch's own class, with nothing in its attributes: what nearly all are."""
+        dtype = tensor.dtype
+        return StorageReading(
+            (self._device_names.get(device) or self._name_of_device(device), identity),
+            self._dtype_names.get(dtype) or self._name_of_dtype(dtype),
+            size_bytes,
+            self._provenance.origin_of(tensor, storage),
+            name,
+        )
+
+    def _name_of_device(self, device: Any) -> str:
+        return self._device_names.setdefault(device, str(device))
+
+    def _name_of_dtype(self, dtype: Any) -> str:
+        return self._dtype_names.setdefault(dtype, str(dtype).removeprefix("torch."))
+
+    def _storage(self, tensor: Any, named: Any, name: str) -> StorageReading:
+        device_name, dtype_name = self._name_of_device(self._device_of(tensor)), self._name_of_dtype(self._dtype_of(tensor))
+        try:
+            storage = self._untyped_storage(tensor)
+        except UNREADABLE:
+            size = self.tensor_type.numel(tensor) * self.tensor_type.element_size(tensor)
+            return StorageReading((device_name, -self._identity_of(tensor)), dtype_name, size, None, name)
+        origin = None
+        if tensor is named or self._layout_of(named) is self._strided:  # what has no storage itself can't be asked
+            origin = self._provenance.origin_of(named, storage if named is tensor else self._provenance.tensors.storage_of(named))
+        return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), origin, name)
+
+
+def _is_fake(state: dict[str, Any]) -> bool:
+    """Whether the tensor stands for one that is nowhere: what is in its dictionary are notes about that."""
+    return "fake_mode" in state

@@ -1,0 +1,67 @@
+"""What lies beside model files as `config.json` and `adapter_config.json`: transformers, diffusers, PEFT. Runs in the worker."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+from typing import Final
+
+import msgspec
+
+from gpumodels_tui.headers.headers import FileHeader, UnreadableError
+from gpumodels_tui.headers.metadata import travelling_metadata
+
+MAX_BYTES: Final = 2 * 1024 * 1024
+MAX_WORDS: Final = 16
+
+
+def recognises(beginning: bytes, size_bytes: int) -> bool:
+    """Never by its beginning: JSON may be anything."""
+    return False
+
+
+def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
+    """Its top level as metadata: `config.model_type`, `adapter_config.r`; what is nested stays behind.
+
+    Raises:
+        UnreadableError: it is no JSON object, or not all there yet.
+    """
+    prefix = PurePath(path).stem
+    return FileHeader("config", travelling_metadata({f"{prefix}.{key}": text for key, text in _top_level(path, size_bytes)}))
+
+
+def json_object(path: str, size_bytes: int, max_bytes: int) -> dict[str, object]:
+    """The file's one JSON object.
+
+    Raises:
+        UnreadableError: it holds something else, or too much.
+    """
+    if size_bytes > max_bytes:
+        raise UnreadableError(f"too large to be read ({size_bytes} bytes)")
+    try:
+        found: object = msgspec.json.decode(Path(path).read_bytes())
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise UnreadableError("invalid JSON", unfinished=True) from error
+    if not isinstance(found, dict):
+        raise UnreadableError("not a JSON object")
+    return found
+
+
+def _top_level(path: str, size_bytes: int) -> list[tuple[str, str]]:
+    said = []
+    for key, value in json_object(path, size_bytes, MAX_BYTES).items():
+        text = _text(value)
+        if text is not None:
+            said.append((key, text))
+    return said
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, list) and value and len(value) <= MAX_WORDS and all(isinstance(one, str) for one in value):
+        return ", ".join(value)
+    return None

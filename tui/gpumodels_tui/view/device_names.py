@@ -1,0 +1,239 @@
+"""Which device a process means by `cuda:0`: the sidecars' devices joined with the driver's. What isn't certain isn't joined.
+
+A sidecar makes no driver call, so mostly it knows an index alone, which means nothing outside its process's
+CUDA_VISIBLE_DEVICES, and not even there where GPUs differ: CUDA numbers the fastest first unless CUDA_DEVICE_ORDER says else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.schema import DeviceMemory, ProcessInfo
+from gpumodels_tui.sources.feed import FeedState, ProcessState
+from gpumodels_tui.sources.gpus import GpuReading, HardwareState
+
+HOST: Final = "host"
+"""The key of host memory."""
+
+
+class Device(Struct, frozen=True):
+    """One device of this machine, or one that a process alone knows of."""
+
+    key: str
+    """`gpu:<uuid>`, `host`, or `<process key>:cuda:0` where nothing says which GPU it is."""
+    title: str
+    index: int | None = None
+    uuid: str | None = None
+    name: str | None = None
+    total_bytes: int | None = None
+    used_bytes: int | None = None
+    utilization_percent: int | None = None
+    temperature_celsius: int | None = None
+    power_watts: float | None = None
+    is_another: bool = True
+    """No other device in the list can be the same one: false for a `cuda:0` that no GPU of the driver's could be told to be."""
+
+    @property
+    def label(self) -> str:
+        """Short: `0` of GPU 0, `cuda:1`, `host`."""
+        if self.key == HOST:
+            return HOST
+        return str(self.index) if self.title.startswith("GPU ") else self.title.split()[0]
+
+
+class Devices(Struct, frozen=True):
+    """All of them: GPUs as the driver numbers them, then those that only sidecars know, host memory last."""
+
+    devices: tuple[Device, ...]
+    keys: Mapping[tuple[str, str], str]
+    """By (process key, torch's device name)."""
+
+
+def join_devices(feed: FeedState, hardware: HardwareState) -> Devices:
+    """Every device that somebody knows of, once."""
+    found = {f"gpu:{gpu.uuid}": _from_driver(gpu) for gpu in hardware.gpus}
+    keys: dict[tuple[str, str], str] = {}
+    for process in feed.processes:
+        if process.snapshot is None:
+            continue
+        for memory in devices_named(process):
+            if memory.device == "cpu":
+                key = HOST
+            else:
+                key = _key_of(process, memory, hardware.gpus)
+                found[key] = _with_sidecar(found.get(key), key, process, memory, bool(hardware.gpus))
+            keys[process.key, memory.device] = key
+    known_by_sidecars = sorted((device for device in found.values() if device.key not in _driver_keys(hardware)), key=_order)
+    titled = _told_apart(known_by_sidecars, feed, keys)
+    host = Device(HOST, "Host memory", total_bytes=hardware.host_total_bytes, used_bytes=hardware.host_used_bytes)
+    from_driver = [found[f"gpu:{gpu.uuid}"] for gpu in hardware.gpus]
+    return Devices((*from_driver, *titled, host), keys)
+
+
+def devices_named(process: ProcessState) -> list[DeviceMemory]:
+    """The process's devices, also those that only its models name; `meta` is no device."""
+    if process.snapshot is None:
+        return []
+    named = {memory.device: memory for memory in process.snapshot.devices}
+    for model in process.snapshot.models:
+        for device in (*model.bytes_by_device, model.device):
+            if device is not None and device not in named:
+                held = sum(other.bytes_by_device.get(device, 0) for other in process.snapshot.models)
+                named[device] = DeviceMemory(device, held)
+    return [memory for device, memory in named.items() if device != "meta"]
+
+
+def process_title(process: ProcessState) -> str:
+    """`ComfyUI/main.py 4711`, safe to draw."""
+    label = process.snapshot.process.label if process.snapshot is not None else "process"
+    return f"{safe_text(label, 200)} {process.pid}"
+
+
+def _driver_keys(hardware: HardwareState) -> set[str]:
+    return {f"gpu:{gpu.uuid}" for gpu in hardware.gpus}
+
+
+def _from_driver(gpu: GpuReading) -> Device:
+    return Device(
+        key=f"gpu:{gpu.uuid}",
+        title=f"GPU {gpu.index}  {safe_text(gpu.name, 100)}",
+        index=gpu.index,
+        uuid=gpu.uuid,
+        name=gpu.name,
+        total_bytes=gpu.total_bytes,
+        used_bytes=gpu.used_bytes,
+        utilization_percent=gpu.utilization_percent,
+        temperature_celsius=gpu.temperature_celsius,
+        power_watts=gpu.power_watts,
+    )
+
+
+def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory: DeviceMemory, has_driver: bool) -> Device:
+    """The device with what one process says of it: its bytes count where the driver doesn't count all."""
+    if known is not None and known.title.startswith("GPU "):
+        return known
+    held = (memory.reserved_bytes or memory.allocated_bytes or memory.models_bytes) if holds_memory(process) else 0
+    if known is not None:
+        return replace(
+            known,
+            used_bytes=(known.used_bytes or 0) + held,
+            total_bytes=known.total_bytes if known.total_bytes is not None else memory.total_bytes,
+        )
+    index = memory.device.partition(":")[2]
+    title = safe_text(f"{memory.device}  {memory.name}" if memory.name else memory.device, 100)
+    if memory.simulated and "simulated" not in title.lower():
+        title += " (simulated)"
+    return Device(
+        key=key,
+        title=title,
+        index=int(index) if index.isdecimal() and len(index) < 6 else None,
+        uuid=_normal_uuid(memory.uuid) if memory.uuid else None,
+        name=memory.name,
+        total_bytes=memory.total_bytes,
+        used_bytes=held,
+        is_another=memory.uuid is not None or memory.simulated or not has_driver,
+    )
+
+
+def in_words(label: str) -> str:
+    """What a sentence calls the device of this label: `GPU 0`, `cuda:1`, `host memory`."""
+    return f"GPU {label}" if label.isdecimal() else "host memory" if label == HOST else label
+
+
+def holds_memory(process: ProcessState) -> bool:
+    """The dead hold none: their rows say what was."""
+    return process.liveness in (Liveness.LIVE, Liveness.STALLED)
+
+
+def _order(device: Device) -> tuple[int, str]:
+    return (device.index if device.index is not None else 1_000_000, device.key)
+
+
+def _told_apart(devices: Sequence[Device], feed: FeedState, keys: Mapping[tuple[str, str], str]) -> list[Device]:
+    """With `of <process>` in the title where the index alone would be taken for a GPU's, or for another process's."""
+    titles = [device.title for device in devices]
+    processes = {process.key: process for process in feed.processes}
+    owners = {key: processes[process] for (process, _), key in keys.items()}
+    return [
+        replace(device, title=f"{device.title} of {process_title(owners[device.key])}")
+        if device.uuid is None and (not device.is_another or titles.count(device.title) > 1)
+        else device
+        for device in devices
+    ]
+
+
+def _key_of(process: ProcessState, memory: DeviceMemory, gpus: Sequence[GpuReading]) -> str:
+    if memory.uuid:
+        return f"gpu:{_normal_uuid(memory.uuid)}"
+    unjoined = f"{process.key}:{memory.device}"
+    if memory.simulated or process.snapshot is None or not holds_memory(process):
+        return unjoined
+    gpu = _gpu_meant(process, memory.device, gpus)
+    return unjoined if gpu is None else f"gpu:{gpu.uuid}"
+
+
+def _normal_uuid(uuid: str) -> str:
+    """NVML writes `GPU-…` where torch leaves the prefix out."""
+    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
+def _gpu_meant(process: ProcessState, device: str, gpus: Sequence[GpuReading]) -> GpuReading | None:
+    """The GPU that this process calls `device`, if that is certain."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number.isdecimal() or len(number) > 5 or process.snapshot is None or not gpus:
+        return None
+    info = process.snapshot.process
+    used = [memory.device for memory in devices_named(process) if memory.device.startswith("cuda:")]
+    running = [gpu for gpu in gpus if process.pid in gpu.processes] if process.is_local else []
+    if entry := _visible_uuid(info, int(number)):
+        return _only(gpu for gpu in gpus if gpu.uuid.lower().startswith(entry.lower()))
+    numbered = _numbered(info, int(number), gpus) if process.is_local or len(gpus) == 1 else None
+    if numbered is not None and (not running or numbered in running):
+        return numbered
+    # The driver names the process on one GPU, and it uses one: no number is needed.
+    return running[0] if len(running) == len(used) == 1 else None
+
+
+def _visible_entries(info: ProcessInfo) -> list[str] | None:
+    """CUDA_VISIBLE_DEVICES as CUDA reads it, up to the first entry that makes no sense; None where it isn't set."""
+    if info.visible_devices is None:
+        return None
+    entries: list[str] = []
+    for entry in (part.strip() for part in info.visible_devices.split(",")):
+        if not (entry.isdecimal() or entry.startswith(("GPU-", "MIG-"))):
+            break
+        entries.append(entry)
+    return entries
+
+
+def _visible_uuid(info: ProcessInfo, number: int) -> str | None:
+    """The UUID, or the beginning of one, by which CUDA_VISIBLE_DEVICES names the process's device of this number."""
+    entries = _visible_entries(info)
+    if entries is None or number >= len(entries) or entries[number].isdecimal():
+        return None
+    entry = entries[number]
+    # Before CUDA 11.x a MIG device was named after its GPU: MIG-GPU-<uuid>/<instance>/<instance>.
+    return entry.removeprefix("MIG-").partition("/")[0] if entry.startswith("MIG-GPU-") else entry
+
+
+def _numbered(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> GpuReading | None:
+    """By number, where CUDA's numbers are NVML's: in bus order, or all GPUs alike."""
+    if info.device_order != "PCI_BUS_ID" and len({gpu.name for gpu in gpus}) > 1:
+        return None
+    entries = _visible_entries(info)
+    if entries is not None:
+        if number >= len(entries):
+            return None
+        number = int(entries[number][:6])
+    return next((gpu for gpu in gpus if gpu.index == number), None)
+
+
+def _only(gpus: Iterable[GpuReading]) -> GpuReading | None:
+    found = list(gpus)
+    return found[0] if len(found) == 1 else None

@@ -1,0 +1,242 @@
+"""Turns one view after the other into events with times, and samples the memory used over the last hour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Struct, field
+from msgspec.structs import replace
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.schema import SMALL_MODELS_ID
+from gpumodels_tui.view.device_names import HOST, devices_named, process_title
+
+from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
+
+from gpumodels_tui.view.events import Event, EventKind, History
+
+MOST_EVENTS: Final = 1000
+LEAST_CHANGE_BYTES: Final = 1024**2
+LEAST_CHANGE_SHARE: Final = 0.005
+"""A change below this share of the model's size is no event."""
+SAME_SECONDS: Final = 60
+"""The same thing again within this time is one event that says how often."""
+MOST_HELD: Final = 100
+"""Of the models that were there when something ended; a hundred on one device are more than anybody reads."""
+LOOK_BACK: Final = 40
+"""Among so many of the latest events."""
+SAMPLE_SECONDS: Final = 5
+KEPT_SECONDS: Final = 3600
+
+
+class Recorder:
+    """Sees one view after the other. What was there before the first is told by the times that its sidecars say."""
+
+    def __init__(self) -> None:
+        self._before: View | None = None
+        self._events: list[Event] = []
+        self._samples: dict[str, list[tuple[int, int]]] = {}
+        self._most: dict[str, int] = {}
+        self._sampled_at = float("-inf")
+        self._number = 0
+        self._history = History()
+
+    def record(self, view: View, now_ns: int) -> History:
+        """What is remembered now; the same object while nothing is new."""
+        new: Iterator[Event] = iter(())
+        if self._before is None:
+            new = iter(sorted(_found(view), key=lambda event: event.at_ns))
+        elif view is not self._before:
+            new = events_between(self._before, view, now_ns)
+        count = self._number
+        for event in new:
+            self._remember(event)
+        sampled = self._sample(view, now_ns // 10**9)
+        self._before = view
+        if sampled or self._number != count:
+            events = self._history.events if self._number == count else tuple(reversed(self._events))
+            samples = {key: tuple(values) for key, values in self._samples.items()} if sampled else self._history.samples
+            self._history = History(events, samples)
+        return self._history
+
+    def _remember(self, event: Event) -> None:
+        self._number += 1
+        for position in range(len(self._events) - 1, max(len(self._events) - LOOK_BACK, 0) - 1, -1):
+            old = self._events[position]
+            if (old.kind, old.model_key, old.device, old.name) == (event.kind, event.model_key, event.device, event.name):
+                if event.at_ns - old.at_ns <= SAME_SECONDS * 10**9 and event.model_key is not None:
+                    del self._events[position]
+                    event = replace(event, times=old.times + 1)
+                break
+        self._events.append(replace(event, number=self._number))
+        del self._events[:-MOST_EVENTS]
+
+    def _sample(self, view: View, now: int) -> bool:
+        for device in view.devices:
+            if device.used_bytes is not None:
+                self._most[device.key] = max(self._most.get(device.key, 0), device.used_bytes)
+        if now - self._sampled_at < SAMPLE_SECONDS:
+            return False
+        self._sampled_at = now
+        for key, used in self._most.items():
+            values = self._samples.setdefault(key, [])
+            values.append((now, used))
+            while values[0][0] < now - KEPT_SECONDS:
+                del values[0]
+        # A device may be out of sight for a while, as when the driver is reset; what it used before is remembered all the same.
+        for gone in [key for key, values in self._samples.items() if values[-1][0] < now - KEPT_SECONDS]:
+            del self._samples[gone]
+        self._most = {}
+        return True
+
+
+def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
+    """What must have happened between two views, processes first."""
+    old, new = _models(before), _models(after)
+    ended: set[str] = set()
+    states = {process.key: process for process in before.processes}
+    for process in after.processes:
+        was = states.pop(process.key, None)
+        title = process_title(process)
+        if was is None:
+            yield Event(0, now_ns, EventKind.STARTED, title, title, process_key=process.key)
+        elif was.liveness is not Liveness.DEAD and process.liveness is Liveness.DEAD:
+            ended.add(process.key)
+            yield from _ran_out(was, process, after, (old, new), now_ns)
+            yield _ended(EventKind.DIED, process, old, now_ns)
+        else:
+            yield from _ran_out(was, process, after, (old, new), now_ns)
+    for process in states.values():
+        ended.add(process.key)
+        yield _ended(EventKind.EXITED, process, old, now_ns)
+    for key, model in old.items():
+        if key not in new and model.row.process_state.key not in ended:
+            yield _event(EventKind.UNLOADED, now_ns, model, model.main_device, model.held)
+    for key, model in new.items():
+        if key not in old:
+            yield _event(EventKind.LOADED, now_ns, model, model.main_device, model.held)
+        elif model.row is not old[key].row:
+            yield from _changes(old[key], model, now_ns)
+
+
+def _ended(kind: EventKind, process: ProcessState, models: Mapping[str, _Seen], now_ns: int) -> Event:
+    """With what it held until then."""
+    held = [(model.row.name, model.held) for model in models.values() if model.row.process_state.key == process.key]
+    size, title = sum(size for _, size in held), process_title(process)
+    return Event(0, now_ns, kind, title, title, size_bytes=size, process_key=process.key, held=_largest(held))
+
+
+def _largest(held: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted(((name, size) for name, size in held if size), key=lambda one: (-one[1], one[0]))[:MOST_HELD])
+
+
+def _there(models: Sequence[Mapping[str, _Seen]], device_key: str | None, process_key: str) -> tuple[tuple[str, int], ...]:
+    """What was on the device around that time; where nobody knows the device, all that the process held."""
+    held: dict[str, tuple[str, int]] = {}
+    for seen in models:
+        for key, model in seen.items():
+            own = model.held if model.row.process_state.key == process_key else 0
+            size = own if device_key is None else model.on.get(device_key, ("", 0))[1]
+            held[key] = (model.row.name, max(size, held.get(key, ("", 0))[1]))
+    return _largest(list(held.values()))
+
+
+def _ran_out(
+    was: ProcessState, process: ProcessState, view: View, models: tuple[Mapping[str, _Seen], ...], now_ns: int
+) -> Iterator[Event]:
+    """Where the allocator gave up since the view before, with the most that it and the models held around that time."""
+    known = {memory.device: memory for memory in devices_named(was)}
+    for memory in devices_named(process):
+        before = known.get(memory.device)
+        times = (memory.out_of_memory_count or 0) - ((before.out_of_memory_count or 0) if before is not None else 0)
+        if times > 0:
+            title = process_title(process)
+            reserved = max(memory.reserved_bytes or 0, (before.reserved_bytes or 0) if before is not None else 0)
+            device = _device_of(view, process.key, memory.device)
+            key, label = (None, safe_text(memory.device, 40)) if device is None else (device.key, device.label)
+            held = _there(models, key, process.key)
+            yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title, label, reserved, None, times, process.key, held)
+
+
+def _device_of(view: View, process_key: str, name: str) -> DeviceRow | None:
+    """The device that a process calls `cuda:0`, if that is known."""
+    devices = {device.key: device for device in view.devices}
+    for row in view.process_rows:
+        for device in row.devices if row.key == process_key else ():
+            if device.name == name and device.key in devices:
+                return devices[device.key]
+    return None
+
+
+class _Seen(Struct):
+    """One model of a view, on all its devices."""
+
+    row: ModelRow
+    on: dict[str, tuple[str, int]]
+    """By device key: the device's label and bytes."""
+
+    @property
+    def held(self) -> int:
+        return sum(size for _, size in self.on.values())
+
+    @property
+    def on_host(self) -> int:
+        return self.on.get(HOST, ("", 0))[1]
+
+    @property
+    def main_device(self) -> str:
+        return max(self.on.values(), key=lambda place: place[1])[0]
+
+
+def _models(view: View) -> dict[str, _Seen]:
+    found: dict[str, _Seen] = {}
+    for device in view.devices:
+        for row in device.models:
+            if row.model.id != SMALL_MODELS_ID:
+                seen = found.setdefault(row.key, _Seen(row, {}))
+                seen.on[device.key] = (device.label, row.on_bytes)
+    return found
+
+
+def _changes(old: _Seen, new: _Seen, now_ns: int) -> Iterator[Event]:
+    """On each device. What appears on an accelerator while as much leaves host memory has moved; otherwise the model grew."""
+    least = max(LEAST_CHANGE_BYTES, LEAST_CHANGE_SHARE * max(old.held, new.held))
+    off = {seen: seen_row.model.offloaded_bytes for seen, seen_row in (("old", old.row), ("new", new.row))}
+    less_off, more_off = off["old"] - off["new"], off["new"] - off["old"]
+    moved = False
+    for key in {**old.on, **new.on}:
+        label, after = new.on.get(key) or (old.on[key][0], 0)
+        change = after - old.on.get(key, ("", 0))[1]
+        if key == HOST or abs(change) < least:
+            continue
+        if change > 0:
+            from_host = max(old.on_host - new.on_host, less_off) >= change // 2
+            yield _event(EventKind.MOVED_ON if from_host else EventKind.GREW, now_ns, new, label, change)
+        else:
+            to_host = max(new.on_host - old.on_host, more_off) >= -change // 2
+            yield _event(EventKind.MOVED_OFF if to_host else EventKind.SHRANK, now_ns, new, label, -change)
+        moved = True
+    change = new.on_host - old.on_host
+    if not moved and abs(change) >= least:
+        label = (new.on.get(HOST) or old.on[HOST])[0]
+        yield _event(EventKind.GREW if change > 0 else EventKind.SHRANK, now_ns, new, label, abs(change))
+
+
+def _found(view: View) -> Iterator[Event]:
+    """What is there when one comes."""
+    for process in view.processes:
+        if process.snapshot is not None:
+            title = process_title(process)
+            started = process.snapshot.process.started_at_ns
+            yield Event(0, started, EventKind.STARTED, title, title, process_key=process.key)
+    for model in _models(view).values():
+        yield _event(EventKind.LOADED, model.row.loaded_at_ns, model, model.main_device, model.held)
+
+
+def _event(kind: EventKind, at_ns: int, model: _Seen, device: str, size: int) -> Event:
+    row = model.row
+    return Event(0, at_ns, kind, row.name, row.process, device, size, row.key, process_key=row.process_state.key)

@@ -13,14 +13,14 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.assembling import FoundModel
-from gpumodels.models.comfy_loras import Patches
+from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.scan import Scanner
-from gpumodels.models.training_state import Holdings, Parts
+from gpumodels.models.training_state import Parts, TrainingState
 from gpumodels.naming.identification import Identification
-from gpumodels.naming.pipeline_slots import Pipelines
-from gpumodels.observing.module_registry import Registry
-from gpumodels.provenance.origin_tracker import Provenance
-from gpumodels.publishing.snapshot_models import Sampler
+from gpumodels.naming.pipeline_slots import PipelineSlots
+from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.provenance.origin_tracker import OriginTracker
+from gpumodels.publishing.snapshot_models import SnapshotModels
 from gpumodels.support.failures import Failures
 from gpumodels.tensors.module_reader import ModuleReader
 from gpumodels.tensors.tensor_storages import TensorAccounts
@@ -58,33 +58,33 @@ class Attached:
     """The sidecar's parts, attached to the test's torch, without its thread."""
 
     failures: Failures
-    registry: Registry
-    provenance: Provenance
+    registry: ModuleRegistry
+    origin_tracker: OriginTracker
     scanner: Scanner
-    holdings: Holdings
-    patches: Patches
-    pipelines: Pipelines
+    training_state: TrainingState
+    comfy_loras: ComfyLoras
+    pipeline_slots: PipelineSlots
     hooks: TorchHooks
     identification: Identification
-    sampler: Sampler
+    snapshot_models: SnapshotModels
     scanned_provenance: int = 0
 
     def scan(self, pause: Callable[[], None] = lambda: None, afresh: bool = False) -> list[FoundModel]:
         """What lives now."""
-        self.provenance.read_kernel_mappings()
+        self.origin_tracker.read_kernel_mappings()
         self.hooks.loads.finish_what_raised()
-        afresh = afresh or self.provenance.version != self.scanned_provenance
-        self.scanned_provenance = self.provenance.version
+        afresh = afresh or self.origin_tracker.version != self.scanned_provenance
+        self.scanned_provenance = self.origin_tracker.version
         try:
             found = self.scanner.scan(pause, afresh)
-            return found + self.patches.adapters(found, pause)
+            return found + self.comfy_loras.adapters(found, pause)
         finally:
-            self.provenance.forget_kernel_mappings()
+            self.origin_tracker.forget_kernel_mappings()
 
     def parts(self) -> Parts:
         """What is held beside the models."""
         self.scan()
-        return self.scanner.measure(self.holdings, lambda: None)
+        return self.scanner.measure(self.training_state, lambda: None)
 
     def models(self, now_ns: int = 0) -> tuple[Model, ...]:
         """What a snapshot would hold, once all names are found."""
@@ -98,7 +98,7 @@ class Attached:
             with self.failures.guard("naming a model"), suppress(ReferenceError):
                 if core is not None:
                     self.identification.find_out(one, core)
-        return self.sampler.models(found, now_ns)
+        return self.snapshot_models.models(found, now_ns)
 
 
 @contextmanager
@@ -106,20 +106,22 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     """Attach to torch, and leave it as it was. Modules made before are unknown, so tests don't see each other's."""
     gc.collect()
     failures = Failures()
-    registry = Registry()
-    provenance = Provenance(torch)
-    accounts = TensorAccounts(torch, provenance, failures)
-    holdings = Holdings(torch, accounts, failures)
-    patches, pipelines = Patches(accounts, failures, registry.look_again), Pipelines(failures)
-    hooks = TorchHooks(torch, registry, provenance, (pipelines, holdings, patches), failures)
+    registry = ModuleRegistry()
+    origin_tracker = OriginTracker(torch)
+    accounts = TensorAccounts(torch, origin_tracker, failures)
+    training_state = TrainingState(torch, accounts, failures)
+    loras, pipelines = ComfyLoras(accounts, failures, registry.look_again), PipelineSlots(failures)
+    hooks = TorchHooks(torch, registry, origin_tracker, (pipelines, training_state, loras), failures)
     try:
         scanner = Scanner(registry, ModuleReader(accounts), failures)
-        identification = Identification(registry, provenance, pipelines, failures, pause)
-        sampler = Sampler(registry, identification, failures)
-        yield Attached(failures, registry, provenance, scanner, holdings, patches, pipelines, hooks, identification, sampler)
+        identification = Identification(registry, origin_tracker, pipelines, failures, pause)
+        models = SnapshotModels(registry, identification, failures)
+        yield Attached(
+            failures, registry, origin_tracker, scanner, training_state, loras, pipelines, hooks, identification, models
+        )
     finally:
         hooks.remove()
-        provenance.close()
+        origin_tracker.close()
 
 
 def distinct_bytes(*modules: nn.Module, device: str | None = None) -> int:

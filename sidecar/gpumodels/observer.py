@@ -19,17 +19,17 @@ from typing import Final
 from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.allocators import DeviceCounters, DeviceSource, TorchDevices, device_memory
 from gpumodels.models.assembling import FoundModel
-from gpumodels.models.comfy_loras import Patches
+from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.scan import Scanner
-from gpumodels.models.training_state import Holdings, Parts
+from gpumodels.models.training_state import Parts, TrainingState
 from gpumodels.naming.identification import Identification
-from gpumodels.naming.name_queue import Names
-from gpumodels.naming.pipeline_slots import Pipelines
-from gpumodels.observing.import_hook import Arrivals, imported_torch
-from gpumodels.observing.module_registry import Registry
+from gpumodels.naming.name_queue import NameQueue
+from gpumodels.naming.pipeline_slots import PipelineSlots
+from gpumodels.observing.import_hook import ImportHook, imported_torch
+from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.accelerator_samples import AcceleratorSampler
-from gpumodels.provenance.origin_tracker import Provenance
-from gpumodels.publishing.snapshot_models import Sampler
+from gpumodels.provenance.origin_tracker import OriginTracker
+from gpumodels.publishing.snapshot_models import SnapshotModels
 from gpumodels.support.budget import Budget
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
@@ -66,14 +66,14 @@ class Attachment:
 
     torch_version: str
     accelerators: AcceleratorSampler | None
-    provenance: Provenance
-    holdings: Holdings
-    patches: Patches
+    origin_tracker: OriginTracker
+    training_state: TrainingState
+    comfy_loras: ComfyLoras
     hooks: TorchHooks
     scanner: Scanner
     identification: Identification
-    names: Names
-    sampler: Sampler
+    name_queue: NameQueue
+    snapshot_models: SnapshotModels
     devices: DeviceSource
 
 
@@ -106,11 +106,11 @@ class Observer:
         self._failures = failures
         self._clock = clock
         self._samples_accelerators = samples_accelerators
-        self._arrivals = Arrivals()
+        self._arrivals = ImportHook()
         self._attach_lock = threading.Lock()
         self._detached = self._cant_attach = False
         self._attached: Attachment | None = None
-        self.registry = Registry()
+        self.registry = ModuleRegistry()
         self.budget = Budget(clock)
         self.models: tuple[Model, ...] = ()
         self.devices: tuple[DeviceMemory, ...] = ()
@@ -140,7 +140,7 @@ class Observer:
     def warnings(self) -> tuple[str, ...]:
         """What viewers should say about this process."""
         if self._attached is not None:
-            return self._attached.sampler.warnings
+            return self._attached.snapshot_models.warnings
         return (NOT_ATTACHED,) if self._cant_attach else ()
 
     def attach_when_possible(self) -> None:
@@ -159,7 +159,7 @@ class Observer:
             attached, self._attached = self._attached, None
             if attached is not None:
                 attached.hooks.remove()
-                attached.provenance.close()
+                attached.origin_tracker.close()
 
     def look(self) -> None:
         """Bring `models` and `devices` up to date with what torch told of, and with some of what it didn't."""
@@ -183,16 +183,16 @@ class Observer:
         attached = self._attached
         if attached is None:
             return
-        provenance = attached.provenance
+        origin_tracker = attached.origin_tracker
         if self._may_ask_kernel():
             self._asked_version, self._asked_at = self.registry.version, self._clock()
             with self._failures.guard("asking the kernel for mapped files"):
-                provenance.read_kernel_mappings()
+                origin_tracker.read_kernel_mappings()
         try:
-            while attached.names.find_next():
+            while attached.name_queue.find_next():
                 self._pause_naming()
         finally:
-            provenance.forget_kernel_mappings()
+            origin_tracker.forget_kernel_mappings()
         self.describe()
 
     def _may_ask_kernel(self) -> bool:
@@ -203,7 +203,7 @@ class Observer:
         """Say what is known by now of the models that were seen last."""
         attached = self._attached
         if attached is not None:
-            self.models = attached.sampler.living(attached.sampler.models(self._found, time.time_ns()))
+            self.models = attached.snapshot_models.living(attached.snapshot_models.models(self._found, time.time_ns()))
 
     def _torch_arrived(self, torch: ModuleType) -> None:
         """Called in the host's thread, inside its `import torch`."""
@@ -227,33 +227,33 @@ class Observer:
 
     def _attachment(self, torch: ModuleType) -> Attachment:
         """All of it, or nothing is left behind."""
-        provenance = None
+        origin_tracker = None
         try:
             accelerators = AcceleratorSampler(torch, self._failures) if self._samples_accelerators else None
-            provenance = Provenance(torch, accelerators)
-            accounts = TensorAccounts(torch, provenance, self._failures)
-            holdings = Holdings(torch, accounts, self._failures)
-            pipelines = Pipelines(self._failures)
-            patches = Patches(accounts, self._failures, self.registry.look_again)
-            listeners = (pipelines, holdings, patches)
-            identification = Identification(self.registry, provenance, pipelines, self._failures, self._pause_naming)
+            origin_tracker = OriginTracker(torch, accelerators)
+            accounts = TensorAccounts(torch, origin_tracker, self._failures)
+            training_state = TrainingState(torch, accounts, self._failures)
+            pipeline_slots = PipelineSlots(self._failures)
+            comfy_loras = ComfyLoras(accounts, self._failures, self.registry.look_again)
+            listeners = (pipeline_slots, training_state, comfy_loras)
+            identification = Identification(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
             return Attachment(
                 torch_version=str(torch.__version__),
                 accelerators=accelerators,
-                provenance=provenance,
-                holdings=holdings,
-                patches=patches,
+                origin_tracker=origin_tracker,
+                training_state=training_state,
+                comfy_loras=comfy_loras,
                 scanner=Scanner(self.registry, ModuleReader(accounts), self._failures),
                 identification=identification,
-                names=Names(self.registry, identification, self._failures, self.budget),
-                sampler=Sampler(self.registry, identification, self._failures),
+                name_queue=NameQueue(self.registry, identification, self._failures, self.budget),
+                snapshot_models=SnapshotModels(self.registry, identification, self._failures),
                 devices=self._given_devices or TorchDevices(torch),
                 # The last, as it begins to observe; if it can't, it undoes what it did.
-                hooks=TorchHooks(torch, self.registry, provenance, listeners, self._failures, accelerators),
+                hooks=TorchHooks(torch, self.registry, origin_tracker, listeners, self._failures, accelerators),
             )
         except BaseException:
-            if provenance is not None:
-                provenance.close()
+            if origin_tracker is not None:
+                origin_tracker.close()
             raise
 
     def _sweep(self, hooks: TorchHooks) -> None:
@@ -294,21 +294,21 @@ class Observer:
 
     def _scan(self, attached: Attachment, everything: bool, walk_seconds: float) -> None:
         began = time.thread_time()
-        provenance = attached.provenance
+        origin_tracker = attached.origin_tracker
         with self._failures.guard("noting loads that raised"):
             attached.hooks.loads.finish_what_raised()
         if not self.registry.only_moved() and self._may_ask_kernel():
-            provenance.may_ask_kernel()
+            origin_tracker.may_ask_kernel()
         try:
             found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)
-            found += attached.patches.adapters(found, self._pause)
+            found += attached.comfy_loras.adapters(found, self._pause)
         finally:
-            provenance.forget_kernel_mappings()
+            origin_tracker.forget_kernel_mappings()
         if everything:
             self._whole_look_seconds = time.thread_time() - began
         is_same = len(found) == len(self._found) and all(map(is_, found, self._found))
         self._found = self._found if is_same else found
-        attached.names.see(self._found)
+        attached.name_queue.see(self._found)
         self.describe()
         self._measure(attached)
 
@@ -317,7 +317,7 @@ class Observer:
         now = self._clock()
         if now - self._measured_at >= min(OLDEST_MEASURE_SECONDS, self._measure_seconds / MEASURE_SHARE):
             began = time.thread_time()
-            self._parts = attached.scanner.measure(attached.holdings, self._pause)
+            self._parts = attached.scanner.measure(attached.training_state, self._pause)
             self._measure_seconds = time.thread_time() - began
             self._measured_at = now
 

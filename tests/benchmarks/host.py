@@ -56,7 +56,7 @@ def a_whole_tick(sidecar: Attached, slices: Slices, afresh: bool) -> None:
     slices.pause()
     models = sidecar.described(found)
     slices.pause()
-    sidecar.scanner.measure(sidecar.holdings, slices.pause)
+    sidecar.scanner.measure(sidecar.training_state, slices.pause)
     slices.pause()
     SnapshotPacker(slices.pause).pack(a_snapshot(*models))
     slices.pause()

@@ -125,10 +125,10 @@ def test_only_who_asks_for_it_is_told_by_values_what_came_straight_onto_an_accel
         model = Backbone()
         save_file(model.state_dict(), tmp_path / "straight.safetensors")
         os.utime(tmp_path / "straight.safetensors", (1e9, 1e9))  # long before it was loaded
-        sidecar.provenance.files_read.add(str(tmp_path / "straight.safetensors"))
-        monkeypatch.setattr(sidecar.provenance.sampler, "take_from_aside", lambda tensor: None)  # as on an accelerator
+        sidecar.origin_tracker.files_read.add(str(tmp_path / "straight.safetensors"))
+        monkeypatch.setattr(sidecar.origin_tracker.sampler, "take_from_aside", lambda tensor: None)  # as on an accelerator
         if asked:
-            monkeypatch.setattr(sidecar.provenance, "_accelerators", sampler)
+            monkeypatch.setattr(sidecar.origin_tracker, "_accelerators", sampler)
         found = {one.name: one.name_source for one in sidecar.models()}
         assert found == ({"straight": "values"} if asked else {"straight": "names and shapes"})
         assert model is not None

@@ -90,10 +90,10 @@ def test_optimizer_state_is_found_without_the_users_code(
         parts = sidecar.parts()
         assert parts.optimizer.get("cpu", 0) == sum(by_hand.values())
         assert sum(by_hand.values()) // distinct_bytes(model) == copies
-        assert len(sidecar.holdings.optimizers) == 1
+        assert len(sidecar.training_state.optimizers) == 1
         del optimizer
         gc.collect()
-        assert len(sidecar.holdings.optimizers) == 0
+        assert len(sidecar.training_state.optimizers) == 0
         assert sidecar.parts().optimizer == {}
 
 

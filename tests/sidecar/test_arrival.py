@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpumodels.observing.import_hook import Arrivals
+from gpumodels.observing.import_hook import ImportHook
 from processes import run_python
 
 
@@ -68,7 +68,7 @@ def test_a_host_without_torch_is_published_and_undisturbed(tmp_path: object) -> 
 
 def test_what_nobody_awaits_any_more_is_not_listened_for() -> None:
     arrived: list[str] = []
-    arrivals = Arrivals()
+    arrivals = ImportHook()
     arrivals.wait(["colorsys", "chunk_that_is_not_there"], lambda module: arrived.append(module.__name__))
     try:
         sys.modules.pop("colorsys", None)
@@ -85,7 +85,7 @@ def test_what_nobody_awaits_any_more_is_not_listened_for() -> None:
 
 def test_a_host_that_only_asks_for_a_spec_is_given_the_ordinary_one() -> None:
     ordinary = importlib.util.find_spec("colorsys")
-    arrivals = Arrivals()
+    arrivals = ImportHook()
     sys.modules.pop("colorsys", None)
     arrivals.wait(["colorsys"], lambda module: None)
     try:
@@ -102,7 +102,7 @@ def test_a_loader_that_serves_many_modules_tells_of_the_awaited_one_alone(tmp_pa
         archive.writestr("zipped_outer.py", "import zipped_inner\n")
         archive.writestr("zipped_inner.py", "")
     arrived: list[str] = []
-    arrivals = Arrivals()
+    arrivals = ImportHook()
     arrivals.wait(["zipped_outer"], lambda module: arrived.append(module.__name__))
     sys.path.insert(0, str(tmp_path / "some.zip"))
     try:

@@ -232,7 +232,7 @@ def test_two_hundred_models_that_share_a_tensor_are_told_of_each_other_in_one_pa
             found = sidecar.scan()
             sidecar.described(found)
             with counted() as work:
-                described = sidecar.sampler.models(found, 0)
+                described = sidecar.snapshot_models.models(found, 0)
             assert len(described) == count
             assert all(len(one.shares_with) == count - 1 for one in described)
             return work.steps

@@ -16,7 +16,7 @@ from torch import nn
 from gpumodels.models.allocators import TorchDevices
 from gpumodels.naming.identification import Identification
 from gpumodels.observer import Observer
-from gpumodels.provenance.checkpoint_values import Checkpoints
+from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.support.failures import Failures
 from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.schema import Model
@@ -216,13 +216,13 @@ def test_at_each_look_a_model_is_asked_once_at_most(watched: Watched, found_out:
 
 def test_a_name_is_found_once(watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    values_of = Checkpoints.values_of
+    values_of = CheckpointValues.values_of
 
-    def noted(self: Checkpoints, whole: str, files):  # type: ignore[no-untyped-def]
+    def noted(self: CheckpointValues, whole: str, files):  # type: ignore[no-untyped-def]
         opened.append(Path(whole).name)
         return values_of(self, whole, files)
 
-    monkeypatch.setattr(Checkpoints, "values_of", noted)
+    monkeypatch.setattr(CheckpointValues, "values_of", noted)
     models = []
     for number in range(4):
         save_file(Backbone().state_dict(), tmp_path / f"tune-{number}.safetensors")
@@ -298,7 +298,7 @@ def test_the_round_asks_nothing_about_what_a_model_was_before(watched: Watched, 
     assert attached is not None
     known = attached.identification._memories.get(model)
     assert known is not None
-    assert known.known[None].found in attached.names._present
+    assert known.known[None].found in attached.name_queue._present
 
 
 def test_while_names_are_found_it_pauses(watched: Watched) -> None:
@@ -392,7 +392,11 @@ def test_after_a_thousand_loads_and_drops_all_is_as_it_was_after_fifty(watched: 
         assert attached is not None
         scanner = attached.scanner
         held = len(observer.registry), len(scanner._readings), len(scanner._groups), len(scanner._claims._holders)
-        known = len(attached.provenance.tensors), len(attached.identification._memories), len(attached.sampler._identities)
+        known = (
+            len(attached.origin_tracker.tensors),
+            len(attached.identification._memories),
+            len(attached.snapshot_models._identities),
+        )
         ours = sum(str(type(one).__module__).startswith("gpumodels") for one in gc.get_objects())
         return (*held, *known, len(scanner._unread), ours)
 

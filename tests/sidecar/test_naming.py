@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpumodels.naming.choose_name import Evidence, Recognised, choose_name
+from gpumodels.naming.choose_name import Evidence, MatchedFiles, choose_name
 from gpumodels_shared.file_names import checkpoint_of, name_from_config, name_from_path
 from gpumodels_shared.fingerprint import Match
 
@@ -132,8 +132,8 @@ def test_without_a_file_a_config_names_it_then_an_attribute_then_the_class() -> 
     assert choose_name(Evidence("BertModel")).confidence < 0.6
 
 
-def recognised(*paths: str, matched: int = 16, contradicts: bool = False, by_values: bool = True) -> Recognised:
-    return Recognised(None, paths, Match(matched, 16) if by_values and paths else None, contradicts)
+def recognised(*paths: str, matched: int = 16, contradicts: bool = False, by_values: bool = True) -> MatchedFiles:
+    return MatchedFiles(None, paths, Match(matched, 16) if by_values and paths else None, contradicts)
 
 
 def test_values_name_a_model_before_its_config_does() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.modules.module import _global_module_registration_hooks
 
 from gpumodels.models.allocators import DeviceCounters, TorchDevices
-from gpumodels.models.training_state import Holdings
+from gpumodels.models.training_state import TrainingState
 from gpumodels.observer import NOT_ATTACHED, Observer
 from gpumodels.observing.observers import Observers
 from gpumodels.support.failures import Failures
@@ -147,11 +147,11 @@ def test_a_model_that_just_came_is_shown_even_where_the_savings_are_spent(watche
 def test_an_attach_that_fails_half_way_leaves_nothing_behind_and_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[int] = []
 
-    def fails(_self: Holdings, _observers: Observers) -> None:
+    def fails(_self: TrainingState, _observers: Observers) -> None:
         tries.append(1)
         raise RuntimeError("no such constructor here")
 
-    monkeypatch.setattr(Holdings, "observe", fails)
+    monkeypatch.setattr(TrainingState, "observe", fails)
     code, hooks = torch.load.__code__, len(_global_module_registration_hooks)
     observer = Observer(TorchDevices(torch), lambda: None, lambda: None, Failures())
     observer.attach_when_possible()

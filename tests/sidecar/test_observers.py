@@ -16,7 +16,7 @@ from torch import nn
 
 from gpumodels.observing.code_exchange import CodeExchange
 from gpumodels.observing.code_monitoring import CodeMonitoring
-from gpumodels.observing.observers import Mechanism, Observation
+from gpumodels.observing.mechanism import Mechanism, Observation
 from gpumodels.support.failures import Failures
 
 monitoring: Any = getattr(sys, "monitoring", None)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.naming.pipeline_slots import Pipelines
+from gpumodels.naming.pipeline_slots import PipelineSlots
 from gpumodels_shared.schema import Model
 from modules import Attached, Backbone, attached
 from work import counted
@@ -43,7 +43,9 @@ def the_model(sidecar: Attached) -> Model:
 
 
 def origins(sidecar: Attached, model: nn.Module) -> set[str]:
-    found = {sidecar.provenance.origin_of(tensor, tensor.untyped_storage()) for tensor in [*model.parameters(), *model.buffers()]}
+    found = {
+        sidecar.origin_tracker.origin_of(tensor, tensor.untyped_storage()) for tensor in [*model.parameters(), *model.buffers()]
+    }
     return {Path(origin.path).name if origin is not None else "unknown" for origin in found}
 
 
@@ -332,9 +334,9 @@ def test_bytes_are_not_taken_for_a_file_that_is_as_long(tmp_path: Path) -> None:
         assert len(data) == decoy.stat().st_size
         with decoy.open("rb") as file:
             safetensors.load(data)
-            assert sidecar.provenance.files_read.paths() == []
+            assert sidecar.origin_tracker.files_read.paths() == []
             safetensors.load(decoy.read_bytes())
-            assert sidecar.provenance.files_read.paths() == [str(decoy)]
+            assert sidecar.origin_tracker.files_read.paths() == [str(decoy)]
             assert not file.closed
 
 
@@ -356,7 +358,7 @@ def test_nothing_of_what_is_remembered_keeps_a_tensor_alive(tmp_path: Path) -> N
         model.load_state_dict(torch.load(_saved(tmp_path / "mine.pt")))
         model.half()
         sidecar.models()
-        tensors = sidecar.provenance.tensors
+        tensors = sidecar.origin_tracker.tensors
         assert len(tensors) > 0
         del model
         gc.collect()
@@ -403,7 +405,7 @@ def test_a_component_has_its_slot_and_the_name_of_a_pipeline_whose_files_were_re
         assert (found.slot, found.kind, found.name, found.name_source) == ("unet", "checkpoint", "org/tiny", "pipeline")
         del pipeline
         gc.collect()
-        assert sidecar.pipelines.places() == {}
+        assert sidecar.pipeline_slots.places() == {}
     assert not hasattr(pipelines.register_modules, "__wrapped__")  # type: ignore[attr-defined]
 
 
@@ -431,7 +433,7 @@ def test_a_pipeline_that_cannot_be_read_hides_no_other() -> None:
             self.vae = object()
 
     with attached() as sidecar:
-        pipelines = Pipelines(sidecar.failures)
+        pipelines = PipelineSlots(sidecar.failures)
         broken, whole = Broken(), Whole()
         pipelines.add_all([broken, whole])
         assert [place.slot for place in pipelines.places().values()] == ["vae"]

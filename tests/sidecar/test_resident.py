@@ -38,6 +38,6 @@ def test_whoever_tries_is_told_what_it_was() -> None:
     with attached() as sidecar:
         model = Backbone()
         for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
-            with pytest.raises(TypeError, match=r"gpumodels\.registry\.Registry belongs to the process"):
+            with pytest.raises(TypeError, match=r"gpumodels\.observing\.module_registry\.ModuleRegistry belongs to the process"):
                 attempt(sidecar.registry)
         assert len(sidecar.registry) == len(list(model.modules()))

@@ -254,9 +254,9 @@ def test_a_tensor_at_a_freed_mappings_address_is_not_taken_for_the_file(tmp_path
     with attached() as sidecar:
         weights = load_file(path)
         tensor = weights["weight"]
-        assert sidecar.provenance.origin_of(tensor, tensor.untyped_storage()) is not None
+        assert sidecar.origin_tracker.origin_of(tensor, tensor.untyped_storage()) is not None
         pointer = tensor.untyped_storage().data_ptr()
-        mapping = next(one for one in sidecar.provenance._mappings._made if one.start <= pointer < one.end)
+        mapping = next(one for one in sidecar.origin_tracker._mappings._made if one.start <= pointer < one.end)
         assert not mapping.gone()
         del weights, tensor
         assert mapping.gone()

@@ -76,7 +76,7 @@ def test_a_failure_inside_a_hook_does_not_reach_the_host() -> None:
             raise RuntimeError("inside the sidecar")
 
         patch.setattr(sidecar.registry, "add", fails)
-        patch.setattr(sidecar.provenance, "current_origin", fails)
+        patch.setattr(sidecar.origin_tracker, "current_origin", fails)
         model = nn.Sequential(nn.Linear(2, 2))
         model.load_state_dict(model.state_dict())
         model.half()

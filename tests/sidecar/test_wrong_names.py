@@ -332,7 +332,7 @@ def test_a_model_built_from_a_config_alone_has_not_the_name_that_the_config_bear
     configure(model, directory)
     assert (the_model(sidecar).name, the_model(sidecar).confidence) == ("Backbone (backbone)", 0.0)
     (directory / "other.bin").write_bytes(b"")
-    sidecar.provenance.files_read.add(str(directory / "other.bin"))
+    sidecar.origin_tracker.files_read.add(str(directory / "other.bin"))
     assert said(the_model(sidecar)) == ("my-tune", "config")
     built = copy.deepcopy(model)
     del model

@@ -11,12 +11,12 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import ProcessState
-from gpumodels_tui.view.recorder import (KEPT_SECONDS, MOST_EVENTS, SAMPLE_SECONDS, Recorder, events_between)
+from gpumodels_tui.view.builder import build_view
 from gpumodels_tui.view.events import Event, EventKind, History
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import facts_of_process
+from gpumodels_tui.view.recorder import KEPT_SECONDS, MOST_EVENTS, SAMPLE_SECONDS, Recorder, events_between
 from gpumodels_tui.view.rows import View
-from gpumodels_tui.view.builder import build_view
 from gpumodels_tui.widgets.memory_graph import columns_of
 from snapshots import (
     GIB,

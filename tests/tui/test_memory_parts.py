@@ -10,9 +10,9 @@ from msgspec import structs
 from gpumodels_shared.liveness import Liveness
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.gpus import GpuProcess, Hardware
+from gpumodels_tui.view.builder import ViewBuilder, build_view
 from gpumodels_tui.view.memory_parts import MemoryPart, PartKind, memory_parts
 from gpumodels_tui.view.rows import View
-from gpumodels_tui.view.builder import ViewBuilder, build_view
 from snapshots import A100, GIB, H100, MIB, NOON_NS, a_device, a_feed, a_gpu, a_model, a_process, a_process_state, a_snapshot
 from snapshots import some_hardware as hardware
 

@@ -8,9 +8,9 @@ from gpumodels_shared.schema import SMALL_MODELS_ID
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState, Unreadable
 from gpumodels_tui.sources.gpus import HardwareState
+from gpumodels_tui.view.builder import build_view
 from gpumodels_tui.view.model_facts import facts_of
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
-from gpumodels_tui.view.builder import build_view
 from snapshots import (
     A100,
     GIB,

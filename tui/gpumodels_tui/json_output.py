@@ -13,9 +13,9 @@ from gpumodels_shared.units import describe_model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Glance
 from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.view.builder import warnings_of
 from gpumodels_tui.view.device_names import HOST, Device, devices_named, join_devices
 from gpumodels_tui.view.enrichment import identified, merged_metadata, shown_name
-from gpumodels_tui.view.builder import warnings_of
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 

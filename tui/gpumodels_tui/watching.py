@@ -14,10 +14,10 @@ from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.gpus import HardwareState, host_alone
 from gpumodels_tui.sources.opening import Sources
+from gpumodels_tui.view.builder import ViewBuilder
 from gpumodels_tui.view.events import History
 from gpumodels_tui.view.recorder import Recorder
 from gpumodels_tui.view.rows import View
-from gpumodels_tui.view.builder import ViewBuilder
 
 if TYPE_CHECKING:
     from gpumodels_tui.catalogue.watch import Catalogue

@@ -15,7 +15,7 @@ from gpumodels.observing.observers import Observers
 from gpumodels.provenance.files_read import SampledFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.mapped_storages import PATHS, name_of_open, path_of_bytes, path_of_mapped
-from gpumodels.provenance.origin_tracker import Provenance, absolute
+from gpumodels.provenance.origin_tracker import OriginTracker, absolute
 from gpumodels.support.instances import state_of
 from gpumodels.support.resident import resident
 from gpumodels.support.torch_private import without_modes
@@ -26,13 +26,13 @@ MAX_DEPTH: Final = 4
 
 
 @resident
-class Readers:
+class FileReaders:
     """Tells the provenance which files are read and what comes out of them."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, module_found: Callable[[Any], object]) -> None:
+    def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, module_found: Callable[[Any], object]) -> None:
         """`module_found` is given each module that comes out of a file."""
         self._torch = torch
-        self._provenance = provenance
+        self._origin_tracker = origin_tracker
         self._module_found = module_found
         self._without_modes = without_modes(torch)
 
@@ -71,18 +71,18 @@ class Readers:
     def _torch_loaded(self, frame: FrameType, result: Any) -> None:
         """Pickles and zip files of pickles: every tensor that comes out is known to be from the file."""
         path = _path_of(frame.f_locals["f"])
-        if path is None or not self._provenance.active:
+        if path is None or not self._origin_tracker.active:
             return
-        sampler = self._provenance.sampler
+        sampler = self._origin_tracker.sampler
         samples: dict[str, RawSample] = {}
         stamp = stamp_of(path)
         with self._without_modes():
             for key, tensor in _tensors_in(result, self._torch, self._module_found):
-                self._provenance.note_read(tensor, path, stamp)
+                self._origin_tracker.note_read(tensor, path, stamp)
                 sample = sampler.take(tensor)
                 if sample is not None:
                     samples[key if key not in samples else f"{len(samples)}.{key}"] = sample
-        self._provenance.files_read.add(path, SampledFile(samples))
+        self._origin_tracker.files_read.add(path, SampledFile(samples))
 
     def _torch_saves(self, frame: FrameType) -> None:
         self._note_saved(frame.f_locals["obj"])
@@ -92,45 +92,45 @@ class Readers:
 
     def _note_saved(self, saved: Any) -> None:
         with self._without_modes():
-            samples = (self._provenance.sampler.take(tensor) for _, tensor in _tensors_in(saved, self._torch))
-            self._provenance.saved.note(sample for sample in samples if sample is not None)
+            samples = (self._origin_tracker.sampler.take(tensor) for _, tensor in _tensors_in(saved, self._torch))
+            self._origin_tracker.saved.note(sample for sample in samples if sample is not None)
 
     def _storage_made(self, frame: FrameType) -> None:
         """safetensors calls it on what it has just mapped; else nearly nobody does."""
         storage = frame.f_locals["self"]
-        if not self._provenance.active or storage.device.type != "cpu":
+        if not self._origin_tracker.active or storage.device.type != "cpu":
             return
         path = path_of_mapped(storage.data_ptr(), storage.nbytes(), frame.f_back)
         if path is not None:
-            self._provenance.note_mapped(storage, path)
+            self._origin_tracker.note_mapped(storage, path)
 
     def _safetensors_read(self, frame: FrameType) -> None:
         """It may read without mapping anything: `backend="pread"`, and numpy's flavour."""
-        if self._provenance.active:
-            self._provenance.files_read.add(absolute(frame.f_locals["filename"]))
+        if self._origin_tracker.active:
+            self._origin_tracker.files_read.add(absolute(frame.f_locals["filename"]))
 
     def _bytes_read(self, frame: FrameType) -> None:
         """`safetensors.torch.load(bytes)`: whoever read the bytes often has the file's name still."""
-        if self._provenance.active:
+        if self._origin_tracker.active:
             path = path_of_bytes(frame.f_locals["data"], frame.f_back)
             if path is not None:
-                self._provenance.files_read.add(path)
+                self._origin_tracker.files_read.add(path)
 
     def _gguf_read(self, frame: FrameType, _result: Any) -> None:
         """`GGUFReader(path)`: it maps the file with numpy, and what leaves it are copies."""
-        if self._provenance.active:
+        if self._origin_tracker.active:
             arguments = frame.f_locals
-            self._provenance.files_read.add(absolute(arguments["path"]), SampledFile(_gguf_samples(arguments["self"])))
+            self._origin_tracker.files_read.add(absolute(arguments["path"]), SampledFile(_gguf_samples(arguments["self"])))
 
     def _comfy_read(self, frame: FrameType, result: Any) -> None:
         """ComfyUI's reader of every model file: with `--disable-mmap` it gives copies of what it mapped."""
         path = _path_of(frame.f_locals["ckpt"])
-        if path is None or not self._provenance.active:
+        if path is None or not self._origin_tracker.active:
             return
         state_dict, stamp = result[0] if type(result) is tuple else result, stamp_of(path)
         with self._without_modes():
             for _, tensor in _tensors_in(state_dict, self._torch):
-                self._provenance.note_read(tensor, path, stamp)
+                self._origin_tracker.note_read(tensor, path, stamp)
 
 
 def _path_of(file: Any) -> str | None:

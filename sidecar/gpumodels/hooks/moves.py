@@ -14,7 +14,7 @@ from gpumodels.observing.observers import Observers
 from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin import ELSEWHERE, Origin
-from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_getter
 from gpumodels.support.resident import resident
 from gpumodels.support.torch_private import without_modes
@@ -27,7 +27,7 @@ METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "d
 """Of `torch.nn.Module`; `to_empty` and `share_memory` are no moves of values."""
 
 
-_Known = tuple[dict[str, Any], str, "weakref.ref[Any]", "Origin | None", "RawSample | None"]
+_TensorBeforeMove = tuple[dict[str, Any], str, "weakref.ref[Any]", "Origin | None", "RawSample | None"]
 """What is known of one tensor before a move: the table in which it stands and its name there, its storage, and where its values
 came from or what they begin with."""
 
@@ -36,13 +36,13 @@ came from or what they begin with."""
 class Moves:
     """Observes moves, and tells the provenance of them."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, touched: Callable[[Any], None]) -> None:
+    def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, touched: Callable[[Any], None]) -> None:
         """`touched` is given the module that moved."""
-        self._provenance = provenance
+        self._origin_tracker = origin_tracker
         self._touched = touched
         self._without_modes = without_modes(torch)
         self._state_of_module = state_getter(torch.nn.Module)
-        self._calls: OpenCalls[list[_Known]] = OpenCalls()
+        self._calls: OpenCalls[list[_TensorBeforeMove]] = OpenCalls()
 
     def observe(self, observers: Observers, module_type: Any) -> None:
         """Begin."""
@@ -53,8 +53,8 @@ class Moves:
 
     def _move_began(self, frame: FrameType) -> None:
         self._calls.end(frame)  # another one's, which raised: what it moved so far has lost its origin
-        provenance = self._provenance
-        if provenance.active and (len(provenance.tensors) or provenance.files_read.version):
+        origin_tracker = self._origin_tracker
+        if origin_tracker.active and (len(origin_tracker.tensors) or origin_tracker.files_read.version):
             with self._without_modes():
                 known = self._known_below(frame.f_locals["self"])
             if known:
@@ -67,10 +67,10 @@ class Moves:
                 self._carry_over(known)
         self._touched(frame.f_locals["self"])
 
-    def _known_below(self, root: Any) -> list[_Known]:
+    def _known_below(self, root: Any) -> list[_TensorBeforeMove]:
         """What is known of the tree's tensors. Weights from nowhere are sampled, if there are files to compare them with."""
-        found: list[_Known] = []
-        tensors = self._provenance.tensors
+        found: list[_TensorBeforeMove] = []
+        tensors = self._origin_tracker.tensors
         origin_of, plain_types = tensors.origins_by_id.get, tensors.plain_types
         waiting, met, state_of = [root], {id(root)}, self._state_of_module
         while waiting:
@@ -94,19 +94,19 @@ class Moves:
                     waiting.append(child)
         return found
 
-    def _looked_at(self, table: dict[str, Any], name: str, tensor: Tensor, storage: UntypedStorage) -> _Known | None:
+    def _looked_at(self, table: dict[str, Any], name: str, tensor: Tensor, storage: UntypedStorage) -> _TensorBeforeMove | None:
         """What is known of a tensor whose file isn't."""
-        provenance, tensors = self._provenance, self._provenance.tensors
-        origin = provenance.current_origin(tensor, storage)
+        origin_tracker, tensors = self._origin_tracker, self._origin_tracker.tensors
+        origin = origin_tracker.current_origin(tensor, storage)
         sample = None
         if origin is None or origin is ELSEWHERE:
             sample = tensors.sample(storage, tensor)
-            if sample is None and provenance.files_read.version and type(tensor) in tensors.plain_types and tensor.dim() > 1:
-                sample = provenance.sampler.take(tensor)
+            if sample is None and origin_tracker.files_read.version and type(tensor) in tensors.plain_types and tensor.dim() > 1:
+                sample = origin_tracker.sampler.take(tensor)
         return None if sample is None and origin is None else (table, name, weakref.ref(storage), origin, sample)
 
-    def _carry_over(self, known: list[_Known]) -> None:
-        tensors = self._provenance.tensors
+    def _carry_over(self, known: list[_TensorBeforeMove]) -> None:
+        tensors = self._origin_tracker.tensors
         storage_of, origins, plain_types = tensors.storage_of, tensors.origins_by_id, tensors.plain_types
         for table, name, before, origin, sample in known:
             tensor = table.get(name)

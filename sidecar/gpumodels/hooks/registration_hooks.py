@@ -9,7 +9,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
-from gpumodels.observing.module_registry import Registry
+from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
 from gpumodels.support.torch_private import is_compiling, keep_from_compiler
@@ -19,7 +19,7 @@ from gpumodels.support.torch_private import is_compiling, keep_from_compiler
 class RegistrationHooks:
     """Two global hooks, of modules and of parameters."""
 
-    def __init__(self, torch: ModuleType, registry: Registry, failures: Failures) -> None:
+    def __init__(self, torch: ModuleType, registry: ModuleRegistry, failures: Failures) -> None:
         self._torch = torch
         self._registry = registry
         self._failures = failures

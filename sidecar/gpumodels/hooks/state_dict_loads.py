@@ -11,7 +11,7 @@ from gpumodels.observing.observers import Observers
 from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin import ELSEWHERE, STATE_DICT, Origin
-from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
 from gpumodels.support.resident import resident
 from gpumodels.support.torch_private import without_modes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-_Given = tuple["Origin | None", "weakref.ref[Any] | None", tuple[int, ...], "RawSample | None", bool]
+_LoadedTensor = tuple["Origin | None", "weakref.ref[Any] | None", tuple[int, ...], "RawSample | None", bool]
 """One tensor of a state dict before it is loaded: where its values came from, its storage if it is a plain tensor, its shape, its
 first values if nothing else is known of it, and whether its values can be seen."""
 
@@ -30,17 +30,17 @@ class _Begun(NamedTuple):
     """A load that hasn't come back yet."""
 
     module: weakref.ref[Any]
-    given: Mapping[str, _Given] | None
+    given: Mapping[str, _LoadedTensor] | None
 
 
 @resident
-class Loads:
+class StateDictLoads:
     """Observes loads, and tells the provenance of them."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, loaded: Callable[[Any], None]) -> None:
+    def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, loaded: Callable[[Any], None]) -> None:
         """`loaded` is given the module when a load is done."""
         self._tensor_type: type = torch.Tensor
-        self._provenance = provenance
+        self._origin_tracker = origin_tracker
         self._loaded = loaded
         self._without_modes = without_modes(torch)
         self._calls: OpenCalls[_Begun] = OpenCalls()
@@ -56,7 +56,7 @@ class Loads:
             self._finish(begun, is_done=False)
 
     def _load_began(self, frame: FrameType) -> None:
-        if self._provenance.active:
+        if self._origin_tracker.active:
             arguments = frame.f_locals
             with self._without_modes():
                 given = self._look_at(arguments["state_dict"])
@@ -67,7 +67,7 @@ class Loads:
 
     def _load_ended(self, frame: FrameType, _result: Any) -> None:
         begun = self._calls.end(frame)
-        if begun is not None and self._provenance.active:
+        if begun is not None and self._origin_tracker.active:
             self._finish(begun, is_done=True)
 
     def _finish(self, begun: _Begun, is_done: bool) -> None:
@@ -76,15 +76,15 @@ class Loads:
             return
         with self._without_modes():
             self._note_loaded(module, begun.given, is_done)
-        self._provenance.version += 1
+        self._origin_tracker.version += 1
         self._loaded(module)
 
-    def _look_at(self, state_dict: Any) -> dict[str, _Given] | None:
+    def _look_at(self, state_dict: Any) -> dict[str, _LoadedTensor] | None:
         """What is known of the dictionary's tensors; None of what is no dictionary, and may run anything when it is looked at."""
         if dict not in type(state_dict).__mro__:
             return None
-        found: dict[str, _Given] = {}
-        provenance, tensors = self._provenance, self._provenance.tensors
+        found: dict[str, _LoadedTensor] = {}
+        origin_tracker, tensors = self._origin_tracker, self._origin_tracker.tensors
         plain_types, storage_of, origins = tensors.plain_types, tensors.storage_of, tensors.origins_by_id
         for key, tensor in dict.items(state_dict):
             kind = type(tensor)
@@ -94,25 +94,25 @@ class Loads:
                 if known is not None:
                     found[key] = known.value, known, tensor.shape, None, True
                     continue
-                origin = provenance.current_origin(tensor, storage)
-                sample = provenance.sampler.take(tensor) if origin is None else None
+                origin = origin_tracker.current_origin(tensor, storage)
+                sample = origin_tracker.sampler.take(tensor) if origin is None else None
                 ref = None if storage is None else weakref.ref(storage)
                 found[key] = origin, ref, tensor.shape, sample, origin is not None or bool(tensor.is_cpu)
             elif self._tensor_type in kind.__mro__:
                 found[key] = tensors.origin(storage_of(tensor)), None, tensor.shape, None, True
         return found
 
-    def _note_loaded(self, module: nn.Module, given: Mapping[str, _Given] | None, is_done: bool) -> None:
+    def _note_loaded(self, module: nn.Module, given: Mapping[str, _LoadedTensor] | None, is_done: bool) -> None:
         """What was loaded is where the values are from now; of an unfinished load, what fits."""
-        provenance = self._provenance
-        read = provenance.files_read.taken_since_load()
+        origin_tracker = self._origin_tracker
+        read = origin_tracker.files_read.taken_since_load()
         if given is None or not all(is_seen for _, _, _, _, is_seen in given.values()):
-            provenance.unseen_loads.put(module, read)
+            origin_tracker.unseen_loads.put(module, read)
         else:
-            provenance.unseen_loads.take(module)
+            origin_tracker.unseen_loads.take(module)
         if given is None:
             for one_below in _tensors_below(module):
-                provenance.tensors.put_origin(provenance.tensors.storage_of(one_below), ELSEWHERE)
+                origin_tracker.tensors.put_origin(origin_tracker.tensors.storage_of(one_below), ELSEWHERE)
             return
         owners: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         for key, one in given.items():
@@ -126,9 +126,9 @@ class Loads:
             if tensor is not None and (is_done or tensor.shape == one[2]):
                 self._note_tensor(tensor, one)
 
-    def _note_tensor(self, tensor: Tensor, given: _Given) -> None:
+    def _note_tensor(self, tensor: Tensor, given: _LoadedTensor) -> None:
         origin, before, _, sample, _ = given
-        tensors = self._provenance.tensors
+        tensors = self._origin_tracker.tensors
         storage = tensors.storage_of(tensor)
         if storage is not None and before is not None and before() is storage:
             if origin is not None and id(storage) not in tensors.origins_by_id:
@@ -136,7 +136,7 @@ class Loads:
         elif origin is None or origin is ELSEWHERE:
             tensors.put_origin(storage, ELSEWHERE)
         else:
-            tensors.put_origin(storage, self._provenance.one_origin(origin.path, STATE_DICT, origin.stamp))
+            tensors.put_origin(storage, self._origin_tracker.one_origin(origin.path, STATE_DICT, origin.stamp))
         if sample is not None:
             tensors.put_sample(storage, tensor, sample)
 

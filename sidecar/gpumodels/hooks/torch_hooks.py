@@ -9,15 +9,15 @@ from itertools import compress
 from types import FrameType, ModuleType
 from typing import Any, Protocol
 
-from gpumodels.hooks.file_readers import Readers
+from gpumodels.hooks.file_readers import FileReaders
 from gpumodels.hooks.moves import Moves
 from gpumodels.hooks.registration_hooks import RegistrationHooks
-from gpumodels.hooks.state_dict_loads import Loads
+from gpumodels.hooks.state_dict_loads import StateDictLoads
 from gpumodels.observing.import_hook import imported
-from gpumodels.observing.module_registry import Registry
+from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.observing.observers import Observers
 from gpumodels.provenance.accelerator_samples import AcceleratorSampler
-from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.known_classes import all_subclasses
 from gpumodels.support.resident import resident
@@ -46,8 +46,8 @@ class TorchHooks:
     def __init__(
         self,
         torch: ModuleType,
-        registry: Registry,
-        provenance: Provenance,
+        registry: ModuleRegistry,
+        origin_tracker: OriginTracker,
         listeners: Sequence[Listener],
         failures: Failures,
         accelerators: AcceleratorSampler | None = None,
@@ -59,9 +59,9 @@ class TorchHooks:
         self._module_type = torch.nn.Module
         self._observers = Observers(torch, failures)
         self._registrations = RegistrationHooks(torch, registry, failures)
-        self._readers = Readers(torch, provenance, registry.load_below)
-        self.loads = Loads(torch, provenance, registry.load_below)
-        moves = Moves(torch, provenance, registry.move_below)
+        self._readers = FileReaders(torch, origin_tracker, registry.load_below)
+        self.loads = StateDictLoads(torch, origin_tracker, registry.load_below)
+        moves = Moves(torch, origin_tracker, registry.move_below)
 
         self._arrived: dict[str, Callable[[ModuleType], None]] = {}
         try:

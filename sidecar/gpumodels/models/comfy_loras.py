@@ -34,7 +34,7 @@ Layers = dict[str, ModuleReading]
 
 
 @resident
-class Patches:
+class ComfyLoras:
     """Weak references to live patchers, which nobody registers: their constructor is observed."""
 
     def __init__(self, accounts: TensorAccounts, failures: Failures, changed: Callable[[], None]) -> None:

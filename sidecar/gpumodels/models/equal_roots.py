@@ -15,7 +15,7 @@ from types import BuiltinFunctionType, CellType, CoroutineType, FrameType, Funct
 from typing import Any, Final
 
 from gpumodels.models.adoption import Forest
-from gpumodels.observing.module_registry import Registry
+from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import container_of, mro_of
 from gpumodels.support.resident import resident
@@ -52,7 +52,7 @@ class EqualRoots:
 
     def __init__(
         self,
-        registry: Registry,
+        registry: ModuleRegistry,
         failures: Failures,
         module_type: type,
         clock: Callable[[], float] = time.perf_counter,

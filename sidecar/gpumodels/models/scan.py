@@ -16,9 +16,9 @@ from gpumodels.models.assembling import FoundModel, Part, assemble
 from gpumodels.models.equal_roots import EqualRoots
 from gpumodels.models.grouping import find_roots, parts_of
 from gpumodels.models.groups import Claims, Group, Taken
-from gpumodels.models.training_state import Holdings, Parts
+from gpumodels.models.training_state import Parts, TrainingState
 from gpumodels.models.updating import MOST_EXCHANGED
-from gpumodels.observing.module_registry import Changes, Registry
+from gpumodels.observing.module_registry import Changes, ModuleRegistry
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
 from gpumodels.support.slices import in_slices
@@ -79,7 +79,7 @@ class _Look:
 class Scanner:
     """Remembers what it read, so that a look at unchanged modules costs a comparison each."""
 
-    def __init__(self, registry: Registry, reader: ModuleReader, failures: Failures) -> None:
+    def __init__(self, registry: ModuleRegistry, reader: ModuleReader, failures: Failures) -> None:
         self._registry = registry
         self._reader = reader
         self._failures = failures
@@ -142,10 +142,10 @@ class Scanner:
     def _found(self) -> list[FoundModel]:
         return [model for group in self._groups.values() for model in group.models if not model.is_counted_elsewhere]
 
-    def measure(self, holdings: Holdings, pause: Callable[[], None]) -> Parts:
+    def measure(self, training_state: TrainingState, pause: Callable[[], None]) -> Parts:
         """What is kept beside the models of the last scan."""
         parts = Parts()
-        in_slices(holdings.measure(self._readings, self._claims.storages, parts), pause)
+        in_slices(training_state.measure(self._readings, self._claims.storages, parts), pause)
         return parts
 
     def _look_at(self, look: _Look, changes: Changes, afresh: bool, everything: bool) -> Iterator[None]:

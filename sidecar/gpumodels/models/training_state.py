@@ -35,7 +35,7 @@ class Parts:
 
 
 @resident
-class Holdings:
+class TrainingState:
     """Weak references to live optimizers and caches, which nobody registers: their constructors are observed."""
 
     def __init__(self, torch: ModuleType, accounts: TensorAccounts, failures: Failures) -> None:

@@ -24,7 +24,7 @@ ROWS_PER_STEP: Final = 4000
 Exchanged = Mapping[int, tuple[ModuleReading, ModuleReading]]
 """By module, what was read of it before and now."""
 _Storages = Mapping[tuple[str, int], StorageReading]
-_Memory = tuple[int, int, int, int]
+_MemoryRow = tuple[int, int, int, int]
 """A row of `LayerTree.memory`."""
 
 
@@ -76,7 +76,7 @@ def updated(
                 by_origin[origin.path, origin.source] += sign * size
     devices, dtypes = _numbers(tree.devices), _numbers(tree.dtypes)
     parameters: dict[int, int] = {}
-    memory: dict[int, list[_Memory]] = {}
+    memory: dict[int, list[_MemoryRow]] = {}
     for key, (_, reading) in exchanged.items():
         row = rows[key]
         parameters[row] = sum(elements for _, elements in reading.parameters)
@@ -152,9 +152,9 @@ def _with_parameters(column: tuple[int, ...], parameters: Mapping[int, int]) -> 
     return tuple(changed)
 
 
-def _with_rows(column: tuple[_Memory, ...], entries: Mapping[int, list[_Memory]]) -> tuple[_Memory, ...]:
+def _with_rows(column: tuple[_MemoryRow, ...], entries: Mapping[int, list[_MemoryRow]]) -> tuple[_MemoryRow, ...]:
     """The column, which is in the order of its rows, with other entries for some of these."""
-    changed: list[_Memory] = []
+    changed: list[_MemoryRow] = []
     at = 0
     for row in sorted(entries):
         start = bisect_left(column, (row,), at)

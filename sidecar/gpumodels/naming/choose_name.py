@@ -17,7 +17,7 @@ from gpumodels_shared.schema import Fingerprint
 
 @resident
 @dataclass(frozen=True, slots=True)
-class Recognised:
+class MatchedFiles:
     """What comparing a model with files gave."""
 
     fingerprint: Fingerprint | None
@@ -42,7 +42,7 @@ class Evidence:
     total_bytes: int = 0
     metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Each file's own, by path."""
-    recognised: Recognised | None = None
+    recognised: MatchedFiles | None = None
     config_name: str | None = None
     pipeline_name: str | None = None
     """What the pipeline was loaded from in which it stands."""
@@ -114,7 +114,7 @@ def knows_most(bytes_by_origin: Mapping[tuple[str, str], int], total_bytes: int)
     return file_of_most(bytes_by_origin, total_bytes) is not None
 
 
-def _by_recognition(recognised: Recognised, evidence: Evidence, config_name: str | None, fallback: str) -> Naming | None:
+def _by_recognition(recognised: MatchedFiles, evidence: Evidence, config_name: str | None, fallback: str) -> Naming | None:
     """A name for what agrees; None where the files have none, or where a config says more than names and shapes."""
     checkpoints: dict[str, list[str]] = {}
     for path in recognised.paths:

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from gpumodels.models.assembling import FoundModel
-from gpumodels.naming.choose_name import Recognised
-from gpumodels.naming.model_samples import OwnTensors, OwnValues
-from gpumodels.observing.module_registry import Registry
-from gpumodels.provenance.checkpoint_values import READABLE, Checkpoints
+from gpumodels.naming.choose_name import MatchedFiles
+from gpumodels.naming.model_samples import ModelSamples, SampleReader
+from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.provenance.checkpoint_values import READABLE, CheckpointValues
 from gpumodels.provenance.files_read import ReadFile
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.resident import resident
 from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, Match, SoughtSample, best_files, same_names_and_shapes, sought
@@ -32,21 +32,26 @@ READ_BEFORE_NS: Final = 120 * 10**9
 
 
 @resident
-class Recognition:
+class FileMatching:
     """Compares. Of models it remembers nothing."""
 
     def __init__(
-        self, registry: Registry, provenance: Provenance, checkpoints: Checkpoints, own: OwnTensors, pause: Callable[[], None]
+        self,
+        registry: ModuleRegistry,
+        origin_tracker: OriginTracker,
+        checkpoints: CheckpointValues,
+        own: SampleReader,
+        pause: Callable[[], None],
     ) -> None:
         self._registry = registry
-        self._provenance = provenance
+        self._origin_tracker = origin_tracker
         self._checkpoints = checkpoints
         self._own = own
         self._pause = pause
 
     def recognise(
-        self, found: FoundModel, values: OwnValues, places: Sequence[str], before: Recognised | None = None
-    ) -> Recognised:
+        self, found: FoundModel, values: ModelSamples, places: Sequence[str], before: MatchedFiles | None = None
+    ) -> MatchedFiles:
         """What the model's values tell. Holds no module or tensor while it pauses.
 
         Args:
@@ -56,10 +61,10 @@ class Recognition:
             before: what they told the last time: the same values are as old as they were then, and are compared only with
                 files that came since.
         """
-        groups = self._provenance.files_read.groups()
+        groups = self._origin_tracker.files_read.groups()
         if not values.samples:
             refs = (self._registry.ref(found.core), self._registry.ref(found.root))
-            among = self._provenance.read_for(*(ref() for ref in refs if ref is not None))
+            among = self._origin_tracker.read_for(*(ref() for ref in refs if ref is not None))
             return self._by_shapes(found, groups, among)
         named = [path for place in places for path in _files_at(place)]
         for path in named:
@@ -86,11 +91,11 @@ class Recognition:
         best = best_files({whole: match for whole, (_, match) in matches.items() if whole in groups})
         paths = tuple(file.path for whole in best for file in groups[whole])
         most = max((matches[whole][1] for whole in best), key=lambda match: match.matched, default=None)
-        return Recognised(fingerprint, paths, most, contradicting and not best, matches)
+        return MatchedFiles(fingerprint, paths, most, contradicting and not best, matches)
 
-    def _first_seen_ns(self, found: FoundModel, values: OwnValues) -> int:
+    def _first_seen_ns(self, found: FoundModel, values: ModelSamples) -> int:
         """Now, unless the model held these values already when they were saved."""
-        saved_ns = self._provenance.saved.first_ns(RawSample(one.dtype, one.shape, one.data) for one in values.samples)
+        saved_ns = self._origin_tracker.saved.first_ns(RawSample(one.dtype, one.shape, one.data) for one in values.samples)
         if saved_ns is not None and self._registry.born_ns(found.core) < saved_ns:
             return saved_ns - COARSE_CLOCK_NS  # the file's own time may lag behind
         return time.time_ns()
@@ -122,7 +127,7 @@ class Recognition:
 
     def _by_shapes(
         self, found: FoundModel, groups: Mapping[str, Sequence[ReadFile]], among: tuple[str, ...] | None
-    ) -> Recognised:
+    ) -> MatchedFiles:
         """Its values are out of reach: the one file that has a tensor of its name and shape for each of its own.
 
         Args:
@@ -140,7 +145,7 @@ class Recognition:
             with self._checkpoints.values_of(whole, files) as in_file:
                 if in_file is not None and wanted and same_names_and_shapes(wanted, in_file.tensors):
                     fitting.append(whole)
-        return Recognised(None, tuple(file.path for whole in fitting for file in groups[whole]))
+        return MatchedFiles(None, tuple(file.path for whole in fitting for file in groups[whole]))
 
 
 def _paths(files: Sequence[ReadFile]) -> set[str]:

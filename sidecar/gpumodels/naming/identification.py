@@ -13,23 +13,23 @@ from gpumodels.models.comfy_loras import UNKNOWN_FILE
 from gpumodels.naming.agreement import Agreement
 from gpumodels.naming.choose_name import (
     Evidence,
+    MatchedFiles,
     Naming,
-    Recognised,
     choose_name,
     file_of_most,
     knows_most,
 )
-from gpumodels.naming.file_matching import Recognition, was_read
+from gpumodels.naming.file_matching import FileMatching, was_read
 from gpumodels.naming.file_metadata import WITHOUT_SAFETENSORS, FileMetadata
-from gpumodels.naming.model_samples import OwnTensors, OwnValues
-from gpumodels.naming.pipeline_slots import Pipelines, PipelineSlot
+from gpumodels.naming.model_samples import ModelSamples, SampleReader
+from gpumodels.naming.pipeline_slots import PipelineSlot, PipelineSlots
 from gpumodels.naming.recency import read_at_that_time
 from gpumodels.naming.stated_names import StatedNames, stated_names
 from gpumodels.naming.verification import Checked, Verification
-from gpumodels.observing.module_registry import Registry
-from gpumodels.provenance.checkpoint_values import Checkpoints
+from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import Stamp
-from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
 from gpumodels.support.weak_table import WeakTable
@@ -90,8 +90,8 @@ class _Memory:
 
     naming: Naming | None = None
     """The last that named a file: values are replaced (patched, offloaded, trained) far more often than models are."""
-    values: OwnValues | None = None
-    recognised: Recognised | None = None
+    values: ModelSamples | None = None
+    recognised: MatchedFiles | None = None
     compared: tuple[FoundModel, tuple[str, ...], tuple[int, ...]] | None = None
     """What `recognised` was found from; the same again gives the same."""
     checked: Checked | None = None
@@ -115,20 +115,20 @@ class Identification:
 
     def __init__(
         self,
-        registry: Registry,
-        provenance: Provenance,
-        pipelines: Pipelines,
+        registry: ModuleRegistry,
+        origin_tracker: OriginTracker,
+        pipelines: PipelineSlots,
         failures: Failures,
         pause: Callable[[], None],
     ) -> None:
         self._registry = registry
-        self._provenance = provenance
+        self._origin_tracker = origin_tracker
         self._pipelines = pipelines
         self._failures = failures
-        self._own = OwnTensors(registry, provenance, pause)
-        checkpoints = Checkpoints(pause)
-        self._recognition = Recognition(registry, provenance, checkpoints, self._own, pause)
-        self._verification = Verification(provenance, checkpoints, self._own, pause)
+        self._own = SampleReader(registry, origin_tracker, pause)
+        checkpoints = CheckpointValues(pause)
+        self._recognition = FileMatching(registry, origin_tracker, checkpoints, self._own, pause)
+        self._verification = Verification(origin_tracker, checkpoints, self._own, pause)
         self._metadata = FileMetadata(failures)
         self._memories: WeakTable[_Memory] = WeakTable()
         self._places: dict[int, PipelineSlot] = {}
@@ -296,7 +296,7 @@ class Identification:
         memory.stamps.update(found.stamps)
         pipeline_name = place.pipeline if place is not None else None
         config_name = stated.config_name if self._may_be_from(stated.config_name, found, memory) else None
-        if stated.possible_name is not None and was_read(stated.possible_name, self._provenance.files_read.paths()):
+        if stated.possible_name is not None and was_read(stated.possible_name, self._origin_tracker.files_read.paths()):
             config_name = config_name or stated.possible_name
         stated_places = (stated.config_name, stated.possible_name, pipeline_name)
         memory.places = tuple(name for name in stated_places if name is not None)
@@ -319,7 +319,7 @@ class Identification:
         if read is not None:
             return was_read(place, read)  # something else may have been loaded since
         if place not in memory.confirmed and (
-            not self._registry.born_ns(found.core) or was_read(place, self._provenance.files_read.paths())
+            not self._registry.born_ns(found.core) or was_read(place, self._origin_tracker.files_read.paths())
         ):
             memory.confirmed.add(place)
         return place in memory.confirmed
@@ -334,13 +334,13 @@ class Identification:
             is_claimed: a name depends on what its values are right now.
         """
         recognised = self._recognised(found, memory, is_claimed)
-        for file in self._provenance.files_read.of(recognised.paths):
+        for file in self._origin_tracker.files_read.of(recognised.paths):
             if file.stamp is not None:
                 memory.stamps[file.path] = file.stamp
         metadata = {path: self._metadata.of(path, memory.stamps.get(path)) for path in recognised.paths}
         return replace(evidence, recognised=recognised, metadata={**evidence.metadata, **metadata})
 
-    def _recognised(self, found: FoundModel, memory: _Memory, is_claimed: bool) -> Recognised:
+    def _recognised(self, found: FoundModel, memory: _Memory, is_claimed: bool) -> MatchedFiles:
         known = memory.recognised
         values = self._values(found, memory)
         before = memory.compared[0] if memory.compared is not None and not values.samples else found
@@ -391,7 +391,7 @@ class Identification:
             return naming
         if self._read_for(found) is not None:
             return naming  # something was loaded into it since, by names and shapes from none of these files
-        checkpoints = self._provenance.files_read.groups().values()
+        checkpoints = self._origin_tracker.files_read.groups().values()
         memory.hint = memory.hint or read_at_that_time(checkpoints, self._registry.born_ns(found.core), found.held_bytes)
         if not memory.hint:
             return naming
@@ -400,27 +400,27 @@ class Identification:
     def _read_for(self, found: FoundModel) -> tuple[str, ...] | None:
         """The files that were read just before values were loaded into it that weren't seen; None where that never was."""
         refs = (self._registry.ref(found.core), self._registry.ref(found.root))
-        return self._provenance.read_for(*(ref() for ref in refs if ref is not None))
+        return self._origin_tracker.read_for(*(ref() for ref in refs if ref is not None))
 
     def _account_for(self, naming: Naming, memory: _Memory) -> None:
         """What this model was loaded from isn't what the next one is."""
         if naming.files:
-            self._provenance.files_read.account_for(set(naming.files).__contains__)
+            self._origin_tracker.files_read.account_for(set(naming.files).__contains__)
         elif naming.source in (NameSource.CONFIG, NameSource.PIPELINE):
-            self._provenance.files_read.account_for(lambda path: any(was_read(place, [path]) for place in memory.places))
+            self._origin_tracker.files_read.account_for(lambda path: any(was_read(place, [path]) for place in memory.places))
 
-    def _values(self, found: FoundModel, memory: _Memory) -> OwnValues:
-        version = (self._provenance.version, self._provenance.samples_version)
+    def _values(self, found: FoundModel, memory: _Memory) -> ModelSamples:
+        version = (self._origin_tracker.version, self._origin_tracker.samples_version)
         memory.values = self._own.values(found, version, memory.values)
         return memory.values
 
     def version(self) -> tuple[int, int, int]:
         """Equal versions: comparing again would give the same, if the model is the same."""
-        return self._provenance.files_read.version, self._provenance.version, self._provenance.samples_version
+        return self._origin_tracker.files_read.version, self._origin_tracker.version, self._origin_tracker.samples_version
 
     def _is_sought(self, known: _Known, found: FoundModel) -> bool:
         """Whether enough was read since that the model may be from it; hosts read data from small files, too, without an end."""
-        files, version = self._provenance.files_read, known.version[0]
+        files, version = self._origin_tracker.files_read, known.version[0]
         return files.version != version and files.bytes_since(version) * MOST_SHRUNK >= found.held_bytes
 
     def _held_on_to(self, naming: Naming, found: FoundModel, memory: _Memory) -> Naming:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import ADAPTER_PREFIXES, FoundModel
-from gpumodels.observing.module_registry import Registry
-from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
 from gpumodels.support.resident import resident
 from gpumodels.support.weak_table import KeyedRef
@@ -21,7 +21,7 @@ WRAPPED_KEYS: Final = ("base_layer.", "_orig_mod.", "_fsdp_wrapped_module.", "_c
 
 
 @resident
-class OwnTensor(NamedTuple):
+class ModelTensor(NamedTuple):
     """Where one of a model's tensors is kept; the tensor itself isn't held."""
 
     key: str
@@ -33,14 +33,14 @@ class OwnTensor(NamedTuple):
 
 @resident
 @dataclass(frozen=True, slots=True)
-class OwnValues:
+class ModelSamples:
     """A model's samples."""
 
     found: FoundModel
     version: tuple[int, ...]
-    examined: Mapping[str, OwnTensor]
+    examined: Mapping[str, ModelTensor]
     """Where samples were looked for, by key and in this order."""
-    places: tuple[OwnTensor, ...]
+    places: tuple[ModelTensor, ...]
     """Where they are from."""
     samples: tuple[TensorSample, ...]
     """In the order of the places; with what was seen of those that are out of reach now."""
@@ -58,15 +58,15 @@ class OwnValues:
 
 
 @resident
-class OwnTensors:
+class SampleReader:
     """Looks at models. Remembers nothing, and holds no module or tensor while it pauses."""
 
-    def __init__(self, registry: Registry, provenance: Provenance, pause: Callable[[], None]) -> None:
+    def __init__(self, registry: ModuleRegistry, origin_tracker: OriginTracker, pause: Callable[[], None]) -> None:
         self._registry = registry
-        self._provenance = provenance
+        self._origin_tracker = origin_tracker
         self._pause = pause
 
-    def values(self, found: FoundModel, version: tuple[int, ...], before: OwnValues | None) -> OwnValues:
+    def values(self, found: FoundModel, version: tuple[int, ...], before: ModelSamples | None) -> ModelSamples:
         """The model's samples, of the tensors chosen before if these still say as much.
 
         Args:
@@ -92,14 +92,14 @@ class OwnTensors:
         self,
         found: FoundModel,
         version: tuple[int, ...],
-        places: tuple[OwnTensor, ...],
-        examined: Mapping[str, OwnTensor],
+        places: tuple[ModelTensor, ...],
+        examined: Mapping[str, ModelTensor],
         tensors: int,
-    ) -> OwnValues:
+    ) -> ModelSamples:
         now = [self._read(place) for place in places]
         kept = [sample or self._sample(place) for sample, place in zip(now, places, strict=True)]
         in_reach = [(place, sample) for place, sample in zip(places, now, strict=True) if sample is not None]
-        return OwnValues(
+        return ModelSamples(
             found=found,
             version=version,
             examined=examined,
@@ -123,7 +123,7 @@ class OwnTensors:
             if tensor is not None:
                 yield place.key, tuple(tensor.shape)
 
-    def of(self, core: int) -> Iterator[OwnTensor]:
+    def of(self, core: int) -> Iterator[ModelTensor]:
         """Every parameter that isn't an adapter's."""
         waiting = [("", core)]
         count = 0
@@ -145,47 +145,47 @@ class OwnTensors:
                     waiting.append((_below(prefix, name), id(child)))
             module = child = None
             for name in names:
-                yield OwnTensor(f"{prefix}{name}", ref, name)
+                yield ModelTensor(f"{prefix}{name}", ref, name)
             count += 1
             if count % MODULES_PER_STEP == 0:
                 self._pause()
 
-    def _examined(self, found: FoundModel) -> tuple[Mapping[str, OwnTensor], int]:
+    def _examined(self, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
         """Where samples are to be looked for, and how many tensors there are."""
         places = {place.key: place for place in self.of(found.core)}
         examined = {key: places[key] for key in keys_examined(places, self._pause)}
-        self._provenance.sample_accelerators(tensor for place in examined.values() if (tensor := _held(place)) is not None)
+        self._origin_tracker.sample_accelerators(tensor for place in examined.values() if (tensor := _held(place)) is not None)
         return {key: place for key, place in examined.items() if not self._is_too_small(place)}, len(places)
 
-    def _is_too_small(self, place: OwnTensor) -> bool:
+    def _is_too_small(self, place: ModelTensor) -> bool:
         tensor = _held(place)
-        return tensor is not None and type(tensor) in self._provenance.tensors.plain_types and tensor.numel() < VALUES
+        return tensor is not None and type(tensor) in self._origin_tracker.tensors.plain_types and tensor.numel() < VALUES
 
-    def _are_the_same(self, before: OwnValues) -> bool:
+    def _are_the_same(self, before: ModelSamples) -> bool:
         """Whether the same bytes stand where the samples stood: the storages are the same while the scan finds the same model.
 
         If one went just now, and its memory is somebody else's, that shows in bytes that differ, and it is looked at properly.
         """
-        read = self._provenance.sampler.read_again
+        read = self._origin_tracker.sampler.read_again
         return all(
             read(address, len(sample.data)) == sample.data
             for address, sample in zip(before.addresses, before.in_reach, strict=True)
         )
 
-    def _address(self, place: OwnTensor) -> int:
+    def _address(self, place: ModelTensor) -> int:
         tensor = _held(place)
-        return 0 if tensor is None else self._provenance.sampler.address_of(tensor)
+        return 0 if tensor is None else self._origin_tracker.sampler.address_of(tensor)
 
-    def _sample(self, place: OwnTensor) -> TensorSample | None:
+    def _sample(self, place: ModelTensor) -> TensorSample | None:
         """As it is, or as it was last seen."""
         tensor = _held(place)
-        sample = None if tensor is None else self._provenance.sample_of(tensor)
+        sample = None if tensor is None else self._origin_tracker.sample_of(tensor)
         return None if sample is None else TensorSample(place.key, *sample)
 
-    def _read(self, place: OwnTensor) -> TensorSample | None:
+    def _read(self, place: ModelTensor) -> TensorSample | None:
         """As it is, where it lies in host memory."""
         tensor = _held(place)
-        sample = None if tensor is None else self._provenance.sampler.take_from_aside(tensor)
+        sample = None if tensor is None else self._origin_tracker.sampler.take_from_aside(tensor)
         return None if sample is None else TensorSample(place.key, *sample)
 
 
@@ -196,7 +196,7 @@ def _below(prefix: str, name: str) -> str:
     return prefix if not inner.endswith("base_model.model.") else inner[: -len("base_model.model.")]
 
 
-def _held(place: OwnTensor) -> Any:
+def _held(place: ModelTensor) -> Any:
     """The module's parameter of this name, as long as both live."""
     module = place.module()
     table: Any = {} if module is None else _table(module, "_parameters")

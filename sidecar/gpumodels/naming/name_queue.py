@@ -1,4 +1,4 @@
-"""Names in the background: which model is found out about next. What is there is known without them (`Sampler`, `Scanner`)."""
+"""Which model is named next, in the background. Its bytes are on show without a name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from gpumodels.models.assembling import FoundModel
 from gpumodels.naming.identification import Identification, Need
-from gpumodels.observing.module_registry import Registry
+from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.budget import Budget
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
@@ -19,10 +19,10 @@ LOAN_SECONDS: Final = {Need.UNKNOWN: 5.0, Need.SOUGHT: 2.0, Need.CHANGED: 0.5, N
 
 
 @resident
-class Names:
+class NameQueue:
     """Asks one model after the other what it is: first those that have no name, the largest first, the newest of equal ones."""
 
-    def __init__(self, registry: Registry, identification: Identification, failures: Failures, budget: Budget) -> None:
+    def __init__(self, registry: ModuleRegistry, identification: Identification, failures: Failures, budget: Budget) -> None:
         self._registry = registry
         self._identification = identification
         self._failures = failures

@@ -27,7 +27,7 @@ class PipelineSlot:
 
 
 @resident
-class Pipelines:
+class PipelineSlots:
     """Weak references to live pipelines."""
 
     def __init__(self, failures: Failures) -> None:

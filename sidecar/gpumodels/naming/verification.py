@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gpumodels.naming.agreement import Agreement, agreement
-from gpumodels.naming.model_samples import OwnTensors, OwnValues
-from gpumodels.provenance.checkpoint_values import Checkpoints
+from gpumodels.naming.model_samples import ModelSamples, SampleReader
+from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, Stamp
-from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.resident import resident
 from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.schema import TensorSample
@@ -28,7 +28,7 @@ COUNT_AGAIN_SECONDS: Final = 60.0
 class Checked:
     """What was found out about one model and its files."""
 
-    values: OwnValues
+    values: ModelSamples
     files: Mapping[str, Stamp | None]
     of_samples: Agreement
     of_all: Agreement | None = None
@@ -43,19 +43,19 @@ class Verification:
 
     def __init__(
         self,
-        provenance: Provenance,
-        checkpoints: Checkpoints,
-        own: OwnTensors,
+        origin_tracker: OriginTracker,
+        checkpoints: CheckpointValues,
+        own: SampleReader,
         pause: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._provenance = provenance
+        self._origin_tracker = origin_tracker
         self._checkpoints = checkpoints
         self._own = own
         self._pause = pause
         self._clock = clock
 
-    def check(self, values: OwnValues, files: Mapping[str, Stamp | None], before: Checked | None) -> Checked | None:
+    def check(self, values: ModelSamples, files: Mapping[str, Stamp | None], before: Checked | None) -> Checked | None:
         """How the model agrees with these files; None where its values are out of reach, or the files aren't there as they were.
 
         Args:
@@ -83,7 +83,7 @@ class Verification:
 
     def _compare(self, files: Mapping[str, Stamp | None], samples: Iterable[TensorSample]) -> Agreement | None:
         checkpoints: dict[str, list[ReadFile]] = {}
-        for file in self._provenance.files_read.of([*files]):
+        for file in self._origin_tracker.files_read.of([*files]):
             if file.stamp != files[file.path]:
                 return None
             checkpoints.setdefault(checkpoint_of(file.path), []).append(file)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple, TypeVar
 
-from gpumodels.observing.observers import Observation
+from gpumodels.observing.mechanism import Observation
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
 from gpumodels.support.torch_private import path_of_is_compiling

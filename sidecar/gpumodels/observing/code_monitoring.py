@@ -6,7 +6,7 @@ import sys
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-from gpumodels.observing.observers import Observation
+from gpumodels.observing.mechanism import Observation
 from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.resident import resident
 

@@ -31,7 +31,7 @@ def imported_torch() -> ModuleType | None:
 
 
 @resident
-class Arrivals(MetaPathFinder):
+class ImportHook(MetaPathFinder):
     """Calls back in the importing thread, right after a module has run, before the host goes on. Finds nothing itself."""
 
     def __init__(self) -> None:

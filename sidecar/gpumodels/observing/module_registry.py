@@ -27,7 +27,7 @@ class Changes:
 
 
 @resident
-class Registry:
+class ModuleRegistry:
     """Live modules, oldest first. The host's threads add, the sidecar's reads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:

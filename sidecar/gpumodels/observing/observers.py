@@ -10,46 +10,14 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
-from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any, NamedTuple, Protocol
+from types import FunctionType, ModuleType
+from typing import Any
 
+from gpumodels.observing.mechanism import Mechanism, Observation, Returned, Started
 from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.resident import resident
 from gpumodels.support.torch_private import can_keep_from_compiler, keep_from_compiler
 from gpumodels.support.weak_table import WeakTable
-
-Started = Callable[[FrameType], None]
-Returned = Callable[[FrameType, Any], None]
-
-
-@resident
-class Observation(NamedTuple):
-    """What is to be called for one function."""
-
-    what: str
-    """For the log: `noting what torch.load read`."""
-    started: Started | None
-    returned: Returned | None
-    """Not called when the function raises."""
-
-
-class Mechanism(Protocol):
-    """One way of observing."""
-
-    def observe(self, function: FunctionType, observation: Observation) -> None:
-        """From now on.
-
-        Raises:
-            ValueError: this function can't be observed.
-        """
-
-    def remove(self) -> None:
-        """Observe nothing any more, and leave no trace."""
-
-    @staticmethod
-    def entries() -> tuple[CodeType, ...]:
-        """The code by which calls come in here."""
 
 
 @resident

@@ -18,7 +18,7 @@ MAX_KEPT_VALUES: Final = 20_000
 
 
 @resident
-class Checkpoints:
+class CheckpointValues:
     """Headers of what was compared are kept, by checkpoint: many models are compared with the same files."""
 
     def __init__(self, pause: Callable[[], None]) -> None:

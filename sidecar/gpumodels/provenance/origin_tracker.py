@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @resident
-class Provenance:
+class OriginTracker:
     """Told by what observes in the host's threads, asked by the scan."""
 
     def __init__(self, torch: ModuleType, accelerators: AcceleratorSampler | None = None) -> None:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import heapq
 import weakref
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import FoundModel
-from gpumodels.naming.choose_name import Naming, class_and_architecture
+from gpumodels.naming.choose_name import Naming
 from gpumodels.naming.identification import Identification, Identified
 from gpumodels.naming.kinds import kind_of
-from gpumodels.observing.module_registry import Registry
+from gpumodels.naming.model_variants import ModelVariants
+from gpumodels.naming.rival_names import without_rival_names
+from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.publishing.model_relations import with_relations
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
 from gpumodels.support.weak_table import WeakTable
-from gpumodels_shared.name_sources import FROM_FILES, KNOWN_FILE_CONFIDENCE, NameSource
+from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
 
 HOST: Final = "cpu"
-WEAK: Final = frozenset({NameSource.NAMES_AND_SHAPES})
-"""Sources that say which file, but would say it of any model like this one."""
 MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
 
@@ -54,16 +54,16 @@ class _Identity:
 
 
 @resident
-class Sampler:
+class SnapshotModels:
     """Remembers each model's identity by its core module, so that moves, casts and wrappers change neither id nor age."""
 
-    def __init__(self, registry: Registry, identification: Identification, failures: Failures) -> None:
+    def __init__(self, registry: ModuleRegistry, identification: Identification, failures: Failures) -> None:
         self._registry = registry
         self._identification = identification
         self._failures = failures
         self._identities: WeakTable[_Identity] = WeakTable()
         self._cores: dict[str, weakref.ref[Any]] = {}
-        self._variants = _Variants()
+        self._variants = ModelVariants()
         self._count = 0
 
     @property
@@ -87,7 +87,7 @@ class Sampler:
                     model = self._model(one, core, now_ns)
                     ids[one] = model.id
                     large.append(model)
-        large = _with_relations(_without_claims_on_others(large, self._variants), ids, self._variants)
+        large = with_relations(without_rival_names(large, self._variants), ids, self._variants)
         self._variants.forget_unused()
         large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))
@@ -179,28 +179,6 @@ def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, 
     )
 
 
-@resident
-class _Variants:
-    """Models with some fields replaced: the same of the same model is the same object, so that nothing is packed anew."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
-        self._used: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
-
-    def of(self, model: Model, **fields: Any) -> Model:
-        """The model with these fields."""
-        place = (model.id, *fields)
-        before = self._known.get(place)
-        if before is None or before[0] is not model or before[1] != fields:
-            before = model, fields, replace(model, **fields)
-        self._used[place] = before
-        return before[2]
-
-    def forget_unused(self) -> None:
-        """What wasn't asked for since this was called the last time."""
-        self._known, self._used = self._used, {}
-
-
 def _listed(found: Sequence[FoundModel]) -> tuple[list[FoundModel], list[FoundModel]]:
     """Those that are rows, and those that are summed up: the small ones, and what is more than readers accept."""
     listed: list[FoundModel] = []
@@ -214,91 +192,6 @@ def _listed(found: Sequence[FoundModel]) -> tuple[list[FoundModel], list[FoundMo
         small += [one for one in listed if one not in largest]
         listed = [one for one in listed if one in largest]
     return listed, small
-
-
-def _without_claims_on_others(models: Sequence[Model], variants: _Variants) -> list[Model]:
-    """The models; those whose values can't be seen have no name by what is another's for a better reason.
-
-    Names and shapes fit a model that was never loaded as well as the one that was; so does the name in a config that both were
-    built from.
-    """
-    known = [model for model in models if model.name_source in FROM_FILES - WEAK]
-    owned = {path for model in known for path in model.files}
-    names = {(model.name, model.class_name) for model in known}
-    shared = Counter(path for model in models if model.name_source == NameSource.NAMES_AND_SHAPES for path in model.files)
-    hinted = Counter(path for model in models if model.name_source == NameSource.RECENCY for path in model.candidates)
-    found: list[Model] = []
-    for model in models:
-        by_shapes = model.name_source == NameSource.NAMES_AND_SHAPES and any(
-            path in owned or shared[path] > 1 for path in model.files
-        )
-        by_config = (
-            model.name_source == NameSource.CONFIG and model.fingerprint is None and (model.name, model.class_name) in names
-        )
-        if model.name_source == NameSource.RECENCY and any(path in owned or hinted[path] > 1 for path in model.candidates):
-            found.append(variants.of(model, name_source=NameSource.CLASS, confidence=0.0, candidates=()))
-        else:
-            found.append(_undecided(model, variants) if by_shapes or by_config else model)
-    return found
-
-
-def _undecided(model: Model, variants: _Variants) -> Model:
-    name = class_and_architecture(model.class_name, model.architecture)
-    return variants.of(
-        model,
-        name=name,
-        name_source=NameSource.CLASS,
-        confidence=KNOWN_FILE_CONFIDENCE,
-        files=(),
-        file_stamps=(),
-        candidates=model.files or model.candidates,
-        metadata={},
-    )
-
-
-def _with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], variants: _Variants) -> list[Model]:
-    """The models, each with the adapters in it and the models that it shares storages with."""
-    present = {model.id for model in models}
-    parents = {model.id: model.parent for model in models if model.parent in present}
-    attached: dict[int, list[FoundModel]] = {}
-    for adapter in ids:
-        if adapter.attached_to is not None:
-            attached.setdefault(adapter.attached_to, []).append(adapter)
-    for base, base_id in ids.items() if attached else ():
-        for key in attached.keys() & base.members if base.adapter is None else ():
-            parents.update((ids[adapter], base_id) for adapter in attached[key] if adapter is not base)
-    adapters: dict[str, list[str]] = {}
-    for model_id, parent_id in parents.items():
-        if parent_id is not None:
-            adapters.setdefault(parent_id, []).append(model_id)
-    shares = _sharers(ids)
-    related: list[Model] = []
-    for model in models:
-        parent = parents.get(model.id)
-        one = model
-        if adapters.get(model.id) or shares.get(model.id) or parent != model.parent:
-            one = variants.of(
-                model,
-                parent=parent,
-                adapters=tuple(adapters.get(model.id, ())),
-                shares_with=tuple(sorted(shares.get(model.id, frozenset()) - {model.id})),
-            )
-        related.append(one)
-    return related
-
-
-def _sharers(ids: Mapping[FoundModel, str]) -> dict[str, set[str]]:
-    """By model, all that hold a storage with it that counts with one of them, itself included."""
-    shared = {key for one in ids for key in one.elsewhere}
-    holders: dict[tuple[str, int], set[str]] = {}
-    for one, model_id in ids.items() if shared else ():
-        for key in shared & one.storages.keys():
-            holders.setdefault(key, set()).add(model_id)
-    found: dict[str, set[str]] = {}
-    for together in {frozenset(together) for together in holders.values()}:
-        for model_id in together:
-            found.setdefault(model_id, set()).update(together)
-    return found
 
 
 def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:

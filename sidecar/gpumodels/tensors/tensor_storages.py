@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from gpumodels.provenance.origin import Origin
-from gpumodels.provenance.origin_tracker import Provenance
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of, state_of
 from gpumodels.support.resident import resident
@@ -53,10 +53,10 @@ class StorageReading(NamedTuple):
 class TensorAccounts:
     """Reads tensors of any class, by torch's own descriptors: what a subclass defines instead isn't asked."""
 
-    def __init__(self, torch: ModuleType, provenance: Provenance, failures: Failures) -> None:
+    def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, failures: Failures) -> None:
         self.torch = torch
         self.failures = failures
-        self._provenance = provenance
+        self._origin_tracker = origin_tracker
         self.plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
         """Tensors whose attributes can be read as they are; subclasses may run code of their own."""
         self.tensor_type = torch.Tensor
@@ -187,7 +187,7 @@ class TensorAccounts:
             (self._device_names.get(device) or self._name_of_device(device), identity),
             self._dtype_names.get(dtype) or self._name_of_dtype(dtype),
             size_bytes,
-            self._provenance.origin_of(tensor, storage),
+            self._origin_tracker.origin_of(tensor, storage),
             name,
         )
 
@@ -206,7 +206,8 @@ class TensorAccounts:
             return StorageReading((device_name, -self._identity_of(tensor)), dtype_name, size, None, name)
         origin = None
         if tensor is named or self._layout_of(named) is self._strided:  # what has no storage itself can't be asked
-            origin = self._provenance.origin_of(named, storage if named is tensor else self._provenance.tensors.storage_of(named))
+            tracker = self._origin_tracker
+            origin = tracker.origin_of(named, storage if named is tensor else tracker.tensors.storage_of(named))
         return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), origin, name)
 
 

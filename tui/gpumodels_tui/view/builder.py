@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
@@ -16,10 +16,9 @@ from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpus import HardwareState
 from gpumodels_tui.view.device_names import Device, Devices, holds_memory, in_words, join_devices, process_title
 from gpumodels_tui.view.enrichment import enrich, file_sizes, identified, merged_metadata
-from gpumodels_tui.view.events import History
-from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
-from gpumodels_tui.view.rows import DeviceRow, ModelRow, View, rank
+from gpumodels_tui.view.memory_parts import memory_parts
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
+from gpumodels_tui.view.rows import DeviceRow, ModelRow, View, rank
 
 
 def build_view(feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> View:
@@ -245,5 +244,3 @@ def _main_dtype(model: Model) -> str:
         return ""
     most = max(model.dtypes, key=lambda dtype: (model.dtypes[dtype], dtype))
     return safe_text(most, 40) + ("+" if len(model.dtypes) > 1 else "")
-
-

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
-from msgspec.structs import replace
-
-from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import SMALL_MODELS_ID
-from gpumodels_tui.view.device_names import HOST, devices_named, process_title
 
 if TYPE_CHECKING:
-    from gpumodels_tui.sources.feed import ProcessState
-    from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
+    pass
+
 
 class EventKind(Enum):
     """What happened; the values are how it is said."""
@@ -61,5 +55,3 @@ class History(Struct, frozen=True):
     """Newest first."""
     samples: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
     """By device key: (seconds since the epoch, the most bytes used since the sample before), oldest first."""
-
-

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import SMALL_MODELS_ID
-from gpumodels_tui.view.device_names import HOST, devices_named, process_title
-
 from gpumodels_tui.sources.feed import ProcessState
-from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
-
+from gpumodels_tui.view.device_names import HOST, devices_named, process_title
 from gpumodels_tui.view.events import Event, EventKind, History
+from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 
 MOST_EVENTS: Final = 1000
 LEAST_CHANGE_BYTES: Final = 1024**2

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from msgspec import Struct, field
-from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import SMALL_MODELS_ID, DeviceMemory, Model
-from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.sources.feed import FeedState, ProcessState
-from gpumodels_tui.sources.gpus import HardwareState
-from gpumodels_tui.view.device_names import Device, Devices, holds_memory, in_words, join_devices, process_title
-from gpumodels_tui.view.enrichment import enrich, file_sizes, identified, merged_metadata
+from gpumodels_shared.schema import SMALL_MODELS_ID, Model
+from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.events import History
-from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
-from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
+from gpumodels_tui.view.memory_parts import MemoryPart
+from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow
 
 
 class ModelRow(Struct, frozen=True):

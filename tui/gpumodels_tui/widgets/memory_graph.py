@@ -13,8 +13,8 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.theme import BAR, HEADING, MUTED, STYLES, TRACK, WARNING
 from gpumodels_tui.view.device_names import in_words
-from gpumodels_tui.view.recorder import KEPT_SECONDS
 from gpumodels_tui.view.events import EventKind, History
+from gpumodels_tui.view.recorder import KEPT_SECONDS
 from gpumodels_tui.view.rows import DeviceRow
 from gpumodels_tui.widgets.cells import Cell, fitted, shortened, text
 from gpumodels_tui.widgets.lines import segments_of

@@ -1,0 +1,55 @@
+"""One name for one model: of several that claim a file or a name, only the one with the better evidence keeps it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from gpumodels.naming.choose_name import class_and_architecture
+from gpumodels.naming.model_variants import ModelVariants
+from gpumodels_shared.name_sources import FROM_FILES, KNOWN_FILE_CONFIDENCE, NameSource
+from gpumodels_shared.schema import Model
+
+WEAK: Final = frozenset({NameSource.NAMES_AND_SHAPES})
+"""Sources that say which file, but would say it of any model like this one."""
+
+
+def without_rival_names(models: Sequence[Model], variants: ModelVariants) -> list[Model]:
+    """The models, without names that another model bears for a better reason.
+
+    Tensor names and shapes fit a model that was never loaded as well as the one that was, and so does the name in a config that
+    both were built from. Where values can't be read to tell them apart, the one with the weaker evidence loses the name.
+    """
+    known = [model for model in models if model.name_source in FROM_FILES - WEAK]
+    owned = {path for model in known for path in model.files}
+    names = {(model.name, model.class_name) for model in known}
+    shared = Counter(path for model in models if model.name_source == NameSource.NAMES_AND_SHAPES for path in model.files)
+    hinted = Counter(path for model in models if model.name_source == NameSource.RECENCY for path in model.candidates)
+    found: list[Model] = []
+    for model in models:
+        by_shapes = model.name_source == NameSource.NAMES_AND_SHAPES and any(
+            path in owned or shared[path] > 1 for path in model.files
+        )
+        by_config = (
+            model.name_source == NameSource.CONFIG and model.fingerprint is None and (model.name, model.class_name) in names
+        )
+        if model.name_source == NameSource.RECENCY and any(path in owned or hinted[path] > 1 for path in model.candidates):
+            found.append(variants.of(model, name_source=NameSource.CLASS, confidence=0.0, candidates=()))
+        else:
+            found.append(_undecided(model, variants) if by_shapes or by_config else model)
+    return found
+
+
+def _undecided(model: Model, variants: ModelVariants) -> Model:
+    name = class_and_architecture(model.class_name, model.architecture)
+    return variants.of(
+        model,
+        name=name,
+        name_source=NameSource.CLASS,
+        confidence=KNOWN_FILE_CONFIDENCE,
+        files=(),
+        file_stamps=(),
+        candidates=model.files or model.candidates,
+        metadata={},
+    )

@@ -118,7 +118,7 @@ def test_of_several_keys_the_first_in_the_table_counts(label: str) -> None:
 
 
 def test_what_users_are_told_of_the_precedence_is_the_table() -> None:
-    lines = (Path(__file__).parents[2] / "docs" / "metadata.md").read_text().splitlines()
+    lines = (Path(__file__).parents[3] / "docs" / "metadata.md").read_text().splitlines()
     told = {cells[1].strip(): re.findall(r"`([^`]+)`", cells[2]) for line in lines if len(cells := line.split("|")) == 4}
     assert {label: list(keys) for label, keys, _ in FIELDS} == {label: told[label] for label, _, _ in FIELDS}
     assert list(REPOSITORIES) == told["repository"][-len(REPOSITORIES) :]

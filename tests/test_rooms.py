@@ -1,0 +1,30 @@
+"""The tests are found where their module is: every module has its `test_<module>`, in the room of the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+PACKAGES: Final = {
+    "sidecar": ROOT / "sidecar" / "gpumodels",
+    "tui": ROOT / "tui" / "gpumodels_tui",
+    "shared": ROOT / "shared" / "gpumodels_shared",
+}
+WITHOUT_CODE: Final = {"__init__", "version"}
+
+
+def modules(package: str) -> list[Path]:
+    return sorted(path for path in PACKAGES[package].rglob("*.py") if path.stem not in WITHOUT_CODE)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_module_has_its_test(package: str) -> None:
+    def test_of(module: Path) -> Path:
+        place = module.relative_to(PACKAGES[package])
+        return ROOT / "tests" / package / place.with_name(f"test_{place.stem.strip('_')}.py")
+
+    missing = [str(test_of(module).relative_to(ROOT)) for module in modules(package) if not test_of(module).exists()]
+    assert missing == []

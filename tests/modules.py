@@ -16,7 +16,7 @@ from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.scan import Scanner
 from gpumodels.models.training_state import Parts, TrainingState
-from gpumodels.naming.identification import Identification
+from gpumodels.naming.model_names import ModelNames
 from gpumodels.naming.pipeline_slots import PipelineSlots
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.origin_tracker import OriginTracker
@@ -65,7 +65,7 @@ class Attached:
     comfy_loras: ComfyLoras
     pipeline_slots: PipelineSlots
     hooks: TorchHooks
-    identification: Identification
+    model_names: ModelNames
     snapshot_models: SnapshotModels
     scanned_provenance: int = 0
 
@@ -92,12 +92,12 @@ class Attached:
 
     def described(self, found: Sequence[FoundModel], now_ns: int = 0) -> tuple[Model, ...]:
         """The same of these."""
-        self.identification.look_at_pipelines()
+        self.model_names.update_pipelines()
         for one in found:
             core = self.registry.ref(one.core)
             with self.failures.guard("naming a model"), suppress(ReferenceError):
                 if core is not None:
-                    self.identification.find_out(one, core)
+                    self.model_names.find_out(one, core)
         return self.snapshot_models.models(found, now_ns)
 
 
@@ -114,11 +114,9 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     hooks = TorchHooks(torch, registry, origin_tracker, (pipelines, training_state, loras), failures)
     try:
         scanner = Scanner(registry, ModuleReader(accounts), failures)
-        identification = Identification(registry, origin_tracker, pipelines, failures, pause)
-        models = SnapshotModels(registry, identification, failures)
-        yield Attached(
-            failures, registry, origin_tracker, scanner, training_state, loras, pipelines, hooks, identification, models
-        )
+        model_names = ModelNames(registry, origin_tracker, pipelines, failures, pause)
+        models = SnapshotModels(registry, model_names, failures)
+        yield Attached(failures, registry, origin_tracker, scanner, training_state, loras, pipelines, hooks, model_names, models)
     finally:
         hooks.remove()
         origin_tracker.close()

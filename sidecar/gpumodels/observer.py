@@ -22,7 +22,7 @@ from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.scan import Scanner
 from gpumodels.models.training_state import Parts, TrainingState
-from gpumodels.naming.identification import Identification
+from gpumodels.naming.model_names import ModelNames
 from gpumodels.naming.name_queue import NameQueue
 from gpumodels.naming.pipeline_slots import PipelineSlots
 from gpumodels.observing.import_hook import ImportHook, imported_torch
@@ -71,7 +71,7 @@ class Attachment:
     comfy_loras: ComfyLoras
     hooks: TorchHooks
     scanner: Scanner
-    identification: Identification
+    model_names: ModelNames
     name_queue: NameQueue
     snapshot_models: SnapshotModels
     devices: DeviceSource
@@ -236,7 +236,7 @@ class Observer:
             pipeline_slots = PipelineSlots(self._failures)
             comfy_loras = ComfyLoras(accounts, self._failures, self.registry.look_again)
             listeners = (pipeline_slots, training_state, comfy_loras)
-            identification = Identification(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
+            model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
             return Attachment(
                 torch_version=str(torch.__version__),
                 accelerators=accelerators,
@@ -244,9 +244,9 @@ class Observer:
                 training_state=training_state,
                 comfy_loras=comfy_loras,
                 scanner=Scanner(self.registry, ModuleReader(accounts), self._failures),
-                identification=identification,
-                name_queue=NameQueue(self.registry, identification, self._failures, self.budget),
-                snapshot_models=SnapshotModels(self.registry, identification, self._failures),
+                model_names=model_names,
+                name_queue=NameQueue(self.registry, model_names, self._failures, self.budget),
+                snapshot_models=SnapshotModels(self.registry, model_names, self._failures),
                 devices=self._given_devices or TorchDevices(torch),
                 # The last, as it begins to observe; if it can't, it undoes what it did.
                 hooks=TorchHooks(torch, self.registry, origin_tracker, listeners, self._failures, accelerators),

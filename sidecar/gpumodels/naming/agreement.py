@@ -38,14 +38,14 @@ class Agreement:
     """Of those that don't match: how many are the file's, changed."""
 
     @property
-    def is_whole(self) -> bool:
+    def is_unchanged(self) -> bool:
         """Nothing changed, as far as can be seen."""
         return self.matched == self.compared
 
     @property
     def is_patched(self) -> bool:
         """Something was merged into some of them."""
-        return not self.is_whole and 2 * self.matched >= self.compared
+        return not self.is_unchanged and 2 * self.matched >= self.compared
 
     @property
     def is_refuted(self) -> bool:

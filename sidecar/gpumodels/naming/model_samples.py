@@ -1,4 +1,4 @@
-"""A model's own tensors, by the keys of its state dict, and a few of their values: as they are now, or as they were last seen."""
+"""A model's own tensors, by the keys of its state dict, and the first values of some: as they are, or as they were last read."""
 
 from __future__ import annotations
 
@@ -39,34 +39,34 @@ class ModelSamples:
     found: FoundModel
     version: tuple[int, ...]
     examined: Mapping[str, ModelTensor]
-    """Where samples were looked for, by key and in this order."""
-    places: tuple[ModelTensor, ...]
-    """Where they are from."""
+    """The tensors that samples were wanted of, by key and in this order."""
+    sampled: tuple[ModelTensor, ...]
+    """The tensors that they were taken from."""
     samples: tuple[TensorSample, ...]
-    """In the order of the places; with what was seen of those that are out of reach now."""
+    """In the order of `sampled`; of tensors that are out of reach now, what was read before."""
     in_reach: tuple[TensorSample, ...]
-    """Those that were read just now, from host memory."""
+    """Those that were read from host memory just now."""
     addresses: tuple[int, ...]
-    """Where each of these stands."""
+    """Of each of `in_reach`, the address of its first value."""
     tensors: int
-    """How many the model has."""
+    """How many tensors the model has."""
 
     @property
     def are_most(self) -> bool:
-        """Whether what is in reach speaks for the model: half of what would be sampled if all were."""
+        """Whether at least half of the samples that would be taken if all were in reach are."""
         return bool(self.in_reach) and 2 * len(self.in_reach) >= min(TENSORS, self.tensors)
 
 
 @resident
 class SampleReader:
-    """Looks at models. Remembers nothing, and holds no module or tensor while it pauses."""
+    """Reads samples of models. Remembers nothing, and holds no module or tensor while it pauses."""
 
     def __init__(self, registry: ModuleRegistry, origin_tracker: OriginTracker, pause: Callable[[], None]) -> None:
         self._registry = registry
         self._origin_tracker = origin_tracker
         self._pause = pause
 
-    def values(self, found: FoundModel, version: tuple[int, ...], before: ModelSamples | None) -> ModelSamples:
+    def samples_of(self, found: FoundModel, version: tuple[int, ...], before: ModelSamples | None) -> ModelSamples:
         """The model's samples, of the tensors chosen before if these still say as much.
 
         Args:
@@ -74,56 +74,56 @@ class SampleReader:
             version: another one, other values may have been loaded, or may be had.
             before: what was found the last time; the answer again where nothing changed.
         """
-        if before is not None and before.found is found and before.version == version and self._are_the_same(before):
+        if before is not None and before.found is found and before.version == version and self._are_unchanged(before):
             return before
         if before is not None and before.samples:
-            again = self._taken(found, version, before.places, before.examined, before.tensors)
+            again = self._take(found, version, before.sampled, before.examined, before.tensors)
             # What was loaded since may have made constants say something, and what said something a constant.
             if again.samples == before.samples or (before.version == version and len(again.samples) == len(before.samples)):
                 return again
         if before is None or before.version != version or not found.is_built_like(before.found):
-            examined, tensors = self._examined(found)
+            examined, tensors = self._tensors_to_sample(found)
         else:
             examined, tensors = before.examined, before.tensors
         samples = samples_among(examined, lambda key: self._sample(examined[key]), self._pause)
-        return self._taken(found, version, tuple(examined[sample.key] for sample in samples), examined, tensors)
+        return self._take(found, version, tuple(examined[sample.key] for sample in samples), examined, tensors)
 
-    def _taken(
+    def _take(
         self,
         found: FoundModel,
         version: tuple[int, ...],
-        places: tuple[ModelTensor, ...],
+        sampled: tuple[ModelTensor, ...],
         examined: Mapping[str, ModelTensor],
         tensors: int,
     ) -> ModelSamples:
-        now = [self._read(place) for place in places]
-        kept = [sample or self._sample(place) for sample, place in zip(now, places, strict=True)]
-        in_reach = [(place, sample) for place, sample in zip(places, now, strict=True) if sample is not None]
+        now = [self._read(ref) for ref in sampled]
+        kept = [sample or self._sample(ref) for sample, ref in zip(now, sampled, strict=True)]
+        in_reach = [(ref, sample) for ref, sample in zip(sampled, now, strict=True) if sample is not None]
         return ModelSamples(
             found=found,
             version=version,
             examined=examined,
-            places=places,
+            sampled=sampled,
             samples=tuple(sample for sample in kept if sample is not None),
             in_reach=tuple(sample for _, sample in in_reach),
-            addresses=tuple(self._address(place) for place, _ in in_reach),
+            addresses=tuple(self._address(ref) for ref, _ in in_reach),
             tensors=tensors,
         )
 
-    def all_in_reach(self, found: FoundModel) -> Iterator[TensorSample]:
+    def in_host_memory(self, found: FoundModel) -> Iterator[TensorSample]:
         """Samples of all its tensors that lie in host memory."""
-        for place in self.of(found.core):
-            if (sample := self._read(place)) is not None:
+        for ref in self.tensors_of(found.core):
+            if (sample := self._read(ref)) is not None:
                 yield sample
 
     def shapes(self, found: FoundModel) -> Iterator[tuple[str, tuple[int, ...]]]:
         """(key, shape) of all its tensors."""
-        for place in self.of(found.core):
-            tensor = _held(place)
+        for ref in self.tensors_of(found.core):
+            tensor = _held(ref)
             if tensor is not None:
-                yield place.key, tuple(tensor.shape)
+                yield ref.key, tuple(tensor.shape)
 
-    def of(self, core: int) -> Iterator[ModelTensor]:
+    def tensors_of(self, core: int) -> Iterator[ModelTensor]:
         """Every parameter that isn't an adapter's."""
         waiting = [("", core)]
         count = 0
@@ -150,18 +150,18 @@ class SampleReader:
             if count % MODULES_PER_STEP == 0:
                 self._pause()
 
-    def _examined(self, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
+    def _tensors_to_sample(self, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
         """Where samples are to be looked for, and how many tensors there are."""
-        places = {place.key: place for place in self.of(found.core)}
-        examined = {key: places[key] for key in keys_examined(places, self._pause)}
-        self._origin_tracker.sample_accelerators(tensor for place in examined.values() if (tensor := _held(place)) is not None)
-        return {key: place for key, place in examined.items() if not self._is_too_small(place)}, len(places)
+        refs = {ref.key: ref for ref in self.tensors_of(found.core)}
+        examined = {key: refs[key] for key in keys_examined(refs, self._pause)}
+        self._origin_tracker.sample_accelerators(tensor for ref in examined.values() if (tensor := _held(ref)) is not None)
+        return {key: ref for key, ref in examined.items() if not self._is_too_small(ref)}, len(refs)
 
-    def _is_too_small(self, place: ModelTensor) -> bool:
-        tensor = _held(place)
+    def _is_too_small(self, ref: ModelTensor) -> bool:
+        tensor = _held(ref)
         return tensor is not None and type(tensor) in self._origin_tracker.tensors.plain_types and tensor.numel() < VALUES
 
-    def _are_the_same(self, before: ModelSamples) -> bool:
+    def _are_unchanged(self, before: ModelSamples) -> bool:
         """Whether the same bytes stand where the samples stood: the storages are the same while the scan finds the same model.
 
         If one went just now, and its memory is somebody else's, that shows in bytes that differ, and it is looked at properly.
@@ -172,21 +172,21 @@ class SampleReader:
             for address, sample in zip(before.addresses, before.in_reach, strict=True)
         )
 
-    def _address(self, place: ModelTensor) -> int:
-        tensor = _held(place)
+    def _address(self, ref: ModelTensor) -> int:
+        tensor = _held(ref)
         return 0 if tensor is None else self._origin_tracker.sampler.address_of(tensor)
 
-    def _sample(self, place: ModelTensor) -> TensorSample | None:
+    def _sample(self, ref: ModelTensor) -> TensorSample | None:
         """As it is, or as it was last seen."""
-        tensor = _held(place)
+        tensor = _held(ref)
         sample = None if tensor is None else self._origin_tracker.sample_of(tensor)
-        return None if sample is None else TensorSample(place.key, *sample)
+        return None if sample is None else TensorSample(ref.key, *sample)
 
-    def _read(self, place: ModelTensor) -> TensorSample | None:
+    def _read(self, ref: ModelTensor) -> TensorSample | None:
         """As it is, where it lies in host memory."""
-        tensor = _held(place)
+        tensor = _held(ref)
         sample = None if tensor is None else self._origin_tracker.sampler.take_from_aside(tensor)
-        return None if sample is None else TensorSample(place.key, *sample)
+        return None if sample is None else TensorSample(ref.key, *sample)
 
 
 def _below(prefix: str, name: str) -> str:
@@ -196,12 +196,12 @@ def _below(prefix: str, name: str) -> str:
     return prefix if not inner.endswith("base_model.model.") else inner[: -len("base_model.model.")]
 
 
-def _held(place: ModelTensor) -> Any:
+def _held(ref: ModelTensor) -> Any:
     """The module's parameter of this name, as long as both live."""
-    module = place.module()
+    module = ref.module()
     table: Any = {} if module is None else _table(module, "_parameters")
     try:
-        return table[place.name]
+        return table[ref.name]
     except (KeyError, AttributeError, RuntimeError):  # TorchScript's tables raise what they like
         return None
 

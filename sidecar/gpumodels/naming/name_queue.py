@@ -8,13 +8,13 @@ from contextlib import suppress
 from typing import Final
 
 from gpumodels.models.assembling import FoundModel
-from gpumodels.naming.identification import Identification, Need
+from gpumodels.naming.model_names import ModelNames, Need
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.budget import Budget
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
 
-LOAN_SECONDS: Final = {Need.UNKNOWN: 5.0, Need.SOUGHT: 2.0, Need.CHANGED: 0.5, Need.LOOK_AGAIN: 0.0}
+LOAN_SECONDS: Final = {Need.UNKNOWN: 5.0, Need.SOUGHT: 2.0, Need.CHANGED: 0.5, Need.RECHECK: 0.0}
 """What may be borrowed for it: looks leave up to SAVINGS_SECONDS of debt, and what is new is found out all the same."""
 
 
@@ -22,9 +22,9 @@ LOAN_SECONDS: Final = {Need.UNKNOWN: 5.0, Need.SOUGHT: 2.0, Need.CHANGED: 0.5, N
 class NameQueue:
     """Asks one model after the other what it is: first those that have no name, the largest first, the newest of equal ones."""
 
-    def __init__(self, registry: ModuleRegistry, identification: Identification, failures: Failures, budget: Budget) -> None:
+    def __init__(self, registry: ModuleRegistry, model_names: ModelNames, failures: Failures, budget: Budget) -> None:
         self._registry = registry
-        self._identification = identification
+        self._model_names = model_names
         self._failures = failures
         self._budget = budget
         self._found: Sequence[FoundModel] = ()
@@ -48,7 +48,7 @@ class NameQueue:
 
     def find_next(self) -> bool:
         """Find out about one model; whether there was one that there is time for."""
-        version = self._identification.version()
+        version = self._model_names.version()
         if self._judged is None or self._judged[0] is not self._found or self._judged[1] != version:
             self._judged = self._found, version
             self._waiting = self._who_waits()
@@ -59,7 +59,7 @@ class NameQueue:
             self._waiting.pop()
             self._find_out(self._found[number])
             return True
-        while self._again and self._budget.allows(LOAN_SECONDS[Need.LOOK_AGAIN]):
+        while self._again and self._budget.allows(LOAN_SECONDS[Need.RECHECK]):
             found = self._again.pop()
             if found in self._present and found not in self._done:  # else it is another one by now, which waits by itself
                 self._find_out(found)
@@ -71,7 +71,7 @@ class NameQueue:
         for number, found in enumerate(self._found):
             core = self._registry.ref(found.core)
             with self._failures.guard("looking at what names are known"), suppress(ReferenceError):
-                if core is not None and (need := self._identification.need(found, core)) is not Need.LOOK_AGAIN:
+                if core is not None and (need := self._model_names.need(found, core)) is not Need.RECHECK:
                     waiting.append((need, found.held_bytes, number))
         return sorted(waiting)
 
@@ -83,7 +83,7 @@ class NameQueue:
             # One that was deleted meanwhile, as hosts do at any moment, is no failure.
             with self._failures.guard("naming a model"), suppress(ReferenceError):
                 if core is not None:
-                    self._identification.find_out(found, core)
+                    self._model_names.find_out(found, core)
         finally:
             between = self._budget.spent - spent  # what was done in its pauses counts for itself
             self._budget.spend(max(0.0, time.thread_time() - began - between))

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from gpumodels.naming.choose_name import class_and_architecture
+from gpumodels.naming.identification import class_and_architecture
 from gpumodels.naming.model_variants import ModelVariants
 from gpumodels_shared.name_sources import FROM_FILES, KNOWN_FILE_CONFIDENCE, NameSource
 from gpumodels_shared.schema import Model

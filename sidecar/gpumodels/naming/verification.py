@@ -1,4 +1,4 @@
-"""Whether a model still holds what its file holds: looked at anew when its values changed, and counted where it was patched."""
+"""Whether a model still holds what its files hold: compared again when values change; tensors are counted where it is patched."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gpumodels.naming.agreement import Agreement, agreement
+from gpumodels.naming.evidence import FileAgreement
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, Stamp
@@ -18,23 +19,21 @@ from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.schema import TensorSample
 
 MAX_TENSORS: Final = 20_000
-"""Of a model with more, reading its file's header takes too much of the host's time."""
+"""For a model with more, reading its file's header takes too much of the host's time."""
 COUNT_AGAIN_SECONDS: Final = 60.0
-"""A model in training is patched otherwise at every look; it isn't counted at every look."""
+"""A model in training differs at every scan; its tensors are not counted at every scan."""
 
 
 @resident
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found out about one model and its files."""
+    """What was found out about one model and its files, and from what."""
 
-    values: ModelSamples
+    samples: ModelSamples
     files: Mapping[str, Stamp | None]
-    of_samples: Agreement
-    of_all: Agreement | None = None
-    """Of all tensors in reach, where some samples don't agree."""
+    agreement: FileAgreement
     counted_at: float = float("-inf")
-    """When, on a monotonic clock; infinity where it can't be."""
+    """When all tensors were counted, on a monotonic clock; infinity where that is impossible."""
 
 
 @resident
@@ -45,41 +44,42 @@ class Verification:
         self,
         origin_tracker: OriginTracker,
         checkpoints: CheckpointValues,
-        own: SampleReader,
+        samples: SampleReader,
         pause: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._origin_tracker = origin_tracker
         self._checkpoints = checkpoints
-        self._own = own
+        self._samples = samples
         self._pause = pause
         self._clock = clock
 
-    def check(self, values: ModelSamples, files: Mapping[str, Stamp | None], before: Checked | None) -> Checked | None:
-        """How the model agrees with these files; None where its values are out of reach, or the files aren't there as they were.
+    def check(self, samples: ModelSamples, files: Mapping[str, Stamp | None], before: Checked | None) -> Checked | None:
+        """How the model agrees with these files; None where its values are out of reach, or the files have changed.
 
         Args:
-            values: the model's samples, just taken.
-            files: what it is named by, with what each was then.
-            before: what was found out the last time, which is the answer again while nothing changed.
+            samples: the model's, as they are now.
+            files: what it is named by, each with its stamp at the time when it was read.
+            before: the last answer, which is given again while nothing changes.
         """
-        if before is not None and before.values is values and before.files == files:
+        if before is not None and before.samples is samples and before.files == files:
             return self._counted(before)
-        if not values.are_most or values.tensors > MAX_TENSORS:
+        if not samples.are_most or samples.tensors > MAX_TENSORS:
             return None
-        compared = self._compare(files, values.in_reach)
-        if compared is None:
+        of_samples = self._compare(files, samples.in_reach)
+        if of_samples is None:
             return None
         counted_at = before.counted_at if before is not None and before.files == files else float("-inf")
-        return self._counted(Checked(values, files, compared, counted_at=counted_at))
+        return self._counted(Checked(samples, files, FileAgreement(of_samples), counted_at))
 
     def _counted(self, checked: Checked) -> Checked:
-        """With all tensors counted, where that is due."""
-        now = self._clock()
-        if not checked.of_samples.is_patched or checked.of_all is not None or now - checked.counted_at < COUNT_AGAIN_SECONDS:
+        """The same with all tensors counted, where that is due."""
+        now, known = self._clock(), checked.agreement
+        if not known.of_samples.is_patched or known.of_all_tensors is not None or now - checked.counted_at < COUNT_AGAIN_SECONDS:
             return checked
-        of_all = self._compare(checked.files, self._own.all_in_reach(checked.values.found))
-        return replace(checked, of_all=of_all, counted_at=now if of_all is not None else float("inf"))
+        of_all = self._compare(checked.files, self._samples.in_host_memory(checked.samples.found))
+        counted_at = now if of_all is not None else float("inf")
+        return replace(checked, agreement=replace(known, of_all_tensors=of_all), counted_at=counted_at)
 
     def _compare(self, files: Mapping[str, Stamp | None], samples: Iterable[TensorSample]) -> Agreement | None:
         checkpoints: dict[str, list[ReadFile]] = {}
@@ -88,6 +88,9 @@ class Verification:
                 return None
             checkpoints.setdefault(checkpoint_of(file.path), []).append(file)
         with ExitStack() as opened:
-            found = [opened.enter_context(self._checkpoints.values_of(whole, those)) for whole, those in checkpoints.items()]
-            there = [one for one in found if one is not None]
-            return agreement(samples, there, self._pause) if there else None
+            found = [
+                opened.enter_context(self._checkpoints.values_of(checkpoint, files_of_one))
+                for checkpoint, files_of_one in checkpoints.items()
+            ]
+            readable = [values for values in found if values is not None]
+            return agreement(samples, readable, self._pause) if readable else None

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import FoundModel
-from gpumodels.naming.choose_name import Naming
-from gpumodels.naming.identification import Identification, Identified
+from gpumodels.naming.evidence import Naming
 from gpumodels.naming.kinds import kind_of
+from gpumodels.naming.model_names import Identified, ModelNames
 from gpumodels.naming.model_variants import ModelVariants
 from gpumodels.naming.rival_names import without_rival_names
 from gpumodels.observing.module_registry import ModuleRegistry
@@ -57,9 +57,9 @@ class _Identity:
 class SnapshotModels:
     """Remembers each model's identity by its core module, so that moves, casts and wrappers change neither id nor age."""
 
-    def __init__(self, registry: ModuleRegistry, identification: Identification, failures: Failures) -> None:
+    def __init__(self, registry: ModuleRegistry, model_names: ModelNames, failures: Failures) -> None:
         self._registry = registry
-        self._identification = identification
+        self._model_names = model_names
         self._failures = failures
         self._identities: WeakTable[_Identity] = WeakTable()
         self._cores: dict[str, weakref.ref[Any]] = {}
@@ -69,14 +69,14 @@ class SnapshotModels:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the viewer should say about this process."""
-        return self._identification.warnings
+        return self._model_names.warnings
 
     def models(self, found: Sequence[FoundModel], now_ns: int) -> tuple[Model, ...]:
         """Every model, largest first; those below SMALL_MODEL_BYTES as one."""
         large: list[Model] = []
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
         with self._failures.guard("looking at pipelines"):
-            self._identification.look_at_pipelines()
+            self._model_names.update_pipelines()
         ids: dict[FoundModel, str] = {}
         listed, small = _listed(found)
         for one in listed:
@@ -113,7 +113,7 @@ class SnapshotModels:
         return identity
 
     def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
-        identified = self._identification.latest(found, core)
+        identified = self._model_names.latest(found, core)
         identity = self._identity(core, now_ns)
         before = identity.described.get(found.adapter)
         is_known = before is not None and before.found is found and before.identified is identified
@@ -139,6 +139,7 @@ class SnapshotModels:
         total = sum(found.bytes_by_device.values())
         slot = identified.slot or found.part.slot
         adapter_share = found.adapter_bytes / total if total else 0.0
+        samples, tensors = identified.samples, identified.tensors
         kind = kind_of(found.class_name, found.tensor_paths, adapter_share, slot, identified.naming.files)
         return replace(
             _described(identity.model_id, kind, identity.first_seen_ns, found, identified.naming, identity.accelerator),
@@ -149,10 +150,10 @@ class SnapshotModels:
             slot=slot,
             fingerprint=identified.fingerprint,
             file_stamps=identified.file_stamps,
-            matched_samples=identified.of_samples[0] if identified.of_samples is not None else None,
-            compared_samples=identified.of_samples[1] if identified.of_samples is not None else None,
-            matched_tensors=identified.of_tensors[0] if identified.of_tensors is not None else None,
-            compared_tensors=identified.of_tensors[1] if identified.of_tensors is not None else None,
+            matched_samples=samples.matched if samples is not None else None,
+            compared_samples=samples.compared if samples is not None else None,
+            matched_tensors=tensors.matched if tensors is not None else None,
+            compared_tensors=tensors.compared if tensors is not None else None,
         )
 
 

@@ -205,13 +205,13 @@ def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen: list[str] = []
-    choose = SampleReader._examined
+    choose = SampleReader._tensors_to_sample
 
     def counted(own: SampleReader, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
         chosen.append(found.class_name)
         return choose(own, found)
 
-    monkeypatch.setattr(SampleReader, "_examined", counted)
+    monkeypatch.setattr(SampleReader, "_tensors_to_sample", counted)
     with attached() as sidecar:
         save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
         model = Backbone()
@@ -231,13 +231,13 @@ def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded
 
 def test_a_model_whose_values_say_nothing_is_not_gone_through_at_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
     gone_through: list[int] = []
-    of = SampleReader.of
+    of = SampleReader.tensors_of
 
     def counted(own: SampleReader, core: int) -> Iterator[ModelTensor]:
         gone_through.append(core)
         return of(own, core)
 
-    monkeypatch.setattr(SampleReader, "of", counted)
+    monkeypatch.setattr(SampleReader, "tensors_of", counted)
     with attached() as sidecar:
         model = nn.Sequential(*(nn.Linear(64, 64).to("meta") for _ in range(80)))
         sidecar.models()

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from gpumodels.naming.choose_name import Evidence, MatchedFiles, choose_name
+from gpumodels.naming.evidence import Evidence, MatchedFiles
+from gpumodels.naming.identification import choose_name
 from gpumodels_shared.file_names import checkpoint_of, name_from_config, name_from_path
 from gpumodels_shared.fingerprint import Match
 
@@ -132,37 +133,35 @@ def test_without_a_file_a_config_names_it_then_an_attribute_then_the_class() -> 
     assert choose_name(Evidence("BertModel")).confidence < 0.6
 
 
-def recognised(*paths: str, matched: int = 16, contradicts: bool = False, by_values: bool = True) -> MatchedFiles:
+def matching(*paths: str, matched: int = 16, contradicts: bool = False, by_values: bool = True) -> MatchedFiles:
     return MatchedFiles(None, paths, Match(matched, 16) if by_values and paths else None, contradicts)
 
 
 def test_values_name_a_model_before_its_config_does() -> None:
-    naming = choose_name(Evidence("UNet", recognised=recognised("/m/my_tune_v3.safetensors"), config_name="org/base"))
+    naming = choose_name(Evidence("UNet", matched=matching("/m/my_tune_v3.safetensors"), config_name="org/base"))
     assert (naming.name, naming.source, naming.confidence) == ("my_tune_v3", "values", 0.97)
-    patched = choose_name(Evidence("UNet", recognised=recognised("/m/my_tune_v3.safetensors", matched=12)))
+    patched = choose_name(Evidence("UNet", matched=matching("/m/my_tune_v3.safetensors", matched=12)))
     assert (patched.name, patched.confidence) == ("my_tune_v3", 0.75)
 
 
 def test_a_config_decides_between_files_that_agree_equally_and_alone_they_are_candidates() -> None:
-    tie = recognised("/m/org/a.safetensors", "/m/org/b.safetensors")
-    assert choose_name(Evidence("UNet", recognised=tie)).candidates == tie.paths
-    assert choose_name(Evidence("UNet", recognised=tie)).confidence < 0.6
-    assert choose_name(Evidence("UNet", recognised=tie, config_name="b")).name == "b"
+    tie = matching("/m/org/a.safetensors", "/m/org/b.safetensors")
+    assert choose_name(Evidence("UNet", matched=tie)).candidates == tie.paths
+    assert choose_name(Evidence("UNet", matched=tie)).confidence < 0.6
+    assert choose_name(Evidence("UNet", matched=tie, config_name="b")).name == "b"
 
 
 def test_a_config_whose_files_hold_other_values_names_nothing() -> None:
-    naming = choose_name(
-        Evidence("BertModel", recognised=recognised(contradicts=True), config_name="org/name", architecture="bert")
-    )
+    naming = choose_name(Evidence("BertModel", matched=matching(contradicts=True), config_name="org/name", architecture="bert"))
     assert (naming.name, naming.confidence) == ("BertModel (bert)", 0.0)
 
 
 def test_names_and_shapes_count_only_for_a_single_file_and_less_than_a_config() -> None:
-    one = recognised("/m/x_v1.safetensors", by_values=False)
-    assert choose_name(Evidence("UNet", recognised=one)).confidence == 0.7
-    assert choose_name(Evidence("UNet", recognised=one, config_name="org/name")).name == "org/name"
-    two = recognised("/m/x_v1.safetensors", "/m/y_v1.safetensors", by_values=False)
-    assert choose_name(Evidence("UNet", recognised=two)).confidence < 0.6
+    one = matching("/m/x_v1.safetensors", by_values=False)
+    assert choose_name(Evidence("UNet", matched=one)).confidence == 0.7
+    assert choose_name(Evidence("UNet", matched=one, config_name="org/name")).name == "org/name"
+    two = matching("/m/x_v1.safetensors", "/m/y_v1.safetensors", by_values=False)
+    assert choose_name(Evidence("UNet", matched=two)).confidence < 0.6
 
 
 def test_values_from_elsewhere_are_no_file_and_take_the_majority_from_others() -> None:

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gpumodels.models.allocators import TorchDevices
-from gpumodels.naming.identification import Identification
+from gpumodels.naming.model_names import ModelNames
 from gpumodels.observer import Observer
 from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.support.failures import Failures
@@ -69,13 +69,13 @@ def watched() -> Iterator[Watched]:
 def found_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The classes of what was found out about, in order."""
     classes: list[str] = []
-    find_out = Identification.find_out
+    find_out = ModelNames.find_out
 
-    def noted(self: Identification, found, core) -> None:  # type: ignore[no-untyped-def]
+    def noted(self: ModelNames, found, core) -> None:  # type: ignore[no-untyped-def]
         classes.append(found.class_name)
         find_out(self, found, core)
 
-    monkeypatch.setattr(Identification, "find_out", noted)
+    monkeypatch.setattr(ModelNames, "find_out", noted)
     return classes
 
 
@@ -296,7 +296,7 @@ def test_the_round_asks_nothing_about_what_a_model_was_before(watched: Watched, 
         assert names["Backbone"].name == "second"
     attached = watched.observer._attached
     assert attached is not None
-    known = attached.identification._memories.get(model)
+    known = attached.model_names._names.get(model)
     assert known is not None
     assert known.known[None].found in attached.name_queue._present
 
@@ -394,7 +394,7 @@ def test_after_a_thousand_loads_and_drops_all_is_as_it_was_after_fifty(watched: 
         held = len(observer.registry), len(scanner._readings), len(scanner._groups), len(scanner._claims._holders)
         known = (
             len(attached.origin_tracker.tensors),
-            len(attached.identification._memories),
+            len(attached.model_names._names),
             len(attached.snapshot_models._identities),
         )
         ours = sum(str(type(one).__module__).startswith("gpumodels") for one in gc.get_objects())
@@ -426,7 +426,7 @@ def test_an_error_while_naming_leaves_the_model_its_row(watched: Watched, monkey
     def fails(_module: object) -> None:
         raise OSError("no words")
 
-    monkeypatch.setattr("gpumodels.naming.identification.stated_names", fails)
+    monkeypatch.setattr("gpumodels.naming.model_inquiry.stated_names", fails)
     model = Backbone()
     seen = watched.look()["Backbone"]
     assert (seen.name, seen.resident_bytes) == ("Backbone", sum(one.nbytes for one in model.parameters()))

@@ -1,0 +1,198 @@
+"""Answers what the stages of `identification` ask about one model: from its own values, its files, and what was remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gpumodels.models.assembling import FoundModel
+from gpumodels.naming.evidence import Evidence, FileAgreement, MatchedFiles, Naming
+from gpumodels.naming.file_matching import FileMatching
+from gpumodels.naming.file_metadata import FileMetadata
+from gpumodels.naming.model_samples import ModelSamples, SampleReader
+from gpumodels.naming.pipeline_slots import PipelineSlot
+from gpumodels.naming.recency import read_at_that_time
+from gpumodels.naming.stated_files import was_read
+from gpumodels.naming.stated_names import StatedNames, stated_names
+from gpumodels.naming.verification import Checked, Verification
+from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.provenance.checkpoint_values import CheckpointValues
+from gpumodels.provenance.files_read import FilesRead, Stamp
+from gpumodels.provenance.origin_tracker import OriginTracker
+from gpumodels.support.failures import Failures
+from gpumodels.support.resident import resident
+
+Version = tuple[int, int, int]
+"""Of what was read, loaded and sampled in this process: equal versions give equal answers about an unchanged model."""
+
+
+@resident
+class Sources:
+    """What answers are found with; remembers nothing about models."""
+
+    def __init__(
+        self, registry: ModuleRegistry, origin_tracker: OriginTracker, failures: Failures, pause: Callable[[], None]
+    ) -> None:
+        checkpoints = CheckpointValues(pause)
+        self.registry = registry
+        self.origin_tracker = origin_tracker
+        self.samples = SampleReader(registry, origin_tracker, pause)
+        self.matching = FileMatching(registry, origin_tracker, checkpoints, self.samples, pause)
+        self.verification = Verification(origin_tracker, checkpoints, self.samples, pause)
+        self.metadata = FileMetadata(failures)
+
+    @property
+    def files_read(self) -> FilesRead:
+        """The files that this process read."""
+        return self.origin_tracker.files_read
+
+    def version(self) -> Version:
+        """Another one: comparing again may give another answer."""
+        return self.files_read.version, self.origin_tracker.version, self.origin_tracker.samples_version
+
+
+@resident
+@dataclass(frozen=True, slots=True)
+class _MatchedFrom:
+    """What `MatchedFiles` were found from: the same again gives the same."""
+
+    found: FoundModel
+    stated_origins: tuple[str, ...]
+    version: Version
+
+
+@resident
+@dataclass(slots=True)
+class Findings:
+    """What was found out about one model so far; kept while it lives."""
+
+    samples: ModelSamples | None = None
+    matched: MatchedFiles | None = None
+    matched_from: _MatchedFrom | None = None
+    checked: Checked | None = None
+    stamps: dict[str, Stamp] = field(default_factory=dict)
+    """Of the files that it came from, as they were when they were read."""
+    stated_origins: tuple[str, ...] = ()
+    """Where its config and its pipeline say that it was loaded from."""
+    confirmed_origins: set[str] = field(default_factory=set)
+    """Those of them where files were read, or may have been."""
+    read_at_creation: tuple[str, ...] = ()
+    """The files that were read when it was created."""
+    file_naming: Naming | None = None
+    """The last name that a file gave it."""
+
+
+@resident
+@dataclass(frozen=True, slots=True)
+class ModelInquiry:
+    """An `evidence.Inquiry` about one model."""
+
+    sources: Sources
+    found: FoundModel
+    findings: Findings
+
+    # What evidence begins with.
+
+    def stated_evidence(self, module: Any, slot: PipelineSlot | None) -> Evidence:
+        """What the model and its pipeline say, as far as it may be true. No file is read for it.
+
+        Args:
+            module: its core.
+            slot: where it is in a pipeline.
+        """
+        stated = stated_names(module)
+        self.findings.stamps.update(self.found.stamps)
+        pipeline_name = slot.pipeline if slot is not None else None
+        origins = (stated.config_name, stated.possible_name, pipeline_name)
+        self.findings.stated_origins = tuple(origin for origin in origins if origin is not None)
+        return Evidence(
+            class_name=self.found.class_name,
+            config_name=self._config_name(stated),
+            pipeline_name=pipeline_name if self._may_be_from(pipeline_name) else None,
+            architecture=stated.architecture,
+            attributes=stated.attributes,
+            inquiry=self,
+            file_naming=self.findings.file_naming,
+        )
+
+    def _config_name(self, stated: StatedNames) -> str | None:
+        name = stated.config_name if self._may_be_from(stated.config_name) else None
+        if stated.possible_name is not None and was_read(stated.possible_name, self.sources.files_read.paths()):
+            return name or stated.possible_name
+        return name
+
+    def _may_be_from(self, origin: str | None) -> bool:
+        """Whether weights may have been loaded from there: a model built from a config alone bears the same name.
+
+        Where the model's creation was seen, reading its weights would have been seen, too.
+        """
+        if origin is None:
+            return False
+        read = self._read_for_unseen_load()
+        if read is not None:
+            return was_read(origin, read)  # something else may have been loaded since
+        confirmed = self.findings.confirmed_origins
+        if origin not in confirmed and (
+            not self.sources.registry.born_ns(self.found.core) or was_read(origin, self.sources.files_read.paths())
+        ):
+            confirmed.add(origin)
+        return origin in confirmed
+
+    # What stages ask.
+
+    def matched_files(self, is_name_claimed: bool) -> MatchedFiles:
+        """See `evidence.Inquiry`."""
+        known, samples = self.findings.matched, self._samples()
+        before = self.findings.matched_from
+        # By names and shapes alone, a model that is built alike is the same.
+        is_alike = before is not None and not samples.samples and self.found.is_built_like(before.found)
+        found = before.found if before is not None and is_alike else self.found
+        matched_from = _MatchedFrom(found, self.findings.stated_origins, self.sources.version())
+        # Where no name depends on it, nothing needs to be right about values that change at every scan, as in training.
+        is_same = known is not None and (
+            known.fingerprint is None or known.fingerprint.samples == samples.samples or not (known.paths or is_name_claimed)
+        )
+        if known is None or not is_same or before != matched_from:
+            known = self.sources.matching.match(
+                self.found, samples, self.findings.stated_origins, self._read_for_unseen_load(), known
+            )
+            self.findings.matched, self.findings.matched_from = known, matched_from
+        for file in self.sources.files_read.of(known.paths):
+            if file.stamp is not None:
+                self.findings.stamps[file.path] = file.stamp
+        return known
+
+    def metadata_of(self, paths: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        """See `evidence.Inquiry`."""
+        return {path: self.sources.metadata.of(path, self.findings.stamps.get(path)) for path in paths}
+
+    def agreement_with(self, paths: Sequence[str]) -> FileAgreement | None:
+        """See `evidence.Inquiry`."""
+        files = {path: self.findings.stamps.get(path) for path in paths}
+        checked = self.sources.verification.check(self._samples(), files, self.findings.checked)
+        self.findings.checked = checked
+        return checked.agreement if checked is not None else None
+
+    def was_loaded_unseen(self) -> bool:
+        """See `evidence.Inquiry`."""
+        return self._read_for_unseen_load() is not None
+
+    def files_read_at_creation(self) -> tuple[str, ...]:
+        """See `evidence.Inquiry`."""
+        if not self.findings.read_at_creation:
+            checkpoints = self.sources.files_read.groups().values()
+            born_ns = self.sources.registry.born_ns(self.found.core)
+            self.findings.read_at_creation = read_at_that_time(checkpoints, born_ns, self.found.held_bytes)
+        return self.findings.read_at_creation
+
+    def _samples(self) -> ModelSamples:
+        tracker = self.sources.origin_tracker
+        version = (tracker.version, tracker.samples_version)
+        self.findings.samples = self.sources.samples.samples_of(self.found, version, self.findings.samples)
+        return self.findings.samples
+
+    def _read_for_unseen_load(self) -> tuple[str, ...] | None:
+        """The files that were read just before values were loaded into it unseen; None where that never happened."""
+        refs = (self.sources.registry.ref(self.found.core), self.sources.registry.ref(self.found.root))
+        return self.sources.origin_tracker.read_for(*(ref() for ref in refs if ref is not None))

@@ -1,0 +1,329 @@
+"""The name of every model as far as it is known, kept while the model lives; and what there is still to find out."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from gpumodels.models.assembling import FoundModel
+from gpumodels.models.comfy_loras import UNKNOWN_FILE
+from gpumodels.naming.agreement import Agreement
+from gpumodels.naming.evidence import Evidence, Naming
+from gpumodels.naming.file_metadata import WITHOUT_SAFETENSORS
+from gpumodels.naming.identification import choose_name, file_of_most, identify
+from gpumodels.naming.model_inquiry import Findings, ModelInquiry, Sources, Version
+from gpumodels.naming.pipeline_slots import PipelineSlot, PipelineSlots
+from gpumodels.naming.stated_files import was_read
+from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.provenance.files_read import Stamp
+from gpumodels.provenance.origin_tracker import OriginTracker
+from gpumodels.support.failures import Failures
+from gpumodels.support.resident import resident
+from gpumodels.support.weak_table import WeakTable
+from gpumodels_shared.name_sources import FROM_FILES, NameSource
+from gpumodels_shared.schema import Fingerprint
+
+MOST_SHRUNK: Final = 20
+"""A model in memory is up to so many times as large as its file: two bits a weight become 32."""
+
+
+@resident
+class Counts(NamedTuple):
+    """How many of a model's tensors agree with its file."""
+
+    matched: int
+    compared: int
+
+
+@resident
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """One model's name, and everything about it that goes into a snapshot."""
+
+    naming: Naming
+    architecture: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    file_stamps: tuple[tuple[int, int], ...] = ()
+    slot: str | None = None
+    fingerprint: Fingerprint | None = None
+    """Its values, for viewers to compare with files that this process doesn't know."""
+    samples: Counts | None = None
+    """Of its samples; None where that says nothing new."""
+    tensors: Counts | None = None
+    """Of all its tensors, where they were counted."""
+
+
+@resident
+class Need(IntEnum):
+    """How urgent it is to find out about a model, again."""
+
+    RECHECK = 0
+    """Nothing is new; its values may have been changed in place all the same."""
+    CHANGED = 1
+    """The model has changed, or what it may be from has."""
+    SOUGHT = 2
+    """A file was read since that the model may be from."""
+    UNKNOWN = 3
+    """It has no name yet."""
+
+
+@resident
+class _KnownName(NamedTuple):
+    """What was found out about a model, and from what."""
+
+    identified: Identified
+    found: FoundModel
+    version: Version
+    slot: PipelineSlot | None
+
+
+@resident
+class _PendingName(NamedTuple):
+    """What is said of a model until it is found out about, and what that was made from: the same again is the same object."""
+
+    found: FoundModel
+    known: _KnownName | None
+    identified: Identified
+
+
+@resident
+@dataclass(slots=True)
+class _NamesOfModule:
+    """The names of a model and, by name, of the adapters in it (None is the model itself)."""
+
+    findings: Findings = field(default_factory=Findings)
+    known: dict[str | None, _KnownName] = field(default_factory=dict)
+    pending: dict[str | None, _PendingName] = field(default_factory=dict)
+
+
+@resident
+class ModelNames:
+    """Says at once what is known about a model's name, and finds out the rest when it is asked to."""
+
+    def __init__(
+        self,
+        registry: ModuleRegistry,
+        origin_tracker: OriginTracker,
+        pipelines: PipelineSlots,
+        failures: Failures,
+        pause: Callable[[], None],
+    ) -> None:
+        self._pipelines = pipelines
+        self._failures = failures
+        self._sources = Sources(registry, origin_tracker, failures, pause)
+        self._names: WeakTable[_NamesOfModule] = WeakTable()
+        self._slots: dict[int, PipelineSlot] = {}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What viewers should say about this process."""
+        return () if self._sources.metadata.available else (WITHOUT_SAFETENSORS,)
+
+    def update_pipelines(self) -> None:
+        """Read which models are in which pipeline; once for all models of a scan, before `latest`."""
+        self._slots = self._pipelines.places()
+
+    def latest(self, found: FoundModel, core: weakref.ref[Any]) -> Identified:
+        """What is known by now. Nothing is compared, no file is read.
+
+        Until its first name is found, that is what the model says of itself. A model without a file is pending again while a file
+        that it may be from waits to be compared.
+
+        Raises:
+            ReferenceError: the model was deleted meanwhile.
+        """
+        names = self._names_of(_alive(core))
+        known = names.known.get(found.adapter)
+        is_outdated = known is None or _is_outdated(known, found)
+        if known is not None and not is_outdated and (_names_a_file(known) or not self._is_sought(known, found)):
+            return known.identified
+        pending = names.pending.get(found.adapter)
+        if pending is None or pending.found is not found or pending.known is not known:
+            if known is None or is_outdated:
+                identified = self._stated(found, core, names)
+            else:
+                identified = replace(known.identified, naming=_as_pending(known.identified.naming))
+            pending = names.pending[found.adapter] = _PendingName(found, known, identified)
+        return pending.identified
+
+    def need(self, found: FoundModel, core: weakref.ref[Any]) -> Need:
+        """How urgent it is to call `find_out`.
+
+        Raises:
+            ReferenceError: the model was deleted meanwhile.
+        """
+        known = self._names_of(_alive(core)).known.get(found.adapter)
+        if known is None or _is_outdated(known, found):
+            return Need.UNKNOWN
+        if not (known.found is found and _names_a_file(known)) and self._is_sought(known, found):
+            return Need.SOUGHT
+        is_same = known.found is found and known.version == self.version() and known.slot == self._slot(found)
+        return Need.RECHECK if is_same else Need.CHANGED
+
+    def find_out(self, found: FoundModel, core: weakref.ref[Any]) -> None:
+        """Find out what can be known now; `latest` says it from then on. No module is held while it is compared with files.
+
+        Raises:
+            ReferenceError: the model was deleted meanwhile.
+        """
+        names = self._names_of(_alive(core))
+        version, slot = self.version(), self._slot(found)
+        before = names.known.get(found.adapter)
+        try:
+            identified = self._identify_adapter(found) if found.adapter is not None else self._identify(found, core, names)
+        except ReferenceError:
+            raise
+        except Exception:
+            # What fails now fails the next time, too: the model is called by its class.
+            identified = replace(self._stated(found, core, names), naming=_as_class(found))
+            names.known[found.adapter] = _KnownName(identified, found, version, slot)
+            raise
+        if before is not None and before.identified == identified:
+            identified = before.identified  # the same object: nothing to describe again
+        names.known[found.adapter] = _KnownName(identified, found, version, slot)
+        names.pending.pop(found.adapter, None)
+
+    def version(self) -> Version:
+        """Another one: finding out again may give another answer about an unchanged model."""
+        return self._sources.version()
+
+    def _names_of(self, module: Any) -> _NamesOfModule:
+        names = self._names.get(module)
+        if names is None:
+            names = _NamesOfModule()
+            self._names.put(module, names)
+        return names
+
+    def _slot(self, found: FoundModel) -> PipelineSlot | None:
+        return self._slots.get(found.core) or self._slots.get(found.root)
+
+    def _stated(self, found: FoundModel, core: weakref.ref[Any], names: _NamesOfModule) -> Identified:
+        """What the model says of itself; its class where that can't be read: its bytes are shown in any case."""
+        try:
+            if found.adapter is not None:
+                return Identified(_as_pending(choose_name(_evidence_of_adapter(found))))
+            slot = self._slot(found)
+            evidence = ModelInquiry(self._sources, found, names.findings).stated_evidence(_alive(core), slot)
+            return Identified(
+                naming=_as_pending(choose_name(evidence)),
+                architecture=evidence.architecture,
+                slot=slot.slot if slot is not None else None,
+            )
+        except ReferenceError:
+            raise
+        except Exception as error:  # noqa: BLE001  # what it says is the host's
+            self._failures.note("reading what a model says of itself", error)
+            return Identified(_as_pending(_as_class(found)))
+
+    def _identify(self, found: FoundModel, core: weakref.ref[Any], names: _NamesOfModule) -> Identified:
+        slot, findings = self._slot(found), names.findings
+        inquiry = ModelInquiry(self._sources, found, findings)
+        stated = inquiry.stated_evidence(_alive(core), slot)
+        evidence = identify(
+            replace(
+                stated,
+                bytes_by_origin=found.bytes_by_origin,
+                total_bytes=found.held_bytes,
+                metadata=inquiry.metadata_of([path for path, _ in found.bytes_by_origin if path]),
+            )
+        )
+        naming, matched, agreement = evidence.naming, evidence.matched, evidence.agreement
+        assert naming is not None
+        findings.file_naming = evidence.file_naming
+        self._account_for(naming, findings)
+        is_by_values = naming.source == NameSource.VALUES
+        samples = Counts(matched.match.matched, matched.match.compared) if is_by_values and matched and matched.match else None
+        return Identified(
+            naming=naming,
+            architecture=stated.architecture,
+            metadata=self._merged_metadata(naming.files, findings.stamps),
+            file_stamps=_stamps_of(naming.files, findings.stamps),
+            slot=slot.slot if slot is not None else None,
+            fingerprint=matched.fingerprint if matched is not None and not is_by_values else None,
+            samples=_counts(agreement.of_samples) if agreement is not None else samples,
+            tensors=_counts(agreement.of_all_tensors) if agreement is not None else None,
+        )
+
+    def _identify_adapter(self, found: FoundModel) -> Identified:
+        """An adapter's name, its file's or the one that it was loaded under, with the file's metadata and stamp."""
+        inquiry = ModelInquiry(self._sources, found, Findings(stamps=dict(found.stamps)))
+        naming = choose_name(
+            replace(
+                _evidence_of_adapter(found),
+                bytes_by_origin=found.bytes_by_origin,
+                total_bytes=found.held_bytes,
+                metadata=inquiry.metadata_of([path for path, _ in found.bytes_by_origin if path]),
+            )
+        )
+        metadata = self._merged_metadata(naming.files, found.stamps)
+        return Identified(naming, metadata=metadata, file_stamps=_stamps_of(naming.files, found.stamps))
+
+    def _account_for(self, naming: Naming, findings: Findings) -> None:
+        """What this model was loaded from isn't what the next one is."""
+        files_read = self._sources.files_read
+        if naming.files:
+            files_read.account_for(set(naming.files).__contains__)
+        elif naming.source in (NameSource.CONFIG, NameSource.PIPELINE):
+            files_read.account_for(lambda path: any(was_read(origin, [path]) for origin in findings.stated_origins))
+
+    def _is_sought(self, known: _KnownName, found: FoundModel) -> bool:
+        """Whether enough was read since that the model may be from it; hosts read data from small files, too, all the time."""
+        files_read, version = self._sources.files_read, known.version[0]
+        return files_read.version != version and files_read.bytes_since(version) * MOST_SHRUNK >= found.held_bytes
+
+    def _merged_metadata(self, files: Sequence[str], stamps: Mapping[str, Stamp]) -> Mapping[str, str]:
+        merged: dict[str, str] = {}
+        for path in reversed(files):  # the file with most of the model has the last word
+            merged.update(self._sources.metadata.of(path, stamps.get(path)))
+        return merged
+
+
+def _alive(core: weakref.ref[Any]) -> Any:
+    """The module.
+
+    Raises:
+        ReferenceError: it was deleted.
+    """
+    module = core()
+    if module is None:
+        raise ReferenceError("the model was deleted while it was described")
+    return module
+
+
+def _is_outdated(known: _KnownName, found: FoundModel) -> bool:
+    """Whether another file was loaded into the model since."""
+    file = file_of_most(found.bytes_by_origin, found.held_bytes)
+    return file is not None and file != file_of_most(known.found.bytes_by_origin, known.found.held_bytes)
+
+
+def _names_a_file(known: _KnownName) -> bool:
+    return known.identified.naming.source in FROM_FILES
+
+
+def _as_pending(naming: Naming) -> Naming:
+    """The same name, while more is to be found out."""
+    return replace(naming, source=NameSource.PENDING, confidence=0.0, files=(), candidates=())
+
+
+def _as_class(found: FoundModel) -> Naming:
+    return Naming("LoRA" if found.adapter is not None else found.class_name, NameSource.CLASS, 0.0)
+
+
+def _evidence_of_adapter(found: FoundModel) -> Evidence:
+    """An adapter has no name of its own but the one that it was loaded under."""
+    is_named = found.adapter is not None and found.adapter not in (UNKNOWN_FILE, "default")
+    return Evidence(class_name="LoRA", attributes=(found.adapter,) if found.adapter is not None and is_named else ())
+
+
+def _counts(agreement: Agreement | None) -> Counts | None:
+    return Counts(agreement.matched, agreement.compared) if agreement is not None else None
+
+
+def _stamps_of(files: Sequence[str], stamps: Mapping[str, Stamp]) -> tuple[tuple[int, int], ...]:
+    """Size and modification time of each file when it was read; empty where that isn't known of all."""
+    known = [stamps.get(path) for path in files]
+    found = tuple((stamp.size_bytes, stamp.modified_ns) for stamp in known if stamp is not None)
+    return found if len(found) == len(known) else ()

@@ -1,0 +1,54 @@
+"""Which files a name in a config means: a directory, a file, or a repository in the Hugging Face hub's cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from gpumodels.provenance.checkpoint_values import READABLE
+
+MAX_CONFIG_FILES: Final = 64
+
+
+def was_read(stated: str, paths: Sequence[str]) -> bool:
+    """Whether one of these files, which this process read, lies where a config says that its model was loaded from."""
+    stated = stated.strip().rstrip("/")
+    try:
+        directory = os.path.abspath(stated)  # noqa: PTH100 — symlinks stay
+    except OSError:  # the working directory was removed: what is relative to it is nowhere
+        directory = stated
+    repository = f"/models--{stated.replace('/', '--')}/"
+    return any(
+        path == directory or path.startswith(directory + "/") or repository in path or ("/" in stated and f"/{stated}/" in path)
+        for path in paths
+    )
+
+
+def files_at(stated: str) -> tuple[str, ...]:
+    """The safetensors files in the directory that a config names, and one level below it; for a hub repository, in its cache.
+
+    Empty where nothing can be listed there: what a config says may be no path at all, too long for one, or unreadable.
+    """
+    try:
+        return _files_below(stated.strip())
+    except (OSError, ValueError):
+        return ()
+
+
+def _files_below(stated: str) -> tuple[str, ...]:
+    roots = [Path(stated)] if os.path.isabs(stated) or stated.startswith(("./", "../")) or Path(stated).is_dir() else []  # noqa: PTH117
+    if not roots and stated.count("/") <= 1:
+        home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+        cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+        snapshots = cache / f"models--{stated.replace('/', '--')}" / "snapshots"
+        roots = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
+    found: list[str] = []
+    for root in roots:
+        if root.suffix in READABLE and root.is_file():
+            found.append(os.path.abspath(root))  # noqa: PTH100 — symlinks stay
+        elif root.is_dir():
+            for directory in (root, *sorted(entry for entry in root.iterdir() if entry.is_dir())):
+                found += [os.path.abspath(file) for file in sorted(directory.iterdir()) if file.suffix in READABLE]  # noqa: PTH100
+    return tuple(found[:MAX_CONFIG_FILES])

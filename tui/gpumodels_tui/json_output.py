@@ -8,14 +8,14 @@ from datetime import datetime, timezone
 from typing import Final, TypeAlias
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import DeviceMemory, Model
+from gpumodels_shared.schema import DeviceMemory
 from gpumodels_shared.units import describe_model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Glance
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.builder import warnings_of
 from gpumodels_tui.view.device_names import HOST, Device, devices_named, join_devices
-from gpumodels_tui.view.enrichment import identified, merged_metadata, shown_name
+from gpumodels_tui.view.enrichment import EnrichedModel, enriched
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -63,7 +63,7 @@ def _process(process: ProcessState, catalogue: CatalogueState) -> dict[str, Json
         "started_at": _time(snapshot.process.started_at_ns) if snapshot else None,
         "snapshot_at": _time(process.snapshot_at_ns),
         "devices": [_device(memory) for memory in devices_named(process)],
-        "models": [_model(model, catalogue) for model in (snapshot.models if snapshot else ())],
+        "models": [_model(enriched(model, catalogue)) for model in (snapshot.models if snapshot else ())],
     }
 
 
@@ -81,10 +81,9 @@ def _device(memory: DeviceMemory) -> dict[str, Json]:
     }
 
 
-def _model(model: Model, catalogue: CatalogueState) -> dict[str, Json]:
-    name, kind = shown_name(model, catalogue), safe_text(model.kind, 20)
-    model = identified(model, catalogue)
-    display = describe_model(name, kind, model.resident_bytes, model.layers, model.unread_tensors)
+def _model(one: EnrichedModel) -> dict[str, Json]:
+    model = one.model
+    display = describe_model(one.shown_name, safe_text(model.kind, 20), model.resident_bytes, model.layers, model.unread_tensors)
     return {
         "id": model.id,
         "name": model.name,
@@ -101,7 +100,7 @@ def _model(model: Model, catalogue: CatalogueState) -> dict[str, Json]:
         "name_source": model.name_source,
         "confidence": model.confidence,
         "candidates": list(model.candidates),
-        "metadata": dict(merged_metadata(model, catalogue)),
+        "metadata": dict(one.metadata),
         "parent": model.parent,
         "adapters": list(model.adapters),
         "slot": model.slot,

@@ -25,7 +25,7 @@ from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.headers.formats import suffix_of
 from gpumodels_tui.headers.header_reader import WANTED_AT_ONCE, WORKER, HeaderWorker, NoWorkerError, TimedOutError
 from gpumodels_tui.headers.headers import Request, UnreadableError, Wanted, frame
-from gpumodels_tui.view.enrichment import enrich, merged_metadata
+from gpumodels_tui.view.enrichment import enriched, facts_from_files
 from gpumodels_tui.view.model_facts import facts_of, raw_metadata
 from model_files import framed, titled, write_model
 from processes import wait_until
@@ -328,8 +328,8 @@ def test_a_hostile_file_is_skipped_or_shown_harmless_and_hides_no_other(tmp_path
     assert state.by_path[str(good)].metadata == {"modelspec.title": "good"}
     assert all(warning.isprintable() for warning in state.warnings)
     model = a_model("WanModel", files=[named], confidence=0.5, name_source="class")
-    name, facts = enrich(model, state)
-    raw = merged_metadata(model, state)
+    one = enriched(model, state)
+    name, facts, raw = one.shown_name, facts_from_files(one), one.metadata
     row = a_row(name, facts=facts, metadata=raw, files=[str(named)])
     drawn = [
         name,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +8,8 @@ import pytest
 from msgspec import structs
 
 from gpumodels_shared.schema import Fingerprint, Model, TensorSample
-from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
-from gpumodels_tui.view.enrichment import enrich, identified, merged_metadata, stated_name
+from gpumodels_tui.catalogue.facts import CatalogueState, ValuesMatch
+from gpumodels_tui.view.enrichment import enriched, facts_from_files
 from gpumodels_tui.view.metadata_fields import FIELDS, REPOSITORIES
 from snapshots import GIB, MIB, NOON_NS, a_catalogue, a_model, some_facts
 
@@ -20,7 +19,7 @@ NOTHING = CatalogueState()
 
 def facts_from(**metadata: str) -> dict[str, str]:
     model = a_model(files=[FILE], dtypes={})
-    return enrich(model, a_catalogue(some_facts(FILE, metadata)))[1]
+    return facts_from_files(enriched(model, a_catalogue(some_facts(FILE, metadata))))
 
 
 ROWS = [
@@ -142,61 +141,14 @@ def test_the_standard_stands_above_a_tools_own_words() -> None:
 def test_precision_in_the_file_and_in_memory_are_told_apart() -> None:
     model = a_model(files=[FILE], dtypes={"bfloat16": 2 * GIB})
     catalogue = a_catalogue(some_facts(FILE, dtypes={"float8_e4m3fn": GIB, "float32": 2 * MIB}))
-    facts = enrich(model, catalogue)[1]
+    facts = facts_from_files(enriched(model, catalogue))
     assert facts["precision in file"] == "float8_e4m3fn 1.0 GB, float32 2.0 MB"
     assert facts["precision in memory"] == "bfloat16"
 
 
 def test_a_hub_caches_path_names_its_repository() -> None:
     path = "/home/ada/.cache/huggingface/hub/models--Wan-AI--Wan2.2-T2V/snapshots/abc/model.safetensors"
-    assert enrich(a_model(files=[path]), NOTHING)[1]["repository"] == "Wan-AI/Wan2.2-T2V"
-
-
-def beside(name: str, config: Mapping[str, str], directory: str = "/models/m", config_name: str = "config") -> dict[str, str]:
-    """Facts of a file of this name with a config beside it."""
-    facts = FileFacts(f"{directory}/{config_name}.json", 10, NOON_NS, "config", config)
-    file = f"{directory}/{name}"
-    return enrich(a_model(files=[file], dtypes={}), a_catalogue(facts, some_facts(file)))[1]
-
-
-def test_a_config_beside_tells_of_a_file_without_a_name_of_its_own() -> None:
-    config = {"config.architectures": "BertModel", "config.model_type": "bert", "config._name_or_path": "org/base"}
-    told = {"architecture": "BertModel", "base model": "org/base"}
-    for name in ("model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "model-00001-of-00002.safetensors"):
-        assert beside(name, config) == told
-    assert beside("realistic-v5.safetensors", config) == {}
-
-
-def test_an_adapters_config_tells_its_base_rank_and_alpha() -> None:
-    config = {
-        "adapter_config.base_model_name_or_path": "org/base",
-        "adapter_config.r": "8",
-        "adapter_config.lora_alpha": "16",
-    }
-    told = beside("adapter_model.safetensors", config, config_name="adapter_config")
-    assert told == {"base model": "org/base", "rank": "8", "alpha": "16"}
-
-
-def test_a_rank_that_nobody_stated_is_told_by_the_shapes() -> None:
-    facts = structs.replace(some_facts(FILE), rank=16)
-    assert enrich(a_model(files=[FILE], dtypes={}), a_catalogue(facts))[1] == {"rank": "16"}
-    stated = structs.replace(some_facts(FILE, {"ss_network_dim": "8"}), rank=16)
-    assert enrich(a_model(files=[FILE], dtypes={}), a_catalogue(stated))[1] == {"rank": "8"}
-
-
-def test_what_the_file_says_stands_above_the_config_beside_it() -> None:
-    config = FileFacts("/m/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
-    file = some_facts("/m/model.safetensors", {"modelspec.architecture": "flux-1-dev"})
-    facts = enrich(a_model(files=["/m/model.safetensors"], dtypes={}), a_catalogue(config, file))[1]
-    assert facts == {"architecture": "flux-1-dev"}
-
-
-def test_a_blobs_symlink_leads_to_its_config_and_repository() -> None:
-    snapshot = "/hub/models--org--name/snapshots/r1"
-    config = FileFacts(f"{snapshot}/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
-    blob = FileFacts("/hub/x/0f", 10, NOON_NS, "safetensors", aliases=(f"{snapshot}/model.safetensors",))
-    facts = enrich(a_model(files=["/hub/x/0f"], dtypes={}), a_catalogue(config, blob))[1]
-    assert facts == {"architecture": "bert", "repository": "org/name"}
+    assert facts_from_files(enriched(a_model(files=[path]), NOTHING))["repository"] == "Wan-AI/Wan2.2-T2V"
 
 
 FINGERPRINT = Fingerprint((TensorSample("w", "bfloat16", (4, 4), b"0123"),), NOON_NS)
@@ -206,19 +158,13 @@ TUNE, TWIN = "/models/my-tune_fp16.safetensors", "/models/other-tune.safetensors
 def recognised(verdict: ValuesMatch, model: Model | None = None, **stated: str) -> Model:
     model = model or replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
     catalogue = a_catalogue(some_facts(TUNE, stated), some_facts(TWIN))
-    return identified(model, structs.replace(catalogue, values={FINGERPRINT: verdict}))
-
-
-def test_a_model_is_named_by_the_file_whose_values_it_holds() -> None:
-    model = recognised(ValuesMatch((TUNE,), (), 16, 16))
-    assert (model.name, model.name_source, model.confidence, model.files) == ("my-tune", "values", 0.97, (TUNE,))
-    assert recognised(ValuesMatch((TUNE,), (), 16, 16), model_type="My-Tune-14B").name == "My-Tune-14B"
+    return enriched(model, structs.replace(catalogue, values={FINGERPRINT: verdict})).model
 
 
 def test_weights_with_something_merged_into_them_are_said_to_be_patched() -> None:
     model = recognised(ValuesMatch((TUNE,), (), 13, 16))
     assert (model.name, model.confidence) == ("my-tune", 0.75)
-    assert enrich(model, NOTHING)[1]["values"] == "patched: 13 of 16 sampled tensors match the file"
+    assert facts_from_files(enriched(model, NOTHING))["values"] == "patched: 13 of 16 sampled tensors match the file"
 
 
 @pytest.mark.parametrize(
@@ -241,146 +187,11 @@ def test_how_far_the_values_agree_is_said_of_all_tensors_where_the_sidecar_count
         matched_tensors=tensors[0],
         compared_tensors=tensors[1],
     )
-    assert enrich(model, NOTHING)[1]["values"] == said
-
-
-def test_a_file_of_two_names_gives_none_but_lists_both() -> None:
-    link = "/models/mine.safetensors"
-    real = FileFacts(TUNE, 100, NOON_NS, "safetensors", aliases=(link,))
-    model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
-    found = identified(model, structs.replace(a_catalogue(real), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)}))
-    assert (found.name, found.confidence, found.candidates) == ("WanModel", 0.0, (link, TUNE))
-    blob = structs.replace(real, path="/hub/blobs/0f")
-    found = identified(model, structs.replace(a_catalogue(blob), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)}))
-    assert (found.name, found.candidates) == ("mine", ())
-
-
-def test_a_file_that_took_the_place_of_the_one_that_was_loaded_says_nothing_of_the_model() -> None:
-    model = a_model(files=[FILE], dtypes={}, metadata={"modelspec.title": "as loaded"})
-    catalogue = a_catalogue(structs.replace(some_facts(FILE, {"ss_network_dim": "32"}, {"float32": GIB}), rank=32))
-    now = catalogue.by_path[FILE]
-    same = replace(model, file_stamps=((now.size_bytes, now.modified_ns),))
-    assert enrich(same, catalogue)[1]["rank"] == "32"
-    other = replace(model, file_stamps=((now.size_bytes, now.modified_ns - 1),))
-    assert enrich(other, catalogue)[1] == {"title": "as loaded"}
-
-
-def test_a_tie_is_no_name_but_its_candidates() -> None:
-    model = recognised(ValuesMatch((), (TUNE, TWIN), 16, 16))
-    assert (model.name, model.confidence, model.candidates) == ("WanModel", 0.0, (TUNE, TWIN))
-
-
-def test_copies_of_one_name_are_one_name() -> None:
-    model = recognised(ValuesMatch((), (TUNE, "/models/my-tune_bf16.safetensors"), 16, 16))
-    assert (model.name, model.files) == ("my-tune", ())
-    assert len(model.candidates) == 2
-
-
-def test_shards_are_named_together() -> None:
-    shards = tuple(f"/models/big-model-0000{number}-of-00002.safetensors" for number in (1, 2))
-    model = recognised(ValuesMatch(shards, (), 16, 16))
-    assert (model.name, model.files) == ("big-model", shards)
-
-
-def test_a_model_of_several_files_has_all_their_names() -> None:
-    model = recognised(ValuesMatch((TUNE, TWIN), (), 16, 16, ((TUNE,), (TWIN,))))
-    assert (model.name, model.confidence, model.files) == ("my-tune + other-tune", 0.97, (TUNE, TWIN))
-    nameless = "/model.safetensors"
-    model = recognised(ValuesMatch((TUNE, nameless), (), 16, 16, ((TUNE,), (nameless,))))
-    assert (model.name, model.confidence) == ("WanModel", 0.0)
-
-
-def test_a_sure_name_is_kept_and_gains_the_file_that_nobody_knew() -> None:
-    sure = replace(a_model("org/name", confidence=0.95, name_source="config"), fingerprint=FINGERPRINT)
-    assert recognised(ValuesMatch((TUNE,), (), 16, 16), sure) == replace(sure, files=(TUNE,))
-    assert recognised(ValuesMatch((TUNE,), (), 13, 16), sure) == sure
-    assert recognised(ValuesMatch((), (TUNE, TWIN), 16, 16), sure) == sure
-
-
-def test_shards_state_a_name_together() -> None:
-    shards = [f"/m/model-0000{number}-of-00002.safetensors" for number in (1, 2)]
-    files = [some_facts(path, {"model_type": "Wan2_2"}, {"bfloat16": GIB}) for path in shards]
-    model = a_model("WanModel", 2 * GIB, confidence=0.5, name_source="class", files=shards)
-    assert identified(model, a_catalogue(*files)).name == "Wan2_2"
-
-
-def test_what_the_sidecar_saw_at_loading_stands_above_what_the_file_says_now() -> None:
-    model = a_model(files=[FILE], metadata={"modelspec.title": "as loaded"})
-    catalogue = a_catalogue(some_facts(FILE, {"modelspec.title": "overwritten since", "ss_tag_frequency": "{}"}))
-    assert merged_metadata(model, catalogue) == {"modelspec.title": "as loaded", "ss_tag_frequency": "{}"}
-
-
-def test_a_name_that_the_sidecar_is_sure_of_is_kept() -> None:
-    model = a_model("my-fine-tune", files=[FILE], confidence=0.95)
-    assert enrich(model, a_catalogue(some_facts(FILE, {"model_type": "Wan2_2-T2V-A14B"})))[0] == "my-fine-tune"
-
-
-def the_name(size: int = GIB, files: tuple[str, ...] = (FILE,), candidates: tuple[str, ...] = (), confidence: float = 0.5) -> str:
-    """Of a model named after its class, whose file states a model_type and holds 1 GB."""
-    model = a_model("WanModel", size, confidence=confidence, name_source="class", files=files, candidates=candidates)
-    return enrich(model, a_catalogue(some_facts(FILE, {"model_type": "Wan2_2-T2V-A14B-HIGH"}, {"bfloat16": GIB})))[0]
-
-
-def test_a_class_is_replaced_by_what_its_only_file_states() -> None:
-    assert the_name() == "Wan2_2-T2V-A14B-HIGH"
-
-
-def test_a_class_stays_where_the_file_may_not_be_the_model() -> None:
-    assert the_name(size=3 * GIB) == "WanModel"
-    assert the_name(size=100 * MIB) == "WanModel"
-    assert the_name(files=(FILE, "/models/other.safetensors")) == "WanModel"
-    assert the_name(files=("/models/unknown.safetensors",)) == "WanModel"
-    assert the_name(candidates=(FILE, "/models/twin.safetensors")) == "WanModel"
-    assert the_name(confidence=0.0) == "WanModel"  # the sidecar saw that less than half of it is from the file
-
-
-def test_the_file_that_was_read_when_a_model_came_is_a_hint_with_a_question_mark() -> None:
-    model = a_model("WanModel (wan)", confidence=0.3, name_source="recency", candidates=[TUNE])
-    assert enrich(model, NOTHING)[0] == "WanModel (wan) · my-tune?"
-    assert identified(model, NOTHING).name == "WanModel (wan)"
-    nameless = replace(model, candidates=("/models/loras/model.safetensors",))
-    assert enrich(nameless, NOTHING)[0] == "WanModel (wan)"
-
-
-def test_a_guess_is_marked() -> None:
-    model = a_model("probably", name_source="recency", confidence=0.3)
-    assert enrich(model, NOTHING)[0] == "probably?"
-    assert stated_name(model, NOTHING) is None
-
-
-def searching(*files: FileFacts) -> CatalogueState:
-    return structs.replace(a_catalogue(*files), unsettled=frozenset((FINGERPRINT,)))
-
-
-def test_a_name_that_may_still_come_is_pending_and_the_class_or_a_guess_stands_meanwhile() -> None:
-    model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
-    found = identified(model, searching())
-    assert (found.name, found.name_source, found.confidence) == ("WanModel", "pending", 0.0)
-    assert identified(found, searching()) == found
-    assert enrich(model, searching())[0] == "WanModel …"
-    guess = replace(model, name="WanModel (wan)", name_source="recency", confidence=0.3, candidates=(TUNE,))
-    assert enrich(guess, searching())[0] == "WanModel (wan) · my-tune? …"
-    assert (identified(guess, searching()).name_source, identified(guess, searching()).candidates) == ("pending", (TUNE,))
-
-
-def test_a_name_that_is_known_or_stated_is_not_pending() -> None:
-    model = replace(a_model("WanModel", 2 * GIB, confidence=0.5, name_source="class", files=[FILE]), fingerprint=FINGERPRINT)
-    stated = some_facts(FILE, {"model_type": "Wan2_2"}, {"bfloat16": 2 * GIB})
-    assert (enrich(model, searching(stated))[0], identified(model, searching(stated)).name_source) == ("Wan2_2", "file metadata")
-    known = structs.replace(searching(some_facts(TUNE)), values={FINGERPRINT: ValuesMatch((TUNE,), (), 16, 16)})
-    assert (enrich(model, known)[0], identified(model, known).name_source) == ("my-tune", "values")
-    sure = replace(a_model("org/name", confidence=0.95, name_source="config"), fingerprint=FINGERPRINT)
-    assert (enrich(sure, searching())[0], identified(sure, searching()).name_source) == ("org/name", "config")
-
-
-def test_what_the_process_itself_still_looks_for_is_pending_and_its_file_may_state_a_name() -> None:
-    model = a_model("WanModel", 2 * GIB, confidence=0.5, name_source="pending", files=[FILE])
-    assert enrich(model, NOTHING)[0] == "WanModel …"
-    stated = a_catalogue(some_facts(FILE, {"model_type": "Wan2_2"}, {"bfloat16": 2 * GIB}))
-    assert enrich(model, stated)[0] == "Wan2_2"
+    assert facts_from_files(enriched(model, NOTHING))["values"] == said
 
 
 def test_hostile_metadata_is_made_visible() -> None:
-    name, facts = enrich(a_model("a\x1b]0;owned\x07b", metadata={"modelspec.title": "x\u202eexe.\x00"}), NOTHING)
-    assert name == "a\\x1b]0;owned\\x07b"
+    one = enriched(a_model("a\x1b]0;owned\x07b", metadata={"modelspec.title": "x\u202eexe.\x00"}), NOTHING)
+    facts = facts_from_files(one)
+    assert one.shown_name == "a\\x1b]0;owned\\x07b"
     assert facts["title"] == "x\\u202eexe.\\x00"

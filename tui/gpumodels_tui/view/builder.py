@@ -15,7 +15,7 @@ from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpus import HardwareState
 from gpumodels_tui.view.device_names import Device, Devices, holds_memory, in_words, join_devices, process_title
-from gpumodels_tui.view.enrichment import enrich, file_sizes, identified, merged_metadata
+from gpumodels_tui.view.enrichment import EnrichedModel, enriched, facts_from_files
 from gpumodels_tui.view.memory_parts import memory_parts
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View, rank
@@ -99,15 +99,6 @@ class ViewBuilder:
         return _OfProcess(process, catalogue, keys, labels, counted, rows, row)
 
 
-class _FromFiles(Struct, frozen=True):
-    """What model files add to a model: `ModelRow` says what each is."""
-
-    name: str
-    facts: Mapping[str, str]
-    metadata: Mapping[str, str]
-    sizes: Mapping[str, int]
-
-
 def _rows_of(
     process: ProcessState, keys: Mapping[str, str], labels: Mapping[str, str], catalogue: CatalogueState
 ) -> Iterator[tuple[str, ModelRow]]:
@@ -116,11 +107,11 @@ def _rows_of(
         return
     title = process_title(process)
     for seen in process.snapshot.models:
-        model = identified(seen, catalogue)
-        files = _FromFiles(*enrich(seen, catalogue), merged_metadata(model, catalogue), file_sizes(model, catalogue))
-        for device in _devices_of(model):
+        one = enriched(seen, catalogue)
+        facts = facts_from_files(one)
+        for device in _devices_of(one.model):
             if (key := keys.get(device)) is not None:
-                yield key, _row(process, title, model, device, labels, files)
+                yield key, _row(process, title, one, facts, device, labels)
 
 
 def _memories(processes: Sequence[ProcessState], joined: Devices) -> dict[str, list[DeviceMemory]]:
@@ -196,7 +187,10 @@ def _devices_of(model: Model) -> list[str]:
     return holding if home in holding or (model.id == SMALL_MODELS_ID and holding) else [home, *holding]
 
 
-def _row(process: ProcessState, title: str, model: Model, device: str, labels: Mapping[str, str], files: _FromFiles) -> ModelRow:
+def _row(
+    process: ProcessState, title: str, one: EnrichedModel, facts: Mapping[str, str], device: str, labels: Mapping[str, str]
+) -> ModelRow:
+    model = one.model
     home = model.device or "cpu"
     in_host = model.bytes_by_device.get("cpu", 0)
     if device == home:
@@ -207,7 +201,7 @@ def _row(process: ProcessState, title: str, model: Model, device: str, labels: M
         off_bytes = 0  # told once, where the model runs
     return ModelRow(
         key=f"{process.key}/{model.id}",
-        name=files.name,
+        name=one.shown_name,
         kind=safe_text(model.kind, 20),
         on_bytes=model.bytes_by_device.get(device, 0),
         off_bytes=off_bytes,
@@ -217,12 +211,12 @@ def _row(process: ProcessState, title: str, model: Model, device: str, labels: M
         process=title,
         model=model,
         process_state=process,
-        facts=files.facts,
+        facts=facts,
         note=", ".join(_notes(process, model, device, home, labels)),
-        metadata=files.metadata,
+        metadata=one.metadata,
         parent_key=None if model.parent is None else f"{process.key}/{model.parent}",
         places=labels,
-        file_sizes=files.sizes,
+        file_sizes=one.file_sizes,
     )
 
 

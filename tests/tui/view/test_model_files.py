@@ -1,0 +1,80 @@
+"""What the files of a model say together, and the configs beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from msgspec import structs
+
+from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
+from gpumodels_tui.view.enrichment import enriched, facts_from_files
+from snapshots import GIB, NOON_NS, a_catalogue, a_model, some_facts
+
+FILE = "/models/loras/MyLoRA.safetensors"
+
+
+NOTHING = CatalogueState()
+
+
+def beside(name: str, config: Mapping[str, str], directory: str = "/models/m", config_name: str = "config") -> dict[str, str]:
+    """Facts of a file of this name with a config beside it."""
+    facts = FileFacts(f"{directory}/{config_name}.json", 10, NOON_NS, "config", config)
+    file = f"{directory}/{name}"
+    return facts_from_files(enriched(a_model(files=[file], dtypes={}), a_catalogue(facts, some_facts(file))))
+
+
+def test_a_config_beside_tells_of_a_file_without_a_name_of_its_own() -> None:
+    config = {"config.architectures": "BertModel", "config.model_type": "bert", "config._name_or_path": "org/base"}
+    told = {"architecture": "BertModel", "base model": "org/base"}
+    for name in ("model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "model-00001-of-00002.safetensors"):
+        assert beside(name, config) == told
+    assert beside("realistic-v5.safetensors", config) == {}
+
+
+def test_an_adapters_config_tells_its_base_rank_and_alpha() -> None:
+    config = {
+        "adapter_config.base_model_name_or_path": "org/base",
+        "adapter_config.r": "8",
+        "adapter_config.lora_alpha": "16",
+    }
+    told = beside("adapter_model.safetensors", config, config_name="adapter_config")
+    assert told == {"base model": "org/base", "rank": "8", "alpha": "16"}
+
+
+def test_a_rank_that_nobody_stated_is_told_by_the_shapes() -> None:
+    facts = structs.replace(some_facts(FILE), rank=16)
+    assert facts_from_files(enriched(a_model(files=[FILE], dtypes={}), a_catalogue(facts))) == {"rank": "16"}
+    stated = structs.replace(some_facts(FILE, {"ss_network_dim": "8"}), rank=16)
+    assert facts_from_files(enriched(a_model(files=[FILE], dtypes={}), a_catalogue(stated))) == {"rank": "8"}
+
+
+def test_what_the_file_says_stands_above_the_config_beside_it() -> None:
+    config = FileFacts("/m/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
+    file = some_facts("/m/model.safetensors", {"modelspec.architecture": "flux-1-dev"})
+    facts = facts_from_files(enriched(a_model(files=["/m/model.safetensors"], dtypes={}), a_catalogue(config, file)))
+    assert facts == {"architecture": "flux-1-dev"}
+
+
+def test_a_blobs_symlink_leads_to_its_config_and_repository() -> None:
+    snapshot = "/hub/models--org--name/snapshots/r1"
+    config = FileFacts(f"{snapshot}/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
+    blob = FileFacts("/hub/x/0f", 10, NOON_NS, "safetensors", aliases=(f"{snapshot}/model.safetensors",))
+    facts = facts_from_files(enriched(a_model(files=["/hub/x/0f"], dtypes={}), a_catalogue(config, blob)))
+    assert facts == {"architecture": "bert", "repository": "org/name"}
+
+
+def test_a_file_that_took_the_place_of_the_one_that_was_loaded_says_nothing_of_the_model() -> None:
+    model = a_model(files=[FILE], dtypes={}, metadata={"modelspec.title": "as loaded"})
+    catalogue = a_catalogue(structs.replace(some_facts(FILE, {"ss_network_dim": "32"}, {"float32": GIB}), rank=32))
+    now = catalogue.by_path[FILE]
+    same = replace(model, file_stamps=((now.size_bytes, now.modified_ns),))
+    assert facts_from_files(enriched(same, catalogue))["rank"] == "32"
+    other = replace(model, file_stamps=((now.size_bytes, now.modified_ns - 1),))
+    assert facts_from_files(enriched(other, catalogue)) == {"title": "as loaded"}
+
+
+def test_what_the_sidecar_saw_at_loading_stands_above_what_the_file_says_now() -> None:
+    model = a_model(files=[FILE], metadata={"modelspec.title": "as loaded"})
+    catalogue = a_catalogue(some_facts(FILE, {"modelspec.title": "overwritten since", "ss_tag_frequency": "{}"}))
+    assert enriched(model, catalogue).metadata == {"modelspec.title": "as loaded", "ss_tag_frequency": "{}"}

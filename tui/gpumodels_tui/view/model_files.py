@@ -1,0 +1,57 @@
+"""The files that a model came from, as the catalogue knows them, and what they say together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from gpumodels_shared.file_names import is_generic
+from gpumodels_shared.schema import Model
+from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
+from gpumodels_tui.headers.formats import CONFIGS
+from gpumodels_tui.view.metadata_fields import ABSENT
+
+
+def known_files(model: Model, catalogue: CatalogueState) -> tuple[FileFacts, ...]:
+    """What the catalogue knows of the files that the model came from, each once."""
+    found = (catalogue.by_path.get(path) for path in _as_loaded(model, catalogue))
+    return tuple({facts.path: facts for facts in found if facts is not None}.values())
+
+
+def _as_loaded(model: Model, catalogue: CatalogueState) -> tuple[str, ...]:
+    """The model's files, without those whose places others have taken since."""
+    if len(model.file_stamps) != len(model.files):
+        return model.files
+    return tuple(
+        path
+        for path, stamp in zip(model.files, model.file_stamps, strict=True)
+        if (facts := catalogue.by_path.get(path)) is None or (facts.size_bytes, facts.modified_ns) == stamp
+    )
+
+
+def file_sizes(model: Model, catalogue: CatalogueState) -> dict[str, int]:
+    """Bytes of its files and of its candidates, by their paths, as far as the catalogue knows them."""
+    paths = (*model.files, *model.candidates)
+    return {path: facts.size_bytes for path in paths if (facts := catalogue.by_path.get(path)) is not None}
+
+
+def merged_metadata(model: Model, catalogue: CatalogueState) -> dict[str, str]:
+    """Raw keys and values. What the sidecar saw at loading stands above what the files say now; the main file above others."""
+    files = known_files(model, catalogue)
+    merged: dict[str, str] = {}
+    for facts in (*_configs_beside(model, files, catalogue), *reversed(files)):
+        merged.update(facts.metadata)
+    merged.update(model.metadata)
+    return merged
+
+
+def _configs_beside(model: Model, files: tuple[FileFacts, ...], catalogue: CatalogueState) -> list[FileFacts]:
+    """The configs of the model's directory, where they can't be another's."""
+    paths = dict.fromkeys([*_as_loaded(model, catalogue), *(path for file in files for path in (file.path, *file.aliases))])
+    directories = dict.fromkeys(path.rpartition("/")[0] for path in paths if is_generic(path))
+    found = (catalogue.by_path.get(f"{directory}/{name}") for directory in directories for name in CONFIGS)
+    return [facts for facts in found if facts is not None]
+
+
+def present(metadata: Mapping[str, str], key: str) -> str | None:
+    value = metadata.get(key, "").strip()
+    return None if value.lower() in ABSENT else value

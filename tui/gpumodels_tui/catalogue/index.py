@@ -11,6 +11,7 @@ from typing import Final
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
+from gpumodels_tui.catalogue.name_tree import NameTree
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
 from gpumodels_tui.headers.formats import suffix_of
 from gpumodels_tui.headers.headers import FileHeader
@@ -83,6 +84,8 @@ class Index:
         self._files: dict[str, _File] = {}
         self._names: dict[str, str] = {}
         self._problems: dict[str, str] = {}
+        self._tree = NameTree()
+        """Of the names in both."""
         # A file is in at most one of these three.
         self._urgent: OrderedDict[str, None] = OrderedDict()
         self._queue: OrderedDict[str, None] = OrderedDict()
@@ -114,8 +117,7 @@ class Index:
 
     def names_below(self, directory: str) -> list[str]:
         """All names in this directory's tree."""
-        start = directory.rstrip("/") + "/"
-        return [name for name in (*self._names, *self._problems) if name.startswith(start)]
+        return list(self._tree.below(directory))
 
     def saw(self, sighting: Sighting, urgent: bool = False) -> bool:
         """A name as it is now."""
@@ -126,6 +128,7 @@ class Index:
                 return False
             self._forget(path)
             self._problems[path] = reason
+            self._tree.add(path)
             return True
         changed = self._problems.pop(path, None) is not None
         if self._names.get(path, sighting.real) != sighting.real:
@@ -148,6 +151,7 @@ class Index:
         if path not in file.names:
             file.names.add(path)
             self._names[path] = sighting.real
+            self._tree.add(path)
             changed = True
             if file.suffix is None and (suffix := suffix_of(path)) is not None:
                 file.suffix = suffix
@@ -320,6 +324,7 @@ class Index:
 
     def _forget(self, path: str) -> None:
         self._problems.pop(path, None)
+        self._tree.discard(path)
         real = self._names.pop(path, None)
         if real is None:
             return

@@ -1,4 +1,4 @@
-"""The README's pictures, drawn by the application itself from simulated data: `python -m tests.pictures`."""
+"""The README's pictures, drawn by the application itself from simulated data: `make pictures`."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """The table, as it stands in the README, after all else."""
+    """The table, as it stands in docs/faults.md, after all else."""
     if not _figures:
         return
     out = config.get_terminal_writer()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from textual.binding import Binding
 
 from apps import SMALL, app_showing, pressed
+from gpumodels_tui.screens.help_screen import key_name
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from screen_text import shown
-from views import a_full_view
+from views import a_full_view, a_view
 
 
 @pytest.mark.slow
@@ -39,3 +41,11 @@ async def test_every_key_that_has_a_meaning_is_in_the_help() -> None:
         await pressed(pilot, "question_mark")
         text = " ".join(shown(app).split())
         assert [meaning for meaning in meanings if meaning and meaning not in text] == []
+
+
+def test_keys_are_named_as_they_stand_on_keyboards() -> None:
+    app = app_showing(a_view())
+    keys = {"pageup": "PgUp", "escape": "Esc", "shift+tab": "Shift-Tab", "ctrl+p": "Ctrl-P", "f6": "F6", "j": "j", "G": "G"}
+    assert {key: key_name(app, Binding(key, "do", "Do")) for key in keys} == keys
+    assert [key_name(app, Binding(key, "do", "Do")) for key in ("left", "less_than_sign", "question_mark")] == ["Left", "<", "?"]
+    assert key_name(app, Binding("1", "device(1)", "Device", key_display="1-9")) == "1-9"

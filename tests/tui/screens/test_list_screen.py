@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apps import SMALL, app_showing, has_keys, listed, on_screen, pressed, under_cursor
+from apps import SMALL, app_showing, has_keys, listed, on_screen, overview, pressed, under_cursor
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import shown
@@ -50,3 +50,17 @@ async def test_n_goes_through_the_matches_and_around() -> None:
         for key in ("n", "n", "N"):
             await pressed(pilot, key)
             assert under_cursor(app) == "MyLoRA"
+
+
+async def test_matches_are_gone_through_only_while_there_are_words_and_a_slash_is_a_letter_while_one_types() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        screen = overview(app)
+        assert screen.check_action("match", (1,)) is None
+        await pressed(pilot, "slash")
+        assert not screen.check_action("filter", ())
+        await pressed(pilot, "slash", "v", "enter")
+        assert screen.words == "/v"
+        assert screen.check_action("match", (1,))
+        assert screen.check_action("filter", ())

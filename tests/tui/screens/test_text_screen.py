@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from rich.text import Text
 
 from apps import SMALL, app_showing, on_screen, pressed
 from gpumodels_tui.screens.overview import OverviewScreen
+from gpumodels_tui.screens.text_screen import TextScreen
 from screen_text import lines_shown, shown
-from views import a_full_view
+from views import a_full_view, a_view
 
 
 @pytest.mark.slow
@@ -38,3 +40,17 @@ async def test_a_click_beside_a_box_closes_it_and_one_inside_does_not() -> None:
             await pilot.click(offset=(0, 22))
             await pilot.pause()
             assert on_screen(app, OverviewScreen)
+
+
+async def test_a_box_draws_names_as_they_stand_and_closes_by_the_key_that_opened_it() -> None:
+    app = app_showing(a_view())
+    async with app.run_test(size=SMALL) as pilot:
+        app.push_screen(TextScreen("a [b]title[/b]", [Text("[red]a name[/red]")], closing_key="i", columns=40))
+        await pilot.pause()
+        assert "a [b]title[/b]" in shown(app)
+        assert "[red]a name[/red]" in shown(app)
+        assert "Esc closes" in shown(app)
+        assert "scroll" not in shown(app)  # there is nothing to scroll to
+        assert app.screen.query_one("Vertical").size.width <= 40
+        await pressed(pilot, "x", "i")
+        assert on_screen(app, OverviewScreen)

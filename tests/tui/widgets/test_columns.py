@@ -28,6 +28,15 @@ def test_an_eager_column_grows_before_the_others() -> None:
     assert [place.width for place in arrange(columns, 100)] == [50, 20]
 
 
+def test_a_title_gives_way_to_its_short_form_and_that_to_the_mark_of_the_order() -> None:
+    column: Column[str] = Column("off device", lambda row, _: text(row), least=7, short_title="off dev")
+    assert column.heading(10) == "off device"
+    assert column.heading(9) == "off dev"
+    assert column.heading(8, "↓") == "off dev↓"
+    assert column.heading(7, "↓") == "off de↓"
+    assert a_column("age", 4).heading(2, "↑") == "a↑"
+
+
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 40), st.integers(0, 9)), max_size=8), st.integers(0, 150))
 def test_columns_never_leave_the_width_they_have(shapes: list[tuple[int, int, int]], width: int) -> None:
     places = arrange([a_column(str(index), *shape) for index, shape in enumerate(shapes)], width)

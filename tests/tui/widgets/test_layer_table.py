@@ -9,8 +9,9 @@ from msgspec import structs
 
 from apps import SMALL, app_showing, layer_table, layer_under_cursor, layers_in_sight, pressed
 from gpumodels_shared.schema import LayerTree
+from gpumodels_tui.view.layer_sums import sum_layers
 from gpumodels_tui.widgets.layer_table import LayerTable
-from screen_text import lines_shown
+from screen_text import lines_shown, words
 from snapshots import GIB, MIB, WAN, a_tree
 from views import a_gpu, a_row, a_small_model, a_view
 from work import counted
@@ -119,3 +120,54 @@ async def test_a_click_on_the_mark_unfolds_and_one_on_the_name_selects() -> None
         await pilot.click(LayerTable, offset=(8, 2))
         await pilot.pause()
         assert (layer_under_cursor(app), layers_in_sight(app)) == ("head", ["", "head", "blocks"])
+
+
+def a_table(*layers: tuple[str, int]) -> LayerTable:
+    table = LayerTable()
+    table.show_layers(sum_layers(a_tree(dict(layers), device="cuda:0"), "cuda:0"))
+    return table
+
+
+def cell(table: LayerTable, title: str, layer: int, width: int) -> str:
+    (column,) = [column for column in table.columns if column.title == title]
+    return words(column.draw(layer, width))
+
+
+def test_a_layer_says_its_share_of_what_it_is_in() -> None:
+    table = a_table(("blocks.0", 3 * GIB), ("blocks.1", GIB), ("head", 4 * GIB))
+    names = table.sums.tree.names
+    assert cell(table, "share of parent", names.index("head"), 13) == " 50% ━━━━────"
+    assert cell(table, "share of parent", names.index("0"), 13) == " 75% ━━━━━━──"
+    assert cell(table, "on device", names.index("blocks"), 9) == "4.0 GB"
+
+
+def test_deep_layers_are_indented_by_half_the_column_at_most() -> None:
+    deep = ".".join("abcdefghijklmnopqrstuvwxyz")
+    table = a_table((deep, GIB))
+    assert cell(table, "layer", 3, 20) == " " * 6 + "▾ c  Block"
+    assert cell(table, "layer", 26, 20) == " " * 10 + "  z  Block"
+
+
+def test_the_orders_go_round_and_each_begins_as_one_expects() -> None:
+    table = a_table(("b", 3 * GIB), ("a", GIB), ("c", 4 * GIB))
+
+    def names() -> list[str]:
+        return [table.sums.tree.names[layer] for layer in table.rows[1:]]
+
+    seen = {"size": names()}
+    for _ in range(3):
+        order = table.sort_next()
+        seen[order] = names()
+    assert seen == {"size": ["c", "b", "a"], "name": ["a", "b", "c"], "their place in the model": ["a", "b", "c"]}
+    assert table.sort_next(-1) == "their place in the model"
+    table.reverse()
+    assert names() == ["c", "b", "a"]
+
+
+def test_a_filter_leaves_what_has_the_words_and_what_that_is_in() -> None:
+    table = a_table(("blocks.0.ffn", GIB), ("blocks.0.attn", GIB), ("head", GIB))
+    table.filter("ffn")
+    assert [".".join(table.sums.path(layer)) for layer in table.rows] == ["", "blocks", "blocks.0", "blocks.0.ffn"]
+    assert [table.is_match(layer) for layer in table.rows] == [False, False, False, True]
+    table.filter("")
+    assert len(table.rows) == 3

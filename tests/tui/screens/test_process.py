@@ -20,6 +20,8 @@ from screen_text import assert_looks_like, lines_shown, shown
 from snapshots import MINUTE_NS, NOON_NS, WAN, a_process, a_process_state, a_snapshot
 from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view, an_unattached
 
+pytestmark = pytest.mark.usefixtures("universal_time")
+
 
 def names(app: GpuModelsApp) -> list[str]:
     return [entry.name for entry in app.screen.query_one(ModelTable).rows]

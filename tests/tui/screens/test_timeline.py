@@ -18,6 +18,8 @@ from screen_text import assert_looks_like, shown
 from snapshots import GIB, NOON_NS, WAN
 from views import a_full_view, a_view_with_a_past, out_of_memory, with_events
 
+pytestmark = pytest.mark.usefixtures("universal_time")
+
 
 def listed(app: GpuModelsApp) -> Sequence[Event]:
     return app.screen.query_one(EventTable).rows

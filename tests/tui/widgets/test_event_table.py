@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-
 import pytest
 from msgspec.structs import replace
 
@@ -15,17 +12,9 @@ from screen_text import words
 from snapshots import GIB, NOON_NS, WAN
 from views import NOON_SECONDS, out_of_memory
 
+pytestmark = pytest.mark.usefixtures("universal_time")
+
 LOADED = Event(7, NOON_NS, EventKind.LOADED, WAN, "vllm 90210", "0", 27 * GIB, WAN)
-
-
-@pytest.fixture(autouse=True)
-def _universal_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Times of day are the same everywhere."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 def line_of(event: Event, now: float = NOON_SECONDS) -> dict[str, str]:

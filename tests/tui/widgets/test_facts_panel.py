@@ -39,6 +39,12 @@ def test_a_path_is_broken_behind_its_slashes_and_its_size_stays_together() -> No
     ]
 
 
+def test_a_path_with_its_size_is_one_line_where_there_is_room() -> None:
+    path, _, size = SIZED.value.partition("  ")
+    assert drawn([SIZED], 70, wrap=True) == [f"file  {path}  {size}"]
+    assert drawn([SIZED], 50, wrap=True) == [f"file  {path}", f"      {size}"]
+
+
 def test_a_name_longer_than_a_line_is_broken_and_nothing_of_it_is_lost() -> None:
     lines = drawn([PATH], 26, wrap=True)
     assert len(lines) > 4

@@ -1,4 +1,4 @@
-"""What all tests of screens have in common."""
+"""What tests of the viewer have in common."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(autouse=True)
-def _universal_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+@pytest.fixture
+def universal_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Times of day are the same everywhere."""
     monkeypatch.setenv("TZ", "UTC")
     time.tzset()

@@ -11,6 +11,7 @@ from typing import Final
 from rich.cells import cell_len
 
 from gpumodels_tui.app import GpuModelsApp
+from gpumodels_tui.widgets.cells import Cell
 
 EXPECTED: Final = Path(__file__).parent / "tui" / "expected_screens"
 UPDATE: Final = "UPDATE_SCREENS"
@@ -43,6 +44,11 @@ def lines_shown(app: GpuModelsApp) -> list[str]:
 def shown(app: GpuModelsApp) -> str:
     """All of it, to look for words in."""
     return "\n".join(lines_shown(app))
+
+
+def words(cell: Cell) -> str:
+    """What a cell of a table says, in whatever roles."""
+    return "".join(content for content, _ in cell)
 
 
 def painted_columns(app: GpuModelsApp) -> list[int]:

@@ -22,6 +22,13 @@ NOON_SECONDS: Final = NOON_NS / 1e9
 DAY_SECONDS: Final = 86_400.0
 PLACES: Final = {"cuda:0": "0", "cuda:1": "1", "cpu": "host"}
 """What the lists call the devices that a process calls so."""
+SMALL_LAYERS: Final = {
+    "blocks.0.attn": 6 * MIB,
+    "blocks.0.ffn": 9 * MIB,
+    "blocks.1.attn": 6 * MIB,
+    "blocks.1.ffn": 9 * MIB,
+    "head": 50 * MIB,
+}
 
 
 def a_row(
@@ -82,6 +89,11 @@ def a_row(
         places=PLACES,
         file_sizes=file_sizes or {},
     )
+
+
+def a_small_model(layers: Mapping[str, int] | None = None, **more: object) -> ModelRow:
+    """`small`, of two blocks and a head, or of these layers, on GPU 0."""
+    return replace(a_row("small", 80 * MIB, tree=a_tree(layers or SMALL_LAYERS, device="cuda:0")), **more)
 
 
 def an_unattached(pid: int = 2222, used_bytes: int | None = 3 * GIB, command: str = "python serve.py") -> UnattachedRow:
@@ -155,6 +167,17 @@ def a_view(*devices: DeviceRow, warnings: Sequence[str] = (), processes: int = 1
     """A view of these devices."""
     states = tuple(a_live_process(4711 + count) for count in range(processes))
     return View(devices, states, tuple(warnings), ("/dev/shm/gpumodels-0",), some_process_rows(devices))
+
+
+def models(**sizes: int) -> View:
+    """One GPU with models of these names and bytes."""
+    rows = [a_row(name, size) for name, size in sizes.items()]
+    return a_view(a_gpu(*sorted(rows, key=lambda row: -row.on_bytes)))
+
+
+def many_models(count: int) -> View:
+    """One GPU with so many models, the largest first: `model-00`, `model-01`, …"""
+    return a_view(a_gpu(*(a_row(f"model-{number:02d}", (count - number) * GIB) for number in range(count))))
 
 
 def some_process_rows(devices: Sequence[DeviceRow]) -> tuple[ProcessRow, ...]:
@@ -279,6 +302,18 @@ def some_events() -> tuple[Event, ...]:
         Event(9 - number, NOON_NS - number * 60 * 10**9, kind, name, "vllm 90210", "0", size, key)
         for number, (kind, name, size, key) in enumerate(told)
     )
+
+
+def out_of_memory(*held: tuple[str, int], minutes_ago: int = 10) -> Event:
+    """GPU 0 ran out, twice, with these models on it."""
+    at = NOON_NS - minutes_ago * 60 * 10**9
+    kind = EventKind.OUT_OF_MEMORY
+    return Event(1, at, kind, "ComfyUI/main.py 4711", "ComfyUI/main.py 4711", "0", 70 * GIB, None, 2, "process 4711", held)
+
+
+def with_events(view: View, *events: Event) -> View:
+    """The view, after these, the newest first."""
+    return replace(view, history=History(events))
 
 
 def a_past(view: View) -> History:

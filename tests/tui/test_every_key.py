@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -38,6 +37,8 @@ from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import shown
 from snapshots import GIB, MIB, NOON_NS, a_tree
 from views import NOON_SECONDS, a_gpu, a_host, a_row, a_view, an_unattached
+
+pytestmark = pytest.mark.usefixtures("universal_time")
 
 SECOND: Final = 10**9
 FILE: Final = "/models/first.safetensors"
@@ -314,16 +315,6 @@ def seen(app: GpuModelsApp, pictures: Path, suspended: list[bool]) -> Seen:
 async def pressed(pilot: Pilot[int], *keys: str) -> None:
     await pilot.press(*keys)
     await pilot.pause()
-
-
-@pytest.fixture(autouse=True)
-def _universal_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Times of day are the same everywhere."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.mark.slow

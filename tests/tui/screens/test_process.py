@@ -6,29 +6,21 @@ import dataclasses
 
 import pytest
 from msgspec.structs import replace
-from textual.pilot import Pilot
 
+from apps import SMALL, app_showing, has_keys, listed, on_screen, pressed
 from gpumodels_tui.app import GpuModelsApp
+from gpumodels_tui.screens.layers import LayersScreen
+from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.process import ProcessScreen
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import facts_of_process
-from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.model_table import ModelTable
-from screen_text import lines_shown, shown
+from screen_text import assert_looks_like, lines_shown, shown
 from snapshots import MINUTE_NS, NOON_NS, WAN, a_process, a_process_state, a_snapshot
 from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view, an_unattached
 
-SMALL = (80, 24)
-
-
-def app_showing(view: View) -> GpuModelsApp:
-    return GpuModelsApp(view, clock=lambda: NOON_SECONDS)
-
-
-async def pressed(pilot: Pilot[int], *keys: str) -> None:
-    await pilot.press(*keys)
-    await pilot.pause()
+pytestmark = pytest.mark.usefixtures("universal_time")
 
 
 def names(app: GpuModelsApp) -> list[str]:
@@ -135,3 +127,36 @@ def test_what_a_process_is_and_how_its_sidecar_does() -> None:
     failing = replace(row, state=replace(state, snapshot=dataclasses.replace(state.snapshot, health=health)))
     said = "live, 3 things could not be read, 1.0 ms a look, every 1 s, 600 modules"
     assert Fact("sidecar", said) in facts_of_process(failing, NOON_SECONDS)
+
+
+@pytest.mark.slow
+async def test_p_shows_where_a_processes_memory_went() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "p")
+        assert on_screen(app, ProcessScreen)
+        assert_looks_like(app, "process-80x24")
+        await pressed(pilot, "tab")
+        assert has_keys(app, FactsPanel)
+        await pressed(pilot, "tab", "slash", *"vae", "enter")
+        assert listed(app) == ["wan_2.1_vae"]
+        await pressed(pilot, "enter")
+        assert on_screen(app, LayersScreen)
+        await pressed(pilot, "p")
+        assert on_screen(app, ProcessScreen)
+        await pressed(pilot, "p", "escape", "escape", "escape", "escape")
+        assert on_screen(app, OverviewScreen)
+
+
+@pytest.mark.slow
+async def test_a_process_without_a_sidecar_opens_too_and_one_that_is_gone_says_so() -> None:
+    app = app_showing(a_full_view())
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "2", "G", "enter")
+        assert on_screen(app, ProcessScreen)
+        assert "not attached" in shown(app)
+        assert "python serve.py" in shown(app)
+        app.receive(a_view(a_gpu()))
+        await pilot.pause()
+        assert "Gone" in shown(app)
+        assert "python serve.py" in shown(app)

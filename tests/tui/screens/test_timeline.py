@@ -2,56 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
-from msgspec.structs import replace
-from textual.pilot import Pilot
 
+from apps import LARGE, SMALL, app_showing, pressed
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.process import ProcessScreen
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.screens.timeline import TimelineScreen
-from gpumodels_tui.view.events import Event, EventKind, History
-from gpumodels_tui.view.rows import View
+from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.widgets.event_table import EventTable
-from screen_text import assert_looks_like, lines_shown, shown
+from screen_text import assert_looks_like, shown
 from snapshots import GIB, NOON_NS, WAN
-from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view, a_view_with_a_past
+from views import a_full_view, a_view_with_a_past, out_of_memory, with_events
 
-SMALL = (80, 24)
-LARGE = (120, 40)
-
-
-@pytest.fixture(autouse=True)
-def _universal_time(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Times of day are the same everywhere."""
-    monkeypatch.setenv("TZ", "UTC")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-def app_showing(view: View) -> GpuModelsApp:
-    return GpuModelsApp(view, clock=lambda: NOON_SECONDS)
-
-
-async def pressed(pilot: Pilot[int], *keys: str) -> None:
-    await pilot.press(*keys)
-    await pilot.pause()
-
-
-def with_events(view: View, *events: Event) -> View:
-    return replace(view, history=History(events))
-
-
-def out_of_memory(*held: tuple[str, int], minutes_ago: int = 10) -> Event:
-    at = NOON_NS - minutes_ago * 60 * 10**9
-    kind = EventKind.OUT_OF_MEMORY
-    return Event(1, at, kind, "ComfyUI/main.py 4711", "ComfyUI/main.py 4711", "0", 70 * GIB, None, 2, "process 4711", held)
+pytestmark = pytest.mark.usefixtures("universal_time")
 
 
 def listed(app: GpuModelsApp) -> Sequence[Event]:
@@ -124,17 +91,6 @@ async def test_words_find_an_event_by_the_models_that_were_there() -> None:
         assert [event.kind for event in listed(app)] == [EventKind.OUT_OF_MEMORY]
 
 
-async def test_where_memory_ran_out_the_graph_of_that_device_is_marked() -> None:
-    app = app_showing(with_events(a_full_view(), out_of_memory(minutes_ago=30)))
-    async with app.run_test(size=SMALL) as pilot:
-        await pressed(pilot, "t")
-        lines = lines_shown(app)
-        graph = next(line for line in lines if "GPU 0" in line)
-        axis = next(line for line in lines if "30 min" in line)
-        assert axis.index("30 min") - 3 <= graph.index("!") <= axis.index("30 min") + 9
-        assert "!" not in next(line for line in lines if "GPU 1" in line)
-
-
 async def test_enter_on_a_process_that_started_opens_it_and_on_one_that_ended_says_what_it_held() -> None:
     process = "ComfyUI/main.py 4711"
     started = Event(2, NOON_NS, EventKind.STARTED, process, process, process_key="process 4711")
@@ -167,22 +123,3 @@ async def test_without_an_event_there_is_nothing_to_open() -> None:
         app.receive(with_events(a_full_view(), out_of_memory()))
         await pilot.pause()
         assert app.screen.active_bindings["enter"].enabled
-
-
-async def test_more_devices_than_have_room_are_counted() -> None:
-    app = app_showing(a_view(*(a_gpu(a_row(), index=index) for index in range(16)), a_host(number=17)))
-    async with app.run_test(size=SMALL) as pilot:
-        await pressed(pilot, "t")
-        assert "and 9 more devices: 1-9 shows one" in shown(app)
-        assert "GPU 6  38.0 GB, most 38.0 GB" in shown(app)
-        await pressed(pilot, "9")
-        assert "GPU 8  Simulated" in shown(app)
-        assert "more device" not in shown(app)
-
-
-async def test_host_memory_alone_has_a_graph_too() -> None:
-    app = app_showing(a_view(a_host(a_row(device="cpu"))))
-    async with app.run_test(size=SMALL) as pilot:
-        await pressed(pilot, "t")
-        assert "Host memory" in shown(app)
-        assert "1 h ago" in shown(app)

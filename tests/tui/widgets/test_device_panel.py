@@ -6,11 +6,9 @@ import pytest
 from msgspec.structs import replace
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.view.memory_parts import MemoryPart, PartKind
 from gpumodels_tui.widgets.device_panel import short_title, used_cell
-from gpumodels_tui.widgets.memory_bar import legend
 from screen_text import lines_shown
-from snapshots import GIB, MIB
+from snapshots import GIB
 from views import NOON_SECONDS, a_gpu, a_host, a_row, a_view
 
 H100 = "GPU 0  NVIDIA H100 80GB HBM3"
@@ -53,27 +51,3 @@ def test_what_is_not_known_is_a_question_mark_or_nothing() -> None:
     assert words(None, 80 * GIB) == "? / 80.0 GB"
     assert words(GIB, None) == "1.0 GB"
     assert words(None, None) == ""
-
-
-PARTS = (
-    MemoryPart(PartKind.FIRST_MODEL, 20 * GIB, "a"),
-    MemoryPart(PartKind.MODELS, 4 * GIB),
-    MemoryPart(PartKind.CACHES, 10 * GIB),
-    MemoryPart(PartKind.OTHER, GIB),
-    MemoryPart(PartKind.ALLOCATOR_CACHE, 512 * MIB),
-)
-
-
-def test_a_legend_names_every_mark_before_it_gives_their_bytes() -> None:
-    assert legend(PARTS, 80 * GIB, 100).plain == (
-        "█░ models 24.0 GB  ≡ caches 10 GB  · other 1.0 GB  : allocator 512 MB  ─ free 44 GB"
-    )
-    assert legend(PARTS, 80 * GIB, 76).plain == "█░ models 24.0 GB  ≡ caches 10 GB  · other 1.0 GB  : allocator 512 MB"
-    assert legend(PARTS, 80 * GIB, 64).plain == "█░ models 24.0 GB  ≡ caches 10 GB  · other 1.0 GB  : allocator"
-    assert legend(PARTS, 80 * GIB, 50).plain == "█░ models 24.0 GB  ≡ caches  · other  : allocator"
-    assert legend(PARTS, 80 * GIB, 30).plain == "█░ models 24.0 GB  ≡ caches"
-
-
-@pytest.mark.parametrize("width", range(20, 120))
-def test_a_legend_is_never_longer_than_its_line(width: int) -> None:
-    assert len(legend(PARTS, 80 * GIB, width).plain) <= width

@@ -1,4 +1,4 @@
-"""The table under all lists: cells, columns, and rows that come, go and change places under a cursor."""
+"""The table under all lists: rows that come, go and change places under a cursor."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import random
 from collections.abc import Hashable, Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from rich.cells import cell_len
 from textual.app import App, ComposeResult
 
-from gpumodels_tui.widgets.cells import bar, fitted, shortened, text, width_of
-from gpumodels_tui.widgets.columns import GAP, Column, arrange
+from gpumodels_tui.widgets.cells import text
+from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
-from gpumodels_tui.widgets.quantities import calm_age, percent, short_dtype
 
 Row = tuple[str, int]
 
@@ -154,72 +150,6 @@ async def test_rows_with_the_same_key_are_harmless() -> None:
         await pilot.press("down", "down", "down")
         app.table.show(rows("b", "a", "a"))
         assert app.table.cursor_key == "b"
-
-
-WIDE = st.text(alphabet="aé名🚀e\u0301", max_size=40)
-
-
-@given(WIDE, st.integers(0, 30))
-def test_shortened_text_never_takes_more_columns_than_it_may(content: str, width: int) -> None:
-    assert cell_len(shortened(content, width)) <= width
-
-
-@given(st.lists(st.tuples(WIDE, st.sampled_from(["", "muted"])), max_size=4), st.integers(1, 30), st.booleans())
-def test_fitted_cells_take_exactly_their_columns(cell: list[tuple[str, str]], width: int, right: bool) -> None:
-    assert width_of(fitted(tuple(cell), width, right)) == width
-
-
-def test_what_terminals_count_differently_is_left_out_of_cells() -> None:
-    assert text("❤️ 👍🏽 1️⃣ 模型🚀") == (("❤ 👍 1\u20e3 模型🚀", ""),)
-
-
-@given(st.floats(0, 2), st.integers(1, 80))
-def test_bars_take_exactly_their_columns(share: float, width: int) -> None:
-    assert width_of(bar(share, width)) == width
-
-
-def test_a_bar_shows_something_for_anything_and_nothing_for_nothing() -> None:
-    assert bar(0, 4) == (("────", "track"),)
-    assert bar(0.0001, 4)[0] == ("╸", "bar")
-    assert bar(1, 4) == (("━━━━", "bar"),)
-
-
-def a_column(title: str, least: int, most: int = 0, importance: int = 0, eager: int = 0) -> Column[Row]:
-    return Column(title, lambda row, _: text(row[0]), least=least, most=most, importance=importance, eager=eager)
-
-
-def test_the_least_important_column_goes_first_and_the_others_take_its_room() -> None:
-    columns = [a_column("a", 10, most=30, importance=9), a_column("b", 10, importance=1), a_column("c", 10, importance=5)]
-    assert [place.column.title for place in arrange(columns, 40)] == ["a", "b", "c"]
-    narrow = arrange(columns, 25)
-    assert [(place.column.title, place.width) for place in narrow] == [("a", 14), ("c", 10)]
-    assert [place.width for place in arrange(columns, 6)] == [6]
-
-
-def test_an_eager_column_grows_before_the_others() -> None:
-    columns = [a_column("a", 5, most=50), a_column("b", 5, most=20, eager=15)]
-    assert [place.width for place in arrange(columns, 5 + GAP + 13)] == [5, 13]
-    assert [place.width for place in arrange(columns, 5 + GAP + 15 + 6)] == [8, 18]
-    assert [place.width for place in arrange(columns, 100)] == [50, 20]
-
-
-@given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 40), st.integers(0, 9)), max_size=8), st.integers(0, 150))
-def test_columns_never_leave_the_width_they_have(shapes: list[tuple[int, int, int]], width: int) -> None:
-    places = arrange([a_column(str(index), *shape) for index, shape in enumerate(shapes)], width)
-    assert all(place.x + place.width <= max(width, 0) for place in places)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(-5, "now"), (0, "now"), (9, "now"), (12, "10s"), (59.9, "50s"), (60, "1m"), (7300, "2h"), (200_000, "2d")],
-)
-def test_young_ages_step_by_ten_seconds(seconds: float, expected: str) -> None:
-    assert calm_age(seconds) == expected
-
-
-def test_shares_and_dtypes_are_written_short() -> None:
-    assert [percent(share) for share in (0, 0.001, 0.07, 1)] == ["0%", "<1%", "7%", "100%"]
-    assert [short_dtype(name) for name in ("bfloat16+", "float8_e4m3fn", "q4_k", "")] == ["bf16+", "fp8e4m3", "q4_k", ""]
 
 
 async def test_the_cursor_is_lit_while_the_keys_are_for_its_table() -> None:

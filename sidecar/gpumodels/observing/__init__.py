@@ -1,1 +1,1 @@
-"""Observes the host's calls, imports and modules without interfering. Which of torch's functions are observed is `hooks`' choice."""
+"""Observes the host's calls, imports and modules without interfering with them; `hooks` chooses which calls of torch."""

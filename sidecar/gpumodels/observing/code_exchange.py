@@ -176,7 +176,7 @@ def _compiled(
 
 
 def _closure(names: Sequence[str], function: ast.FunctionDef) -> ast.FunctionDef:
-    """An enclosing function that defines these names: they become free variables of `function`, as `__class__` is for `super()`."""
+    """An enclosing function that defines these names, so that they are free variables of `function`, like `__class__`."""
     none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     variables: list[ast.stmt] = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in names]
     closure = ast.parse(f"def {CLOSURE}(): pass").body[0]

@@ -27,7 +27,7 @@ class _Format:
 
     fraction_bits: int
     least_exponent: int
-    """Of normal numbers."""
+    """The least exponent of normal numbers."""
     largest: float
     overflow: float
     """What torch makes of infinity and of values beyond the largest (older versions: NaN in E4M3)."""

@@ -18,9 +18,9 @@ class ProcessIdentity(NamedTuple):
     start_ticks: int
     """/proc/<pid>/stat field 22: clock ticks between boot and the process's start."""
     pid_namespace: int
-    """Its inode."""
+    """The inode of its PID namespace."""
     boot_id: bytes
-    """16 bytes."""
+    """See the function `boot_id`."""
 
 
 def this_process() -> ProcessIdentity:

@@ -48,7 +48,7 @@ class ProcessInfo:
     interval_seconds: float
     torch_version: str | None = None
     rank: int | None = None
-    """torchrun's RANK."""
+    """The RANK that torchrun set."""
     visible_devices: str | None = None
     """CUDA_VISIBLE_DEVICES when the sidecar started: it determines which device `cuda:0` is."""
     device_order: str | None = None
@@ -140,7 +140,7 @@ class Model:
     name: str
     """The name that users know it by; its class (and architecture) if that isn't known."""
     kind: str
-    """One of KINDS."""
+    """The kind of model, one of KINDS."""
     class_name: str
     loaded_at_ns: int
     """When the sidecar first saw it, realtime nanoseconds."""

@@ -62,7 +62,7 @@ class _OpenFile:
         return (status.st_dev, status.st_ino) == self._inode
 
     def close(self) -> None:
-        """Close mapping and descriptor, unless the descriptor number belongs to somebody else by now."""
+        """Close mapping and descriptor, unless the descriptor number refers to another file by now."""
         try:
             self.status()
         except OSError:
@@ -113,7 +113,7 @@ class SnapshotWriter:
         self.beat()
 
     def beat(self, state: WriterState = WriterState.RUNNING) -> None:
-        """Write a heartbeat."""
+        """Write a heartbeat, by which readers see that the writer is alive."""
         file = self._writable_file()
         self._beat += 1
         self._write_heartbeat(file.mapping, self._seq, state)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _LoadedTensor = tuple["Origin | None", "weakref.ref[Any] | None", tuple[int, ...], "RawSample | None", bool]
 """A tensor of a state dict before it is loaded: its origin, its storage if it is a plain tensor, its shape, a sample if it has no
-origin, and whether its values are known at all, by origin or sample."""
+origin, and whether its values are observable: their origin is known, or they are in host memory."""
 
 
 @resident
@@ -47,7 +47,7 @@ class StateDictLoads:
         self._calls: OpenCalls[_OpenLoad] = OpenCalls()
 
     def observe(self, observers: Observers, module_type: Any) -> None:
-        """Begin to observe loads."""
+        """Begin to observe `load_state_dict` of this class of modules."""
         load = module_type.load_state_dict
         observers.observe(load, "noting a state dict's origins", self._load_began, self._load_ended)
 
@@ -107,7 +107,7 @@ class StateDictLoads:
         """Set the origins of the module's tensors; after a load that raised, only of those whose shapes fit."""
         origin_tracker = self._origin_tracker
         read = origin_tracker.files_read.taken_since_load()
-        if loaded is None or not all(is_known for _, _, _, _, is_known in loaded.values()):
+        if loaded is None or not all(is_observable for _, _, _, _, is_observable in loaded.values()):
             origin_tracker.unseen_loads.put(module, read)
         else:
             origin_tracker.unseen_loads.take(module)

@@ -56,11 +56,11 @@ class TorchHooks:
 
         Args:
             torch: the host's torch.
-            registry: is told of modules.
-            origin_tracker: is told of files and loaded values.
-            listeners: are told of other objects.
-            failures: counts what goes wrong in a hook.
-            accelerators: is told of captures of CUDA graphs; None if accelerators aren't sampled.
+            registry: receives modules.
+            origin_tracker: receives files and the origins of loaded values.
+            listeners: receive other objects.
+            failures: counts errors in hooks.
+            accelerators: receives captures of CUDA graphs; None if accelerators aren't sampled.
         """
         self._registry = registry
         self._failures = failures

@@ -232,7 +232,7 @@ class _ReturnRewriter(ast.NodeTransformer):
         self._compiling = compiling
 
     def visit_Return(self, node: ast.Return) -> ast.Return:
-        """Rewrite the statement."""
+        """Rewrite one return statement; called by `ast.NodeTransformer`."""
         result = node.value if node.value is not None else ast.Constant(None)
         value = ast.IfExp(self._compiling.expression(), result, _call("returned", copy.deepcopy(result)))
         return _on_the_line_of(node, ast.Return(value))

@@ -23,7 +23,7 @@ class Changes:
     come: tuple[KeyedRef, ...] = ()
     """Modules that were added to the registry."""
     gone: tuple[KeyedRef, ...] = ()
-    """Modules that died."""
+    """Modules that died since then."""
     touched: tuple[int, ...] = ()
     """Keys of modules that, with all below them, were moved, cast or loaded, or had something registered with them."""
 

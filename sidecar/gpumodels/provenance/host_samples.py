@@ -35,7 +35,7 @@ class _SampleLocation(NamedTuple):
     shape: tuple[int, ...]
     address: int
     length: int
-    """Of the sample, in bytes."""
+    """The sample's length in bytes."""
 
 
 @resident

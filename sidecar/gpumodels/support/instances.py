@@ -16,7 +16,7 @@ Kind = TypeVar("Kind")
 mro_of: Final[Callable[[Any], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 """A class and its bases, in method resolution order."""
 name_of: Final[Callable[[Any], str]] = type.__dict__["__name__"].__get__
-"""A class's `__name__`."""
+"""The `__name__` of a class, a metaclass's own property not run."""
 _class_dict: Final[Callable[[Any], Any]] = type.__dict__["__dict__"].__get__
 
 

@@ -1,4 +1,4 @@
-"""A table of facts about the host's objects, keyed by identity. It keeps no object alive; an entry goes when its object dies.
+"""A table of facts about the host's objects, by identity. It keeps no object alive, and drops an entry when its object dies.
 
 Objects are never hashed or compared, as a module or tensor may define `__hash__` and `__eq__`, which would be run. That rules out
 `weakref.WeakKeyDictionary`; `torch.utils.weak.WeakIdKeyDictionary` makes a reference per look-up, which is ten times slower.

@@ -59,7 +59,7 @@ class Aside(NamedTuple):
     path: str
     """The attribute's name, then keys: `layers.0`."""
     key: int
-    """The module's id."""
+    """The `id()` of the unregistered module."""
     through_object: bool
     """Whether the path leads through an object that isn't a module."""
 

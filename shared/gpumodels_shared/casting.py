@@ -11,7 +11,7 @@ from typing import Final
 
 from gpumodels_shared.floats import FORMATS, ITEM_BYTES, decode_values, round_to
 
-_NUMBERS: Final = frozenset({"float64", *FORMATS})
+_CASTABLE: Final = frozenset({"float64", *FORMATS})
 """The dtypes whose values can be cast."""
 
 Value = float | bytes | None
@@ -22,7 +22,7 @@ Values = tuple[Value, ...]
 
 def comparable(dtype: str, data: bytes) -> Values:
     """The elements in comparable form, NaN included; empty if the data is not a whole number of elements."""
-    if dtype not in _NUMBERS:
+    if dtype not in _CASTABLE:
         return (data,) if data else ()
     if len(data) % ITEM_BYTES[dtype]:
         return ()
@@ -34,7 +34,7 @@ CastRoute = str | None
 
 DIRECT: Final = None
 
-_HOLDS_ALL_OF: Final[Mapping[str, frozenset[str]]] = {
+_EXACT_SOURCES: Final[Mapping[str, frozenset[str]]] = {
     "float64": frozenset(FORMATS),
     "float32": frozenset(("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")),
     "float16": frozenset(("float8_e4m3fn", "float8_e5m2")),
@@ -74,13 +74,13 @@ def possible_routes(dtype: str, values: Values) -> tuple[CastRoute, ...]:
 
 
 def _all_routes(dtype: str) -> tuple[CastRoute, ...]:
-    return (DIRECT, *(route for route in FORMATS if dtype in _NUMBERS and route != dtype))
+    return (DIRECT, *(route for route in FORMATS if dtype in _CASTABLE and route != dtype))
 
 
 @lru_cache(maxsize=1024)
 def distinct_routes(file_dtype: str, dtype: str, routes: tuple[CastRoute, ...]) -> tuple[CastRoute, ...]:
     """The routes among these that are possible from this file dtype, without indirect ones that equal the direct one."""
-    if dtype not in _NUMBERS or file_dtype not in _NUMBERS:
+    if dtype not in _CASTABLE or file_dtype not in _CASTABLE:
         return (DIRECT,) if dtype == file_dtype else ()
     # A cast to the dtype that the values have already, or to float32 of anything but float64, changes nothing.
     return tuple(
@@ -91,7 +91,7 @@ def distinct_routes(file_dtype: str, dtype: str, routes: tuple[CastRoute, ...]) 
 def cast_values(values: Values, file_dtype: str, dtype: str, route: CastRoute) -> Values:
     """The file's values as they are in memory after this route, both in comparable form."""
     if route is DIRECT:
-        if dtype == file_dtype or file_dtype in _HOLDS_ALL_OF.get(dtype, ()):
+        if dtype == file_dtype or file_dtype in _EXACT_SOURCES.get(dtype, ()):
             return values
         return tuple([_cast_comparable(value, (dtype,)) for value in values])
     return tuple([_cast_comparable(value, (route, dtype)) for value in values])

@@ -26,7 +26,7 @@ from gpumodels_shared.layout import (
 )
 from gpumodels_shared.places import open_file
 
-TRIES: Final = 5
+MAX_TRIES: Final = 5
 
 
 def is_held(descriptor: int) -> bool:
@@ -89,10 +89,10 @@ class SnapshotReader:
         """The writer's newest heartbeat.
 
         Raises:
-            LayoutError: no complete one could be read in TRIES attempts.
+            LayoutError: no complete one could be read in MAX_TRIES attempts.
             OSError: the file can't be read any more.
         """
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 return parse_heartbeat(os.pread(self._descriptor, HEARTBEAT_BYTES, HEARTBEAT_OFFSET))
             except LayoutError as error:
@@ -103,11 +103,11 @@ class SnapshotReader:
         """The newest complete snapshot, never an older one than the previous call returned; None if none was published yet.
 
         Raises:
-            TornError: no complete snapshot could be read in TRIES attempts, or the newest was damaged after it was read.
+            TornError: no complete snapshot could be read in MAX_TRIES attempts, or the newest was damaged after it was read.
             OSError: the file can't be read any more.
         """
         reason = "no complete snapshot"
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             slots = [self._slot_header(0), self._slot_header(1)]
             if slots == [None, None] and not self._newest_seq:
                 return None

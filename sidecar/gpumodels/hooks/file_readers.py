@@ -14,7 +14,7 @@ from typing import Any, Final
 from gpumodels.observing.observers import Observers
 from gpumodels.provenance.files_read import SampledFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.provenance.mapped_storages import PATHS, name_of_open, path_of_bytes, path_of_mapped
+from gpumodels.provenance.mapped_storages import PATH_TYPES, name_of_open, path_of_bytes, path_of_mapped
 from gpumodels.provenance.origin_tracker import OriginTracker, absolute
 from gpumodels.support.instances import state_of
 from gpumodels.support.resident import resident
@@ -135,7 +135,7 @@ class FileReaders:
 
 def _path_of(file: Any) -> str | None:
     """The path of the file that was passed to a reader as a path or an open file; None for other file-like objects."""
-    if type(file) is str or type(file) in PATHS:
+    if type(file) is str or type(file) in PATH_TYPES:
         return absolute(file)
     name = name_of_open(file)
     return absolute(name) if name is not None and Path(name).is_file() else None

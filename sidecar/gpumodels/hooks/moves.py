@@ -23,7 +23,7 @@ from gpumodels.tensors.tensor_storages import UNREADABLE
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage
 
-METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
+MOVING_METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
 """The methods of `torch.nn.Module` that move or cast; `to_empty` and `share_memory` don't copy values to new storages."""
 
 
@@ -46,7 +46,7 @@ class Moves:
 
     def observe(self, observers: Observers, module_type: Any) -> None:
         """Begin to observe moves of modules."""
-        for name in METHODS:
+        for name in MOVING_METHODS:
             method = vars(module_type).get(name)
             if method is not None:
                 observers.observe(method, "noting origins of what moves", self._move_began, self._move_ended)

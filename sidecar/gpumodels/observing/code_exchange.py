@@ -25,11 +25,13 @@ from gpumodels.support.torch_private import path_of_is_compiling
 Statement = TypeVar("Statement", bound=ast.stmt)
 PLACEHOLDER: Final = "\0gpumodels\0"
 """A placeholder among the constants of the compiled code, to be replaced by the `_CallObserver`."""
-TORCH: Final = "_torch_of_gpumodels"
-CLOSURE: Final = "_around"
-FUTURES: Final = 0x1FE0000
+TORCH_ALIAS: Final = "_torch_of_gpumodels"
+"""The name under which the new code imports torch, where the function's module has no `torch`."""
+CLOSURE_NAME: Final = "_around"
+"""The name of the enclosing function that provides free variables."""
+FUTURE_FLAGS: Final = 0x1FE0000
 """The flags of a code object that come from `from __future__ import …`."""
-UNFIT: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+UNSUPPORTED_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
 @resident
@@ -49,7 +51,7 @@ class CodeExchange:
             ValueError: it is a generator, or its source isn't available or doesn't match its code.
         """
         original = function.__code__
-        if original.co_flags & UNFIT:
+        if original.co_flags & UNSUPPORTED_FLAGS:
             raise ValueError("it is a generator or coroutine")
         try:
             source = inspect.getsource(function)
@@ -59,7 +61,7 @@ class CodeExchange:
             raise ValueError("this torch doesn't tell whether it is compiling")
         knows_torch = function.__globals__.get("torch") is self._torch
         observer = _CallObserver(self._failures, observation)
-        compiling = _IsCompiling("torch" if knows_torch else TORCH, self._is_compiling)
+        compiling = _IsCompiling("torch" if knows_torch else TORCH_ALIAS, self._is_compiling)
         new = _compiled(source, original, observation, observer, compiling)
         if not _is_the_same_function(original, new):
             raise ValueError("its source doesn't match its code")
@@ -114,7 +116,7 @@ class _IsCompiling(NamedTuple):
     """How the new code asks whether torch is compiling."""
 
     torch: str
-    """The name of torch in the function; if that is TORCH, the new code imports it under this name."""
+    """The name of torch in the function; if that is TORCH_ALIAS, the new code imports it under this name."""
     path: tuple[str, ...]
 
     def expression(self) -> ast.Call:
@@ -151,8 +153,8 @@ def _compiled(
         end = _on_the_line_of(_last_statement_of(function), ast.Return(None))
         body.append(_ReturnRewriter(compiling).visit(end))
     start: list[ast.stmt] = []
-    if compiling.torch == TORCH:
-        start.append(ast.Import([ast.alias("torch", TORCH)]))
+    if compiling.torch == TORCH_ALIAS:
+        start.append(ast.Import([ast.alias("torch", TORCH_ALIAS)]))
     if observation.started is not None:
         call = ast.Expr(_call("started"))
         start.append(ast.If(ast.UnaryOp(ast.Not(), compiling.expression()), [call], []))
@@ -166,8 +168,8 @@ def _compiled(
     ast.fix_missing_locations(tree)
     ast.increment_lineno(tree, original.co_firstlineno - 1 - is_indented)
     # The compiled module is never run: only the code object is taken from it; annotations and defaults stay the function's own.
-    module = compile(tree, original.co_filename, "exec", flags=original.co_flags & FUTURES, dont_inherit=True)
-    code = _code_within(_code_within(module, CLOSURE), original.co_name)
+    module = compile(tree, original.co_filename, "exec", flags=original.co_flags & FUTURE_FLAGS, dont_inherit=True)
+    code = _code_within(_code_within(module, CLOSURE_NAME), original.co_name)
     kept: dict[str, Any] = {name: getattr(original, name) for name in ("co_qualname",) if hasattr(original, name)}
     constants = tuple(observer if type(value) is str and value == PLACEHOLDER else value for value in code.co_consts)
     return code.replace(
@@ -179,7 +181,7 @@ def _closure(names: Sequence[str], function: ast.FunctionDef) -> ast.FunctionDef
     """An enclosing function that defines these names, so that they are free variables of `function`, like `__class__`."""
     none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     variables: list[ast.stmt] = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in names]
-    closure = ast.parse(f"def {CLOSURE}(): pass").body[0]
+    closure = ast.parse(f"def {CLOSURE_NAME}(): pass").body[0]
     assert isinstance(closure, ast.FunctionDef)
     closure.args, closure.body = none, [*variables, function]
     return closure
@@ -197,7 +199,7 @@ def _is_the_same_function(original: CodeType, new: CodeType) -> bool:
         all(getattr(original, attribute) == getattr(new, attribute) for attribute in equal)
         and original.co_flags & ~inspect.CO_NESTED == new.co_flags
         and original.co_varnames[:arguments] == new.co_varnames[:arguments]
-        and {*original.co_varnames, TORCH} >= {*new.co_varnames} >= {*original.co_varnames}
+        and {*original.co_varnames, TORCH_ALIAS} >= {*new.co_varnames} >= {*original.co_varnames}
         and _names_in(original) <= _names_in(new)
     )
 

@@ -11,13 +11,13 @@ from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any, Final
 
-FRAMES: Final = 6
+MAX_FRAMES: Final = 6
 """How many calling frames are searched for the file's path: `load_file(filename)` is one, a library's helpers are some more."""
-BUFFERED: Final = frozenset({io.BufferedReader, io.BufferedRandom, io.BufferedWriter})
+BUFFERED_TYPES: Final = frozenset({io.BufferedReader, io.BufferedRandom, io.BufferedWriter})
 COMPARED_BYTES: Final = 4096
 MAX_NAMES: Final = 200
 MAX_PATH: Final = 4096
-PATHS: Final = frozenset({type(Path()), type(PurePath())})
+PATH_TYPES: Final = frozenset({type(Path()), type(PurePath())})
 
 
 def path_of_mapped(address: int, size_bytes: int, caller: FrameType | None) -> str | None:
@@ -55,7 +55,7 @@ def _mapped_file(address: int, size_bytes: int) -> str | None:
 def name_of_open(file: Any) -> str | None:
     """The name by which one of Python's own file objects was opened; None for other classes, whose code isn't run."""
     try:
-        raw = file.raw if type(file) in BUFFERED else file
+        raw = file.raw if type(file) in BUFFERED_TYPES else file
         name = raw.name if type(raw) is io.FileIO else None
     except (AttributeError, ValueError):  # detached, or never opened
         return None
@@ -97,13 +97,13 @@ def _begins_and_ends_like(name: str, data: bytes | bytearray) -> bool:
 
 def _names_in(frame: FrameType | None) -> Iterator[str]:
     """Possible file names among the variables of the calling frames, nearest first: strings, paths, and names of open files."""
-    for _ in range(FRAMES):
+    for _ in range(MAX_FRAMES):
         if frame is None:
             return
         for value in (*[*frame.f_locals.values()][-MAX_NAMES:], *frame.f_code.co_consts[:MAX_NAMES]):
             if type(value) is str:
                 yield value
-            elif type(value) in PATHS:
+            elif type(value) in PATH_TYPES:
                 yield os.fspath(value)
             elif (name := name_of_open(value)) is not None:
                 yield name

@@ -24,7 +24,7 @@ MAX_DEPTH: Final = 6
 MAX_OBJECTS: Final = 2
 """The most objects of unknown classes on the path from a module to a module that it holds; to a tensor it is one."""
 
-HOLDERS: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
+HOLDING_ATTRIBUTES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("bitsandbytes", "QuantState"): ("absmax", "code", "offset", "state2"),
     ("bitsandbytes", "MatmulLtState"): ("CB", "SB", "SCB", "SBt", "CBt", "CxB", "CxBt", "subB", "idx"),
     ("comfy", "ModelPatcher"): ("backup",),
@@ -245,7 +245,7 @@ _SIMPLE: Final = frozenset(
     | {ModuleType, type(Ellipsis)}
 )
 
-_PACKAGES: Final = frozenset(package for package, _ in HOLDERS)
+_PACKAGES: Final = frozenset(package for package, _ in HOLDING_ATTRIBUTES)
 
 
 def _is_closed(kind: type, mro: tuple[type, ...]) -> bool:
@@ -263,7 +263,7 @@ def _holding_attributes(kind: type) -> tuple[str, ...] | None:
     package = package_of(kind)
     if package == "transformers" and kind.__module__ == CACHE_MODULE:
         return ()
-    return HOLDERS.get((package, name_of(kind))) if package in _PACKAGES else None
+    return HOLDING_ATTRIBUTES.get((package, name_of(kind))) if package in _PACKAGES else None
 
 
 def _names_a_cache(name: str) -> bool:

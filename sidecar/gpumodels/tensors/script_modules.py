@@ -10,16 +10,16 @@ from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of
 from gpumodels.support.resident import resident
 
-CONSTANTS: Final = ("prim::Constant", "prim::ConstantMKLDNNTensor")
+CONSTANT_NODES: Final = ("prim::Constant", "prim::ConstantMKLDNNTensor")
 """Kinds of graph nodes whose value may be a tensor."""
 
 WITHOUT_TENSORS: Final = frozenset({"BoolType", "IntType", "FloatType", "NumberType", "StringType", "NoneType", "DeviceObjType"})
 """Types of attributes that can't hold tensors, and are skipped."""
 
-PACKED: Final = ("__torch__.torch.classes.quantized.", "__torch__.torch.classes.sparse.", "__torch__.torch.classes.rnn.")
+PACKED_PREFIXES: Final = ("__torch__.torch.classes.quantized.", "__torch__.torch.classes.sparse.", "__torch__.torch.classes.rnn.")
 """Prefixes of torch's own classes of packed weights. Others aren't unpacked, as their `__getstate__` might do anything."""
 
-LINEAR: Final = "LinearPackedParamsBase"
+LINEAR_SUFFIX: Final = "LinearPackedParamsBase"
 """The end of the name of the class that packs weights of linear layers."""
 
 MAX_DEPTH: Final = 6
@@ -70,9 +70,9 @@ class ScriptModules:
         Torch packs weights into CPU-specific formats, which are about as large as these tensors.
         """
         with self._failures.guard("unpacking weights"):
-            if str(packed._type().qualified_name()).startswith(PACKED) and packed._has_method("__getstate__"):
+            if str(packed._type().qualified_name()).startswith(PACKED_PREFIXES) and packed._has_method("__getstate__"):
                 tensors = list(self._within(packed._get_method("__getstate__")()))
-                is_linear = packed._type().qualified_name().endswith(LINEAR)
+                is_linear = packed._type().qualified_name().endswith(LINEAR_SUFFIX)
                 return [self._as_packed(tensor) for tensor in tensors] if is_linear else tensors
         return None
 
@@ -91,7 +91,7 @@ class ScriptModules:
                         yield name, tensor
 
     def _constants(self, graph: Any) -> Iterator[tuple[str, Any]]:
-        for kind in CONSTANTS:
+        for kind in CONSTANT_NODES:
             for node in graph.findAllNodes(kind):
                 for attribute in node.attributeNames():
                     form = node.kindOf(attribute)

@@ -1,1 +1,1 @@
-"""What the sidecar and the viewer speak: the schema, the wire codec, the mapped file, places, units and safe text."""
+"""What the sidecar and the viewer share: the schema, its encoding, the mapped file and its directories, units and safe text."""

@@ -1,6 +1,6 @@
-"""What a file's values become when they are loaded: cast to the dtype in memory, at most once through another dtype on the way.
+"""Simulates how loading casts a file's values: to the dtype in memory, directly or through one other dtype.
 
-Rounding is to nearest, ties to even, and deterministic. Of the standard library only.
+Rounding is to nearest, ties to even, and deterministic. Uses the standard library only.
 """
 
 from __future__ import annotations
@@ -11,85 +11,95 @@ from typing import Final
 
 from gpumodels_shared.floats import FORMATS, ITEM_BYTES, decode_values, round_to
 
-_NUMBERS: Final = frozenset({"float64", *FORMATS})
+_CASTABLE: Final = frozenset({"float64", *FORMATS})
 """The dtypes whose values can be cast."""
 
 Value = float | bytes | None
-"""As it is compared: a number; None for NaN; the raw bytes of all values where their dtype holds no numbers that can be cast."""
+"""A value in comparable form: a number; None for NaN; the raw bytes of all values if their dtype can't be cast."""
 
 Values = tuple[Value, ...]
 
 
 def comparable(dtype: str, data: bytes) -> Values:
-    """The elements in the form in which equal ones are equal, and hash alike; nothing where there is no whole element."""
-    if dtype not in _NUMBERS:
+    """The elements in comparable form, NaN included; empty if the data is not a whole number of elements."""
+    if dtype not in _CASTABLE:
         return (data,) if data else ()
     if len(data) % ITEM_BYTES[dtype]:
         return ()
     return tuple([None if value != value else value for value in decode_values(dtype, data)])
 
 
-Way = str | None
-"""How values came to the dtype in memory: through this other dtype, or straight."""
+CastRoute = str | None
+"""How values were cast to the dtype in memory: through this other dtype, or directly."""
 
-STRAIGHT: Final = None
+DIRECT: Final = None
 
-_HOLDS_ALL_OF: Final[Mapping[str, frozenset[str]]] = {
+_EXACT_SOURCES: Final[Mapping[str, frozenset[str]]] = {
     "float64": frozenset(FORMATS),
     "float32": frozenset(("float16", "bfloat16", "float8_e4m3fn", "float8_e5m2")),
     "float16": frozenset(("float8_e4m3fn", "float8_e5m2")),
     "bfloat16": frozenset(("float8_e4m3fn", "float8_e5m2")),
 }
-"""The dtypes all of whose values are this one's too: a cast from them changes nothing."""
+"""By dtype, the dtypes whose values it represents exactly: a cast from these changes nothing."""
 
 
 def agree(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> bool:
-    """Whether the file's values become the sample's, cast once or twice."""
-    values, stated = comparable(sample_dtype, sample), comparable(file_dtype, in_file)
-    if not values or len(values) != len(stated):
+    """Whether the file's values, cast once or twice, are the sample's.
+
+    Args:
+        sample_dtype: the dtype in memory.
+        sample: the sample's raw elements.
+        file_dtype: the dtype in the file.
+        in_file: the file's raw elements.
+    """
+    values, file_values = comparable(sample_dtype, sample), comparable(file_dtype, in_file)
+    if not values or len(values) != len(file_values):
         return False
-    ways = distinct_ways(file_dtype, sample_dtype, _all_ways(sample_dtype))
-    # By the first value, which tells most apart, then by all.
+    routes = distinct_routes(file_dtype, sample_dtype, _all_routes(sample_dtype))
+    # The first value alone decides in most cases; then all are compared.
     return any(
-        cast_values(stated[:1], file_dtype, sample_dtype, way) == values[:1]
-        and cast_values(stated, file_dtype, sample_dtype, way) == values
-        for way in ways
+        cast_values(file_values[:1], file_dtype, sample_dtype, route) == values[:1]
+        and cast_values(file_values, file_dtype, sample_dtype, route) == values
+        for route in routes
     )
 
 
-def plausible_ways(dtype: str, values: Values) -> tuple[Way, ...]:
-    """By which of them these values, in memory in this dtype, can have come: what went through another is still exact in it."""
+def possible_routes(dtype: str, values: Values) -> tuple[CastRoute, ...]:
+    """The routes by which these values in memory can have been cast: values that went through a dtype are exact in it."""
     return tuple(
-        way
-        for way in _all_ways(dtype)
-        if way is STRAIGHT or all(value == _cast_comparable(value, (way, dtype)) for value in values)
+        route
+        for route in _all_routes(dtype)
+        if route is DIRECT or all(value == _cast_comparable(value, (route, dtype)) for value in values)
     )
 
 
-def _all_ways(dtype: str) -> tuple[Way, ...]:
-    return (STRAIGHT, *(way for way in FORMATS if dtype in _NUMBERS and way != dtype))
+def _all_routes(dtype: str) -> tuple[CastRoute, ...]:
+    return (DIRECT, *(route for route in FORMATS if dtype in _CASTABLE and route != dtype))
 
 
 @lru_cache(maxsize=1024)
-def distinct_ways(file_dtype: str, dtype: str, ways: tuple[Way, ...]) -> tuple[Way, ...]:
-    """Those that values of this file dtype can have taken, without the ones that change nothing on the way."""
-    if dtype not in _NUMBERS or file_dtype not in _NUMBERS:
-        return (STRAIGHT,) if dtype == file_dtype else ()
+def distinct_routes(file_dtype: str, dtype: str, routes: tuple[CastRoute, ...]) -> tuple[CastRoute, ...]:
+    """The routes among these that are possible from this file dtype, without indirect ones that equal the direct one."""
+    if dtype not in _CASTABLE or file_dtype not in _CASTABLE:
+        return (DIRECT,) if dtype == file_dtype else ()
     # A cast to the dtype that the values have already, or to float32 of anything but float64, changes nothing.
-    return tuple(way for way in ways if way is STRAIGHT or (way != file_dtype and (way != "float32" or file_dtype == "float64")))
+    return tuple(
+        route for route in routes if route is DIRECT or (route != file_dtype and (route != "float32" or file_dtype == "float64"))
+    )
 
 
-def cast_values(values: Values, file_dtype: str, dtype: str, way: Way) -> Values:
-    """What the file's values, comparable, are in memory, comparable, having come this way."""
-    if way is STRAIGHT:
-        if dtype == file_dtype or file_dtype in _HOLDS_ALL_OF.get(dtype, ()):
+def cast_values(values: Values, file_dtype: str, dtype: str, route: CastRoute) -> Values:
+    """The file's values as they are in memory after this route, both in comparable form."""
+    if route is DIRECT:
+        if dtype == file_dtype or file_dtype in _EXACT_SOURCES.get(dtype, ()):
             return values
         return tuple([_cast_comparable(value, (dtype,)) for value in values])
-    return tuple([_cast_comparable(value, (way, dtype)) for value in values])
+    return tuple([_cast_comparable(value, (route, dtype)) for value in values])
 
 
-def _cast_comparable(value: Value, way: Sequence[str]) -> Value:
+def _cast_comparable(value: Value, dtypes: Sequence[str]) -> Value:
+    """The value rounded to each of the dtypes in turn."""
     if isinstance(value, float):
-        for dtype in way:
+        for dtype in dtypes:
             value = round_to(value, dtype)
     return value

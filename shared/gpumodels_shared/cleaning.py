@@ -1,4 +1,4 @@
-"""What is left of processes that ended, and when it goes: done by a starting sidecar, in its own directory, for its own user."""
+"""Removes files that ended processes left behind. A starting sidecar does it, in its own directory, for its own user."""
 
 from __future__ import annotations
 
@@ -16,25 +16,26 @@ from gpumodels_shared.places import TEMPORARY_PREFIX, open_file, snapshot_files
 from gpumodels_shared.reader import SnapshotReader
 
 KEPT_SECONDS: Final = 24 * 3600.0
-"""How long a dead process's last snapshot stays on view."""
+"""How long a dead process's last snapshot is kept."""
 
 MAX_DEAD_FILES: Final = 64
-"""Younger dead files than that go too, the oldest first, where there are more of them."""
+"""If there are more dead files than this, younger ones are removed too, the oldest first."""
 
 OTHER_BOOT_SECONDS: Final = 60.0
-"""What still beats is another machine's: a network file system may show its files and not its locks."""
+"""A file of another boot that was written to within this time belongs to another machine, whose files, but not whose locks,
+a network file system shows."""
 
 TEMPORARY_KEPT_SECONDS: Final = 3600.0
-"""No writer takes so long to fill a file that hasn't its name yet."""
+"""When a temporary file is removed: no writer takes this long to fill and rename one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _DeadFile:
-    """A whole file that nobody holds."""
+    """A complete file that no process holds a lock on."""
 
     path: Path
     last_sign_ns: int
-    """When its writer last beat; its time of change where that is later or the beat can't be read."""
+    """The time of its last heartbeat or its time of change, whichever is later; realtime nanoseconds."""
     header: Header
 
 
@@ -45,13 +46,16 @@ def clean_dead_files(
     kept_seconds: float = KEPT_SECONDS,
     max_dead_files: int = MAX_DEAD_FILES,
 ) -> int:
-    """Remove our own dead files that are older than a day, of another boot, or too many, and temporaries left for an hour.
+    """Remove our own dead files that are older than a day, of another boot, or too many, and temporary files left for an hour.
 
-    A file that a writer holds is never removed, nor one that can't be read: it may be of a version that we don't know.
+    A file that a writer holds is never removed, nor is one that can't be read: it may be of an unknown version.
 
     Args:
-        now_ns: realtime nanoseconds; the clock's unless given.
-        current_boot: the running system's boot id; read unless given.
+        directory: the directory of snapshot files.
+        now_ns: realtime nanoseconds; by default the current time.
+        current_boot: the running system's boot id; read by default.
+        kept_seconds: how long dead files are kept.
+        max_dead_files: how many dead files are kept at most.
 
     Returns:
         How many files were removed.
@@ -68,8 +72,8 @@ def clean_dead_files(
     for file in dead:
         age_seconds = (now_ns - file.last_sign_ns) / 1e9
         of_another_boot = NO_ID not in (current_boot, file.header.boot_id) and file.header.boot_id != current_boot
-        gone_with_its_boot = of_another_boot and age_seconds > OTHER_BOOT_SECONDS
-        if gone_with_its_boot or age_seconds > kept_seconds or kept >= max_dead_files:
+        ended_by_reboot = of_another_boot and age_seconds > OTHER_BOOT_SECONDS
+        if ended_by_reboot or age_seconds > kept_seconds or kept >= max_dead_files:
             removed += _remove_if_dead(file.path, owner)
         else:
             kept += 1
@@ -77,7 +81,12 @@ def clean_dead_files(
 
 
 def clean_own_predecessors(directory: Path, identity: ProcessIdentity, keep: Path) -> int:
-    """Remove what this very process left by an earlier `stop()`, or before `exec`: it lives on, and `keep` speaks for it now.
+    """Remove files that this process itself left at an earlier `stop()`, or before `exec`.
+
+    Args:
+        directory: the directory of snapshot files.
+        identity: this process's.
+        keep: the file that the process writes to now.
 
     Returns:
         How many files were removed.
@@ -97,7 +106,7 @@ def clean_own_predecessors(directory: Path, identity: ProcessIdentity, keep: Pat
 
 
 def _dead_file(path: Path, owner: int) -> _DeadFile | None:
-    """The file, if it is ours, whole and held by nobody."""
+    """The file, if it is ours, complete, and no process holds a lock on it."""
     try:
         reader = SnapshotReader(path, owner)
     except (LayoutError, OSError):
@@ -120,10 +129,10 @@ def _last_beat_ns(reader: SnapshotReader) -> int:
 
 
 def _remove_if_dead(path: Path, owner: int) -> bool:
-    """Remove the file unless it lives after all.
+    """Remove the file unless it turns out to be in use.
 
-    A writer that outgrows its file gives the name to a larger one before it lets go of this: so what is free, and still has
-    its name when that is looked at afterwards, is dead for good.
+    A writer that outgrows its file gives the name to a larger one before it releases the lock. So a file that is unlocked, and
+    whose path still leads to it when that is checked afterwards, is dead for good.
     """
     try:
         reader = SnapshotReader(path, owner)
@@ -141,7 +150,7 @@ def _remove_if_dead(path: Path, owner: int) -> bool:
 
 
 def _clean_temporaries(directory: Path, owner: int, now_ns: int) -> int:
-    """Remove what a writer left that was killed before its file had its name."""
+    """Remove temporary files of writers that were killed before they renamed them."""
     removed = 0
     for name in os.listdir(directory):
         path = directory / name

@@ -1,4 +1,4 @@
-"""Snapshots to bytes: msgpack, one map per dataclass, keyed by field name. The way back is `decoding`, in the viewer only."""
+"""Encodes snapshots as msgpack: one map per dataclass, keyed by field name. `decoding`, used by the viewer only, reverses it."""
 
 from __future__ import annotations
 
@@ -11,32 +11,32 @@ import msgpack
 from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
 MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
-"""Readers refuse more than this; writers fold layer trees until they fit."""
+"""Readers refuse larger payloads; writers fold layer trees until the payload fits."""
 
 
 def encode(snapshot: Snapshot) -> bytes:
-    """The snapshot as msgpack. Text that is no Unicode (a file name in another encoding) is written with backslash escapes.
+    """The snapshot as msgpack. Text that isn't valid Unicode (a file name in another encoding) gets backslash escapes.
 
     Raises:
-        TypeError: a field holds something that the schema doesn't name.
+        TypeError: a field holds a value of a type that the schema doesn't allow.
         OverflowError: an integer of more than 64 bits.
     """
     return Encoder().encode(snapshot)
 
 
 class Encoder:
-    """Writes whole snapshots, or parts that joined are the same bytes. Not for two threads at once."""
+    """Encodes snapshots, or their parts, which joined give the same bytes. Not thread-safe."""
 
     def __init__(self) -> None:
         self._packer = msgpack.Packer(default=_as_map, unicode_errors="backslashreplace", use_bin_type=True)
 
     def encode(self, value: object) -> bytes:
-        """A dataclass of the schema, or a value of a field."""
+        """Encode a dataclass of the schema, or the value of a field."""
         packed: bytes = self._packer.pack(value)
         return packed
 
     def around(self, value: Snapshot | Model | LayerTree, ready: Mapping[str, bytes]) -> bytes:
-        """A dataclass as `encode` would write it, but for the fields whose bytes are given."""
+        """Encode a dataclass like `encode`, taking the encoded values of some fields from `ready`, by field name."""
         names = [field.name for field in fields(value)]
         pieces = [self._packer.pack_map_header(len(names))]
         for name in names:
@@ -45,11 +45,11 @@ class Encoder:
         return b"".join(pieces)
 
     def array(self, count: int, elements: Iterable[bytes]) -> bytes:
-        """An array of so many elements, whose bytes are given, several together if need be."""
+        """An array of `count` elements that are encoded already; one of the `elements` may hold several in a row."""
         return b"".join([self._packer.pack_array_header(count), *elements])
 
     def elements(self, values: Sequence[Any]) -> bytes:
-        """The elements of an array one after the other, without its header."""
+        """Encode values as the elements of an array, without the array's header."""
         return self.encode(values)[1 if len(values) < 16 else 3 if len(values) < 65536 else 5 :]
 
 

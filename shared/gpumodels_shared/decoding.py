@@ -1,9 +1,10 @@
-"""Bytes to snapshots: shape, then types, then what types can't say. Needs msgspec, so only the viewer loads it.
+"""Decodes snapshots, checking first the shape, then the types, then what types can't express. Only the viewer loads it: it
+needs msgspec.
 
-A payload comes from another process, perhaps a hostile one: whatever it holds, the outcome is a Snapshot or a DecodeError,
-soon and in little memory. So nothing is built before it is known that every length is filled by bytes that are there (an array
-may claim 400,000 entries in five bytes, and hold another that does), and then only what the schema names: what is of another
-type ends the decoding where it stands, what is unknown is skipped.
+A payload is from another process, which may be hostile: whatever it holds, the result is a Snapshot or a DecodeError, quickly and
+in little memory. So nothing is built before every length is known to be filled by actual bytes (an array may claim 400,000
+entries in five bytes, and hold another that does so), and then only what the schema defines: a value of a wrong type ends the
+decoding at once, and unknown fields are skipped.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ from gpumodels_shared.codec import MAX_PAYLOAD_BYTES
 from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
 MAX_ENTRIES: Final = 400_000
-"""Longest column of a layer tree: ten times the modules of the largest models known."""
+"""The most entries in a column of a layer tree: ten times the modules of the largest known models."""
 
 MAX_LISTED: Final = 10_000
-"""Most models, warnings, arguments, files and the like that one list or map holds."""
+"""The most models, warnings, arguments, files and the like in a single list or map."""
 
 _Listed = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_LISTED)]
 _Mapped = Annotated[dict[str, msgspec.Raw], msgspec.Meta(max_length=MAX_LISTED)]
@@ -52,9 +53,9 @@ class _ModelOutline(msgspec.Struct, gc=False):
 
 
 class _Outline(msgspec.Struct, gc=False):
-    """The lists that nobody could mean to be long: four million warnings fit into a payload, but on no screen.
+    """The lists that are never long in an honest snapshot, with a limit: four million warnings would fit into a payload.
 
-    Fields without a default are those of the schema, so that what is no model at all ends this soon.
+    Fields that have no default in the schema have none here, so that a value that isn't a model is refused early.
     """
 
     process: _ProcessOutline
@@ -94,26 +95,26 @@ def decode(payload: bytes) -> Snapshot:
 
 
 def _check_shape(payload: bytes) -> None:
-    """One msgpack object and nothing after it, every array, map and text of it filled; walked without building anything."""
-    walk = msgpack.Unpacker(None, max_buffer_size=MAX_PAYLOAD_BYTES)
-    walk.feed(payload)
+    """Check that it is one msgpack object of which every array, map and text is complete, and nothing more. Builds nothing."""
+    unpacker = msgpack.Unpacker(None, max_buffer_size=MAX_PAYLOAD_BYTES)
+    unpacker.feed(payload)
     try:
-        walk.skip()
+        unpacker.skip()
     except msgpack.OutOfData as error:
         raise DecodeError("not msgpack: incomplete") from error
     except (msgpack.StackError, RecursionError) as error:
         raise DecodeError("not msgpack within limits: nested too deep") from error
     except (ValueError, msgpack.UnpackException) as error:
         raise DecodeError(f"not msgpack: {type(error).__name__} {str(error)[:200]}".rstrip()) from error
-    if (end := walk.tell()) != len(payload):
+    if (end := unpacker.tell()) != len(payload):
         raise DecodeError(f"not a snapshot: {len(payload) - end} bytes after its end")
 
 
 def _check_numbers(snapshot: Snapshot) -> None:
-    """No negative counts; no number that JSON can't write."""
+    """Check that no count is negative, and that JSON can represent every number."""
     health = snapshot.health
     if not (_is_duration(snapshot.process.interval_seconds) and _is_duration(health.scan_seconds)):
-        raise DecodeError("a duration is negative or no number")
+        raise DecodeError("a duration is negative or not a number")
     if _any_negative((health.modules, health.failures)):
         raise DecodeError("a negative count in the sidecar's health")
     for model in snapshot.models:
@@ -141,30 +142,30 @@ def _check_numbers(snapshot: Snapshot) -> None:
             raise DecodeError("a device has negative bytes")
     names = [device.device for device in snapshot.devices]
     if len(set(names)) < len(names):
-        raise DecodeError("two devices have one name")
+        raise DecodeError("two devices have the same name")
 
 
 def _check_identities(models: Iterable[Model]) -> None:
-    """Ids name one model each, since rows are keyed by them, and adapters' bases end somewhere."""
+    """Check that model ids are unique, since rows are keyed by them, and that parents form no cycle."""
     parents: dict[str, str | None] = {}
     for model in models:
         if model.id in parents:
-            raise DecodeError("two models have one id")
+            raise DecodeError("two models have the same id")
         parents[model.id] = model.parent
-    known_to_end: set[str] = set()
+    acyclic: set[str] = set()
     for start in parents:
         path: set[str] = set()
-        at: str | None = start
-        while at is not None and at not in known_to_end:
-            if at in path:
-                raise DecodeError("a model is its own parent's parent")
-            path.add(at)
-            at = parents.get(at)
-        known_to_end |= path
+        current: str | None = start
+        while current is not None and current not in acyclic:
+            if current in path:
+                raise DecodeError("a model is an ancestor of itself")
+            path.add(current)
+            current = parents.get(current)
+        acyclic |= path
 
 
 def _check_tree(tree: LayerTree) -> None:
-    """Columns of one length, depths that make one tree, indices that exist, bytes that can be."""
+    """Check that columns have the same length, depths form one tree, indices exist, and no size is negative."""
     count = len(tree.names)
     if max(count, len(tree.memory), len(tree.shared)) > MAX_ENTRIES:
         raise DecodeError(f"a layer tree has more than {MAX_ENTRIES} entries")
@@ -174,14 +175,14 @@ def _check_tree(tree: LayerTree) -> None:
         raise DecodeError("a layer tree has a negative count")
     if count > 0:
         if tree.depths[0] != 0 or any(not 0 < deeper <= above + 1 for above, deeper in pairwise(tree.depths)):
-            raise DecodeError("a layer tree's depths make no tree")
+            raise DecodeError("a layer tree's depths don't form a tree")
         if min(tree.classes) < 0 or max(tree.classes) >= len(tree.class_names) or min(tree.parameters) < 0:
-            raise DecodeError("a layer tree names a class it doesn't have")
+            raise DecodeError("a layer tree refers to a class that it doesn't list, or has a negative count")
     devices, dtypes = len(tree.devices), len(tree.dtypes)
     for entries in (tree.memory, tree.shared):
         for layer, device, dtype, size in entries:
             if not (0 <= layer < count and 0 <= device < devices and 0 <= dtype < dtypes and size >= 0):
-                raise DecodeError("a layer tree's memory points outside it")
+                raise DecodeError("a layer tree's memory refers to an entry that it doesn't have, or is negative")
 
 
 def _any_negative(counts: Iterable[int]) -> bool:

@@ -1,17 +1,17 @@
-"""Which file a model's values are from: a few values of a few tensors, compared through the casts that loading may do.
+"""Finds the file that a model's values came from, by comparing a few values of a few tensors, allowing for casts by loading.
 
 A sample is the first `VALUES` elements of a tensor in its logical (row-major) order, as raw little-endian bytes of its own
 dtype: what a safetensors file holds at the tensor's offset. A fingerprint is up to `TENSORS` samples: of a model's
-parameters of at least `VALUES` elements, those whose keys have the smallest CRC-32 (which no period of the layers can bias);
-constant samples (norms, padding) say nothing and are left out.
+parameters of at least `VALUES` elements, those whose keys have the smallest CRC-32 (so that repeating layers don't bias the
+choice); constant samples (norms, padding) distinguish nothing and are left out.
 
-A sample agrees with a tensor of a file if the file's values, rounded to nearest-even into the dtype in memory, at most once
-through another dtype on the way (float32 file, cast to bfloat16, kept as float16), are exactly the sample's. Rounding is
-deterministic, so the right file always agrees in full; what can't be told apart in a narrow dtype agrees as fully, and is a tie.
-Keys may have been renamed (then any tensor of that shape will do) and projections fused or split: q, k, v are looked for at
+A sample agrees with a tensor of a file if the file's values, rounded to nearest-even to the dtype in memory, directly or through
+one other dtype (float32 file, cast to bfloat16, kept as float16), are exactly the sample's. Rounding is deterministic, so the
+right file always agrees completely; files that can't be distinguished in a narrow dtype agree completely as well, and tie.
+Keys may have been renamed (then any tensor of that shape will do) and projections fused or split: q, k, v are searched for at
 whole multiples of their size in a larger tensor, and at the start of a smaller one.
 
-Pure, and of the standard library only: the sidecar compares with the files that its process read, the viewer with all others.
+Pure functions, standard library only: the sidecar compares with the files that its process read, the viewer with all others.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Protocol
 
-from gpumodels_shared.casting import Value, Values, Way, agree, cast_values, comparable, distinct_ways, plausible_ways
+from gpumodels_shared.casting import CastRoute, Value, Values, agree, cast_values, comparable, distinct_routes, possible_routes
 from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.schema import Fingerprint, TensorSample
 
 TENSORS: Final = 16
 TENSORS_EXAMINED: Final = 256
-"""How many are looked at for as many as that: a model may begin with tensors of zeros."""
+"""The most tensors examined to find TENSORS samples: a model may begin with tensors of zeros."""
 KEYS_PER_STEP: Final = 500
 VALUES: Final = 16
 FUSED_AT_MOST: Final = 8
-"""How many tensors may have been joined into one along their first dimension."""
+"""The most tensors that may have been fused into one along their first dimension."""
 COARSE_CLOCK_NS: Final = 20_000_000
-"""File systems stamp by a clock that ticks every 1 to 10 ms: a file may be so much younger than it says."""
+"""Tolerance for file times: file systems use a clock that ticks every 1 to 10 ms, so a file may be newer than it says."""
 SAME_SHAPES_AT_MOST: Final = 4000
-"""Where keys were renamed, so many tensors of one shape are looked at."""
+"""The most tensors of a shape that are compared if keys were renamed."""
 
 
 class FileValues(Protocol):
-    """A model file, as far as comparing needs it."""
+    """What comparing needs of a model file."""
 
     @property
     def tensors(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
@@ -50,25 +50,25 @@ class FileValues(Protocol):
         ...
 
     def read(self, key: str, start: int, count: int) -> bytes:
-        """So many elements of the tensor from this one on, raw; empty where they can't be had."""
+        """The raw bytes of up to `count` elements of the tensor from element `start` on; empty if they can't be read."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How much of a fingerprint agrees with a file."""
+    """How many samples of a fingerprint agree with a file."""
 
     matched: int
     compared: int
 
     @property
     def is_whole(self) -> bool:
-        """Every sample agrees, and there are enough of them to mean something."""
+        """Every sample agrees, and there is at least one."""
         return self.matched == self.compared and self.compared >= 1
 
     @property
     def is_patched(self) -> bool:
-        """Most samples agree: the file's weights, with something merged into some of them."""
+        """Half of the samples or more agree, and at least 3: the file's weights, with something merged into some of them."""
         return not self.is_whole and self.matched >= 3 and 2 * self.matched >= self.compared
 
 
@@ -78,9 +78,13 @@ def choose_samples(
     pause: Callable[[], None] = lambda: None,
     prepare: Callable[[Sequence[str]], None] = lambda keys: None,
 ) -> tuple[TensorSample, ...]:
-    """The samples of a fingerprint: in order of their keys' CRC-32, as many as are wanted and say something.
+    """The samples of a fingerprint, in order of their keys' CRC-32: up to TENSORS that aren't constant.
 
-    `prepare` is told of the keys that may be asked for, before the first is. `pause` is called every so often.
+    Args:
+        keys: the keys of the model's parameters.
+        sample: takes the sample of a key; None if it can't.
+        pause: called at regular intervals.
+        prepare: called once before `sample`, with the keys that may be sampled.
     """
     examined = keys_examined(keys, pause)
     prepare(examined)
@@ -88,11 +92,11 @@ def choose_samples(
 
 
 def keys_examined(keys: Iterable[str], pause: Callable[[], None] = lambda: None) -> Sequence[str]:
-    """The keys of the tensors that samples are taken of, in that order: no others are asked for, whatever these say."""
+    """The keys that may be sampled, in order of preference: TENSORS_EXAMINED at most."""
     first: list[str] = []
-    waiting = iter(keys)
-    while some := list(islice(waiting, KEYS_PER_STEP)):
-        first = heapq.nsmallest(TENSORS_EXAMINED, [*first, *some], key=rank)
+    iterator = iter(keys)
+    while batch := list(islice(iterator, KEYS_PER_STEP)):
+        first = heapq.nsmallest(TENSORS_EXAMINED, [*first, *batch], key=rank)
         pause()
     return first
 
@@ -100,7 +104,7 @@ def keys_examined(keys: Iterable[str], pause: Callable[[], None] = lambda: None)
 def samples_among(
     examined: Iterable[str], sample: Callable[[str], TensorSample | None], pause: Callable[[], None] = lambda: None
 ) -> tuple[TensorSample, ...]:
-    """As many samples as are wanted, of the first tensors that say something."""
+    """Samples of the first tensors that aren't constant, up to TENSORS; see `choose_samples`."""
     chosen: list[TensorSample] = []
     for count, key in enumerate(examined, 1):
         taken = sample(key)
@@ -114,13 +118,13 @@ def samples_among(
 
 
 def is_constant(data: bytes, dtype: str) -> bool:
-    """Whether all sampled elements are the same (bit for bit, which is enough)."""
+    """Whether all sampled elements are equal, bit for bit."""
     size = ITEM_BYTES.get(dtype, 1)
     return data == data[:size] * (len(data) // size)
 
 
 class Places:
-    """Where in a file a tensor may stand: under its key, below a prefix, or under any other where keys were renamed."""
+    """Finds a model's tensors in a file: under their key, below a common prefix, or under any key if keys were renamed."""
 
     def __init__(self, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
         self._tensors = tensors
@@ -128,7 +132,7 @@ class Places:
         self._by_trailing_shape: dict[tuple[int, ...], list[str]] = {}
 
     def named(self, key: str, shape: tuple[int, ...]) -> str | None:
-        """The one place, where the file knows the key."""
+        """The file's key for the tensor, if it is the same or has the known prefix, and the shape agrees; else None."""
         for prefix in ("", self._prefix):
             found = self._tensors.get(prefix + key)
             if found is not None and found[1] == shape:
@@ -136,63 +140,68 @@ class Places:
         return None
 
     def alike(self, shape: tuple[int, ...]) -> Sequence[str]:
-        """Tensors that have such a shape, or are made of such, or are a part of one."""
+        """Keys of tensors that agree in all dimensions but the first: they may be the same, fused from such, or a part of one."""
         if not self._by_trailing_shape:
             for key, (_, in_file) in self._tensors.items():
                 self._by_trailing_shape.setdefault(in_file[1:], []).append(key)
         return self._by_trailing_shape.get(shape[1:], ())[:SAME_SHAPES_AT_MOST]
 
     def found(self, key: str, in_file: str) -> None:
-        """The tensor of this key stood under that one: others may be renamed alike."""
+        """Note that the tensor was found under `in_file`, as other keys may have the same prefix."""
         if in_file.endswith("." + key):
             self._prefix = in_file[: -len(key)]
 
 
 @dataclass(frozen=True, slots=True)
 class SoughtSample:
-    """A sample as it is compared: decoded once, for however many files."""
+    """A sample in comparable form, decoded once for any number of files."""
 
     key: str
     dtype: str
     shape: tuple[int, ...]
     values: Values
-    ways: tuple[Way, ...]
+    routes: tuple[CastRoute, ...]
+    """The routes by which the values can have been cast."""
 
 
 def sought(fingerprint: Fingerprint) -> tuple[SoughtSample, ...]:
-    """The fingerprint's samples, decoded."""
+    """The fingerprint's samples, decoded for `FileIndex.match`."""
     return tuple(map(_sought, fingerprint.samples))
 
 
 def _sought(sample: TensorSample) -> SoughtSample:
     values = comparable(sample.dtype, sample.data)
-    return SoughtSample(sample.key, sample.dtype, tuple(sample.shape), values, plausible_ways(sample.dtype, values))
+    return SoughtSample(sample.key, sample.dtype, tuple(sample.shape), values, possible_routes(sample.dtype, values))
 
 
-_Place = tuple[str, int]
-"""A tensor's key, and the element where the sample's first may stand."""
+_Position = tuple[str, int]
+"""A tensor's key in the file, and the number of the element at which a sample may begin."""
 
 
 class FileIndex:
-    """A file's values, found by what they are: each is read once, and cast once for each way that it is asked for in.
+    """An index of a file's values. Each is read once, and cast once for each route that is needed.
 
-    What a sample costs is a look-up, however many models are compared with the file.
+    Comparing a sample then costs a look-up, however many models are compared with the file.
     """
 
     def __init__(self, file: FileValues) -> None:
         self.file = file
         self._places = Places(file.tensors)
-        self._stated: dict[_Place, Values] = {}
-        self._firsts: dict[tuple[_Place, str, Way], Values] = {}
-        self._cast: dict[tuple[_Place, str, Way], Values] = {}
-        self._by_first: dict[tuple[tuple[int, ...], str, Way], dict[Value, list[tuple[int, _Place]]]] = {}
+        self._values: dict[_Position, Values] = {}
+        """The values read, in comparable form."""
+        self._firsts: dict[tuple[_Position, str, CastRoute], Values] = {}
+        """The first value at each position, cast to a dtype by a route."""
+        self._cast: dict[tuple[_Position, str, CastRoute], Values] = {}
+        """All values at each position, cast to a dtype by a route."""
+        self._by_first: dict[tuple[tuple[int, ...], str, CastRoute], dict[Value, list[tuple[int, _Position]]]] = {}
+        """By shape, dtype and route, then by first value: the positions where a tensor may begin, each with its key's order."""
 
     def __len__(self) -> int:
-        """How many tensors' values it keeps, read or cast: some 600 bytes each."""
-        return len(self._stated) + len(self._firsts) + len(self._cast)
+        """The number of cached values of tensors, read or cast: about 600 bytes each."""
+        return len(self._values) + len(self._firsts) + len(self._cast)
 
     def match(self, samples: Sequence[SoughtSample]) -> Match:
-        """How many of them agree; counting ends where fewer than a third can: such a file is none of it."""
+        """How many of the samples agree. Counting stops once fewer than a third can: the file is then no match."""
         names = Places(self.file.tensors)
         matched = 0
         for number, sample in enumerate(samples):
@@ -205,86 +214,91 @@ class FileIndex:
         return Match(matched, len(samples))
 
     def _key_of(self, sample: SoughtSample, named: str | None) -> str | None:
-        """The tensor that the sample agrees with: the one of its name, or the first of all that are alike."""
+        """The key of the tensor that the sample agrees with: `named` if there is one, else the first with a suitable shape."""
         if not sample.values:
             return None
         if named is not None:
-            ways = distinct_ways(self.file.tensors[named][0], sample.dtype, sample.ways)
-            return named if any(self._holds((named, 0), sample, way) for way in ways) else None
-        found: list[tuple[int, _Place]] = []
-        for way in sample.ways:
-            alike = self._alike(sample.shape, sample.dtype, way).get(sample.values[0], ())
-            found += [(order, place) for order, place in alike if self._holds(place, sample, way)]
+            routes = distinct_routes(self.file.tensors[named][0], sample.dtype, sample.routes)
+            return named if any(self._agrees((named, 0), sample, route) for route in routes) else None
+        found: list[tuple[int, _Position]] = []
+        for route in sample.routes:
+            alike = self._alike(sample.shape, sample.dtype, route).get(sample.values[0], ())
+            found += [(order, position) for order, position in alike if self._agrees(position, sample, route)]
         return min(found)[1][0] if found else None
 
-    def _holds(self, place: _Place, sample: SoughtSample, way: Way) -> bool:
-        """Whether the sample is what stands there, cast this way: by its first value, which tells most apart, then by all."""
-        if self._first(place, sample.dtype, way) != sample.values[:1]:
+    def _agrees(self, position: _Position, sample: SoughtSample, route: CastRoute) -> bool:
+        """Whether the values there, cast by this route, are the sample's: the first value is compared first, as most differ."""
+        if self._first(position, sample.dtype, route) != sample.values[:1]:
             return False
-        asked = (place, sample.dtype, way)
-        found = self._cast.get(asked)
+        request = (position, sample.dtype, route)
+        found = self._cast.get(request)
         if found is None:
-            found = self._cast[asked] = cast_values(self._read(place), self._dtype(place), sample.dtype, way)
+            found = self._cast[request] = cast_values(self._read(position), self._dtype(position), sample.dtype, route)
         return found == sample.values
 
-    def _alike(self, shape: tuple[int, ...], dtype: str, way: Way) -> Mapping[Value, Sequence[tuple[int, _Place]]]:
-        """Where a tensor of this shape may stand, in order, by what the first value there is, cast this way."""
-        found = self._by_first.get((shape, dtype, way))
+    def _alike(self, shape: tuple[int, ...], dtype: str, route: CastRoute) -> Mapping[Value, Sequence[tuple[int, _Position]]]:
+        """The positions where a tensor of this shape may begin, in order, by the first value there, cast by this route."""
+        found = self._by_first.get((shape, dtype, route))
         if found is None:
-            found = self._by_first[shape, dtype, way] = {}
+            found = self._by_first[shape, dtype, route] = {}
             for order, key in enumerate(self._places.alike(shape)):
-                if way in distinct_ways(self.file.tensors[key][0], dtype, (way,)):
+                if route in distinct_routes(self.file.tensors[key][0], dtype, (route,)):
                     for start in _starts(shape, self.file.tensors[key][1]):
-                        for value in self._first((key, start), dtype, way):
+                        for value in self._first((key, start), dtype, route):
                             found.setdefault(value, []).append((order, (key, start)))
         return found
 
-    def _first(self, place: _Place, dtype: str, way: Way) -> Values:
-        asked = (place, dtype, way)
-        found = self._firsts.get(asked)
+    def _first(self, position: _Position, dtype: str, route: CastRoute) -> Values:
+        request = (position, dtype, route)
+        found = self._firsts.get(request)
         if found is None:
-            found = self._firsts[asked] = cast_values(self._read(place)[:1], self._dtype(place), dtype, way)
+            found = self._firsts[request] = cast_values(self._read(position)[:1], self._dtype(position), dtype, route)
         return found
 
-    def _read(self, place: _Place) -> Values:
-        found = self._stated.get(place)
+    def _read(self, position: _Position) -> Values:
+        found = self._values.get(position)
         if found is None:
-            found = self._stated[place] = comparable(self._dtype(place), self.file.read(*place, VALUES))
+            found = self._values[position] = comparable(self._dtype(position), self.file.read(*position, VALUES))
         return found
 
-    def _dtype(self, place: _Place) -> str:
-        return self.file.tensors[place[0]][0]
+    def _dtype(self, position: _Position) -> str:
+        return self.file.tensors[position[0]][0]
 
 
 def compare(fingerprint: Fingerprint, file: FileValues) -> Match:
-    """How many of the samples agree with the file. For several fingerprints make one `FileIndex`."""
+    """How many of the samples agree with the file. To compare several fingerprints, make one `FileIndex`."""
     return FileIndex(file).match(sought(fingerprint))
 
 
 def may_hold(shapes: Iterable[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]) -> bool:
-    """Whether half of the samples, by shape, have a tensor that they could be from: less is no match, whatever the values."""
+    """Whether at least half of the samples could be from a tensor of the file, by shape alone; with fewer there is no match.
+
+    Args:
+        shapes: of the file's tensors.
+        wanted: of the tensors that the samples are from.
+    """
     heights: dict[tuple[int, ...], list[int]] = {}
     for shape in shapes:
         if shape:
             heights.setdefault(shape[1:], []).append(shape[0])
-    places = sum(any(_is_within(shape[0], height) for height in heights.get(shape[1:], ())) for shape in wanted if shape)
-    return places > 0 and 2 * places >= len(wanted)
+    possible = sum(any(_may_be_fused(shape[0], height) for height in heights.get(shape[1:], ())) for shape in wanted if shape)
+    return possible > 0 and 2 * possible >= len(wanted)
 
 
-def _is_within(one: int, other: int) -> bool:
-    """Whether tensors so high may be the same, or one of them a part of the other."""
-    return one == other or 0 < max(one, other) <= FUSED_AT_MOST * min(one, other)
+def _may_be_fused(height: int, other: int) -> bool:
+    """Whether tensors with these first dimensions may be the same, or one may be a part of the other."""
+    return height == other or 0 < max(height, other) <= FUSED_AT_MOST * min(height, other)
 
 
 def best_files(matches: Mapping[str, Match]) -> tuple[str, ...]:
-    """The files that agree best, all of them on a tie; none where nothing agrees well enough.
+    """The files that agree best, all of them on a tie; none if no file agrees well enough.
 
-    Where some samples agree with one file and as many as half of these, which may be the others, with another, the model may be
-    made of both: that is a tie, too.
+    It is also a tie if another file agrees with more than half as many samples as the best, and these may be the samples with
+    which the best one doesn't agree: the model may be made of both.
     """
-    worthy = {path: match for path, match in matches.items() if match.is_whole or match.is_patched}
-    best = max((match.matched for match in worthy.values()), default=0)
-    found = {path for path, match in worthy.items() if match.matched == best}
+    sufficient = {path: match for path, match in matches.items() if match.is_whole or match.is_patched}
+    best = max((match.matched for match in sufficient.values()), default=0)
+    found = {path for path, match in sufficient.items() if match.matched == best}
     if found:
         compared = max(matches[path].compared for path in found)
         found.update(path for path, match in matches.items() if 2 * match.matched > best and match.matched + best <= compared)
@@ -292,7 +306,7 @@ def best_files(matches: Mapping[str, Match]) -> tuple[str, ...]:
 
 
 def same_names_and_shapes(wanted: Mapping[str, tuple[int, ...]], file: Mapping[str, tuple[str, tuple[int, ...]]]) -> bool:
-    """Whether the file has a tensor of that shape for every key, under the key itself or below one common prefix."""
+    """Whether the file has a tensor of the wanted shape for every wanted key, under the key itself or below one common prefix."""
     if not wanted:
         return False
     first = next(iter(wanted))
@@ -303,18 +317,18 @@ def same_names_and_shapes(wanted: Mapping[str, tuple[int, ...]], file: Mapping[s
 
 
 def rank(key: str) -> tuple[int, str]:
-    """By which keys are ordered whose tensors are looked at first: no period of the layers can bias it."""
+    """The sort key by which keys are chosen for samples: a CRC-32, so that repeating layers don't bias the choice."""
     return zlib.crc32(key.encode("utf-8", "backslashreplace")), key
 
 
 def agrees(sample: TensorSample, file: FileValues, key: str) -> bool:
-    """Whether the sample is from this tensor of the file, or from a part of it, or from what was made of it and others."""
+    """Whether the sample may be from this tensor of the file, from a part of it, or from a tensor fused from it and others."""
     dtype, shape = file.tensors[key]
     return any(agree(sample.dtype, sample.data, dtype, file.read(key, start, VALUES)) for start in _starts(sample.shape, shape))
 
 
 def _starts(wanted: Sequence[int], in_file: Sequence[int]) -> Iterator[int]:
-    """Where in the file's tensor the sample's first element may stand."""
+    """The elements of the file's tensor at which a sample of a tensor of the wanted shape may begin."""
     if tuple(wanted) == tuple(in_file):
         yield 0
     elif wanted and in_file and tuple(wanted[1:]) == tuple(in_file[1:]) and wanted[0] and in_file[0]:
@@ -322,6 +336,6 @@ def _starts(wanted: Sequence[int], in_file: Sequence[int]) -> Iterator[int]:
         if larger > FUSED_AT_MOST * smaller or len(wanted) < 2 or 0 in wanted:
             return
         if in_file[0] == smaller:
-            yield 0  # the first of several that were joined in memory
+            yield 0  # the first of several that were fused in memory
         elif larger % smaller == 0:
             yield from range(0, math.prod(in_file), math.prod(wanted))

@@ -1,4 +1,4 @@
-"""Floating-point formats: elements as numbers, and numbers as the formats hold them. Of the standard library only."""
+"""Decodes floating-point formats, and rounds numbers to them. Uses the standard library only."""
 
 from __future__ import annotations
 
@@ -18,18 +18,19 @@ ITEM_BYTES: Final[Mapping[str, int]] = {
     "uint8": 1,
     "int8": 1,
 }
-"""Bytes per element of the dtypes that can be sampled, by torch's names. Integers (quantized blocks) agree only byte for byte."""
+"""Bytes per element of the dtypes that can be sampled, by torch's names. Integers (quantized blocks) are compared bytewise."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Format:
-    """A binary floating-point format: what rounding needs of it."""
+    """The properties of a binary floating-point format that rounding needs."""
 
     fraction_bits: int
     least_exponent: int
+    """The least exponent of normal numbers."""
     largest: float
     overflow: float
-    """What torch makes of a value beyond the largest or of infinity (an older one: NaN in E4M3)."""
+    """What torch makes of infinity and of values beyond the largest (older versions: NaN in E4M3)."""
 
 
 FORMATS: Final[Mapping[str, _Format]] = {
@@ -42,10 +43,10 @@ FORMATS: Final[Mapping[str, _Format]] = {
 
 
 def decode_values(dtype: str, data: bytes) -> tuple[float, ...]:
-    """The elements as numbers.
+    """The raw elements as numbers.
 
     Raises:
-        KeyError: the dtype is none of ITEM_BYTES.
+        KeyError: the dtype can't be decoded.
     """
     count = len(data) // ITEM_BYTES[dtype]
     if dtype == "bfloat16":
@@ -56,7 +57,7 @@ def decode_values(dtype: str, data: bytes) -> tuple[float, ...]:
 
 
 def round_to(value: float, dtype: str) -> float:
-    """The value as this dtype holds it: nearest, ties to even, with torch's overflow; float64 holds any."""
+    """The value rounded to this dtype: to nearest, ties to even, with torch's overflow; float64 leaves it unchanged."""
     form = FORMATS.get(dtype)
     if form is None or value == 0 or math.isnan(value):
         return value

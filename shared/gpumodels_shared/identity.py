@@ -1,4 +1,4 @@
-"""Which process this is, beyond its pid: start ticks, PID namespace and boot tell a reused pid from the one that wrote."""
+"""Identifies a process beyond its pid, which may be reused: by start time, PID namespace and boot."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ NO_ID = bytes(16)
 
 
 class ProcessIdentity(NamedTuple):
-    """Where the platform doesn't say, a field is 0 or zeros."""
+    """What identifies a process. A field that the platform doesn't provide is 0, or zeros."""
 
     pid: int
     uid: int
     start_ticks: int
     """/proc/<pid>/stat field 22: clock ticks between boot and the process's start."""
     pid_namespace: int
+    """The inode of its PID namespace."""
     boot_id: bytes
+    """See the function `boot_id`."""
 
 
 def this_process() -> ProcessIdentity:
@@ -28,7 +30,7 @@ def this_process() -> ProcessIdentity:
 
 
 def start_ticks(pid: int) -> int | None:
-    """When the process started, in ticks since boot; None where there is no such process, or no /proc."""
+    """When the process started, in clock ticks since boot; None if there is no such process, or no /proc."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
@@ -39,7 +41,7 @@ def start_ticks(pid: int) -> int | None:
 
 
 def pid_namespace() -> int:
-    """The inode of this process's PID namespace; 0 where there are none."""
+    """The inode of this process's PID namespace; 0 if the platform has none."""
     try:
         return Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
@@ -47,7 +49,7 @@ def pid_namespace() -> int:
 
 
 def boot_id() -> bytes:
-    """16 bytes that differ from boot to boot; zeros where the platform has none."""
+    """16 bytes that differ from boot to boot; zeros if the platform provides none."""
     try:
         found = bytes.fromhex(Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", ""))
     except (OSError, ValueError):
@@ -56,7 +58,7 @@ def boot_id() -> bytes:
 
 
 def started_at_seconds(pid: int) -> float | None:
-    """When the process started, seconds since the epoch; None where the platform doesn't say."""
+    """When the process started, in seconds since the epoch; None if the platform doesn't tell."""
     ticks = start_ticks(pid)
     if ticks is None or not sys.platform.startswith("linux"):
         return None

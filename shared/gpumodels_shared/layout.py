@@ -1,6 +1,6 @@
-"""The mapped file's bytes, packed and parsed here and nowhere else. All little-endian.
+"""Packs and parses the bytes of the mapped file; no other module knows its layout. All numbers are little-endian.
 
-Page 0 (4096 bytes), written once, before the file has its name::
+Page 0 (4096 bytes), written once, before the file is renamed to its final name::
 
       0  8s   magic              \\x89GPM\\r\\n\\x1a\\n
       8  u16  major              readers refuse a newer one
@@ -20,7 +20,7 @@ Page 0 (4096 bytes), written once, before the file has its name::
     104  u32  crc32 of bytes 0-103
     108       zeros
 
-The magic, major, minor and this crc keep their places in every version, so that an old reader can name a newer one.
+The magic, major, minor and this crc keep their offsets in every version, so that an old reader can name a newer one.
 
 Heartbeat, at 128, 64 bytes, rewritten at every beat::
 
@@ -43,21 +43,22 @@ Slot: a 64-byte header, then the payload; snapshot `seq` lives in slot `seq & 1`
      28       zeros
      60  u32  crc32 of its bytes 0-59
 
-What is guaranteed:
+Guarantees:
 
-- The file has its full length, allocated, from the moment that it has its name, and never shrinks.
-- From the first snapshot on, one slot holds a whole one at every moment, whatever becomes of the writer: a slot's payload is
-  written before its header, and while one slot is written to, the other is left alone.
-- Every structure carries a crc, so that a reader who catches one half written knows it. Structures are written by slice
-  assignment of prepared bytes, never field by field: `struct.pack_into` on a mapping lets a concurrent reader see zeros.
-- The writer holds an exclusive flock for as long as it lives, and lets go of it after state 3 or 4: a free file in another state
-  was killed. Beats come every `heartbeat ms`; their times are for people, liveness goes by the reader's own clock.
-- A payload that outgrows its slot goes to a larger file, which takes the name in one rename, with the next `seq`; after that the
-  old one says 4. A reader that opens the name anew then meets a snapshot at least as new as any that it saw.
-- Nobody but the writer's user can read the file (mode 0600), unless `GPUMODELS_GROUP` gave it to a group (0640).
+- The file has its full length, allocated, from the moment that it has its final name, and never shrinks.
+- From the first snapshot on, one slot holds a complete snapshot at any time, even if the writer is killed: a slot's payload is
+  written before its header, and while one slot is being written, the other is left alone.
+- Every structure carries a crc, by which a reader recognises a half-written one. Structures are written by slice assignment of
+  prepared bytes, never field by field: `struct.pack_into` on a mapping lets a concurrent reader see zeros.
+- The writer holds an exclusive flock for as long as it lives, and releases it after writing state 3 or 4: an unlocked file in
+  another state is that of a killed writer. The heartbeat is written every `heartbeat ms`; its times are for people, while
+  readers judge liveness by their own clock.
+- A payload that outgrows its slot goes to a larger file, which takes the name by a rename, with the next `seq`; after that, state
+  4 is written to the old file. A reader that then opens the name again finds a snapshot at least as new as any that it has seen.
+- Only the writer's user can read the file (mode 0600), unless `GPUMODELS_GROUP` gave it to a group (0640).
 
-Compatibility: a minor version only adds: meaning to bytes that are zeros here, keys to the payload's maps, each with a default.
-Readers ignore what they don't know. Anything else is a new major version, which older readers refuse by its number.
+Compatibility: a minor version only adds: a meaning for bytes that are zeros here, or keys with defaults in the payload's maps.
+Readers ignore what they don't know. Anything else needs a new major version, which older readers refuse by its number.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ HEARTBEAT_OFFSET: Final = 128
 HEARTBEAT_BYTES: Final = 64
 SLOT_HEADER_BYTES: Final = 64
 MAX_SLOT_BYTES: Final = 64 * 1024 * 1024
-"""No writer makes larger slots; a header that claims them is damaged."""
+"""The largest slot that a writer creates; a header with a larger one is damaged."""
 ENCODING_MSGPACK: Final = 0
 
 _HEADER: Final = struct.Struct("<8sHHIIIQQIIQQ16s16sQ")
@@ -85,15 +86,15 @@ _CRC: Final = struct.Struct("<I")
 
 
 class LayoutError(ValueError):
-    """These bytes are not the structure they should be; the text says why, in one line."""
+    """The bytes are not the expected structure; the text says why, in one line."""
 
 
 class NewerFormatError(LayoutError):
-    """The file is of a newer major version than this code reads."""
+    """The file has a newer major version than this code can read."""
 
 
 class WriterState(IntEnum):
-    """What the writer last said of itself; whether it still lives is another question (see `liveness`)."""
+    """The state that the writer last wrote; whether it is still alive is determined by `liveness`."""
 
     STARTING = 1
     RUNNING = 2
@@ -103,7 +104,7 @@ class WriterState(IntEnum):
 
 
 class Header(NamedTuple):
-    """Page 0: who writes, and where the slots are."""
+    """Page 0: who writes the file, and where its slots are."""
 
     slot_bytes: int
     heartbeat_ms: int
@@ -118,21 +119,21 @@ class Header(NamedTuple):
 
     @property
     def file_bytes(self) -> int:
-        """The length of the whole file."""
+        """The total length of the file."""
         return HEADER_BYTES + 2 * self.slot_bytes
 
     @property
     def payload_capacity(self) -> int:
-        """The largest payload that a slot holds."""
+        """The size of the largest payload that fits into a slot."""
         return self.slot_bytes - SLOT_HEADER_BYTES
 
     def slot_offset(self, seq: int) -> int:
-        """Where snapshot `seq` lives."""
+        """The offset in the file of the slot for snapshot `seq`."""
         return HEADER_BYTES + (seq & 1) * self.slot_bytes
 
 
 class Heartbeat(NamedTuple):
-    """The writer's sign of life."""
+    """The writer's sign of life, as rewritten at every beat."""
 
     beat: int
     realtime_ns: int
@@ -143,7 +144,7 @@ class Heartbeat(NamedTuple):
 
 
 class SlotHeader(NamedTuple):
-    """What a slot holds."""
+    """The header that precedes a slot's payload."""
 
     seq: int
     length: int
@@ -153,7 +154,7 @@ class SlotHeader(NamedTuple):
 
 
 def pack_header(header: Header) -> bytes:
-    """Page 0, 4096 bytes; the heartbeat's place is zeros."""
+    """Page 0, 4096 bytes, with zeros for the heartbeat."""
     body = _HEADER.pack(
         MAGIC,
         MAJOR,
@@ -171,40 +172,40 @@ def pack_header(header: Header) -> bytes:
         header.instance_id,
         header.created_ns,
     )
-    return _sealed(body).ljust(HEADER_BYTES, b"\0")
+    return _with_crc(body).ljust(HEADER_BYTES, b"\0")
 
 
 def parse_header(data: bytes) -> Header:
-    """Page 0 from at least its first 108 bytes.
+    """The header from at least the first 108 bytes of page 0.
 
     Raises:
-        NewerFormatError: of a newer major version.
-        LayoutError: anything else that is not a header of this version.
+        NewerFormatError: the file has a newer major version.
+        LayoutError: it isn't a valid header of this version.
     """
     if len(data) < _HEADER.size + _CRC.size:
-        raise LayoutError("empty file" if not data else f"truncated: {len(data)} bytes, no whole header")
+        raise LayoutError("empty file" if not data else f"truncated: {len(data)} bytes, incomplete header")
     fields = _HEADER.unpack_from(data)
     magic, major, minor, length, slot_bytes, heartbeat_ms, offset0, offset1 = fields[:8]
     pid, uid, start_ticks, pid_namespace, boot_id, instance_id, created_ns = fields[8:]
     if magic != MAGIC:
         raise LayoutError("not a gpumodels file (wrong magic)")
     if major != MAJOR:
-        if major > MAJOR and _is_sealed(data, _HEADER.size):
+        if major > MAJOR and _has_valid_crc(data, _HEADER.size):
             raise NewerFormatError(f"format {major}.{minor}: needs a newer gpumodels-tui")
         raise LayoutError(f"format {major}.{minor} is unknown")
-    if not _is_sealed(data, _HEADER.size):
+    if not _has_valid_crc(data, _HEADER.size):
         raise LayoutError("damaged header (crc)")
     header = Header(slot_bytes, heartbeat_ms, pid, uid, start_ticks, pid_namespace, boot_id, instance_id, created_ns, minor)
     if length != HEADER_BYTES or not SLOT_HEADER_BYTES < slot_bytes <= MAX_SLOT_BYTES:
         raise LayoutError(f"impossible sizes: header {length}, slot {slot_bytes}")
     if (offset0, offset1) != (header.slot_offset(0), header.slot_offset(1)):
-        raise LayoutError("slots are not where they belong")
+        raise LayoutError("wrong slot offsets")
     return header
 
 
 def pack_heartbeat(heartbeat: Heartbeat) -> bytes:
-    """64 bytes for HEARTBEAT_OFFSET."""
-    return _sealed(
+    """The 64 bytes to write at HEARTBEAT_OFFSET."""
+    return _with_crc(
         _HEARTBEAT.pack(
             heartbeat.beat,
             heartbeat.realtime_ns,
@@ -220,31 +221,31 @@ def parse_heartbeat(data: bytes) -> Heartbeat:
     """The heartbeat from its 64 bytes.
 
     Raises:
-        LayoutError: cut short, half written, or of an unknown state.
+        LayoutError: it is too short, half written, or has an unknown state.
     """
-    if len(data) < HEARTBEAT_BYTES or not _is_sealed(data, _HEARTBEAT.size):
+    if len(data) < HEARTBEAT_BYTES or not _has_valid_crc(data, _HEARTBEAT.size):
         raise LayoutError("damaged heartbeat")
     beat, realtime_ns, state, last_errno, dropped, last_seq = _HEARTBEAT.unpack_from(data)
     try:
-        known = WriterState(state)
+        writer_state = WriterState(state)
     except ValueError as error:
         raise LayoutError(f"unknown writer state {state}") from error
-    return Heartbeat(beat, realtime_ns, known, last_errno, dropped, last_seq)
+    return Heartbeat(beat, realtime_ns, writer_state, last_errno, dropped, last_seq)
 
 
 def pack_slot_header(slot: SlotHeader) -> bytes:
-    """64 bytes for the slot's start."""
-    return _sealed(_SLOT.pack(slot.seq, slot.length, slot.encoding, slot.realtime_ns, slot.payload_crc))
+    """The 64 bytes to write at the slot's offset."""
+    return _with_crc(_SLOT.pack(slot.seq, slot.length, slot.encoding, slot.realtime_ns, slot.payload_crc))
 
 
 def parse_slot_header(data: bytes) -> SlotHeader:
     """A slot's header from its 64 bytes.
 
     Raises:
-        LayoutError: cut short, half written, never written.
+        LayoutError: it is too short, half written, or was never written.
     """
-    if len(data) < SLOT_HEADER_BYTES or not _is_sealed(data, _SLOT.size):
-        raise LayoutError("no whole slot header")
+    if len(data) < SLOT_HEADER_BYTES or not _has_valid_crc(data, _SLOT.size):
+        raise LayoutError("incomplete slot header")
     seq, length, encoding, realtime_ns, payload_crc = _SLOT.unpack_from(data)
     if seq == 0:
         raise LayoutError("empty slot")
@@ -252,14 +253,14 @@ def parse_slot_header(data: bytes) -> SlotHeader:
 
 
 def payload_crc(payload: bytes) -> int:
-    """The crc32 that a slot header carries."""
+    """The crc32 of a payload, for its slot header."""
     return zlib.crc32(payload)
 
 
-def _sealed(body: bytes) -> bytes:
+def _with_crc(body: bytes) -> bytes:
     return body + _CRC.pack(zlib.crc32(body))
 
 
-def _is_sealed(data: bytes, size: int) -> bool:
+def _has_valid_crc(data: bytes, size: int) -> bool:
     (stored,) = _CRC.unpack_from(data, size)
     return bool(stored == zlib.crc32(data[:size]))

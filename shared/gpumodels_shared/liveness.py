@@ -1,4 +1,4 @@
-"""Whether a file's writer still lives: its lock says if, its heart says how well. Clocks are the reader's own, monotonic."""
+"""Determines whether a file's writer is alive, by its lock, and responsive, by its heartbeat and the reader's monotonic clock."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ STALLED_AFTER_BEATS: Final = 3
 
 
 class Liveness(Enum):
-    """`--json` writes the values."""
+    """The state of a writer. `--json` contains these values."""
 
     LIVE = "live"
     STALLED = "stalled"
-    """Held but silent: stopped, swapped out, or something keeps the interpreter lock."""
+    """The file is locked, but without new heartbeats: the process is stopped or swapped out, or its interpreter is blocked."""
     EXITED = "exited"
-    """Said goodbye."""
+    """The writer closed its file in an orderly way."""
     DEAD = "dead"
-    """Killed: its last snapshot stays on view."""
+    """The writer was killed; its last snapshot remains readable."""
 
 
 class Pulse:
-    """One writer's beats as this reader sees them come."""
+    """Times one writer's heartbeats as a reader observes them."""
 
     def __init__(self, heartbeat_ms: int) -> None:
         self._patience_seconds = STALLED_AFTER_BEATS * max(heartbeat_ms, 1) / 1000
@@ -31,11 +31,17 @@ class Pulse:
         self._changed_at = 0.0
 
     def seconds_to_stall(self, now: float) -> float:
-        """How long its silence may still last; 0 once it is too long."""
+        """Seconds until the writer counts as stalled if no new beat is observed; 0 once it does."""
         return max(0.0, self._changed_at + self._patience_seconds - now)
 
     def observe(self, heartbeat: Heartbeat, locked: bool, now: float) -> Liveness:
-        """What it is now; `now` is a monotonic clock in seconds, the same for all calls."""
+        """The writer's state, given what was just read.
+
+        Args:
+            heartbeat: the newest heartbeat.
+            locked: whether the file is locked.
+            now: a monotonic clock in seconds, the same for all calls.
+        """
         if heartbeat.beat != self._beat:
             self._beat = heartbeat.beat
             self._changed_at = now

@@ -1,4 +1,4 @@
-"""What a model's name was taken from, and how sure that is: part of the file format, the same for who writes and who reads."""
+"""The sources of models' names and their confidences: part of the file format, shared by sidecar and viewer."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from typing import Final
 
 
 class NameSource(str, Enum):
-    """`Model.name_source`, strongest first. Readers accept any other text as well: a newer sidecar may know more ways.
+    """The values of `Model.name_source`, strongest first. Readers accept any other text: a newer sidecar may have more sources.
 
-    `enum.StrEnum` came with Python 3.11.
+    Not an `enum.StrEnum`, which needs Python 3.11.
     """
 
     MAPPED_FILE = "mapped file"
     """The file that the weights are mapped from."""
     VALUES = "values"
-    """The file whose values they are."""
+    """The file whose values agree with the weights."""
     STATE_DICT = "state dict"
-    """The file from which the state dict was read that was loaded."""
+    """The file that the loaded state dict was read from."""
     READ_FILE = "read file"
     """The file that the weights were read from."""
     CONFIG = "config"
-    """`config._name_or_path`."""
+    """The model's `config._name_or_path`."""
     PIPELINE = "pipeline"
-    """What the pipeline was loaded from whose component it is."""
+    """The path or repository that the model's pipeline was loaded from."""
     FILE_METADATA = "file metadata"
-    """What its file says of itself; said by the viewer."""
+    """The metadata of the model's file; set by the viewer only."""
     ATTRIBUTE = "attribute"
-    """`model_name` or `name` of the module."""
+    """The module's attribute `model_name` or `name`."""
     NAMES_AND_SHAPES = "names and shapes"
-    """The only file with tensors of all its names and shapes; its values are out of reach."""
+    """The only file with tensors of all the model's names and shapes; its values can't be compared."""
     RECENCY = "recency"
-    """Its class; a file that was read when it came is a candidate."""
+    """The model's class; a file that was read at about the time it was loaded is a candidate."""
     CLASS = "class"
-    """Its class, with the architecture where a config tells it."""
+    """The model's class, with the architecture if a config tells it."""
     PENDING = "pending"
-    """What the model says of itself, as long as its values and files are still to be compared."""
+    """A provisional name from the model itself, until its values have been compared with files."""
     SUM = "sum"
-    """Of many small modules."""
+    """The entry that sums up many small modules."""
 
     def __str__(self) -> str:
         return self.value
@@ -59,12 +59,14 @@ CONFIDENCE: Final[Mapping[str, float]] = {
     NameSource.NAMES_AND_SHAPES: 0.7,
 }
 PATCHED_CONFIDENCE: Final = 0.75
-"""By values, where something was merged into some of them."""
+"""Of a name by values, if something was merged into some of them."""
 SURE_ENOUGH: Final = 0.6
-"""Below it the name is the class."""
+"""Below this confidence, the name shown is the class."""
 KNOWN_FILE_CONFIDENCE: Final = 0.5
-"""The class, where the file is known but has no name, or candidates are; below, `files` are what some of the model is from."""
+"""Of a class shown as name if the file is known but gives no name, or candidates are known. Below this confidence, only part of
+the model is from `files`."""
 RECENCY_CONFIDENCE: Final = 0.3
+"""Of a class shown as name with recently read files as candidates."""
 
 FROM_FILES: Final = frozenset(
     {
@@ -75,4 +77,4 @@ FROM_FILES: Final = frozenset(
         NameSource.NAMES_AND_SHAPES,
     }
 )
-"""Sources that say which file, not only which name."""
+"""The sources that determine the file, not only the name."""

@@ -1,8 +1,8 @@
-"""Where snapshot files live, and which directories and files may be trusted there.
+"""Locates the directory of snapshot files, and checks which directories and files may be trusted.
 
-A directory is ours, of mode 0700 in effect, and no symlink; a file is a regular one with a single name, of the directory's
-owner. What fails is refused with a reason in one line, for a warning or a row. Checks are made on descriptors, and files are
-opened from their directory's: who swaps a directory for a symlink between check and use gains nothing.
+A directory must belong to us, be writable by us only, and not be a symlink; a file must be a regular file with a single name and
+belong to the directory's owner. Otherwise it is refused with a reason in one line. Checks are made on descriptors, and files are
+opened relative to their directory's descriptor, so that replacing a directory by a symlink between check and use gains nothing.
 
 With `GPUMODELS_GROUP`, and only then, a group may read: the directory is 0750, files are 0640, both of that group.
 """
@@ -39,10 +39,10 @@ class RefusedError(OSError):
 
 
 def default_directory(environment: Mapping[str, str] = os.environ, uid: int | None = None) -> Path:
-    """`$GPUMODELS_DIR`, else `gpumodels-<uid>` in /dev/shm where that can be written, else in the temporary directory."""
+    """`$GPUMODELS_DIR`, else `gpumodels-<uid>` in /dev/shm if that is writable, else in the temporary directory."""
     if chosen := environment.get("GPUMODELS_DIR"):
         directory = Path(chosen)
-        with contextlib.suppress(RuntimeError):  # `~nobody`: no such user, so it is a name like any other
+        with contextlib.suppress(RuntimeError):  # `~nobody`: there is no such user, so it is an ordinary name
             directory = directory.expanduser()
         return directory.absolute()
     name = f"gpumodels-{os.geteuid() if uid is None else uid}"
@@ -52,9 +52,9 @@ def default_directory(environment: Mapping[str, str] = os.environ, uid: int | No
 
 
 def every_users_directories() -> list[Path]:
-    """What root's viewer looks through: each user's directory, wherever that user's sidecars may have put it.
+    """The default directories of all users, for root's viewer.
 
-    Symlinks are among them, for `check_directory` to refuse and to say so.
+    Symlinks are included, so that `check_directory` refuses them with a reason.
     """
     found: list[Path] = []
     for parent in {SHARED_MEMORY, Path(tempfile.gettempdir())}:
@@ -63,7 +63,7 @@ def every_users_directories() -> list[Path]:
                 continue
             try:
                 mode = os.stat(directory, follow_symlinks=False).st_mode
-            except OSError:  # gone by now, or a user's own mount that root may not look into
+            except OSError:  # removed meanwhile, or on a user's own mount that root may not access
                 continue
             if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
                 found.append(directory)
@@ -71,7 +71,7 @@ def every_users_directories() -> list[Path]:
 
 
 def shared_directories(group: int) -> list[Path]:
-    """Other users' directories that this group may read: what a viewer with `GPUMODELS_GROUP` looks through."""
+    """The default directories of all users that belong to this group, for a viewer with `GPUMODELS_GROUP`."""
     found: list[Path] = []
     for directory in every_users_directories():
         with contextlib.suppress(OSError):
@@ -81,7 +81,7 @@ def shared_directories(group: int) -> list[Path]:
 
 
 def chosen_group(environment: Mapping[str, str] = os.environ) -> int | None:
-    """The gid that `$GPUMODELS_GROUP` names, by name or number; None where it names none.
+    """The gid of `$GPUMODELS_GROUP`, which may be a name or a number; None if it is unset or empty.
 
     Raises:
         RefusedError: there is no such group.
@@ -98,11 +98,11 @@ def chosen_group(environment: Mapping[str, str] = os.environ) -> int | None:
 
 
 def ensure_directory(directory: Path) -> None:
-    """Make it, mode 0700, or make sure that it may be used.
+    """Create the directory, mode 0700, or check that the existing one may be trusted.
 
     Raises:
-        RefusedError: a symlink, another user's, or writable by others.
-        OSError: it can't be made.
+        RefusedError: it is a symlink, another user's, or writable by others.
+        OSError: it can't be created.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
@@ -114,8 +114,8 @@ def share_directory(directory: Path, group: int) -> None:
     """Let this group read our directory.
 
     Raises:
-        RefusedError: it may not be used at all.
-        OSError: we aren't of that group.
+        RefusedError: the directory may not be trusted.
+        OSError: we aren't a member of the group.
     """
     descriptor = open_directory(directory, {os.geteuid()})
     try:
@@ -126,7 +126,7 @@ def share_directory(directory: Path, group: int) -> None:
 
 
 def check_directory(directory: Path, owners: set[int] | None, *, accept_shared: bool = False) -> int:
-    """Its owner's uid, if it may be trusted; arguments and errors are `open_directory`'s."""
+    """The uid of the directory's owner, if it may be trusted; arguments and errors are those of `open_directory`."""
     descriptor = open_directory(directory, owners, accept_shared=accept_shared)
     try:
         return os.fstat(descriptor).st_uid
@@ -138,12 +138,13 @@ def open_directory(directory: Path, owners: set[int] | None, *, accept_shared: b
     """A descriptor of the directory, if it may be trusted.
 
     Args:
-        owners: whose it may be; None accepts any owner (root's viewer).
-        accept_shared: another owner's will do if its group may read it and is one of ours (a viewer).
+        directory: the directory.
+        owners: the uids that may own it; None accepts any owner (root's viewer).
+        accept_shared: whether another owner's is accepted if its group may read it and is one of ours (a viewer).
 
     Raises:
-        RefusedError: a symlink, no directory, of another owner, or writable by others.
-        FileNotFoundError: it isn't there.
+        RefusedError: it is a symlink, not a directory, of another owner, or writable by others.
+        FileNotFoundError: it doesn't exist.
         OSError: it can't be opened.
     """
     try:
@@ -178,14 +179,18 @@ def _is_shared_with_us(status: os.stat_result) -> bool:
 
 
 def snapshot_files(directory: Path | int) -> list[str]:
-    """Names of the snapshot files in it (a path or descriptor), sorted; whether each can be read is `open_file`'s to find out."""
+    """Sorted names of the snapshot files in a directory, given by path or descriptor; `open_file` checks each of them."""
     return sorted(name for name in os.listdir(directory) if name.endswith(FILE_SUFFIX) and not name.startswith("."))
 
 
 def open_file(path: Path, owner: int) -> int:
-    """A descriptor for reading, if the file may be trusted: regular, one name, of the directory's owner, never waited for.
+    """A descriptor for reading, if the file may be trusted: a regular file with a single name that belongs to `owner`.
 
-    What is no regular file isn't even opened: opening a device may do something.
+    Other kinds of files aren't even opened, as opening a device may have effects. Opening never blocks.
+
+    Args:
+        path: the file.
+        owner: the uid that its directory belongs to.
 
     Raises:
         RefusedError: it may not be trusted.

@@ -1,4 +1,4 @@
-"""The reading end of a mapped file: private copies by pread, checked before they are believed. The bytes are `layout`'s."""
+"""Reads snapshots from a mapped file, as private copies by pread that are checked before use. The layout is `layout`'s."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from gpumodels_shared.layout import (
 )
 from gpumodels_shared.places import open_file
 
-TRIES: Final = 5
+MAX_TRIES: Final = 5
 
 
 def is_held(descriptor: int) -> bool:
-    """Whether somebody writes to this open file; looking doesn't take the lock."""
+    """Whether a writer holds the lock of this open file; the check leaves the file unlocked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -40,11 +40,11 @@ def is_held(descriptor: int) -> bool:
 
 
 class TornError(LayoutError):
-    """No whole snapshot could be read this time; the last one that was stays good."""
+    """No complete snapshot could be read this time; the one read before remains valid."""
 
 
 class Payload(NamedTuple):
-    """One whole snapshot's bytes."""
+    """The encoded bytes of a complete snapshot."""
 
     seq: int
     realtime_ns: int
@@ -52,14 +52,20 @@ class Payload(NamedTuple):
 
 
 class SnapshotReader:
-    """One open file. A truncated, replaced or removed file is an error here, never a crash: nothing is mapped.
+    """An open snapshot file. It isn't mapped, so a truncated, replaced or removed file is an error here, never a crash.
 
     Raises (from the constructor):
         LayoutError, RefusedError, OSError: with the reason in one line.
     """
 
     def __init__(self, path: Path, owner: int, crc32: Callable[[bytes], int] = zlib.crc32) -> None:
-        """Open it; `crc32` is zlib's or one that gives the same sooner: most of a read's time is spent in it."""
+        """Open the file.
+
+        Args:
+            path: the file.
+            owner: the uid that its directory belongs to.
+            crc32: zlib's, or a faster implementation: most of the time of a read is spent in it.
+        """
         self.path = path
         self._crc32 = crc32
         self._newest_seq = 0
@@ -74,19 +80,19 @@ class SnapshotReader:
             raise
 
     def close(self) -> None:
-        """Let go of the file. Twice does no harm."""
+        """Close the file; may be called more than once."""
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def heartbeat(self) -> Heartbeat:
-        """The writer's newest sign of life.
+        """The writer's newest heartbeat.
 
         Raises:
-            LayoutError: none could be read whole in some tries.
+            LayoutError: no complete one could be read in MAX_TRIES attempts.
             OSError: the file can't be read any more.
         """
-        for _ in range(TRIES):
+        for _ in range(MAX_TRIES):
             try:
                 return parse_heartbeat(os.pread(self._descriptor, HEARTBEAT_BYTES, HEARTBEAT_OFFSET))
             except LayoutError as error:
@@ -94,14 +100,14 @@ class SnapshotReader:
         raise reason
 
     def latest(self) -> Payload | None:
-        """The newest whole snapshot, never an older one than the call before gave; None where none was published yet.
+        """The newest complete snapshot, never an older one than the previous call returned; None if none was published yet.
 
         Raises:
-            TornError: slots are written to, but none could be read whole in some tries; or the newest was damaged since.
+            TornError: no complete snapshot could be read in MAX_TRIES attempts, or the newest was damaged after it was read.
             OSError: the file can't be read any more.
         """
-        reason = "no whole snapshot"
-        for _ in range(TRIES):
+        reason = "no complete snapshot"
+        for _ in range(MAX_TRIES):
             slots = [self._slot_header(0), self._slot_header(1)]
             if slots == [None, None] and not self._newest_seq:
                 return None
@@ -116,20 +122,20 @@ class SnapshotReader:
         raise TornError(reason)
 
     def is_locked(self) -> bool:
-        """Whether the writer, or a process that inherited its descriptor, still holds the file."""
+        """Whether the writer, or a process that inherited its descriptor, still holds the file's lock."""
         return is_held(self._descriptor)
 
     def still_named(self) -> bool:
         """Whether the path still leads to this file."""
         try:
-            there = os.stat(self.path, follow_symlinks=False)
+            at_path = os.stat(self.path, follow_symlinks=False)
         except OSError:
             return False
-        here = os.fstat(self._descriptor)
-        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+        opened = os.fstat(self._descriptor)
+        return (at_path.st_dev, at_path.st_ino) == (opened.st_dev, opened.st_ino)
 
     def _slot_header(self, index: int) -> SlotHeader | str | None:
-        """A slot's header; None where it was never written; else what is wrong with it."""
+        """A slot's header; None if it was never written; a text saying what is wrong if it is invalid."""
         data = os.pread(self._descriptor, SLOT_HEADER_BYTES, self.header.slot_offset(index))
         if len(data) < SLOT_HEADER_BYTES:
             return "truncated since it was opened"
@@ -144,7 +150,7 @@ class SnapshotReader:
         return slot
 
     def _payload(self, slot: SlotHeader) -> Payload | str:
-        """The snapshot that this header describes, or what is wrong with it."""
+        """The snapshot that this header describes, or a text saying what is wrong with it."""
         if slot.encoding != ENCODING_MSGPACK:
             return f"unknown encoding {slot.encoding}"
         if slot.length > min(self.header.payload_capacity, MAX_PAYLOAD_BYTES):

@@ -1,4 +1,4 @@
-"""Text from snapshots and model files is data: what could steer a terminal or deceive an eye is made visible."""
+"""Makes text from snapshots and model files safe to show: characters that could control a terminal or deceive become visible."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import unicodedata
 from typing import Final
 
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Unicode categories that draw nothing of their own, or steer: controls, bidi marks, surrogates, private use, separators."""
+"""Unicode categories that are invisible or control the output: controls, bidi marks, surrogates, private use, separators."""
 
 _BLANK: Final = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
-"""Letters, marks and a symbol that draw nothing all the same: fillers and joiners."""
+"""Letters, marks and a symbol that are invisible although their category isn't: fillers and joiners."""
 
 _MARKS: Final = frozenset({"Mn", "Me"})
 
 MAX_COMBINING: Final = 4
-"""Combining marks kept on one character; more is a tower that climbs into neighbouring lines."""
+"""The most combining marks kept on a character; more of them would overlap neighbouring lines."""
 
 
 def safe_text(text: str, limit: int = 1000) -> str:
-    """The text with everything invisible or steering written as an escape (`\\x1b`, `\\u202e`), cut at `limit` characters.
+    """The text cut to `limit` characters, with every invisible or control character written as an escape (`\\x1b`, `\\u202e`).
 
-    Markup is left alone: whoever draws it must pass it as plain text. An ordinary name is returned as it is.
+    Markup is left unchanged: the caller must draw the result as plain text. An ordinary name is returned as it is.
     """
     if len(text) > limit:
         text = text[: limit - 1] + "…"
     if text.isascii() and text.isprintable():
         return text
     shown: list[str] = []
-    marks = MAX_COMBINING + 1  # none before the first letter: they would sit on whatever is drawn to its left
+    marks = MAX_COMBINING + 1  # no marks before the first letter: they would combine with whatever is drawn to its left
     for character in text:
         category = unicodedata.category(character)
         if category in _HIDDEN or character in _BLANK or _selects_variant(character):
@@ -44,7 +44,7 @@ def safe_text(text: str, limit: int = 1000) -> str:
 
 
 def _selects_variant(character: str) -> bool:
-    """Variation selectors draw nothing, and any number of them can hide in a name; emoji need the last two of the first block."""
+    """Whether it is a variation selector, which is invisible, other than U+FE0E and U+FE0F, which emoji need."""
     return "\ufe00" <= character <= "\ufe0d" or "\U000e0100" <= character <= "\U000e01ef"
 
 

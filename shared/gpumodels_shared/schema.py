@@ -1,7 +1,7 @@
-"""A snapshot: what one process holds, as its sidecar saw it at one moment.
+"""The types of a snapshot: what a process holds, as its sidecar saw it at one moment.
 
-These dataclasses are the wire format's types as well (see `codec` and `decoding`). Compatibility: a minor version only adds
-fields, each with a default; readers ignore what they don't know; anything else is a new major version.
+These dataclasses also define the wire format (see `codec` and `decoding`). Compatibility: a minor version only adds fields, each
+with a default; readers ignore fields that they don't know; anything else needs a new major version.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 SMALL_MODEL_BYTES: Final = 64 * 1024
-"""Roots below this are summed into one entry, `SMALL_MODELS_ID`."""
+"""Root modules smaller than this are summed up in a single entry, `SMALL_MODELS_ID`."""
 
 SMALL_MODELS_ID: Final = "small"
 
@@ -28,18 +28,18 @@ KINDS: Final = (
     "audio",
     "model",
 )
-"""`checkpoint` is a full checkpoint or a diffusion backbone; `clip` any text or image encoder; `model` what nothing else fits."""
+"""`checkpoint` is a full checkpoint or a diffusion backbone; `clip` any text or image encoder; `model` anything else."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """The host process: what doesn't change while it lives."""
+    """Facts about the process that don't change while it lives."""
 
     pid: int
     """As the process itself sees it, in its own PID namespace."""
     uid: int
     label: str
-    """What people call it: `ComfyUI/main.py`, `vllm`, or what `start(label=…)` said."""
+    """A name for people: `ComfyUI/main.py`, `vllm`, or the one given to `start(label=…)`."""
     command: tuple[str, ...]
     started_at_ns: int
     """When the process started, realtime nanoseconds."""
@@ -48,46 +48,46 @@ class ProcessInfo:
     interval_seconds: float
     torch_version: str | None = None
     rank: int | None = None
-    """torchrun's RANK."""
+    """The RANK that torchrun set."""
     visible_devices: str | None = None
-    """CUDA_VISIBLE_DEVICES when the sidecar started: what `cuda:0` means in here."""
+    """CUDA_VISIBLE_DEVICES when the sidecar started: it determines which device `cuda:0` is."""
     device_order: str | None = None
-    """CUDA_DEVICE_ORDER; unless it is PCI_BUS_ID, CUDA numbers the fastest GPU first and NVML may not."""
+    """CUDA_DEVICE_ORDER; unless it is PCI_BUS_ID, CUDA numbers the fastest GPU first, which NVML may not."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceMemory:
-    """One device as one process's allocator sees it. What can't be known is None, never 0."""
+    """The memory of one device as one process's allocator sees it. What isn't known is None, never 0."""
 
     device: str
     """torch's name, `cuda:0` or `cpu`; an index means nothing outside the process's CUDA_VISIBLE_DEVICES."""
     models_bytes: int
     """Distinct storages of all models, each counted once."""
     uuid: str | None = None
-    """NVML's name for it: what joins processes to GPUs."""
+    """NVML's UUID, by which processes are matched to GPUs."""
     name: str | None = None
     total_bytes: int | None = None
     simulated: bool = False
-    """No such device exists: a demonstration or a test says that it does."""
+    """Whether the device doesn't exist, but is simulated by a demonstration or a test."""
     allocated_bytes: int | None = None
     """Live tensors, as the caching allocator counts them; its cache excluded."""
     reserved_bytes: int | None = None
-    """What the caching allocator holds from the driver; reserved − allocated is its cache."""
+    """What the caching allocator has reserved from the driver; reserved − allocated is its cache."""
     gradients_bytes: int | None = None
     optimizer_bytes: int | None = None
     cache_bytes: int | None = None
     other_bytes: int | None = None
-    """allocated − models − gradients − optimizer − caches: activations, and tensors no model holds."""
+    """allocated − models − gradients − optimizer − caches: activations, and tensors that no model holds."""
     out_of_memory_count: int | None = None
-    """How often the caching allocator had to give up since the process began."""
+    """How many out-of-memory errors the caching allocator raised since the process started."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerTree:
-    """A model's modules that hold memory, themselves or below them: columns in preorder, root first.
+    """A model's modules that hold memory, themselves or below them, as columns in preorder, root first.
 
-    The tree is given by depths (root 0). Memory is each module's own; sums over subtrees are the reader's work, so that no
-    byte is written twice. 40,000 modules take about 1 MB on the wire.
+    The tree is defined by depths (root 0). Memory is each module's own; readers compute sums over subtrees, so that no byte is
+    written twice. 40,000 modules take about 1 MB on the wire.
     """
 
     names: tuple[str, ...]
@@ -99,24 +99,24 @@ class LayerTree:
     parameters: tuple[int, ...]
     """Each module's own parameter count, in elements."""
     devices: tuple[str, ...]
-    """Distinct devices; `meta` stands for what is in no memory at all: offloaded to disk, or not loaded yet."""
+    """Distinct devices; `meta` stands for tensors that are not in memory: offloaded to disk, or not loaded yet."""
     dtypes: tuple[str, ...]
     memory: tuple[tuple[int, int, int, int], ...]
-    """(layer, device, dtype, bytes); on `meta` the bytes that it would take."""
+    """(layer, device, dtype, bytes), the first three as indexes; on `meta` the bytes that the tensors would take."""
     shared: tuple[tuple[int, int, int, int], ...] = ()
-    """The same for storages already counted elsewhere: tied weights, or another model that holds them too. Not in any sum."""
+    """The same for storages that are counted elsewhere: tied weights, or storages of another model. Not in any sum."""
     folded: int = 0
     """How many modules were folded into their parents because the snapshot would have been too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorSample:
-    """The first values of one tensor; the rule stands in `fingerprint`."""
+    """The first values of a tensor; `fingerprint` defines which."""
 
     key: str
     """Its dotted path in the model, as in a state dict."""
     dtype: str
-    """In memory when the sample was taken, `bfloat16`."""
+    """The dtype in memory when the sample was taken, `bfloat16`."""
     shape: tuple[int, ...]
     data: bytes
     """Raw elements, little-endian."""
@@ -124,28 +124,28 @@ class TensorSample:
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """A few values of a model, by which the file that they are from is recognised."""
+    """A few values of a model, by which its file is recognised."""
 
     samples: tuple[TensorSample, ...]
     taken_at_ns: int
-    """When these values were first seen, realtime nanoseconds: a file written later is not where they came from."""
+    """When these values were first seen, realtime nanoseconds: they can't be from a file that was written later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: a root module, or a part of one with an identity of its own."""
+    """A model: a root module, or a part of one that is a model in its own right."""
 
     id: str
-    """Stable while the model lives, within its process."""
+    """Unique within its process, and constant while the model lives."""
     name: str
-    """What its users call it; its class (and architecture) where that isn't known."""
+    """The name that users know it by; its class (and architecture) if that isn't known."""
     kind: str
-    """One of KINDS."""
+    """The kind of model, one of KINDS."""
     class_name: str
     loaded_at_ns: int
     """When the sidecar first saw it, realtime nanoseconds."""
     bytes_by_device: Mapping[str, int]
-    """Bytes of distinct storages per device; what is in no memory (`meta`) is left out."""
+    """Bytes of distinct storages per device; tensors that are not in memory (`meta`) are left out."""
     layers: int
     """Modules of the tree that hold memory, themselves or below them, root included."""
     parameters: int
@@ -153,42 +153,42 @@ class Model:
     dtypes: Mapping[str, int]
     """Bytes in memory by dtype, `bfloat16`."""
     name_source: str = "class"
-    """What the name was taken from: see `name_sources.NameSource`."""
+    """Where the name was taken from: see `name_sources.NameSource`."""
     confidence: float = 0.0
     """0 to 1; below 0.6 the name is the class."""
     candidates: tuple[str, ...] = ()
-    """Paths between which the evidence couldn't decide."""
+    """Paths of files among which the evidence can't decide."""
     architecture: str | None = None
     files: tuple[str, ...] = ()
     """Model files that its weights came from, absolute paths."""
     device: str | None = None
     """Where it runs: the accelerator that holds it, or held it before it was offloaded; else `cpu`."""
     offloaded_bytes: int = 0
-    """What of it is not on `device`, in host memory, on disk or not loaded; 0 where `device` is `cpu` and all is in memory."""
+    """Bytes that are not on `device` but in host memory, on disk or not loaded; 0 if `device` is `cpu` and all is in memory."""
     shared_bytes: int = 0
     """Bytes of storages that it holds but that are counted with another model."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """From the files, raw keys."""
+    """The metadata of its files, with their original keys."""
     parent: str | None = None
     """The base model's id, for an adapter."""
     adapters: tuple[str, ...] = ()
     slot: str | None = None
-    """Its place in a pipeline: `unet`, `vae`."""
+    """The name of its component in a pipeline: `unet`, `vae`."""
     tree: LayerTree | None = None
     shares_with: tuple[str, ...] = ()
-    """Ids of models that hold some of its storages too, whichever of them counts these."""
+    """Ids of models that hold some of the same storages, whichever model they are counted with."""
     fingerprint: Fingerprint | None = None
-    """Where the sidecar could take one; none for models whose file it saw being loaded."""
+    """None if the sidecar couldn't take one, or didn't need to because it observed which file was loaded."""
     matched_samples: int | None = None
-    """How many of `compared_samples` agree with its files; fewer than all: it was patched, or changed since it was loaded."""
+    """How many of `compared_samples` agree with its files; if not all do, it was patched, or changed after it was loaded."""
     compared_samples: int | None = None
     matched_tensors: int | None = None
-    """The same of all tensors that could be compared, where the sidecar counted them: of a patched model in host memory."""
+    """How many of `compared_tensors` agree with its files; counted only for patched models in host memory."""
     compared_tensors: int | None = None
     file_stamps: tuple[tuple[int, int], ...] = ()
-    """Size and time of change (realtime nanoseconds) of each of `files` when it was read; empty where that isn't known."""
+    """Size and time of change (realtime nanoseconds) of each of `files` when it was read; empty if that isn't known."""
     unread_tensors: int = 0
-    """How many tensors, or objects of packed weights, have a size that nobody knows: it holds at least `bytes_by_device`."""
+    """How many tensors, or objects of packed weights, have an unknown size: it holds at least `bytes_by_device`."""
 
     @property
     def resident_bytes(self) -> int:
@@ -203,19 +203,19 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class SidecarHealth:
-    """What the sidecar itself costs and what it could not read."""
+    """The sidecar's own cost, and its failures."""
 
     scan_seconds: float = 0.0
     """CPU time of the last scan."""
     modules: int = 0
-    """Live modules it knows."""
+    """The number of live modules that it knows."""
     failures: int = 0
-    """Modules or tensors that could not be read, since start."""
+    """The number of errors since its start, such as modules or tensors that could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All of it. Models are sorted by bytes in memory, largest first."""
+    """Everything that a process publishes at one moment. Models are sorted by bytes in memory, largest first."""
 
     taken_at_ns: int
     process: ProcessInfo

@@ -1,4 +1,4 @@
-"""The writing end of a mapped file: one per process, held by the sidecar's thread. The bytes are `layout`'s."""
+"""Writes snapshots to a mapped file: one writer per process, owned by the sidecar's thread. The layout is `layout`'s."""
 
 from __future__ import annotations
 
@@ -32,11 +32,12 @@ from gpumodels_shared.places import FILE_SUFFIX, TEMPORARY_PREFIX, open_director
 SMALLEST_SLOT_BYTES: Final = 64 * 1024
 
 _never_closed: list[mmap.mmap] = []
-"""Mappings whose own descriptors the host closed: closing them would close what has those numbers now."""
+"""Mappings that are kept forever because the host closed their descriptors: closing them would close whatever has these numbers
+now."""
 
 
 class _OpenFile:
-    """One file, mapped, and the way to tell that its descriptor still is its own."""
+    """A mapped file, which knows whether its descriptor still refers to it."""
 
     def __init__(self, descriptor: int, mapping: mmap.mmap, header: Header) -> None:
         self.descriptor = descriptor
@@ -46,22 +47,22 @@ class _OpenFile:
         self._inode = (status.st_dev, status.st_ino)
 
     def status(self) -> os.stat_result:
-        """Of this file.
+        """The file's status.
 
         Raises:
-            OSError: the host closed our descriptor, as a daemon does that closes all it knows nothing of.
+            OSError: the host closed our descriptor, as daemons do that close every descriptor that they don't know.
         """
         status = os.fstat(self.descriptor)
         if not self.has_status(status):
-            raise OSError(errno.EBADF, "our descriptor was closed by somebody else")
+            raise OSError(errno.EBADF, "our descriptor was closed by other code")
         return status
 
     def has_status(self, status: os.stat_result) -> bool:
-        """Whether this status is that of our file."""
+        """Whether the status is that of this file, by device and inode."""
         return (status.st_dev, status.st_ino) == self._inode
 
     def close(self) -> None:
-        """Let go; of nothing that isn't ours."""
+        """Close mapping and descriptor, unless the descriptor number refers to another file by now."""
         try:
             self.status()
         except OSError:
@@ -74,29 +75,36 @@ class _OpenFile:
 class SnapshotWriter:
     """Publishes payloads into `<pid>-<start ticks>-<8 hex>.gpm`. Not thread-safe; every method may raise OSError.
 
-    After an error the file is as it was; the writer may be tried again, or closed and replaced.
+    After an error the file is unchanged, and the call may be repeated, or the writer closed and replaced.
     """
 
     def __init__(self, directory: Path, identity: ProcessIdentity, heartbeat_ms: int, group: int | None = None) -> None:
-        """`group`: the gid that may read the file; nobody else may unless given."""
+        """Create the file.
+
+        Args:
+            directory: where to create it.
+            identity: of this process.
+            heartbeat_ms: the interval at which `beat` will be called.
+            group: the gid that may read the file; by default only its owner may.
+        """
         self.path = directory / f"{identity.pid}-{identity.start_ticks}-{secrets.token_hex(4)}{FILE_SUFFIX}"
         self._identity = identity
         self._heartbeat_ms = heartbeat_ms
         self._group = group
-        self._made_in = os.getpid()
+        self._created_in_pid = os.getpid()
         self._beat = 0
         self._seq = 0
         self.dropped = 0
-        """Snapshots that could not be written; shown to readers by the heartbeat."""
+        """How many snapshots could not be written; set by the caller, and written with the heartbeat."""
         self.last_errno = 0
-        """Why the newest snapshot could not be written; 0 when it was."""
+        """Why the newest snapshot could not be written, or 0; set by the caller, and written with the heartbeat."""
         self._file: _OpenFile | None = self._create(SMALLEST_SLOT_BYTES)
 
     def publish(self, payload: bytes) -> None:
-        """Make this payload the newest snapshot; a payload that outgrew its slot moves to a larger file of the same name."""
+        """Make this payload the newest snapshot; if it doesn't fit into a slot, in a larger file that replaces this one."""
         if len(payload) > MAX_PAYLOAD_BYTES:
             raise OSError(errno.EMSGSIZE, f"a snapshot of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
-        file = self._ours()
+        file = self._writable_file()
         if len(payload) > file.header.payload_capacity:
             self._grow(file, payload)
         else:
@@ -105,31 +113,31 @@ class SnapshotWriter:
         self.beat()
 
     def beat(self, state: WriterState = WriterState.RUNNING) -> None:
-        """Show that the writer lives."""
-        file = self._ours()
+        """Write a heartbeat, by which readers see that the writer is alive."""
+        file = self._writable_file()
         self._beat += 1
         self._write_heartbeat(file.mapping, self._seq, state)
 
     def close(self, state: WriterState = WriterState.EXITED) -> None:
-        """Say why and let go: the file stays, readable. After it, the writer is of no use. Twice does no harm."""
-        if self._file is None or os.getpid() != self._made_in:
+        """Write the final state, unlock the file and close it; it stays readable. May be called more than once."""
+        if self._file is None or os.getpid() != self._created_in_pid:
             self.abandon()
             return
         try:
             self.beat(state)
-            # For all who share it: a child forked from C, unaware of us, must not keep the lock of a file that said goodbye.
+            # Explicitly, as a child forked from C code shares the lock and would keep it after this process closes the file.
             fcntl.flock(self._file.descriptor, fcntl.LOCK_UN)
         finally:
             self.abandon()
 
     def abandon(self) -> None:
-        """Let go without a word, as a forked child does of its parent's file: the parent's lock stays. Twice does no harm."""
+        """Close the file without writing or unlocking, as a forked child does with its parent's. May be called more than once."""
         file, self._file = self._file, None
         if file is not None:
             file.close()
 
     def discard(self) -> None:
-        """Let go of a file that was spoilt (truncated, or its lock lost), and take it away where the path still leads to it.
+        """Close a file that was damaged (truncated, or its lock lost), and remove it if the path still leads to it.
 
         Raises:
             OSError: it can't be removed.
@@ -142,17 +150,17 @@ class SnapshotWriter:
                     self.path.unlink()
 
     def still_named(self) -> bool:
-        """Whether the path still leads to this file, whole: someone may have removed it, or its directory, or truncated it.
+        """Whether the path still leads to this file in full length: it, or its directory, may have been removed or truncated.
 
-        A path that can't be looked at (the host dropped its rights, or its disk is sick) proves nothing.
+        Also True if the path can't be checked (the host dropped its privileges, or the disk fails), as that proves nothing.
         """
         if self._file is None:
             return False
         try:
-            here = self._file.status()
+            status = self._file.status()
         except OSError:
             return False
-        if here.st_size < self._file.header.file_bytes:
+        if status.st_size < self._file.header.file_bytes:
             return False
         try:
             return self._file.has_status(os.stat(self.path, follow_symlinks=False))
@@ -162,7 +170,7 @@ class SnapshotWriter:
             return True
 
     def _grow(self, old: _OpenFile, payload: bytes) -> None:
-        """A larger file takes the name in one step: readers of the old one see `superseded` and open it anew."""
+        """Replace the file by a larger one with this payload, by a rename: readers of the old one see `superseded` and reopen."""
         slot_bytes = old.header.slot_bytes
         while slot_bytes < len(payload) + SLOT_HEADER_BYTES:
             slot_bytes *= 2
@@ -173,7 +181,7 @@ class SnapshotWriter:
         old.close()
 
     def _create(self, slot_bytes: int, seq: int = 0, payload: bytes = b"") -> _OpenFile:
-        """A whole file under a temporary name, locked and filled, then renamed: no reader ever sees half of it."""
+        """Create a file under a temporary name, lock and fill it, then rename it, so that no reader sees it incomplete."""
         header = Header(
             slot_bytes=slot_bytes,
             heartbeat_ms=self._heartbeat_ms,
@@ -195,7 +203,7 @@ class SnapshotWriter:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if self._group is not None:
                     os.fchown(descriptor, -1, self._group)
-                os.fchmod(descriptor, 0o600 if self._group is None else 0o640)  # whatever the umask took away
+                os.fchmod(descriptor, 0o600 if self._group is None else 0o640)  # whatever the umask is
                 _allocate(descriptor, header.file_bytes)
                 mapping = mmap.mmap(descriptor, header.file_bytes)
                 packed = pack_header(header)
@@ -217,13 +225,13 @@ class SnapshotWriter:
             os.close(directory)
         return file
 
-    def _ours(self) -> _OpenFile:
-        """The file, if it may be written to.
+    def _writable_file(self) -> _OpenFile:
+        """The file, after checking that it may be written to.
 
-        A forked child must not, and nobody past the end of a file that was truncated: SIGBUS would end the host. Between this
-        look and the write, microseconds later, our own user still could do that, who could as well kill the host.
+        A forked child must not write, and nobody may write past the end of a truncated file: the SIGBUS would kill the host. Only
+        our own user could truncate it in the microseconds between this check and the write, and could as well kill the host.
         """
-        if os.getpid() != self._made_in:
+        if os.getpid() != self._created_in_pid:
             raise OSError(errno.EPERM, "belongs to the process that this one was forked from", str(self.path))
         if self._file is None:
             raise OSError(errno.EBADF, os.strerror(errno.EBADF), str(self.path))
@@ -237,7 +245,7 @@ class SnapshotWriter:
 
 
 def _write_slot(mapping: mmap.mmap, header: Header, seq: int, payload: bytes) -> None:
-    """Payload first, header after it: a reader who meets the new header meets all that it describes."""
+    """Write the payload first and its header after it: a reader that sees the new header sees the complete payload."""
     offset = header.slot_offset(seq)
     start = offset + SLOT_HEADER_BYTES
     mapping[start : start + len(payload)] = payload
@@ -246,7 +254,7 @@ def _write_slot(mapping: mmap.mmap, header: Header, seq: int, payload: bytes) ->
 
 
 def _allocate(descriptor: int, length: int) -> None:
-    """Give the file all its blocks now: on a full disk this is an error here, not a SIGBUS at a later write."""
+    """Allocate all of the file's blocks now: a full disk is then an error here, not a SIGBUS at a later write."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(descriptor, 0, length)
@@ -257,5 +265,5 @@ def _allocate(descriptor: int, length: int) -> None:
             return
     zeros = bytes(64 * 1024)
     written = 0
-    while written < length:  # the last write that a disk has room for may be a short one
+    while written < length:  # the last write for which the disk has room may be short
         written += os.pwrite(descriptor, zeros[: length - written], written)

@@ -181,7 +181,7 @@ def test_two_torn_slots_are_an_error_with_its_reason(writer: SnapshotWriter, rea
         reader.latest()
     damage(writer.path, SLOTS[0])
     damage(writer.path, SLOTS[1])
-    with pytest.raises(TornError, match="no whole slot header"):
+    with pytest.raises(TornError, match="incomplete slot header"):
         reader.latest()
 
 

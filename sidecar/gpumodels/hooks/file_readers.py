@@ -1,7 +1,7 @@
-"""Which files the host reads, and what comes out of them: `torch.load`, safetensors, `gguf`, ComfyUI; and what it saves.
+"""Notes which files the host reads with `torch.load`, safetensors, `gguf` and ComfyUI, which tensors result, and what it saves.
 
-Functions that are Python's are observed; whatever of safetensors' maps a file hands the mapped storage to `untyped()`, which is
-torch's and Python's, once a file. What reads by none of these is found by its values afterwards.
+Only functions written in Python can be observed. All of safetensors' functions that map a file pass the mapped storage to torch's
+`untyped()`, once per file, which is one. Files read in other ways are found by comparing values afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, Final
 from gpumodels.observing.observers import Observers
 from gpumodels.provenance.files_read import SampledFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.provenance.mapped_storages import PATHS, name_of_open, path_of_bytes, path_of_mapped
+from gpumodels.provenance.mapped_storages import PATH_TYPES, name_of_open, path_of_bytes, path_of_mapped
 from gpumodels.provenance.origin_tracker import OriginTracker, absolute
 from gpumodels.support.instances import state_of
 from gpumodels.support.resident import resident
@@ -22,33 +22,33 @@ from gpumodels.support.torch_private import without_modes
 
 MAX_TENSORS: Final = 200_000
 MAX_DEPTH: Final = 4
-"""Of dictionaries in what `torch.load` gives back: `{"state_dict": {…}}`, `{"optimizer": {"state": {0: {…}}}}`."""
+"""How deep dictionaries in the result of `torch.load` are searched: `{"optimizer": {"state": {0: {…}}}}`."""
 
 
 @resident
 class FileReaders:
-    """Tells the provenance which files are read and what comes out of them."""
+    """Reports to the provenance which files are read, and which tensors are read from them."""
 
     def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, module_found: Callable[[Any], object]) -> None:
-        """`module_found` is given each module that comes out of a file."""
+        """`module_found`: called with each module that is unpickled from a file."""
         self._torch = torch
         self._origin_tracker = origin_tracker
         self._module_found = module_found
         self._without_modes = without_modes(torch)
 
     def observe(self, observers: Observers) -> None:
-        """Begin with torch's own."""
+        """Begin to observe torch's own functions."""
         observers.observe(self._torch.load, "noting what torch.load read", returned=self._torch_loaded)
         observers.observe(self._torch.save, "noting what torch.save writes", started=self._torch_saves)
         untyped = getattr(getattr(self._torch.storage, "_StorageBase", None), "untyped", None)
         observers.observe(untyped, "remembering a mapped file", started=self._storage_made)
 
     def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
-        """Modules whose readers are to be observed when they are there, each with what does it."""
+        """By module name, functions that begin to observe the module's readers, to be called once it is imported."""
 
         def safetensors_torch(module: ModuleType) -> None:
             observers.observe(module.load_file, "noting a safetensors file", started=self._safetensors_read)
-            observers.observe(module.load, "looking for the file that bytes are from", started=self._bytes_read)
+            observers.observe(module.load, "finding the file that bytes were read from", started=self._bytes_read)
             observers.observe(module.save_file, "noting what safetensors writes", started=self._safetensors_saves)
             observers.observe(module.save, "noting what safetensors writes", started=self._safetensors_saves)
 
@@ -69,7 +69,7 @@ class FileReaders:
         }
 
     def _torch_loaded(self, frame: FrameType, result: Any) -> None:
-        """Pickles and zip files of pickles: every tensor that comes out is known to be from the file."""
+        """`torch.load` returns: every tensor in its result was read from the file."""
         path = _path_of(frame.f_locals["f"])
         if path is None or not self._origin_tracker.active:
             return
@@ -96,7 +96,7 @@ class FileReaders:
             self._origin_tracker.saved.note(sample for sample in samples if sample is not None)
 
     def _storage_made(self, frame: FrameType) -> None:
-        """safetensors calls it on what it has just mapped; else nearly nobody does."""
+        """`untyped()` is called: by safetensors on a storage that it has just mapped; rarely by anybody else."""
         storage = frame.f_locals["self"]
         if not self._origin_tracker.active or storage.device.type != "cpu":
             return
@@ -105,25 +105,25 @@ class FileReaders:
             self._origin_tracker.note_mapped(storage, path)
 
     def _safetensors_read(self, frame: FrameType) -> None:
-        """It may read without mapping anything: `backend="pread"`, and numpy's flavour."""
+        """`load_file` is called; it may read without mapping anything: with `backend="pread"`, and in `safetensors.numpy`."""
         if self._origin_tracker.active:
             self._origin_tracker.files_read.add(absolute(frame.f_locals["filename"]))
 
     def _bytes_read(self, frame: FrameType) -> None:
-        """`safetensors.torch.load(bytes)`: whoever read the bytes often has the file's name still."""
+        """`safetensors.torch.load(bytes)` is called: a caller often still has the path of the file in a variable."""
         if self._origin_tracker.active:
             path = path_of_bytes(frame.f_locals["data"], frame.f_back)
             if path is not None:
                 self._origin_tracker.files_read.add(path)
 
     def _gguf_read(self, frame: FrameType, _result: Any) -> None:
-        """`GGUFReader(path)`: it maps the file with numpy, and what leaves it are copies."""
+        """`GGUFReader(path)` is constructed: it maps the file with numpy, and the tensors made from it are copies."""
         if self._origin_tracker.active:
             arguments = frame.f_locals
             self._origin_tracker.files_read.add(absolute(arguments["path"]), SampledFile(_gguf_samples(arguments["self"])))
 
     def _comfy_read(self, frame: FrameType, result: Any) -> None:
-        """ComfyUI's reader of every model file: with `--disable-mmap` it gives copies of what it mapped."""
+        """`load_torch_file` returns, by which ComfyUI reads every model file; with `--disable-mmap`, tensors are copies."""
         path = _path_of(frame.f_locals["ckpt"])
         if path is None or not self._origin_tracker.active:
             return
@@ -134,8 +134,8 @@ class FileReaders:
 
 
 def _path_of(file: Any) -> str | None:
-    """Of what `torch.load` takes: a path, or an open file that has one."""
-    if type(file) is str or type(file) in PATHS:
+    """The path of the file that was passed to a reader as a path or an open file; None for other file-like objects."""
+    if type(file) is str or type(file) in PATH_TYPES:
         return absolute(file)
     name = name_of_open(file)
     return absolute(name) if name is not None and Path(name).is_file() else None
@@ -144,7 +144,7 @@ def _path_of(file: Any) -> str | None:
 def _tensors_in(
     result: Any, torch: ModuleType, module_found: Callable[[Any], object] = id, prefix: str = "", depth: int = 0
 ) -> Iterator[tuple[str, Any]]:
-    """Tensors with their keys, from dictionaries a few levels deep and from whole modules; `module_found` is given these."""
+    """Keys and tensors from dictionaries up to MAX_DEPTH deep, and from modules, each of which is passed to `module_found`."""
     bases = type(result).__mro__
     if torch.Tensor in bases:
         yield prefix, result
@@ -166,7 +166,7 @@ def _tensors_in(
 
 
 def _gguf_samples(reader: Any) -> dict[str, RawSample]:
-    """Raw blocks, as diffusers keeps them; shapes are the file's own, innermost dimension last."""
+    """Samples of the raw blocks, which diffusers keeps unchanged; shapes are the file's, innermost dimension last."""
     samples: dict[str, RawSample] = {}
     for tensor in reader.tensors[:MAX_TENSORS]:
         data = tensor.data.reshape(-1)[:16]

@@ -1,6 +1,6 @@
-"""Moves and casts: `Module.to`, `.cuda()`, `.half()` put the same values into other storages; what is known of them goes along.
+"""Carries origins and samples over to the new storages that moves and casts (`Module.to`, `.cuda()`, `.half()`) create.
 
-The methods that users call are observed, once a move, and not `_apply`, which calls itself for every module of the tree.
+The methods that users call are observed, which are called once per move, not `_apply`, which calls itself for every module.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from gpumodels.tensors.tensor_storages import UNREADABLE
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage
 
-METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
-"""Of `torch.nn.Module`; `to_empty` and `share_memory` are no moves of values."""
+MOVING_METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
+"""The methods of `torch.nn.Module` that move or cast; `to_empty` and `share_memory` don't copy values to new storages."""
 
 
 _TensorBeforeMove = tuple[dict[str, Any], str, "weakref.ref[Any]", "Origin | None", "RawSample | None"]
-"""What is known of one tensor before a move: the table in which it stands and its name there, its storage, and where its values
-came from or what they begin with."""
+"""A tensor before a move: the dictionary that holds it and its name there, its storage, its origin, and a sample if it has no
+origin."""
 
 
 @resident
 class Moves:
-    """Observes moves, and tells the provenance of them."""
+    """Observes moves, and updates the provenance."""
 
     def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, touched: Callable[[Any], None]) -> None:
-        """`touched` is given the module that moved."""
+        """`touched`: called with each module that was moved or cast."""
         self._origin_tracker = origin_tracker
         self._touched = touched
         self._without_modes = without_modes(torch)
@@ -45,30 +45,30 @@ class Moves:
         self._calls: OpenCalls[list[_TensorBeforeMove]] = OpenCalls()
 
     def observe(self, observers: Observers, module_type: Any) -> None:
-        """Begin."""
-        for name in METHODS:
+        """Begin to observe moves of modules."""
+        for name in MOVING_METHODS:
             method = vars(module_type).get(name)
             if method is not None:
                 observers.observe(method, "noting origins of what moves", self._move_began, self._move_ended)
 
     def _move_began(self, frame: FrameType) -> None:
-        self._calls.end(frame)  # another one's, which raised: what it moved so far has lost its origin
+        self._calls.end(frame)  # left by an earlier call that raised: what it moved until then loses its origin
         origin_tracker = self._origin_tracker
         if origin_tracker.active and (len(origin_tracker.tensors) or origin_tracker.files_read.version):
             with self._without_modes():
-                known = self._known_below(frame.f_locals["self"])
-            if known:
-                self._calls.begin(frame, known)
+                tensors = self._tensors_below(frame.f_locals["self"])
+            if tensors:
+                self._calls.begin(frame, tensors)
 
     def _move_ended(self, frame: FrameType, _result: Any) -> None:
-        known = self._calls.end(frame)
-        if known:
+        moved = self._calls.end(frame)
+        if moved:
             with self._without_modes():
-                self._carry_over(known)
+                self._carry_over(moved)
         self._touched(frame.f_locals["self"])
 
-    def _known_below(self, root: Any) -> list[_TensorBeforeMove]:
-        """What is known of the tree's tensors. Weights from nowhere are sampled, if there are files to compare them with."""
+    def _tensors_below(self, root: Any) -> list[_TensorBeforeMove]:
+        """The tree's tensors with their origins. Weights without one are sampled if there are files to compare them with."""
         found: list[_TensorBeforeMove] = []
         tensors = self._origin_tracker.tensors
         origin_of, plain_types = tensors.origins_by_id.get, tensors.plain_types
@@ -77,7 +77,7 @@ class Moves:
             state = state_of(waiting.pop())
             for table in (state["_parameters"], state["_buffers"]):
                 for name, tensor in [*table.items()] if table else ():
-                    if type(tensor) in plain_types:  # a thousand times a move: a call less
+                    if type(tensor) in plain_types:  # inlined: runs for a thousand tensors per move
                         try:
                             ref = origin_of(id(tensor.untyped_storage()))
                         except UNREADABLE:
@@ -86,16 +86,18 @@ class Moves:
                             found.append((table, name, ref, ref.value, None))
                             continue
                     storage = None if tensor is None else tensors.storage_of(tensor)
-                    if storage is not None and (known := self._looked_at(table, name, tensor, storage)) is not None:
-                        found.append(known)
+                    if storage is not None and (noted := self._note_before_move(table, name, tensor, storage)) is not None:
+                        found.append(noted)
             for child in [*state["_modules"].values()]:
                 if child is not None and id(child) not in met:
                     met.add(id(child))
                     waiting.append(child)
         return found
 
-    def _looked_at(self, table: dict[str, Any], name: str, tensor: Tensor, storage: UntypedStorage) -> _TensorBeforeMove | None:
-        """What is known of a tensor whose file isn't."""
+    def _note_before_move(
+        self, table: dict[str, Any], name: str, tensor: Tensor, storage: UntypedStorage
+    ) -> _TensorBeforeMove | None:
+        """The origin, or else a sample, of a tensor that has no noted origin; None if neither can be had."""
         origin_tracker, tensors = self._origin_tracker, self._origin_tracker.tensors
         origin = origin_tracker.current_origin(tensor, storage)
         sample = None
@@ -105,10 +107,10 @@ class Moves:
                 sample = origin_tracker.sampler.take(tensor)
         return None if sample is None and origin is None else (table, name, weakref.ref(storage), origin, sample)
 
-    def _carry_over(self, known: list[_TensorBeforeMove]) -> None:
+    def _carry_over(self, moved: list[_TensorBeforeMove]) -> None:
         tensors = self._origin_tracker.tensors
         storage_of, origins, plain_types = tensors.storage_of, tensors.origins_by_id, tensors.plain_types
-        for table, name, before, origin, sample in known:
+        for table, name, before, origin, sample in moved:
             tensor = table.get(name)
             if tensor is None:
                 continue

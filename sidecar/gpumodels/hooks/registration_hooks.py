@@ -1,7 +1,7 @@
-"""torch's own hooks for what is registered with a module: how modules are known where their construction can't be observed.
+"""Learns of modules through torch's global registration hooks, where construction can't be observed.
 
-That is where other tools have all of `sys.monitoring`, or where torch's sources are missing. Buffers have no hook here: where a
-compiled forward assigns one, the hook would be in the guards, and its removal would make the host compile anew.
+That is so if other tools use all ids of `sys.monitoring`, or if torch's sources are missing. No hook is set for buffers: if a
+compiled forward assigns one, the hook would become part of the guards, and removing it would make the host recompile.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gpumodels.support.torch_private import is_compiling, keep_from_compiler
 
 @resident
 class RegistrationHooks:
-    """Two global hooks, of modules and of parameters."""
+    """Two global hooks, for registered modules and for registered parameters."""
 
     def __init__(self, torch: ModuleType, registry: ModuleRegistry, failures: Failures) -> None:
         self._torch = torch
@@ -26,12 +26,12 @@ class RegistrationHooks:
         self._handles: list[Any] = []
 
     def install(self) -> None:
-        """From now on."""
+        """Register the hooks with torch."""
         registering = self._torch.nn.modules.module
         registry, failures, known = self._registry, self._failures, self._registry.known
         compiling = is_compiling(self._torch)
 
-        # What a compiler runs is what it traces: the first statement is folded away by it, and the rest with it.
+        # Dynamo traces these hooks where it traces a registration: it folds the first statement away, and the rest with it.
 
         def module_registered(parent: Any, _name: str, child: Any) -> None:
             if compiling():
@@ -42,7 +42,7 @@ class RegistrationHooks:
                 if id(parent) not in known:
                     registry.add_new(parent)
                 registry.touch_known(id(parent))
-            except Exception as error:  # noqa: BLE001  # as in a guard, which would be two calls more
+            except Exception as error:  # noqa: BLE001  # as `guard` does, without its two extra calls
                 failures.note("noting a registration", error)
 
         def parameter_registered(parent: Any, _name: str, _parameter: Any) -> None:
@@ -60,7 +60,7 @@ class RegistrationHooks:
         self._handles.append(registering.register_module_parameter_registration_hook(parameter_registered))
 
     def remove(self) -> None:
-        """Leave torch as it was."""
+        """Remove the hooks from torch."""
         while self._handles:
             with self._failures.guard("removing a registration hook"):
                 self._handles.pop().remove()

@@ -1,4 +1,4 @@
-"""What `Module.load_state_dict` brings: where its values came from is looked up when it begins, and noted when it ends."""
+"""Notes where the values loaded by `Module.load_state_dict` came from: looked up when a load begins, applied when it ends."""
 
 from __future__ import annotations
 
@@ -21,66 +21,67 @@ if TYPE_CHECKING:
 
 
 _LoadedTensor = tuple["Origin | None", "weakref.ref[Any] | None", tuple[int, ...], "RawSample | None", bool]
-"""One tensor of a state dict before it is loaded: where its values came from, its storage if it is a plain tensor, its shape, its
-first values if nothing else is known of it, and whether its values can be seen."""
+"""A tensor of a state dict before it is loaded: its origin, its storage if it is a plain tensor, its shape, a sample if it has no
+origin, and whether its values are observable: their origin is known, or they are in host memory."""
 
 
 @resident
-class _Begun(NamedTuple):
-    """A load that hasn't come back yet."""
+class _OpenLoad(NamedTuple):
+    """A load that hasn't returned yet."""
 
     module: weakref.ref[Any]
-    given: Mapping[str, _LoadedTensor] | None
+    tensors: Mapping[str, _LoadedTensor] | None
+    """By key of the state dict; None if that isn't a dict."""
 
 
 @resident
 class StateDictLoads:
-    """Observes loads, and tells the provenance of them."""
+    """Observes loads of state dicts, and updates the provenance."""
 
     def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, loaded: Callable[[Any], None]) -> None:
-        """`loaded` is given the module when a load is done."""
+        """`loaded`: called with the module after each load."""
         self._tensor_type: type = torch.Tensor
         self._origin_tracker = origin_tracker
         self._loaded = loaded
         self._without_modes = without_modes(torch)
-        self._calls: OpenCalls[_Begun] = OpenCalls()
+        self._calls: OpenCalls[_OpenLoad] = OpenCalls()
 
     def observe(self, observers: Observers, module_type: Any) -> None:
-        """Begin."""
+        """Begin to observe `load_state_dict` of this class of modules."""
         load = module_type.load_state_dict
         observers.observe(load, "noting a state dict's origins", self._load_began, self._load_ended)
 
     def finish_what_raised(self) -> None:
-        """Of loads that raised: torch copies all that fits before it complains of the rest."""
-        for begun in self._calls.take_raised():
-            self._finish(begun, is_done=False)
+        """Note the origins of what loads that raised have loaded: torch copies all tensors that fit before it raises."""
+        for load in self._calls.take_raised():
+            self._finish(load, is_complete=False)
 
     def _load_began(self, frame: FrameType) -> None:
         if self._origin_tracker.active:
             arguments = frame.f_locals
             with self._without_modes():
-                given = self._look_at(arguments["state_dict"])
-            left = self._calls.end(frame)
-            if left is not None:  # another one's, which raised, and whose frame was where this one is
-                self._finish(left, is_done=False)
-            self._calls.begin(frame, _Begun(weakref.ref(arguments["self"]), given))
+                tensors = self._tensors_of(arguments["state_dict"])
+            raised = self._calls.end(frame)
+            if raised is not None:  # an earlier load that raised, whose frame had the same id
+                self._finish(raised, is_complete=False)
+            self._calls.begin(frame, _OpenLoad(weakref.ref(arguments["self"]), tensors))
 
     def _load_ended(self, frame: FrameType, _result: Any) -> None:
-        begun = self._calls.end(frame)
-        if begun is not None and self._origin_tracker.active:
-            self._finish(begun, is_done=True)
+        load = self._calls.end(frame)
+        if load is not None and self._origin_tracker.active:
+            self._finish(load, is_complete=True)
 
-    def _finish(self, begun: _Begun, is_done: bool) -> None:
-        module = begun.module()
+    def _finish(self, load: _OpenLoad, is_complete: bool) -> None:
+        module = load.module()
         if module is None:
             return
         with self._without_modes():
-            self._note_loaded(module, begun.given, is_done)
+            self._note_loaded(module, load.tensors, is_complete)
         self._origin_tracker.version += 1
         self._loaded(module)
 
-    def _look_at(self, state_dict: Any) -> dict[str, _LoadedTensor] | None:
-        """What is known of the dictionary's tensors; None of what is no dictionary, and may run anything when it is looked at."""
+    def _tensors_of(self, state_dict: Any) -> dict[str, _LoadedTensor] | None:
+        """What is known of the state dict's tensors; None if it isn't a dict, as reading it might run foreign code."""
         if dict not in type(state_dict).__mro__:
             return None
         found: dict[str, _LoadedTensor] = {}
@@ -102,20 +103,20 @@ class StateDictLoads:
                 found[key] = tensors.origin(storage_of(tensor)), None, tensor.shape, None, True
         return found
 
-    def _note_loaded(self, module: nn.Module, given: Mapping[str, _LoadedTensor] | None, is_done: bool) -> None:
-        """What was loaded is where the values are from now; of an unfinished load, what fits."""
+    def _note_loaded(self, module: nn.Module, loaded: Mapping[str, _LoadedTensor] | None, is_complete: bool) -> None:
+        """Set the origins of the module's tensors; after a load that raised, only of those whose shapes fit."""
         origin_tracker = self._origin_tracker
         read = origin_tracker.files_read.taken_since_load()
-        if given is None or not all(is_seen for _, _, _, _, is_seen in given.values()):
+        if loaded is None or not all(is_observable for _, _, _, _, is_observable in loaded.values()):
             origin_tracker.unseen_loads.put(module, read)
         else:
             origin_tracker.unseen_loads.take(module)
-        if given is None:
-            for one_below in _tensors_below(module):
-                origin_tracker.tensors.put_origin(origin_tracker.tensors.storage_of(one_below), ELSEWHERE)
+        if loaded is None:
+            for any_tensor in _tensors_below(module):
+                origin_tracker.tensors.put_origin(origin_tracker.tensors.storage_of(any_tensor), ELSEWHERE)
             return
         owners: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
-        for key, one in given.items():
+        for key, source in loaded.items():
             path, _, name = key.rpartition(".")
             owner = owners.get(path)
             if owner is None:
@@ -123,16 +124,16 @@ class StateDictLoads:
             tensor: Any = owner[0].get(name)
             if tensor is None:
                 tensor = owner[1].get(name)
-            if tensor is not None and (is_done or tensor.shape == one[2]):
-                self._note_tensor(tensor, one)
+            if tensor is not None and (is_complete or tensor.shape == source[2]):
+                self._note_tensor(tensor, source)
 
-    def _note_tensor(self, tensor: Tensor, given: _LoadedTensor) -> None:
-        origin, before, _, sample, _ = given
+    def _note_tensor(self, tensor: Tensor, source: _LoadedTensor) -> None:
+        origin, before, _, sample, _ = source
         tensors = self._origin_tracker.tensors
         storage = tensors.storage_of(tensor)
         if storage is not None and before is not None and before() is storage:
             if origin is not None and id(storage) not in tensors.origins_by_id:
-                tensors.put_origin(storage, origin)  # assigned, not copied: the values are where they were
+                tensors.put_origin(storage, origin)  # the tensor was assigned, not copied: the values didn't move
         elif origin is None or origin is ELSEWHERE:
             tensors.put_origin(storage, ELSEWHERE)
         else:
@@ -142,7 +143,7 @@ class StateDictLoads:
 
 
 def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
-    """All parameters and buffers of the tree."""
+    """All parameters and buffers of the module and those below it."""
     waiting, met = [module], {id(module)}
     while waiting:
         state = state_of(waiting.pop())
@@ -155,7 +156,7 @@ def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
 
 
 def _tables_at(module: nn.Module, path: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Parameters and buffers of the module at this path of a state dict's key; nothing where there is none."""
+    """Parameters and buffers of the module at this dotted path of a state dict's key; empty if there is no such module."""
     owner: Any = module
     for part in path.split(".") if path else ():
         owner = state_of(owner)["_modules"].get(part)

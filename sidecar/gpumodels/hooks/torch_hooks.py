@@ -1,4 +1,4 @@
-"""Everything by which the sidecar learns of what is made in torch: observed calls, and one sweep for what was there before."""
+"""Installs all hooks by which the sidecar learns of objects in torch: observed calls, and a sweep for those made before."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from gpumodels.support.resident import resident
 
 
 class Listener(Protocol):
-    """What must know of objects that are no modules: pipelines, optimizers, caches, patches."""
+    """Keeps track of objects that aren't modules: pipelines, optimizers, caches, ComfyUI's LoRAs."""
 
     def observe(self, observers: Observers) -> None:
-        """Begin with what is torch's own."""
+        """Begin to observe torch's own functions."""
 
     def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
-        """Modules whose functions are to be observed when they are there, each with what does it."""
+        """By module name, functions that begin to observe the module's functions, to be called once it is imported."""
 
     def types(self) -> set[type]:
-        """Classes of what was there before: to be looked for once, and given to `add_all`."""
+        """The exact classes of objects that `TorchHooks.sweep` should find."""
 
     def add_all(self, found: Iterable[Any], /) -> None:
-        """What was there before."""
+        """Add objects that were made before the hooks were installed."""
 
 
 @resident
 class TorchHooks:
-    """Feeds the registry and the provenance from inside torch. Nothing of torch's is replaced."""
+    """Reports what happens in torch to the registry, the provenance and the listeners. Replaces nothing in torch."""
 
     def __init__(
         self,
@@ -52,7 +52,16 @@ class TorchHooks:
         failures: Failures,
         accelerators: AcceleratorSampler | None = None,
     ) -> None:
-        """`accelerators` must know of graphs that are captured; None where nothing is sampled there."""
+        """Install the hooks: all of them, or none if that raises.
+
+        Args:
+            torch: the host's torch.
+            registry: receives modules.
+            origin_tracker: receives files and the origins of loaded values.
+            listeners: receive other objects.
+            failures: counts errors in hooks.
+            accelerators: receives captures of CUDA graphs; None if accelerators aren't sampled.
+        """
         self._registry = registry
         self._failures = failures
         self._listeners = listeners
@@ -63,49 +72,50 @@ class TorchHooks:
         self.loads = StateDictLoads(torch, origin_tracker, registry.load_below)
         moves = Moves(torch, origin_tracker, registry.move_below)
 
-        self._arrived: dict[str, Callable[[ModuleType], None]] = {}
+        self._on_import: dict[str, Callable[[ModuleType], None]] = {}
+        """By name of a module, what to call once it is imported."""
         try:
             self._observe(torch, moves, accelerators)
         except BaseException:  # all or nothing
             self.remove()
             raise
-        self.awaited = frozenset(name for name in self._arrived if name not in sys.modules)
-        """Modules that aren't imported yet, for `module_arrived` when they are."""
+        self.awaited = frozenset(name for name in self._on_import if name not in sys.modules)
+        """Names of the modules that aren't imported yet: `module_arrived` expects them."""
 
     def _observe(self, torch: ModuleType, moves: Moves, accelerators: AcceleratorSampler | None) -> None:
-        if not self._observers.observe(torch.nn.Module.__init__, "noting a module", started=self._module_begins):
-            LOGGER.info("construction of modules can't be observed here; torch's registration hooks tell of them")
+        if not self._observers.observe(torch.nn.Module.__init__, "noting a module", started=self._module_constructed):
+            LOGGER.info("construction of modules can't be observed here; torch's registration hooks are used instead")
             with self._failures.guard("installing registration hooks"):
                 self._registrations.install()
         # Copies and unpickled modules run no constructor.
-        self._observers.observe(torch.nn.Module.__setstate__, "noting a module", started=self._module_filled)
+        self._observers.observe(torch.nn.Module.__setstate__, "noting a module", started=self._module_copied)
         self.loads.observe(self._observers, torch.nn.Module)
         moves.observe(self._observers, torch.nn.Module)
         self._readers.observe(self._observers)
         if accelerators is not None:
             accelerators.observe(self._observers)
-        self._arrived.update(self._readers.awaited(self._observers))
+        self._on_import.update(self._readers.awaited(self._observers))
         for listener in self._listeners:
             listener.observe(self._observers)
-            self._arrived.update(listener.awaited(self._observers))
-        for name in self._arrived:
+            self._on_import.update(listener.awaited(self._observers))
+        for name in self._on_import:
             if (module := imported(name)) is not None:
                 self.module_arrived(module)
 
     def module_arrived(self, module: ModuleType) -> None:
-        """One of those that were awaited has just been imported; called in the host's thread."""
+        """Begin to observe an awaited module that has just been imported. Called in the host's thread."""
         with self._failures.guard(f"observing {module.__name__}"):
-            self._arrived[module.__name__](module)
+            self._on_import[module.__name__](module)
 
     def remove(self) -> None:
-        """Leave torch and the readers as they were."""
+        """Remove all hooks: torch and the file readers are left as they were."""
         self._observers.remove()
         self._registrations.remove()
 
     def sweep(self) -> None:
-        """Find the modules that were there before: one pass over what the garbage collector tracks, by exact type.
+        """Find the objects that were made before, by one pass over all that the garbage collector tracks, by exact type.
 
-        `isinstance` over all objects would run foreign `__class__` properties. About 25 ms per million objects, all of it in C.
+        `isinstance` would run foreign `__class__` properties. Takes about 25 ms per million objects, entirely in C.
         """
         tracked = gc.get_objects()
         modules: tuple[set[type], Callable[[Iterable[Any]], None]] = all_subclasses(self._module_type), self._registry.add_all
@@ -113,8 +123,8 @@ class TorchHooks:
             if types:
                 add_all(list(compress(tracked, map(types.__contains__, map(type, tracked)))))
 
-    def _module_begins(self, frame: FrameType) -> None:
+    def _module_constructed(self, frame: FrameType) -> None:
         self._registry.add_new(frame.f_locals["self"])
 
-    def _module_filled(self, frame: FrameType) -> None:
+    def _module_copied(self, frame: FrameType) -> None:
         self._registry.add(frame.f_locals["self"])

@@ -1,1 +1,1 @@
-"""How calls and imports of the host are seen without standing in their way. Knows no torch."""
+"""Observes the host's calls, imports and modules without interfering with them; `hooks` chooses which calls of torch."""

@@ -1,4 +1,4 @@
-"""Observing by `sys.monitoring`, Python 3.12 and newer: local events on the observed code objects; nothing else is slowed."""
+"""Observes calls on Python 3.12 and newer by `sys.monitoring` events local to the observed code; no other code is slowed down."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from gpumodels.support.resident import resident
 monitoring: Any = getattr(sys, "monitoring", None)
 TOOL_NAME: Final = "gpumodels"
 TOOL_IDS: Final = (4, 3, 5, 2, 1, 0)
-"""Those without a meaning first: 0 is for debuggers, 1 for coverage, 2 for profilers, 5 for optimisers."""
+"""Tool ids in the order in which they are tried: those without a reserved meaning first, then 5 (optimisers), 2 (profilers),
+1 (coverage) and 0 (debuggers)."""
 
 
 @resident
 class CodeMonitoring:
-    """One tool of `sys.monitoring`'s six."""
+    """The sidecar as one of the six tools that `sys.monitoring` allows."""
 
     def __init__(self, tool: int, failures: Failures) -> None:
         self._tool = tool
         self._failures = failures
         self._observed: dict[int, tuple[CodeType, Observation]] = {}
-        """By the code object's id: code objects are equal, and hashed, by what is in them."""
+        """By the code object's id, since code objects compare and hash by their contents."""
         events = monitoring.events
         monitoring.register_callback(tool, events.PY_START, self._started)
         monitoring.register_callback(tool, events.PY_RETURN, self._returned)
 
     @classmethod
     def begin(cls, failures: Failures) -> CodeMonitoring | None:
-        """With a tool's id of its own; None where others have them all."""
+        """Claim a tool id; None if other tools have taken all of them."""
         for tool in TOOL_IDS:
             if monitoring.get_tool(tool) is None:
                 try:
                     monitoring.use_tool_id(tool, TOOL_NAME)
                 except ValueError:
-                    continue  # another thread was quicker
+                    continue  # another thread claimed it first
                 return cls(tool, failures)
-        LOGGER.warning("all ids of sys.monitoring are taken by other tools; names rest on values alone")
+        LOGGER.warning("other tools have taken all tool ids of sys.monitoring; models are named by their values alone")
         return None
 
     def observe(self, function: FunctionType, observation: Observation) -> None:
-        """From now on."""
+        """Set the events for the function's code that the observation needs."""
         code = function.__code__
         events = monitoring.events
         wanted = 0
@@ -55,7 +56,7 @@ class CodeMonitoring:
         monitoring.set_local_events(self._tool, code, wanted)
 
     def remove(self) -> None:
-        """Give the id back, with no event left: free_tool_id alone leaves them set."""
+        """Clear all events and callbacks, and give the tool id back; `free_tool_id` alone leaves events set."""
         if monitoring.get_tool(self._tool) != TOOL_NAME:
             return
         while self._observed:
@@ -67,24 +68,24 @@ class CodeMonitoring:
 
     @staticmethod
     def entries() -> tuple[CodeType, ...]:
-        """The code by which calls come in here."""
+        """The code objects of our callbacks."""
         return CodeMonitoring._started.__code__, CodeMonitoring._returned.__code__
 
     def _started(self, code: CodeType, _offset: int) -> None:
-        known = self._observed.get(id(code))
-        if known is None:
+        entry = self._observed.get(id(code))
+        if entry is None:
             return
-        observation = known[1]
+        observation = entry[1]
         try:
-            observation.started(sys._getframe(1))  # type: ignore[misc]  # only set with this event
-        except Exception as error:  # noqa: BLE001  # as in a guard, which would be two calls more
+            observation.started(sys._getframe(1))  # type: ignore[misc]  # the event is only set if it isn't None
+        except Exception as error:  # noqa: BLE001  # as `guard` does, without its two extra calls
             self._failures.note(observation.what, error)
 
     def _returned(self, code: CodeType, _offset: int, result: Any) -> None:
-        known = self._observed.get(id(code))
-        if known is None:
+        entry = self._observed.get(id(code))
+        if entry is None:
             return
-        observation = known[1]
+        observation = entry[1]
         try:
             observation.returned(sys._getframe(1), result)  # type: ignore[misc]
         except Exception as error:  # noqa: BLE001

@@ -1,4 +1,4 @@
-"""What a way of observing calls must be able to do, whichever Python it is for."""
+"""The interface of a mechanism that observes calls; each is for certain Python versions."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ Returned = Callable[[FrameType, Any], None]
 
 @resident
 class Observation(NamedTuple):
-    """What is to be called for one function."""
+    """The callbacks for one observed function."""
 
     what: str
-    """For the log: `noting what torch.load read`."""
+    """What the callbacks do, for the log: `noting what torch.load read`."""
     started: Started | None
+    """Given the call's frame, before the function's first statement."""
     returned: Returned | None
-    """Not called when the function raises."""
+    """Given the call's frame and its result; not called when the function raises."""
 
 
 class Mechanism(Protocol):
-    """One way of observing."""
+    """Observes functions until `remove` is called."""
 
     def observe(self, function: FunctionType, observation: Observation) -> None:
-        """From now on.
+        """Call the observation's callbacks at every call of the function from now on.
 
         Raises:
-            ValueError: this function can't be observed.
+            ValueError: this function can't be observed; the text says why.
         """
 
     def remove(self) -> None:
-        """Observe nothing any more, and leave no trace."""
+        """Stop observing, and leave every function as it was."""
 
     @staticmethod
     def entries() -> tuple[CodeType, ...]:
-        """The code by which calls come in here."""
+        """The code objects that the host's threads enter when an observed function is called."""

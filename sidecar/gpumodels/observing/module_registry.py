@@ -1,4 +1,4 @@
-"""Which modules live: weak references only, learned from torch's registration hooks, one sweep at start, and copies made."""
+"""The live modules, as weak references: learned from observed construction and registration, copies, and one sweep at start."""
 
 from __future__ import annotations
 
@@ -18,95 +18,97 @@ if TYPE_CHECKING:
 @resident
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What happened to modules since the last look, as far as anybody told."""
+    """What happened to modules since the previous scan, as far as events reported it."""
 
     come: tuple[KeyedRef, ...] = ()
+    """Modules that were added to the registry."""
     gone: tuple[KeyedRef, ...] = ()
+    """Modules that died since then."""
     touched: tuple[int, ...] = ()
-    """Keys of modules that were moved, cast or loaded, with all below them."""
+    """Keys of modules that, with all below them, were moved, cast or loaded, or had something registered with them."""
 
 
 @resident
 class ModuleRegistry:
-    """Live modules, oldest first. The host's threads add, the sidecar's reads."""
+    """Live modules, in the order in which they were added. The host's threads add to it, the sidecar's thread reads it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._modules: WeakTable[int] = WeakTable(on_death=self._died)
-        """With when each came into being, realtime nanoseconds; 0 where nobody saw that."""
+        """Each with the time of its construction, realtime nanoseconds; 0 where that wasn't observed."""
         self.known = self._modules.by_id
-        """Of whom there is nothing new to know; by id, to look into only."""
+        """The registered modules by id; read-only."""
         self._clock = clock
         self._come: deque[KeyedRef] = deque()
         self._gone: deque[KeyedRef] = deque()
         self._touched: deque[int] = deque()
         self._is_loaded = False
         self.version = 0
-        """Goes up whenever a module came, went, or was touched: equal versions, nothing to scan."""
+        """Increases whenever a module is added, dies or is touched: while it stays the same, there is nothing to scan."""
         self.grew_at = float("-inf")
-        """When the last unknown module came, on `clock`: the host may be in the middle of building a model."""
+        """When the latest module was added, on `clock`: the host may be in the middle of building a model."""
 
     def __len__(self) -> int:
         return len(self._modules)
 
     def add_new(self, module: nn.Module) -> None:
-        """Know this module, which is being built, from now on. A model is built by thousands of these."""
+        """Add a module that is being constructed. Called thousands of times while a model is built."""
         if id(module) not in self.known:
             self._come.append(self._modules.put(module, time.time_ns()))
             self.version += 1
             self.grew_at = self._clock()
 
     def add(self, module: nn.Module, born_ns: int = 0) -> None:
-        """Know this module from now on. Nobody saw it being built, unless `born_ns` says when."""
+        """Add a module. `born_ns` is when it was constructed, realtime nanoseconds; 0 if that wasn't observed."""
         if module not in self._modules:
             self._come.append(self._modules.put(module, born_ns))
             self.version += 1
             self.grew_at = self._clock()
 
     def add_all(self, modules: Iterable[nn.Module]) -> None:
-        """Know all of these."""
+        """Add modules whose construction wasn't observed."""
         for module in modules:
             self.add(module)
 
     def born_ns(self, key: int) -> int:
-        """When the module of this id was built, realtime nanoseconds; 0 where nobody saw that: an older one, or a copy."""
+        """When the module with this id was constructed, realtime nanoseconds; 0 if that wasn't observed, as for copies."""
         ref = self._modules.ref(key)
         return 0 if ref is None else int(ref.value)
 
     def load_below(self, module: Any) -> None:
-        """Something was loaded into this module and those below it; known or not until now."""
+        """Note that values were loaded into this module and those below it; add it if it is unknown."""
         self._is_loaded = True
         self.move_below(module)
 
     def move_below(self, module: Any) -> None:
-        """They were moved or cast."""
+        """Note that this module and those below it were moved or cast; add it if it is unknown."""
         self.add(module)
         self.touch_known(id(module))
 
     def touch_known(self, key: int) -> None:
-        """Something about a known module changed, by its id."""
+        """Note that something changed in the registered module with this id."""
         self._touched.append(key)
         self.version += 1
 
     def look_again(self) -> None:
-        """Something changed that is no module, and that a look shows."""
+        """Request a scan because something other than a module changed."""
         self.version += 1
 
     def only_moved(self) -> bool:
-        """Whether nothing but moves happened since changes were taken: what is in new memory then, is in no file's."""
+        """Whether there were only moves since `take_changes`: values in new memory are then copies, not mapped from a file."""
         return bool(self._touched) and not (self._come or self._is_loaded)
 
     def take_changes(self) -> Changes:
-        """What happened since this was asked the last time."""
+        """The changes since the previous call."""
         self._is_loaded = False
-        gone, come, touched = _taken(self._gone), _taken(self._come), _taken(self._touched)
+        gone, come, touched = _drained(self._gone), _drained(self._come), _drained(self._touched)
         return Changes(come, gone, tuple(dict.fromkeys(touched)))
 
     def refs(self) -> list[KeyedRef]:
-        """Weak references to all of them, oldest first."""
+        """Weak references to all modules, in the order in which they were added."""
         return self._modules.refs()
 
     def ref(self, key: int) -> KeyedRef | None:
-        """The weak reference to the module of this id."""
+        """The weak reference to the module with this id; None if it isn't registered."""
         return self._modules.ref(key)
 
     def _died(self, ref: KeyedRef) -> None:
@@ -114,6 +116,6 @@ class ModuleRegistry:
         self.version += 1
 
 
-def _taken(queue: deque[Any]) -> tuple[Any, ...]:
-    """What was in it at this moment; the host's threads go on adding."""
+def _drained(queue: deque[Any]) -> tuple[Any, ...]:
+    """Remove and return what the queue holds right now, while the host's threads may keep adding to it."""
     return tuple(queue.popleft() for _ in range(len(queue)))

@@ -1,7 +1,7 @@
-"""Calls of the host's that have begun and haven't returned: what was noted at their beginning, for their end.
+"""Keeps what was noted at the start of an observed call until the call ends.
 
-`sys.monitoring` tells of returns for one code object alone, not of exceptions; a call that raised is found by its frame, which no
-thread runs any more.
+`sys.monitoring` reports returns per code object, but not exceptions; a call that raised is recognised because no thread runs its
+frame any more.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ Noted = TypeVar("Noted")
 
 @resident
 class OpenCalls(Generic[Noted]):
-    """By frame, which is the same object from the call's beginning to its return; no frame is kept."""
+    """Notes by the id of the call's frame, which is the same object from start to return. No frame is kept alive."""
 
     def __init__(self) -> None:
         self._noted: dict[int, tuple[CodeType, Noted]] = {}
 
     def __len__(self) -> int:
-        """How many there are, those that raised included until they are taken."""
+        """The number of open calls, including those that raised and haven't been taken yet."""
         return len(self._noted)
 
     def begin(self, frame: FrameType, noted: Noted) -> None:
-        """This call has begun."""
+        """Remember a note for a call that is starting."""
         self._noted[id(frame)] = frame.f_code, noted
 
     def end(self, frame: FrameType) -> Noted | None:
-        """What was noted of the call that returns; None where its beginning wasn't seen."""
-        known = self._noted.pop(id(frame), None)
-        return None if known is None else known[1]
+        """Remove and return the note of the call that is returning; None if its start wasn't observed."""
+        entry = self._noted.pop(id(frame), None)
+        return None if entry is None else entry[1]
 
     def take_raised(self) -> list[Noted]:
-        """What was noted of calls that ended by an exception since this was last asked."""
+        """Remove and return the notes of calls that ended with an exception."""
         if not self._noted:
             return []
-        began = [(key, code) for key, (code, _) in self._noted.copy().items()]
+        open_calls = [(key, code) for key, (code, _) in self._noted.copy().items()]
         running: dict[int, CodeType] = {}
         for top in sys._current_frames().values():
             frame: FrameType | None = top
             while frame is not None:
-                running[id(frame)] = frame.f_code  # the frame of another function may be where one was that is gone
+                running[id(frame)] = frame.f_code  # the id of a dead frame may have been reused by another function's
                 frame = frame.f_back
-        ended = [self._noted.pop(key, None) for key, code in began if running.get(key) is not code]
-        return [known[1] for known in ended if known is not None]
+        raised = [self._noted.pop(key, None) for key, code in open_calls if running.get(key) is not code]
+        return [entry[1] for entry in raised if entry is not None]

@@ -1,1 +1,1 @@
-"""Where values come from: which files the host read, what they hold, and which tensors were made from them."""
+"""Where tensors' values came from: which files the host read, what the files hold, and which tensors were loaded from them."""

@@ -1,9 +1,9 @@
-"""Samples of tensors on an accelerator, where the user asked for them: `start(sample_accelerator=True)`.
+"""Samples tensors on an accelerator, if the user asked for it: `start(sample_accelerator=True)`.
 
-The one place where the sidecar makes the driver do anything: a small gathered copy a model, on a stream of its own. Any work
-of another thread can break a CUDA graph while it is captured, so captures and copies exclude each other: a copy is left for a
-later look while a graph is captured, and a capture that begins during a copy waits for its end, some milliseconds at most.
-Captures that began before the sidecar did can't be seen.
+This is the only module that makes the driver do anything: one small gathered copy per model, on a stream of its own. Work of
+another thread can break a CUDA graph during its capture, so captures and copies exclude each other: while a graph is captured, a
+copy is postponed to a later scan, and a capture that begins during a copy waits for its end, a few milliseconds at most.
+Captures that began before the sidecar started are not noticed.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ ACCELERATORS: Final = frozenset({"cuda", "xpu"})
 
 @resident
 class AcceleratorSampler:
-    """Takes samples of plain tensors that lie on accelerators."""
+    """Takes samples of plain tensors on accelerators."""
 
     def __init__(self, torch: ModuleType, failures: Failures, device_types: frozenset[str] = ACCELERATORS) -> None:
-        """`device_types` are what counts as an accelerator."""
+        """`device_types`: the torch device types that count as accelerators."""
         self._torch = torch
         self._failures = failures
         self._device_types = device_types
@@ -39,39 +39,40 @@ class AcceleratorSampler:
         self._dtypes = {getattr(torch, name): (name, size * VALUES) for name, size in ITEM_BYTES.items() if hasattr(torch, name)}
         self._streams: dict[Any, Any] = {}
         self._copying = threading.Lock()
-        """Held during a copy, and by who begins a capture while it notes that."""
+        """Held during a copy, and briefly by a thread that begins or ends a capture, while it notes that."""
         self._beginning: OpenCalls[bool] = OpenCalls()
         self._capturing: WeakTable[None] = WeakTable()
-        """Graphs that are being captured."""
-        self._left_some = False
+        """The graphs that are being captured."""
+        self._has_postponed = False
         self.version = 0
-        """Goes up when what was left because of a capture may be asked for again."""
+        """Increases when samples that were postponed because of a capture can be taken."""
 
     def observe(self, observers: Observers) -> None:
-        """Begin with captures."""
+        """Begin to observe captures of CUDA graphs."""
         graph = getattr(self._torch.cuda, "CUDAGraph", None)
         begin = getattr(graph, "capture_begin", None)
         observers.observe(begin, "noting a capture", self._capture_begins, self._capture_began)
         observers.observe(getattr(graph, "capture_end", None), "noting a capture's end", returned=self._capture_ended)
 
     def take(self, tensors: Sequence[Any]) -> list[tuple[Any, RawSample]]:
-        """Those of the tensors that can be sampled, each with its first values. Waits for the accelerator.
+        """Sample those of the tensors that can be sampled, waiting for the accelerator.
 
-        Empty while a CUDA graph is captured: ask again at a later look.
+        Returns:
+            Each sampled tensor and its first values; nothing while a CUDA graph is captured: call again when `version` increases.
         """
         by_device: dict[Any, list[tuple[Any, str, int]]] = {}
         for tensor in tensors:
             if type(tensor) not in self._plain_types or tensor.device.type not in self._device_types:
                 continue
-            known = self._dtypes.get(tensor.dtype)
-            if known is not None and tensor.layout is self._torch.strided and tensor.numel() >= VALUES and tensor.is_contiguous():
-                by_device.setdefault(tensor.device, []).append((tensor, *known))
+            dtype = self._dtypes.get(tensor.dtype)
+            if dtype is not None and tensor.layout is self._torch.strided and tensor.numel() >= VALUES and tensor.is_contiguous():
+                by_device.setdefault(tensor.device, []).append((tensor, *dtype))
         found: list[tuple[Any, RawSample]] = []
         for device, wanted in by_device.items():
             with self._failures.guard("sampling an accelerator"), self._copying:
                 self._beginning.take_raised()
                 if len(self._capturing) or len(self._beginning):
-                    self._left_some = True
+                    self._has_postponed = True
                 else:
                     found += self._copied(device, wanted)
         return found
@@ -90,7 +91,7 @@ class AcceleratorSampler:
         return found
 
     def _stream_of(self, device: Any) -> Any:
-        """A stream of our own: on the default one, the copy would wait for all that the host has queued, and the host for it."""
+        """A context with our own stream: on the default one, copy and host would wait for each other's queued work."""
         module = getattr(self._torch, device.type, None)
         if module is None or not hasattr(module, "Stream"):
             return nullcontext()
@@ -110,6 +111,6 @@ class AcceleratorSampler:
     def _capture_ended(self, frame: FrameType, _result: Any) -> None:
         with self._copying:
             self._capturing.take(frame.f_locals["self"])
-            if self._left_some and not len(self._capturing):
-                self._left_some = False
+            if self._has_postponed and not len(self._capturing):
+                self._has_postponed = False
                 self.version += 1

@@ -1,4 +1,4 @@
-"""The values in model files that this process read, or could have: as they were sampled, or by reading the files again."""
+"""The values of the tensors in checkpoints: from the samples taken while the host read a file, or by reading the file again."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from gpumodels_shared.fingerprint import FileIndex, FileValues, Match, SoughtSam
 READABLE: Final = (".safetensors", ".sft")
 MAX_KEPT_TENSORS: Final = 100_000
 MAX_KEPT_VALUES: Final = 20_000
-"""In the indexes of all checkpoints: some 12 MB."""
+"""The most values kept in the indexes of all checkpoints: about 12 MB."""
 
 
 @resident
 class CheckpointValues:
-    """Headers of what was compared are kept, by checkpoint: many models are compared with the same files."""
+    """A cache of checkpoints' headers and compared values, since many models are compared with the same files."""
 
     def __init__(self, pause: Callable[[], None]) -> None:
         self._pause = pause
-        self._known: dict[str, SafetensorsValues] = {}
-        """The latest last."""
+        self._values: dict[str, SafetensorsValues] = {}
+        """By checkpoint, least recently used first."""
         self._indexes: dict[str, tuple[tuple[int, ...], FileIndex]] = {}
-        """The same, with the numbers of their files."""
+        """By checkpoint, least recently used first: the `ReadFile.number`s of its files, and the index."""
 
-    def match(self, whole: str, files: Sequence[ReadFile], values: FileValues, samples: Sequence[SoughtSample]) -> Match:
-        """How many of the samples agree with this checkpoint, whose values were just got by `values_of`."""
+    def match(self, checkpoint: str, files: Sequence[ReadFile], values: FileValues, samples: Sequence[SoughtSample]) -> Match:
+        """How many of the samples agree with this checkpoint, whose `values` `values_of` just returned."""
         numbers = tuple(file.number for file in files)
-        known = self._indexes.pop(whole, None)
-        index = known[1] if known is not None and known[0] == numbers and known[1].file is values else FileIndex(values)
-        found = index.match(samples)
-        self._indexes[whole] = numbers, index
-        kept = sum(len(index) for _, index in self._indexes.values())
-        while kept > MAX_KEPT_VALUES and len(self._indexes) > 1:
-            kept -= len(self._indexes.pop(next(iter(self._indexes)))[1])
-        return found
+        kept = self._indexes.pop(checkpoint, None)
+        index = kept[1] if kept is not None and kept[0] == numbers and kept[1].file is values else FileIndex(values)
+        match = index.match(samples)
+        self._indexes[checkpoint] = numbers, index
+        kept_values = sum(len(index) for _, index in self._indexes.values())
+        while kept_values > MAX_KEPT_VALUES and len(self._indexes) > 1:
+            kept_values -= len(self._indexes.pop(next(iter(self._indexes)))[1])
+        return match
 
     @contextmanager
-    def values_of(self, whole: str, files: Sequence[ReadFile]) -> Iterator[FileValues | None]:
-        """One checkpoint's values; None where they can't be had, or where its files aren't those any more that were read."""
+    def values_of(self, checkpoint: str, files: Sequence[ReadFile]) -> Iterator[FileValues | None]:
+        """A context with the checkpoint's values; None if its files can't be read, or have changed since the host read them."""
         sampled = [file.values for file in files if file.values is not None]
         if len(sampled) == len(files):
             yield sampled[0] if len(sampled) == 1 else JoinedFiles(sampled)
             return
-        opened = self._opened(whole, files)
+        opened = self._opened(checkpoint, files)
         try:
             yield opened
         finally:
             if opened is not None:
                 opened.close()
 
-    def _opened(self, whole: str, files: Sequence[ReadFile]) -> SafetensorsValues | None:
-        known = self._known.pop(whole, None)
+    def _opened(self, checkpoint: str, files: Sequence[ReadFile]) -> SafetensorsValues | None:
+        known = self._values.pop(checkpoint, None)
         paths = tuple(file.path for file in files)
         try:
             if not all(path.endswith(READABLE) for path in paths):
@@ -66,8 +66,8 @@ class CheckpointValues:
             if known is None or known.stamps != stamps:
                 known = SafetensorsValues(paths, self._pause)
         except (OSError, ValueError):
-            return None  # it went, changed, or isn't what its name says: no evidence
-        self._known[whole] = known
-        while sum(len(values.tensors) for values in self._known.values()) > MAX_KEPT_TENSORS:
-            self._known.pop(next(iter(self._known)))
+            return None  # removed, changed, or not a safetensors file: no evidence
+        self._values[checkpoint] = known
+        while sum(len(values.tensors) for values in self._values.values()) > MAX_KEPT_TENSORS:
+            self._values.pop(next(iter(self._values)))
         return known

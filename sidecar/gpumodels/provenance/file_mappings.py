@@ -1,4 +1,4 @@
-"""Which file an address shows: mappings as torch makes them, and as the kernel lists those made before."""
+"""Which file is mapped at an address: mappings observed as torch makes them, and those that the kernel lists."""
 
 from __future__ import annotations
 
@@ -21,62 +21,64 @@ _SUFFIX_BYTES: Final = tuple(suffix.encode() for suffix in MODEL_SUFFIXES)
 @resident
 @dataclass(frozen=True, slots=True)
 class _Mapping:
-    """One stretch of memory that shows a file."""
+    """An address range at which a file is mapped."""
 
     start: int
     end: int
     path: str
     stamp: Stamp | None
-    """The file's at that time: another one may have its name by now."""
-    gone: Callable[[], bool]
-    """Whether the storage that made it was freed, so that the addresses may be anybody's now."""
+    """The file's stamp when it was mapped; the path may name another file by now."""
+    is_freed: Callable[[], bool]
+    """Whether the storage that owned the mapping was freed, so that the addresses may have been reused."""
 
 
 @resident
 class FileMappings:
-    """Written to in the host's threads, asked by these and by the scan: lists are replaced whole, never changed."""
+    """The known mappings. The host's threads write, they and the scan read: lists are replaced, never modified."""
 
     def __init__(self) -> None:
         self._lock = BriefLock()
-        """For those who write; who reads has a list that nobody changes."""
+        """For writers only; readers see lists that are never modified."""
         self._made: list[_Mapping] = []
+        """Observed as torch made them, by address."""
         self._listed: list[_Mapping] = []
+        """From the kernel's list, by address."""
         self._latest: _Mapping | None = None
-        """The one that was asked for last: a model's tensors are asked for in turn."""
-        self._ask: Callable[[], None] | None = None
-        """Asks the kernel, which takes a millisecond: not before an address is asked for that nothing else is known of."""
+        """The mapping found last: successive look-ups are mostly of one model's tensors, in the same file."""
+        self._query: Callable[[], None] | None = None
+        """Reads the kernel's list, which takes a millisecond: called once, for the first address that isn't known otherwise."""
 
-        self.may_tell = False
-        """Whether anything is known of any address, or the kernel may be asked: attributes are looked at faster than methods."""
+        self.may_know = False
+        """Whether a look-up can find anything: a mapping is known, or the kernel may be asked. Faster to read than a method."""
 
-    def remember(self, storage: Any, path: str, stamp: Stamp | None) -> None:
-        """A storage that torch mapped from this file just now."""
+    def add(self, storage: Any, path: str, stamp: Stamp | None) -> None:
+        """Add a storage that torch has just mapped from this file."""
         from torch.multiprocessing.reductions import StorageWeakRef
 
         expired: Callable[[], bool] = StorageWeakRef(storage).expired  # type: ignore[no-untyped-call]
         start = storage.data_ptr()
         with self._lock:
-            kept = [mapping for mapping in self._made if not mapping.gone()]
+            kept = [mapping for mapping in self._made if not mapping.is_freed()]
             kept.append(_Mapping(start, start + storage.nbytes(), path, stamp, expired))
             kept.sort(key=lambda mapping: mapping.start)
             self._made = kept
-            self.may_tell = True
+            self.may_know = True
 
     def file_at(self, pointer: int, asks_kernel: bool = False) -> tuple[str, Stamp | None] | None:
-        """The file that this address shows, and what it was when it was mapped.
+        """The path of the file mapped at this address, and the file's stamp when it was mapped.
 
         Args:
             pointer: the address.
-            asks_kernel: whether the kernel may be asked, where that was allowed; not in a thread of the host's.
+            asks_kernel: whether the kernel may be asked, if `allow_kernel_query` was called; not in the host's threads.
         """
         latest = self._latest
-        if latest is not None and latest.start <= pointer < latest.end and not latest.gone():
+        if latest is not None and latest.start <= pointer < latest.end and not latest.is_freed():
             return latest.path, latest.stamp
         found = self._among(self._made, pointer)
-        if found is None and asks_kernel and self._ask is not None:
-            ask, self._ask = self._ask, None
-            ask()
-            self.may_tell = bool(self._made or self._listed)
+        if found is None and asks_kernel and self._query is not None:
+            query, self._query = self._query, None
+            query()
+            self.may_know = bool(self._made or self._listed)
         found = found or self._among(self._listed, pointer)
         if found is None:
             return None
@@ -87,20 +89,20 @@ class FileMappings:
         if not mappings or pointer < mappings[0].start:
             return None
         position = bisect_right(mappings, pointer, key=lambda mapping: mapping.start) - 1
-        if position >= 0 and pointer < mappings[position].end and not mappings[position].gone():
+        if position >= 0 and pointer < mappings[position].end and not mappings[position].is_freed():
             return mappings[position]
         return None
 
-    def may_ask_kernel(self, note: Callable[[str], Stamp | None]) -> None:
-        """Ask the kernel when it is needed, until `forget_kernels`; see `ask_kernel`."""
-        self._ask = lambda: self.ask_kernel(note)
-        self.may_tell = True
+    def allow_kernel_query(self, note: Callable[[str], Stamp | None]) -> None:
+        """Call `query_kernel(note)` when a look-up first needs it, until `forget_kernel_mappings`."""
+        self._query = lambda: self.query_kernel(note)
+        self.may_know = True
 
-    def ask_kernel(self, note: Callable[[str], Stamp | None]) -> None:
-        """Learn which model files are mapped right now, by whomever.
+    def query_kernel(self, note: Callable[[str], Stamp | None]) -> None:
+        """Learn from the kernel which model files are mapped right now, whoever mapped them.
 
         Args:
-            note: given each one's path; says what the file is.
+            note: called with each file's path; returns its stamp.
         """
         if not sys.platform.startswith("linux"):
             return
@@ -117,14 +119,14 @@ class FileMappings:
                     stamps[path] = note(path)
                 found.append(_Mapping(start, end, path, stamps[path], _never))
         self._listed = found
-        self.may_tell = bool(self._made or self._listed or self._ask)
+        self.may_know = bool(self._made or self._listed or self._query)
 
-    def forget_kernels(self) -> None:
-        """The kernel's answer holds for the moment only: addresses are reused."""
-        self._ask = None
+    def forget_kernel_mappings(self) -> None:
+        """Drop what the kernel listed: it is true only at that moment, as addresses are reused."""
+        self._query = None
         self._listed = []
         self._latest = None
-        self.may_tell = bool(self._made)
+        self.may_know = bool(self._made)
 
 
 def _never() -> bool:

@@ -1,4 +1,4 @@
-"""Model files that this process read, and what of them can be compared: among these, a model's values are looked for first."""
+"""The model files that this process read, and their values. A model's values are compared with these files first."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from gpumodels_shared.fingerprint import FileValues, rank
 
 MAX_FILES: Final = 512
 MAX_KEPT_SAMPLES: Final = 100_000
-"""Samples of files that can't be read again by position (pickles, GGUF), all together: some 20 MB."""
+"""The most samples kept of files that can't be read again by position (pickles, GGUF), all together: about 20 MB."""
 MAX_SAMPLES_OF_ONE: Final = MAX_KEPT_SAMPLES // 2
-"""A file of more tensors is known by those that models' samples are chosen from first; it drives no other out."""
+"""The most samples kept of one file, so that it can't evict all others: those of the keys that fingerprints prefer."""
 
 
 @resident
 class Stamp(NamedTuple):
-    """What changes when a file does."""
+    """A file's version: what differs after it was modified or replaced."""
 
     inode: int
     size_bytes: int
@@ -35,7 +35,7 @@ class Stamp(NamedTuple):
 
 
 def stamp_of(path: str) -> Stamp | None:
-    """The file's, as it is now; None where there is none."""
+    """The file's current stamp; None if it doesn't exist or isn't accessible."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -45,7 +45,7 @@ def stamp_of(path: str) -> Stamp | None:
 
 @resident
 class SampledFile:
-    """A file by the samples that were taken while the host read it: the start of every tensor, nothing further in."""
+    """A file of which only samples are known, taken while the host read it: the first values of every tensor."""
 
     def __init__(self, samples: Mapping[str, RawSample]) -> None:
         if len(samples) > MAX_SAMPLES_OF_ONE:
@@ -54,63 +54,68 @@ class SampledFile:
         self.tensors = {key: (sample.dtype, sample.shape) for key, sample in samples.items()}
 
     def read(self, key: str, start: int, count: int) -> bytes:
-        """The sample, if it is what is asked for."""
+        """The tensor's sample, whatever `count` is; empty unless `start` is 0."""
         sample = self._samples[key]
         return sample.data if start == 0 else b""
 
 
 @resident
 class JoinedFiles:
-    """The shards of one checkpoint as one file."""
+    """The shards of a checkpoint, read like a single file."""
 
     def __init__(self, files: Sequence[FileValues]) -> None:
         self._holders = {key: file for file in files for key in file.tensors}
         self.tensors = {key: file.tensors[key] for key, file in self._holders.items()}
 
     def read(self, key: str, start: int, count: int) -> bytes:
-        """What the shard that holds the tensor says."""
+        """Read from the shard that holds the tensor; see `FileValues.read`."""
         return self._holders[key].read(key, start, count)
 
 
 @resident
 @dataclass(frozen=True, slots=True)
 class ReadFile:
-    """One file."""
+    """A file that the host read or has mapped."""
 
     path: str
     number: int
-    """Another number, another content: it was read anew when it had changed, or in a way that brought other values."""
+    """Changes with the content: when the file was read again after it had changed, or in a way that gave new values."""
     values: FileValues | None
-    """None: it can be read again, for as long as it has the same stamp."""
+    """The samples taken while it was read. None: it can be read again, as long as it has the same stamp."""
     stamp: Stamp | None = None
-    """What the file was when it was read; None where nobody saw that."""
+    """The file's stamp when it was read; None if that wasn't observed."""
     read_ns: int = 0
-    """When it was read last, realtime nanoseconds; 0 where nobody saw that."""
+    """When it was last read, realtime nanoseconds; 0 if that wasn't observed."""
 
 
 @resident
-class _Reader:
-    """A thread of the host's. Its id would be another one's when it has ended."""
+class _ReadingThread:
+    """A thread of the host. Its thread id wouldn't do, as ids are reused."""
 
     has_loaded = False
-    """It fills models with what it reads; else it reads for others, as the threads of a pool do."""
+    """Whether it loads into models what it reads; otherwise it reads for other threads, as those of a pool do."""
 
 
 @resident
 class FilesRead:
-    """The newest ones. Added to in the host's threads."""
+    """The files read most recently, at most MAX_FILES. The host's threads add to it."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[str, ReadFile] = OrderedDict()
         self.version = 0
-        """Goes up when a file is read."""
+        """Increases when a file is read whose content isn't known yet."""
         self._lock = BriefLock()
-        self._thread = threading.local()
-        self._since_load: OrderedDict[str, _Reader] = OrderedDict()
-        """Paths that were read since something was loaded that may be from them, and by whom."""
+        self._local = threading.local()
+        self._since_load: OrderedDict[str, _ReadingThread] = OrderedDict()
+        """Paths that were read since the last load that may have used them, and the threads that read them."""
 
     def add(self, path: str, values: FileValues | None = None) -> Stamp | None:
-        """The host reads this file; what it is at this moment."""
+        """Add a file that the host is reading, and return its stamp.
+
+        Args:
+            path: its absolute path.
+            values: samples of its tensors, if it can't be read again by position.
+        """
         stamp = stamp_of(path)
         with self._lock:
             known = self._files.pop(path, None)
@@ -120,31 +125,35 @@ class FilesRead:
             else:
                 self._files[path] = replace(known, read_ns=time.time_ns())
             self._since_load.pop(path, None)
-            self._since_load[path] = self._reader()
+            self._since_load[path] = self._this_thread()
             while len(self._since_load) > MAX_FILES:
                 self._since_load.popitem(last=False)
             self._forget_oldest()
         return stamp
 
     def taken_since_load(self) -> tuple[str, ...]:
-        """What was read since this was last asked: by this thread, or, if it read nothing, by threads that load nothing."""
+        """Remove and return the paths read since the last load: by this thread, or, if none, by threads that never load."""
         with self._lock:
-            this = self._reader()
+            this = self._this_thread()
             this.has_loaded = True
-            own = [path for path, reader in self._since_load.items() if reader is this]
-            taken = own or [path for path, reader in self._since_load.items() if not reader.has_loaded]
+            own = [path for path, thread in self._since_load.items() if thread is this]
+            taken = own or [path for path, thread in self._since_load.items() if not thread.has_loaded]
             for path in taken:
                 del self._since_load[path]
         return tuple(taken)
 
     def account_for(self, known: Callable[[str], bool]) -> None:
-        """It is known which model these files were read for: they are no explanation of what is loaded next."""
+        """Drop files whose model is known from the candidates for the next load.
+
+        Args:
+            known: whether the model is known that the file at this path was read for.
+        """
         for path in list(self._since_load):
             if known(path):
                 self._since_load.pop(path, None)
 
     def add_mapped(self, path: str) -> Stamp | None:
-        """The host has this file mapped, and may have read it long ago; what it is at this moment."""
+        """Add a file that the host has mapped, perhaps since long ago, and return its stamp."""
         stamp = stamp_of(path)
         with self._lock:
             known = self._files.get(path)
@@ -155,30 +164,30 @@ class FilesRead:
         return stamp
 
     def paths(self) -> list[str]:
-        """The files' paths, the newest last."""
+        """The files' paths, the most recently read last."""
         return list(self._files)
 
     def of(self, paths: Sequence[str]) -> list[ReadFile]:
-        """These files, as they were read, or as ones that nobody saw being read."""
+        """The files at these paths; those that weren't read get the number 0 and no stamp."""
         return [self._files.get(path) or ReadFile(path, 0, None) for path in paths]
 
     def bytes_since(self, version: int) -> float:
-        """The sizes of the files that were read since then, all together; infinite where one isn't known."""
-        since = [file.stamp for file in list(self._files.values()) if file.number > version]
-        return sum(math.inf if stamp is None else stamp.size_bytes for stamp in since)
+        """The total size of the files read since `version`; infinite if a file's size isn't known."""
+        stamps = [file.stamp for file in list(self._files.values()) if file.number > version]
+        return sum(math.inf if stamp is None else stamp.size_bytes for stamp in stamps)
 
     def groups(self) -> dict[str, tuple[ReadFile, ...]]:
-        """Files by checkpoint: a single file, or all the shards of one. The newest come last."""
+        """Files by checkpoint: a single file, or the shards of one that were read. The most recently read come last."""
         found: dict[str, list[ReadFile]] = {}
         for file in list(self._files.values()):
             found.setdefault(checkpoint_of(file.path), []).append(file)
-        return {whole: tuple(sorted(files, key=lambda file: file.path)) for whole, files in found.items()}
+        return {checkpoint: tuple(sorted(files, key=lambda file: file.path)) for checkpoint, files in found.items()}
 
-    def _reader(self) -> _Reader:
-        reader: _Reader | None = getattr(self._thread, "reader", None)
-        if reader is None:
-            reader = self._thread.reader = _Reader()
-        return reader
+    def _this_thread(self) -> _ReadingThread:
+        thread: _ReadingThread | None = getattr(self._local, "thread", None)
+        if thread is None:
+            thread = self._local.thread = _ReadingThread()
+        return thread
 
     def _forget_oldest(self) -> None:
         while len(self._files) > MAX_FILES or self._kept_samples() > MAX_KEPT_SAMPLES:

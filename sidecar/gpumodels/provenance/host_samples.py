@@ -1,4 +1,4 @@
-"""The first values of a tensor in host memory, as raw bytes: no torch operation, nothing computed, nothing synchronised."""
+"""Samples tensors in host memory: the first values, as raw bytes, without any torch operation or synchronisation."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.floats import ITEM_BYTES
 
 RAW_BLOCKS: Final = frozenset({"GGUFParameter", "GGMLTensor"})
-"""Subclasses of torch's tensors, by name, that hold a file's quantized blocks as they are."""
+"""Names of tensor subclasses that hold a file's quantized blocks unchanged."""
 OWN_MEMORY: Final = "/proc/self/mem"
 
 
 @resident
 class RawSample(NamedTuple):
-    """What `schema.TensorSample` says of a tensor, without its key."""
+    """A tensor's dtype, shape and first values: a `schema.TensorSample` without its key."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -28,19 +28,19 @@ class RawSample(NamedTuple):
 
 
 @resident
-class _Place(NamedTuple):
-    """Where a tensor's sample stands in host memory."""
+class _SampleLocation(NamedTuple):
+    """Where a tensor's sample lies in host memory."""
 
     dtype: str
     shape: tuple[int, ...]
     address: int
-    bytes: int
-    """Of the sample."""
+    length: int
+    """The sample's length in bytes."""
 
 
 @resident
 class TensorSampler:
-    """Takes samples of plain tensors and of raw blocks, of no others. One per process: a forked child needs its own."""
+    """Takes samples of plain tensors and of raw blocks, not of other classes. One per process: a forked child needs its own."""
 
     def __init__(self, torch: ModuleType) -> None:
         self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
@@ -49,62 +49,64 @@ class TensorSampler:
         self._dtypes = {getattr(torch, name): (name, size * VALUES) for name, size in ITEM_BYTES.items() if hasattr(torch, name)}
         try:
             self._memory: OwnDescriptor | None = OwnDescriptor(OWN_MEMORY, os.O_RDONLY)
-        except OSError:  # no Linux, or a hardened one
+        except OSError:  # not Linux, or /proc is restricted
             self._memory = None
 
     def close(self) -> None:
-        """Let go of this process's memory: what lies there can't be read from aside any more."""
+        """Close /proc/self/mem: `take_from_aside` and `read_again` return nothing from then on."""
         memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()
 
     def take(self, tensor: Any) -> RawSample | None:
-        """Its sample, in a thread that is using the tensor: nobody frees its memory meanwhile.
+        """The tensor's sample. Call it in a thread that is using the tensor, so that its memory isn't freed meanwhile.
 
-        None on an accelerator, for few elements, for dtypes that aren't compared, or where they don't lie in a row.
+        None on an accelerator, for fewer than VALUES elements, for dtypes that aren't compared, or if it isn't contiguous.
         """
-        found = self._place(tensor)
-        return None if found is None else RawSample(found.dtype, found.shape, ctypes.string_at(found.address, found.bytes))
+        found = self._location(tensor)
+        return None if found is None else RawSample(found.dtype, found.shape, ctypes.string_at(found.address, found.length))
 
     def take_from_aside(self, tensor: Any) -> RawSample | None:
-        """The same in another thread. The memory may be freed between two steps, so the kernel reads it: no SIGSEGV, an error."""
-        found = self._place(tensor) if self._memory is not None else None
+        """The tensor's sample, for a thread that isn't using the tensor.
+
+        Its memory may be freed meanwhile, so it is read through the kernel: then that is an error, not a SIGSEGV.
+        """
+        found = self._location(tensor) if self._memory is not None else None
         if found is None:
             return None
-        data = self.read_again(found.address, found.bytes)
-        return RawSample(found.dtype, found.shape, data) if len(data) == found.bytes else None
+        data = self.read_again(found.address, found.length)
+        return RawSample(found.dtype, found.shape, data) if len(data) == found.length else None
 
     def address_of(self, tensor: Any) -> int:
-        """Where its sample stands; 0 where it has none."""
-        found = self._place(tensor)
+        """The address of the tensor's sample; 0 if it can't be sampled."""
+        found = self._location(tensor)
         return 0 if found is None else found.address
 
     def read_again(self, address: int, length: int) -> bytes:
-        """What stands at this address now, whosever it is; empty where nothing can be read."""
+        """The bytes at this address now, whatever they belong to; empty if they can't be read."""
         memory = self._memory
         try:
             return memory.read(length, address) if memory is not None else b""
         except OSError:
             return b""
 
-    def _place(self, tensor: Any) -> _Place | None:
-        """Of what can be sampled."""
+    def _location(self, tensor: Any) -> _SampleLocation | None:
         if type(tensor) in self._plain_types:
-            return self._place_of_plain(tensor)
+            return self._location_in_plain(tensor)
         if type(tensor).__name__ not in RAW_BLOCKS:
             return None
         with self._without_overrides():
-            return self._place_of_plain(tensor)
+            return self._location_in_plain(tensor)
 
-    def _place_of_plain(self, tensor: Any) -> _Place | None:
+    def _location_in_plain(self, tensor: Any) -> _SampleLocation | None:
         if not tensor.is_cpu or tensor.layout is not self._strided:
             return None
-        known = self._dtypes.get(tensor.dtype)
-        if known is None or tensor.numel() < VALUES or not tensor.is_contiguous():
+        dtype = self._dtypes.get(tensor.dtype)
+        if dtype is None or tensor.numel() < VALUES or not tensor.is_contiguous():
             return None
-        name, length = known
+        name, length = dtype
         start = tensor.storage_offset() * (length // VALUES)
-        if tensor.untyped_storage().nbytes() < start + length:  # FSDP and others shrink storages to nothing
+        if tensor.untyped_storage().nbytes() < start + length:  # FSDP and others resize storages to 0
             return None
         pointer = tensor.data_ptr()
-        return _Place(name, tuple(tensor.shape), pointer, length) if pointer else None
+        return _SampleLocation(name, tuple(tensor.shape), pointer, length) if pointer else None

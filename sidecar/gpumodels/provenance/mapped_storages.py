@@ -1,4 +1,4 @@
-"""Which file a storage shows that was mapped just now: the kernel knows the file, the caller the name that the user gave it."""
+"""The path of the file that a storage was just mapped from: the kernel knows the file, the calling code the user's path to it."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any, Final
 
-FRAMES: Final = 6
-"""How far above the reader the file's name is looked for: `load_file(filename)` is one, a library's own helpers some more."""
-BUFFERED: Final = frozenset({io.BufferedReader, io.BufferedRandom, io.BufferedWriter})
+MAX_FRAMES: Final = 6
+"""How many calling frames are searched for the file's path: `load_file(filename)` is one, a library's helpers are some more."""
+BUFFERED_TYPES: Final = frozenset({io.BufferedReader, io.BufferedRandom, io.BufferedWriter})
 COMPARED_BYTES: Final = 4096
 MAX_NAMES: Final = 200
 MAX_PATH: Final = 4096
-PATHS: Final = frozenset({type(Path()), type(PurePath())})
+PATH_TYPES: Final = frozenset({type(Path()), type(PurePath())})
 
 
 def path_of_mapped(address: int, size_bytes: int, caller: FrameType | None) -> str | None:
-    """The file's path; None where the memory shows no file. Symlinks stay, where a caller has the path in a variable.
+    """The path of the file that a storage is mapped from; None if no file is mapped there.
+
+    It is the caller's own path, symlinks unresolved, if a variable of the caller holds it.
 
     Args:
         address: where the storage begins.
-        size_bytes: how long it is: all of the file.
-        caller: whoever had it mapped.
+        size_bytes: the storage's size, equal to the file's.
+        caller: the frame that had it mapped.
     """
     if not size_bytes or address % mmap.PAGESIZE:
-        return None  # not the beginning of a mapping: nothing that was mapped from a file's start
-    shown = _file_shown(address, size_bytes)
-    if shown == "":
+        return None  # not the beginning of a mapping, so not a file mapped from its start
+    mapped = _mapped_file(address, size_bytes)
+    if mapped == "":
         return None
     for name in _names_in(caller):
-        if _is_the_file(name, shown, size_bytes):
+        if _is_the_file(name, mapped, size_bytes):
             return os.path.abspath(name)  # noqa: PTH100  # symlinks stay
-    return None if shown is None else _name_in_hub(shown) or shown
+    return None if mapped is None else _name_in_hub(mapped) or mapped
 
 
-def _file_shown(address: int, size_bytes: int) -> str | None:
-    """What the kernel says of this stretch of memory; "" for none, None where it can't be asked."""
+def _mapped_file(address: int, size_bytes: int) -> str | None:
+    """The file that the kernel says is mapped at this address; "" if there is none, None if the kernel can't be asked."""
     end = address + -(-size_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
     try:
         return os.readlink(f"/proc/self/map_files/{address:x}-{end:x}")  # noqa: PTH115
@@ -51,9 +53,9 @@ def _file_shown(address: int, size_bytes: int) -> str | None:
 
 
 def name_of_open(file: Any) -> str | None:
-    """The name by which one of Python's own files was opened; what somebody's own class behind a buffer says is not asked."""
+    """The name by which one of Python's own file objects was opened; None for other classes, whose code isn't run."""
     try:
-        raw = file.raw if type(file) in BUFFERED else file
+        raw = file.raw if type(file) in BUFFERED_TYPES else file
         name = raw.name if type(raw) is io.FileIO else None
     except (AttributeError, ValueError):  # detached, or never opened
         return None
@@ -61,11 +63,11 @@ def name_of_open(file: Any) -> str | None:
 
 
 def path_of_bytes(data: Any, caller: FrameType | None) -> str | None:
-    """The file that these bytes were read from, if a caller has its path, or the open file, in a variable.
+    """The path of the file that these bytes were read from, if a calling frame has the path, or the open file, in a variable.
 
     Args:
-        data: all of the file.
-        caller: whoever has the bytes.
+        data: the file's entire content.
+        caller: the frame that holds the bytes.
     """
     if type(data) not in (bytes, bytearray):
         return None
@@ -76,7 +78,7 @@ def path_of_bytes(data: Any, caller: FrameType | None) -> str | None:
 
 
 def _begins_and_ends_like(name: str, data: bytes | bytearray) -> bool:
-    """Whether there is a regular file of that length, with the same beginning and the same end."""
+    """Whether this is a regular file of the same length as the data, with the same beginning and end."""
     try:
         status = os.stat(name)
         if not stat.S_ISREG(status.st_mode) or status.st_size != len(data):
@@ -94,42 +96,43 @@ def _begins_and_ends_like(name: str, data: bytes | bytearray) -> bool:
 
 
 def _names_in(frame: FrameType | None) -> Iterator[str]:
-    """What may be a file's name among the callers' variables, the nearest first: strings, paths, and open files' own."""
-    for _ in range(FRAMES):
+    """Possible file names among the variables of the calling frames, nearest first: strings, paths, and names of open files."""
+    for _ in range(MAX_FRAMES):
         if frame is None:
             return
         for value in (*[*frame.f_locals.values()][-MAX_NAMES:], *frame.f_code.co_consts[:MAX_NAMES]):
             if type(value) is str:
                 yield value
-            elif type(value) in PATHS:
+            elif type(value) in PATH_TYPES:
                 yield os.fspath(value)
             elif (name := name_of_open(value)) is not None:
                 yield name
         frame = frame.f_back
 
 
-def _is_the_file(name: str, shown: str | None, size_bytes: int) -> bool:
+def _is_the_file(name: str, mapped: str | None, size_bytes: int) -> bool:
+    """Whether this path leads to the mapped file, or, if that is unknown, to a file of the same size."""
     if not name or len(name) > MAX_PATH or "\n" in name:
         return False
     try:
         status = os.stat(name)
-        if shown is None:
+        if mapped is None:
             return status.st_size == size_bytes
-        known = os.stat(shown)
+        mapped_status = os.stat(mapped)
     except (OSError, ValueError):
         return False
-    return (status.st_dev, status.st_ino) == (known.st_dev, known.st_ino)
+    return (status.st_dev, status.st_ino) == (mapped_status.st_dev, mapped_status.st_ino)
 
 
-def _name_in_hub(shown: str) -> str | None:
-    """The symlink of a Hugging Face repository's snapshot that leads to this blob, whose own name is a checksum."""
-    directory, _, _ = shown.rpartition("/")
+def _name_in_hub(blob: str) -> str | None:
+    """The symlink in a Hugging Face repository's snapshot that leads to this blob, whose own name is a checksum."""
+    directory, _, _ = blob.rpartition("/")
     if not directory.endswith("/blobs"):
         return None
     for holder, directories, names in os.walk(f"{directory.removesuffix('blobs')}snapshots"):
         del directories[MAX_NAMES:]
         for name in names[:MAX_NAMES]:
             path = f"{holder}/{name}"
-            if os.path.realpath(path) == shown:
+            if os.path.realpath(path) == blob:
                 return path
     return None

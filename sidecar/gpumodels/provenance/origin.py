@@ -1,4 +1,4 @@
-"""Where a tensor's values came from, as one word of it."""
+"""The origin of a tensor's values: a file, and how that is known."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ STATE_DICT: Final = NameSource.STATE_DICT
 @resident
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where values came from, and how that is known."""
+    """The file that values came from, and how that is known."""
 
     path: str
+    """Absolute; empty for ELSEWHERE."""
     source: str
-    """`mapped file`, `read file` or `state dict`."""
+    """`mapped file`, `read file` or `state dict`; `elsewhere` for ELSEWHERE."""
     stamp: Stamp | None = None
-    """The file's when it was read: another one may have its name by now."""
+    """The file's stamp when it was read; the path may name another file by now."""
 
 
 ELSEWHERE: Final = Origin("", "elsewhere")
-"""Values that were loaded from no file that was seen: what was known of the tensor before doesn't hold any more."""
+"""The origin of values that were not loaded from an observed file. It replaces whatever origin the tensor had before."""

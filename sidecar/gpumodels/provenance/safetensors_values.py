@@ -1,6 +1,6 @@
-"""The values in a safetensors file, by plain reads: the header once, then a few bytes at a tensor's offset.
+"""Reads values of tensors from safetensors files: the header once, then a few bytes at a tensor's offset.
 
-Format: 8 bytes little-endian length, so many bytes of JSON (dtype, shape, data_offsets by key), then the data.
+Format: the header's length as 8 bytes little-endian, the header as JSON (dtype, shape, data_offsets by key), then the data.
 """
 
 from __future__ import annotations
@@ -38,57 +38,58 @@ DTYPES: Final = {
 
 @resident
 class SafetensorsValues:
-    """One file, or the shards of one checkpoint. The headers are kept, and what was read; the files are open until `close`.
+    """A file, or the shards of a checkpoint. Headers and values that were read are cached; files stay open until `close`.
 
     Raises:
         OSError: a file can't be read.
-        ValueError: one is no safetensors file, or damaged.
+        ValueError: a file isn't a safetensors file, or is damaged.
     """
 
     def __init__(self, paths: Sequence[str], pause: Callable[[], None]) -> None:
         self.tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
         self.stamps = tuple(map(stamp_of, paths))
-        """Other stamps, other files."""
+        """The files' stamps when they were opened: they differ once a file was changed."""
         self._paths = tuple(paths)
-        self._places: dict[str, tuple[int, int, int]] = {}
+        self._extents: dict[str, tuple[int, int, int]] = {}
+        """By key: the number of its file, its offset there and its length, in bytes."""
         self._pause = pause
         self._reads = 0
-        self._read: dict[tuple[str, int, int], bytes] = {}
+        self._cache: dict[tuple[str, int, int], bytes] = {}
         self._descriptors: dict[int, OwnDescriptor] = {}
         try:
             for number in range(len(paths)):
                 self._read_header(number, pause)
         except (KeyError, TypeError, RecursionError) as error:
-            raise ValueError(f"{', '.join(paths)}: not what a safetensors header says") from error
+            raise ValueError(f"{', '.join(paths)}: not a valid safetensors header") from error
         finally:
             self.close()
 
     def read(self, key: str, start: int, count: int) -> bytes:
-        """So many elements from this one on; empty for dtypes that aren't compared.
+        """The raw bytes of up to `count` elements from element `start` on; empty for dtypes that aren't compared.
 
         Raises:
             OSError: the file can't be read any more.
         """
-        asked = (key, start, count)
-        known = self._read.get(asked)
-        if known is None:
+        request = (key, start, count)
+        data = self._cache.get(request)
+        if data is None:
             self._reads += 1
             if self._reads % READS_PER_STEP == 0:
                 self._pause()
-            known = self._read_anew(key, start, count)
-            if len(self._read) < MAX_KEPT_READS:
-                self._read[asked] = known
-        return known
+            data = self._read_from_file(key, start, count)
+            if len(self._cache) < MAX_KEPT_READS:
+                self._cache[request] = data
+        return data
 
     def close(self) -> None:
-        """Let go of the files; reading opens them again."""
+        """Close the files; `read` opens them again."""
         while self._descriptors:
             self._descriptors.popitem()[1].close()
 
-    def _read_anew(self, key: str, start: int, count: int) -> bytes:
+    def _read_from_file(self, key: str, start: int, count: int) -> bytes:
         dtype, shape = self.tensors[key]
         item = ITEM_BYTES.get(dtype)
-        number, offset, length = self._places[key]
+        number, offset, length = self._extents[key]
         count = min(count, math.prod(shape) - start)
         if item is None or count <= 0 or (start + count) * item > length:
             return b""
@@ -96,7 +97,7 @@ class SafetensorsValues:
 
     def _descriptor(self, number: int) -> OwnDescriptor:
         if number not in self._descriptors:
-            # Not to wait for whoever opens the other end, should it have become a pipe.
+            # O_NONBLOCK: if the path has become a named pipe, opening it must not wait for a writer.
             self._descriptors[number] = OwnDescriptor(self._paths[number], os.O_RDONLY | os.O_NONBLOCK)
         return self._descriptors[number]
 
@@ -120,20 +121,20 @@ class SafetensorsValues:
             if not 0 <= first <= last <= size - start:
                 raise ValueError(f"{path}: {key} lies outside the file")
             self.tensors[key] = (DTYPES.get(entry["dtype"], str(entry["dtype"])), shape)
-            self._places[key] = (number, start + first, last - first)
+            self._extents[key] = (number, start + first, last - first)
 
 
 def _entries(header: str) -> Iterator[tuple[str, object]]:
-    """The header's keys and values one by one: a million bytes at once would hold the interpreter for 10 ms."""
+    """The header's keys and values one by one: decoding a megabyte at once would hold the interpreter lock for 10 ms."""
     position = _past_blanks(header, 0)
     if header[position : position + 1] != "{":
-        raise ValueError("the header is no JSON object")
+        raise ValueError("the header is not a JSON object")
     position = _past_blanks(header, position + 1)
     while header[position : position + 1] not in ("}", ""):
         key, position = _DECODER.raw_decode(header, position)
         position = _past_blanks(header, position)
         if header[position : position + 1] != ":":
-            raise ValueError("the header is no JSON object")
+            raise ValueError("the header is not a JSON object")
         value, position = _DECODER.raw_decode(header, _past_blanks(header, position + 1))
         yield str(key), value
         position = _past_blanks(header, position)

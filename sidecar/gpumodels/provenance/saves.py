@@ -1,7 +1,7 @@
-"""What this process saves: values that are written to a file were there before it, so the file isn't where they came from.
+"""Remembers the values that this process saves: they existed before the file did, so the file isn't where they came from.
 
-Seen at saving, when the values may not have been looked at yet: a model that is built and saved at once looks, a second later,
-as if it had been loaded from that file.
+They are noted when they are saved, which may be before the first scan: a model that is built and saved at once would look, a
+second later, as if it had been loaded from that file.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from gpumodels.provenance.host_samples import RawSample
 from gpumodels.support.resident import resident
 
 MAX_KEPT: Final = 100_000
-"""Tensors whose values are remembered, by a hash: some 10 MB."""
+"""The most tensors whose values are remembered, as hashes: about 10 MB."""
 
 
 @resident
 class SavedValues:
-    """When values were first saved. Written to in the host's threads."""
+    """When values were first saved, realtime nanoseconds. The host's threads write to it."""
 
     def __init__(self) -> None:
         self._saved_ns: OrderedDict[int, int] = OrderedDict()
 
     def note(self, samples: Iterable[RawSample]) -> None:
-        """These are about to be written to a file."""
+        """Note samples of tensors that are about to be written to a file."""
         now = time.time_ns()
         for sample in samples:
             self._saved_ns.setdefault(hash(sample), now)
@@ -34,8 +34,8 @@ class SavedValues:
             self._saved_ns.popitem(last=False)
 
     def first_ns(self, samples: Iterable[RawSample]) -> int | None:
-        """When the first half of these, or more, had been saved; None where they weren't."""
-        known = [self._saved_ns.get(hash(sample)) for sample in samples]
-        saved = sorted(moment for moment in known if moment is not None)
-        half = (len(known) + 1) // 2
+        """When at least half of these samples had been saved, realtime nanoseconds; None if fewer were."""
+        times = [self._saved_ns.get(hash(sample)) for sample in samples]
+        saved = sorted(time_ns for time_ns in times if time_ns is not None)
+        half = (len(times) + 1) // 2
         return saved[half - 1] if saved and len(saved) >= half else None

@@ -1,8 +1,8 @@
-"""What is known of values by the storage that they lie in: where they came from, and what they were when they were last seen.
+"""Origins and samples of tensors, kept by storage: where the values came from, and what they were when last sampled.
 
-Kept by storage, never by tensor: a storage is where values live, whatever tensors come and go around it, and torch itself takes
-no notice of who refers to it weakly (it refuses to swap tensors that anybody refers to so). A storage on another device, or
-another one put in its place, is another storage: of that nothing is known until it is told.
+They are kept by storage, not by tensor, because a storage holds the values whichever tensors refer to it, and because torch
+ignores weak references to storages, while it refuses to swap tensors that are weakly referenced. After a move to another device
+or a replacement the storage is a new one, of which nothing is known until a hook reports it.
 """
 
 from __future__ import annotations
@@ -27,43 +27,43 @@ class TensorOrigins:
 
     def __init__(self, torch: ModuleType) -> None:
         self.plain_types = (torch.Tensor, torch.nn.Parameter)
-        """Tensors whose attributes can be read as they are; subclasses may run code of their own."""
+        """Tensor classes whose attributes can be read directly; subclasses may run their own code."""
         self._tensor_type: Any = torch.Tensor
         self._without_overrides = without_overrides(torch)
         self._is_possible = storages_can_be_referred_to(torch)
         self._origins: WeakTable[Origin] = WeakTable()
         self.origins_by_id = self._origins.by_id
-        """By the storage's id, for who looks up too many to call a method; to look into only."""
+        """By the storage's id, for look-ups too frequent to pay for a method call; read-only."""
         self._lock = BriefLock()
         self._samples: WeakTable[dict[int, RawSample]] = WeakTable()
-        """By storage, and by where in it the tensor begins."""
+        """By storage, then by the tensor's offset in it, in elements."""
 
     def __len__(self) -> int:
-        """Of how many storages the origin is known."""
+        """The number of storages whose origin is known."""
         return len(self._origins)
 
     def storage_of(self, tensor: Tensor) -> UntypedStorage | None:
-        """The tensor's storage; None where it has none, as opaque tensors do."""
+        """The tensor's storage; None if it has none, as opaque tensors."""
         try:
             if type(tensor) in self.plain_types:
                 return tensor.untyped_storage()
             with self._without_overrides():
-                storage: UntypedStorage = self._tensor_type.untyped_storage(tensor)  # a subclass may have a look-up of its own
+                storage: UntypedStorage = self._tensor_type.untyped_storage(tensor)  # a subclass may define __getattribute__
                 return storage
         except (NotImplementedError, RuntimeError):
             return None
 
     def origin(self, storage: UntypedStorage | None) -> Origin | None:
-        """Where its values came from."""
+        """Where the storage's values came from; None if that isn't known."""
         return None if storage is None else self._origins.get(storage)
 
     def put_origin(self, storage: UntypedStorage | None, origin: Origin) -> None:
-        """Its values came from there."""
+        """Set where the storage's values came from."""
         if storage is not None and self._is_possible:
             self._origins.put(storage, origin)
 
     def sample(self, storage: UntypedStorage | None, tensor: Any) -> RawSample | None:
-        """The tensor's first values when they were last seen."""
+        """The tensor's first values when they were last sampled; None if they never were."""
         by_offset = None if storage is None else self._samples.get(storage)
         if by_offset is None:
             return None
@@ -71,7 +71,7 @@ class TensorOrigins:
             return by_offset.get(self._tensor_type.storage_offset(tensor))
 
     def put_sample(self, storage: UntypedStorage | None, tensor: Any, sample: RawSample) -> None:
-        """These were the tensor's first values just now."""
+        """Set the sample just taken of the tensor's first values."""
         if storage is None or not self._is_possible:
             return
         by_offset = self._samples.get(storage)
@@ -85,6 +85,6 @@ class TensorOrigins:
             by_offset[self._tensor_type.storage_offset(tensor)] = sample
 
     def forget_samples(self, storage: UntypedStorage | None) -> None:
-        """Other values were written there, unseen."""
+        """Drop the storage's samples, because its values were overwritten unobserved."""
         if storage is not None:
             self._samples.take(storage)

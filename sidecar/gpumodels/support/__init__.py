@@ -1,1 +1,1 @@
-"""What every room may use and what knows no model: failures, locks, weak references, slices of work, torch's private names."""
+"""Foundations that know nothing of models: failures, locks, weak references, time slices, CPU budget, torch's private names."""

@@ -1,4 +1,4 @@
-"""A lock for a few dictionary operations in the host's threads, by which nobody can be kept waiting for good."""
+"""A lock for a few dictionary operations in the host's threads; nobody ever waits for it longer than 50 ms."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ LONGEST_WAIT_SECONDS: Final = 0.05
 
 @resident
 class BriefLock:
-    """Reentrant, as a signal handler of the host's may come in between. Whoever waits longer than a blink goes on without it.
+    """A reentrant lock (a signal handler of the host may interrupt its holder) that is given up on after `LONGEST_WAIT_SECONDS`.
 
-    It is held for microseconds. That it takes longer means that its holder is gone: C code forked while another thread held it.
-    What is guarded by it may be lost then, and no more.
+    It is held for microseconds. A longer wait means that its holder no longer exists: C code forked while another thread held it.
+    The caller then goes on without the lock, at the risk of losing an update and nothing else.
     """
 
     __slots__ = ("_lock",)
@@ -29,5 +29,5 @@ class BriefLock:
         return self._lock.acquire(timeout=LONGEST_WAIT_SECONDS)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        with suppress(RuntimeError):  # it wasn't had
+        with suppress(RuntimeError):  # it wasn't acquired
             self._lock.release()

@@ -1,7 +1,7 @@
-"""How much processor time may go into what nobody waits for: a share of one core, with something saved up, and some to borrow.
+"""The CPU budget for background work: a share of one core, of which some can be saved up and some borrowed.
 
-What changed is seen whatever was spent before (`Scanner`); that isn't asked about here, only counted. Names and looks at what
-may have changed without a word wait until there is time for them again.
+Changes that raised an event are always scanned at once (`Scanner`): their cost is charged here, but needs no permission. Naming,
+and scans for changes that raise no event, wait until the budget allows them.
 """
 
 from __future__ import annotations
@@ -13,35 +13,39 @@ from typing import Final
 from gpumodels.support.resident import resident
 
 RATE: Final = 0.002
-"""Share of one core that comes in steadily."""
+"""The steady income: CPU seconds per second, as a share of one core."""
 SAVINGS_SECONDS: Final = 0.25
-"""The most that is saved up. With a minute's income, and the walk's, that is less than 1 % of a core over any minute."""
+"""The most that is saved up. Together with a minute's income, and the walk's, it is less than 1 % of a core over any minute."""
 
 
 @resident
 class Budget:
-    """Something may begin while anything is left, whatever it takes; what it took too much is a debt."""
+    """Work may begin while anything is left, however long it then takes; overspending becomes a debt."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._saved = SAVINGS_SECONDS
         self._at = clock()
         self.spent = 0.0
-        """In all, seconds of processor time."""
+        """CPU seconds spent so far, all in all."""
 
     def allows(self, loan_seconds: float = 0.0) -> bool:
-        """Whether something more may begin now; so much may be borrowed for it, which is paid off by all that may borrow less."""
+        """Whether more work may begin now.
+
+        Args:
+            loan_seconds: how far into debt this work may go. Work with a smaller loan then waits until the debt is paid off.
+        """
         now = self._clock()
         self._saved = min(SAVINGS_SECONDS, self._saved + RATE * (now - self._at))
         self._at = now
         return self._saved > -loan_seconds
 
     def spend(self, seconds: float) -> None:
-        """Something took so long."""
+        """Record CPU seconds of work that `allows` permitted."""
         self.spent += seconds
         self._saved -= seconds
 
     def charge(self, seconds: float) -> None:
-        """What had to be seen took so long: what can wait, waits for that, but never long, and no name is lost by it."""
+        """Record CPU seconds of work that couldn't wait. It delays other work by a debt of at most SAVINGS_SECONDS."""
         self.spent += seconds
         self._saved = max(self._saved - seconds, min(self._saved, -SAVINGS_SECONDS))

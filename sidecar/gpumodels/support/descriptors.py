@@ -1,7 +1,7 @@
-"""Files that the sidecar has open: each is closed by its owner only, in the process that opened it, if the number is still its.
+"""The sidecar's open files. Each is closed by its owner only, in the process that opened it, and only if it is still that file.
 
-A number kept for later may be anybody's by then: the host may have closed all that it doesn't know, and a child of a fork has
-copies of its parent's.
+A descriptor number may belong to somebody else by the time we close it: the host may have closed every descriptor that it doesn't
+know, and a forked child has copies of its parent's.
 """
 
 from __future__ import annotations
@@ -16,30 +16,34 @@ from gpumodels.support.resident import resident
 
 @resident
 class OwnDescriptor:
-    """One open file."""
+    """An open file that remembers its inode and the process that opened it."""
 
-    __slots__ = ("__weakref__", "_file", "_number", "_pid")
+    __slots__ = ("__weakref__", "_identity", "_number", "_pid")
 
     def __init__(self, path: str, flags: int) -> None:
-        """Open it.
+        """Open the file.
+
+        Args:
+            path: the file.
+            flags: as for `os.open`; O_CLOEXEC is added.
 
         Raises:
             OSError: it can't be opened.
         """
         self._pid = os.getpid()
         self._number = os.open(path, flags | os.O_CLOEXEC)
-        self._file = _file_of(self._number)
+        self._identity = _identity_of(self._number)
         _OPEN.add(self)
 
     def __del__(self) -> None:
         try:
             self.close()
         except (AttributeError, TypeError):
-            return  # the interpreter ends: modules are emptied by now, and the system closes what is open
+            return  # at interpreter shutdown modules are already cleared; the system closes what is open
 
     @property
     def size(self) -> int:
-        """Bytes of the file.
+        """The file's current length in bytes.
 
         Raises:
             OSError: it was closed.
@@ -47,7 +51,7 @@ class OwnDescriptor:
         return os.fstat(self._number).st_size
 
     def read(self, length: int, offset: int) -> bytes:
-        """What stands there now; less than was asked for at the file's end.
+        """Up to `length` bytes from `offset`; fewer at the end of the file.
 
         Raises:
             OSError: it can't be read, or was closed.
@@ -55,16 +59,16 @@ class OwnDescriptor:
         return os.pread(self._number, length, offset)
 
     def close(self) -> None:
-        """Let go of it, in the process that opened it."""
+        """Close it if this is the process that opened it."""
         if getattr(self, "_number", -1) >= 0 and os.getpid() == self._pid:
             self.close_inherited()
 
     def close_inherited(self) -> None:
-        """The same right after a fork of that process, before anybody can have taken the number."""
+        """Close a forked child's copy, right after the fork, before anything else can have taken the number."""
         number, self._number = self._number, -1
         if number >= 0:
             with suppress(OSError):
-                if _file_of(number) == self._file:
+                if _identity_of(number) == self._identity:
                     os.close(number)
 
 
@@ -72,11 +76,11 @@ _OPEN: Final[weakref.WeakSet[OwnDescriptor]] = weakref.WeakSet()
 
 
 def close_all_inherited() -> None:
-    """In the child of a fork: all of the parent's."""
-    for one in list(_OPEN):
-        one.close_inherited()
+    """Close the copies of all of the parent's descriptors; called in a forked child."""
+    for descriptor in list(_OPEN):
+        descriptor.close_inherited()
 
 
-def _file_of(number: int) -> tuple[int, int]:
+def _identity_of(number: int) -> tuple[int, int]:
     status = os.fstat(number)
     return status.st_dev, status.st_ino

@@ -1,4 +1,4 @@
-"""What went wrong inside the sidecar: counted, logged once each, and never let through to the host."""
+"""Errors inside the sidecar: counted, logged once each, and never raised into the host."""
 
 from __future__ import annotations
 
@@ -9,27 +9,32 @@ from typing import Final
 from gpumodels.support.resident import resident
 
 LOGGER: Final = logging.getLogger("gpumodels")
-LOGGER.addHandler(logging.NullHandler())  # without it, Python itself would print warnings where the host set up no logging
+LOGGER.addHandler(logging.NullHandler())  # without a handler, Python prints warnings where the host hasn't set up logging
 
 
 @resident
 class Failures:
-    """Counts by place. `guard` is the one spot where any exception is caught."""
+    """Counts and logs errors. `guard` catches any Exception."""
 
     def __init__(self) -> None:
         self.count = 0
         self._logged: set[tuple[str, str]] = set()
 
     def note(self, where: str, error: BaseException) -> None:
-        """Count it, and log it if this kind of error at this place is new."""
+        """Count the error, and log it if no error of this type was logged for `where` before.
+
+        Args:
+            where: what was being done, for the log: `reading a tensor`.
+            error: the exception.
+        """
         self.count += 1
         key = (where, type(error).__name__)
         if key not in self._logged:
             self._logged.add(key)
-            LOGGER.warning("%s failed and goes on without: %s: %s", where, type(error).__name__, error, exc_info=error)
+            LOGGER.warning("%s failed; continuing without it: %s: %s", where, type(error).__name__, error, exc_info=error)
 
     def guard(self, where: str) -> _Guard:
-        """`with failures.guard("…"):` lets no Exception out."""
+        """A context that passes any Exception to `note` instead of raising it: `with failures.guard("reading a tensor"):`."""
         return _Guard(self, where)
 
 

@@ -1,6 +1,6 @@
-"""What an object holds, read without running its code: instance dictionaries and slots by the interpreter's own descriptors.
+"""Reads what an object holds without running its code: instance dictionaries and slots, by the interpreter's own descriptors.
 
-A class may define `__dict__`, `__getattribute__`, `__iter__` or `__mro__` of its own; none of them is called.
+A class may define its own `__dict__`, `__getattribute__`, `__iter__` or `__mro__`; none of them is called.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any, Final, TypeGuard, TypeVar
 Kind = TypeVar("Kind")
 
 mro_of: Final[Callable[[Any], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
-"""A class and its bases."""
+"""A class and its bases, in method resolution order."""
 name_of: Final[Callable[[Any], str]] = type.__dict__["__name__"].__get__
-"""A class's name."""
+"""The `__name__` of a class, a metaclass's own property not run."""
 _class_dict: Final[Callable[[Any], Any]] = type.__dict__["__dict__"].__get__
 
 
 def is_a(thing: Any, kind: type[Kind]) -> TypeGuard[Kind]:
-    """Whether its class is this one or below it; `isinstance` asks a property `__class__` where it isn't."""
+    """Whether the object's class is `kind` or a subclass. `isinstance` would also run a `__class__` property where it isn't."""
     return type.__subclasscheck__(kind, type(thing))
 
 
@@ -29,18 +29,18 @@ _DESCRIPTORS: Final = frozenset({GetSetDescriptorType, MemberDescriptorType})
 
 
 def package_of(kind: type) -> str | None:
-    """The top-level package of a class; None for classes written in C that don't say."""
+    """The top-level package of a class; None for classes written in C that have no `__module__`."""
     module = _class_dict(kind).get("__module__")
     return module.partition(".")[0] if type(module) is str else None
 
 
 def class_attribute(kind: type, name: str) -> Any:
-    """What the class or the nearest of its bases has under this name, as it stands there; None where nobody has it."""
+    """The attribute as it stands in the namespace of the class or its nearest base, not bound; None where none defines it."""
     return next((namespace[name] for base in mro_of(kind) if name in (namespace := _class_dict(base))), None)
 
 
 def state_of(thing: Any) -> dict[str, Any]:
-    """An object's own instance dictionary; empty where it has none, or none that is to be had without its class's code."""
+    """The object's instance dictionary; empty where it has none, or none that can be read without running its class's code."""
     for base in reversed(mro_of(type(thing))):
         descriptor = _class_dict(base).get("__dict__")
         if type(descriptor) in _DESCRIPTORS:
@@ -50,21 +50,21 @@ def state_of(thing: Any) -> dict[str, Any]:
 
 
 def state_getter(kind: type) -> Callable[[Any], dict[str, Any]]:
-    """`state_of` for objects of this class and those derived from it, at a tenth of the cost: whatever they have instead."""
+    """`state_of` for objects of this class and its subclasses, at a tenth of the cost, even if a subclass defines `__dict__`."""
     getter: Callable[[Any], dict[str, Any]] = _class_dict(kind)["__dict__"].__get__
     return getter
 
 
 def _hides_its_state(kind: type) -> bool:
-    """Whether the class put something of its own in the place of `__dict__`."""
+    """Whether the class replaced the `__dict__` descriptor by something of its own."""
     found = [descriptor for base in mro_of(kind) if (descriptor := _class_dict(base).get("__dict__")) is not None]
     return bool(found) and not any(type(descriptor) in _DESCRIPTORS for descriptor in found)
 
 
 def values_of(thing: Any) -> Iterator[tuple[str, Any]]:
-    """An object's attributes by name: what its instance dictionary and its slots hold."""
+    """Names and values of the attributes in an object's instance dictionary and slots."""
     yield from [*state_of(thing).items()]
-    if _hides_its_state(type(thing)):  # the garbage collector knows what it holds, though not by which names
+    if _hides_its_state(type(thing)):  # the garbage collector knows what it holds, but not under which names
         yield from ((str(number), held) for number, held in enumerate(gc.get_referents(thing)))
     for base in mro_of(type(thing)):
         for name, descriptor in [*_class_dict(base).items()]:
@@ -77,7 +77,7 @@ def values_of(thing: Any) -> Iterator[tuple[str, Any]]:
 
 
 def container_of(mro: tuple[type, ...]) -> type | None:
-    """Which of Python's containers an object of this class is; None for any other."""
+    """Which built-in container (list, tuple, dict, set, frozenset, deque) a class with this MRO is; None for any other class."""
     for base in mro:
         if base in _CONTAINERS:
             return base
@@ -85,7 +85,13 @@ def container_of(mro: tuple[type, ...]) -> type | None:
 
 
 def items_of(thing: Any, container: type, limit: int) -> tuple[list[Any] | None, list[Any]]:
-    """The first keys (of a dict) and values of a container, by Python's own iteration."""
+    """The first `limit` keys (None unless it is a dict) and values of a container, by the built-in type's own iteration.
+
+    Args:
+        thing: the object.
+        container: which container it is, by `container_of`.
+        limit: the most items to return.
+    """
     if container is dict:
         if dict.__len__(thing) <= limit:
             return list(dict.keys(thing)), list(dict.values(thing))

@@ -1,10 +1,10 @@
-"""Classes of the host's and what is below them, found without running any of their code."""
+"""Finds the subclasses of a class without running any code of theirs."""
 
 from __future__ import annotations
 
 
 def all_subclasses(root: type) -> set[type]:
-    """The class and all below it, without running a metaclass's own `__subclasses__`."""
+    """The class and all its direct and indirect subclasses; a metaclass's own `__subclasses__` isn't called."""
     found = {root}
     waiting = [root]
     while waiting:

@@ -1,4 +1,4 @@
-"""Whether the host computes right now: then our work is spread thinly, else it is done."""
+"""Whether the host's threads are busy right now. If so, the sidecar spreads its work thinly; otherwise it finishes it."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Final
 from gpumodels.support.resident import resident
 
 BUSY_SHARE: Final = 0.1
-"""Of a core, what the process's other threads take."""
+"""Share of a core above which the process's other threads count as busy."""
 BUSY_WINDOW_SECONDS: Final = 0.01
 
 
 @resident
 class OtherThreads:
-    """Whether the host computes: what processor time its threads took lately. To be asked by one thread, about all others."""
+    """Measures how much CPU time the other threads of the process took lately. Only one thread may ask, about all others."""
 
     def __init__(
         self,
@@ -30,7 +30,7 @@ class OtherThreads:
         self._are_busy = True
 
     def are_busy(self) -> bool:
-        """In the last BUSY_WINDOW_SECONDS or since this was asked the last time, whichever is longer."""
+        """Whether they were busy since the previous call, or over the last BUSY_WINDOW_SECONDS where that is longer."""
         now = self._clock()
         if now - self._at >= BUSY_WINDOW_SECONDS:
             spent = self._process_seconds() - self._own_seconds()

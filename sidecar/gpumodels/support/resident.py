@@ -1,4 +1,4 @@
-"""What belongs to this process alone: no object of the sidecar's travels in a pickle or a copy of the host's."""
+"""Keeps the sidecar's objects out of the host's pickles and copies."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ Kind = TypeVar("Kind", bound=type)
 
 
 def resident(kind: Kind) -> Kind:
-    """Decorates every class of the sidecar's: its objects can be neither pickled nor copied."""
-    made: Any = kind
-    made.__reduce_ex__ = _refuse
+    """Decorator for every class of the sidecar: its objects can be neither pickled nor copied."""
+    decorated: Any = kind
+    decorated.__reduce_ex__ = _refuse
     return kind
 
 
-def _refuse(one: object, _protocol: object) -> NoReturn:
-    """What pickle, copy, cloudpickle and multiprocessing ask first.
+def _refuse(instance: object, _protocol: object) -> NoReturn:
+    """`__reduce_ex__`, which pickle, copy, cloudpickle and multiprocessing call first.
 
     Raises:
         TypeError: always.
     """
-    raise TypeError(f"{type(one).__module__}.{type(one).__qualname__} belongs to the process that it watches; it is never copied")
+    name = f"{type(instance).__module__}.{type(instance).__qualname__}"
+    raise TypeError(f"{name} belongs to the process that it watches; it is never copied or pickled")

@@ -1,4 +1,4 @@
-"""Work in slices: so long, and then the host's threads have the interpreter."""
+"""Work in time slices, with pauses in which the host's threads get the interpreter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 def in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:
-    """Run the steps, with a pause whenever a slice's time is over."""
+    """Run all steps, calling `pause` whenever SLICE_SECONDS have passed since the last pause."""
     until = time.perf_counter() + SLICE_SECONDS
     for _ in steps:
         if time.perf_counter() >= until:
@@ -23,7 +23,7 @@ def in_slices(steps: Iterator[None], pause: Callable[[], None]) -> None:
 
 
 def batched(items: Iterable[Item], count: int) -> Iterator[list[Item]]:
-    """So many at a time: steps that are worth a look at the clock each."""
-    waiting = iter(items)
-    while some := list(islice(waiting, count)):
-        yield some
+    """Lists of up to `count` items, so that the clock need not be read after every item."""
+    iterator = iter(items)
+    while batch := list(islice(iterator, count)):
+        yield batch

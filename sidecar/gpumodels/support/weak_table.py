@@ -1,8 +1,7 @@
-"""A side table about the host's objects: keyed by identity, keeping nothing alive, forgetting with the object.
+"""A table of facts about the host's objects, by identity. It keeps no object alive, and drops an entry when its object dies.
 
-Objects are never hashed or compared (a module or tensor may define `__hash__` and `__eq__`, and they would be run), which is
-also why `weakref.WeakKeyDictionary` won't do; `torch.utils.weak.WeakIdKeyDictionary` makes a reference per look-up, ten times
-the cost of this one.
+Objects are never hashed or compared, as a module or tensor may define `__hash__` and `__eq__`, which would be run. That rules out
+`weakref.WeakKeyDictionary`; `torch.utils.weak.WeakIdKeyDictionary` makes a reference per look-up, which is ten times slower.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ Value = TypeVar("Value")
 
 @resident
 class KeyedRef(weakref.ref[Any]):
-    """A weak reference that knows its key, so that one bound method serves as the callback of all, and carries the value."""
+    """A weak reference that carries its key and value, so that one bound method can be the callback of all references."""
 
     __slots__ = ("key", "value")
     key: int
@@ -28,7 +27,7 @@ class KeyedRef(weakref.ref[Any]):
 
 @resident
 class WeakTable(Generic[Value]):
-    """Values by living object, in the order of their coming. Safe between threads: each step is one dict operation."""
+    """Values by live object, in the order in which they were added. Thread-safe: each step is a single dict operation."""
 
     def __init__(self, on_death: Callable[[KeyedRef], None] | None = None) -> None:
         self._refs: dict[int, KeyedRef] = {}
@@ -36,7 +35,7 @@ class WeakTable(Generic[Value]):
 
     @property
     def by_id(self) -> Mapping[int, KeyedRef]:
-        """The table itself, for who looks things up too often to call a method."""
+        """The table itself, for look-ups too frequent to pay for a method call."""
         return self._refs
 
     def __len__(self) -> int:
@@ -46,38 +45,38 @@ class WeakTable(Generic[Value]):
         return id(owner) in self._refs
 
     def put(self, owner: object, value: Value) -> KeyedRef:
-        """Remember this value for as long as the object lives."""
+        """Set the value for this object, to be kept for as long as the object lives."""
         key = id(owner)
         ref = self._refs.get(key)
         if ref is None:
-            ref = KeyedRef(owner, self._forget)  # no constructor of its own: it would take as long as all the rest
+            ref = KeyedRef(owner, self._forget)  # KeyedRef has no __init__: calling one would double the cost of this method
             ref.key, ref.value = key, value
             self._refs[key] = ref
-        else:  # of the same object: one that died is forgotten before its id is another's
+        else:  # the same object: the entry of a dead one is removed before its id can be reused
             ref.value = value
         return ref
 
     def get(self, owner: object) -> Value | None:
-        """What is remembered about the object."""
+        """The object's value; None if there is none."""
         ref = self._refs.get(id(owner))
         return None if ref is None else ref.value
 
     def take(self, owner: object) -> Value | None:
-        """What is remembered about the object, forgotten with this: no weak reference to it stays."""
+        """Remove the object's entry, weak reference included, and return its value; None if there was none."""
         ref = self._refs.pop(id(owner), None)
         return None if ref is None else ref.value
 
     def refs(self) -> list[KeyedRef]:
-        """Weak references to all objects, the oldest first."""
+        """Weak references to all objects, in the order in which they were added."""
         return list(self._refs.values())
 
     def ref(self, key: int) -> KeyedRef | None:
-        """The weak reference to the object of this id."""
+        """The weak reference to the object with this id; None if there is none."""
         return self._refs.get(key)
 
     @staticmethod
     def entries() -> tuple[CodeType, ...]:
-        """The code by which calls come in here from the host's threads: an object dies wherever its last holder lets go of it."""
+        """The code objects that the host's threads enter: an object dies in whichever thread drops its last reference."""
         return (WeakTable._forget.__code__,)
 
     def _forget(self, ref: KeyedRef) -> None:

@@ -1,1 +1,1 @@
-"""What one module holds: its tensors, their storages, and bytes on each device."""
+"""Reads what a module holds: its tensors, their storages, and their bytes on each device."""

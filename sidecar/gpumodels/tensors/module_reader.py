@@ -1,4 +1,4 @@
-"""One module's own state as plain data: its children and the storages of its tensors. No strong reference leaves this room."""
+"""Reads a module's own state as plain data: its children and the storages of its tensors. No strong reference is returned."""
 
 from __future__ import annotations
 
@@ -11,40 +11,41 @@ from typing import Any, Final, NamedTuple
 from gpumodels.support.instances import mro_of, name_of, state_getter
 from gpumodels.support.resident import resident
 from gpumodels.support.weak_table import KeyedRef, WeakTable
-from gpumodels.tensors.extra_tensors import NOTHING, Held, offloaded_copy
+from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy
 from gpumodels.tensors.script_modules import ScriptModules
 from gpumodels.tensors.tensor_storages import UNREADABLE, StorageReading, TensorAccounts
 
 
 @resident
 class ModuleReading(NamedTuple):
-    """What one module itself holds."""
+    """What a module itself holds, its children's contents excluded."""
 
     class_name: str
     children: tuple[tuple[str, int], ...]
-    """Names and ids of the modules below."""
+    """Names and ids of its child modules."""
     storages: tuple[StorageReading, ...]
+    """The storages of its parameters, buffers and other weights."""
     caches: tuple[StorageReading, ...]
-    """What it made while it ran and keeps for the next step: not part of the model."""
+    """The storages of what it made while running and keeps for the next step: not part of the model."""
     parameters: tuple[tuple[int, int], ...]
-    """Its own parameters: identity and elements."""
+    """Its own parameters: identity and number of elements."""
     has_identity: bool
-    """A library says of its class: this is a model."""
+    """Whether its class derives from one by which a library marks complete models: see MODEL_CLASSES."""
     attached_to: int | None
-    """The id of the module whose `forward` it stands in for, as kohya's LoRA modules do."""
+    """The id of the module whose `forward` it replaces, as kohya's LoRA modules do."""
     stamp: int
-    """Equal stamps, nothing changed: see `ModuleReader._stamp`."""
+    """A hash of the module's state, equal as long as nothing changed: see `ModuleReader._stamp`."""
     ref: KeyedRef
-    """To the module that was read: another one may have its id by now."""
+    """A reference to the module that was read; another module may have its id by now."""
     aside: tuple[Aside, ...] = ()
-    """Modules in its plain attributes."""
+    """Modules in its plain attributes, not registered with torch."""
     unread: int = 0
-    """How many of its tensors, or packed weights, have a size that nobody knows."""
+    """How many of its tensors or packed weights have an unknown size."""
     is_lightning: bool = False
-    """It is a LightningModule: what it is about is the network in it."""
+    """Whether it is a LightningModule, a wrapper of the actual network."""
 
     def says_the_same(self, other: ModuleReading) -> bool:
-        """Whether nothing changed. References aren't compared: that would compare the modules, by code of theirs."""
+        """Whether all fields but `ref` are equal. Comparing references would compare the modules, running their code."""
         return self[:_REF] == other[:_REF] and self[_REF + 1 :] == other[_REF + 1 :]
 
 
@@ -53,18 +54,19 @@ _REF: Final = ModuleReading._fields.index("ref")
 
 @resident
 class Aside(NamedTuple):
-    """A module that another one keeps in a plain attribute, in lists, dicts and objects: torch doesn't know of it."""
+    """A module that another one keeps in a plain attribute, perhaps inside lists, dicts or objects, unregistered with torch."""
 
     path: str
-    """Attribute, then keys: `layers.0`."""
+    """The attribute's name, then keys: `layers.0`."""
     key: int
+    """The `id()` of the unregistered module."""
     through_object: bool
-    """The path leads through an object that is no module."""
+    """Whether the path leads through an object that isn't a module."""
 
 
 @resident
-class _Class(NamedTuple):
-    """What a module's class says."""
+class _ClassFacts(NamedTuple):
+    """What is read from a module's class."""
 
     ref: weakref.ref[type]
     name: str
@@ -74,16 +76,17 @@ class _Class(NamedTuple):
 
 
 _Tables = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
-"""A module's own tables, TorchScript's included: modules, parameters, buffers."""
+"""The `_modules`, `_parameters` and `_buffers` of a module, or of its TorchScript equivalents."""
 
 
 @resident
-class _Unpacked(NamedTuple):
-    """What packed weights unpack to."""
+class _UnpackedWeights(NamedTuple):
+    """The sizes of packed weights."""
 
     sizes: list[tuple[str, int]] | None
-    """Dtype and bytes of each tensor; None where nobody knows."""
+    """Dtype and bytes of each tensor that they unpack to; None if they can't be unpacked."""
     number: int
+    """Identifies them, in place of a storage's identity."""
 
 
 @resident
@@ -98,18 +101,23 @@ class ModuleReader:
         self.module_type: type = torch.nn.Module
         self._state_of = state_getter(self.module_type)
         self._scripts = ScriptModules(torch, failures)
-        self._unpacked: WeakTable[dict[tuple[str, int], _Unpacked]] = WeakTable()
-        """Of modules with packed weights, what these unpack to, by attribute and identity."""
+        self._unpacked: WeakTable[dict[tuple[str, int], _UnpackedWeights]] = WeakTable()
+        """For modules with packed weights: what these unpack to, by attribute and identity."""
         self._numbers = count(1)
-        self._classes: dict[int, _Class] = {}
-        """By id: a class may have a metaclass with a hash of its own."""
+        self._classes: dict[int, _ClassFacts] = {}
+        """By id, as a class may have a metaclass that defines `__hash__`."""
 
     def look_again(self) -> None:
-        """A new look at all modules begins."""
-        self._accounts.attributes.look_again()
+        """Begin a new scan of all modules."""
+        self._accounts.attributes.begin_scan()
 
     def changed(self, refs: Sequence[KeyedRef], known: Mapping[int, ModuleReading]) -> list[KeyedRef]:
-        """Those that live and hold something else than is known of them."""
+        """Those of the live modules whose state differs from their known reading, or that have none.
+
+        Args:
+            refs: the modules to check.
+            known: the latest readings, by module id.
+        """
         different: list[KeyedRef] = []
         for ref in refs:
             module = ref()
@@ -121,12 +129,12 @@ class ModuleReader:
         return different
 
     def read(self, ref: KeyedRef, known: Mapping[int, Any], add: Callable[[Any], None]) -> ModuleReading | None:
-        """The module's state; None if it died or is not initialised yet.
+        """The module's state; None if it died or isn't initialised yet.
 
         Args:
             ref: the module.
-            known: the modules that are known, by id.
-            add: given each child that isn't: a module that registered with no hook is known from then on.
+            known: the registered modules, by id.
+            add: called with each child that isn't registered, to register modules whose construction wasn't observed.
         """
         module = ref()
         if module is None:
@@ -144,12 +152,12 @@ class ModuleReader:
         stamp, unread, is_complete = 0, 0, False
         try:
             if modules:
-                held = [(name, child) for name, child in modules.items() if child is not None]
-                children = tuple([(name, id(child)) for name, child in held])
-                for _, child in held:
+                named_children = [(name, child) for name, child in modules.items() if child is not None]
+                children = tuple([(name, id(child)) for name, child in named_children])
+                for _, child in named_children:
                     if id(child) not in known:
                         add(child)
-            # The stamp before the rest: what the host changes meanwhile is read again at the next look, as the stamp is older.
+            # The stamp is taken first: what the host changes meanwhile then differs from it, and is read again by the next scan.
             stamp = self._stamp(state, storages, elements)
             if not stamp or "_hf_hook" in state:
                 storages, elements = [], []
@@ -157,32 +165,32 @@ class ModuleReader:
                 unread += self._add_tensors(state, parameters, storages, elements)
                 unread += self._add_tensors(state, buffers, storages, None)
             found = self._accounts.attributes.of(state)
-            if found is not NOTHING:
-                unread += self._add_attributes(module, found, storages, caches)
-                aside += self._asides(module, found, children)
+            if found is not NO_EXTRA_TENSORS:
+                unread += self._add_extra(module, found, storages, caches)
+                aside += self._unregistered_modules(module, found, children)
                 for _, other, _ in found.modules:
                     add(other)
             is_complete = True
-        except Exception as error:  # noqa: BLE001  # as in a guard, of which one a module would take longer than all the rest
+        except Exception as error:  # noqa: BLE001  # as `guard` does, which would cost more per module than the rest
             self._accounts.failures.note("reading a part of a module", error)
-        kind = self._class_of(type(module))
-        class_name = kind.name
-        if kind.is_script:
+        class_facts = self._class_facts(type(module))
+        class_name = class_facts.name
+        if class_facts.is_script:
             class_name = self._scripts.class_name(state) or class_name
-            unread += self._add_out_of_sight(module, state, storages)
+            unread += self._add_script_tensors(module, state, storages)
         return ModuleReading(
             class_name,
             children,
             tuple(storages),
             tuple(caches),
             tuple(elements),
-            kind.has_identity,
+            class_facts.has_identity,
             _attached_to(state) if "org_forward" in state else None,
             stamp,
             ref,
             tuple(aside),
             unread if is_complete else unread + 1,
-            kind.is_lightning,
+            class_facts.is_lightning,
         )
 
     def _add_tensors(
@@ -192,7 +200,7 @@ class ModuleReader:
         storages: list[StorageReading],
         elements: list[tuple[int, int]] | None,
     ) -> int:
-        """Add the storages behind a module's parameters or buffers; how many of them have a size that nobody knows."""
+        """Add the storages of a module's parameters or buffers; returns how many of these have an unknown size."""
         unread = 0
         accounts = self._accounts
         has_hook = "_hf_hook" in state
@@ -201,11 +209,11 @@ class ModuleReader:
                 continue
             if elements is not None:
                 elements.append((id(tensor), accounts.elements(tensor)))
-            unread += accounts.add_storages(self._where_it_is(state, name, tensor) if has_hook else tensor, storages, name)
+            unread += accounts.add_storages(self._tensor_or_copy(state, name, tensor) if has_hook else tensor, storages, name)
         return unread
 
-    def _add_attributes(self, module: Any, found: Held, storages: list[StorageReading], caches: list[StorageReading]) -> int:
-        """The same of what lies in its plain attributes."""
+    def _add_extra(self, module: Any, found: ExtraTensors, storages: list[StorageReading], caches: list[StorageReading]) -> int:
+        """Add the storages of tensors in plain attributes; returns how many of these have an unknown size."""
         unread = 0
         for name, tensor, is_cache in found.tensors:
             unread += self._accounts.add_storages(tensor, caches if is_cache else storages, name)
@@ -213,8 +221,8 @@ class ModuleReader:
             unread += self._add_packed(module, name, packed, id(packed), storages)
         return unread
 
-    def _asides(self, module: Any, found: Held, children: Sequence[tuple[str, int]]) -> list[Aside]:
-        """Modules in plain attributes, each once; the module itself only where an object leads back to it."""
+    def _unregistered_modules(self, module: Any, found: ExtraTensors, children: Sequence[tuple[str, int]]) -> list[Aside]:
+        """The modules in plain attributes, each once; the module itself is included only if an object leads back to it."""
         met = {key for _, key in children}
         aside: list[Aside] = []
         for path, other, through_object in found.modules:
@@ -223,11 +231,11 @@ class ModuleReader:
                 aside.append(Aside(path, id(other), through_object))
         return aside
 
-    def _class_of(self, kind: type) -> _Class:
+    def _class_facts(self, kind: type) -> _ClassFacts:
         known = self._classes.get(id(kind))
         if known is None or known.ref() is not kind:
             names = {name_of(base) for base in mro_of(kind)}
-            known = self._classes[id(kind)] = _Class(
+            known = self._classes[id(kind)] = _ClassFacts(
                 ref=weakref.ref(kind),
                 name=_class_name(kind),
                 has_identity=not names.isdisjoint(MODEL_CLASSES),
@@ -236,15 +244,15 @@ class ModuleReader:
             )
         return known
 
-    def _where_it_is(self, state: dict[str, Any], name: str, tensor: Any) -> Any:
-        """The tensor itself; for one on `meta` the copy that accelerate's hook will bring back, if it keeps one."""
+    def _tensor_or_copy(self, state: dict[str, Any], name: str, tensor: Any) -> Any:
+        """The tensor itself, or, if it is on `meta`, the copy from which accelerate's hook will restore it, if there is one."""
         if self._accounts.is_meta(tensor):
             copy = offloaded_copy(state, name)
             return tensor if copy is None else copy
         return tensor
 
-    def _add_out_of_sight(self, module: Any, state: dict[str, Any], storages: list[StorageReading]) -> int:
-        """Add what a script module holds beside its parameters and buffers; how much of it has no known size."""
+    def _add_script_tensors(self, module: Any, state: dict[str, Any], storages: list[StorageReading]) -> int:
+        """Add what a script module holds besides parameters and buffers; returns how many parts have an unknown size."""
         unread = 0
         known = {storage.key for storage in storages}
         tensor_type = self._accounts.tensor_type
@@ -259,9 +267,9 @@ class ModuleReader:
         return unread
 
     def _add_packed(self, module: Any, name: str, packed: Any, identity: int, storages: list[StorageReading]) -> int:
-        """Add packed weights, by what they unpack to; 1 where nobody knows how large they are.
+        """Add packed weights by the sizes of what they unpack to; returns 1 if these are unknown, else 0.
 
-        They are unpacked once: that takes as much memory again for a moment.
+        They are unpacked only once, as this briefly takes the same amount of memory again.
         """
         known = self._unpacked.get(module)
         if known is None:
@@ -275,8 +283,8 @@ class ModuleReader:
                 self._accounts.add_storages(tensor, found)
             distinct = {storage.key: (storage.dtype, storage.size_bytes) for storage in found}
             sizes = None if tensors is None else list(distinct.values())
-            # An object that several modules hold is told by its address; TorchScript hands out another one each time.
-            unpacked = known[name, identity] = _Unpacked(sizes, identity or 64 * next(self._numbers))
+            # An object that several modules hold is identified by its address; TorchScript returns a new one at every access.
+            unpacked = known[name, identity] = _UnpackedWeights(sizes, identity or 64 * next(self._numbers))
         for number, (dtype, size) in enumerate(unpacked.sizes or ()):
             storages.append(StorageReading((HOST, -unpacked.number - number), dtype, size, None, name))
         return int(unpacked.sizes is None)
@@ -287,18 +295,18 @@ class ModuleReader:
         storages: list[StorageReading] | None = None,
         elements: list[tuple[int, int]] | None = None,
     ) -> int:
-        """A hash of all that a reading depends on: names and identities, devices, storages and their sizes.
+        """A hash of everything that a reading depends on: names and identities, devices, storages and their sizes.
 
-        Where the lists are given, what it comes by is added to them, of parameters and buffers; 0 where these aren't all plain
-        tensors, so that the lists are of no use.
+        If the lists are given, the storages and elements of parameters and buffers are added to them along the way. Returns 0 if
+        these aren't all plain tensors: the lists are then incomplete.
 
-        It is made at every look at every module: about 1 µs. A tensor that takes a freed one's place in every respect, with
-        its storage's address and size on the same device, holds as many bytes in the same place; that its values came from
-        another file is the provenance's to tell.
+        Computed for every module in every scan, at about 1 µs each. A new tensor with the id, device, storage address and size of
+        a freed one isn't noticed: it holds as many bytes on the same device, and `OriginTracker.version` reports that its values
+        have another origin.
         """
         try:
             modules, parameters, buffers = state["_modules"], state["_parameters"], state["_buffers"]
-        except KeyError:  # a traced module's shell
+        except KeyError:  # the wrapper of a traced module
             return hash(id(state.get(TRACED)))
         stamp: list[Any] = [*modules.keys(), *map(id, modules.values())] if modules else []
         accounts, plain_types, strided = self._accounts, self._plain_types, self._strided
@@ -328,7 +336,7 @@ class ModuleReader:
                 if storages is not None:
                     return 0
         found = accounts.attributes.of(state)
-        if found is not NOTHING:
+        if found is not NO_EXTRA_TENSORS:
             for name, tensor, _ in found.tensors:
                 stamp += (name, id(tensor), self._accounts.stamp(tensor))
             for path, module, _ in found.modules:
@@ -339,7 +347,7 @@ class ModuleReader:
 
 
 def _tables(state: dict[str, Any]) -> _Tables | None:
-    """None for a module that isn't initialised; a traced one has nothing but the script module in it."""
+    """The module's tables; None if it isn't initialised. A traced module has only its script module."""
     try:
         return state["_modules"], state["_parameters"], state["_buffers"]
     except KeyError:
@@ -349,13 +357,13 @@ def _tables(state: dict[str, Any]) -> _Tables | None:
 
 HOST: Final = "cpu"
 TRACED: Final = "_actual_script_module"
-"""What a traced module keeps its script module under, and nothing else."""
+"""The attribute in which a traced module keeps its script module, the only thing that it holds."""
 MODEL_CLASSES: Final = frozenset({"PreTrainedModel", "ModelMixin", "SentenceTransformer"})
-"""The base classes by which libraries say: this is a model (transformers, diffusers, sentence-transformers)."""
+"""The base classes of complete models in transformers, diffusers and sentence-transformers."""
 
 
 def _class_name(kind: type) -> str:
-    """What the host wrote: `fully_shard` gives each module a class of its own, `FSDPLinear` for a `Linear`."""
+    """The class's name as the host wrote it: `fully_shard` gives each module a class of its own, `FSDPLinear` for a `Linear`."""
     mro = mro_of(kind)
     is_sharded = len(mro) > 2 and name_of(mro[1]) == "FSDPModule"
     return name_of(mro[2] if is_sharded else kind)

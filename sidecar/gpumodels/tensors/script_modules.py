@@ -1,4 +1,4 @@
-"""What TorchScript holds out of Python's sight: constants of frozen graphs, attributes, packed weights of quantized modules."""
+"""Reads what TorchScript holds in C++ only: constants of frozen graphs, attributes, packed weights of quantized modules."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of
 from gpumodels.support.resident import resident
 
-CONSTANTS: Final = ("prim::Constant", "prim::ConstantMKLDNNTensor")
-"""Kinds of nodes whose value may be a tensor."""
+CONSTANT_NODES: Final = ("prim::Constant", "prim::ConstantMKLDNNTensor")
+"""Kinds of graph nodes whose value may be a tensor."""
 
 WITHOUT_TENSORS: Final = frozenset({"BoolType", "IntType", "FloatType", "NumberType", "StringType", "NoneType", "DeviceObjType"})
-"""Kinds of attributes that are passed over."""
+"""Types of attributes that can't hold tensors, and are skipped."""
 
-PACKED: Final = ("__torch__.torch.classes.quantized.", "__torch__.torch.classes.sparse.", "__torch__.torch.classes.rnn.")
-"""Torch's own classes of packed weights; what others would do when they are asked for their state is unknown."""
+PACKED_PREFIXES: Final = ("__torch__.torch.classes.quantized.", "__torch__.torch.classes.sparse.", "__torch__.torch.classes.rnn.")
+"""Prefixes of torch's own classes of packed weights. Others aren't unpacked, as their `__getstate__` might do anything."""
 
-LINEAR: Final = "LinearPackedParamsBase"
+LINEAR_SUFFIX: Final = "LinearPackedParamsBase"
+"""The end of the name of the class that packs weights of linear layers."""
 
 MAX_DEPTH: Final = 6
 
 
 @resident
 class ScriptModules:
-    """Reads the C++ side of `torch.jit.ScriptModule`s and of packed weights."""
+    """Reads the C++ objects behind `torch.jit.ScriptModule`s and packed weights."""
 
     def __init__(self, torch: ModuleType, failures: Failures) -> None:
         self._failures = failures
@@ -37,21 +38,21 @@ class ScriptModules:
         self._concrete: Any = getattr(torch._C, "ConcreteModuleType", None)
 
     def has(self, kind: type) -> bool:
-        """Whether modules of this class are TorchScript's."""
+        """Whether this class is derived from `torch.jit.ScriptModule`."""
         return self._type in mro_of(kind)
 
     def class_name(self, state: dict[str, Any]) -> str | None:
-        """The class that was scripted or traced; None where TorchScript doesn't say."""
+        """The name of the class that was scripted or traced; None if TorchScript doesn't know it."""
         if type(name := state.get("_name")) is str:
             return name
         if (inner := state.get("_c")) is None:
             return None
-        with self._failures.guard("asking for a script module's class"):
+        with self._failures.guard("reading a script module's class"):
             return str(inner._type().name())
         return None
 
     def tensors(self, state: dict[str, Any]) -> list[tuple[str, Any]]:
-        """Tensors, and packed weights, that are neither parameters nor buffers: attributes, and constants of its graphs."""
+        """Names and values of the tensors and packed weights among a module's other attributes and its graphs' constants."""
         found: list[tuple[str, Any]] = []
         inner = state.get("_c")
         if inner is None:
@@ -64,19 +65,19 @@ class ScriptModules:
         return found
 
     def unpacked(self, packed: Any) -> list[Any] | None:
-        """What packed weights would be written to a file as, copies for the moment; None where nobody knows how large it is.
+        """The tensors as which packed weights would be pickled, as temporary copies; None if they can't be unpacked.
 
-        Torch packs weights into formats of the CPU at hand, which are about as large as what they are made of.
+        Torch packs weights into CPU-specific formats, which are about as large as these tensors.
         """
         with self._failures.guard("unpacking weights"):
-            if str(packed._type().qualified_name()).startswith(PACKED) and packed._has_method("__getstate__"):
+            if str(packed._type().qualified_name()).startswith(PACKED_PREFIXES) and packed._has_method("__getstate__"):
                 tensors = list(self._within(packed._get_method("__getstate__")()))
-                is_linear = packed._type().qualified_name().endswith(LINEAR)
+                is_linear = packed._type().qualified_name().endswith(LINEAR_SUFFIX)
                 return [self._as_packed(tensor) for tensor in tensors] if is_linear else tensors
         return None
 
     def _as_packed(self, tensor: Any) -> Any:
-        """Weights that are packed as float16 come back as float32."""
+        """The tensor in the dtype in which it is packed: weights packed as float16 are unpacked to float32."""
         return tensor.half() if tensor.dim() > 1 and tensor.is_floating_point() else tensor
 
     def _attributes(self, inner: Any) -> Iterable[tuple[str, Any]]:
@@ -90,7 +91,7 @@ class ScriptModules:
                         yield name, tensor
 
     def _constants(self, graph: Any) -> Iterator[tuple[str, Any]]:
-        for kind in CONSTANTS:
+        for kind in CONSTANT_NODES:
             for node in graph.findAllNodes(kind):
                 for attribute in node.attributeNames():
                     form = node.kindOf(attribute)
@@ -101,7 +102,7 @@ class ScriptModules:
                             yield name, tensor
 
     def _within(self, value: Any, depth: int = 0, opens: bool = True) -> Iterator[Any]:
-        """The tensors in what TorchScript handed out; packed weights in it are opened, or given as they are."""
+        """The tensors in a value from TorchScript; packed weights are unpacked if `opens`, otherwise yielded as they are."""
         kind = type(value)
         if self._tensor_type in mro_of(kind):
             yield value

@@ -1,6 +1,6 @@
-"""A tensor's bytes: the storages behind it, each with device, dtype and size. Subclasses are taken apart; nothing is computed.
+"""Finds the storages behind a tensor, each with device, dtype and size. Subclasses are taken apart; nothing is computed.
 
-What has no storage that can be read counts by its elements; where not even these are known, the tensor counts as unread.
+A tensor without a readable storage is counted by its number of elements; if that is unknown as well, it counts as unread.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of, state_of
 from gpumodels.support.resident import resident
 from gpumodels.support.torch_private import without_overrides
-from gpumodels.tensors.extra_tensors import Attributes
+from gpumodels.tensors.extra_tensors import ExtraTensorFinder
 
 META: Final = "meta"
 UNREADABLE: Final = (NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError)
-"""What torch raises where a tensor has no such thing."""
+"""What torch raises if a tensor has no storage, or lacks another property."""
 MAX_DEPTH: Final = 4
-"""Of tensors that are made of tensors."""
+"""How deep tensors that consist of other tensors are taken apart."""
 
 _COMPRESSED_ROWS: Final = ("crow_indices", "col_indices", "values")
 _COMPRESSED_COLUMNS: Final = ("ccol_indices", "row_indices", "values")
@@ -32,7 +32,7 @@ SPARSE: Final = {
     "sparse_csc": _COMPRESSED_COLUMNS,
     "sparse_bsc": _COMPRESSED_COLUMNS,
 }
-"""Layout to the methods that give the tensors which hold the memory."""
+"""By layout, the methods that return the tensors which hold the memory."""
 
 
 @resident
@@ -40,27 +40,28 @@ class StorageReading(NamedTuple):
     """A storage that a tensor keeps alive."""
 
     key: tuple[str, int]
-    """Device and the storage's identity: equal for all views, and for all who share it. Below 0 for what has no storage."""
+    """Device and the storage's identity, equal for all tensors that share it. The identity is negative if there is no storage."""
     dtype: str
     size_bytes: int
-    """Of the whole storage, since a small view pins all of it; on `meta` what it would take."""
+    """The size of the entire storage, since even a small view keeps all of it alive; on `meta`, the size that it would have."""
     origin: Origin | None
+    """Where its values came from, if that is known."""
     tensor: str
-    """The name under which its module holds it."""
+    """The name under which the module holds the tensor."""
 
 
 @resident
 class TensorAccounts:
-    """Reads tensors of any class, by torch's own descriptors: what a subclass defines instead isn't asked."""
+    """Reads tensors of any class by torch's own descriptors, so that a subclass's overrides aren't called."""
 
     def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, failures: Failures) -> None:
         self.torch = torch
         self.failures = failures
         self._origin_tracker = origin_tracker
         self.plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
-        """Tensors whose attributes can be read as they are; subclasses may run code of their own."""
+        """Tensor classes whose attributes can be read directly; subclasses may run their own code."""
         self.tensor_type = torch.Tensor
-        self.attributes = Attributes(torch)
+        self.attributes = ExtraTensorFinder(torch)
         self._device_names: dict[Any, str] = {}
         self._dtype_names: dict[Any, str] = {}
         self._guard = failures.guard("reading a tensor")
@@ -75,20 +76,25 @@ class TensorAccounts:
         self._is_meta, self._identity_of = tensor.is_meta.__get__, tensor._cdata.__get__
 
     def add_storages(self, tensor: Any, storages: list[StorageReading], name: str = "") -> int:
-        """Add the storages behind a tensor; one that is made of others (DTensor, torchao's, sparse) is taken apart.
+        """Add the storages behind a tensor; one that consists of others (DTensor, torchao's, sparse) is taken apart.
+
+        Args:
+            tensor: a tensor of any class.
+            storages: the list to add to.
+            name: the tensor's name in its module.
 
         Returns:
-            How many tensors there were whose size nobody knows.
+            How many tensors had an unknown size.
         """
         unread = 1
         with self._guard:
             if type(tensor) in self.plain_types and tensor.layout is self._strided and not tensor.__dict__:
-                inside = [tensor]
+                inner_tensors = [tensor]
             else:
                 with self._without_overrides():
-                    inside = self._inner_tensors(tensor)
+                    inner_tensors = self._inner_tensors(tensor)
             unread = 0
-            for inner in inside:
+            for inner in inner_tensors:
                 try:
                     storages.append(self._storage_of(inner, tensor, name))
                 except UNREADABLE:
@@ -96,7 +102,7 @@ class TensorAccounts:
         return unread
 
     def elements(self, tensor: Any) -> int:
-        """How many numbers the tensor stands for; of DeepSpeed's partitions all of the parameter."""
+        """The tensor's number of elements; for a DeepSpeed partition, that of the complete parameter."""
         if type(tensor) in self.plain_types and not tensor.__dict__:
             return int(tensor.numel())
         with self._without_overrides():
@@ -108,12 +114,12 @@ class TensorAccounts:
             return prod(shape) if shape is not None and tuple in mro_of(type(shape)) else count
 
     def is_meta(self, tensor: Any) -> bool:
-        """Whether it has no memory at all."""
+        """Whether the tensor is on the `meta` device, which has no memory."""
         with self._without_overrides():
             return bool(self._is_meta(tensor))
 
     def gradient(self, parameter: Any) -> Any:
-        """Its gradient, if it has one; None for what can have none, where asking would warn."""
+        """The parameter's gradient, if any; None for tensors that aren't leaves, for which torch would warn."""
         if type(parameter) in self.plain_types:
             return parameter.grad if parameter.is_leaf else None
         if parameter is None:
@@ -122,9 +128,9 @@ class TensorAccounts:
             return self.tensor_type.grad.__get__(parameter) if self.tensor_type.is_leaf.__get__(parameter) else None
 
     def stamp(self, tensor: Any) -> tuple[Any, ...]:
-        """Devices, identities and sizes of the storages behind a tensor that is no plain one."""
+        """Devices, identities and sizes of the storages behind a tensor of any class, to be compared with an earlier stamp."""
         found: list[Any] = []
-        with self.failures.guard("looking at a tensor"), self._without_overrides():
+        with self.failures.guard("checking a tensor for changes"), self._without_overrides():
             for inner in self._inner_tensors(tensor):
                 try:
                     storage = self._untyped_storage(inner)
@@ -134,7 +140,7 @@ class TensorAccounts:
         return tuple(found)
 
     def _inner_tensors(self, tensor: Any, depth: int = 0) -> list[Any]:
-        """The tensors that hold the memory: those it is made of, or itself and what is kept in its attributes."""
+        """The tensors that hold the memory: those that it consists of, or itself and the tensors in its attributes."""
         layout = self._layout_of(tensor)
         if layout is not self._strided:
             methods = self._sparse.get(layout)
@@ -143,20 +149,20 @@ class TensorAccounts:
                     return [getattr(self.tensor_type, method)(tensor) for method in methods]
             if type(tensor) in self.plain_types:
                 return [tensor]
-        inside: list[Any] = []
+        parts: list[Any] = []
         if depth < MAX_DEPTH and not _is_fake(state_of(tensor)):
-            inside = [inner for inner in self.attributes.on_tensor(tensor) if inner is not tensor]
-            if not inside and type(tensor) not in self.plain_types:
-                inside = self._flattened(tensor)
-        if not inside:
+            parts = [inner for inner in self.attributes.on_tensor(tensor) if inner is not tensor]
+            if not parts and type(tensor) not in self.plain_types:
+                parts = self._flattened(tensor)
+        if not parts:
             return [tensor]
         found = [] if self._is_nominal(tensor) else [tensor]
-        for inner in inside:
+        for inner in parts:
             found += self._inner_tensors(inner, depth + 1)
         return found
 
     def _flattened(self, tensor: Any) -> list[Any]:
-        """What the class itself says that its tensors are made of, where it keeps that out of sight."""
+        """The parts that the class's `__tensor_flatten__` names, for classes that don't keep them in plain attributes."""
         flatten = getattr(type(tensor), "__tensor_flatten__", None)
         if flatten is None:
             return []
@@ -164,7 +170,7 @@ class TensorAccounts:
         return [part for part in parts if self.tensor_type in mro_of(type(part))]
 
     def _is_nominal(self, tensor: Any) -> bool:
-        """Whether its storage is a form only: a wrapper has the size that it stands for, and no memory."""
+        """Whether its storage has a size but no memory, as a wrapper subclass's."""
         if type(tensor) in self.plain_types:
             return False
         try:
@@ -174,14 +180,14 @@ class TensorAccounts:
             return True
 
     def _storage_of(self, tensor: Any, named: Any, name: str) -> StorageReading:
-        """The tensor's storage; `named` is the tensor that the host knows it by."""
+        """The tensor's storage; `named` is the tensor that the module holds: `tensor` itself, or one that consists of it."""
         if type(tensor) in self.plain_types and tensor is named:
             return self._storage(tensor, named, name)
         with self._without_overrides():
             return self._storage(tensor, named, name)
 
     def plain_storage(self, tensor: Any, storage: Any, device: Any, identity: int, size_bytes: int, name: str) -> StorageReading:
-        """The storage of a strided tensor of torch's own class, with nothing in its attributes: what nearly all are."""
+        """The storage of a strided tensor of torch's own class without attributes, as nearly all tensors are."""
         dtype = tensor.dtype
         return StorageReading(
             (self._device_names.get(device) or self._name_of_device(device), identity),
@@ -205,12 +211,12 @@ class TensorAccounts:
             size = self.tensor_type.numel(tensor) * self.tensor_type.element_size(tensor)
             return StorageReading((device_name, -self._identity_of(tensor)), dtype_name, size, None, name)
         origin = None
-        if tensor is named or self._layout_of(named) is self._strided:  # what has no storage itself can't be asked
+        if tensor is named or self._layout_of(named) is self._strided:  # others have no storage of their own
             tracker = self._origin_tracker
             origin = tracker.origin_of(named, storage if named is tensor else tracker.tensors.storage_of(named))
         return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), origin, name)
 
 
 def _is_fake(state: dict[str, Any]) -> bool:
-    """Whether the tensor stands for one that is nowhere: what is in its dictionary are notes about that."""
+    """Whether it is a FakeTensor, which has no memory; its attributes only describe the tensor that it imitates."""
     return "fake_mode" in state

@@ -34,7 +34,7 @@ def test_torch_is_left_as_it_was() -> None:
 
 
 def test_where_nothing_can_be_observed_torchs_registration_hooks_tell_of_modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Observers, "_chosen", lambda *_: None)
+    monkeypatch.setattr(Observers, "_choose_mechanism", lambda *_: None)
     with attached() as sidecar:
         assert hook_tables() == [1, 1, 0]
         model = Backbone()

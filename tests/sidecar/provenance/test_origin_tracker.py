@@ -455,7 +455,7 @@ def test_looking_at_a_state_dict_costs_a_few_steps_a_tensor() -> None:
     state = {f"{i}.weight": torch.randn(64, 64) for i in range(1000)}
     with attached() as sidecar:
         with counted() as work:
-            sidecar.hooks.loads._look_at(state)
+            sidecar.hooks.loads._tensors_of(state)
         assert work.steps < 60 * len(state)
 
 

@@ -78,6 +78,6 @@ def test_one_that_outlives_its_module_at_the_interpreters_end_says_nothing() -> 
         import builtins
         from gpumodels.support import descriptors
         builtins.kept = descriptors.OwnDescriptor("/dev/null", 0)
-        descriptors.os = descriptors.suppress = descriptors._file_of = None
+        descriptors.os = descriptors.suppress = descriptors._identity_of = None
     """)
     assert (done.stdout, done.stderr, done.returncode) == ("", "", 0)

@@ -106,10 +106,16 @@ def test_an_adapter_whose_base_is_gone_stands_by_itself() -> None:
         assert (alone.class_name, alone.parent) == ("ModuleList", None)
 
 
-def test_models_without_relations_are_the_same_objects_as_before() -> None:
+def test_models_are_the_same_objects_as_before_while_nothing_about_them_changes_their_relations_included() -> None:
     with attached() as sidecar:
-        models = UNet(), Decoder(2)
+        alone, first, second = Backbone(4), UNet(3), Decoder(2)
+        second.blocks[0].get_submodule("q").weight = first.blocks[0].get_submodule("q").weight
         before = sidecar.models()
         assert all(one is other for one, other in zip(sidecar.models(), before, strict=True))
-        assert [one.shares_with for one in before] == [(), ()]
-        assert models[0] is not models[1]
+        ids = {one.class_name: one.id for one in before}
+        assert {one.class_name: one.shares_with for one in before} == {
+            "Backbone": (),
+            "UNet": (ids["Decoder"],),
+            "Decoder": (ids["UNet"],),
+        }
+        assert alone is not None

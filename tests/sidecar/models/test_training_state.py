@@ -108,12 +108,13 @@ def test_a_storage_that_two_optimizers_hold_counts_once() -> None:
 
 def test_a_host_is_training_while_an_optimizer_lives() -> None:
     with attached() as sidecar:
-        assert not sidecar.training_state.is_training
+        seen = [sidecar.training_state.is_training]
         optimizer = torch.optim.SGD(nn.Linear(4, 4).parameters(), lr=0.1)
-        assert sidecar.training_state.is_training
+        seen.append(sidecar.training_state.is_training)
         del optimizer
         gc.collect()
-        assert not sidecar.training_state.is_training
+        seen.append(sidecar.training_state.is_training)
+        assert seen == [False, True, False]
 
 
 def test_an_optimizer_whose_state_cannot_be_read_hides_no_other() -> None:

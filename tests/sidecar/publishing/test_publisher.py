@@ -76,7 +76,6 @@ def test_what_says_nothing_new_is_a_beat_and_no_snapshot(publisher: Publisher, d
 
 
 def test_what_readers_can_see_is_remembered_as_published(publisher: Publisher, directory: Path) -> None:
-    assert publisher.published is None
     snapshot = a_snapshot(a_model("one"))
     publisher.publish(snapshot)
     assert publisher.published is snapshot

@@ -62,6 +62,7 @@ def test_a_path_in_the_hubs_cache_says_its_repository(path: str, repository: str
         ("/m/Model_fp16.safetensors", True),
         ("/m/model-00001-of-00004.safetensors", True),
         ("/m/diffusion_pytorch_model.fp16.safetensors", True),
+        ("/m/consolidated.00.pth", True),
         ("/m/12.ckpt", True),
         ("/m/my-model.safetensors", False),
         ("/m/flux1-dev.safetensors", False),
@@ -123,6 +124,11 @@ def test_a_hubs_file_whose_name_says_no_more_than_its_repository_has_the_reposit
     cache = "/h/hub/models--org--flux1-dev/snapshots/0a"
     assert name_from_path(f"{cache}/flux1-dev.safetensors") == "org/flux1-dev"
     assert name_from_path(f"{cache}/flux1-dev-turbo.safetensors") == "org/flux1-dev/flux1-dev-turbo"
+
+
+def test_a_checkpoint_as_meta_publishes_them_has_its_directorys_name() -> None:
+    assert name_from_path("/m/Llama-3-8B/consolidated.00.pth") == "Llama-3-8B"
+    assert name_from_path("/m/Mistral-7B-v0.3/consolidated.safetensors") == "Mistral-7B-v0.3"
 
 
 def test_a_config_that_names_a_directory_in_the_cache_means_its_repository() -> None:

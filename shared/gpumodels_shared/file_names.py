@@ -19,7 +19,7 @@ _COMPONENT: Final = (
 )
 """Names of directories inside a model's own: diffusers' components, sentence-transformers' modules (`2_Dense`), precisions."""
 _GENERIC: Final = (
-    r"(?i)^(model|models|pytorch_model|diffusion_pytorch_model|adapter_model|adapter|weights?|checkpoint|ckpt|consolidated|"
+    r"(?i)^(model|models|pytorch_model|diffusion_pytorch_model|adapter_model|adapter|weights?|checkpoint|ckpt|consolidated(\.\d+)?|"
     r"open_clip_(pytorch_)?model|tf_model|state_dict|pytorch_lora_weights|lora_weights|ema|final|last|best|\d+)$"
 )
 _STATE: Final = (

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpumodels_shared.casting import agree
 from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import decode
 from gpumodels_shared.fingerprint import (
@@ -26,7 +25,7 @@ from gpumodels_shared.fingerprint import (
     same_names_and_shapes,
     sought,
 )
-from gpumodels_shared.floats import ITEM_BYTES, decode_values, round_to
+from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.schema import Fingerprint, Model, Snapshot, TensorSample
 from snapshots import a_model, a_snapshot
 
@@ -72,27 +71,6 @@ def cast(state: Mapping[str, torch.Tensor], *ways: str) -> dict[str, torch.Tenso
     for way in ways:
         state = {key: tensor.to(DTYPES[way]) for key, tensor in state.items()}
     return dict(state)
-
-
-@pytest.mark.parametrize("dtype", [*NARROW, "float32"])
-def test_rounding_is_torchs_own_for_every_kind_of_value(dtype: str) -> None:
-    generator = torch.Generator().manual_seed(1)
-    wide = torch.randn(2000, generator=generator, dtype=torch.float64)
-    scales = torch.exp2(torch.randint(-30, 20, (2000,), generator=generator).double())
-    # torch casts float64 through float32: values that float32 holds are what files have.
-    values = (wide * scales).float().double()
-    special = torch.tensor([0.0, -0.0, math.inf, -math.inf, math.nan, 448.0, 464.0, 465.0, 57344.0, 61440.0, 65504.0, 65520.0])
-    values = torch.cat([values, special.double()])
-    expected = values.float().to(DTYPES[dtype]).double().tolist()
-    for value, want in zip(values.tolist(), expected, strict=True):
-        got = round_to(value, dtype)
-        assert got == want or (math.isnan(got) and math.isnan(want)), (value, got, want)
-
-
-@pytest.mark.parametrize("dtype", list(DTYPES))
-def test_raw_bytes_are_read_as_torch_reads_them(dtype: str) -> None:
-    tensor = torch.randn(64, generator=torch.Generator().manual_seed(2)).to(DTYPES[dtype])
-    assert decode_values(dtype, raw(tensor, count=64)) == tuple(tensor.double().tolist())
 
 
 @pytest.mark.parametrize("first", ["float32", *NARROW])
@@ -180,12 +158,6 @@ def test_names_and_shapes_agree_under_one_common_prefix() -> None:
     assert same_names_and_shapes(wanted, {f"model.{key}": entry for key, entry in file.items()})
     assert not same_names_and_shapes({**wanted, "head.weight": (3, 3)}, file)
     assert not same_names_and_shapes({}, file)
-
-
-def test_float64_agrees_with_itself_and_unknown_dtypes_only_byte_for_byte() -> None:
-    assert agree("float64", b"12345678", "float64", b"12345678")
-    assert agree("uint8", b"1234", "uint8", b"1234")
-    assert not agree("uint8", b"1234", "float32", b"1234")
 
 
 def test_a_fingerprint_travels_in_a_snapshot() -> None:

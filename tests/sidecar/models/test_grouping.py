@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
-from typing import Any
 
-import pytest
-import torch
 from torch import nn
 
 from gpumodels_shared.schema import Model
 from modules import Backbone, Block, attached, distinct_bytes
-from work import counted
 
 
 class UNet(Backbone):
@@ -121,17 +117,6 @@ def test_a_model_without_any_identity_stays_one_row() -> None:
         assert one.resident_bytes == distinct_bytes(model)
 
 
-def test_a_module_under_two_models_is_marked_in_both() -> None:
-    with attached() as sidecar:
-        common = Backbone()
-        first, second = nn.ModuleDict({"common": common, "own": Block()}), nn.ModuleDict({"common": common, "own": Block(128)})
-        models = sidecar.models()
-        assert sorted(one.resident_bytes for one in models) == [distinct_bytes(second["own"]), distinct_bytes(first)]
-        ids = {one.id for one in models}
-        assert [set(one.shares_with) for one in models] == [ids - {one.id} for one in models]
-        assert second is not first
-
-
 def test_a_model_that_two_containers_hold_is_one_row_and_stays_when_one_of_them_goes() -> None:
     with attached() as sidecar:
         text = TextModel()
@@ -155,86 +140,3 @@ def test_parts_keep_their_ids_when_a_container_changes() -> None:
         after = {one.class_name: one.id for one in sidecar.models()}
         assert {name: after[name] for name in before} == before
         assert after.keys() - before.keys() == {"ModuleDict"}
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_an_unchanged_model_keeps_its_description_while_another_changes(dtype: torch.dtype) -> None:
-    with attached() as sidecar:
-        still, cast = Backbone(), UNet()
-        before = by_class(sidecar.models(now_ns=5))
-        cast.to(dtype)
-        after = by_class(sidecar.models(now_ns=9))
-        assert after["Backbone"] == before["Backbone"]
-        assert after["UNet"].dtypes == {str(dtype).removeprefix("torch."): distinct_bytes(cast)}
-        assert still is not cast
-
-
-class KohyaModule(nn.Module):
-    """As kohya's networks do it: its forward takes the place of the adapted module's."""
-
-    def __init__(self, adapted: Any) -> None:
-        super().__init__()
-        self.lora_down = nn.Linear(256, 64, bias=False)
-        self.lora_up = nn.Linear(64, 256, bias=False)
-        self.org_forward = adapted.forward
-        adapted.forward = self.forward
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.org_forward(x) + self.lora_up(self.lora_down(x))
-        return out
-
-
-def test_a_kohya_network_is_an_adapter_of_the_model_that_it_stands_in_for() -> None:
-    with attached() as sidecar:
-        base, stranger = UNet(), Decoder()
-        network = nn.ModuleList(KohyaModule(block.get_submodule("q")) for block in base.blocks)
-        models = by_class(sidecar.models())
-        assert models["ModuleList"].kind == "lora"
-        assert models["ModuleList"].parent == models["UNet"].id
-        assert models["UNet"].adapters == (models["ModuleList"].id,)
-        assert models["ModuleList"].resident_bytes == distinct_bytes(network)
-        assert models["UNet"].resident_bytes == distinct_bytes(base)
-        assert models["Decoder"].adapters == ()
-        assert models["Decoder"].resident_bytes == distinct_bytes(stranger)
-
-
-def test_more_models_than_readers_accept_are_summed_from_the_smallest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpumodels.publishing.snapshot_models.MAX_MODELS", 3)
-    with attached() as sidecar:
-        models = [Backbone(blocks) for blocks in (1, 2, 3, 4, 5)]
-        rows = sidecar.models()
-        assert [row.resident_bytes for row in rows[:-1]] == [distinct_bytes(model) for model in models[:1:-1]]
-        assert rows[-1].name == "2 small modules"
-        assert sum(row.resident_bytes for row in rows) == distinct_bytes(*models)
-
-
-def test_no_more_rows_are_published_than_readers_accept_adapters_included(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpumodels.publishing.snapshot_models.MAX_MODELS", 3)
-    with attached() as sidecar:
-        base = Backbone(blocks=4)
-        for number in range(4):
-            for block in base.blocks:
-                table = block._modules.setdefault("lora_A", nn.ModuleDict())
-                assert isinstance(table, nn.ModuleDict)
-                table[f"style{number}"] = nn.Linear(256, 64 + number, bias=False)
-        models = sidecar.models()
-        assert [model.name for model in models[1:3]] == ["style3", "style2"]
-        assert len(models) == 3 + 1  # and the sum of what is left
-        assert sum(model.resident_bytes for model in models) == distinct_bytes(base)
-
-
-def test_two_hundred_models_that_share_a_tensor_are_told_of_each_other_in_one_pass() -> None:
-    def steps(count: int) -> int:
-        with attached() as sidecar:
-            models = [Backbone(blocks=1, width=200 + number) for number in range(count)]
-            for model in models[1:]:
-                model.blocks[0].get_submodule("q").weight = models[0].blocks[0].get_submodule("q").weight
-            found = sidecar.scan()
-            sidecar.described(found)
-            with counted() as work:
-                described = sidecar.snapshot_models.models(found, 0)
-            assert len(described) == count
-            assert all(len(one.shares_with) == count - 1 for one in described)
-            return work.steps
-
-    assert steps(80) < 2.6 * steps(40)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels_shared.schema import SMALL_MODELS_ID
 from modules import Attached, Backbone, Block, a_fake, attached, distinct_bytes
 
 
@@ -136,23 +135,6 @@ def test_a_deleted_model_is_freed_at_once_while_a_scan_goes_on() -> None:
         assert sidecar.scan() == []
 
 
-def test_a_model_that_is_deleted_while_it_is_described_is_left_out_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
-    kept: list[nn.Module] = []
-
-    def delete() -> None:
-        if len(kept) > 1:
-            del kept[0]
-
-    with attached(pause=delete) as sidecar:
-        kept += [Backbone(), Backbone(blocks=2)]
-        found = sidecar.scan()
-        assert len(found) == 2
-        (left,) = sidecar.described(found)
-        assert left.layers == len(found[1].tree.names)
-        assert sidecar.failures.count == 0
-    assert caplog.records == []
-
-
 def test_a_module_whose_init_has_not_run_is_passed_over() -> None:
     with attached() as sidecar:
         unfinished = nn.Linear.__new__(nn.Linear)
@@ -193,41 +175,6 @@ def test_no_foreign_code_runs_while_a_module_is_read() -> None:
         assert len(sidecar.scan()) == 1
         assert ran == []
         assert len(model) == 1
-
-
-def test_a_models_id_and_age_survive_moves_casts_and_wrappers() -> None:
-    with attached() as sidecar:
-        model = Backbone()
-        (first,) = sidecar.models(now_ns=1)
-        model.half()
-        (cast,) = sidecar.models(now_ns=2)
-        wrapped = nn.DataParallel(model)
-        (inside,) = sidecar.models(now_ns=3)
-        assert (first.id, first.loaded_at_ns) == (cast.id, cast.loaded_at_ns) == (inside.id, inside.loaded_at_ns)
-        assert inside.class_name == "Backbone"
-        assert wrapped is not None
-
-
-def test_an_offloaded_model_keeps_the_device_that_it_ran_on() -> None:
-    with attached() as sidecar:
-        model = nn.Linear(4, 4, bias=False)
-        model.weight = nn.Parameter(a_fake((512, 512), "cuda:0"), requires_grad=False)
-        (loaded,) = sidecar.models()
-        model.weight = nn.Parameter(a_fake((512, 512), "cpu"), requires_grad=False)
-        (parked,) = sidecar.models()
-        assert (loaded.device, loaded.offloaded_bytes) == ("cuda:0", 0)
-        assert (parked.device, parked.offloaded_bytes, parked.on_device_bytes) == ("cuda:0", 512 * 512 * 2, 0)
-
-
-def test_roots_below_64_kib_are_one_entry_with_their_sum() -> None:
-    with attached() as sidecar:
-        small = [nn.Linear(8, 8) for _ in range(3)]
-        model = Backbone()
-        models = sidecar.models()
-        assert [one.name for one in models] == ["Backbone", "3 small modules"]
-        assert models[1].id == SMALL_MODELS_ID
-        assert models[1].resident_bytes == distinct_bytes(*small)
-        assert model is not None
 
 
 def test_a_model_loaded_from_a_file_is_named_for_it_through_moves_and_casts(tmp_path: Path) -> None:

@@ -5,18 +5,15 @@ import gc
 import inspect
 import io
 import os
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from gpumodels.naming.pipeline_slots import PipelineSlots
 from gpumodels_shared.schema import Model
 from modules import Attached, Backbone, attached
 from work import counted
@@ -368,76 +365,6 @@ def test_nothing_of_what_is_remembered_keeps_a_tensor_alive(tmp_path: Path) -> N
 def _saved(path: Path) -> Path:
     torch.save(Backbone().state_dict(), path)
     return path
-
-
-@pytest.fixture
-def pipelines(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """Makes pipelines that say they were loaded from the hub's `org/tiny`."""
-
-    class DiffusionPipeline:
-        def __init__(self, **components: object) -> None:
-            self.register_modules(**components)
-
-        def register_modules(self, **components: object) -> None:
-            self.__dict__.update(components)
-            self._internal_dict = {**components, "_name_or_path": "org/tiny"}
-
-    module = ModuleType("diffusers.pipelines.pipeline_utils")
-    module.DiffusionPipeline = DiffusionPipeline  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    return DiffusionPipeline
-
-
-def in_the_hub(tmp_path: Path, name: str = "unet/diffusion_pytorch_model.safetensors") -> Path:
-    path = tmp_path / "models--org--tiny" / "snapshots" / "r1" / name
-    path.parent.mkdir(parents=True)
-    return path
-
-
-def test_a_component_has_its_slot_and_the_name_of_a_pipeline_whose_files_were_read(
-    pipelines: Callable[..., object], tmp_path: Path
-) -> None:
-    with attached() as sidecar:
-        load_file(a_file(in_the_hub(tmp_path), nn.Linear(64, 64)))
-        with torch.device("meta"):
-            pipeline = pipelines(unet=Backbone(), scheduler=object(), tokenizer=None)
-        found = the_model(sidecar)
-        assert (found.slot, found.kind, found.name, found.name_source) == ("unet", "checkpoint", "org/tiny", "pipeline")
-        del pipeline
-        gc.collect()
-        assert sidecar.pipeline_slots.places() == {}
-    assert not hasattr(pipelines.register_modules, "__wrapped__")  # type: ignore[attr-defined]
-
-
-def test_a_component_of_ones_own_has_not_the_name_of_the_pipeline_that_it_is_put_into(
-    pipelines: Callable[..., object], tmp_path: Path
-) -> None:
-    with attached() as sidecar:
-        first = pipelines(unet=Backbone())
-        found = the_model(sidecar)
-        assert (found.slot, found.name, found.confidence) == ("unet", "Backbone", 0.0)  # nothing of it was read
-        load_file(a_file(in_the_hub(tmp_path)))
-        second = pipelines(unet=Backbone())
-        assert {found.name for found in sidecar.models()} == {"Backbone"}  # its file was, and has other values
-        del first, second
-
-
-def test_a_pipeline_that_cannot_be_read_hides_no_other() -> None:
-    class Broken:
-        def __getattribute__(self, name: str) -> object:
-            raise RuntimeError("no")
-
-    class Whole:
-        def __init__(self) -> None:
-            self._internal_dict = {"vae": None}
-            self.vae = object()
-
-    with attached() as sidecar:
-        pipelines = PipelineSlots(sidecar.failures)
-        broken, whole = Broken(), Whole()
-        pipelines.add_all([broken, whole])
-        assert [place.slot for place in pipelines.places().values()] == ["vae"]
-        assert sidecar.failures.count == 0  # none of its code is run
 
 
 def test_a_load_that_raised_is_noted_for_what_fits(tmp_path: Path) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import warnings
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -34,77 +32,6 @@ def test_plain_tensor_attributes_count_with_their_module() -> None:
         model[0].freqs = torch.zeros(2000)
         (found,) = sidecar.scan()
         assert found.bytes_by_device == {"cpu": (2000 + 10 + 20 + 30 + 5000) * FLOAT}
-
-
-def test_caches_kept_as_attributes_are_caches_and_no_part_of_the_model() -> None:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.q = nn.Linear(16, 16)
-            self.kv_cache: list[torch.Tensor] = []
-
-    with attached() as sidecar:
-        model = Attention()
-        model.kv_cache += [torch.zeros(300), torch.zeros(400)]
-        model.past_key_values = torch.zeros(7)
-        (found,) = sidecar.scan()
-        assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
-        assert sidecar.parts() == Parts(caches={"cpu": (300 + 400 + 7) * FLOAT})
-
-
-def test_gradients_count_beside_the_model_and_go_when_they_are_cleared() -> None:
-    with attached() as sidecar:
-        model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
-        assert sidecar.parts() == Parts()
-        model(torch.ones(1, 64)).sum().backward()
-        assert sidecar.parts() == Parts(gradients={"cpu": distinct_bytes(model)})
-        model.zero_grad(set_to_none=True)
-        assert sidecar.parts() == Parts()
-
-
-OPTIMIZERS: list[tuple[str, Callable[[nn.Module], torch.optim.Optimizer], int]] = [
-    ("sgd", lambda model: torch.optim.SGD(model.parameters(), lr=0.1), 0),
-    ("momentum", lambda model: torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9), 1),
-    ("adam", lambda model: torch.optim.Adam(model.parameters(), lr=0.1), 2),
-    ("adamw foreach", lambda model: torch.optim.AdamW(model.parameters(), lr=0.1, foreach=True), 2),
-    ("adamw fused", lambda model: torch.optim.AdamW(model.parameters(), lr=0.1, fused=True), 2),
-    ("amsgrad", lambda model: torch.optim.Adam(model.parameters(), lr=0.1, amsgrad=True), 3),
-]
-
-
-@pytest.mark.parametrize(("name", "build", "copies"), OPTIMIZERS, ids=[name for name, _, _ in OPTIMIZERS])
-def test_optimizer_state_is_found_without_the_users_code(
-    name: str, build: Callable[[nn.Module], torch.optim.Optimizer], copies: int
-) -> None:
-    with attached() as sidecar:
-        model = nn.Linear(64, 64)
-        optimizer = build(model)
-        model(torch.ones(1, 64)).sum().backward()
-        optimizer.step()
-        by_hand = {
-            tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes()
-            for state in optimizer.state.values()
-            for tensor in state.values()
-            if isinstance(tensor, torch.Tensor)
-        }
-        parts = sidecar.parts()
-        assert parts.optimizer.get("cpu", 0) == sum(by_hand.values())
-        assert sum(by_hand.values()) // distinct_bytes(model) == copies
-        assert len(sidecar.training_state.optimizers) == 1
-        del optimizer
-        gc.collect()
-        assert len(sidecar.training_state.optimizers) == 0
-        assert sidecar.parts().optimizer == {}
-
-
-def test_an_optimizer_made_before_the_sidecar_is_found_by_the_sweep() -> None:
-    model = nn.Linear(64, 64)
-    optimizer = torch.optim.Adam(model.parameters())
-    model(torch.ones(1, 64)).sum().backward()
-    optimizer.step()
-    with attached() as sidecar:
-        sidecar.hooks.sweep()
-        assert sidecar.parts().optimizer["cpu"] >= 2 * distinct_bytes(model)
 
 
 def test_data_that_is_swapped_behind_a_parameters_back_is_seen_at_the_next_look() -> None:

@@ -187,4 +187,4 @@ def test_a_file_that_cannot_be_read_any_more_is_not_where_the_values_are_from() 
 def test_while_there_is_no_worker_to_compare_with_a_models_file_stays_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gpumodels_tui.catalogue.reading.AGAIN_SECONDS", 0.0)
     state = compared_in_vain(NoWorkerError("no process for it"), lambda state: bool(state.warnings))
-    assert (state.unsettled, state.warnings) == ({a_fingerprint()}, ("no process for it",))
+    assert (state.unsettled, state.warnings) == (frozenset((a_fingerprint(),)), ("no process for it",))

@@ -12,7 +12,7 @@ from gpumodels_tui.headers.headers import FRAME, FileHeader, Reply, Request, Unr
 def test_a_message_goes_through_the_pipe_behind_its_length_and_comes_out_the_same() -> None:
     wanted = Wanted(7, Fingerprint((TensorSample("w", "float32", (4, 4), b"\0\xff"),), 5))
     header = FileHeader("safetensors", {"title": "Flüx"}, 3, {"float32": 16}, b"\x91", ("a",), rank=8)
-    messages = [
+    messages: list[Request | Reply] = [
         Request(b"/m/caf\xe9.gguf", ".gguf", (7,), (wanted,), is_read=False, others=(b"/m/b",)),
         Reply(header, (Match(1, 2), None)),
         Reply(reason="truncated", unfinished=True),

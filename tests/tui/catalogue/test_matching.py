@@ -16,34 +16,20 @@ from safetensors.torch import save_file
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples, may_hold
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.cache import SETTLED_NS, Cache
-from gpumodels_tui.catalogue.candidates import candidates_among
-from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
+from gpumodels_tui.catalogue.facts import CatalogueState, ValuesMatch
 from gpumodels_tui.catalogue.index import KnownFile
 from gpumodels_tui.catalogue.kept_matches import files_key
 from gpumodels_tui.catalogue.matching import MAX_NAMES_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLES, Matching, parts_of, sought_after
-from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.headers.header_reader import FileRead, HeaderWorker, NoWorkerError
 from gpumodels_tui.headers.headers import Wanted
-from gpumodels_tui.headers.stored_tensors import packed_shapes, unpacked_shapes
+from known_files import a_known_file
 from processes import wait_until
 
 TAKEN_NS = 1_000_000_000
 WITHIN_SECONDS = 60.0
 
 WHOLE, PATCHED, NONE = Match(2, 2), Match(3, 4), Match(0, 2)
-
-
-def a_file(
-    path: str,
-    *shapes: tuple[int, ...],
-    modified_ns: int = 1,
-    aliases: tuple[str, ...] = (),
-    shards: tuple[str, ...] = (),
-) -> KnownFile:
-    packed = packed_shapes(("float32", shape) for shape in shapes)
-    facts = FileFacts(path, 100, modified_ns, "safetensors", aliases=aliases, shapes=packed, shards=shards)
-    return KnownFile(facts, Stamp(1, hash(path), 100, modified_ns, modified_ns), ".safetensors")
 
 
 def a_fingerprint(*shapes: tuple[int, ...], taken_at_ns: int = TAKEN_NS) -> Fingerprint:
@@ -68,7 +54,7 @@ def verdict_of(
 
 
 def squares(*paths: str) -> list[KnownFile]:
-    return [a_file(path, (4, 4), (8, 8)) for path in paths]
+    return [a_known_file(path, (4, 4), (8, 8)) for path in paths]
 
 
 def test_the_only_file_that_agrees_is_the_one() -> None:
@@ -91,60 +77,23 @@ def test_no_file_agrees_and_none_is_named() -> None:
 
 
 def test_a_file_written_after_the_values_were_seen_is_not_compared() -> None:
-    late = a_file("/late", (4, 4), (8, 8), modified_ns=TAKEN_NS + 1)
+    late = a_known_file("/late", (4, 4), (8, 8), modified_ns=TAKEN_NS + 1)
     assert verdict_of([late], {"/late": WHOLE}) is None
 
 
 def test_a_file_of_other_shapes_is_not_compared() -> None:
-    assert verdict_of([a_file("/a", (4, 5), (8, 9))], {"/a": WHOLE}) is None
+    assert verdict_of([a_known_file("/a", (4, 5), (8, 9))], {"/a": WHOLE}) is None
 
 
 def test_a_symlinks_name_is_the_files() -> None:
-    blob = a_file("/hub/blobs/0f", (4, 4), (8, 8), aliases=("/hub/snapshots/x/model.safetensors",))
+    blob = a_known_file("/hub/blobs/0f", (4, 4), (8, 8), aliases=("/hub/snapshots/x/model.safetensors",))
     verdict = verdict_of([blob], {"/hub/snapshots/x/model.safetensors": WHOLE})
     assert verdict == ValuesMatch(("/hub/snapshots/x/model.safetensors",), (), 2, 2)
 
 
 def test_a_file_of_the_same_tick_as_the_values_may_have_been_written_from_them() -> None:
-    (same_tick,) = [a_file("/same", (4, 4), (8, 8), modified_ns=TAKEN_NS - COARSE_CLOCK_NS + 1)]
+    (same_tick,) = [a_known_file("/same", (4, 4), (8, 8), modified_ns=TAKEN_NS - COARSE_CLOCK_NS + 1)]
     assert verdict_of([same_tick], {"/same": WHOLE}) is None
-
-
-def test_shards_are_one_candidate_with_all_their_shapes() -> None:
-    one, two = a_file("/m/1.safetensors", (4, 4)), a_file("/m/2.safetensors", (8, 8))
-    index = a_file("/m/model.safetensors.index.json", shards=("1.safetensors", "2.safetensors"))
-    (candidate,) = candidates_among([one, index, two])
-    assert candidate.names == ("/m/1.safetensors", "/m/2.safetensors")
-    assert [unpacked_shapes(packed) for packed in candidate.shapes] == [{(4, 4)}, {(8, 8)}]
-
-
-def test_an_index_with_a_missing_shard_leaves_the_others_to_themselves() -> None:
-    one, index = a_file("/m/1.safetensors", (4, 4)), a_file("/m/i.json", shards=("1.safetensors", "2.safetensors"))
-    (candidate,) = candidates_among([one, index])
-    assert candidate.names == ("/m/1.safetensors",)
-
-
-@pytest.mark.parametrize("suffix", ["safetensors", "gguf"])
-def test_numbered_shards_without_an_index_are_one_candidate_where_all_are_there(suffix: str) -> None:
-    one, two = (a_file(f"/m/llm-0000{number}-of-00002.{suffix}", (4, 4)) for number in (1, 2))
-    other = a_file(f"/m/other.{suffix}", (4, 4))
-    names = [candidate.names for candidate in candidates_among([two, other, one])]
-    assert names == [(one.facts.path, two.facts.path), (other.facts.path,)]
-    assert [candidate.names for candidate in candidates_among([two])] == [(two.facts.path,)]
-
-
-def test_shards_of_another_count_beside_them_are_another_model() -> None:
-    old = [a_file(f"/m/llm-0000{number}-of-00002.gguf", (4, 4)) for number in (1, 2)]
-    new = [a_file(f"/m/llm-0000{number}-of-00003.gguf", (4, 4)) for number in (1, 2, 3)]
-    names = [candidate.names for candidate in candidates_among([*old, *new])]
-    assert names == [tuple(file.facts.path for file in together) for together in (old, new)]
-
-
-def test_shards_in_a_hub_are_found_by_their_symlinks() -> None:
-    one = a_file("/hub/blobs/0f", (4, 4), aliases=("/hub/snapshots/x/1.safetensors",))
-    index = a_file("/hub/blobs/1e", aliases=("/hub/snapshots/x/i.json",), shards=("1.safetensors",))
-    (candidate,) = candidates_among([one, index])
-    assert candidate.files[0][0] == "/hub/blobs/0f"
 
 
 @pytest.mark.parametrize(
@@ -175,7 +124,7 @@ def test_what_was_compared_stands_until_the_file_changes() -> None:
     assert again is not None
     assert again.candidate.names == ("/b",)
     assert matching.verdicts() == {SQUARES: ValuesMatch(("/a",), (), 2, 2)}  # until something better is known
-    matching.look_through([a_file("/a", (4, 4), (8, 8), modified_ns=2)])
+    matching.look_through([a_known_file("/a", (4, 4), (8, 8), modified_ns=2)])
     changed = matching.next_comparison()
     assert changed is not None
     assert changed.candidate.names == ("/a",)
@@ -194,7 +143,7 @@ def made_of(matches: Mapping[str, tuple[int, int]], fingerprint: Fingerprint) ->
     """The verdict where a file has so many of the first part's samples and so many of the second's."""
     matching = Matching()
     matching.want([fingerprint])
-    matching.look_through([a_file(path, (4, 4), (8, 8)) for path in matches])
+    matching.look_through([a_known_file(path, (4, 4), (8, 8)) for path in matches])
     while (comparison := matching.next_comparison()) is not None:
         counts = dict(zip(("clip_l", "clip_g"), matches[comparison.candidate.names[0]], strict=True))
         asked = [search.fingerprint.samples for search in comparison.searches]
@@ -234,7 +183,7 @@ def test_a_part_is_looked_for_again_when_files_come() -> None:
     matching, pair = Matching(), a_pair()
     matching.want([pair])
     for paths in (["/g"], ["/g", "/l"]):
-        matching.look_through([a_file(path, (4, 4), (8, 8)) for path in paths])
+        matching.look_through([a_known_file(path, (4, 4), (8, 8)) for path in paths])
         while (comparison := matching.next_comparison()) is not None:
             own = "clip_l" if comparison.candidate.names[0] == "/l" else "clip_g"
             asked = [search.fingerprint.samples for search in comparison.searches]

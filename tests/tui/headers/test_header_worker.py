@@ -1,207 +1,158 @@
-"""Tests of the header worker: a real process, and what is done when it hangs, dies or never starts."""
+"""Tests of what the worker answers, here in this process, and of what a hostile file costs it in its own."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
-import signal
+import socket
+import stat
 import struct
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import psutil
 import pytest
 
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.watch import Catalogue
+from gpumodels_tui.headers import safetensors_header
 from gpumodels_tui.headers.formats import suffix_of
-from gpumodels_tui.headers.header_reader import WANTED_AT_ONCE, WORKER, HeaderWorker, NoWorkerError, TimedOutError
-from gpumodels_tui.headers.headers import Request, UnreadableError, Wanted, frame
+from gpumodels_tui.headers.header_reader import WORKER, HeaderWorker
+from gpumodels_tui.headers.header_worker import HeaderReader, Worker
+from gpumodels_tui.headers.headers import FileHeader, Reply, Request, UnreadableError, Wanted, frame
+from gpumodels_tui.headers.stored_tensors import StoredTensors
 from gpumodels_tui.view.enrichment import enriched, facts_from_files
 from gpumodels_tui.view.model_facts import facts_of, raw_metadata
-from model_files import framed, titled, write_model
-from processes import wait_until
+from model_files import framed, safetensors_bytes, titled, write_model
 from snapshots import a_model
 from views import a_row
 
-pytestmark = pytest.mark.slow
+READERS = {".safetensors": HeaderReader(safetensors_header.recognises, safetensors_header.read, safetensors_header.read_values)}
 
 
-@pytest.fixture
-def worker() -> Iterator[HeaderWorker]:
-    worker = HeaderWorker()
-    yield worker
-    worker.close()
+def reply_about(path: Path | str, suffix: str | None = ".safetensors") -> Reply:
+    return Worker(READERS).answer(Request(os.fsencode(path), suffix))
 
 
-def title_of(worker: HeaderWorker, path: Path) -> str:
-    header = worker.read(str(path), ".safetensors").header
-    assert header is not None
-    return header.metadata["modelspec.title"]
+def write_square(path: Path, *firsts: float) -> Path:
+    """A file of four-by-four tensors `w0`, `w1`, …, each counting up from its first value."""
+    data = b"".join(struct.pack("<16f", *(first + number for number in range(16))) for first in firsts)
+    header = {
+        f"w{number}": {"dtype": "F32", "shape": [4, 4], "data_offsets": [64 * number, 64 * number + 64]}
+        for number in range(len(firsts))
+    }
+    path.write_bytes(framed(json.dumps(header).encode()) + data)
+    return path
 
 
-def test_no_file_no_process(worker: HeaderWorker) -> None:
-    assert worker.pid is None
-
-
-def test_files_are_read_by_one_modest_process_without_a_terminal(worker: HeaderWorker, tmp_path: Path) -> None:
-    assert title_of(worker, titled(tmp_path / "a.safetensors", "A")) == "A"
-    process = psutil.Process(worker.pid)
-    assert title_of(worker, titled(tmp_path / "b.safetensors", "B")) == "B"
-    assert worker.pid == process.pid
-    assert process.nice() > psutil.Process().nice()
-    assert os.getsid(process.pid) == process.pid
-
-
-def test_a_hanging_worker_is_given_up_and_replaced(tmp_path: Path) -> None:
-    worker = HeaderWorker(read_seconds=0.3)
-    path = titled(tmp_path / "a.safetensors", "A")
-    title_of(worker, path)
-    hanging = worker.pid
-    assert hanging is not None
-    os.kill(hanging, signal.SIGSTOP)
-    with pytest.raises(TimedOutError, match=r"no answer within 0\.3 s"):
-        title_of(worker, path)
-    assert not psutil.pid_exists(hanging)
-    assert title_of(worker, path) == "A"
-    worker.close()
-
-
-def test_a_worker_that_died_since_the_last_file_is_no_files_fault(worker: HeaderWorker, tmp_path: Path) -> None:
-    path = titled(tmp_path / "a.safetensors", "A")
-    title_of(worker, path)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    assert title_of(worker, path) == "A"
-
-
-def a_file_and_its_values(path: Path) -> tuple[Path, Wanted]:
-    data = struct.pack("<16f", *range(16))
-    path.write_bytes(framed(b'{"w":{"dtype":"F32","shape":[4,4],"data_offsets":[0,64]}}') + data)
-    return path, Wanted(5, Fingerprint((TensorSample("w", "float32", (4, 4), data),), 0))
-
-
-def test_a_fingerprint_is_told_to_each_worker_once(worker: HeaderWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    requests: list[Request] = []
-
-    def framing(message: Request) -> bytes:
-        requests.append(message)
-        return frame(message)
-
-    monkeypatch.setattr("gpumodels_tui.headers.header_reader.frame", framing)
-    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
-    for _ in range(2):
-        assert worker.read(str(path), ".safetensors", [wanted]).matches == (Match(1, 1),)
-    assert worker.pid is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(worker.pid)], 10)
-    for _ in range(2):
-        assert worker.compare([wanted], [str(path)], ".safetensors") == (Match(1, 1),)
-    assert [len(request.told) for request in requests[-3:]] == [0, 1, 0]  # the first of them went to the worker that was dead
-    assert sum(len(request.told) for request in requests) == 2
-
-
-def test_a_worker_that_knows_too_many_fingerprints_forgets_them(
-    worker: HeaderWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gpumodels_tui.headers.header_reader.MAX_TOLD", 2)
-    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
-    for number in (1, 2, 3, 1, 2, 3):
-        assert worker.compare([replace(wanted, number=number)], [str(path)], ".safetensors") == (Match(1, 1),)
-
-
-def test_of_more_fingerprints_than_one_request_holds_the_first_are_answered(worker: HeaderWorker, tmp_path: Path) -> None:
-    path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
-    many = [replace(wanted, number=number) for number in range(WANTED_AT_ONCE + 10)]
-    assert worker.compare(many, [str(path)], ".safetensors") == (Match(1, 1),) * WANTED_AT_ONCE
-
-
-def test_a_file_that_takes_all_memory_ends_its_reader_not_its_neighbours(tmp_path: Path) -> None:
-    small = "from gpumodels_tui.headers import header_worker as it; it.MEMORY_LIMIT_BYTES = 64 << 20; it.main()"
-    worker = HeaderWorker((sys.executable, "-c", small))
-    bomb = tmp_path / "bomb.safetensors"
-    entries = ",".join(f'"t{number}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for number in range(200_000))
-    bomb.write_bytes(framed(b"{" + entries.encode() + b"}"))
-    with pytest.raises(UnreadableError, match=r"its reader ended while reading it: memory allocation of \d+ bytes failed"):
-        worker.read(str(bomb), ".safetensors")
-    assert title_of(worker, titled(tmp_path / "a.safetensors", "A")) == "A"
-    worker.close()
-
-
-def test_a_giant_metadata_value_arrives_cut(worker: HeaderWorker, tmp_path: Path) -> None:
-    path = write_model(tmp_path / "a.safetensors", metadata={"comment": "x" * 10_000_000, "modelspec.title": "A"})
-    header = worker.read(str(path), ".safetensors").header
-    assert header is not None
-    assert header.metadata["modelspec.title"] == "A"
-    assert len(header.metadata["comment"]) < 2_000
-
-
-def test_a_large_sparse_file_opens_under_the_memory_limit(worker: HeaderWorker, tmp_path: Path) -> None:
-    path = tmp_path / "large.safetensors"
-    size = 40 * 1024**3
-    header = {"w": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
-    path.write_bytes(framed(json.dumps(header).encode()))
-    os.truncate(path, path.stat().st_size + size)
-    read = worker.read(str(path), ".safetensors").header
-    assert read is not None
-    assert read.dtypes == {"uint8": size}
-
-
-def test_a_worker_that_cannot_start_says_why_and_blames_no_file(tmp_path: Path) -> None:
-    worker = HeaderWorker((sys.executable, "-c", "import a_package_that_is_not_there"))
-    with pytest.raises(NoWorkerError, match="No module named 'a_package_that_is_not_there'"):
-        worker.read(str(titled(tmp_path / "a.safetensors", "A")), ".safetensors")
-    worker.close()
-
-
-def test_a_program_that_is_not_there_is_said_too(tmp_path: Path) -> None:
-    worker = HeaderWorker((str(tmp_path / "python"),))
-    with pytest.raises(NoWorkerError, match="No such file"):
-        worker.read(str(tmp_path), ".safetensors")
-
-
-def test_the_current_directory_is_not_imported_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "numpy.py").write_text("raise SystemExit('hostile')")
-    (tmp_path / "gpumodels_tui.py").write_text("raise SystemExit('hostile')")
-    monkeypatch.chdir(tmp_path)
-    worker = HeaderWorker()
-    assert title_of(worker, titled(tmp_path / "a.safetensors", "A")) == "A"
-    worker.close()
-
-
-def test_closing_ends_the_process_and_nothing_is_read_after_it(worker: HeaderWorker, tmp_path: Path) -> None:
-    path = titled(tmp_path / "a.safetensors", "A")
-    title_of(worker, path)
-    process = psutil.Process(worker.pid)
-    worker.close()
-    assert not process.is_running()
-    with pytest.raises(NoWorkerError):
-        title_of(worker, path)
-
-
-def test_the_worker_ends_with_a_viewer_that_was_killed(tmp_path: Path) -> None:
-    script = (
-        "import sys, time\n"
-        "from gpumodels_tui.headers.header_reader import HeaderWorker\n"
-        "worker = HeaderWorker()\n"
-        "worker.read(sys.argv[1], '.safetensors')\n"
-        "print(worker.pid, flush=True)\n"
-        "time.sleep(60)\n"
+def wanted_square(number: int, *firsts: float, shape: tuple[int, ...] = (4, 4)) -> Wanted:
+    samples = (
+        TensorSample(f"w{one}", "float32", shape, struct.pack("<16f", *(first + number for number in range(16))))
+        for one, first in enumerate(firsts)
     )
-    path = titled(tmp_path / "a.safetensors", "A")
-    with subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True) as viewer:
-        assert viewer.stdout is not None
-        pid = int(viewer.stdout.readline())
-        viewer.kill()
-    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    return Wanted(number, Fingerprint(tuple(samples), 0))
+
+
+def test_a_files_table_of_tensors_is_parsed_once_for_its_header_and_for_all_models_that_may_be_from_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_square(tmp_path / "m.safetensors", 1.0, 50.0)
+    parsed: list[int] = []
+    read: list[str] = []
+    entries, stored = safetensors_header._entries, StoredTensors.read
+
+    def parsing(descriptor: int, length: int) -> Mapping[str, Any]:
+        parsed.append(length)
+        return entries(descriptor, length)
+
+    def reading(self: StoredTensors, key: str, start: int, count: int) -> bytes:
+        read.append(key)
+        return stored(self, key, start, count)
+
+    monkeypatch.setattr(safetensors_header, "_entries", parsing)
+    monkeypatch.setattr(StoredTensors, "read", reading)
+    told = (wanted_square(7, 1.0, 50.0), wanted_square(8, 1.0, 2.0), wanted_square(9, 1.0, shape=(9, 9)))
+    worker = Worker(READERS)
+    reply = worker.answer(Request(os.fsencode(path), ".safetensors", (7, 8, 9, 7), told))
+    assert reply.header is not None
+    assert reply.matches == (Match(2, 2), Match(1, 2), None, Match(2, 2))
+    assert (len(parsed), sorted(read)) == (1, ["w0", "w1"])
+    again = worker.answer(Request(os.fsencode(path), ".safetensors", (8, 7), is_read=False))
+    assert (again.header, again.matches) == (None, (Match(1, 2), Match(2, 2)))
+
+
+def test_what_there_is_no_time_for_is_left_out_of_the_reply_but_never_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpumodels_tui.headers.header_worker.COMPARING_SECONDS", -1.0)
+    path = write_square(tmp_path / "m.safetensors", 1.0)
+    told = (wanted_square(1, 1.0), wanted_square(2, 1.0))
+    worker = Worker(READERS)
+    assert worker.answer(Request(os.fsencode(path), ".safetensors", (1, 2), told)).matches == (Match(1, 1),)
+    assert worker.answer(Request(os.fsencode(path), ".safetensors", (2, 1), is_read=False)).matches == (Match(1, 1),)
+
+
+def test_what_is_no_regular_file_is_not_even_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fifo, directory, named_socket = tmp_path / "f.safetensors", tmp_path / "d.safetensors", tmp_path / "s"
+    os.mkfifo(fifo)
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(named_socket))
+        monkeypatch.setattr(os, "open", lambda *_: pytest.fail("opened"))
+        for path in (fifo, directory, named_socket, Path("/dev/null")):
+            assert not stat.S_ISREG(path.stat().st_mode)
+            assert reply_about(path) == Reply(reason="not a regular file")
+
+
+def test_a_file_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_model(tmp_path / "m.safetensors")
+
+    def refuse(*_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert reply_about(path) == Reply(reason="permission denied")
+
+
+def test_a_file_that_is_gone_says_so(tmp_path: Path) -> None:
+    assert reply_about(tmp_path / "gone.safetensors") == Reply(reason="no such file or directory")
+
+
+def test_a_file_name_that_is_no_unicode_is_read(tmp_path: Path) -> None:
+    path = os.fsencode(tmp_path) + b"/caf\xe9.safetensors"
+    Path(os.fsdecode(path)).write_bytes(safetensors_bytes())
+    assert reply_about(os.fsdecode(path)).header is not None
+
+
+def test_a_blob_without_a_suffix_is_recognised_by_its_beginning(tmp_path: Path) -> None:
+    blob = tmp_path / "0f3a"
+    blob.write_bytes(safetensors_bytes(metadata={"title": "from the hub"}))
+    header = reply_about(blob, None).header
+    assert header is not None
+    assert header.metadata == {"title": "from the hub"}
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RecursionError("maximum recursion depth exceeded")])
+def test_a_header_that_takes_too_much_memory_is_the_files_fault(tmp_path: Path, error: Exception) -> None:
+    def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
+        raise error
+
+    worker = Worker({".safetensors": HeaderReader(safetensors_header.recognises, read)})
+    reply = worker.answer(Request(os.fsencode(write_model(tmp_path / "m.safetensors")), ".safetensors"))
+    assert reply == Reply(reason=f"its header takes too much memory ({type(error).__name__})")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 a pickled checkpoint", b"GGUF\x03\0\0\0\0\0\0\0{", bytes(100)])
+def test_a_file_of_another_format_is_neither_read_nor_blamed(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "pytorch_model.bin"
+    path.write_bytes(content)
+    assert reply_about(path, None) == Reply()
 
 
 def entries(count: int, entry: str) -> bytes:
@@ -239,6 +190,7 @@ EVIL: Final = {
     "NUL": "a\x00b\x00",
 }
 """What steers a terminal or deceives an eye."""
+
 
 HOSTILE: Mapping[str, tuple[str, Callable[[], bytes]]] = {
     **{kind: (".safetensors", partial(stated, {"modelspec.title": text, text: text})) for kind, text in EVIL.items()},
@@ -306,6 +258,7 @@ def write_hostile(directory: Path, kind: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_header_takes_a_second_and_300_mb_at_most(worker: HeaderWorker, tmp_path: Path, kind: str) -> None:
     path, good = write_hostile(tmp_path, kind), titled(tmp_path / "good.safetensors", "good")
@@ -317,9 +270,12 @@ def test_a_hostile_header_takes_a_second_and_300_mb_at_most(worker: HeaderWorker
         header = worker.read(str(path), suffix_of(str(path))).header
         assert header is not None
         assert sum(len(key) + len(value) for key, value in header.metadata.items()) < 300_000
-    assert title_of(worker, good) == "good"
+    after = worker.read(str(good), ".safetensors").header
+    assert after is not None
+    assert after.metadata == {"modelspec.title": "good"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_file_is_skipped_or_shown_harmless_and_hides_no_other(tmp_path: Path, kind: str) -> None:
     path, good = write_hostile(tmp_path, kind), titled(tmp_path / "good.safetensors", "good")

@@ -12,13 +12,11 @@ from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.process import ProcessScreen
-from gpumodels_tui.view.model_facts import Fact
-from gpumodels_tui.view.process_facts import facts_of_process
 from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import assert_looks_like, lines_shown, shown
-from snapshots import MINUTE_NS, NOON_NS, WAN, a_process, a_process_state, a_snapshot
-from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view, an_unattached
+from snapshots import WAN
+from views import a_full_view, a_gpu, a_host, a_row, a_view, an_unattached
 
 pytestmark = pytest.mark.usefixtures("universal_time")
 
@@ -109,24 +107,6 @@ async def test_models_that_come_later_take_the_keys() -> None:
         await pilot.pause()
         await pressed(pilot, "end")
         assert app.screen.query_one(ModelTable).cursor_row is app.screen.query_one(ModelTable).rows[-1]
-
-
-def test_what_a_process_is_and_how_its_sidecar_does() -> None:
-    process = a_process("vllm", 90210, command=("python", "-m", "vllm", "serve it"), visible_devices="2,3", rank=1)
-    state = a_process_state(a_snapshot(process=process), user="ada")
-    row = replace(a_full_view().process_rows[0], state=state, pid=90210, user="ada", command="python -m vllm 'serve it'")
-    row = replace(row, started_at_ns=NOON_NS - 90 * MINUTE_NS)
-    facts = {fact.label: fact.value for fact in facts_of_process(row, NOON_SECONDS)}
-    assert facts["command"] == "python -m vllm 'serve it'"
-    assert facts["process"] == "pid 90210, user ada, up 1h, rank 1"
-    assert facts["versions"] == "Python 3.11.9, torch 2.13.0, gpumodels 0.1.0"
-    assert facts["sidecar"] == "live, no failures, 1.0 ms a look, every 1 s, 600 modules"
-    assert facts["sees"] == "CUDA_VISIBLE_DEVICES=2,3"
-    assert state.snapshot is not None
-    health = dataclasses.replace(state.snapshot.health, failures=3)
-    failing = replace(row, state=replace(state, snapshot=dataclasses.replace(state.snapshot, health=health)))
-    said = "live, 3 things could not be read, 1.0 ms a look, every 1 s, 600 modules"
-    assert Fact("sidecar", said) in facts_of_process(failing, NOON_SECONDS)
 
 
 @pytest.mark.slow

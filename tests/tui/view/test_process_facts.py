@@ -1,0 +1,87 @@
+"""Tests of the facts about a process, with a sidecar and without."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from msgspec.structs import replace
+
+from gpumodels_tui.view.model_facts import Fact
+from gpumodels_tui.view.process_facts import MOST_WARNINGS, facts_of_process, facts_of_unattached
+from gpumodels_tui.view.process_rows import ProcessRow
+from snapshots import GIB, MINUTE_NS, NOON_NS, a_device, a_process, a_process_state, a_snapshot
+from views import NOON_SECONDS, a_full_view, an_unattached
+
+EVIL: Final = "\x1b]0;owned\x07\u202e"
+
+
+def told(row: ProcessRow, label: str) -> list[str]:
+    return [fact.value for fact in facts_of_process(row, NOON_SECONDS) if fact.label == label]
+
+
+def test_what_a_process_is_and_how_its_sidecar_does() -> None:
+    process = a_process("vllm", 90210, command=("python", "-m", "vllm", "serve it"), visible_devices="2,3", rank=1)
+    state = a_process_state(a_snapshot(process=process), user="ada")
+    row = replace(a_full_view().process_rows[0], state=state, pid=90210, user="ada", command="python -m vllm 'serve it'")
+    row = replace(row, started_at_ns=NOON_NS - 90 * MINUTE_NS)
+    facts = {fact.label: fact.value for fact in facts_of_process(row, NOON_SECONDS)}
+    assert facts["command"] == "python -m vllm 'serve it'"
+    assert facts["process"] == "pid 90210, user ada, up 1h, rank 1"
+    assert facts["versions"] == "Python 3.11.9, torch 2.13.0, gpumodels 0.1.0"
+    assert facts["sidecar"] == "live, no failures, 1.0 ms a look, every 1 s, 600 modules"
+    assert facts["sees"] == "CUDA_VISIBLE_DEVICES=2,3"
+    assert state.snapshot is not None
+    health = dataclasses.replace(state.snapshot.health, failures=3)
+    failing = replace(row, state=replace(state, snapshot=dataclasses.replace(state.snapshot, health=health)))
+    said = "live, 3 things could not be read, 1.0 ms a look, every 1 s, 600 modules"
+    assert Fact("sidecar", said) in facts_of_process(failing, NOON_SECONDS)
+
+
+def test_a_process_that_has_published_nothing_yet_and_one_without_a_sidecar_say_so() -> None:
+    row = replace(a_full_view().process_rows[0], started_at_ns=None, user="", command="")
+    starting = replace(row, state=a_process_state(None))
+    assert facts_of_process(starting, NOON_SECONDS) == [
+        Fact("command", "not known"),
+        Fact("process", "pid 4711, user not known"),
+        Fact("sidecar", "has published nothing yet"),
+    ]
+    assert told(replace(row, state=None), "sidecar") == [
+        "not attached: start one by `import gpumodels; gpumodels.start()`",
+    ]
+
+
+def test_warnings_and_devices_that_ran_out_are_told_and_of_thousands_of_warnings_the_first() -> None:
+    snapshot = a_snapshot(warnings=[f"warning {number}" for number in range(1_000)])
+    full = dataclasses.replace(a_device("cuda:0"), out_of_memory_count=3)
+    never = a_device("cuda:1")
+    state = a_process_state(dataclasses.replace(snapshot, devices=(full, never)))
+    row = replace(a_full_view().process_rows[0], state=state)
+    assert told(row, "ran out") == ["out of memory on cuda:0, 3× since it started"]
+    assert told(row, "warning") == [f"warning {number}" for number in range(MOST_WARNINGS)]
+
+
+def test_an_unattached_process_is_told_of_as_far_as_the_driver_and_the_kernel_know_it() -> None:
+    assert facts_of_unattached(an_unattached(2222, 3 * GIB))[:4] == [
+        Fact("command", "python serve.py"),
+        Fact("pid", "2222"),
+        Fact("user", "eve"),
+        Fact("memory", "3.0 GB"),
+    ]
+    unknown = replace(an_unattached(2222, None, ""), user="")
+    assert [fact.value for fact in facts_of_unattached(unknown)[:4]] == [
+        "not known",
+        "2222",
+        "not known",
+        "not said by the driver",
+    ]
+
+
+def test_nothing_hostile_reaches_what_is_drawn() -> None:
+    process = dataclasses.replace(a_process(EVIL, command=(EVIL,), visible_devices=EVIL), torch_version=EVIL)
+    device = dataclasses.replace(a_device(EVIL), out_of_memory_count=1)
+    state = a_process_state(a_snapshot(process=process, devices=[device], warnings=[EVIL]), user=EVIL)
+    row = replace(a_full_view().process_rows[0], state=state, user=EVIL, command=EVIL)
+    facts = [*facts_of_process(row, NOON_SECONDS), *facts_of_unattached(replace(an_unattached(command=EVIL), user=EVIL))]
+    assert all(text.isprintable() for fact in facts for text in (fact.label, fact.value))
+    assert {"ran out", "warning", "sees"} <= {fact.label for fact in facts}

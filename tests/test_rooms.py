@@ -37,3 +37,17 @@ def test_every_module_has_its_test(package: str) -> None:
 
     missing = [str(test_of(module).relative_to(ROOT)) for module in modules(package) if not test_of(module).exists()]
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["_cdata", "_C", "_dynamo", "_parameters", "_buffers", "_modules", "_weak_ref"])
+def test_private_names_of_torch_stand_in_one_module(name: str) -> None:
+    """As an attribute, or as a text of its own: what changes with torch's versions is found in one place."""
+
+    def uses(module: Path) -> bool:
+        return any(
+            (isinstance(node, ast.Attribute) and node.attr == name) or (isinstance(node, ast.Constant) and node.value == name)
+            for node in ast.walk(ast.parse(module.read_text()))
+        )
+
+    users = {str(module.relative_to(PACKAGES["sidecar"])) for module in PACKAGES["sidecar"].rglob("*.py") if uses(module)}
+    assert users - {"support/torch_private.py"} == set()

@@ -18,7 +18,7 @@ from gpumodels.provenance.mapped_storages import PATH_TYPES, name_of_open, path_
 from gpumodels.provenance.origin_tracker import OriginTracker, absolute
 from gpumodels.support.instances import state_of
 from gpumodels.support.resident import resident
-from gpumodels.support.torch_private import without_modes
+from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
 
 MAX_TENSORS: Final = 200_000
 MAX_DEPTH: Final = 4
@@ -151,11 +151,11 @@ def _tensors_in(
     elif torch.nn.Module in bases:
         module_found(result)
         state = state_of(result)
-        for table in (state.get("_parameters"), state.get("_buffers")):
+        for table in (state.get(PARAMETERS), state.get(BUFFERS)):
             for name, tensor in [*table.items()] if type(table) is dict else ():
                 if tensor is not None:
                     yield f"{prefix}{name}", tensor
-        children = state.get("_modules")
+        children = state.get(MODULES)
         for name, child in [*children.items()] if type(children) is dict else ():
             if child is not None:
                 yield from _tensors_in(child, torch, module_found, f"{prefix}{name}.", depth)

@@ -15,15 +15,16 @@ from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin import ELSEWHERE, Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
+from gpumodels.support.accelerators import ACCELERATORS
 from gpumodels.support.instances import state_getter
 from gpumodels.support.resident import resident
-from gpumodels.support.torch_private import without_modes
+from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
 from gpumodels.tensors.tensor_storages import UNREADABLE
 
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage
 
-MOVING_METHODS: Final = ("to", "cuda", "cpu", "xpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
+MOVING_METHODS: Final = ("to", "cpu", *ACCELERATORS, "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
 """The methods of `torch.nn.Module` that move or cast; `to_empty` and `share_memory` don't copy values to new storages."""
 
 
@@ -75,7 +76,7 @@ class Moves:
         waiting, met, state_of = [root], {id(root)}, self._state_of_module
         while waiting:
             state = state_of(waiting.pop())
-            for table in (state["_parameters"], state["_buffers"]):
+            for table in (state[PARAMETERS], state[BUFFERS]):
                 for name, tensor in [*table.items()] if table else ():
                     if type(tensor) in plain_types:  # inlined: runs for a thousand tensors per move
                         try:
@@ -88,7 +89,7 @@ class Moves:
                     storage = None if tensor is None else tensors.storage_of(tensor)
                     if storage is not None and (noted := self._note_before_move(table, name, tensor, storage)) is not None:
                         found.append(noted)
-            for child in [*state["_modules"].values()]:
+            for child in [*state[MODULES].values()]:
                 if child is not None and id(child) not in met:
                     met.add(id(child))
                     waiting.append(child)

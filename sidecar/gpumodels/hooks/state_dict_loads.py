@@ -14,7 +14,7 @@ from gpumodels.provenance.origin import ELSEWHERE, STATE_DICT, Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
 from gpumodels.support.resident import resident
-from gpumodels.support.torch_private import without_modes
+from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -147,9 +147,9 @@ def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
     waiting, met = [module], {id(module)}
     while waiting:
         state = state_of(waiting.pop())
-        for table in (state["_parameters"], state["_buffers"]):
+        for table in (state[PARAMETERS], state[BUFFERS]):
             yield from (tensor for tensor in table.values() if tensor is not None)
-        for child in state["_modules"].values():
+        for child in state[MODULES].values():
             if child is not None and id(child) not in met:
                 met.add(id(child))
                 waiting.append(child)
@@ -159,8 +159,8 @@ def _tables_at(module: nn.Module, path: str) -> tuple[Mapping[str, Any], Mapping
     """Parameters and buffers of the module at this dotted path of a state dict's key; empty if there is no such module."""
     owner: Any = module
     for part in path.split(".") if path else ():
-        owner = state_of(owner)["_modules"].get(part)
+        owner = state_of(owner)[MODULES].get(part)
         if owner is None:
             return {}, {}
     state = state_of(owner)
-    return state["_parameters"], state["_buffers"]
+    return state[PARAMETERS], state[BUFFERS]

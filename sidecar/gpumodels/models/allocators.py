@@ -8,11 +8,9 @@ from types import ModuleType
 from typing import Any, Final, Protocol
 
 from gpumodels.models.training_state import Parts
+from gpumodels.support.accelerators import ACCELERATORS
 from gpumodels.support.resident import resident
 from gpumodels_shared.schema import DeviceMemory, Model
-
-ACCELERATORS: Final = ("cuda", "xpu")
-"""torch modules whose allocators count on the host side: both answer from memory, and only once the host initialised them."""
 
 MAX_DEVICES: Final = 64
 

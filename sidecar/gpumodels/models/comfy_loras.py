@@ -17,6 +17,7 @@ from gpumodels.support.instances import is_a, state_of
 from gpumodels.support.known_classes import all_subclasses
 from gpumodels.support.resident import resident
 from gpumodels.support.slices import in_slices
+from gpumodels.support.torch_private import MODULES
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import StorageReading, TensorAccounts
@@ -212,7 +213,7 @@ def _patched_model(module: Any, key: str, models: Sequence[FoundModel]) -> Found
         for model in models:
             if model.adapter is None and id(module) in model.members:
                 return model
-        module = state_of(module).get("_modules", {}).get(name)
+        module = state_of(module).get(MODULES, {}).get(name)
     return None
 
 

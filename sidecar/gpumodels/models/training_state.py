@@ -13,6 +13,7 @@ from gpumodels.support.instances import state_getter, state_of
 from gpumodels.support.known_classes import all_subclasses
 from gpumodels.support.resident import resident
 from gpumodels.support.slices import batched
+from gpumodels.support.torch_private import PARAMETERS
 from gpumodels.support.weak_table import WeakTable
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import META, StorageReading, TensorAccounts
@@ -107,7 +108,7 @@ class TrainingState:
             if module is None:
                 continue
             try:
-                for parameter in [*state_of_module(module)["_parameters"].values()]:
+                for parameter in [*state_of_module(module)[PARAMETERS].values()]:
                     gradient = gradient_of(parameter)
                     if gradient is not None:
                         self._accounts.add_storages(gradient, found)

@@ -11,6 +11,7 @@ from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
 from gpumodels.support.resident import resident
+from gpumodels.support.torch_private import MODULES, PARAMETERS
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels_shared.fingerprint import TENSORS, VALUES, keys_examined, samples_among
 from gpumodels_shared.schema import TensorSample
@@ -136,10 +137,10 @@ class SampleReader:
                 continue
             names = [
                 name
-                for name, tensor in list(_table(module, "_parameters").items())
+                for name, tensor in list(_table(module, PARAMETERS).items())
                 if tensor is not None and not name.startswith(ADAPTER_PREFIXES)
             ]
-            for name, child in list(_table(module, "_modules").items()):
+            for name, child in list(_table(module, MODULES).items()):
                 if child is not None and id(child) not in met and not name.startswith(ADAPTER_PREFIXES):
                     met.add(id(child))
                     waiting.append((_below(prefix, name), id(child)))
@@ -199,7 +200,7 @@ def _below(prefix: str, name: str) -> str:
 def _held(ref: ModelTensor) -> Any:
     """The module's parameter of this name, as long as both live."""
     module = ref.module()
-    table: Any = {} if module is None else _table(module, "_parameters")
+    table: Any = {} if module is None else _table(module, PARAMETERS)
     try:
         return table[ref.name]
     except (KeyError, AttributeError, RuntimeError):  # TorchScript's tables raise what they like

@@ -11,6 +11,7 @@ from typing import Any
 
 from gpumodels.support.instances import class_attribute, is_a, state_of
 from gpumodels.support.resident import resident
+from gpumodels.support.torch_private import MODULES
 
 
 @resident
@@ -60,9 +61,9 @@ def _config_within(state: Mapping[str, Any]) -> Mapping[str, Any]:
     """Of sentence-transformers' models: their first module wraps a transformers model, which knows."""
     if "_model_config" not in state and "_model_card_vars" not in state:
         return {}
-    modules = state.get("_modules")
+    modules = state.get(MODULES)
     first = next(iter(dict.values(modules)), None) if is_a(modules, dict) else None
-    inner = state_of(first).get("_modules")
+    inner = state_of(first).get(MODULES)
     for name in ("auto_model", "model"):
         wrapped = dict.get(inner, name) if is_a(inner, dict) else None
         if wrapped is not None:

@@ -9,28 +9,27 @@ Captures that began before the sidecar started are not noticed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import nullcontext
 from types import FrameType, ModuleType
-from typing import Any, Final
+from typing import Any
 
 from gpumodels.observing.observers import Observers
 from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
+from gpumodels.support.accelerators import ACCELERATORS
 from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
 from gpumodels.support.weak_table import WeakTable
 from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.floats import ITEM_BYTES
 
-ACCELERATORS: Final = frozenset({"cuda", "xpu"})
-
 
 @resident
 class AcceleratorSampler:
     """Takes samples of plain tensors on accelerators."""
 
-    def __init__(self, torch: ModuleType, failures: Failures, device_types: frozenset[str] = ACCELERATORS) -> None:
+    def __init__(self, torch: ModuleType, failures: Failures, device_types: Collection[str] = ACCELERATORS) -> None:
         """`device_types`: the torch device types that count as accelerators."""
         self._torch = torch
         self._failures = failures

@@ -5,8 +5,48 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from operator import attrgetter
 from types import CodeType, ModuleType
 from typing import Any, Final
+
+PARAMETERS: Final = "_parameters"
+BUFFERS: Final = "_buffers"
+MODULES: Final = "_modules"
+"""Under these names a module's instance dictionary holds its parameters, buffers and submodules, by name. So since torch 0.1."""
+
+
+def storage_identity(torch: ModuleType) -> Callable[[Any], int]:
+    """A function that gives a number for a storage: the same for all Python objects of one storage, and only for these."""
+    if hasattr(torch.empty(0).untyped_storage(), "_cdata"):
+        return attrgetter("_cdata")
+    return _address_of
+
+
+def _address_of(storage: Any) -> int:
+    address: int = storage.data_ptr()
+    return address
+
+
+def tensor_identity(torch: ModuleType) -> Callable[[Any], int]:
+    """The same for tensors, without running a subclass's code."""
+    descriptor = getattr(torch.Tensor, "_cdata", None)
+    found: Callable[[Any], int] = id if descriptor is None else descriptor.__get__
+    return found
+
+
+def packed_type(torch: ModuleType) -> type | None:
+    """The class of packed weights, as of quantized layers; None where this torch has none."""
+    return getattr(torch._C, "ScriptObject", None)
+
+
+def script_tables(torch: ModuleType) -> tuple[Any, ...]:
+    """Functions that give the parameters and the buffers of the C++ object behind a TorchScript module."""
+    return tuple(table for name in ("ParameterDict", "BufferDict") if (table := getattr(torch._C, name, None)) is not None)
+
+
+def concrete_module_type(torch: ModuleType) -> Any:
+    """What tells the attributes of a TorchScript class; None where this torch can't."""
+    return getattr(torch._C, "ConcreteModuleType", None)
 
 
 def without_modes(torch: ModuleType) -> Callable[[], AbstractContextManager[Any]]:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels.support.instances import container_of, is_a, items_of, mro_of, name_of, package_of, state_of, values_of
 from gpumodels.support.resident import resident
+from gpumodels.support.torch_private import packed_type
 
 MAX_ITEMS: Final = 10_000
 """The most items visited in a list or dict, and from one attribute on in total; anything larger is data, not weights."""
@@ -73,7 +74,7 @@ class ExtraTensorFinder:
     def __init__(self, torch: ModuleType) -> None:
         self._tensor_type: type = torch.Tensor
         self._module_type: type = torch.nn.Module
-        self._packed_type: type | None = getattr(torch._C, "ScriptObject", None)
+        self._packed_type: type | None = packed_type(torch)
         first_names = tuple(torch.nn.Module().__dict__)
         self._torch_names = frozenset(first_names)
         """Attributes that `torch.nn.Module.__init__` sets."""

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels.support.instances import mro_of, name_of, state_getter
 from gpumodels.support.resident import resident
+from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy
 from gpumodels.tensors.script_modules import ScriptModules
@@ -305,11 +306,12 @@ class ModuleReader:
         have another origin.
         """
         try:
-            modules, parameters, buffers = state["_modules"], state["_parameters"], state["_buffers"]
+            modules, parameters, buffers = state[MODULES], state[PARAMETERS], state[BUFFERS]
         except KeyError:  # the wrapper of a traced module
             return hash(id(state.get(TRACED)))
         stamp: list[Any] = [*modules.keys(), *map(id, modules.values())] if modules else []
         accounts, plain_types, strided = self._accounts, self._plain_types, self._strided
+        identity_of = accounts.identity_of_storage
         for tensors in (parameters, buffers) if buffers else (parameters,):
             for name, tensor in tensors.items():
                 if type(tensor) in plain_types:
@@ -318,7 +320,7 @@ class ModuleReader:
                     except UNREADABLE:  # sparse, opaque
                         storage = None
                     if storage is not None:
-                        device, identity, size = tensor.device, storage._cdata, storage.nbytes()
+                        device, identity, size = tensor.device, identity_of(storage), storage.nbytes()
                         stamp += (name, id(tensor), device, identity, size)
                         if tensor.__dict__:
                             stamp += accounts.stamp(tensor)
@@ -349,7 +351,7 @@ class ModuleReader:
 def _tables(state: dict[str, Any]) -> _Tables | None:
     """The module's tables; None if it isn't initialised. A traced module has only its script module."""
     try:
-        return state["_modules"], state["_parameters"], state["_buffers"]
+        return state[MODULES], state[PARAMETERS], state[BUFFERS]
     except KeyError:
         inner = state.get(TRACED)
         return None if inner is None else ({TRACED: inner}, {}, {})

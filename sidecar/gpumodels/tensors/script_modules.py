@@ -9,6 +9,7 @@ from typing import Any, Final
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of
 from gpumodels.support.resident import resident
+from gpumodels.support.torch_private import concrete_module_type, packed_type, script_tables
 
 CONSTANT_NODES: Final = ("prim::Constant", "prim::ConstantMKLDNNTensor")
 """Kinds of graph nodes whose value may be a tensor."""
@@ -33,9 +34,9 @@ class ScriptModules:
         self._failures = failures
         self._type: type = torch.jit.ScriptModule
         self._tensor_type: type = torch.Tensor
-        self._packed_type: type | None = getattr(torch._C, "ScriptObject", None)
-        self._tables: tuple[Any, ...] = (torch._C.ParameterDict, torch._C.BufferDict)
-        self._concrete: Any = getattr(torch._C, "ConcreteModuleType", None)
+        self._packed_type: type | None = packed_type(torch)
+        self._tables: tuple[Any, ...] = script_tables(torch)
+        self._concrete: Any = concrete_module_type(torch)
 
     def has(self, kind: type) -> bool:
         """Whether this class is derived from `torch.jit.ScriptModule`."""

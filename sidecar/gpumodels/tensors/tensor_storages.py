@@ -14,7 +14,7 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of, state_of
 from gpumodels.support.resident import resident
-from gpumodels.support.torch_private import without_overrides
+from gpumodels.support.torch_private import storage_identity, tensor_identity, without_overrides
 from gpumodels.tensors.extra_tensors import ExtraTensorFinder
 
 META: Final = "meta"
@@ -73,7 +73,8 @@ class TensorAccounts:
         tensor = torch.Tensor
         self._layout_of, self._device_of, self._dtype_of = tensor.layout.__get__, tensor.device.__get__, tensor.dtype.__get__
         self._untyped_storage: Any = tensor.untyped_storage
-        self._is_meta, self._identity_of = tensor.is_meta.__get__, tensor._cdata.__get__
+        self._is_meta, self._identity_of = tensor.is_meta.__get__, tensor_identity(torch)
+        self.identity_of_storage = storage_identity(torch)
 
     def add_storages(self, tensor: Any, storages: list[StorageReading], name: str = "") -> int:
         """Add the storages behind a tensor; one that consists of others (DTensor, torchao's, sparse) is taken apart.
@@ -134,7 +135,7 @@ class TensorAccounts:
             for inner in self._inner_tensors(tensor):
                 try:
                     storage = self._untyped_storage(inner)
-                    found += (self._device_of(inner), storage._cdata, storage.nbytes())
+                    found += (self._device_of(inner), self.identity_of_storage(storage), storage.nbytes())
                 except UNREADABLE:
                     found.append(id(inner))
         return tuple(found)
@@ -214,7 +215,7 @@ class TensorAccounts:
         if tensor is named or self._layout_of(named) is self._strided:  # others have no storage of their own
             tracker = self._origin_tracker
             origin = tracker.origin_of(named, storage if named is tensor else tracker.tensors.storage_of(named))
-        return StorageReading((device_name, storage._cdata), dtype_name, storage.nbytes(), origin, name)
+        return StorageReading((device_name, self.identity_of_storage(storage)), dtype_name, storage.nbytes(), origin, name)
 
 
 def _is_fake(state: dict[str, Any]) -> bool:

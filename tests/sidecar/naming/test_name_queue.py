@@ -344,7 +344,7 @@ def test_a_module_that_two_models_share_stays_known_as_the_others_when_one_of_th
         shared.register_buffer("scale", torch.zeros(1000))
         assert found() == [alone + 4000]
         assert second[1] is shared
-        assert not sidecar.scanner._claims._among
+        assert not sidecar.scanner._claims._roots_of_shared
 
 
 def test_a_look_that_was_broken_off_is_made_up_for() -> None:

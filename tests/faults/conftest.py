@@ -152,7 +152,7 @@ publish = gpumodels.publishing.publisher.Publisher.publish
 def publish_and_tell(publisher, snapshot):
     publish(publisher, snapshot)
     writer = publisher._writer
-    published.append(writer is not None and writer.still_named() and not publisher._complained)
+    published.append(writer is not None and writer.still_named() and not publisher._has_warned)
 gpumodels.publishing.publisher.Publisher.publish = publish_and_tell
 work = 0
 def count_up():

@@ -229,7 +229,7 @@ def test_no_blocks_for_a_new_file(
     publisher.publish(a_snapshot())
     assert published(tmp_path / "files") is not None
     assert [record.getMessage() for record in caplog.records] == [
-        f"cannot publish in {tmp_path / 'files'}: {os.strerror(code)}; trying on"
+        f"cannot publish in {tmp_path / 'files'}: {os.strerror(code)}; will keep trying"
     ]
     publisher.close()
     if code == errno.EDQUOT:

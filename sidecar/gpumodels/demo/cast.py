@@ -1,4 +1,4 @@
-"""Who plays in the demonstration: each model's file, metadata, class and size, small and real or full-size and simulated."""
+"""The demo's models: the file, metadata, class and size of each, small and real or full-size and simulated."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from gpumodels.demo.models import FULL, SMALL, AutoencoderKLWan, LoRANetwork, UM
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One model."""
+    """One of the demo's models."""
 
     name: str
     file: str
-    """Below the model directory, in ComfyUI's folders."""
+    """Its path below the model directory, in ComfyUI's folders."""
     dtype: torch.dtype
     build: Callable[[], nn.Module]
-    """To be called under the meta device: makes the modules, not their memory."""
+    """Makes the modules. To be called under the meta device, so that they take no memory."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     device: int = 0
-    """The simulated GPU that it likes best."""
+    """The index of the simulated GPU that it is loaded onto, if there are so many."""
 
 
 _WAN_METADATA = {"modelspec.architecture": "wan2.2-t2v", "modelspec.author": "gpumodels demo", "format": "pt"}
@@ -86,7 +86,7 @@ def real_parts() -> dict[str, Part]:
 
 
 def simulated_parts() -> dict[str, Part]:
-    """The same at their real size, for simulated GPUs."""
+    """The same models at their real size, for simulated GPUs."""
     return {
         "high": Part("Wan2_2-T2V-A14B-HIGH", "", torch.float8_e4m3fn, lambda: WanModel(FULL)),
         "low": Part("Wan2_2-T2V-A14B-LOW", "", torch.float8_e4m3fn, lambda: WanModel(FULL), device=1),

@@ -1,4 +1,4 @@
-"""What is played: everything is loaded; then blocks are offloaded and brought back, experts swapped, a LoRA dropped."""
+"""Runs the demo: loads its models, then for ever offloads blocks and brings them back, swaps experts, and drops a LoRA."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ READY_LINE: Final = "ready"
 
 
 def run_demo(simulated_gpus: int = 0, view: bool = False, seconds: float | None = None) -> int:
-    """Play until interrupted, or for so many seconds.
+    """Run the demo until it is interrupted, or for so many seconds.
 
     Args:
         simulated_gpus: 0 for real weights in host memory, else so many simulated GPUs and full-size fake models.
-        view: play in a child process and run the viewer on it here; without a terminal that is one table.
-        seconds: how long.
+        view: run the demo in a child process and the viewer on it here; without a terminal, the viewer prints one table.
+        seconds: how long to run without `view`; None for no limit.
 
     Returns:
         The exit code: 0, the viewer's, or 1 with a line on stderr.
@@ -55,7 +55,7 @@ def _missing_packages(view: bool) -> list[str]:
 
 
 def _view(directory: Path, simulated_gpus: int) -> int:
-    """The play in a child, the viewer in front; when the viewer ends, so does the play."""
+    """Run the demo in a child process and the viewer here; when the viewer ends, so does the demo."""
     on_terminal = sys.stdout.isatty()
     environment = {**os.environ, "GPUMODELS_DEMO_DIRECTORY": str(directory), "GPUMODELS_DEMO_HOLD": "" if on_terminal else "1"}
     command = [sys.executable, "-m", "gpumodels", "demo", "--simulate-gpus", str(simulated_gpus)]
@@ -95,7 +95,7 @@ def _play(directory: Path, simulated_gpus: int, seconds: float | None, hold: boo
     opening = list(parts) if simulated_gpus else [role for role in parts if role != "low"]
     for role in opening:
         stage.load(role)
-    if not _published({parts[role].name for role in opening}, stopping):
+    if not _wait_until_published({parts[role].name for role in opening}, stopping):
         if stopping.is_set():
             return 0
         print("gpumodels: the demo's models could not be published; see GPUMODELS_DIR", file=sys.stderr)
@@ -109,8 +109,8 @@ def _play(directory: Path, simulated_gpus: int, seconds: float | None, hold: boo
     return 0
 
 
-def _published(names: set[str], stopping: threading.Event) -> bool:
-    """Wait until viewers can see all of these."""
+def _wait_until_published(names: set[str], stopping: threading.Event) -> bool:
+    """Wait until viewers can see all of these models. Returns False on a timeout or a signal."""
     give_up = time.monotonic() + READY_SECONDS
     while time.monotonic() < give_up and not stopping.wait(0.02):
         if names <= sidecar.published_names():
@@ -119,7 +119,7 @@ def _published(names: set[str], stopping: threading.Event) -> bool:
 
 
 def _acts(stage: Stage, both_experts: bool) -> Iterator[Callable[[], None]]:
-    """For ever: each does one thing that a viewer can see."""
+    """An endless sequence of actions, each with one effect that a viewer can see."""
 
     def swap_experts(out: str, into: str) -> None:
         stage.unload(out)

@@ -38,7 +38,7 @@ JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
 BURST_SECONDS: Final = 0.05
 LONG_PAUSE_SECONDS: Final = 0.012
-"""Pauses get so long after BURST_SECONDS of work in one tick, if the host is busy: large changes show later, but slow nobody down."""
+"""Pauses last this long after BURST_SECONDS of work in one tick, if the host is busy: large changes show later, without harm."""
 NAMES_SECONDS: Final = 0.1
 """How long a tick waits for the names of new models, before it publishes these as pending."""
 THREAD_NAME: Final = "gpumodels"

@@ -80,7 +80,7 @@ class SnapshotModels:
         ids: dict[FoundModel, str] = {}
         listed, small = _listed(found)
         for one in listed:
-            # One that was deleted meanwhile, as hosts do at any moment, is no failure.
+            # No failure if the host has deleted the model meanwhile, as it may at any moment.
             with self._failures.guard("describing a model"), suppress(ReferenceError):
                 core = self._registry.ref(one.core)
                 if core is not None:

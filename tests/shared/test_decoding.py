@@ -1,4 +1,4 @@
-"""Decoding: whatever the bytes are, the outcome is a Snapshot or a DecodeError, soon and in little memory."""
+"""Decoding: whatever the bytes are, the outcome is a Snapshot or a DecodeError, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def array_of(claimed: int) -> bytes:
 
 
 def outcome(payload: bytes) -> Snapshot | DecodeError:
-    """What decoding gives; anything but the two fails the test."""
+    """The decoded Snapshot or the DecodeError; anything else fails the test."""
     try:
         return decode(payload)
     except DecodeError as error:
@@ -191,7 +191,7 @@ def test_text_that_is_no_utf_8_is_refused() -> None:
 
 
 def with_tree(**columns: object) -> bytes:
-    """A valid payload but for these columns of its layer tree."""
+    """A payload that is valid, except for these columns of its layer tree."""
     return changed(lambda raw: raw["models"][0]["tree"].update(columns))
 
 

@@ -1,4 +1,4 @@
-"""Which process wrote a file: a pid alone doesn't say."""
+"""The identity of the process that wrote a file, for which a pid alone is not enough."""
 
 from __future__ import annotations
 

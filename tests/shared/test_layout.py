@@ -45,7 +45,7 @@ def number(data: bytes, offset: int, size: int) -> int:
 
 
 def resealed(data: bytes, offset: int, change: bytes, crc_at: int) -> bytes:
-    """The bytes with a change and a crc that fits again."""
+    """The bytes with a change, and a checksum that is right for it."""
     body = bytearray(data)
     body[offset : offset + len(change)] = change
     body[crc_at : crc_at + 4] = struct.pack("<I", zlib.crc32(bytes(body[:crc_at])))

@@ -1,4 +1,4 @@
-"""Liveness: the lock says whether, the beats say how well; the clock is the reader's."""
+"""Liveness: the lock tells live from dead, the beats tell stalled from live, by the reader's clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpumodels_shared.liveness import Liveness, Pulse
 
 
 def beat(count: int, state: WriterState = WriterState.RUNNING, realtime_ns: int = 0) -> Heartbeat:
-    """A writer's beat; its wall clock is whatever it is."""
+    """A heartbeat with this count; the writer's wall clock doesn't matter."""
     return Heartbeat(count, realtime_ns, state)
 
 

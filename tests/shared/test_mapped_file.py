@@ -1,4 +1,4 @@
-"""The mapped file's two ends together: what a writer publishes, a reader sees, whole or not at all."""
+"""Writer and reader of a mapped file together: a reader sees what the writer publishes, complete or not at all."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def reader(writer: SnapshotWriter) -> Iterator[SnapshotReader]:
 
 
 def latest(reader: SnapshotReader) -> Payload:
-    """The newest snapshot, which must be there."""
+    """The newest payload, which must exist."""
     payload = reader.latest()
     assert payload is not None
     return payload
@@ -397,7 +397,7 @@ def test_a_flipped_bit_of_the_header_closes_the_file_to_readers(writer: Snapshot
 
 
 def self_describing(seq: int, length: int) -> bytes:
-    """A payload that any mixture with another would betray."""
+    """A payload that shows any mixture with another one."""
     return struct.pack("<Q", seq) * (length // 8)
 
 
@@ -443,7 +443,7 @@ def test_readers_beside_a_flat_out_writer_accept_nothing_torn_and_never_go_back(
 
 @pytest.mark.slow
 def test_readers_follow_a_file_that_outgrows_itself_while_they_read(tmp_path: Path) -> None:
-    """Whenever the old file is superseded, the name already leads to a newer whole snapshot."""
+    """Whenever the old file is superseded, the name already leads to a newer, complete snapshot."""
     seqs: list[int] = []
     for _ in range(20):
         writer = SnapshotWriter(tmp_path, this_process(), heartbeat_ms=250)

@@ -1,4 +1,4 @@
-"""Sources of names are text, in the file and everywhere else."""
+"""Sources of names are text in snapshots, in JSON and in comparisons."""
 
 from __future__ import annotations
 

@@ -155,17 +155,17 @@ def test_a_regular_file_of_the_directorys_owner_is_opened_for_reading_only(tmp_p
 
 
 def a_symlink(path: Path) -> None:
-    """To a file that would be good itself."""
+    """A symlink to a file that would itself be accepted."""
     path.symlink_to(make_file(path.with_name("target")))
 
 
 def a_hard_link(path: Path) -> None:
-    """The second name of a file."""
+    """A second name of a regular file."""
     path.hardlink_to(make_file(path.with_name("target")))
 
 
 def a_device(path: Path) -> None:
-    """A name for /dev/zero."""
+    """A device node that is the same as /dev/zero."""
     os.mknod(path, 0o020600, os.makedev(1, 5))
 
 

@@ -1,4 +1,4 @@
-"""Text from elsewhere: harmless when drawn, and unchanged where it was harmless."""
+"""Text from snapshots and model files: made harmless to draw, and unchanged if it was harmless."""
 
 from __future__ import annotations
 

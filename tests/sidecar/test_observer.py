@@ -20,7 +20,7 @@ GIB = 1024**3
 
 
 class Counted:
-    """An allocator that counts what the test says."""
+    """An allocator whose counters the test sets."""
 
     def __init__(self) -> None:
         self.allocated_bytes = 0
@@ -47,7 +47,7 @@ class Watched:
         self.observer = Observer(self.devices, lambda: None, lambda: None, self.failures, self.clock)
 
     def look(self, after_seconds: float = 1.0) -> list[str]:
-        """Class names of the models on the fake GPU, after so long."""
+        """Class names of the models on the fake GPU, after so many seconds."""
         self.clock.now += after_seconds
         self.observer.look()
         self.observer.find_names()
@@ -73,7 +73,7 @@ def on_gpu(module: nn.Module) -> nn.Module:
 
 
 class Silent(Backbone):
-    """Comes into being without telling anybody."""
+    """A module that is made without any registration, as by unpickling."""
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)

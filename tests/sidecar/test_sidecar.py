@@ -1,4 +1,4 @@
-"""When the sidecar's thread works and when it waits; on clocks of the test's own, nothing is measured."""
+"""When the sidecar's thread works and when it waits, on fake clocks: no time is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpumodels.support.other_threads import BUSY_SHARE, BUSY_WINDOW_SECONDS, Oth
 
 
 class Waits(threading.Event):
-    """Doesn't wait, but notes how long it was to; the last of so many says that it is time to stop."""
+    """Doesn't wait, but records how long it should have; the last of `count` waits says that it is time to stop."""
 
     def __init__(self, count: int) -> None:
         super().__init__()

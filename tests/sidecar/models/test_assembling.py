@@ -1,4 +1,4 @@
-"""Models of every shape: what torch's own tables don't show is found, and what can't be read hides no model."""
+"""Models of every shape: tensors outside torch's own tables are found, and unreadable ones hide no model."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WIDTH = 256
 
 
 def rows(sidecar: Attached) -> list[tuple[str, dict[str, int]]]:
-    """What a scan finds, without what holds nothing."""
+    """Class and bytes by device of each model that a scan finds."""
     return [(found.class_name, dict(found.bytes_by_device)) for found in sidecar.scan()]
 
 
@@ -63,7 +63,7 @@ class Listed:
 
 
 class Layers(list[Any]):
-    """A list of somebody's own."""
+    """A subclass of list, as a host may define."""
 
     def __iter__(self) -> Any:
         raise AssertionError("foreign code ran")
@@ -97,7 +97,7 @@ KEPT_AS: dict[str, Callable[[list[Block]], Any]] = {
 
 
 class Keeper(nn.Module):
-    """A model whose blocks torch doesn't know of."""
+    """A model that keeps its blocks in a plain attribute, where torch doesn't register them."""
 
     def __init__(self, kept: Any) -> None:
         super().__init__()
@@ -206,7 +206,7 @@ def test_what_is_deleted_from_a_plain_list_is_freed_at_once() -> None:
 # Tensors whose storage can't be read.
 
 TORCH: Any = torch
-"""Torch where its own functions have no types."""
+"""torch as Any, for functions of it that have no types."""
 WITH_MKLDNN = pytest.mark.skipif(not TORCH.backends.mkldnn.is_available(), reason="no MKL-DNN here")
 
 SPARSE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -220,7 +220,7 @@ SPARSE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def sparse_bytes(tensor: torch.Tensor) -> int:
-    """Indices and values."""
+    """Bytes of the indices and values of a sparse tensor."""
     if tensor.layout is torch.sparse_coo:
         parts = [tensor._indices(), tensor._values()]
     elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
@@ -382,7 +382,7 @@ def test_a_module_that_holds_a_script_module_is_one_row_with_it(make: Callable[[
 
 
 def packed_bytes(features: int, outputs: int) -> int:
-    """An int8 weight and a bias in float32."""
+    """Bytes of a packed linear module: an int8 weight and a bias in float32."""
     return features * outputs + outputs * FLOAT
 
 
@@ -452,7 +452,7 @@ def test_a_partitioned_parameter_counts_what_is_here_and_stands_for_the_whole() 
 
 
 class Wrapper(torch.Tensor):
-    """As TransformerEngine's float8 tensors: nominal outside, several tensors inside, told to nobody."""
+    """Like TransformerEngine's float8 tensors: a wrapper without storage that keeps several tensors in its attributes."""
 
     @staticmethod
     def __new__(cls, rows: int, columns: int, **inside: Any) -> Wrapper:
@@ -504,11 +504,11 @@ def test_a_wrapper_in_a_wrapper_counts_the_innermost() -> None:
 
 
 FOREIGN: list[str] = []
-"""What was run of the classes below."""
+"""Names of the methods of the classes below that were called."""
 
 
 class Quantized(nn.Parameter):
-    """As diffusers' parameters of GGUF files: the bytes as they are in the file."""
+    """Like diffusers' parameters of GGUF files: holds the bytes as they are in the file."""
 
     def __new__(cls, data: torch.Tensor, quant_type: int) -> Quantized:
         made: Any = torch.Tensor._make_subclass(cls, data, False)
@@ -522,7 +522,7 @@ class Quantized(nn.Parameter):
 
 
 class Shaped(torch.Tensor):
-    """As ComfyUI-GGUF's: it says that it has the shape of what it stands for."""
+    """Like ComfyUI-GGUF's tensors: states the shape that it will have when dequantized."""
 
     tensor_shape: torch.Size
     patches: list[Any]

@@ -1,4 +1,4 @@
-"""Which modules are models, on trees of real modules."""
+"""Which modules are models, tested on trees of real modules."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class UNet(Backbone):
 
 
 class Decoder(Backbone):
-    """Another."""
+    """Another part with weights of its own."""
 
 
 class PreTrainedModel(nn.Module):
-    """What a library's base class is called."""
+    """Named like the base class of transformers."""
 
 
 class TextModel(PreTrainedModel):
@@ -170,7 +170,7 @@ def test_an_unchanged_model_keeps_its_description_while_another_changes(dtype: t
 
 
 class KohyaModule(nn.Module):
-    """As kohya's networks do it: its forward takes the place of the adapted module's."""
+    """Like the modules of kohya's networks: its forward replaces that of the adapted module."""
 
     def __init__(self, adapted: Any) -> None:
         super().__init__()

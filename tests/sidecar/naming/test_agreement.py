@@ -1,4 +1,4 @@
-"""How a model's values agree with its file, on state dicts that stand in for both; and how often that is looked at."""
+"""How a model's values agree with its file, with state dicts standing in for both; and how often this is checked."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def test_when_values_were_first_saved_is_known_by_most_of_them() -> None:
 
 
 class Wide(nn.Module):
-    """265 tensors that can be compared, as a real model may have them."""
+    """A model of 265 tensors that can be compared, as many as a real model may have."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the sidecar takes from model files' own words, inside the host: little, whatever stands there."""
+"""How much metadata the sidecar takes from model files, inside the host: little, whatever they contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ways to get a wrong name out of it, each tried: what was loaded isn't there any more, was never loaded, or is another's too."""
+"""Attempts to get a wrong name: weights were replaced after loading, were never loaded, or fit another model as well."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def sidecar() -> Iterator[Attached]:
 
 
 class Files:
-    """Safetensors files of new values, written long ago."""
+    """Writes safetensors files of new values, dated long ago."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -58,7 +58,7 @@ def loaded(state: dict[str, torch.Tensor], **options: bool) -> Backbone:
 
 
 def the_model(sidecar: Attached) -> Model:
-    """Looked at as after ten seconds in which nobody told of anything."""
+    """The only model in a snapshot, after a full scan and once its name is found."""
     (model,) = sidecar.models()
     return model
 
@@ -167,7 +167,7 @@ def test_a_lora_merged_into_some_weights_leaves_the_name_and_is_counted(sidecar:
 
 
 def weights(model: nn.Module, name: str) -> list[nn.Parameter]:
-    """Of the linears of this name."""
+    """The weights of the linear modules with this name."""
     return [parameter for key, parameter in model.named_parameters() if key.endswith(f".{name}.weight")]
 
 
@@ -312,7 +312,7 @@ def test_what_a_module_calls_its_part_is_no_name(sidecar: Attached, word: str) -
 
 
 class Config:
-    """As transformers has them."""
+    """A config as models of transformers have it."""
 
     model_type = "backbone"
 
@@ -342,7 +342,7 @@ def test_a_model_built_from_a_config_alone_has_not_the_name_that_the_config_bear
 
 
 def nowhere(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Where values can't be seen."""
+    """The state dict on `meta`, where values can't be read."""
     return {key: value.to("meta") for key, value in state.items()}
 
 
@@ -397,7 +397,7 @@ def test_a_model_whose_values_are_denied_is_not_named_by_its_config_either(sidec
 
 
 class Renamed(nn.Module):
-    """As large as a Backbone, with other names: nothing but the time tells of its file."""
+    """As large as a Backbone, but with other names: only the time of loading hints at its file."""
 
     def __init__(self) -> None:
         super().__init__()

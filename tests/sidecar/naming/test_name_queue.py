@@ -1,4 +1,4 @@
-"""What is there is seen whatever names take, and names are found in order, once each."""
+"""Models are seen however long naming takes, and names are found in order, once each."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Watched:
         self.observer = Observer(TorchDevices(torch), lambda: None, self._pause, Failures(), lambda: self.now)
 
     def look(self, after_seconds: float = 1.0) -> dict[str, Model]:
-        """What is there, names or not, by class."""
+        """The models by class, with or without names, after so many seconds."""
         self.now += after_seconds
         self.observer.look()
         return {model.class_name: model for model in self.observer.models}
 
     def named(self) -> dict[str, Model]:
-        """The same when all names are found that there is time for."""
+        """The models by class, once all names are found that there is time for."""
         self.observer.find_names()
         return {model.class_name: model for model in self.observer.models}
 
@@ -67,7 +67,7 @@ def watched() -> Iterator[Watched]:
 
 @pytest.fixture
 def found_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The classes of what was found out about, in order."""
+    """The classes of the models that were identified, in order."""
     classes: list[str] = []
     find_out = Identification.find_out
 
@@ -113,7 +113,7 @@ def saved_long_ago(model: nn.Module, path: Path) -> None:
 
 
 def unseen_copy(model: nn.Module, path: Path) -> None:
-    """What a loader does that nobody can observe: the values of a file, copied into the model."""
+    """Copy a file's values into the model, as a loader does that can't be observed."""
     values = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

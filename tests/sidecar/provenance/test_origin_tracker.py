@@ -27,7 +27,7 @@ load_file, save_file = safetensors.load_file, safetensors.save_file
 
 
 def a_file(path: Path, model: nn.Module | None = None) -> Path:
-    """A safetensors file of this model's values, or of new ones, written long ago."""
+    """A safetensors file of this model's values, or of new ones, dated long ago."""
     save_file((model or Backbone()).state_dict(), path)
     return long_ago(path)
 
@@ -372,7 +372,7 @@ def _saved(path: Path) -> Path:
 
 @pytest.fixture
 def pipelines(monkeypatch: pytest.MonkeyPatch) -> Callable[..., object]:
-    """Makes pipelines that say they were loaded from the hub's `org/tiny`."""
+    """A stand-in for diffusers' pipelines, which say that they were loaded from the hub's `org/tiny`."""
 
     class DiffusionPipeline:
         def __init__(self, **components: object) -> None:

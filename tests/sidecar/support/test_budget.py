@@ -12,7 +12,7 @@ class FakeClock:
 
 
 def spent_in_a_minute(work_seconds: float, tick_seconds: float = 1.0, skip_seconds: float = 0.0) -> float:
-    """What work of this length takes within one minute, where every tick wants some."""
+    """Seconds spent within one minute, if every tick asks for work of this length."""
     clock = FakeClock()
     budget = Budget(clock)
     spent = 0.0

@@ -16,7 +16,7 @@ from modules import Backbone, attached
 
 
 def classes_of_the_sidecar() -> Iterator[type]:
-    """All that are defined in the package, but for exceptions, protocols and the demonstration's own models."""
+    """All classes that the package defines, except exceptions, protocols and the demo's models."""
     for found in pkgutil.walk_packages(gpumodels.__path__, "gpumodels."):
         if ".demo" in found.name or found.name.rpartition(".")[2] in ("__main__", "auto"):
             continue

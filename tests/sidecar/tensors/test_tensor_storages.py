@@ -1,4 +1,4 @@
-"""Every way that plain PyTorch holds memory, against sums done by hand."""
+"""Every way in which plain PyTorch holds memory, against sums computed by hand."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class DeviceCounters:
 
 
 class DeviceSource(Protocol):
-    """Where counters come from: torch, or a demonstration."""
+    """Where counters come from: torch, or a simulation."""
 
     def counters(self) -> Mapping[str, DeviceCounters]:
         """By torch's device name, `cuda:0`; without devices on which nothing was ever allocated."""

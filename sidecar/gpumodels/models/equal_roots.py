@@ -22,20 +22,20 @@ from gpumodels.support.resident import resident
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels_shared.file_names import checkpoint_of
 
-LEAST: Final = 8
+MIN_EQUAL_ROOTS: Final = 8
 """So many roots of one shape are layers of something."""
 MAX_PIECES: Final = 2000
 """Modules and storages of one root; a root with more is a model."""
 CONTAINERS: Final = frozenset({"ModuleList", "ModuleDict", "Sequential"})
-LAYERS: Final = ("Layer", "Block", "Expert", "Experts")
+LAYER_SUFFIXES: Final = ("Layer", "Block", "Expert", "Experts")
 """How class names of layers end, whatever the layers are made of."""
-SAMPLES: Final = 8
-LEVELS: Final = 4
+MAX_SAMPLES: Final = 8
+MAX_LEVELS: Final = 4
 """How far up from a layer its holders are searched for: list, list of lists, instance dictionary, object, module."""
 MAX_HOLDERS: Final = 32
 """On one level; modules with more holders are something other than an object's layers."""
 MAX_VISITED: Final = 20_000
-REST: Final = 100
+REST_FACTOR: Final = 100
 """No search begins until so many times the duration of the last one has passed."""
 STEP: Final = 64
 
@@ -80,7 +80,9 @@ class EqualRoots:
         self._is_waiting = False
         readings = forest.readings
         alone = [root for root, core in roots if root == core and not readings[root].has_identity]
-        frequent = {name for name, number in Counter(readings[key].class_name for key in alone).items() if number >= LEAST}
+        frequent = {
+            name for name, number in Counter(readings[key].class_name for key in alone).items() if number >= MIN_EQUAL_ROOTS
+        }
         if not frequent:
             self._group_numbers.clear()
             return
@@ -90,7 +92,7 @@ class EqualRoots:
                 shapes.setdefault(shape, []).append(key)
             if number % STEP == 0:
                 yield
-        equal = [keys for keys in shapes.values() if len(keys) >= LEAST]
+        equal = [keys for keys in shapes.values() if len(keys) >= MIN_EQUAL_ROOTS]
         living = {key for keys in equal for key in keys}
         self._group_numbers = {
             key: known for key, known in self._group_numbers.items() if key in living and known[0] is forest.readings[key].ref
@@ -105,7 +107,7 @@ class EqualRoots:
                 known = self._group_numbers.get(key)
                 if known is not None and known[1] is not None:
                     by_number.setdefault(known[1], []).append(key)
-            together.update((some[0], tuple(some)) for some in by_number.values() if len(some) >= LEAST)
+            together.update((some[0], tuple(some)) for some in by_number.values() if len(some) >= MIN_EQUAL_ROOTS)
 
     def _search_if_allowed(self, keys: Sequence[int], unknown: Sequence[int], forest: Forest) -> None:
         started = self._clock()
@@ -114,9 +116,9 @@ class EqualRoots:
             return
         groups: list[set[int]] = []
         with self._failures.guard("searching for the holders of equal modules"):
-            samples = [forest.readings[key].ref for key in unknown[:: max(1, len(unknown) // SAMPLES)][:SAMPLES]]
+            samples = [forest.readings[key].ref for key in unknown[:: max(1, len(unknown) // MAX_SAMPLES)][:MAX_SAMPLES]]
             groups = self._holders_of(samples, set(keys))
-        self._not_before = self._clock() + REST * (self._clock() - started)
+        self._not_before = self._clock() + REST_FACTOR * (self._clock() - started)
         for key in unknown:
             self._group_numbers[key] = (forest.readings[key].ref, None)
         for group in groups:
@@ -129,7 +131,7 @@ class EqualRoots:
         level: list[Any] = [module for ref in samples if (module := ref()) is not None]
         is_open = dict.fromkeys(map(id, level), True)
         found: list[set[int]] = []
-        for height in range(LEVELS):
+        for height in range(MAX_LEVELS):
             above: list[Any] = []
             opened: dict[int, bool] = {}
             asked = tuple(level)  # from Python 3.13 on, the tuple of arguments is among the referrers
@@ -144,17 +146,17 @@ class EqualRoots:
                 above.append(holder)
                 if any(is_open.get(id(held), False) for held in gc.get_referents(holder)):
                     group = self._reachable(holder, height, keys)
-                    if len(group) >= LEAST:
+                    if len(group) >= MIN_EQUAL_ROOTS:
                         found.append(group)
                     # What one object holds is one group, whoever holds that object, unless it is a module.
-                    opened[id(holder)] = len(group) < LEAST or container_of(mro) is not None
+                    opened[id(holder)] = len(group) < MIN_EQUAL_ROOTS or container_of(mro) is not None
             if not above or len(above) > MAX_HOLDERS:
                 break
             level, is_open = above, opened
         groups: list[set[int]] = []
         for group in sorted(found, key=len, reverse=True):
             rest = group.difference(*groups)
-            if len(rest) >= LEAST:
+            if len(rest) >= MIN_EQUAL_ROOTS:
                 groups.append(rest)
         return groups
 
@@ -196,7 +198,7 @@ def _shape(root: int, forest: Forest) -> Shape | None:
     """What equal modules have in common: classes, names, bytes, and the checkpoint that they came from; None for models."""
     found: list[Any] = []
     waiting = [("", root)]
-    may_be_model = not forest.readings[root].class_name.endswith(LAYERS)
+    may_be_model = not forest.readings[root].class_name.endswith(LAYER_SUFFIXES)
     while waiting:
         name, key = waiting.pop()
         reading = forest.readings[key]

@@ -11,7 +11,7 @@ from gpumodels.support.resident import resident
 from gpumodels.support.slices import batched
 
 KEYS_PER_STEP: Final = 1000
-"""Modules, or storages."""
+"""Modules, or storages, that are processed in one step."""
 
 
 @resident

@@ -20,7 +20,7 @@ MAX_VALUE_LENGTH: Final = 2000
 """Longer values are tag statistics and thumbnails; the viewer reads these from the file if somebody wants them."""
 MAX_TOTAL_LENGTH: Final = 32 * 1024
 """Characters of one file's keys and values, since a snapshot holds those of all models."""
-TELLING: Final = ("modelspec.", "model_type", "ss_", "sshs_")
+PREFERRED_PREFIXES: Final = ("modelspec.", "model_type", "ss_", "sshs_")
 """How those keys begin that are kept first if not all fit."""
 MAX_HEADER_BYTES: Final = 12 * 1024 * 1024
 """A larger header isn't read, as that isn't worth the host's time."""
@@ -77,7 +77,7 @@ def _read(path: str) -> Mapping[str, str]:
     short = {key: value for key, value in stated.items() if len(key) <= MAX_KEY_LENGTH and len(value) <= MAX_VALUE_LENGTH}
     remaining = MAX_TOTAL_LENGTH
     kept: set[str] = set()
-    for key in sorted(short, key=lambda key: (not key.startswith(TELLING), len(key) + len(short[key])))[:MAX_KEYS]:
+    for key in sorted(short, key=lambda key: (not key.startswith(PREFERRED_PREFIXES), len(key) + len(short[key])))[:MAX_KEYS]:
         remaining -= len(key) + len(short[key])
         if remaining < 0:
             break

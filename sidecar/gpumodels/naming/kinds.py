@@ -175,7 +175,7 @@ BY_FOLDER: Final = {
     "depthanything": "depth",
     "llm": "llm",
 }
-"""By folder in lower case, the kind that ComfyUI and others keep there. `checkpoints` tells none: files there hold all kinds."""
+"""By folder in lower case, the kind that ComfyUI and others keep there. `checkpoints` isn't here: its files hold all kinds."""
 
 _CLASS_PATTERNS: Final = tuple((kind, re.compile(pattern)) for kind, pattern in BY_CLASS)
 

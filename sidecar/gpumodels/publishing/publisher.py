@@ -158,7 +158,7 @@ class Publisher:
     def _warn_of_group_once(self, error: OSError) -> None:
         if not self._has_warned_of_group:
             self._has_warned_of_group = True
-            LOGGER.warning("nobody else can read %s: %s", self._directory, error.strerror or error)
+            LOGGER.warning("cannot let the group read %s: %s", self._directory, error.strerror or error)
 
 
 def _say_the_same(one: Snapshot, other: Snapshot) -> bool:

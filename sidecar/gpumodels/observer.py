@@ -53,7 +53,7 @@ UNEXPLAINED_BYTES: Final = 256 * 1024**2
 """If nothing accounts for more allocated bytes than this and that share, there may be modules that were never registered."""
 SWEEP_SECONDS: Final = 60.0
 """At least this long between two sweeps, as each stops the host for some 25 ms per million objects."""
-NOT_ATTACHED: Final = "no models are shown, because this version of torch can't be observed; see the log of gpumodels"
+NOT_ATTACHED: Final = "no models are shown, because torch can't be observed here; see the log of gpumodels"
 SCAN_TRIES: Final = 3
 LONGEST_TRY_SECONDS: Final = 0.3
 """No further try begins after this: while thousands of modules are built in a row, a slightly old state is better than none."""
@@ -284,7 +284,7 @@ class Observer:
             without_notice = self.registry.version == self._seen_version and not everything
             version, began = self.registry.version, time.thread_time()
             self._scan(attached, everything and not attempt, 0.0 if attempt else walk_seconds)
-            if without_notice:  # the time that a find took depends on its model's size: it is paid off before the next walk
+            if without_notice:  # assembling a large model takes long: the time is paid off before the next walk
                 excess = time.thread_time() - began - walk_seconds
                 self._walk_not_before = now + max(0.0, excess) / WALK_SHARE
         self._seen_version = version

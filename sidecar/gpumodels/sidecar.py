@@ -117,7 +117,7 @@ class Sidecar:
     def forked(self) -> None:
         """Clean up in a fork's child, where the thread doesn't exist and the file is the parent's."""
         self._thread.serves_pid = None
-        self._stopping = threading.Event()  # the thread may have been inside the old one, which stays locked then
+        self._stopping = threading.Event()  # the thread may have held the lock of the old one
         self._stopping.set()
         close_all_inherited()
         self._observer.detach(after_fork=True)

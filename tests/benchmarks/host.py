@@ -115,7 +115,7 @@ def print_steps() -> None:
     def block(with_sidecar: bool) -> list[float]:
         if with_sidecar:
             gpumodels.start(directory=Path(directory) / "gpumodels")
-        steps(STEPS_PER_BLOCK // 4)  # the first look, at modules that were there before, is a matter of the start
+        steps(STEPS_PER_BLOCK // 4)  # the first scan, of modules made before, belongs to starting
         taken = steps(STEPS_PER_BLOCK)
         if with_sidecar:
             gpumodels.stop()
@@ -153,7 +153,7 @@ def print_share() -> None:
         alone = share_while_changing(model, 10)
         with tempfile.TemporaryDirectory() as directory:
             gpumodels.start(directory=Path(directory) / "gpumodels")
-            time.sleep(5)  # the first look is paid off elsewhere: what follows is the steady state
+            time.sleep(5)  # the first scan isn't measured here: what follows is the steady state
             share = share_while_changing(model, SHARE_SECONDS)
             gpumodels.stop()
         extra = (share - alone) * 100

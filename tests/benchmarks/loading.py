@@ -57,8 +57,8 @@ def ratio_of(load: Callable[[], object], directory: Path) -> tuple[float, float]
         for watched in (pair % 2 == 0, pair % 2 == 1):
             if watched:
                 gpumodels.start(directory=directory, interval=0.1)
-                wait_until(lambda: bool(published_names()))  # what starting costs is another question
-            gc.collect()  # or one of them would collect what the other left
+                wait_until(lambda: bool(published_names()))  # the cost of starting is measured elsewhere
+            gc.collect()  # else one would collect the garbage of the other
             started = time.thread_time()
             load()
             seconds[watched] = time.thread_time() - started

@@ -122,7 +122,7 @@ def test_endings_are_the_hosts_own(shared_memory: Path, reached: Reached, full: 
     for name, without, with_it in zip(ENDINGS, without_sidecar, with_sidecar, strict=True):
         assert lines_as_given(with_it[:3]) == lines_as_given(without[:3]), name
         later = with_it[3] - without[3]
-        if later > 1:  # the machine may have been busy; a host that is kept is kept each time
+        if later > 1:  # the machine may have been busy; a host that is held up is so each time
             later = ending(ENDINGS[name], shared_memory, start)[3] - without[3]
         latest = max(latest, later)
         assert later < 2 or not full, name

@@ -35,7 +35,7 @@ def tick(sidecar):
     global written
     written = number = next(numbers)
     if new_files and number % 3 == 0:
-        sidecar._publisher.abandon()  # so that many a fork meets a file half made
+        sidecar._publisher.abandon()  # so that many forks meet a half-made file
     sidecar._publisher.publish(
         Snapshot(taken_at_ns=number, process=sidecar._process, warnings=(str(number),) * (number * 977 % 9000))
     )

@@ -130,7 +130,7 @@ def test_nobody_else_may_read_what_is_written(shared_memory: Path, watched_host:
 AS_USER: Final = """
 import json, os, sys
 from pathlib import Path
-# All of it before the user changes, who may not be let into where Python is.
+# Imports come before the user changes, who may not be allowed to read Python's directories.
 import gpumodels, gpumodels_shared.places, gpumodels_tui.sources.feed
 gpumodels_shared.places.SHARED_MEMORY = Path(sys.argv[1])
 os.environ.pop("GPUMODELS_DIR", None)

@@ -72,7 +72,7 @@ def test_a_bomb_is_refused_in_few_steps_and_little_memory(payload: bytes) -> Non
     assert len(payload) <= MAX_PAYLOAD_BYTES
     with counted(memory=True) as work:
         assert isinstance(outcome(payload), DecodeError)
-    assert work.steps < 100  # whatever its size: no entry of it is looked at in Python
+    assert work.steps < 100  # whatever its size: no entry of it is read in Python
     assert work.peak_bytes < 32 * 1024 * 1024
 
 

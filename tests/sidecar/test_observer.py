@@ -94,7 +94,7 @@ def test_memory_that_nobody_claims_makes_it_sweep_for_modules_that_nobody_told_o
     hidden.__setstate__(on_gpu(Backbone()).__dict__)
     watched.devices.allocated_bytes = 10 * GIB
     assert "Silent" not in watched.look()
-    assert "Silent" not in watched.look(after_seconds=61)  # the sweep comes at the end of this look
+    assert "Silent" not in watched.look(after_seconds=61)  # the sweep is made at the end of this
     assert "Silent" in watched.look()
 
 

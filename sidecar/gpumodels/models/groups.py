@@ -177,7 +177,7 @@ class Group:
             return True
         within: set[tuple[str, int]] = set()
         for model in self.models:
-            keys = model.storages.keys()  # `isdisjoint` of a view goes through the smaller of both, that of a set doesn't
+            keys = model.storages.keys()  # a view's `isdisjoint` goes through the smaller of the two
             overlaps = not (keys.isdisjoint(taken.storages) and keys.isdisjoint(within))
             if (overlaps or model.elsewhere) and (taken.storages | within) & model.storages.keys() != model.elsewhere:
                 return True

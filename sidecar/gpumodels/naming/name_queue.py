@@ -61,7 +61,7 @@ class NameQueue:
             return True
         while self._to_recheck and self._budget.allows(LOAN_SECONDS[Need.LOOK_AGAIN]):
             found = self._to_recheck.pop()
-            if found in self._present and found not in self._done:  # else it changed, and waits as such
+            if found in self._present and found not in self._done:  # else it changed, or was identified already
                 self._identify(found)
                 return True
         return False

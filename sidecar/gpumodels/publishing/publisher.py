@@ -128,7 +128,7 @@ class Publisher:
             if not self._cleaned:
                 clean_dead_files(directory)
                 self._cleaned = True
-        except OSError as error:  # publishing has the same trouble, or had it just now; the next new file is cleaned up for, too
+        except OSError as error:  # publishing meets this error, too; cleaning is tried again with the next new file
             LOGGER.info("cannot clean up in %s: %s", directory, error.strerror or error)
 
     def _shared_with(self, directory: Path) -> int | None:

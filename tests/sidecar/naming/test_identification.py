@@ -337,7 +337,7 @@ def test_a_model_built_from_a_config_alone_has_not_the_name_that_the_config_bear
     built = copy.deepcopy(model)
     del model
     gc.collect()
-    assert said(the_model(sidecar)) == ("my-tune", "config")  # a copy: nobody saw it being built
+    assert said(the_model(sidecar)) == ("my-tune", "config")  # a copy, whose building wasn't observed
     del built
 
 
@@ -364,7 +364,7 @@ def test_of_files_with_equal_names_and_shapes_the_one_counts_that_was_read_for_t
     files.read("first_v1")
     with torch.device("meta"):
         one, other = Backbone(), Backbone()
-    one.load_state_dict(nowhere(Backbone().state_dict()))  # of which nobody read a file since the last load
+    one.load_state_dict(nowhere(Backbone().state_dict()))  # no file was read since the last load
     other.load_state_dict(nowhere(files.read("second_v1")))
     found = {model.id: model for model in sidecar.models()}
     assert sorted((model.name, model.name_source) for model in found.values())[-1] == ("second_v1", "names and shapes")
@@ -413,7 +413,7 @@ def test_the_file_that_was_read_when_an_unknown_model_came_is_a_hint_and_no_name
     assert (*said(found), found.confidence) == ("Renamed", "recency", 0.3)
     assert (found.candidates, found.files) == ((str(path),), ())
     load_file(files.write("other_v1"))
-    assert the_model(sidecar).candidates == (str(path),)  # that came later
+    assert the_model(sidecar).candidates == (str(path),)  # the other file was read later
     del model
 
 

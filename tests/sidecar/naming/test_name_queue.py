@@ -103,7 +103,7 @@ def test_a_known_name_stays_while_the_model_is_looked_at_anew(watched: Watched, 
     assert watched.named()["Backbone"].name == "chosen"
     save_file(Backbone().state_dict(), tmp_path / "another.safetensors")
     model.load_state_dict(load_file(tmp_path / "another.safetensors"))
-    assert watched.look()["Backbone"].name_source == NameSource.PENDING  # what it was called, it is no longer
+    assert watched.look()["Backbone"].name_source == NameSource.PENDING  # its former name no longer holds
     assert watched.named()["Backbone"].name == "another"
 
 
@@ -127,7 +127,7 @@ def test_a_model_that_was_seen_before_its_file_was_read_is_sought_at_once_whatev
     model = Backbone()
     watched.look()
     assert watched.named()["Backbone"].name_source == "class"
-    watched.observer.budget.charge(100.0)  # as looks do in a busy host
+    watched.observer.budget.charge(100.0)  # as scans do in a busy host
     unseen_copy(model, tmp_path / "chosen.safetensors")
     assert watched.look(0.1)["Backbone"].name_source == NameSource.PENDING
     assert watched.named()["Backbone"].name == "chosen"
@@ -226,9 +226,9 @@ def test_a_name_is_found_once(watched: Watched, tmp_path: Path, monkeypatch: pyt
     models = []
     for number in range(4):
         save_file(Backbone().state_dict(), tmp_path / f"tune-{number}.safetensors")
-        os.utime(tmp_path / f"tune-{number}.safetensors", (1, 1))  # what is younger than the values is not what they are from
+        os.utime(tmp_path / f"tune-{number}.safetensors", (1, 1))  # values can't come from a younger file
         models.append(Backbone())
-        for key, value in load_file(tmp_path / f"tune-{number}.safetensors").items():  # by a way that nobody sees
+        for key, value in load_file(tmp_path / f"tune-{number}.safetensors").items():  # in a way that isn't observed
             models[-1].get_parameter(key).data.copy_(value)
     watched.look()
     watched.named()
@@ -432,4 +432,4 @@ def test_an_error_while_naming_leaves_the_model_its_row(watched: Watched, monkey
     assert (seen.name, seen.resident_bytes) == ("Backbone", sum(one.nbytes for one in model.parameters()))
     assert (watched.named()["Backbone"].name, watched.named()["Backbone"].name_source) == ("Backbone", "class")
     assert watched.observer._failures.count > 0
-    watched.observer._failures.count = 0  # which the fixture looks at
+    watched.observer._failures.count = 0  # which the fixture checks

@@ -108,7 +108,7 @@ def test_the_golden_snapshot_uses_every_field_of_the_schema() -> None:
     assert [path for path in unused(MAKE_GOLDEN.SNAPSHOT) if not path.startswith("snapshot.models[0].tree")] == nothing_above_it
 
 
-def test_a_newer_minor_version_with_keys_that_nobody_knows_here_is_shown(tmp_path: Path) -> None:
+def test_a_newer_minor_version_with_unknown_keys_is_shown(tmp_path: Path) -> None:
     def with_more(value: Any) -> Any:
         if isinstance(value, dict):
             kept = {key: with_more(inner) for key, inner in value.items()}

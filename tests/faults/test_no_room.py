@@ -149,7 +149,9 @@ def test_a_directory_that_others_may_write_to(shared_memory: Path, watched_host:
 
 
 @pytest.mark.parametrize("fault", ["removed directory", "removed file", "truncated file"])
-def test_what_is_taken_away_comes_back(shared_memory: Path, watched_host: WatchedHost, fault: str, reached: Reached) -> None:
+def test_a_file_that_is_removed_or_damaged_is_made_again(
+    shared_memory: Path, watched_host: WatchedHost, fault: str, reached: Reached
+) -> None:
     directory = shared_memory / "files"
     with watched_host(directory) as host:
         wait_until_published(directory)

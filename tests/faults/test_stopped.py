@@ -138,7 +138,7 @@ def test_a_held_interpreter_is_stalled_until_it_is_let_go(
 
 
 @pytest.mark.parametrize("jump_ns", [YEAR_NS, -YEAR_NS])
-def test_a_wall_clock_that_jumps_kills_nobody(
+def test_a_wall_clock_that_jumps_makes_no_process_look_dead(
     shared_memory: Path, jump_ns: int, monkeypatch: pytest.MonkeyPatch, reached: Reached
 ) -> None:
     real = time.time_ns

@@ -124,7 +124,7 @@ def test_what_is_no_plain_file_is_refused_at_once_and_hides_no_neighbour(shared_
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o1777])
-def test_a_directory_that_others_may_write_to_is_used_by_nobody(shared_memory: Path, mode: int) -> None:
+def test_a_directory_that_others_may_write_to_is_never_used(shared_memory: Path, mode: int) -> None:
     directory = shared_memory / "files"
     directory.mkdir()
     directory.chmod(0o700)

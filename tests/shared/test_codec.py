@@ -110,11 +110,11 @@ SNAPSHOTS = st.builds(
 
 @given(SNAPSHOTS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_every_snapshot_comes_back_as_it_went(snapshot: Snapshot) -> None:
+def test_every_snapshot_is_decoded_as_it_was_encoded(snapshot: Snapshot) -> None:
     assert decode(encode(snapshot)) == snapshot
 
 
-def test_what_comes_back_is_immutable_all_the_way() -> None:
+def test_decoded_snapshots_are_immutable_all_the_way() -> None:
     snapshot = decode(encode(a_snapshot(a_model(tree=a_tree({"blocks.0": 512, "blocks.1": 512})))))
     (model,) = snapshot.models
     assert model.tree is not None

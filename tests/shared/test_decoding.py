@@ -76,7 +76,7 @@ def test_a_bomb_is_refused_in_few_steps_and_little_memory(payload: bytes) -> Non
     assert work.peak_bytes < 32 * 1024 * 1024
 
 
-def test_a_payload_over_the_limit_is_not_even_looked_at() -> None:
+def test_a_payload_over_the_limit_is_not_even_read() -> None:
     with pytest.raises(DecodeError, match="over the limit"):
         decode(bytes(MAX_PAYLOAD_BYTES + 1))
 

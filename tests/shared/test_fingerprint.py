@@ -107,7 +107,7 @@ def test_a_cast_and_a_double_cast_agree_and_other_values_do_not(first: str, betw
     assert compare(fingerprint, AFile(cast(a_state(2), first))).matched == 0
 
 
-def test_a_file_of_less_precision_is_not_where_more_came_from() -> None:
+def test_values_of_more_precision_do_not_come_from_a_file_of_less() -> None:
     state = a_state(1)
     assert compare(a_fingerprint(state), AFile(cast(state, "float16"))).matched == 0
 

@@ -57,13 +57,13 @@ def test_a_reader_that_was_stopped_itself_does_not_blame_the_writer() -> None:
         (WriterState.SUPERSEDED, Liveness.DEAD),
     ],
 )
-def test_a_free_file_is_exited_only_if_it_said_goodbye(state: WriterState, expected: Liveness) -> None:
+def test_a_free_file_is_exited_only_if_its_writer_said_so(state: WriterState, expected: Liveness) -> None:
     pulse = Pulse(heartbeat_ms=1000)
     assert pulse.observe(beat(1), True, 0.0) is Liveness.LIVE
     assert pulse.observe(beat(2, state), False, 0.1) is expected
 
 
-def test_a_heartbeat_of_no_time_at_all_is_no_division_of_worlds() -> None:
+def test_a_heartbeat_interval_of_zero_divides_nothing() -> None:
     pulse = Pulse(heartbeat_ms=0)
     assert pulse.observe(beat(1), True, 0.0) is Liveness.LIVE
     assert pulse.observe(beat(1), True, 1.0) is Liveness.STALLED

@@ -61,7 +61,9 @@ def damage(path: Path, offset: int, change: bytes = b"") -> None:
         file.write(change)
 
 
-def test_a_fresh_file_is_whole_private_locked_and_empty(writer: SnapshotWriter, reader: SnapshotReader, tmp_path: Path) -> None:
+def test_a_fresh_file_is_complete_private_locked_and_empty(
+    writer: SnapshotWriter, reader: SnapshotReader, tmp_path: Path
+) -> None:
     own = this_process()
     assert re.fullmatch(rf"{own.pid}-{own.start_ticks}-[0-9a-f]{{8}}\.gpm", writer.path.name)
     assert os.listdir(tmp_path) == [writer.path.name]
@@ -296,7 +298,7 @@ def test_letting_go_twice_closes_no_descriptor_of_somebody_else(writer: Snapshot
     assert not writer.still_named()
 
 
-def test_looking_at_the_lock_does_not_take_it(writer: SnapshotWriter, reader: SnapshotReader) -> None:
+def test_checking_the_lock_does_not_take_it(writer: SnapshotWriter, reader: SnapshotReader) -> None:
     other = SnapshotReader(writer.path, ME)
     assert [reader.is_locked(), other.is_locked()] == [True, True]
     writer.abandon()

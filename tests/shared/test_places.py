@@ -104,7 +104,7 @@ def test_a_file_in_the_directorys_place_is_refused(tmp_path: Path) -> None:
         ensure_directory(make_file(tmp_path / "file"))
 
 
-def test_a_directory_that_is_not_there_is_said_not_to_be_there(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         check_directory(tmp_path / "none", None)
 
@@ -210,6 +210,6 @@ def test_a_file_that_was_given_away_is_refused(tmp_path: Path) -> None:
         open_file(path, ME)
 
 
-def test_a_file_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_reported_as_gone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_file(tmp_path / "a.gpm", ME)

@@ -44,7 +44,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
         sidecar.stop()
 
 
-def test_after_names_were_found_the_next_look_is_no_later_than_ever_however_long_the_last_one_took(
+def test_after_names_were_found_the_next_tick_is_on_time_however_long_the_last_one_took(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -106,7 +106,7 @@ def test_a_host_computes_when_its_threads_took_processor_time_lately() -> None:
     assert after(window, 4 * window, window)
 
 
-def test_what_other_threads_took_is_what_the_kernel_says() -> None:
+def test_the_time_of_other_threads_is_what_the_kernel_says() -> None:
     others = OtherThreads()
     done: list[Any] = []
 

@@ -33,7 +33,7 @@ def test_each_device_says_what_its_allocator_counts() -> None:
     }
 
 
-def test_a_device_on_which_the_first_allocation_failed_is_told() -> None:
+def test_a_device_on_which_the_first_allocation_failed_is_reported() -> None:
     counters = TorchDevices(a_torch({"reserved_bytes.all.current": 0, "num_ooms": 1})).counters()
     assert [(one.device, one.out_of_memory_count) for one in device_memory((), None, counters)] == [("cuda:0", 1)]
 

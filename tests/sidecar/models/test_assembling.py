@@ -124,7 +124,7 @@ def test_the_layer_tree_names_blocks_in_a_list_by_attribute_and_position() -> No
         assert model is not None
 
 
-def test_a_module_of_603_blocks_in_a_list_is_one_model_and_its_next_look_reads_nothing() -> None:
+def test_a_module_of_603_blocks_in_a_list_is_one_model_and_the_next_scan_reads_nothing() -> None:
     with attached() as sidecar:
         model = Keeper([nn.Linear(8, 8) for _ in range(603)])
         found = the_only(sidecar)
@@ -431,7 +431,7 @@ def test_statically_quantized_convolutions_count() -> None:
 # Tensors that are made of others, or have others in their attributes.
 
 
-def test_a_partitioned_parameter_counts_what_is_here_and_stands_for_the_whole() -> None:
+def test_a_partitioned_parameter_counts_the_bytes_that_are_here_and_all_its_parameters() -> None:
     with attached() as sidecar:
         model = nn.Linear(WIDTH, WIDTH, bias=False)
         whole = model.weight.data
@@ -609,7 +609,7 @@ def test_attributes_that_hold_each_other_end() -> None:
         assert the_only(sidecar).bytes_by_device == {"cpu": distinct_bytes(model) + 10 * FLOAT}
 
 
-def test_no_foreign_code_runs_where_objects_are_looked_into() -> None:
+def test_no_foreign_code_runs_while_objects_are_inspected() -> None:
     ran: list[str] = []
 
     class Nosy:
@@ -734,7 +734,7 @@ class LitThing(LightningModule):
         self.loss = nn.CrossEntropyLoss()
 
 
-def test_fabrics_and_lightnings_wrappers_are_what_they_wrap() -> None:
+def test_fabrics_and_lightnings_wrappers_are_seen_through() -> None:
     with attached() as sidecar:
         model = Backbone()
         lit = LitThing(model)
@@ -817,7 +817,7 @@ def test_equal_modules_that_lie_apart_stay_rows_of_their_own() -> None:
         assert len({id(module) for module in (one, two, three, four, five, six, seven, eight)}) == 8
 
 
-def test_a_module_that_nobody_told_of_is_found_by_its_layers() -> None:
+def test_an_unregistered_module_is_found_by_its_layers() -> None:
     class Untold(nn.Module):
         def __init__(self) -> None:
             super().__init__()

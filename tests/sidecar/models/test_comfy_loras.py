@@ -152,7 +152,7 @@ def test_loras_that_comfyui_copied_out_of_their_files_are_named_by_them(
     }
 
 
-def test_what_comfyui_reads_and_maps_is_still_known_by_the_mapping(
+def test_a_file_that_comfyui_reads_and_maps_is_still_known_by_the_mapping(
     comfy_utils: ModuleType, patcher_class: type[Any], tmp_path: Path
 ) -> None:
     comfy_utils.load_torch_file = lambda ckpt: (load_file(ckpt), {})  # type: ignore[attr-defined]
@@ -201,7 +201,7 @@ def test_nothing_is_read_again_while_nothing_changes(patcher_class: type[Any], s
     assert len(sidecar.scan()) == len(before) + 1
 
 
-def test_new_patches_ask_for_a_look(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+def test_new_patches_ask_for_a_scan(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
     patcher = patcher_class(Diffusion())
     version = sidecar.registry.version
     patcher.add_patches(a_lora(tmp_path / "one.safetensors"))

@@ -132,7 +132,7 @@ def test_a_module_under_two_models_is_marked_in_both() -> None:
         assert second is not first
 
 
-def test_a_model_that_two_containers_hold_is_one_row_and_stays_when_one_of_them_goes() -> None:
+def test_a_model_that_two_containers_hold_is_one_row_and_stays_when_one_of_them_is_deleted() -> None:
     with attached() as sidecar:
         text = TextModel()
         first = nn.ModuleDict({"text": text, "image": ImageModel()})
@@ -223,7 +223,7 @@ def test_no_more_rows_are_published_than_readers_accept_adapters_included(monkey
         assert sum(model.resident_bytes for model in models) == distinct_bytes(base)
 
 
-def test_two_hundred_models_that_share_a_tensor_are_told_of_each_other_in_one_pass() -> None:
+def test_two_hundred_models_that_share_a_tensor_are_related_to_each_other_in_one_pass() -> None:
     def steps(count: int) -> int:
         with attached() as sidecar:
             models = [Backbone(blocks=1, width=200 + number) for number in range(count)]

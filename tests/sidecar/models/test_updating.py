@@ -136,7 +136,7 @@ def operations(models: Sequence[nn.Module], dice: random.Random) -> Iterator[Cal
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_it_is_what_going_through_all_of_it_gives(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_gives_the_same_as_assembling_the_model_anew(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     dice = random.Random(seed)
     with attached() as sidecar, noted(monkeypatch) as outcomes, torch.no_grad():
         models = [Tied(), Backbone(blocks=3, width=128), Adapted(), nn.Sequential(Backbone(blocks=1), nn.Linear(300, 300))]

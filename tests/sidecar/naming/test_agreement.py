@@ -81,7 +81,7 @@ def test_renamed_and_changed_weights_are_related_by_the_most_alike_tensor_alone(
     assert agreed(a_state(2), renamed) == Agreement(12, 0, 0)
 
 
-def test_what_the_file_has_nothing_of_does_not_count_and_quantized_weights_say_nothing() -> None:
+def test_tensors_that_the_file_lacks_do_not_count_and_quantized_weights_say_nothing() -> None:
     state = a_state(1)
     assert agreed({**state, "head.weight": torch.randn(7, 33)}, state) == Agreement(12, 12, 0)
     quantized = {key: (value * 100).to(torch.int8) for key, value in state.items()}
@@ -90,13 +90,13 @@ def test_what_the_file_has_nothing_of_does_not_count_and_quantized_weights_say_n
     assert agreed(quantized, quantized) == Agreement(12, 12, 0)
 
 
-def test_files_together_are_what_a_model_is_made_of() -> None:
+def test_a_model_may_be_made_of_several_files() -> None:
     state = a_state(1)
     halves = [dict(list(state.items())[start::2]) for start in (0, 1)]
     assert agreed(state, *halves) == Agreement(12, 12, 0)
 
 
-def test_what_would_take_too_long_is_not_known() -> None:
+def test_a_comparison_that_would_take_too_long_is_not_made() -> None:
     renamed = {key.replace("blocks", "layers"): value for key, value in a_state(2).items()}
     assert agreed(a_state(1), renamed, max_comparisons=20) is None
 
@@ -184,7 +184,7 @@ def test_out_of_reach_nothing_is_counted_and_the_samples_have_to_do(tmp_path: Pa
         assert found.matched_tensors is None
 
 
-def test_a_model_that_comes_back_into_host_memory_is_compared_then(tmp_path: Path) -> None:
+def test_a_model_that_returns_to_host_memory_is_compared_then(tmp_path: Path) -> None:
     with attached() as sidecar:
         save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
         os.utime(tmp_path / "base_v1.safetensors", (1e9, 1e9))
@@ -201,9 +201,7 @@ def test_a_model_that_comes_back_into_host_memory_is_compared_then(tmp_path: Pat
         assert (back.name, back.name_source, back.compared_samples) == ("base_v1", "values", 12)
 
 
-def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_are_chosen_once_and_again_only_after_a_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
     choose = SampleReader._examined
 

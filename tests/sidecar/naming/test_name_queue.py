@@ -79,7 +79,7 @@ def found_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return classes
 
 
-def test_a_model_is_there_before_its_name_and_has_what_it_says_of_itself_until_then(watched: Watched, tmp_path: Path) -> None:
+def test_a_model_is_published_before_its_name_is_found_under_the_name_that_it_states(watched: Watched, tmp_path: Path) -> None:
     save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
     model = Backbone()
     model.__dict__["model_name"] = "my-tune"
@@ -92,7 +92,7 @@ def test_a_model_is_there_before_its_name_and_has_what_it_says_of_itself_until_t
     assert (known.id, known.bytes_by_device, known.tree) == (pending.id, pending.bytes_by_device, pending.tree)
 
 
-def test_a_known_name_stays_while_the_model_is_looked_at_anew(watched: Watched, tmp_path: Path) -> None:
+def test_a_known_name_stays_while_the_model_is_identified_anew(watched: Watched, tmp_path: Path) -> None:
     save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
     model = Backbone()
     model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
@@ -120,7 +120,7 @@ def unseen_copy(model: nn.Module, path: Path) -> None:
             parameter.copy_(values[name])
 
 
-def test_a_model_that_was_seen_before_its_file_was_read_is_sought_at_once_whatever_looking_costs(
+def test_a_model_that_was_seen_before_its_file_was_read_is_sought_at_once_whatever_scans_cost(
     watched: Watched, tmp_path: Path
 ) -> None:
     saved_long_ago(Backbone(), tmp_path / "chosen.safetensors")
@@ -169,7 +169,7 @@ def test_a_debt_delays_no_arrival_no_load_no_move_and_no_end(watched: Watched, t
     assert "Backbone" not in watched.look(0.1)
 
 
-def test_what_just_came_is_named_on_credit_and_what_is_known_waits(watched: Watched, found_out: list[str]) -> None:
+def test_new_models_are_named_on_credit_and_known_ones_wait(watched: Watched, found_out: list[str]) -> None:
     model = Small()
     watched.look()
     watched.named()
@@ -202,7 +202,7 @@ def test_the_largest_of_those_that_wait_comes_first_and_those_that_wait_before_a
     assert len({id(one) for one in (old, middle, large, small)}) == 4
 
 
-def test_at_each_look_a_model_is_asked_once_at_most(watched: Watched, found_out: list[str]) -> None:
+def test_at_each_update_a_model_is_identified_once_at_most(watched: Watched, found_out: list[str]) -> None:
     model = Backbone()
     watched.look()
     watched.named()
@@ -310,7 +310,7 @@ def test_while_names_are_found_it_pauses(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("way", ["data", "parameter", "submodule"])
-def test_what_tells_nobody_is_found_in_turn_even_by_a_host_of_many_modules(way: str) -> None:
+def test_changes_without_notice_are_found_in_turn_even_among_many_modules(way: str) -> None:
     with attached() as sidecar:
         models = [Backbone(blocks=30) for _ in range(4)]
         sidecar.scanner.scan(lambda: None, everything=False)
@@ -329,7 +329,7 @@ def test_what_tells_nobody_is_found_in_turn_even_by_a_host_of_many_modules(way: 
         assert sorted(one.own_bytes for one in found)[0] == expected
 
 
-def test_a_module_that_two_models_share_stays_known_as_the_others_when_one_of_them_goes() -> None:
+def test_a_module_that_two_models_share_stays_the_others_when_one_of_them_is_deleted() -> None:
     with attached() as sidecar:
         shared = nn.ReLU()
         first, second = nn.Sequential(nn.Linear(600, 600), shared), nn.Sequential(nn.Linear(600, 600), shared)
@@ -347,7 +347,7 @@ def test_a_module_that_two_models_share_stays_known_as_the_others_when_one_of_th
         assert not sidecar.scanner._claims._roots_of_shared
 
 
-def test_a_look_that_was_broken_off_is_made_up_for() -> None:
+def test_a_scan_that_was_broken_off_is_made_up_for() -> None:
     class BrokenOff(BaseException):
         pass
 

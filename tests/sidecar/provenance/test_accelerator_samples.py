@@ -118,7 +118,7 @@ def test_a_capture_that_begins_during_a_copy_waits_for_its_end(
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_only_who_asks_for_it_is_told_by_values_what_came_straight_onto_an_accelerator(
+def test_models_loaded_straight_onto_an_accelerator_are_named_by_values_only_on_request(
     asked: bool, sampler: AcceleratorSampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with attached() as sidecar:

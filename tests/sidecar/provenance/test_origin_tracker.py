@@ -440,7 +440,7 @@ def test_a_pipeline_that_cannot_be_read_hides_no_other() -> None:
         assert sidecar.failures.count == 0  # none of its code is run
 
 
-def test_a_load_that_raised_is_noted_for_what_fits(tmp_path: Path) -> None:
+def test_a_load_that_raised_is_noted_for_the_tensors_that_fit(tmp_path: Path) -> None:
     with attached() as sidecar:
         model = Backbone()
         state = load_file(a_file(tmp_path / "mine.safetensors"))
@@ -451,7 +451,7 @@ def test_a_load_that_raised_is_noted_for_what_fits(tmp_path: Path) -> None:
         assert len(sidecar.hooks.loads._calls) == 0
 
 
-def test_looking_at_a_state_dict_costs_a_few_steps_a_tensor() -> None:
+def test_noting_a_state_dict_costs_a_few_steps_a_tensor() -> None:
     state = {f"{i}.weight": torch.randn(64, 64) for i in range(1000)}
     with attached() as sidecar:
         with counted() as work:

@@ -34,7 +34,7 @@ def test_no_class_of_the_sidecars_can_be_pickled_or_copied(kind: type) -> None:
         refusing(kind, 4)
 
 
-def test_whoever_tries_is_told_what_it_was() -> None:
+def test_the_error_names_the_object_that_was_to_be_pickled() -> None:
     with attached() as sidecar:
         model = Backbone()
         for attempt in (pickle.dumps, copy.copy, copy.deepcopy):

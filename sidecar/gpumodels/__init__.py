@@ -4,7 +4,7 @@
     gpumodels.start()
 
 From then on `gpumodels-tui`, in any other terminal of this machine, shows this process's models by name. Nothing here
-imports torch, initialises CUDA, raises into the host or prints; `logging.getLogger("gpumodels")` has what there is to say.
+imports torch, initialises CUDA, raises into the host or prints; messages go to `logging.getLogger("gpumodels")`.
 """
 
 import sys

@@ -23,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo_parser.add_argument(
         "--simulate-gpus", type=int, default=0, metavar="N", help="N simulated 80 GB GPUs (no memory is taken)"
     )
-    demo_parser.add_argument("--view", action="store_true", help="with the viewer on it; without a terminal, its table once")
+    demo_parser.add_argument("--view", action="store_true", help="show it in the viewer; without a terminal, print one table")
     demo_parser.add_argument("--seconds", type=float, metavar="S", help="stop after S seconds")
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["run"] and given[1:2] not in (["-h"], ["--help"]):

@@ -1,6 +1,6 @@
-"""Forks of the host happen while the sidecar's thread holds nothing: no lock, no file half made, nothing inside torch.
+"""Delays the host's forks until the sidecar's thread holds nothing: no lock, no half-made file, nothing inside torch.
 
-Only the forking thread lives on in a child. What another thread held at that moment is held in the child for ever.
+Only the forking thread lives on in a child. What another thread held at that moment stays held in the child for ever.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 from gpumodels.support.resident import resident
 
 LONGEST_WAIT_SECONDS: Final = 0.05
-"""A fork waits no longer: a disk may be slow, and the host comes first."""
+"""A fork waits no longer than this: a disk may be slow, and the host comes first."""
 
 
 @resident
@@ -32,7 +32,7 @@ class ForkGate:
 
     @contextmanager
     def ajar(self) -> Iterator[None]:
-        """While the sidecar's thread waits, in the middle of its work."""
+        """Release the gate for as long as the sidecar's thread waits in the middle of its work."""
         self._lock.release()
         try:
             yield
@@ -40,9 +40,9 @@ class ForkGate:
             self._lock.acquire()
 
     def close_for_fork(self) -> bool:
-        """Whether the gate could be had before the fork: if so, `open_after_fork` in the parent."""
+        """Acquire the gate before a fork. Returns whether that succeeded; if so, the parent must call `open_after_fork`."""
         return self._lock.acquire(timeout=LONGEST_WAIT_SECONDS)
 
     def open_after_fork(self) -> None:
-        """The fork is done."""
+        """Release the gate in the parent, once the fork is done."""
         self._lock.release()

@@ -1,8 +1,8 @@
-"""The sidecar's eyes: attached to the host's torch, it looks when something changed, and says what it sees. Knows no file.
+"""Attaches to the host's torch, keeps models and devices up to date, and has names found. Knows nothing of the snapshot file.
 
-Two kinds of work, and the first never waits for the second. `look` sees what is there: what torch told of at once, whatever was
-spent before, and it costs what changed; what nobody told of in turns, for a small share of a core. `find_names` finds out what
-the models are called, for as long as there is something to find out and time for it.
+Of its two kinds of work, the first never waits for the second. `look` finds out what is there. Changes that torch notifies us of
+are seen at once, whatever was spent before, at a cost that depends on what changed; other changes are found by comparing all
+modules in turn, in a small share of a core. `find_names` finds out what the models are called, as long as there is time for it.
 """
 
 from __future__ import annotations
@@ -38,31 +38,31 @@ from gpumodels.tensors.tensor_storages import TensorAccounts
 from gpumodels_shared.schema import DeviceMemory, Model
 
 WALK_SHARE: Final = 0.005
-"""How much of a core goes into looking for changes that tell nobody (`parameter.data = …`, `module.weight = …`)."""
+"""Share of a core in which changes without notice are searched for (`parameter.data = …`, `module.weight = …`)."""
 LONGEST_WALK_SECONDS: Final = 0.05
-"""Processor time of one look's part of the walk, however long ago the last one was."""
+"""Processor time of the walk in one `look`, however long ago the last one was."""
 ASK_KERNEL_SECONDS: Final = 10.0
-"""Between two questions for mapped files, which take a millisecond each, where torch told of nothing."""
+"""Between two queries for mapped files, at a millisecond each, if torch notified us of nothing."""
 OLDEST_MEASURE_SECONDS: Final = 30.0
 MEASURE_SHARE: Final = 0.001
-"""How much of a core goes into gradients, optimizers and caches, unless they are older than that."""
+"""Share of a core in which gradients, optimizers and caches are measured, unless the last measurement is older than that."""
 ALLOCATION_THRESHOLD_BYTES: Final = 64 * 1024**2
-"""A change of the allocators' counters that says: look."""
+"""If the allocators' counters change by more than this, all modules are compared."""
 UNEXPLAINED_SHARE: Final = 0.1
 UNEXPLAINED_BYTES: Final = 256 * 1024**2
-"""More than this and that share of what an allocator counts that nobody claims says: there may be modules that nobody told of."""
+"""If nothing accounts for more allocated bytes than this and that share, there may be modules that were never registered."""
 SWEEP_SECONDS: Final = 60.0
-"""A sweep stops the host for some 25 ms per million objects, so at most one in so long."""
-NOT_ATTACHED: Final = "this torch can't be observed, so no model is shown; the log of gpumodels says why"
+"""At least this long between two sweeps, as each stops the host for some 25 ms per million objects."""
+NOT_ATTACHED: Final = "no models are shown, because torch can't be observed here; see the log of gpumodels"
 SCAN_TRIES: Final = 3
 LONGEST_TRY_SECONDS: Final = 0.3
-"""Who builds thousands of modules in a row sees what was there some time ago, rather than nothing."""
+"""No further try begins after this: while thousands of modules are built in a row, a slightly old state is better than none."""
 
 
 @resident
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What is there once torch is."""
+    """All that is made once torch has been imported."""
 
     torch_version: str
     accelerators: AcceleratorSampler | None
@@ -79,7 +79,16 @@ class Attachment:
 
 @resident
 class Observer:
-    """One per sidecar. `attach` is called in threads of the host, `look` in the sidecar's."""
+    """One per sidecar. `attach_when_possible` is called in a thread of the host, `look` and `find_names` in the sidecar's.
+
+    Args:
+        devices: where the allocators' counters come from; None for torch itself.
+        pause: called between two slices of work; lets the host's threads run, and raises to end the work.
+        pause_naming: called instead while names are found, which may take long; may call `look`.
+        failures: where what can't be read is counted.
+        clock: monotonic seconds.
+        samples_accelerators: whether values may be copied from accelerators.
+    """
 
     def __init__(
         self,
@@ -90,23 +99,13 @@ class Observer:
         clock: Callable[[], float] = time.monotonic,
         samples_accelerators: bool = False,
     ) -> None:
-        """What it takes.
-
-        Args:
-            devices: where the allocators' counters come from; None for torch itself.
-            pause: lets the host's threads run, between two slices of work; raises to end it.
-            pause_naming: the same while names are found out, which takes as long as it takes: may `look`.
-            failures: where what can't be read is counted.
-            clock: monotonic seconds.
-            samples_accelerators: whether values may be copied from there.
-        """
         self._given_devices = devices
         self._pause = pause
         self._pause_naming = pause_naming
         self._failures = failures
         self._clock = clock
         self._samples_accelerators = samples_accelerators
-        self._arrivals = ImportHook()
+        self._import_hook = ImportHook()
         self._attach_lock = threading.Lock()
         self._detached = self._cant_attach = False
         self._attached: Attachment | None = None
@@ -117,18 +116,18 @@ class Observer:
         self._parts: Parts | None = None
         self._found: list[FoundModel] = []
         self._seen_version = -1
-        self._looked_at = clock()
+        self._last_look_at = clock()
         self._asked_version = -1
         self._asked_at = float("-inf")
-        """When the kernel was asked last which model files are mapped."""
+        """When the kernel was last asked which model files are mapped."""
         self._walk_not_before = float("-inf")
-        self._whole_look_seconds = 0.0
-        """What a look at everything took."""
+        self._full_scan_seconds = 0.0
+        """Processor time of the last scan that compared all modules."""
         self._measure_seconds = 0.0
         self._measured_at = float("-inf")
         self._seen_allocated = 0
         self.last_seconds = 0.0
-        """Processor time of the last look."""
+        """Processor time of the last `look`."""
         self._swept_at = float("-inf")
 
     @property
@@ -144,15 +143,15 @@ class Observer:
         return (NOT_ATTACHED,) if self._cant_attach else ()
 
     def attach_when_possible(self) -> None:
-        """Attach to torch now, or inside the host's own import of it."""
+        """Attach to torch now, or during the host's own import of it."""
         if imported_torch() is None and "torch" not in sys.modules:
-            self._arrivals.wait(["torch"], self._torch_arrived)
+            self._import_hook.wait(["torch"], self._torch_imported)
         self._attach(imported_torch())
 
     def detach(self, after_fork: bool = False) -> None:
-        """Leave torch as it was; for good. In a forked child no lock is waited for: nobody is left to open it."""
+        """Leave torch as it was, for good. A forked child waits for no lock: the thread that held it doesn't exist there."""
         self._detached = True
-        self._arrivals.cancel()
+        self._import_hook.cancel()
         if after_fork:
             self._attach_lock = threading.Lock()
         with self._attach_lock:
@@ -162,7 +161,7 @@ class Observer:
                 attached.origin_tracker.close()
 
     def look(self) -> None:
-        """Bring `models` and `devices` up to date with what torch told of, and with some of what it didn't."""
+        """Bring `models` and `devices` up to date with all changes that torch notified us of, and with some of the others."""
         if self._attached is None:
             self._attach(imported_torch())
         attached = self._attached
@@ -171,7 +170,7 @@ class Observer:
         began = time.thread_time()
         try:
             counters = attached.devices.counters()
-            self._look(attached, counters)
+            self._update_models(attached, counters)
             self.devices = device_memory(self.models, self._parts, counters)
         finally:
             self.last_seconds = time.thread_time() - began
@@ -179,7 +178,7 @@ class Observer:
         self._sweep_if_unexplained(attached)
 
     def find_names(self) -> None:
-        """Find out what models are called, until all is known that can be, or no time is left for it; `models` says it then."""
+        """Find out what the models are called, until all is known that can be, or the time for it is spent; updates `models`."""
         attached = self._attached
         if attached is None:
             return
@@ -196,16 +195,16 @@ class Observer:
         self.describe()
 
     def _may_ask_kernel(self) -> bool:
-        """Whether it was told of something since it asked last, or that is long ago."""
+        """Whether the registry was notified of anything since the kernel was last asked, or that was long ago."""
         return self.registry.version != self._asked_version or self._clock() - self._asked_at >= ASK_KERNEL_SECONDS
 
     def describe(self) -> None:
-        """Say what is known by now of the models that were seen last."""
+        """Update `models` to what is known by now about the models of the last scan."""
         attached = self._attached
         if attached is not None:
             self.models = attached.snapshot_models.living(attached.snapshot_models.models(self._found, time.time_ns()))
 
-    def _torch_arrived(self, torch: ModuleType) -> None:
+    def _torch_imported(self, torch: ModuleType) -> None:
         """Called in the host's thread, inside its `import torch`."""
         with self._failures.guard("attaching to torch"):
             self._attach(torch)
@@ -219,14 +218,14 @@ class Observer:
                 attached = self._attachment(torch)
             if attached is None:  # it would fail the next time, too
                 self._detached = self._cant_attach = True
-                self._arrivals.cancel()
+                self._import_hook.cancel()
                 return
             self._attached = attached
-            self._arrivals.wait(attached.hooks.awaited, attached.hooks.module_arrived)
+            self._import_hook.wait(attached.hooks.awaited, attached.hooks.module_arrived)
             self._sweep(attached.hooks)
 
     def _attachment(self, torch: ModuleType) -> Attachment:
-        """All of it, or nothing is left behind."""
+        """Attach to torch; if that fails half-way, undo it and raise."""
         origin_tracker = None
         try:
             accelerators = AcceleratorSampler(torch, self._failures) if self._samples_accelerators else None
@@ -248,7 +247,7 @@ class Observer:
                 name_queue=NameQueue(self.registry, model_names, self._failures, self.budget),
                 snapshot_models=SnapshotModels(self.registry, model_names, self._failures),
                 devices=self._given_devices or TorchDevices(torch),
-                # The last, as it begins to observe; if it can't, it undoes what it did.
+                # Last, as it begins to observe; if that fails, it undoes what it did.
                 hooks=TorchHooks(torch, self.registry, origin_tracker, listeners, self._failures, accelerators),
             )
         except BaseException:
@@ -262,7 +261,7 @@ class Observer:
             hooks.sweep()
 
     def _sweep_if_unexplained(self, attached: Attachment) -> None:
-        """Look for modules that nobody told of, where an allocator counts much that nobody claims."""
+        """Search for unregistered modules, if an allocator counts many bytes that nothing accounts for."""
         if self._clock() - self._swept_at < SWEEP_SECONDS or self._parts is None:
             return
         unexplained = sum(device.other_bytes or 0 for device in self.devices)
@@ -270,24 +269,24 @@ class Observer:
         if unexplained > max(UNEXPLAINED_BYTES, UNEXPLAINED_SHARE * allocated):
             self._sweep(attached.hooks)
 
-    def _look(self, attached: Attachment, counters: Mapping[str, DeviceCounters]) -> None:
-        """See what is there; until nothing changed meanwhile, a few times at most: half of a move is a state that never was."""
+    def _update_models(self, attached: Attachment, counters: Mapping[str, DeviceCounters]) -> None:
+        """Scan until nothing changed meanwhile, a few times at most: a model half moved is a state that never lasted."""
         now, allocated = self._clock(), _allocated(counters)
-        walk_seconds = min(LONGEST_WALK_SECONDS, WALK_SHARE * (now - self._looked_at)) if now >= self._walk_not_before else 0.0
-        self._looked_at = now
-        # Memory came or went, and it may be nobody's who told: all is looked at, if that is soon done or seldom asked for.
+        walk_seconds = min(LONGEST_WALK_SECONDS, WALK_SHARE * (now - self._last_look_at)) if now >= self._walk_not_before else 0.0
+        self._last_look_at = now
+        # Memory was allocated or freed, maybe without notice: compare all modules, if that is quick or the budget allows it.
         moved = abs(allocated - self._seen_allocated) > ALLOCATION_THRESHOLD_BYTES
-        everything = moved and (self._whole_look_seconds <= walk_seconds or self.budget.allows())
+        everything = moved and (self._full_scan_seconds <= walk_seconds or self.budget.allows())
         version = self._seen_version
         for attempt in range(SCAN_TRIES):
             if attempt and (self.registry.version == version or self._clock() - now > LONGEST_TRY_SECONDS):
                 break
-            nobody_told = self.registry.version == self._seen_version and not everything
+            without_notice = self.registry.version == self._seen_version and not everything
             version, began = self.registry.version, time.thread_time()
             self._scan(attached, everything and not attempt, 0.0 if attempt else walk_seconds)
-            if nobody_told:  # what was found took as long as its model is large: it is paid off before the next walk
-                too_much = time.thread_time() - began - walk_seconds
-                self._walk_not_before = now + max(0.0, too_much) / WALK_SHARE
+            if without_notice:  # assembling a large model takes long: the time is paid off before the next walk
+                excess = time.thread_time() - began - walk_seconds
+                self._walk_not_before = now + max(0.0, excess) / WALK_SHARE
         self._seen_version = version
         if everything:
             self._seen_allocated = allocated
@@ -305,7 +304,7 @@ class Observer:
         finally:
             origin_tracker.forget_kernel_mappings()
         if everything:
-            self._whole_look_seconds = time.thread_time() - began
+            self._full_scan_seconds = time.thread_time() - began
         is_same = len(found) == len(self._found) and all(map(is_, found, self._found))
         self._found = self._found if is_same else found
         attached.name_queue.see(self._found)
@@ -313,7 +312,7 @@ class Observer:
         self._measure(attached)
 
     def _measure(self, attached: Attachment) -> None:
-        """See what is kept beside the models. That goes through all modules, so a host that has many is asked seldom."""
+        """Measure what is kept beside the models. This goes through all modules, so it is rarer the more there are."""
         now = self._clock()
         if now - self._measured_at >= min(OLDEST_MEASURE_SECONDS, self._measure_seconds / MEASURE_SHARE):
             began = time.thread_time()

@@ -1,4 +1,4 @@
-"""`python -m gpumodels run script.py …`: the script as Python itself would run it, with the sidecar beside it."""
+"""`gpumodels run script.py …`: runs the script as Python itself would, with the sidecar beside it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import gpumodels
 
 
 def run(command: Sequence[str]) -> None:
-    """Run `script.py arguments…` or `-m module arguments…` as `__main__`; its exceptions and exit code are its own.
+    """Run `script.py arguments…` or `-m module arguments…` as `__main__`. Its exceptions and its exit are passed on.
 
     Raises:
         FileNotFoundError: there is no such script.

@@ -1,4 +1,4 @@
-"""The sidecar's life in the host: start and stop, its one thread, forks, exits. Nothing here raises into the host."""
+"""Starts and stops the sidecar, runs its one thread, and handles forks and exits. Nothing here raises into the host."""
 
 from __future__ import annotations
 
@@ -33,36 +33,36 @@ DEFAULT_INTERVAL_SECONDS: Final = 1.0
 SHORTEST_INTERVAL_SECONDS: Final = 0.05
 QUIET_SECONDS: Final = 0.15
 LONGEST_BUILD_SECONDS: Final = 2.0
-"""A model that is being built right now is waited for, QUIET_SECONDS at a time, so that its parts don't flash by as models."""
+"""A tick waits for a model that is just being built, QUIET_SECONDS at a time, so that its parts don't flash up as models."""
 JOIN_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.0005
 BURST_SECONDS: Final = 0.05
 LONG_PAUSE_SECONDS: Final = 0.012
-"""After so much work in one tick pauses are longer if the host computes: what is large is seen later, and slows nobody down."""
+"""Pauses last this long after BURST_SECONDS of work in one tick, if the host is busy: large changes show later, without harm."""
 NAMES_SECONDS: Final = 0.1
-"""How long a tick waits for the names of what came, before it says that they are still to be found."""
+"""How long a tick waits for the names of new models, before it publishes these as pending."""
 THREAD_NAME: Final = "gpumodels"
 
 
 class _Stopping(BaseException):  # no error: it goes through every guard
-    """The sidecar is asked to stop: whatever it is doing ends here."""
+    """Raised in the sidecar's thread to end whatever it is doing, once it is asked to stop."""
 
 
 @resident
 class _SidecarThread(threading.Thread):
-    """Known by its name to other copies of this package in the same process."""
+    """The sidecar's thread. Other copies of this package in the same process find it by its name."""
 
     serves_pid: int | None = None
     """The process that it publishes for; None once it was told to stop."""
     end: Callable[[], None]
-    """Stops it: what another copy calls, which has no other way to this one."""
+    """Stops the sidecar. Another copy of this package has no other way to do so."""
     package: weakref.ref[ModuleType]
-    """Of this copy; dead once nobody can call its `stop()` any more."""
+    """This copy of the package; dead once nobody can call its `stop()` any more."""
 
 
 @resident
 class Sidecar:
-    """One per process."""
+    """A process's one sidecar: the thread, what it observes, and what it publishes."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Sidecar:
         self._tick_at = 0.0
         """When the next tick is due, monotonic."""
         self._publish_at = float("inf")
-        """When what is known is to be said, names or not."""
+        """When to publish what is known, with or without names, monotonic; infinity once it is published."""
         self._busy_since = 0.0
         """Processor time of this thread when the tick began."""
         self._others = OtherThreads()
@@ -101,7 +101,7 @@ class Sidecar:
         self._thread.start()
 
     def stop(self) -> None:
-        """Leave torch as it was, say goodbye in the file, and end the thread."""
+        """End the thread, leave torch as it was, and mark the file as exited."""
         self._thread.serves_pid = None
         self._stopping.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
@@ -115,9 +115,9 @@ class Sidecar:
         return {model.name for model in published.models} if published is not None else set()
 
     def forked(self) -> None:
-        """In the child of a fork: the thread isn't here, and the file is the parent's."""
+        """Clean up in a fork's child, where the thread doesn't exist and the file is the parent's."""
         self._thread.serves_pid = None
-        self._stopping = threading.Event()  # the thread may have been inside the old one, which stays locked then
+        self._stopping = threading.Event()  # the thread may have held the lock of the old one
         self._stopping.set()
         close_all_inherited()
         self._observer.detach(after_fork=True)
@@ -131,19 +131,19 @@ class Sidecar:
             with self.fork_gate, suppress(_Stopping):
                 self._tick()
                 self._find_names()
-            # After a long look the next one was put off for the sake of names; now there are none to find.
+            # After a long tick the next was put off for the sake of names (`_pause_naming`); now there are none to find.
             if self._stopping.wait(max(0.0, min(self._interval_seconds, self._tick_at - time.monotonic()))):
                 return
 
     def _tick(self) -> None:
-        """See what is there; it is published when its names are found, or soon in any case."""
+        """Bring the models up to date. They are published when their names are found, or soon in any case."""
         with self.failures.guard("a tick"):
             self._busy_since = time.thread_time()
             self._wait_while_building()
             self._observer.look()
             self._publish_at = time.monotonic() + NAMES_SECONDS
             return
-        self._publisher.beat()  # what can't be told now is no sign that the process hangs
+        self._publisher.beat()  # the failure is no sign that the process hangs
 
     def _find_names(self) -> None:
         with self.failures.guard("finding names"):
@@ -168,25 +168,25 @@ class Sidecar:
         observer.budget.charge(time.thread_time() - began)
 
     def _pause(self) -> None:
-        """Between a scan's slices: the host's threads have the interpreter."""
+        """Leave the interpreter to the host's threads, between two slices of work."""
         began = time.monotonic()
         with self.fork_gate.ajar():
             stopping = self._stopping.wait(PAUSE_SECONDS)
             if not stopping and time.thread_time() - self._busy_since > BURST_SECONDS and self._others.are_busy():
-                # Where the host is busy, waiting for the interpreter was the pause.
+                # In a busy host, waiting for the interpreter was a part of the pause.
                 stopping = self._stopping.wait(max(0.0, LONG_PAUSE_SECONDS - (time.monotonic() - began)))
         if stopping:
             raise _Stopping
 
     def _pause_naming(self) -> None:
-        """The same while names are found out: what is there is seen and said meanwhile, as often as ever."""
+        """The same while names are found: models are scanned and published meanwhile, as often as ever."""
         self._pause()
         now = time.monotonic()
         if now >= self._tick_at:
             self._tick()
             self._publish()
             ended = time.monotonic()
-            self._tick_at = max(now + self._interval_seconds, 2 * ended - now)  # names get on, however long looking takes
+            self._tick_at = max(now + self._interval_seconds, 2 * ended - now)  # time for names, however long a tick takes
         elif now >= self._publish_at:
             self._observer.describe()
             self._publish()
@@ -203,10 +203,10 @@ class Sidecar:
 
 _current: Sidecar | None = None
 _lock = threading.RLock()
-"""Reentrant, for a signal handler that stops what is just starting."""
+"""Reentrant, for a signal handler that stops the sidecar while it is being started."""
 _registered = False
 _closed_gate = threading.local()
-"""The gate that the forking thread holds for the length of its fork."""
+"""Its `gate` is the fork gate that the forking thread holds for the length of its fork."""
 
 
 def start(
@@ -219,14 +219,14 @@ def start(
     """Begin to publish this process's models for `gpumodels-tui`. Never raises; a second call changes nothing.
 
     Args:
-        interval: seconds between looks, default 1; `GPUMODELS_INTERVAL` sets it too.
+        interval: seconds between scans, default 1; `GPUMODELS_INTERVAL` sets it too.
         directory: where the file goes; default `GPUMODELS_DIR`, else a directory of this user's in shared memory.
         label: what to call this process, default from its command line.
         sample_accelerator: whether a few values of a model that was loaded straight onto an accelerator may be copied, once, to
-            tell which file it is; default no, `GPUMODELS_SAMPLE_ACCELERATOR=1` sets it too. Without it nothing here ever makes
-            the driver do anything. No copy is made while a CUDA graph is captured.
+            tell which file it is; default no, `GPUMODELS_SAMPLE_ACCELERATOR=1` sets it too. Without it the sidecar never makes a
+            driver call. No copy is made while a CUDA graph is captured.
 
-    `GPUMODELS=0` in the environment turns it off. What goes wrong is logged to `gpumodels`.
+    `GPUMODELS=0` in the environment turns the sidecar off. Errors are logged to the logger `gpumodels`.
     """
     start_with(None, interval=interval, directory=directory, label=label, sample_accelerator=sample_accelerator)
 
@@ -239,12 +239,12 @@ def start_with(
     label: str | None = None,
     sample_accelerator: bool | None = None,
 ) -> None:
-    """`start()`, with devices of the caller's own making: what simulations do."""
+    """`start()` with the caller's own source of device counters, for simulations."""
     global _current, _registered
-    _forget_other_process()
+    _forget_parents_sidecar()
     with Failures().guard("starting"), _lock:
         if os.environ.get("GPUMODELS") == "0":
-            LOGGER.info("off, since GPUMODELS=0")
+            LOGGER.info("off, because GPUMODELS=0 is set")
             return
         if _current is not None:
             LOGGER.info("already running in this process; this start() changes nothing")
@@ -252,7 +252,7 @@ def start_with(
         if _threads_of_copies():
             LOGGER.warning("another copy of gpumodels is already running in this process; this one stays off")
             return
-        place = Path(directory).expanduser().absolute() if directory is not None else default_directory()
+        chosen_directory = Path(directory).expanduser().absolute() if directory is not None else default_directory()
         if not _registered:
             _registered = True
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
@@ -260,19 +260,19 @@ def start_with(
         atexit.register(stop)
         if sample_accelerator is None:
             sample_accelerator = os.environ.get("GPUMODELS_SAMPLE_ACCELERATOR") == "1"
-        sidecar = _current = Sidecar(place, _interval(interval), label, devices, sample_accelerator)
+        sidecar = _current = Sidecar(chosen_directory, _interval(interval), label, devices, sample_accelerator)
         try:
             sidecar.start()
-        except BaseException:  # no more threads, or interrupted: as if it had never been
+        except BaseException:  # no more threads can be started, or it was interrupted: undo everything
             _current = None
             sidecar.stop()
             raise
 
 
 def stop() -> None:
-    """Stop publishing and leave torch as it was. Never raises; nothing happens where nothing runs.
+    """Stop publishing and leave torch as it was. Never raises; does nothing if no sidecar runs.
 
-    It stops a lost copy of this package as well: after a notebook has purged and imported gpumodels again, nobody else can.
+    This also stops a lost copy of this package: after a notebook has purged and imported gpumodels again, nothing else can.
     """
     _stop_own()
     with Failures().guard("stopping a lost copy"):
@@ -283,7 +283,7 @@ def stop() -> None:
 
 def _stop_own() -> None:
     global _current
-    _forget_other_process()
+    _forget_parents_sidecar()
     with Failures().guard("stopping"), _lock:
         sidecar, _current = _current, None
         atexit.unregister(stop)
@@ -319,14 +319,14 @@ def _after_fork() -> None:
             sidecar.forked()
 
 
-def _forget_other_process() -> None:
-    """Catch up with a fork that Python wasn't told of: C code called fork(2)."""
+def _forget_parents_sidecar() -> None:
+    """Clean up after a fork of which Python wasn't notified, because C code called fork(2)."""
     if _current is not None and _current.pid != os.getpid():
         _after_fork()
 
 
 def _threads_of_copies() -> list[Any]:
-    """A vendored or reloaded copy of this package has variables of its own, but the thread's name is the same."""
+    """Sidecar threads in this process by name, as vendored or reloaded copies of this package have variables of their own."""
     return [
         thread
         for thread in threading.enumerate()
@@ -335,7 +335,7 @@ def _threads_of_copies() -> list[Any]:
 
 
 def _leave_signals_to_host() -> None:
-    """A host that blocks a signal to wait for it would wait in vain, had this thread not blocked it too."""
+    """Block signals in this thread: a host that blocks a signal in order to wait for it would else wait in vain."""
     own_faults = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
     signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - own_faults)
 
@@ -346,9 +346,9 @@ def _interval(chosen: float | None) -> float:
         try:
             chosen = float(stated) if stated else DEFAULT_INTERVAL_SECONDS
         except ValueError:
-            LOGGER.warning("GPUMODELS_INTERVAL=%r is no number of seconds; taking %s", stated, DEFAULT_INTERVAL_SECONDS)
+            LOGGER.warning("GPUMODELS_INTERVAL=%r is not a number of seconds; using %s", stated, DEFAULT_INTERVAL_SECONDS)
             chosen = DEFAULT_INTERVAL_SECONDS
     if not SHORTEST_INTERVAL_SECONDS <= chosen <= 3600:
-        LOGGER.warning("an interval of %s s is out of range; taking %s", chosen, DEFAULT_INTERVAL_SECONDS)
+        LOGGER.warning("an interval of %s s is out of range; using %s", chosen, DEFAULT_INTERVAL_SECONDS)
         return DEFAULT_INTERVAL_SECONDS
     return chosen

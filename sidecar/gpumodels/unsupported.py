@@ -1,4 +1,4 @@
-"""What `gpumodels` is on Windows: it says that it isn't supported, and leaves the host alone."""
+"""`gpumodels` on Windows: logs that the platform isn't supported, and does nothing else."""
 
 from __future__ import annotations
 
@@ -18,4 +18,4 @@ def start(
 
 
 def stop() -> None:
-    """Nothing runs, nothing is to be stopped."""
+    """Do nothing, as no sidecar runs on this platform."""

@@ -14,7 +14,7 @@ PARTS: Final = ("prompt", "starting", "scanning", "host", "observing", "loading"
 
 
 BEFORE_TOO: Final = frozenset({"scanning", "host", "loading"})
-"""Of which the earlier build has its own; the others that are compared with it run both builds themselves."""
+"""Benchmarks that the earlier build has as well; the others that compare with it run both builds themselves."""
 
 
 def main() -> None:

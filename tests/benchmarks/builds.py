@@ -1,4 +1,4 @@
-"""This build beside the one that figures are compared with."""
+"""Gets the earlier build that some benchmarks compare this one with."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Final
 
 BEFORE: Final = "e581971"
-"""The last commit whose sidecar wrapped torch's functions, and looked, compared and named in one go; its viewer compared pair by
-pair."""
+"""The last commit whose sidecar wrapped torch's functions and scanned, compared and named models in one go, and whose viewer
+compared each model with each file."""
 ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
 def builds() -> Iterator[dict[str, Path]]:
-    """Where the packages of `today` lie, and, where this clone has that commit, those of `before`."""
+    """The root directories of `today`'s build and, if this clone has that commit, of the one `before`."""
     roots = {"today": ROOT}
     packed = subprocess.run(
         ["git", "-C", str(ROOT), "archive", BEFORE, "sidecar", "shared", "tui", "tests"], capture_output=True, check=False
@@ -37,7 +37,7 @@ def builds() -> Iterator[dict[str, Path]]:
 
 
 def run_before(part: str) -> None:
-    """Print what the earlier build's own benchmark of that name says, where what it measures lies inside its sidecar."""
+    """Print the results of the earlier build's own benchmark of that name."""
     with builds() as roots:
         root = roots.get("before")
         if root is None:

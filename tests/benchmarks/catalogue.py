@@ -1,4 +1,4 @@
-"""The catalogue over 10,000 model files: the first start, the second, and what they take, each in a process of its own."""
+"""The catalogue with 10,000 model files: time and memory of the first and the second start, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from gpumodels_tui.catalogue.watch import Catalogue
 FILES: Final = 10_000
 DIRECTORIES: Final = 50
 PROMISES: Final = {"cold": (15.0, 200.0), "warm": (0.3, 200.0)}
-"""Seconds, and MiB above the empty catalogue."""
+"""Targets: seconds, and MiB more than with an empty catalogue."""
 
 LONGEST_SECONDS: Final = 120.0
 
 
 def a_lora(number: int) -> tuple[bytes, int]:
-    """What trainers write: 264 tensors, 42 metadata keys, 30 KB of tag statistics; then so many bytes of tensors, left a hole."""
+    """A LoRA's header as trainers write it (264 tensors, 42 metadata keys, 30 KB of tag statistics), and its tensors' bytes."""
     header: dict[str, object] = {}
     offset = 0
     for block in range(132):
@@ -42,7 +42,7 @@ def a_lora(number: int) -> tuple[bytes, int]:
 
 
 def write_files(directory: Path) -> None:
-    """The collection."""
+    """Write the collection of LoRAs, with holes for the values of tensors."""
     for number in range(FILES):
         content, data_bytes = a_lora(number)
         path = directory / f"{number % DIRECTORIES:02d}" / f"{number}.safetensors"
@@ -53,7 +53,7 @@ def write_files(directory: Path) -> None:
 
 
 def measure(models: str, cache: str) -> None:
-    """In the child: seconds until all is known, and the memory of this process and its worker in MiB."""
+    """Runs in the child: seconds until all files are read, and the memory of this process and its worker in MiB."""
     expected = sum(1 for _ in Path(models).rglob("*.safetensors"))
     catalogue = Catalogue([models], cache=Cache(Path(cache)))
     began = time.monotonic()
@@ -71,7 +71,7 @@ def measure(models: str, cache: str) -> None:
 
 
 def seconds_to_show(catalogue: Catalogue, models: Path) -> float:
-    """How long a new file takes to show, the slowest of five."""
+    """Seconds until a new file shows, the slowest of five."""
     slowest = 0.0
     for number in range(5):
         path = models / f"newcomer-{number}.safetensors"
@@ -96,7 +96,7 @@ def in_a_child(models: Path, cache: Path) -> tuple[float, float, list[float], fl
 
 
 def main() -> None:
-    """A line each: the first start, the second and a third."""
+    """Print a line each for the first start, the second and a third."""
     with tempfile.TemporaryDirectory() as place:
         models, empty, cache = Path(place) / "models", Path(place) / "empty", Path(place) / "cache" / "catalogue.sqlite"
         models.mkdir()

@@ -1,4 +1,4 @@
-"""What the host notices of its sidecar: how long the interpreter is held, what a step costs, how much memory is taken."""
+"""What the sidecar costs the host: how long it holds the interpreter, how much slower steps are, how much memory it takes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SHARE_SECONDS: Final = 60
 
 
 def main() -> None:
-    """Each figure beside its target."""
+    """Print each figure beside its target."""
     print_holds()
     print_steps()
     print_share()
@@ -49,8 +49,8 @@ class Slices:
         self._began = time.thread_time()
 
 
-def a_whole_tick(sidecar: Attached, slices: Slices, afresh: bool) -> None:
-    """All that a tick does with modules: scan, name, measure what is beside them, pack."""
+def a_full_tick(sidecar: Attached, slices: Slices, afresh: bool) -> None:
+    """All that a tick does with modules: scan, name, measure the memory beside the models, pack."""
     slices.pause()
     found = sidecar.scan(slices.pause, afresh)
     slices.pause()
@@ -71,7 +71,7 @@ def print_holds() -> None:
         for name, afresh in (("first look", True), ("next look", False)):
             slices = Slices()
             waits = longest_wait(lambda: None)
-            waits_beside = longest_wait(lambda slices=slices, afresh=afresh: a_whole_tick(sidecar, slices, afresh))  # type: ignore[misc]
+            waits_beside = longest_wait(lambda slices=slices, afresh=afresh: a_full_tick(sidecar, slices, afresh))  # type: ignore[misc]
             ordered = sorted(slices.taken)
             print(
                 f"interpreter held, {MODULES:,} modules, {name}: longest slice {ordered[-1] * 1e3:.2f} ms, "
@@ -115,7 +115,7 @@ def print_steps() -> None:
     def block(with_sidecar: bool) -> list[float]:
         if with_sidecar:
             gpumodels.start(directory=Path(directory) / "gpumodels")
-        steps(STEPS_PER_BLOCK // 4)  # the first look, at modules that were there before, is a matter of the start
+        steps(STEPS_PER_BLOCK // 4)  # the first scan, of modules made before, belongs to starting
         taken = steps(STEPS_PER_BLOCK)
         if with_sidecar:
             gpumodels.stop()
@@ -153,7 +153,7 @@ def print_share() -> None:
         alone = share_while_changing(model, 10)
         with tempfile.TemporaryDirectory() as directory:
             gpumodels.start(directory=Path(directory) / "gpumodels")
-            time.sleep(5)  # the first look is paid off elsewhere: what follows is the steady state
+            time.sleep(5)  # the first scan isn't measured here: what follows is the steady state
             share = share_while_changing(model, SHARE_SECONDS)
             gpumodels.stop()
         extra = (share - alone) * 100
@@ -171,7 +171,7 @@ def share_while_changing(model: nn.Module, seconds: float) -> float:
 
 
 def print_memory() -> None:
-    """Resident memory before and after the sidecar has looked at all modules."""
+    """Print how much resident memory the sidecar takes once it has scanned all modules."""
     for modules in (600, 5_000, MODULES):
         with attached() as sidecar:
             model = a_model(modules)

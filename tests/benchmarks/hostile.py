@@ -1,4 +1,4 @@
-"""What refusing costs beside reading: bombs and traps against good files, as ratios. Tests count the work; here is the time."""
+"""How long bombs and traps take to refuse, as ratios to reading good files. Tests count the work; this measures the time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from snapshots import a_model, a_snapshot, a_tree, an_identity, published
 
 ROUNDS: Final = 7
 PROMISED_PER_BYTE: Final = 2.0
-PROMISED_LOOK: Final = 3.0
+PROMISED_POLL: Final = 3.0
 
 
 def best(work: Callable[[], object]) -> float:
-    """Seconds of processor time, the quickest of some rounds."""
+    """Seconds of processor time, in the quickest of some rounds."""
     times = []
     for _ in range(ROUNDS):
         started = time.thread_time()
@@ -33,20 +33,20 @@ def best(work: Callable[[], object]) -> float:
 
 
 def refuse(payload: bytes) -> None:
-    """Decode what is none."""
+    """Decode a payload that is refused."""
     with suppress(DecodeError):
         decode(payload)
 
 
-def look(directory: Path) -> None:
-    """As a viewer does that comes just now."""
+def poll_once(directory: Path) -> None:
+    """Poll a directory once, as a viewer that has just been started."""
     feed = SnapshotFeed([directory])
     feed.poll()
     feed.close()
 
 
 def main() -> None:
-    """A line for bombs, one for traps."""
+    """Print a line for bombs and one for traps."""
     good = encode(a_snapshot(a_model("large", tree=a_tree({f"layers.{number}.attention": 512 for number in range(40_000)}))))
     reading = best(lambda: decode(good))
     seconds, name = max((best(partial(refuse, payload)), name) for name, payload in BOMBS.items())
@@ -62,18 +62,18 @@ def main() -> None:
             made.mkdir(mode=0o700)
         target = published(elsewhere, a_snapshot(a_model("elsewhere")), an_identity(66))
         neighbour = published(directory, a_snapshot(a_model("good")), an_identity(55))
-        alone = best(partial(look, directory))
+        alone = best(partial(poll_once, directory))
         slowest = (0.0, "")
         for kind, make in TRAPS.items():
             if kind in NEEDS_ROOT and ME != 0:
                 continue
             trap = directory / "1-1-aaaaaaaa.gpm"
             make(trap, target.path)
-            slowest = max(slowest, (best(partial(look, directory)), kind))
+            slowest = max(slowest, (best(partial(poll_once, directory)), kind))
             trap.rmdir() if trap.is_dir() and not trap.is_symlink() else trap.unlink()
         neighbour.close()
         target.close()
     print(
-        f"slowest look at a good file beside a trap ({slowest[1]}): {slowest[0] / alone:.2f} x a look at the good file alone "
-        f"(promised {PROMISED_LOOK:g})"
+        f"slowest poll of a good file beside a trap ({slowest[1]}): {slowest[0] / alone:.2f} x a poll of the good file alone "
+        f"(promised {PROMISED_POLL:g})"
     )

@@ -1,7 +1,7 @@
-"""What the sidecar costs where models are loaded: 300 MB with and without it, in interleaved pairs of one run.
+"""What the sidecar adds to loading a model: 300 MB with and without it, in interleaved pairs of one run.
 
-CPU time of the loading thread, so that neighbours on the machine don't count. First as people load, from the file to a model
-that can be used; then the bare copying of mapped pages into a model that is there already, than which no load takes less.
+Measured is the CPU time of the loading thread, so that other work on the machine doesn't count. First as people load, from the
+file to a model that can be used; then only the copying of mapped pages into an existing model, the cheapest load that there is.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SMALL_LAYERS: Final = 2000
 
 
 class Layer(nn.Module):
-    """Two linears."""
+    """One layer of the model: two linear modules."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -41,14 +41,14 @@ class Layer(nn.Module):
 
 
 def a_model(layers: int, width: int) -> nn.Sequential:
-    """So many layers, uninitialised: nobody waits for random numbers."""
+    """A model of so many layers, uninitialised, to save the time for random numbers."""
     with torch.device("meta"):
         model = nn.Sequential(*(Layer(width) for _ in range(layers)))
     return model.to_empty(device="cpu")
 
 
 def ratio_of(load: Callable[[], object], directory: Path) -> tuple[float, float]:
-    """(median of the pairs' ratios, median CPU seconds without) of loading with the sidecar to loading without."""
+    """Load with the sidecar and without: (median of the pairs' ratios, median CPU seconds without)."""
     ratios: list[float] = []
     without: list[float] = []
     kept = load()  # so that there is always a model to be published
@@ -57,8 +57,8 @@ def ratio_of(load: Callable[[], object], directory: Path) -> tuple[float, float]
         for watched in (pair % 2 == 0, pair % 2 == 1):
             if watched:
                 gpumodels.start(directory=directory, interval=0.1)
-                wait_until(lambda: bool(published_names()))  # what starting costs is another question
-            gc.collect()  # or one of them would collect what the other left
+                wait_until(lambda: bool(published_names()))  # the cost of starting is measured elsewhere
+            gc.collect()  # else one would collect the garbage of the other
             started = time.thread_time()
             load()
             seconds[watched] = time.thread_time() - started
@@ -71,7 +71,7 @@ def ratio_of(load: Callable[[], object], directory: Path) -> tuple[float, float]
 
 
 def as_people_load(directory: Path) -> dict[str, Callable[[], object]]:
-    """From files of 300 MB, each to a new model."""
+    """Load files of 300 MB, each into a new model."""
     diffusers: Any = importlib.import_module("diffusers")
     transformers: Any = importlib.import_module("transformers")
     unet_class, bert_class = diffusers.UNet2DConditionModel, transformers.BertModel

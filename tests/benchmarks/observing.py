@@ -1,4 +1,4 @@
-"""What observing costs the host's own threads, beside the build that wrapped functions, each against a run without a sidecar.
+"""What observing costs the host's own threads, in this build and in the one that wrapped functions, against no sidecar.
 
 Processes in turn, so that a drift of the machine's speed favours none; in each the least of many rounds of the same work, in
 processor time of the thread that does it. The sidecar looks once and then rests: its own thread is another benchmark's.
@@ -83,7 +83,7 @@ print(json.dumps(found))
 
 
 def main() -> None:
-    """A line for each kind of work."""
+    """Print a line for each kind of work."""
     with builds() as roots:
         kinds = {"without": roots["today"], "observing": roots["today"]}
         if "before" in roots:

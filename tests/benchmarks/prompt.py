@@ -1,4 +1,4 @@
-"""How late the list is: models loaded in turn, the oldest dropped, and how long after the last load the file says what is so.
+"""How late the list of models is: models are loaded in turn and the oldest dropped, until the file lists those that are left.
 
 Each host is a process of its own, on this build and on the one before presence and names were apart.
 """
@@ -108,7 +108,7 @@ print(statistics.median(taken[5:]))
 
 
 def main() -> None:
-    """A line per size of model, and build; then what it costs to see one changed model among many."""
+    """Print what it costs to see one changed model among many, then a line for each size of model and build."""
     with builds() as roots:
         seconds = {build: seconds_to_see_one(root) for build, root in roots.items()}
         line = ", ".join(f"{build} {taken * 1e3:.2f} ms" for build, taken in seconds.items())
@@ -130,7 +130,7 @@ def main() -> None:
 
 
 def seconds_to_see_one(root: Path) -> float:
-    """Processor time of a look at which one model of a hundred has changed, the median of many."""
+    """Processor time of an update in which one model of a hundred has changed, the median of many."""
     paths = os.pathsep.join(str(root / part) for part in ("sidecar", "shared"))
     done = subprocess.run(
         [sys.executable, "-c", ONE_OF_MANY], env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=True
@@ -139,7 +139,7 @@ def seconds_to_see_one(root: Path) -> float:
 
 
 def lateness(root: Path, blocks: int, files: int, changes: int) -> list[tuple[float, float]]:
-    """Of each change, seconds from its end until the models are the right ones, and until their names are."""
+    """For each change, seconds from its end until the models are right, and until their names are right."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "gpm").mkdir(mode=0o700)
         paths = os.pathsep.join(str(root / part) for part in ("sidecar", "shared"))
@@ -158,7 +158,7 @@ def lateness(root: Path, blocks: int, files: int, changes: int) -> list[tuple[fl
 
 
 def one_change(asks: IO[str], answers: IO[str], directory: Path) -> tuple[float, float]:
-    """See `lateness`."""
+    """Have models loaded and dropped, and measure the two delays of `lateness`."""
     asks.write(json.dumps([LOADS, KEPT]) + "\n")
     asks.flush()
     ended_at, alive = json.loads(answers.readline())
@@ -172,7 +172,7 @@ def one_change(asks: IO[str], answers: IO[str], directory: Path) -> tuple[float,
 
 
 def seconds_until(directory: Path, is_true: Callable[[Sequence[Model]], bool], since: float) -> float:
-    """From then on; `LONGEST_SECONDS` where it doesn't come true."""
+    """Seconds from `since` until it is true of the published models, or LONGEST_SECONDS."""
     while time.monotonic() - since < LONGEST_SECONDS:
         snapshot = latest(directory)
         if snapshot is not None and is_true([model for model in snapshot.models if model.class_name == "Net"]):
@@ -182,7 +182,7 @@ def seconds_until(directory: Path, is_true: Callable[[Sequence[Model]], bool], s
 
 
 def latest(directory: Path) -> Snapshot | None:
-    """What the one file there says."""
+    """The newest snapshot in the directory's only file."""
     names: list[Any] = list(snapshot_files(directory))
     if not names:
         return None

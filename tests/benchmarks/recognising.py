@@ -1,4 +1,4 @@
-"""Names by values, of models that nobody saw being loaded: 61 fine-tunes in a process, and 20 models among 1,000 files.
+"""Naming by values, for models whose loading wasn't observed: 61 fine-tunes in a process, and 20 models among 1,000 files.
 
 Each beside the build that compared pair by pair, in the same run, from an empty cache.
 """
@@ -26,27 +26,27 @@ from hosts import a_host
 from integration.test_named_by_values import LOAD_ALL, SETUP, TUNES, write_family
 from snapshots import a_model, a_snapshot
 
-LOOKS: Final = 3
+RUNS: Final = 3
 SECOND_SECONDS: Final = 0.5
-"""The longest that a second look may take, its process's start included."""
+"""The longest that a second run of the viewer may take, the start of its process included."""
 
 FILES: Final = 1_000
 MODELS: Final = 20
 TENSORS: Final = 264
 COLD_SECONDS: Final = 5.0
 LONGEST_SECONDS: Final = 20.0
-"""After which a build that has not finished is left alone."""
+"""After this a build that has not finished is stopped."""
 
 
 def main() -> None:
-    """A few lines each: the family of fine-tunes, and the files."""
+    """Print a few lines each for the family of fine-tunes and for the many files."""
     with builds() as roots, tempfile.TemporaryDirectory() as place:
         fine_tunes(Path(place), roots)
         many_files(Path(place), roots)
 
 
 def environment(root: Path, cache: Path) -> dict[str, str]:
-    """For a child that runs this build, with a cache of its own."""
+    """The environment of a child that runs this build, with a cache of its own."""
     paths = os.pathsep.join(str(root / part) for part in ("tui", "shared"))
     return {**os.environ, "PYTHONPATH": paths, "XDG_CACHE_HOME": str(cache)}
 
@@ -55,7 +55,7 @@ def environment(root: Path, cache: Path) -> dict[str, str]:
 
 
 def fine_tunes(place: Path, roots: Mapping[str, Path]) -> None:
-    """How many `--json` names at the first look and at the next ones, and how long each takes."""
+    """Print how many models `--json` names in its first run and in the next ones, and how long each run takes."""
     models, snapshots = place / "family", place / "gpm"
     models.mkdir()
     write_family(models)
@@ -64,20 +64,20 @@ def fine_tunes(place: Path, roots: Mapping[str, Path]) -> None:
         host.models_when(lambda found: sum(model.fingerprint is not None for model in found) == TUNES)
         seconds: dict[str, float] = {}
         for build, root in roots.items():
-            looks = [one_look(root, place / f"cache-{build}", snapshots, models) for _ in range(1 + LOOKS)]
-            seconds[build] = min(took for _, took in looks[1:])
-            (named, took), later = looks[0], looks[-1][0]
+            runs = [one_run(root, place / f"cache-{build}", snapshots, models) for _ in range(1 + RUNS)]
+            seconds[build] = min(took for _, took in runs[1:])
+            (named, took), later = runs[0], runs[-1][0]
             print(
                 f"{TUNES} unseen fine-tunes, {build}: the first --json names {named} (target {TUNES}) in {took:.2f} s; the next "
-                f"take {seconds[build]:.2f} s (target {SECOND_SECONDS:g}), and the last of {LOOKS} names {later}",
+                f"take {seconds[build]:.2f} s (target {SECOND_SECONDS:g}), and the last of {RUNS} names {later}",
                 flush=True,
             )
         if len(seconds) == 2:
-            print(f"a look after the first: × {seconds['today'] / seconds['before']:.2f} of before", flush=True)
+            print(f"a run after the first: × {seconds['today'] / seconds['before']:.2f} of before", flush=True)
 
 
-def one_look(root: Path, cache: Path, snapshots: Path, models: Path) -> tuple[int, float]:
-    """Models named by their values, and the process's seconds."""
+def one_run(root: Path, cache: Path, snapshots: Path, models: Path) -> tuple[int, float]:
+    """How many models are named by their values, and how many seconds the process takes."""
     command = [sys.executable, "-m", "gpumodels_tui", "--dir", str(snapshots), "--models", str(models), "--json"]
     began = time.monotonic()
     done = subprocess.run(command, env=environment(root, cache), capture_output=True, text=True, check=True)
@@ -115,11 +115,11 @@ took = time.monotonic() - began
 catalogue.stop()
 print(json.dumps([[Path(values[one].files[0]).name for one in prints if one in values], took, requests]))
 """
-"""In a child, of either build: the files that were found, seconds, and requests to the worker."""
+"""Runs in a child, with either build: prints the files that were found, the seconds, and the requests to the worker."""
 
 
 def many_files(place: Path, roots: Mapping[str, Path]) -> None:
-    """How long a catalogue takes from an empty cache until all models have their files, and how often it opens one."""
+    """Print how long a catalogue with an empty cache takes to find all models' files, and how often it opens each file."""
     models = place / "loras"
     models.mkdir()
     prints = write_loras(models)
@@ -140,7 +140,7 @@ def many_files(place: Path, roots: Mapping[str, Path]) -> None:
 
 
 def write_loras(directory: Path) -> list[Fingerprint]:
-    """LoRAs of one shape, small; some of them as models hold them: as they are, or cast and renamed."""
+    """Write small LoRAs of one shape, and return the fingerprints of some, as they are or cast and renamed."""
     dice = random.Random(1)
     pool = struct.pack("<65536e", *(dice.gauss(0, 0.02) for _ in range(65_536)))
     shapes = {
@@ -166,7 +166,7 @@ def write_loras(directory: Path) -> list[Fingerprint]:
 
 
 def in_memory(firsts: Mapping[str, bytes], shapes: Mapping[str, tuple[int, ...]], is_renamed: bool) -> Fingerprint:
-    """What a model holds of it, as its process tells of it."""
+    """The fingerprint of a model that was loaded from the file with these values."""
 
     def sample(key: str) -> TensorSample:
         if not is_renamed:

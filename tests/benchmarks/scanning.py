@@ -1,4 +1,4 @@
-"""What a look at the host's modules costs: ours against the usual way, with more and more of everything else in the process."""
+"""What a scan of the host's modules costs: ours against the usual way, with more and more other objects in the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OTHER_OBJECTS: Final = (0, 1_000_000, 3_000_000)
 
 
 class Leaf(nn.Module):
-    """A module with a weight of its own, on no memory to speak of."""
+    """A module with a weight of its own that takes next to no memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def a_model(modules: int) -> nn.Module:
 
 
 def the_usual_way() -> dict[int, int]:
-    """Every module that the garbage collector knows, and the bytes of all parameters below each."""
+    """Find every module through the garbage collector, and add up the bytes of all parameters below each."""
     gc.collect()
     found = {}
     for candidate in gc.get_objects():
@@ -50,7 +50,7 @@ def the_usual_way() -> dict[int, int]:
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Median CPU time of this thread."""
+    """Median CPU time of this thread over some runs."""
     taken = []
     for _ in range(ROUNDS):
         started = time.thread_time()
@@ -60,7 +60,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    """A line per number of modules and of other objects."""
+    """Print a line for each number of modules and of other objects."""
     print("modules  other objects    usual way   first look   next look  ratio to the first, to the next")
     for modules in (600, 5_000, 40_000):
         with attached() as sidecar:

@@ -44,7 +44,7 @@ print(json.dumps(taken))
 
 
 def main() -> None:
-    """A line per build."""
+    """Print a line for each build."""
     with builds() as roots:
         for build, root in roots.items():
             slower: list[float] = []
@@ -75,5 +75,5 @@ def steps(root: Path, mode: str) -> list[float]:
 
 
 def percentile(values: list[float]) -> float:
-    """The 99th."""
+    """The 99th percentile of these seconds."""
     return sorted(values)[int(len(values) * 0.99)]

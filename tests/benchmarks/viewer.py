@@ -39,7 +39,7 @@ PAINTS: Final = 9
 KEYS: Final = 100
 PATIENCE_SECONDS: Final = 60.0
 OLD_NS: Final = NOON_NS - 400 * 86_400 * 10**9
-"""Loaded so long ago that ages don't change meanwhile."""
+"""When the models were loaded: so long ago that their ages don't change while the benchmark runs."""
 
 EMPTY_APP: Final = """
 from textual.app import App
@@ -81,11 +81,11 @@ class Watched:
         os.close(self._master)
 
     def press(self, key: bytes) -> None:
-        """As if typed."""
+        """Send a key to the program, as if it were typed."""
         os.write(self._master, key)
 
     def wait_for(self, words: bytes, start: int = 0) -> float:
-        """Seconds since it was started until it had sent these words, counted from a place in what was sent."""
+        """Seconds from the program's start until it has sent these words, at or after position `start` of its output."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         with self._news:
             while self.sent.find(words, start) < 0:
@@ -94,11 +94,11 @@ class Watched:
             return time.perf_counter() - self.started
 
     def cpu_seconds(self) -> float:
-        """Of it and its children."""
+        """Processor time of the program and its children."""
         return sum(sum(process.cpu_times()[:2]) for process in self._processes())
 
     def resident_bytes(self) -> int:
-        """Of the program itself."""
+        """Resident memory of the program, without its children."""
         return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def _processes(self) -> list[psutil.Process]:
@@ -119,7 +119,7 @@ class Watched:
 
 
 def a_layered_tree(blocks: int) -> LayerTree:
-    """About ten layers a block."""
+    """A layer tree with about ten layers in each block."""
     names, depths, classes = [""], [0], [0]
     for block in range(blocks):
         names += [str(block), *(f"part{part}" for part in range(9))]
@@ -139,7 +139,7 @@ def a_layered_tree(blocks: int) -> LayerTree:
 
 
 def some_sidecars(directory: Path, processes: int, models: int, blocks: int) -> list[SnapshotWriter]:
-    """Files of so many processes, every second one on the other GPU."""
+    """Publish the files of so many processes, every second one on the other GPU."""
     directory.mkdir(mode=0o700)
     writers = []
     for number in range(processes):
@@ -158,7 +158,7 @@ def some_sidecars(directory: Path, processes: int, models: int, blocks: int) -> 
 
 
 def two_gpus(second: int) -> tuple[GpuReading, GpuReading]:
-    """All values other ones each second."""
+    """Readings of two GPUs, with all values different each second."""
     return (
         GpuReading(
             0,
@@ -185,7 +185,7 @@ def two_gpus(second: int) -> tuple[GpuReading, GpuReading]:
 
 @contextlib.contextmanager
 def changing(nvml: SimulatedNvml) -> Iterator[None]:
-    """Other values each second."""
+    """Change the simulated values each second, in a thread."""
     stop = threading.Event()
 
     def run() -> None:
@@ -204,7 +204,7 @@ def changing(nvml: SimulatedNvml) -> Iterator[None]:
 
 
 def measured(program: Watched, seconds: float) -> tuple[float, float]:
-    """Bytes a second, and per cent of a core."""
+    """Bytes sent per second, and per cent of a core used."""
     bytes_before, cpu_before, started = len(program.sent), program.cpu_seconds(), time.perf_counter()
     time.sleep(seconds)
     took = time.perf_counter() - started
@@ -212,17 +212,17 @@ def measured(program: Watched, seconds: float) -> tuple[float, float]:
 
 
 def viewer(directory: Path) -> list[str]:
-    """Its command."""
+    """The command that runs the viewer on this directory."""
     return [sys.executable, "-m", "gpumodels_tui", "--dir", str(directory), "--models", str(directory)]
 
 
 def line(what: str, value: str, budget: str, holds: bool) -> None:
-    """One of the report."""
+    """Print one line of the report."""
     print(f"{what:<58}{value:>16}   {budget:<24}{'' if holds else '  OVER'}", flush=True)
 
 
 def steady(nvml: SimulatedNvml, root: Path) -> None:
-    """20 models, values changing each second; then nothing changing."""
+    """Measure a viewer of 20 models while values change each second, then while nothing changes."""
     writers = some_sidecars(root / "small", 4, 5, 60)
     nvml.says(*two_gpus(0))
     with Watched(viewer(root / "small"), nvml.environment()) as program:
@@ -255,7 +255,7 @@ def steady(nvml: SimulatedNvml, root: Path) -> None:
 
 
 def first_paint(nvml: SimulatedNvml, root: Path) -> None:
-    """Against an empty Textual application, in turns."""
+    """Measure the first paint, in turns with that of an empty Textual application."""
     writers = some_sidecars(root / "paint", 4, 5, 60)
     ours, empty = [], []
     for _ in range(PAINTS):
@@ -271,7 +271,7 @@ def first_paint(nvml: SimulatedNvml, root: Path) -> None:
 
 
 def crowd(nvml: SimulatedNvml, root: Path) -> None:
-    """64 processes of 10 models of 600 layers, on one list."""
+    """Measure a viewer of 64 processes with 10 models of 600 layers each, all in one list."""
     writers = some_sidecars(root / "crowd", 64, 10, 60)
     nvml.says(*two_gpus(0))
     with Watched(viewer(root / "crowd"), nvml.environment()) as program:
@@ -297,7 +297,7 @@ def crowd(nvml: SimulatedNvml, root: Path) -> None:
 
 
 def _key(program: Watched, key: bytes) -> float:
-    """Until the line under the cursor is drawn: reversed."""
+    """Seconds from a key until the line under the cursor is drawn, which is in reverse video."""
     start = len(program.sent)
     pressed = time.perf_counter() - program.started
     program.press(key)
@@ -307,7 +307,7 @@ def _key(program: Watched, key: bytes) -> float:
 
 
 def main() -> None:
-    """Print a line per budget."""
+    """Print a line for each budget."""
     if compiler() is None:
         print("no C compiler: the simulated NVML can't be built")
         return

@@ -1,4 +1,4 @@
-"""The table of faults: each test says which figure it reached, and the last thing printed is all of them beside their targets.
+"""The table of faults: each test reports the figure that it reached, and all are printed beside their targets at the end.
 
 Short forms run by default; `GPUMODELS_FAULTS=full` (`make faults`) runs the full counts, each row also alone.
 """
@@ -56,7 +56,7 @@ ROWS: Final = {
     "private": ("paths and command lines", "read by nobody else unless asked; root's viewer names all users"),
     "start": ("concurrent start(), a second copy, another uid after start, descriptors closed by the host", "one file, no harm"),
 }
-"""Fault and target by the key that tests use, in the table's order."""
+"""By the key that tests use, the fault and its target, in the table's order."""
 
 Reached = Callable[[str, str], None]
 
@@ -65,7 +65,7 @@ _figures: dict[str, list[str]] = {}
 
 @pytest.fixture
 def reached() -> Reached:
-    """Say which figure a row of the table reached; several tests may add to one row."""
+    """A function that adds a figure to a row of the table; several tests may add to one row."""
 
     def add(row: str, figure: str) -> None:
         assert row in ROWS
@@ -81,7 +81,7 @@ def full() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All of these take a child process or seconds; the full counts take minutes."""
+    """Mark all tests here as slow, since they take child processes or seconds; the full counts take minutes."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents:
@@ -118,10 +118,10 @@ WatchedHost = Callable[..., contextlib.AbstractContextManager[Host]]
 
 @pytest.fixture
 def watched_host(tmp_path: Path) -> WatchedHost:
-    """A host whose standard error, log and own work are watched: none may suffer from what happens to the sidecar.
+    """A host whose standard error, log and own work are checked: none may suffer from what happens to the sidecar.
 
-    In it, `records` holds the sidecar's log lines of level warning and above, `published` whether each attempt to publish left a
-    good file, `work` counts up in a thread of its own.
+    In the host, `records` holds the sidecar's log lines of level warning and above, `published` whether each attempt to publish
+    left a good file, and `work` counts up in a thread of its own.
     """
 
     @contextlib.contextmanager
@@ -152,7 +152,7 @@ publish = gpumodels.publishing.publisher.Publisher.publish
 def publish_and_tell(publisher, snapshot):
     publish(publisher, snapshot)
     writer = publisher._writer
-    published.append(writer is not None and writer.still_named() and not publisher._complained)
+    published.append(writer is not None and writer.still_named() and not publisher._has_warned)
 gpumodels.publishing.publisher.Publisher.publish = publish_and_tell
 work = 0
 def count_up():
@@ -166,7 +166,7 @@ threading.Thread(target=count_up, daemon=True).start()
 
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
-    """Mounts a file system in memory with these options, where that is allowed; the test is skipped elsewhere."""
+    """A function that mounts a file system in memory with these options. Skips the test if mounting isn't allowed."""
     places: list[Path] = []
 
     def mount(options: str) -> Path:

@@ -1,4 +1,4 @@
-"""Files of every version ever released, and of versions to come: all decode, or say which viewer they need."""
+"""Files of all released versions, and of versions to come: each is decoded, or says which viewer it needs."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FILES: Final = sorted(GOLDEN.glob("*.gpm"))
 
 
 def builder() -> ModuleType:
-    """tests/golden/make_golden.py."""
+    """Import tests/golden/make_golden.py, which lies in no package."""
     spec = importlib.util.spec_from_file_location("make_golden", GOLDEN / "make_golden.py")
     assert spec is not None
     assert spec.loader is not None
@@ -48,7 +48,7 @@ CHANGED: Final = """The format changed. Is this version released? Then raise the
 
 
 def shown(directory: Path, content: bytes) -> ProcessState | Unreadable:
-    """The row of a file with this content."""
+    """The row that a viewer shows for a file with this content."""
     directory.chmod(0o700)
     path = directory / "4711-123456-0a0a0a0a.gpm"
     path.write_bytes(MAKE_GOLDEN.grown(content))
@@ -63,7 +63,7 @@ def shown(directory: Path, content: bytes) -> ProcessState | Unreadable:
 
 
 def sealed(content: bytes, offset: int, change: bytes) -> bytes:
-    """With other bytes in the header, and the checksum that belongs to them."""
+    """The content with other bytes in the header, and the checksum that belongs to them."""
     changed = bytearray(content)
     changed[offset : offset + len(change)] = change
     struct.pack_into("<I", changed, 104, zlib.crc32(changed[:104]))
@@ -95,7 +95,7 @@ def test_this_versions_golden_file_is_what_this_code_writes_and_reads(tmp_path: 
 
 
 def test_the_golden_snapshot_uses_every_field_of_the_schema() -> None:
-    """Otherwise a change to one that it leaves out would go unseen. A new field goes into tests/golden/make_golden.py."""
+    """Otherwise a change to an unused field would go unnoticed. A new field must be added to tests/golden/make_golden.py."""
 
     def unused(value: object, name: str = "snapshot") -> list[str]:
         if isinstance(value, tuple):
@@ -108,7 +108,7 @@ def test_the_golden_snapshot_uses_every_field_of_the_schema() -> None:
     assert [path for path in unused(MAKE_GOLDEN.SNAPSHOT) if not path.startswith("snapshot.models[0].tree")] == nothing_above_it
 
 
-def test_a_newer_minor_version_with_keys_that_nobody_knows_here_is_shown(tmp_path: Path) -> None:
+def test_a_newer_minor_version_with_unknown_keys_is_shown(tmp_path: Path) -> None:
     def with_more(value: Any) -> Any:
         if isinstance(value, dict):
             kept = {key: with_more(inner) for key, inner in value.items()}

@@ -1,4 +1,4 @@
-"""Many files: all that live are found at once, and no cleaning ever takes a living one."""
+"""Many files: all live ones are found at once, and no cleaning ever removes a live one."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TESTS: Final = Path(__file__).parents[1]
 DAY_NS: Final = 24 * 3600 * 10**9
 STEPS_A_FILE: Final = 400
 READ_A_FILE: Final = 4096
-"""Work of a first look for each file that is there."""
+"""Per file in the directory: steps of Python, and bytes read, in a viewer's first poll."""
 
 
 def test_sixty_four_writers_are_all_found_and_none_is_cleaned_away(shared_memory: Path, reached: Reached, full: bool) -> None:
-    """They clean up as they start, grow and start again, as sidecars of one user do, all in one directory."""
+    """All in one directory, they clean up as they start, outgrow their files and start again, as one user's sidecars do."""
     seconds = 60 if full else 2
     program = [sys.executable, str(TESTS / "faults" / "programs" / "write_in_crowd.py"), str(shared_memory), "64", "2"]
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(TESTS)]))
@@ -76,7 +76,7 @@ def test_sixty_four_writers_are_all_found_and_none_is_cleaned_away(shared_memory
 
 
 def dead_and_alive(directory: Path, dead: int, alive: int) -> list[SnapshotWriter]:
-    """The living have names among those of the dead, and are older than some of them."""
+    """Write files of dead and of live writers, mixed by name and age, and return the live writers."""
     writers: list[SnapshotWriter] = []
     for number in range(dead + alive):
         lives = number % ((dead + alive) // alive) == 5

@@ -1,4 +1,4 @@
-"""Files damaged, pulled away or made to do harm: each is a row with its reason, soon and in little memory."""
+"""Files that are damaged, removed or malicious: each becomes a row with a reason, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ Reached = Callable[[str, str], None]
 
 ME: Final = os.geteuid()
 HANGS_SECONDS: Final = 30.0
-"""Nothing takes so long on any machine."""
+"""Longer than anything here takes on any machine."""
 FUZZER: Final = Path(__file__).parent / "programs" / "fuzz_files.py"
 SLOT: Final = HEADER_BYTES + SMALLEST_SLOT_BYTES
-"""Where the first snapshot of a small file lives."""
+"""The offset of the slot that holds a small file's first snapshot."""
 
 
 def followed(path: Path) -> TailedFile:
-    """The file, looked at once by a viewer that comes just now."""
+    """The file, read once by a viewer that has just been started."""
     tail = TailedFile(path, ME)
     tail.refresh(1000.0)
     tail.close()
@@ -102,7 +102,7 @@ ANY_VALUE: Final[st.SearchStrategy[Any]] = st.recursive(
 
 
 def paths_into(value: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """Every place in nested maps and arrays."""
+    """The path to every value in nested maps and arrays."""
     yield path
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for key, inner in items:
@@ -133,7 +133,7 @@ def test_any_value_in_any_place_is_decoded_or_refused(examples: int, reached: Re
 
 
 def text_of_invalid_utf8() -> bytes:
-    """A snapshot whose model's name is no text."""
+    """A snapshot whose model's name is invalid UTF-8."""
     return encode(a_snapshot(a_model("wan"))).replace(b"\xa3wan", b"\xa3\xff\xfe\xff")
 
 
@@ -146,7 +146,7 @@ def with_field(**changed: Any) -> bytes:
 
 
 def with_models(count: int) -> bytes:
-    """As little of each as the schema lets by."""
+    """A snapshot with so many models, each as small as the schema allows."""
     least = {"id": "", "name": "", "kind": "", "class_name": "", "loaded_at_ns": 0, "bytes_by_device": {}, "layers": 0}
     document = msgpack.unpackb(encode(a_snapshot()))
     document["models"] = [{**least, "parameters": 0, "dtypes": {}} for _ in range(count)]
@@ -155,7 +155,7 @@ def with_models(count: int) -> bytes:
 
 
 def with_tree(**changed: Any) -> bytes:
-    """A snapshot with a layer tree that lies."""
+    """A snapshot whose layer tree has other values in some columns."""
     tree = {"names": ["", "a"], "depths": [0, 1], "class_names": ["B"], "classes": [0, 0], "parameters": [0, 0]}
     tree |= {"devices": ["cpu"], "dtypes": ["f"], "memory": []}
     return with_field(tree={**tree, **changed})
@@ -193,7 +193,7 @@ BOMBS: Final = {
 
 
 def file_with(directory: Path, payload: bytes) -> Path:
-    """A file with this payload, whatever it is, under right checksums."""
+    """A snapshot file with this payload, valid or not, and correct checksums."""
     writer = SnapshotWriter(directory, an_identity(4711), 1000)
     writer.publish(payload[:MAX_PAYLOAD_BYTES])
     writer.abandon()
@@ -201,9 +201,9 @@ def file_with(directory: Path, payload: bytes) -> Path:
 
 
 STEPS_AT_MOST: Final = 1_000
-"""Of Python, for a bomb of any size; a small good snapshot takes 400. What goes through all of it does so in C."""
+"""Steps of Python for a bomb of any size; a small good snapshot takes 400. Passes over the whole payload are made in C."""
 FEW_BYTES: Final = HEADER_BYTES + SMALLEST_SLOT_BYTES
-"""What is read beside the payload."""
+"""Bytes that are read beside the payload."""
 MEMORY_AT_MOST: Final = 32 * 2**20
 
 
@@ -237,7 +237,7 @@ def test_bombs_are_refused_with_a_reason_and_little_work(shared_memory: Path, re
 
 
 def replaced(path: Path, make: Callable[[Path], object]) -> None:
-    """Something else takes the file's name."""
+    """Replace the file by something else of the same name."""
     path.unlink()
     make(path)
 
@@ -262,7 +262,7 @@ PULLS: Final[Mapping[str, Callable[[Path], object]]] = {
 
 
 def test_files_are_pulled_away_while_they_are_read(shared_memory: Path, reached: Reached, full: bool) -> None:
-    """A thread polls all the while; what it says in the end is what is there, and a good neighbour always shows."""
+    """A thread polls all the while. It ends up showing what is there, and always shows a good neighbouring file."""
     rounds = 200 if full else 5
     reasons: dict[str, set[str]] = {name: set() for name in PULLS}
     slowest = 0.0
@@ -315,7 +315,7 @@ def test_files_are_pulled_away_while_they_are_read(shared_memory: Path, reached:
 
 
 def remove(directory: Path) -> None:
-    """A small directory and what is in it, if it is there."""
+    """Remove a small directory and its content, if it exists."""
     if not directory.exists():
         return
     for path in directory.iterdir():

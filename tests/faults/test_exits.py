@@ -1,4 +1,4 @@
-"""However the host ends, it ends as it would without the sidecar: same exit code, same output, no later."""
+"""However the host ends, it ends as it would without the sidecar: with the same exit code and output, and no later."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def is_published():
 while not is_published():
     time.sleep(0.005)
 """
-"""A host whose first snapshot can be read, however long that takes."""
+"""The start of a host's program, which waits until its first snapshot can be read."""
 
 ENDINGS: Final = {
     "falls off its end": "print('done')",
@@ -100,7 +100,7 @@ module.Sidecar._tick = lambda sidecar: time.sleep(600)
 
 
 def ending(source: str, directory: Path, sidecar: str) -> tuple[int, str, str, float]:
-    """Exit code, output, errors, seconds."""
+    """Run a host to its end: exit code, standard output, standard error, and seconds."""
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PRELUDE.format(sidecar=sidecar) + dedent(source)],
@@ -122,7 +122,7 @@ def test_endings_are_the_hosts_own(shared_memory: Path, reached: Reached, full: 
     for name, without, with_it in zip(ENDINGS, without_sidecar, with_sidecar, strict=True):
         assert lines_as_given(with_it[:3]) == lines_as_given(without[:3]), name
         later = with_it[3] - without[3]
-        if later > 1:  # the machine may have been busy; a host that is kept is kept each time
+        if later > 1:  # the machine may have been busy; a host that is held up is so each time
             later = ending(ENDINGS[name], shared_memory, start)[3] - without[3]
         latest = max(latest, later)
         assert later < 2 or not full, name
@@ -131,7 +131,7 @@ def test_endings_are_the_hosts_own(shared_memory: Path, reached: Reached, full: 
 
 
 def lines_as_given(outcome: tuple[object, ...]) -> list[str]:
-    """Without line numbers: the sidecar's line shifts none, but addresses of threads differ."""
+    """The outcome as text, without addresses of threads, which differ; line numbers are the same with a sidecar and without."""
     return [str(part).partition(" at 0x")[0] for part in outcome]
 
 

@@ -1,4 +1,4 @@
-"""The host forks in every way there is: the parent's file stays whole, no child hangs, nothing is left lying about."""
+"""The host forks in every possible way: the parent's file stays intact, no child hangs, and no file is left behind."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def tick(sidecar):
     global written
     written = number = next(numbers)
     if new_files and number % 3 == 0:
-        sidecar._publisher.abandon()  # so that many a fork meets a file half made
+        sidecar._publisher.abandon()  # so that many forks meet a half-made file
     sidecar._publisher.publish(
         Snapshot(taken_at_ns=number, process=sidecar._process, warnings=(str(number),) * (number * 977 % 9000))
     )
@@ -67,11 +67,11 @@ def ended(pid, seconds=20):
     os.waitpid(pid, 0)
     return "hangs"
 """
-"""A host whose sidecar writes flat out, and ways to look at what a child inherited."""
+"""A host whose sidecar publishes as fast as it can, with functions that check what a child inherited."""
 
 
 def run_host(source: str, directory: Path, *arguments: object, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Run it to its end; nothing on stderr, exit code 0; what it printed as JSON."""
+    """Run the host to its end, without any error, and return what it printed as JSON."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", BUSY + dedent(source), *map(str, arguments)],
         env={**os.environ, "GPUMODELS_DIR": str(directory), **(environment or {})},
@@ -87,7 +87,7 @@ def run_host(source: str, directory: Path, *arguments: object, environment: Mapp
 
 @contextlib.contextmanager
 def the_file_of(directory: Path, pid: int) -> Iterator[SnapshotReader]:
-    """That process's, which must have just one."""
+    """A reader of this process's file, of which there must be exactly one."""
     (name,) = (name for name in snapshot_files(directory) if name.startswith(f"{pid}-"))
     reader = SnapshotReader(directory / name, os.geteuid())
     try:
@@ -97,7 +97,7 @@ def the_file_of(directory: Path, pid: int) -> Iterator[SnapshotReader]:
 
 
 def strays(directory: Path) -> list[str]:
-    """What no writer leaves."""
+    """Names of files that are no snapshot files: no writer may leave any."""
     return [name for name in os.listdir(directory) if not name.endswith(".gpm")]
 
 
@@ -157,10 +157,10 @@ def test_forks_meet_a_writer_at_any_moment(shared_memory: Path, reached: Reached
 
 
 def test_forks_from_c_are_noticed_late_but_well(shared_memory: Path, reached: Reached, full: bool) -> None:
-    """Nobody tells Python: the child has all variables of the parent, and no thread.
+    """Python isn't notified of the fork: the child has all variables of the parent, and no thread.
 
-    The sidecar's thread is at rest at that moment. Were it waiting for the interpreter lock, as any thread may, then the child's
-    interpreter would wait for it when it lets go of the lock: nothing but fork(2) followed by C alone is safe in CPython.
+    The sidecar's thread sleeps at that moment. If it waited for the interpreter lock, as any thread may, the child's interpreter
+    would wait for it when it releases the lock: in CPython a fork(2) from C is safe only if nothing but C follows it.
     """
     source = """
     gpumodels.start(interval=0.01)
@@ -287,7 +287,7 @@ def test_multiprocessing(shared_memory: Path, tmp_path: Path, method: str, reach
 
 
 def test_a_server_that_loads_first_and_forks_its_workers_then(shared_memory: Path, reached: Reached) -> None:
-    """What gunicorn does with `preload_app`: each worker starts a sidecar of its own after the fork; one dies and is replaced."""
+    """As gunicorn does with `preload_app`: each worker starts a sidecar of its own after the fork; one dies and is replaced."""
     source = """
     gpumodels.start(interval=0.02)
     time.sleep(0.1)

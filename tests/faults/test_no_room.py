@@ -1,4 +1,4 @@
-"""No place for the file: the host never notices, its log has one warning, and the file is there soon after there is room."""
+"""No room for the file: the host isn't affected, its log has one warning, and the file appears soon after there is room."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ WatchedHost = Callable[..., contextlib.AbstractContextManager[Host]]
 
 
 def wait_until_published(directory: Path) -> None:
-    """Until a snapshot can be read there."""
+    """Wait until a snapshot can be read in the directory."""
     wait_until(lambda: published(directory) is not None)
 
 
 def ticks_until_published(host: Host, directory: Path) -> int:
-    """How many of the host's ticks, which begin from now on, it takes until a snapshot can be read there."""
+    """How many of the host's ticks, counted from now on, pass until a snapshot can be read in the directory."""
     before = host.tell("len(published)")
     wait_until_published(directory)
     attempts: list[bool] = []
@@ -50,7 +50,7 @@ def ticks_until_published(host: Host, directory: Path) -> int:
 
 
 def published(directory: Path) -> Snapshot | None:
-    """The one snapshot there, if there is one."""
+    """The snapshot in the directory's only file, if there is one."""
     try:
         (name,) = snapshot_files(directory)
         reader = SnapshotReader(directory / name, os.geteuid())
@@ -64,13 +64,13 @@ def published(directory: Path) -> Snapshot | None:
 
 
 def warned(host: Host) -> list[str]:
-    """The host's log of us."""
+    """The sidecar's warnings in the host's log."""
     records: list[str] = host.tell("records")
     return records
 
 
 def check_healing(host: Host, directory: Path, heal: Callable[[], object], fault: str, reached: Reached) -> None:
-    """One warning in some ticks of trouble; then room is made, and it publishes within two ticks."""
+    """Check that some ticks without room give one warning, and that the host publishes within two ticks of there being room."""
     wait_until(lambda: warned(host) != [])
     attempts = host.tell("len(published)")
     wait_until(lambda: bool(host.tell("len(published)") >= attempts + 2))
@@ -149,7 +149,9 @@ def test_a_directory_that_others_may_write_to(shared_memory: Path, watched_host:
 
 
 @pytest.mark.parametrize("fault", ["removed directory", "removed file", "truncated file"])
-def test_what_is_taken_away_comes_back(shared_memory: Path, watched_host: WatchedHost, fault: str, reached: Reached) -> None:
+def test_a_file_that_is_removed_or_damaged_is_made_again(
+    shared_memory: Path, watched_host: WatchedHost, fault: str, reached: Reached
+) -> None:
     directory = shared_memory / "files"
     with watched_host(directory) as host:
         wait_until_published(directory)
@@ -168,13 +170,13 @@ def test_what_is_taken_away_comes_back(shared_memory: Path, watched_host: Watche
 
 
 def large_snapshot(seed: int) -> Snapshot:
-    """Larger than the smallest slot."""
+    """A snapshot larger than the smallest slot."""
     return a_snapshot(a_model(f"model {seed}", tree=a_tree({f"layers.{index}.attention": 512 for index in range(8000)})))
 
 
 @pytest.fixture
 def publisher(mounted: Callable[[str], Path]) -> Iterator[tuple[Publisher, Path]]:
-    """In 300 kB of room: enough for a small file, too little for the one that a larger snapshot needs."""
+    """A publisher with 300 kB of room: enough for a small file, too little for the file that a larger snapshot needs."""
     place = mounted("size=300k,mode=700")
     made = Publisher(place, this_process(), 250, Failures(), lambda: None)
     yield made, place
@@ -213,7 +215,7 @@ def test_a_file_that_cannot_grow_keeps_its_last_snapshot_and_says_why(
 def test_no_blocks_for_a_new_file(
     tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reached: Reached
 ) -> None:
-    """Quotas need a file system that has them: the refusal is made here, where the kernel would make it."""
+    """Quotas need a file system that supports them, so the kernel's refusal is simulated."""
     tmp_path.chmod(0o700)
     caplog.set_level(logging.WARNING, "gpumodels")
     publisher = Publisher(tmp_path / "files", this_process(), 250, Failures(), lambda: None)
@@ -229,7 +231,7 @@ def test_no_blocks_for_a_new_file(
     publisher.publish(a_snapshot())
     assert published(tmp_path / "files") is not None
     assert [record.getMessage() for record in caplog.records] == [
-        f"cannot publish in {tmp_path / 'files'}: {os.strerror(code)}; trying on"
+        f"cannot publish in {tmp_path / 'files'}: {os.strerror(code)}; will keep trying"
     ]
     publisher.close()
     if code == errno.EDQUOT:

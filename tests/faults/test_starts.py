@@ -1,4 +1,4 @@
-"""Odd beginnings: many starts at once, a second copy of the package, a host that changes its user or closes our descriptors."""
+"""Unusual starts: many at once, a second copy of the package, a host that changes its user or closes our descriptors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SOMEBODY: Final = 54_321
 
 
 def run_host(source: str, directory: Path, environment: dict[str, str] | None = None) -> dict[str, Any]:
-    """Run it to its end; nothing on stderr, exit code 0; what it printed as JSON."""
+    """Run the host to its end, without any error, and return what it printed as JSON."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", dedent(source)],
         env={**os.environ, "GPUMODELS_DIR": str(directory), "GPUMODELS_INTERVAL": "0.05", **(environment or {})},

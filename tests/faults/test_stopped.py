@@ -1,4 +1,4 @@
-"""Processes that stand still, and clocks that don't: stalled is seen in three beats, over in one, and nothing is falsely dead."""
+"""Stopped processes and jumping clocks: a stall shows within three beats, its end within one, and no process is falsely dead."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ YEAR_NS: Final = 365 * 24 * 3600 * 10**9
 
 
 class Viewer:
-    """Looks at the one process there by a clock of its own, so that nothing depends on how busy the machine is."""
+    """Polls the only process in the directory by a clock of its own, so that nothing depends on how busy the machine is."""
 
     def __init__(self, directory: Path) -> None:
         self._now = 1000.0
@@ -41,7 +41,7 @@ class Viewer:
         return rows[0].liveness if rows and rows[0].snapshot is not None else None
 
     def beats_until_stalled(self) -> float:
-        """By how many beats this clock must advance until silence is a stall; looking ten times a beat."""
+        """By how many beats this clock must advance until silence counts as a stall, polling ten times per beat."""
         assert self.state() is Liveness.LIVE
         for tenths in range(1, 100):
             self._now += BEAT_SECONDS / 10
@@ -50,7 +50,7 @@ class Viewer:
         return float("inf")
 
     def stays_stalled(self, seconds: int) -> bool:
-        """Whether it is all that time, by this clock."""
+        """Whether it counts as stalled for all these seconds of this clock."""
         states = set()
         for _ in range(seconds):
             self._now += 1
@@ -58,7 +58,7 @@ class Viewer:
         return states == {Liveness.STALLED}
 
     def is_live_with_the_next_beat(self, host: Host) -> bool:
-        """Whether the first look after it beats again says so."""
+        """Whether the first poll after the next beat shows it as live."""
         with host.reader() as reader:
             silent_at = reader.heartbeat().beat
             wait_until(lambda: reader.heartbeat().beat != silent_at or self.state() is not Liveness.STALLED)
@@ -138,7 +138,7 @@ def test_a_held_interpreter_is_stalled_until_it_is_let_go(
 
 
 @pytest.mark.parametrize("jump_ns", [YEAR_NS, -YEAR_NS])
-def test_a_wall_clock_that_jumps_kills_nobody(
+def test_a_wall_clock_that_jumps_makes_no_process_look_dead(
     shared_memory: Path, jump_ns: int, monkeypatch: pytest.MonkeyPatch, reached: Reached
 ) -> None:
     real = time.time_ns
@@ -165,7 +165,7 @@ def test_a_wall_clock_that_jumps_kills_nobody(
 
 
 def test_a_suspended_machine_wakes_up_with_everybody_alive(shared_memory: Path, reached: Reached) -> None:
-    """The monotonic clock of a poller may run on (macOS) or stand still (Linux); neither makes a death of it."""
+    """A viewer's monotonic clock runs on (macOS) or stands still (Linux) meanwhile; neither makes the process look dead."""
     writer = published(shared_memory, a_snapshot(a_model("wan")), heartbeat_ms=1000)
     now = 1000.0
     feed = SnapshotFeed([shared_memory], clock=lambda: now)

@@ -1,4 +1,4 @@
-"""Traps in the directory, set by its owner or by another user who races: nothing is followed, nothing makes anybody wait."""
+"""Traps in the directory, set by its owner or by another user's races: no link is followed, and nothing makes a reader wait."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def a_sparse_file(path: Path) -> None:
 
 
 def a_grown_snapshot(path: Path) -> None:
-    """A good file that says nothing of its ten gigabytes."""
+    """A good file that has grown to ten gigabytes, of which its header says nothing."""
     writer = published(path.parent, a_snapshot(a_model("grown")), an_identity(77))
     writer.abandon()
     writer.path.rename(path)
@@ -72,13 +72,13 @@ NEEDS_ROOT: Final = {"device", "somebody else's file"}
 
 
 STEPS_AT_MOST: Final = 3_000
-"""Of Python, to look once at a good file and a trap; a trap that made anybody wait would do so for ever."""
+"""Steps of Python to poll a good file and a trap once; a trap that made a reader wait would do so for ever."""
 READ_AT_MOST: Final = 64 * 1024
-"""Bytes of both: ten gigabytes of nothing aren't read."""
+"""Bytes read of both files: ten gigabytes of zeros aren't read."""
 
 
-def first_look(directory: Path) -> tuple[FeedState, Work]:
-    """What a viewer that comes just now sees, and what it did for that."""
+def first_poll(directory: Path) -> tuple[FeedState, Work]:
+    """What a viewer that has just been started sees, and the work that this took."""
     with counted() as work:
         feed = SnapshotFeed([directory])
         try:
@@ -99,38 +99,38 @@ def test_what_is_no_plain_file_is_refused_at_once_and_hides_no_neighbour(shared_
             continue
         trap = directory / "1-1-aaaaaaaa.gpm"
         make(trap, target.path)
-        state, look = first_look(directory)
-        assert look.bytes_read < READ_AT_MOST, name
+        state, work = first_poll(directory)
+        assert work.bytes_read < READ_AT_MOST, name
         assert [row.path for row in state.processes] == [neighbour.path], name
         assert [row.path for row in state.unreadable] == [trap], name
         assert state.unreadable[0].reason, name
         with counted() as cleaning:
             clean_dead_files(directory, now_ns=time.time_ns() + 10**18)
         assert cleaning.bytes_read < READ_AT_MOST, name
-        steps = max(steps, look.steps, cleaning.steps)
+        steps = max(steps, work.steps, cleaning.steps)
         assert trap.is_symlink() or trap.exists(), f"{name} was removed: it isn't ours to remove"
         trap.rmdir() if name == "directory" else trap.unlink()
         tried += 1
     grown = directory / "1-1-aaaaaaaa.gpm"
     a_grown_snapshot(grown)
-    state, look = first_look(directory)
-    assert look.bytes_read < READ_AT_MOST
+    state, work = first_poll(directory)
+    assert work.bytes_read < READ_AT_MOST
     assert {row.path for row in state.processes} == {neighbour.path, grown}
     assert target.still_named()
     neighbour.close()
     target.close()
-    reached("traps", f"{tried + 1} kinds of file: 0 followed, {max(steps, look.steps)} steps of Python at most for a look")
-    assert max(steps, look.steps) < STEPS_AT_MOST
+    reached("traps", f"{tried + 1} kinds of file: 0 followed, {max(steps, work.steps)} steps of Python at most for a poll")
+    assert max(steps, work.steps) < STEPS_AT_MOST
 
 
 @pytest.mark.parametrize("mode", [0o777, 0o770, 0o720, 0o1777])
-def test_a_directory_that_others_may_write_to_is_used_by_nobody(shared_memory: Path, mode: int) -> None:
+def test_a_directory_that_others_may_write_to_is_never_used(shared_memory: Path, mode: int) -> None:
     directory = shared_memory / "files"
     directory.mkdir()
     directory.chmod(0o700)
     published(directory, a_snapshot(a_model("wan"))).abandon()
     directory.chmod(mode)
-    state, _ = first_look(directory)
+    state, _ = first_poll(directory)
     assert state.processes == ()
     assert "can be written by others" in state.unreadable[0].reason
     for use in (lambda: ensure_directory(directory), lambda: SnapshotWriter(directory, this_process(), 1000)):
@@ -165,7 +165,7 @@ def a_swapper(place: Path, uid: int) -> Iterator[None]:
 
 
 def test_a_swapper_of_directories_gains_nothing(shared_memory: Path, reached: Reached, full: bool) -> None:
-    """The directory's parent belongs to the swapper: the worst place that one can choose. The bait looks quite like ours."""
+    """The directory's parent belongs to the swapper, which is the worst case. The bait looks just like a directory of ours."""
     enough = 20_000 if full else 300
     place = shared_memory / "place"
     for directory in (place, place / "files", place / "bait"):
@@ -193,11 +193,11 @@ def test_a_swapper_of_directories_gains_nothing(shared_memory: Path, reached: Re
             with contextlib.suppress(OSError):
                 SnapshotWriter(place / "files", this_process(), 1000).abandon()
                 written += 1
-            state, look = first_look(place / "files")
+            state, work = first_poll(place / "files")
             for row in state.processes:
                 opened += 1
                 followed += row.snapshot is not None and row.snapshot.models != () and row.snapshot.models[0].name == "bait"
-            steps = max(steps, look.steps)
+            steps = max(steps, work.steps)
             clean_dead_files_of_this(place)
         followed += len(set(os.listdir(place / "bait")) - bait)
     reached("traps", f"a swapper: {tries:,} tries, {opened:,} files read, {written:,} written, {followed} followed")
@@ -206,7 +206,7 @@ def test_a_swapper_of_directories_gains_nothing(shared_memory: Path, reached: Re
 
 
 def clean_dead_files_of_this(place: Path) -> None:
-    """So that the directory stays small: what this process wrote there, wherever it is at the moment."""
+    """Remove what this process wrote there, wherever it is at the moment, so that the directory stays small."""
     for directory in ("files", "hidden"):
         with contextlib.suppress(OSError):
             for name in os.listdir(place / directory):

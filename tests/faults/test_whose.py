@@ -1,4 +1,4 @@
-"""Whose file it is: reused pids, two containers with one pid, other users, groups; and who may read it."""
+"""Which process and user a file belongs to, with reused pids, containers, other users and groups; and who may read it."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ TEAM: Final = 54_400
 root_only = pytest.mark.skipif(ME != 0, reason="only root can be several users")
 
 
-def look(*directories: Path) -> FeedState:
-    """What a viewer that comes just now sees."""
+def poll_once(*directories: Path) -> FeedState:
+    """What a viewer that has just been started sees in these directories."""
     feed = SnapshotFeed(directories)
     try:
         return feed.poll()
@@ -46,7 +46,7 @@ def look(*directories: Path) -> FeedState:
 
 
 def test_a_reused_pid_is_another_process(shared_memory: Path, reached: Reached) -> None:
-    """A child that knows nothing of us inherited the lock, the writer is dead, and its pid is somebody else's by now."""
+    """The writer is dead, a child of it still holds the inherited lock, and the pid now belongs to another process."""
     own = this_process()
     now = published(shared_memory, a_snapshot(a_model("new")), own)
     before = published(
@@ -54,7 +54,7 @@ def test_a_reused_pid_is_another_process(shared_memory: Path, reached: Reached) 
         a_snapshot(a_model("old")),
         type(own)(own.pid, own.uid, own.start_ticks - 5, own.pid_namespace, own.boot_id),
     )
-    states = {row.snapshot.models[0].name: row.liveness for row in look(shared_memory).processes if row.snapshot}
+    states = {row.snapshot.models[0].name: row.liveness for row in poll_once(shared_memory).processes if row.snapshot}
     assert states == {"new": Liveness.LIVE, "old": Liveness.DEAD}
     now.close()
     before.abandon()
@@ -80,7 +80,7 @@ while True:
 
 @contextlib.contextmanager
 def in_a_container(directory: Path, name: str) -> Iterator[int]:
-    """A writer in a PID namespace of its own; its pid there."""
+    """Start a writer in a PID namespace of its own, and yield its pid there."""
     command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", sys.executable, "-c", IN_A_NAMESPACE]
     path = os.pathsep.join(filter(None, [os.environ.get("PYTHONPATH"), str(Path(__file__).parents[1])]))
     with subprocess.Popen(
@@ -104,13 +104,13 @@ def in_a_container(directory: Path, name: str) -> Iterator[int]:
 def test_two_containers_with_one_pid_are_two_rows(shared_memory: Path, reached: Reached) -> None:
     with in_a_container(shared_memory, "one") as one, in_a_container(shared_memory, "two") as two:
         assert one == two == 1
-        rows = look(shared_memory).processes
+        rows = poll_once(shared_memory).processes
         assert {row.snapshot.models[0].name for row in rows if row.snapshot} == {"one", "two"}
         assert [row.liveness for row in rows] == [Liveness.LIVE] * 2
         assert [row.pid for row in rows] == [1, 1]
         assert not any(row.is_local for row in rows), "pid 1 here is another process"
         assert len({row.key for row in rows}) == 2
-    wait_until(lambda: [row.liveness for row in look(shared_memory).processes] == [Liveness.DEAD] * 2)
+    wait_until(lambda: [row.liveness for row in poll_once(shared_memory).processes] == [Liveness.DEAD] * 2)
     reached("who", "two PID namespaces, both pid 1: two rows, live, then dead")
 
 
@@ -130,7 +130,7 @@ def test_nobody_else_may_read_what_is_written(shared_memory: Path, watched_host:
 AS_USER: Final = """
 import json, os, sys
 from pathlib import Path
-# All of it before the user changes, who may not be let into where Python is.
+# Imports come before the user changes, who may not be allowed to read Python's directories.
 import gpumodels, gpumodels_shared.places, gpumodels_tui.sources.feed
 gpumodels_shared.places.SHARED_MEMORY = Path(sys.argv[1])
 os.environ.pop("GPUMODELS_DIR", None)
@@ -139,7 +139,7 @@ os.setgroups(groups)
 os.setgid(uid)
 os.setuid(uid)
 """
-"""A process of some user and groups, to whom another place is shared memory."""
+"""The start of a process that runs as some user with some groups, and takes another directory for /dev/shm."""
 
 VIEW: Final = (
     AS_USER
@@ -154,7 +154,7 @@ print(json.dumps([[[row.user, row.snapshot and [model.name for model in row.snap
 
 @pytest.fixture
 def everybodys(shared_memory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A place like /dev/shm."""
+    """A directory that stands for /dev/shm: every user may write there."""
     shared_memory.chmod(0o1777)
     monkeypatch.setattr(places, "SHARED_MEMORY", shared_memory)
     monkeypatch.setattr(tempfile, "tempdir", str(shared_memory))
@@ -164,7 +164,7 @@ def everybodys(shared_memory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def file_of(everybodys: Path, uid: int, name: str) -> None:
-    """That user's file, as a sidecar of that user leaves it."""
+    """Write a snapshot file as that user's sidecar leaves it."""
     directory = everybodys / f"gpumodels-{uid}"
     directory.mkdir(mode=0o700)
     writer = SnapshotWriter(directory, this_process(), 1000)
@@ -253,5 +253,5 @@ def test_groups_are_chosen_by_name_or_number() -> None:
 def test_files_of_one_host_are_its_own(shared_memory: Path) -> None:
     with a_host(shared_memory, "import gpumodels; gpumodels.start()") as host:
         host.wait_for_ticks(1)
-        (row,) = look(shared_memory).processes
+        (row,) = poll_once(shared_memory).processes
         assert (row.pid, row.user, row.is_local) == (host.pid, pwd.getpwuid(ME).pw_name, True)

@@ -1,4 +1,4 @@
-"""Many readers, one writer: killed, flat out, outgrowing its file. Nothing torn is accepted, nothing goes back."""
+"""Many readers and a writer that is killed, publishes flat out, or outgrows its file: nothing torn or old is accepted."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def private(tmp_path: Path) -> Path:
 
 
 def program(name: str, *arguments: object, **options: Any) -> subprocess.Popen[str]:
-    """One of the programs beside this file, started."""
+    """Start one of the programs in `programs/`."""
     command = [sys.executable, "-W", "error", str(PROGRAMS / f"{name}.py"), *map(str, arguments)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)
 
 
 def figures_of(child: subprocess.Popen[str]) -> dict[str, Any]:
-    """What it printed, once its input ended and it did too."""
+    """End the program by closing its input, and return what it printed."""
     printed, _ = child.communicate()
     assert child.returncode == 0
     figures: dict[str, Any] = json.loads(printed)
@@ -129,7 +129,7 @@ def test_readers_follow_a_writer_that_outgrows_its_file_again_and_again(
 
 
 class _Follower(threading.Thread):
-    """Polls a file by its name, as a viewer does, and says when it has seen something newer."""
+    """Polls a file by its name, as a viewer does, and sets `acknowledged` whenever it sees a newer snapshot."""
 
     def __init__(self, path: Path, acknowledged: threading.Event) -> None:
         super().__init__()

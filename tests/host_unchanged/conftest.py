@@ -1,4 +1,4 @@
-"""Each group of programs is run once in its three modes, whichever of its tests comes first."""
+"""Runs each group of programs once in its three modes, for all tests of the group."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Recordings = Callable[[str], Mapping[Mode, Recording]]
 
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Recordings:
-    """What a group's programs recorded, by mode."""
+    """A function that gives, by mode, what a group's programs recorded."""
     done: dict[str, Mapping[Mode, Recording]] = {}
 
     def recorded(group: str) -> Mapping[Mode, Recording]:

@@ -18,7 +18,7 @@ from host_unchanged.table import Mode
 
 
 def main(ending: str) -> None:
-    """Load, move, save, print, and end."""
+    """Load, move and save a model, print, and end in the way that was asked for."""
     enter(Mode.of_this_process())
     import torch
     from torch import nn

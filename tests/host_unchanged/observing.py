@@ -1,4 +1,4 @@
-"""What a host can observe, as values that JSON carries and that are the same on every run."""
+"""What a host can observe, as values that JSON can carry and that are the same on every run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from host_unchanged.table import Mode
 
 SIDECAR_THREAD: Final = "gpumodels"
 PATIENCE_SECONDS: Final = 1.0
-"""What another thread holds for a moment is waited for so long; only what stays is a difference."""
+"""How long a difference must last to count, since another thread may hold things for a moment."""
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{4,}|(?<![\w.])\d{8,}(?![\w.])")
 _STORAGE_KEY: Final = re.compile(rb"\d{12,}")
 _LOG_PREFIX: Final = re.compile(r"\[?([WEI])\d{4} [\d:.]+ +\d+ |([A-Z]+):[\d-]+ [\d:]+ \d+:\d+ ")
@@ -31,7 +31,7 @@ _PID: Final = re.compile(r"(?<=/proc/)\d+|(?<=pid[ =:])\d+|(?<=:\[)\d+(?=\])")
 
 
 def bits(value: Any) -> Any:
-    """A value bit by bit: what is large as a digest, floats in hexadecimal."""
+    """A value bit by bit: large ones as a digest, floats in hexadecimal."""
     if isinstance(value, torch.Tensor):
         return _tensor_bits(value)
     if isinstance(value, torch.nn.Module):
@@ -60,7 +60,7 @@ def _tensor_bits(tensor: torch.Tensor) -> Any:
 
 
 def file_bits(*paths: str | os.PathLike[str]) -> Any:
-    """The files byte by byte; a directory by all the files below it."""
+    """The bytes of these files, and of all files below these directories."""
     found: dict[str, Any] = {}
     for path in map(Path, paths):
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
@@ -70,12 +70,12 @@ def file_bits(*paths: str | os.PathLike[str]) -> Any:
 
 
 def pickle_bits(pickled: bytes) -> Any:
-    """A pickle byte by byte, but for the addresses that torch names storages by."""
+    """The bytes of a pickle, without the addresses by which torch names storages."""
     return bits(_STORAGE_KEY.sub(b"N", pickled))
 
 
 def plain(text: str) -> str:
-    """The text without what differs from run to run: addresses, process ids, times, this process's directories."""
+    """The text without parts that differ between runs: addresses, process ids, times, this process's directories."""
     text = text.replace(str(Path.cwd()), ".")
     if "TMPDIR" in os.environ:
         text = text.replace(str(Path(os.environ["TMPDIR"]).parent), "~")
@@ -83,7 +83,7 @@ def plain(text: str) -> str:
 
 
 def outcome(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What the call returns, bit by bit, or the formatted traceback of what it raises: type, message and every frame."""
+    """What the call returns, bit by bit, or the formatted traceback of the exception: type, message and every frame."""
     try:
         return {"returned": bits(call(*arguments, **options))}
     except Exception:  # noqa: BLE001  # any error is what is observed
@@ -112,7 +112,7 @@ def function_facts(function: Any) -> dict[str, Any]:
 
 
 def descriptors() -> list[str]:
-    """What the open descriptors are of; the snapshot file while the sidecar runs excepted, which it says it keeps."""
+    """What the open descriptors refer to, without the snapshot file while the sidecar runs, which it openly keeps open."""
     snapshots = os.environ.get("GPUMODELS_DIR", "")
     found = []
     for name in os.listdir("/proc/self/fd"):
@@ -129,7 +129,7 @@ def descriptors() -> list[str]:
 
 
 def lasting_descriptors() -> list[str]:
-    """The same, without what a scan of the sidecar has open for a moment."""
+    """The same, without files that the sidecar's scan has open for a moment."""
     lasting = Counter(descriptors())
     if Mode.of_this_process() is Mode.BESIDE:
         for _ in range(3):
@@ -146,7 +146,7 @@ def threads() -> list[str]:
 
 
 def until_equal(observe: Callable[[], Any], expected: Any) -> Any:
-    """What is observed, as soon as it is what is expected or patience ends."""
+    """Observe until it is what is expected, for at most PATIENCE_SECONDS, and return what was observed last."""
     give_up_at = time.monotonic() + PATIENCE_SECONDS
     while (seen := observe()) != expected and time.monotonic() < give_up_at:
         time.sleep(0.01)
@@ -154,7 +154,7 @@ def until_equal(observe: Callable[[], Any], expected: Any) -> Any:
 
 
 def references(things: Sequence[object]) -> list[int]:
-    """How many references there are to each, of those that stay: a scan may hold one for a moment."""
+    """How many references to each object there are that last: a scan may hold one for a moment."""
     fewest = [sys.getrefcount(each) for each in things]
     if Mode.of_this_process() is Mode.BESIDE:
         for _ in range(40):
@@ -164,7 +164,7 @@ def references(things: Sequence[object]) -> list[int]:
 
 
 def dies(reference: Callable[[], object]) -> bool:
-    """Whether what the weak reference refers to is gone, without the garbage collector."""
+    """Whether the object behind the weak reference is freed without the garbage collector."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -175,7 +175,7 @@ def dies(reference: Callable[[], object]) -> bool:
 
 
 def scanned(ticks: int = 3) -> None:
-    """Until the sidecar has scanned this process again, where it runs; else at once."""
+    """Wait until the sidecar has scanned this process again; return at once if it doesn't run."""
     if Mode.of_this_process() is not Mode.BESIDE:
         return
     until = _beat() + ticks
@@ -201,7 +201,7 @@ def _beat() -> int:
 
 
 def counters() -> dict[str, Any]:
-    """Dynamo's counters: graphs, breaks and their reasons, frames; empty where nothing was compiled."""
+    """Dynamo's counters: graphs, breaks and their reasons, frames; empty if nothing was compiled."""
     if "torch._dynamo.utils" not in sys.modules:
         return {}
     return {

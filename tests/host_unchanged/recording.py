@@ -1,4 +1,4 @@
-"""Runs the three processes of a group, side by side, and reads what they recorded."""
+"""Runs a group in its three processes, side by side, and reads what they recorded."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ TESTS: Final = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One process in one mode."""
+    """What one process recorded in one mode."""
 
     programs: Mapping[str, Mapping[str, Any]]
-    """What each program recorded; those after a crash are missing."""
+    """By program, what it recorded; programs after a crash are missing."""
     exit_code: int
     stderr: str
     stdout: str
 
 
 def record_group(group: str, directory: Path) -> dict[Mode, Recording]:
-    """Run the group in all modes."""
+    """Run the group in all modes, and return the recordings."""
     command = [sys.executable, "-m", "host_unchanged.running", group, "../records"]
     ended = run_in_all_modes(command, directory)
     return {
@@ -111,7 +111,7 @@ def _records(path: Path) -> dict[str, Any]:
 
 
 def differences(expected: Any, found: Any, where: str = "") -> Iterator[str]:
-    """One line per value that isn't the same."""
+    """One line for each value that isn't the same in both recordings."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key in dict.fromkeys([*expected, *found]):
             if key not in expected or key not in found:

@@ -27,21 +27,21 @@ LONGEST_SECONDS: Final = 400
 
 
 def start_sidecar() -> None:
-    """In a host's own words."""
+    """Start the sidecar as a host does."""
     import gpumodels
 
     gpumodels.start(interval=INTERVAL_SECONDS)
 
 
 def stop_sidecar() -> None:
-    """In a host's own words."""
+    """Stop the sidecar as a host does."""
     import gpumodels
 
     gpumodels.stop()
 
 
 def enter(mode: Mode) -> None:
-    """For a process that the host starts: be in the same mode as the host; torch is imported meanwhile."""
+    """Put a process that the host started into the host's mode; this imports torch."""
     if mode is not Mode.WITHOUT:
         start_sidecar()
     import torch  # noqa: F401
@@ -51,7 +51,7 @@ def enter(mode: Mode) -> None:
 
 
 def main() -> None:
-    """Record the group."""
+    """Run the group's programs, and write their records to the file."""
     group, path = sys.argv[1:]
     mode = Mode.of_this_process()
     faulthandler.dump_traceback_later(LONGEST_SECONDS, exit=True)
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _let_it_observe() -> None:
-    """What the sidecar that is stopped next has to forget."""
+    """Do work that the sidecar observes before it is stopped, so that it has something to forget."""
     import torch
 
     model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.BatchNorm1d(8))
@@ -146,7 +146,7 @@ def _forget_what_ran_before() -> None:
 
 @contextlib.contextmanager
 def _captured_output(record: dict[str, Any]) -> Iterator[None]:
-    """Both standard streams go into a file each, those of C++ and of children too."""
+    """Capture both standard streams in files, output of C++ and of child processes included."""
     from host_unchanged.observing import plain
 
     saved = [os.dup(1), os.dup(2)]

@@ -1,4 +1,4 @@
-"""A host that walks over itself before the sidecar starts, after it stopped, and after it started and stopped again.
+"""A host that walks through its own state before the sidecar starts, after it stopped, and after a second start and stop.
 
 `python -m host_unchanged.stopping_host SCENARIO`: prints the walks as JSON.
 """
@@ -15,7 +15,7 @@ from host_unchanged.walking import OWN, walk
 
 
 def _work() -> Any:
-    """Everything that the sidecar observes; what of it lives on is returned."""
+    """Do everything that the sidecar observes, and return the objects that stay alive."""
     import torch
     from safetensors.torch import load_file, save_file
     from torch import nn
@@ -36,7 +36,7 @@ def _work() -> Any:
 
 
 def _walks(cycle: Callable[[], None]) -> list[Any]:
-    """Before, after, and after once more."""
+    """The walks before a start and stop, after it, and after another one."""
     kept = [_work()]
     walks = [walk()]
     for _ in range(2):
@@ -64,7 +64,7 @@ def _after_torch() -> list[Any]:
 
 
 def _before_torch() -> list[Any]:
-    """Started before torch is imported, so that it waits for the import."""
+    """The sidecar is started before torch is imported, so that it waits for the import."""
     _start_and_stop()
     kept = _work()
     walks = [walk(identities=False)]
@@ -73,7 +73,7 @@ def _before_torch() -> list[Any]:
 
 
 def _never() -> list[Any]:
-    """Imported and not started: what the walk before torch is compared with."""
+    """The sidecar is imported but never started: `_before_torch` is compared with this."""
     import gpumodels  # noqa: F401
 
     _work()
@@ -84,7 +84,7 @@ def _never() -> list[Any]:
 
 
 def _purged() -> list[Any]:
-    """A notebook that purges the package from `sys.modules`, imports it again, starts and stops both."""
+    """A notebook purges the package from `sys.modules`, imports it again, and starts and stops both copies."""
     import gpumodels as first
 
     def cycle() -> None:
@@ -103,7 +103,7 @@ def _purged() -> list[Any]:
 
 
 def _purged_and_lost() -> list[Any]:
-    """The same where nobody has the first copies any more when the last one is stopped."""
+    """The same, but nothing refers to the first copies any more when the last one is stopped."""
     importlib.import_module("gpumodels")
     return _walks(_purge_and_lose)
 

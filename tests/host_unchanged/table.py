@@ -1,4 +1,4 @@
-"""The table of host programs: each must come out the same without the sidecar, beside it, and after it was stopped.
+"""The table of host programs: each must observe the same without the sidecar, beside it, and after it was stopped.
 
 To add one, write a function in a module of `programs/` and mark it `@program`. It takes nothing, works in an empty current
 directory of its own, and returns what a host can observe, as JSON can carry it and the same on every run: no address, no time,
@@ -24,7 +24,7 @@ from typing import Any, Final
 MODE_VARIABLE: Final = "HOST_UNCHANGED_MODE"
 PROGRAMS: Final = "host_unchanged.programs"
 STARTED_LATE: Final = frozenset({"bound_early"})
-"""Groups in which the sidecar starts after the host has imported torch and bound its functions; in the others, before."""
+"""Groups whose sidecar starts after the host has imported torch and bound its functions; in the others it starts before."""
 
 
 class Mode(str, Enum):
@@ -46,7 +46,7 @@ class MissingError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One line of the table."""
+    """One host program of the table."""
 
     group: str
     name: str
@@ -57,7 +57,7 @@ _programs: dict[str, Program] = {}
 
 
 def program(run: Callable[[], Any]) -> Callable[[], Any]:
-    """Put the function into the table."""
+    """Decorator that puts the function into the table."""
     group = run.__module__.rpartition(".")[2]
     _programs[f"{group}.{run.__name__}"] = Program(group, run.__name__, run)
     return run

@@ -1,4 +1,4 @@
-"""Hosts with a process of their own: how it ends, what it prints, under strict interpreters and debuggers."""
+"""Hosts that run in a process of their own: how it ends and what it prints, under strict interpreters and debuggers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One way to run the host."""
+    """One way to run `lone_host`."""
 
     name: str
     ending: str
@@ -53,6 +53,6 @@ def test_the_process_ends_and_prints_the_same(case: Case, tmp_path: Path) -> Non
 
 
 def _text(text: str, directory: Path) -> str:
-    """Without the run's directory, and without the list of extension modules that a crash prints: msgpack is one."""
+    """The output without the run's directory and without the extension modules that a crash lists, of which msgpack is one."""
     lines = plain(text.replace(str(directory), "~")).splitlines()
     return "\n".join(line for line in lines if not line.startswith("Extension modules:"))

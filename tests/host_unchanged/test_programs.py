@@ -1,4 +1,4 @@
-"""Every program of the table comes out the same without the sidecar, beside it, and after it was stopped."""
+"""Every program of the table observes the same without the sidecar, beside it, and after it was stopped."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""After stop() a process is as it was: two walks over it, before start() and after, differ in nothing but what is said here.
+"""After stop() a process is as it was: walks through its state before start() and after differ only in what is listed here.
 
 What may be left: the imported package itself (its modules, their functions, classes and constants), and in the interpreter's
 lists of fork handlers one function each, before, after in the parent and after in the child, per imported copy of the package:
@@ -29,7 +29,7 @@ Walks = dict[str, list[dict[str, Any]]]
 
 @pytest.fixture(scope="module")
 def walks(tmp_path_factory: pytest.TempPathFactory) -> Walks:
-    """The walks of each scenario, all run at once."""
+    """By scenario, its walks; all scenarios run at once."""
     children = {}
     for scenario in SCENARIOS:
         directory = tmp_path_factory.mktemp(scenario.replace(" ", "_"))
@@ -51,7 +51,7 @@ def walks(tmp_path_factory: pytest.TempPathFactory) -> Walks:
 
 
 def without_fork_handlers(walk: dict[str, Any], copies: int) -> dict[str, Any]:
-    """The walk with one handler of each kind per copy forgiven."""
+    """The walk without one fork handler of each kind per copy of the package."""
     held = dict(walk["held by others"])
     handlers = [name for name in held if FORK_HANDLER.fullmatch(name)]
     assert len(handlers) <= 3, handlers
@@ -85,6 +85,6 @@ def test_nothing_is_left_where_the_first_copy_was_lost(walks: Walks) -> None:
 
 
 def assert_same(before: dict[str, Any], after: dict[str, Any]) -> None:
-    """No line of difference."""
+    """Fail with a line for each difference."""
     if different := list(differences(before, after)):
         pytest.fail("\n".join(different), pytrace=False)

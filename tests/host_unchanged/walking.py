@@ -1,4 +1,4 @@
-"""What may be left in a process by something that ran in it: two walks over it are compared."""
+"""Records whatever something that ran in a process may have left in it, so that two such walks can be compared."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OWN: Final = ("gpumodels", "gpumodels_shared")
 
 
 def walk(identities: bool = True) -> dict[str, Any]:
-    """Everything a walk sees, by where it is; without identities it can be compared with another process's."""
+    """Walk through this process's state. Without identities, the walk can be compared with another process's."""
     gc.collect()
     package = _package()
     tables = vars(sys.modules["torch.nn.modules.module"])
@@ -52,7 +52,7 @@ def walk(identities: bool = True) -> dict[str, Any]:
 
 
 def _functions(identities: bool) -> Iterator[tuple[str, Any]]:
-    """Each function, with the identity of it, of its code, of what it closes over; class by class."""
+    """Each function and method, with the identities of it, its code and its closure."""
     for module_name, module in sorted(sys.modules.items()):
         if module_name.partition(".")[0] in WATCHED and type(module) is types.ModuleType:
             for name, value in list(vars(module).items()):
@@ -104,7 +104,7 @@ def _is_own(name: Any) -> bool:
 
 
 def _package() -> dict[int, Any]:
-    """The imported package itself, purged copies too: its modules, what their dictionaries and their classes' hold."""
+    """The imported package, purged copies included: its modules, and all that their and their classes' dictionaries hold."""
     found: dict[int, Any] = {}
     waiting: list[Any] = [
         each
@@ -135,7 +135,7 @@ def _package() -> dict[int, Any]:
 
 
 def _instances(package: dict[int, Any]) -> Iterator[tuple[str, int]]:
-    """How many objects live whose class is the package's, and functions made by it, apart from the package itself."""
+    """How many instances of the package's classes live, and functions made by it, apart from the package itself."""
     counted: Counter[str] = Counter()
     for thing in gc.get_objects():
         kind = type(thing)
@@ -149,7 +149,7 @@ def _instances(package: dict[int, Any]) -> Iterator[tuple[str, int]]:
 
 
 def _holders(package: dict[int, Any]) -> Iterator[str]:
-    """Containers that hold a function of ours and aren't the package's: what the host would find us by."""
+    """Containers outside the package that hold a function of ours, by which the host could find us."""
     functions = {key: thing for key, thing in package.items() if type(thing) is types.FunctionType and _is_own(thing.__module__)}
     containers = [each for each in gc.get_objects() if type(each) in CONTAINERS]
     foreign = [each for each in containers if id(each) not in package and each is not functions and each is not package]
@@ -164,7 +164,7 @@ def _holders(package: dict[int, Any]) -> Iterator[str]:
 
 
 def _weak_references() -> list[int]:
-    """Weak references to each tensor and storage that lives, sorted."""
+    """The numbers of weak references to each live tensor and storage, sorted."""
     import weakref
 
     torch = sys.modules.get("torch")

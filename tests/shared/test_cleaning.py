@@ -1,4 +1,4 @@
-"""What a starting sidecar removes of those before it, and what it never touches."""
+"""Which files of earlier sidecars a starting sidecar removes, and which it never touches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EARLIER_BOOT: Final = b"an earlier boot."
 
 
 def a_held_file(directory: Path, boot: bytes = BOOT, age_ns: int = 0) -> SnapshotWriter:
-    """A file with a writer, whose last beat and change were so long ago."""
+    """A file with a live writer, whose last beat and change were `age_ns` ago."""
     writer = SnapshotWriter(directory, this_process()._replace(boot_id=boot), heartbeat_ms=1000)
     writer.publish(b"payload")
     with writer.path.open("r+b") as file:
@@ -35,19 +35,19 @@ def a_held_file(directory: Path, boot: bytes = BOOT, age_ns: int = 0) -> Snapsho
 
 
 def a_dead_file(directory: Path, boot: bytes = BOOT, age_ns: int = 0) -> Path:
-    """A file whose writer was killed so long ago."""
+    """A file whose writer was killed `age_ns` ago."""
     writer = a_held_file(directory, boot, age_ns)
     writer.abandon()
     return writer.path
 
 
 def clean(directory: Path, **limits: int) -> int:
-    """As a sidecar that starts now, in this boot."""
+    """Clean up as a sidecar that starts now, in this boot."""
     return clean_dead_files(directory, NOW_NS, BOOT, **limits)
 
 
 def left(directory: Path) -> set[Path]:
-    """What is still there."""
+    """The files that are still there."""
     return set(directory.iterdir())
 
 
@@ -106,23 +106,23 @@ def test_a_live_file_is_never_removed_however_old_it_looks(tmp_path: Path, boot:
 
 def test_a_file_whose_larger_successor_took_its_name_meanwhile_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = a_held_file(tmp_path, age_ns=25 * HOUR_NS)
-    is_locked, looks = SnapshotReader.is_locked, []
+    is_locked, checks = SnapshotReader.is_locked, []
 
-    def grow_before_the_lock_is_looked_at(reader: SnapshotReader) -> bool:
-        looks.append(reader)
-        writer.publish(bytes(100_000 * len(looks)))
+    def grow_before_the_lock_is_checked(reader: SnapshotReader) -> bool:
+        checks.append(reader)
+        writer.publish(bytes(100_000 * len(checks)))
         return is_locked(reader)
 
-    monkeypatch.setattr(SnapshotReader, "is_locked", grow_before_the_lock_is_looked_at)
+    monkeypatch.setattr(SnapshotReader, "is_locked", grow_before_the_lock_is_checked)
     assert clean(tmp_path, max_dead_files=0) == 0
-    assert len(looks) == 2
+    assert len(checks) == 2
     assert left(tmp_path) == {writer.path}
     assert writer.still_named()
     writer.abandon()
 
 
 def unreadable_files(directory: Path) -> Sequence[Path]:
-    """What is not a whole file of ours, one of each."""
+    """One file of each kind that isn't a complete snapshot file of this version."""
     truncated, newer, linked = (a_dead_file(directory, age_ns=99 * HOUR_NS) for _ in range(3))
     os.truncate(truncated, 5000)
     with newer.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""The codec: every snapshot comes back as it went, and additions of later versions don't hurt."""
+"""The codec: every snapshot is decoded as it was encoded, and additions of later versions do no harm."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BYTES_BY_NAME = st.dictionaries(TEXTS, COUNTS, max_size=3)
 
 @st.composite
 def trees(draw: st.DrawFn) -> LayerTree:
-    """Trees of up to eight modules whose memory lies where they say."""
+    """Valid layer trees of up to eight modules."""
     count = draw(st.integers(0, 8))
     depths = [0] * min(count, 1)
     while len(depths) < count:
@@ -47,7 +47,7 @@ def trees(draw: st.DrawFn) -> LayerTree:
 
 
 def models(id: str) -> st.SearchStrategy[Model]:
-    """Models of this id, of any content."""
+    """Models with this id and any other content."""
     return st.builds(
         Model,
         id=st.just(id),
@@ -76,7 +76,7 @@ def models(id: str) -> st.SearchStrategy[Model]:
 
 
 def devices(name: str) -> st.SearchStrategy[DeviceMemory]:
-    """Devices of this name, known well or hardly at all."""
+    """Devices with this name, with many or few of the other fields known."""
     maybe = st.none() | COUNTS
     return st.builds(
         DeviceMemory, st.just(name), COUNTS, st.none() | TEXTS, st.none() | TEXTS, maybe, st.booleans(), *[maybe] * 6
@@ -110,11 +110,11 @@ SNAPSHOTS = st.builds(
 
 @given(SNAPSHOTS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-def test_every_snapshot_comes_back_as_it_went(snapshot: Snapshot) -> None:
+def test_every_snapshot_is_decoded_as_it_was_encoded(snapshot: Snapshot) -> None:
     assert decode(encode(snapshot)) == snapshot
 
 
-def test_what_comes_back_is_immutable_all_the_way() -> None:
+def test_decoded_snapshots_are_immutable_all_the_way() -> None:
     snapshot = decode(encode(a_snapshot(a_model(tree=a_tree({"blocks.0": 512, "blocks.1": 512})))))
     (model,) = snapshot.models
     assert model.tree is not None

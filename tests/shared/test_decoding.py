@@ -1,4 +1,4 @@
-"""Decoding: whatever the bytes are, the outcome is a Snapshot or a DecodeError, soon and in little memory."""
+"""Decoding: whatever the bytes are, the outcome is a Snapshot or a DecodeError, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def array_of(claimed: int) -> bytes:
 
 
 def outcome(payload: bytes) -> Snapshot | DecodeError:
-    """What decoding gives; anything but the two fails the test."""
+    """The decoded Snapshot or the DecodeError; anything else fails the test."""
     try:
         return decode(payload)
     except DecodeError as error:
@@ -72,11 +72,11 @@ def test_a_bomb_is_refused_in_few_steps_and_little_memory(payload: bytes) -> Non
     assert len(payload) <= MAX_PAYLOAD_BYTES
     with counted(memory=True) as work:
         assert isinstance(outcome(payload), DecodeError)
-    assert work.steps < 100  # whatever its size: no entry of it is looked at in Python
+    assert work.steps < 100  # whatever its size: no entry of it is read in Python
     assert work.peak_bytes < 32 * 1024 * 1024
 
 
-def test_a_payload_over_the_limit_is_not_even_looked_at() -> None:
+def test_a_payload_over_the_limit_is_not_even_read() -> None:
     with pytest.raises(DecodeError, match="over the limit"):
         decode(bytes(MAX_PAYLOAD_BYTES + 1))
 
@@ -191,7 +191,7 @@ def test_text_that_is_no_utf_8_is_refused() -> None:
 
 
 def with_tree(**columns: object) -> bytes:
-    """A valid payload but for these columns of its layer tree."""
+    """A payload that is valid, except for these columns of its layer tree."""
     return changed(lambda raw: raw["models"][0]["tree"].update(columns))
 
 

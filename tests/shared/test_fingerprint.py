@@ -43,7 +43,7 @@ def dtype_name(tensor: torch.Tensor) -> str:
 
 
 class AFile:
-    """State dicts stand in for files."""
+    """A model file, for which a state dict stands in."""
 
     def __init__(self, state: Mapping[str, torch.Tensor]) -> None:
         self._state = state
@@ -85,7 +85,7 @@ def test_a_cast_and_a_double_cast_agree_and_other_values_do_not(first: str, betw
     assert compare(fingerprint, AFile(cast(a_state(2), first))).matched == 0
 
 
-def test_a_file_of_less_precision_is_not_where_more_came_from() -> None:
+def test_values_of_more_precision_do_not_come_from_a_file_of_less() -> None:
     state = a_state(1)
     assert compare(a_fingerprint(state), AFile(cast(state, "float16"))).matched == 0
 
@@ -171,7 +171,7 @@ def test_a_fingerprint_travels_in_a_snapshot() -> None:
 
 
 def cast_by_torch(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> bool:
-    """Whether torch makes the sample's values of the file's, straight or through any other dtype."""
+    """Whether torch casts the file's values to the sample's, directly or through any other dtype."""
     if len(sample) // ITEM_BYTES[sample_dtype] != len(in_file) // ITEM_BYTES[file_dtype] or not in_file:
         return False
     wanted = torch.frombuffer(bytearray(sample), dtype=DTYPES[sample_dtype]).double()
@@ -184,7 +184,7 @@ def cast_by_torch(sample_dtype: str, sample: bytes, file_dtype: str, in_file: by
 
 
 def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
-    """The rule without an index, and torch's own casts: each sample beside each tensor that it may be from."""
+    """The same rule without an index and with torch's own casts: compares each sample with each tensor that it may come from."""
     places, matched = Places(file.tensors), 0
     for number, sample in enumerate(fingerprint.samples):
         if 3 * (number - matched) > 2 * len(fingerprint.samples):
@@ -225,7 +225,7 @@ SHAPES = ((4, 4), (8, 4), (16, 4), (2, 8), (16,), (32,))
 
 @st.composite
 def states(draw: st.DrawFn) -> dict[str, torch.Tensor]:
-    """A few small tensors of few values, so that many agree, under names of which some are others' ends."""
+    """A few small tensors of few values, so that many agree, under names of which some are suffixes of others."""
     state = {}
     for key in draw(st.lists(st.sampled_from(KEYS), min_size=1, max_size=5, unique=True)):
         shape = draw(st.sampled_from(SHAPES))

@@ -1,4 +1,4 @@
-"""Which process wrote a file: a pid alone doesn't say."""
+"""The identity of the process that wrote a file, for which a pid alone is not enough."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_on_linux_every_part_of_the_identity_is_known() -> None:
 
 
 @linux_only
-def test_there_are_no_start_ticks_of_a_pid_that_nobody_has() -> None:
+def test_there_are_no_start_ticks_of_an_unused_pid() -> None:
     assert start_ticks(2**30) is None
     assert started_at_seconds(2**30) is None
 

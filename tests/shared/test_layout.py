@@ -45,7 +45,7 @@ def number(data: bytes, offset: int, size: int) -> int:
 
 
 def resealed(data: bytes, offset: int, change: bytes, crc_at: int) -> bytes:
-    """The bytes with a change and a crc that fits again."""
+    """The bytes with a change, and a checksum that is right for it."""
     body = bytearray(data)
     body[offset : offset + len(change)] = change
     body[crc_at : crc_at + 4] = struct.pack("<I", zlib.crc32(bytes(body[:crc_at])))
@@ -147,7 +147,7 @@ def test_every_truncation_of_every_structure_is_refused() -> None:
             parse_slot_header(pack_slot_header(SLOT)[:length])
 
 
-def test_a_newer_major_version_is_said_to_need_a_newer_viewer() -> None:
+def test_a_newer_major_version_asks_for_a_newer_viewer() -> None:
     newer = resealed(pack_header(HEADER), 8, struct.pack("<HH", 2, 5), 104)
     with pytest.raises(NewerFormatError, match=r"format 2\.5: needs a newer gpumodels-tui"):
         parse_header(newer)
@@ -183,7 +183,7 @@ def test_what_is_no_header_is_refused(garbage: bytes) -> None:
         (32, struct.pack("<Q", 4096)),
     ],
 )
-def test_impossible_sizes_and_places_are_refused_though_sealed(offset: int, change: bytes) -> None:
+def test_impossible_sizes_and_offsets_are_refused_despite_a_right_checksum(offset: int, change: bytes) -> None:
     with pytest.raises(LayoutError, match=r"impossible sizes|wrong slot offsets"):
         parse_header(resealed(pack_header(HEADER), offset, change, 104))
 

@@ -1,4 +1,4 @@
-"""Liveness: the lock says whether, the beats say how well; the clock is the reader's."""
+"""Liveness: the lock tells live from dead, the beats tell stalled from live, by the reader's clock."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpumodels_shared.liveness import Liveness, Pulse
 
 
 def beat(count: int, state: WriterState = WriterState.RUNNING, realtime_ns: int = 0) -> Heartbeat:
-    """A writer's beat; its wall clock is whatever it is."""
+    """A heartbeat with this count; the writer's wall clock doesn't matter."""
     return Heartbeat(count, realtime_ns, state)
 
 
@@ -57,13 +57,13 @@ def test_a_reader_that_was_stopped_itself_does_not_blame_the_writer() -> None:
         (WriterState.SUPERSEDED, Liveness.DEAD),
     ],
 )
-def test_a_free_file_is_exited_only_if_it_said_goodbye(state: WriterState, expected: Liveness) -> None:
+def test_a_free_file_is_exited_only_if_its_writer_said_so(state: WriterState, expected: Liveness) -> None:
     pulse = Pulse(heartbeat_ms=1000)
     assert pulse.observe(beat(1), True, 0.0) is Liveness.LIVE
     assert pulse.observe(beat(2, state), False, 0.1) is expected
 
 
-def test_a_heartbeat_of_no_time_at_all_is_no_division_of_worlds() -> None:
+def test_a_heartbeat_interval_of_zero_divides_nothing() -> None:
     pulse = Pulse(heartbeat_ms=0)
     assert pulse.observe(beat(1), True, 0.0) is Liveness.LIVE
     assert pulse.observe(beat(1), True, 1.0) is Liveness.STALLED

@@ -1,4 +1,4 @@
-"""The mapped file's two ends together: what a writer publishes, a reader sees, whole or not at all."""
+"""Writer and reader of a mapped file together: a reader sees what the writer publishes, complete or not at all."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_a_removed_or_replaced_file_is_noticed_by_both_ends(writer: SnapshotWrit
 
 
 def self_describing(seq: int, length: int) -> bytes:
-    """A payload that any mixture with another would betray."""
+    """A payload that shows any mixture with another one."""
     return struct.pack("<Q", seq) * (length // 8)
 
 
@@ -106,7 +106,7 @@ def test_readers_beside_a_flat_out_writer_accept_nothing_torn_and_never_go_back(
 
 @pytest.mark.slow
 def test_readers_follow_a_file_that_outgrows_itself_while_they_read(tmp_path: Path) -> None:
-    """Whenever the old file is superseded, the name already leads to a newer whole snapshot."""
+    """Whenever the old file is superseded, the name already leads to a newer, complete snapshot."""
     seqs: list[int] = []
     for _ in range(20):
         writer = SnapshotWriter(tmp_path, this_process(), heartbeat_ms=250)

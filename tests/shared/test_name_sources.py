@@ -1,4 +1,4 @@
-"""Sources of names are text, in the file and everywhere else."""
+"""Sources of names are text in snapshots, in JSON and in comparisons."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_the_stronger_a_source_the_surer_and_all_that_name_a_model_are_sure_enou
     assert CONFIDENCE.keys() >= FROM_FILES
 
 
-def test_each_source_has_words_on_the_screen_and_stands_in_the_documentation() -> None:
+def test_each_source_is_worded_on_the_screen_and_documented() -> None:
     assert set(NameSource) - {NameSource.SUM} == set(SOURCES)
     rows = (DOCS / "metadata.md").read_text().splitlines()
     for source in set(NameSource) - {NameSource.SUM}:

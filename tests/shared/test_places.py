@@ -104,7 +104,7 @@ def test_a_file_in_the_directorys_place_is_refused(tmp_path: Path) -> None:
         ensure_directory(make_file(tmp_path / "file"))
 
 
-def test_a_directory_that_is_not_there_is_said_not_to_be_there(tmp_path: Path) -> None:
+def test_a_missing_directory_is_reported_as_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         check_directory(tmp_path / "none", None)
 
@@ -155,17 +155,17 @@ def test_a_regular_file_of_the_directorys_owner_is_opened_for_reading_only(tmp_p
 
 
 def a_symlink(path: Path) -> None:
-    """To a file that would be good itself."""
+    """A symlink to a file that would itself be accepted."""
     path.symlink_to(make_file(path.with_name("target")))
 
 
 def a_hard_link(path: Path) -> None:
-    """The second name of a file."""
+    """A second name of a regular file."""
     path.hardlink_to(make_file(path.with_name("target")))
 
 
 def a_device(path: Path) -> None:
-    """A name for /dev/zero."""
+    """A device node that is the same as /dev/zero."""
     os.mknod(path, 0o020600, os.makedev(1, 5))
 
 
@@ -210,6 +210,6 @@ def test_a_file_that_was_given_away_is_refused(tmp_path: Path) -> None:
         open_file(path, ME)
 
 
-def test_a_file_that_is_gone_is_said_to_be_gone(tmp_path: Path) -> None:
+def test_a_file_that_is_gone_is_reported_as_gone(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         open_file(tmp_path / "a.gpm", ME)

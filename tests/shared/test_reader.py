@@ -99,7 +99,7 @@ def test_a_torn_heartbeat_is_an_error_and_the_next_one_heals_it(writer: Snapshot
     assert reader.heartbeat().state is WriterState.RUNNING
 
 
-def test_looking_at_the_lock_does_not_take_it(writer: SnapshotWriter, reader: SnapshotReader) -> None:
+def test_checking_the_lock_does_not_take_it(writer: SnapshotWriter, reader: SnapshotReader) -> None:
     other = SnapshotReader(writer.path, ME)
     assert [reader.is_locked(), other.is_locked()] == [True, True]
     writer.abandon()

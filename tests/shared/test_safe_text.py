@@ -1,4 +1,4 @@
-"""Text from elsewhere: harmless when drawn, and unchanged where it was harmless."""
+"""Text from snapshots and model files: made harmless to draw, and unchanged if it was harmless."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_an_ordinary_name_is_left_as_it_is(name: str) -> None:
         ("filler\u3164\u115f\u2800\u034f", "filler\\u3164\\u115f\\u2800\\u034f"),
     ],
 )
-def test_what_steers_or_hides_is_made_visible(text: str, shown: str) -> None:
+def test_characters_that_steer_or_hide_are_made_visible(text: str, shown: str) -> None:
     assert safe_text(text) == shown
 
 
@@ -69,7 +69,7 @@ def test_ten_kilobytes_are_cut() -> None:
 
 
 @given(st.text())
-def test_what_is_drawn_can_be_printed_and_steers_nothing(text: str) -> None:
+def test_safe_text_is_printable_and_steers_nothing(text: str) -> None:
     shown = safe_text(text)
     shown.encode("utf-8")
     assert not any(unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} for character in shown)

@@ -108,5 +108,5 @@ def test_a_model_is_described_in_one_line() -> None:
     assert describe_model("tiny", "model", 512, 1) == "tiny (model, 512 B, 1 layer)"
 
 
-def test_a_size_that_is_not_known_to_the_end_is_said_to_be_so() -> None:
+def test_a_size_that_is_a_lower_bound_is_marked_as_one() -> None:
     assert describe_model("opaque", "model", 512, 2, unread_tensors=1) == "opaque (model, 512 B + unknown, 2 layers)"

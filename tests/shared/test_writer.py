@@ -23,7 +23,9 @@ from mapped_files import CAPACITY, SLOTS, latest
 ME: Final = os.geteuid()
 
 
-def test_a_fresh_file_is_whole_private_locked_and_empty(writer: SnapshotWriter, reader: SnapshotReader, tmp_path: Path) -> None:
+def test_a_fresh_file_is_complete_private_locked_and_empty(
+    writer: SnapshotWriter, reader: SnapshotReader, tmp_path: Path
+) -> None:
     own = this_process()
     assert re.fullmatch(rf"{own.pid}-{own.start_ticks}-[0-9a-f]{{8}}\.gpm", writer.path.name)
     assert os.listdir(tmp_path) == [writer.path.name]

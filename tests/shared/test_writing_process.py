@@ -1,4 +1,4 @@
-"""A writing process that is killed, forked or short of disk: the file tells, and the process doesn't suffer."""
+"""A writing process that is killed, forked or short of disk: readers can tell from the file, and the process isn't harmed."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def only_file(directory: Path) -> Path:
 
 
 def liveness(reader: SnapshotReader, heartbeat: Heartbeat) -> Liveness:
-    """As a viewer sees it that comes just now."""
+    """The liveness that a viewer sees that has just been started."""
     return Pulse(reader.header.heartbeat_ms).observe(heartbeat, reader.is_locked(), time.monotonic())
 
 
 def checked(payload: Payload | None) -> int:
-    """The sequence of a flat-out writer's payload, which must be whole."""
+    """The sequence number of a flat-out writer's payload, which must be intact."""
     assert payload is not None
     assert payload.data == struct.pack("<Q", payload.seq) * (len(payload.data) // 8)
     return payload.seq
@@ -65,7 +65,7 @@ def checked(payload: Payload | None) -> int:
 
 @pytest.mark.slow
 def test_a_writer_killed_at_any_moment_leaves_a_whole_snapshot_and_counts_as_dead(tmp_path: Path) -> None:
-    """Forked children instead of fresh interpreters, so that fifty take no longer than they must."""
+    """Forks children instead of starting interpreters, to save time for fifty of them."""
     moments = random.Random(4)
     script = f"""
 import signal
@@ -107,7 +107,7 @@ for _ in range(50):
 
 
 def has_come_as_far(reader: SnapshotReader, seq: int) -> bool:
-    """Whether the writer has published so many, in this file or the larger one that took its name."""
+    """Whether the writer has published this sequence number, in this file or in the larger one that took its name."""
     if reader.heartbeat().state is not WriterState.SUPERSEDED:
         return reader.heartbeat().last_seq >= seq
     larger = SnapshotReader(reader.path, ME)
@@ -227,7 +227,7 @@ def test_a_program_that_is_executed_inherits_no_descriptor(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_a_full_disk_is_an_error_and_nothing_is_left(tmp_path: Path) -> None:
-    """RLIMIT_FSIZE stands for the full disk: the kernel refuses to allocate in the same place."""
+    """RLIMIT_FSIZE stands for the full disk: it makes the kernel refuse the same allocation."""
     source = """
 import errno, json, os, resource, sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What holds for the sidecar's tests: each collects garbage, so that none sees another's modules."""
+"""Fixtures of the sidecar's tests. Many tests collect garbage, so as not to see the modules of those before them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import pytest
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _what_is_imported_is_set_aside() -> None:
-    """Collecting garbage looks through a million objects of torch's otherwise, a quarter of a second each time."""
+def _frozen_imports() -> None:
+    """Exclude torch's million objects from garbage collections, which would otherwise take a quarter of a second each."""
     pytest.importorskip("torch")
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""What the host does comes out the same with the sidecar as without; and the sidecar does nothing that could cost the host."""
+"""The host's work gives the same results with the sidecar as without, and the sidecar does nothing that could cost the host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Doubling(nn.Module):
 
 
 def with_and_without(work: Callable[[], Any]) -> tuple[Any, Any]:
-    """What the work gives with the sidecar attached and looking, and without it."""
+    """The result of the work with the sidecar attached and scanning, and without it."""
     torch.manual_seed(7)
     without = work()
     torch.manual_seed(7)

@@ -20,7 +20,7 @@ GIB = 1024**3
 
 
 class Counted:
-    """An allocator that counts what the test says."""
+    """An allocator whose counters the test sets."""
 
     def __init__(self) -> None:
         self.allocated_bytes = 0
@@ -47,7 +47,7 @@ class Watched:
         self.observer = Observer(self.devices, lambda: None, lambda: None, self.failures, self.clock)
 
     def look(self, after_seconds: float = 1.0) -> list[str]:
-        """Class names of the models on the fake GPU, after so long."""
+        """Class names of the models on the fake GPU, after so many seconds."""
         self.clock.now += after_seconds
         self.observer.look()
         self.observer.find_names()
@@ -73,13 +73,13 @@ def on_gpu(module: nn.Module) -> nn.Module:
 
 
 class Silent(Backbone):
-    """Comes into being without telling anybody."""
+    """A module that is made without any registration, as by unpickling."""
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__dict__.update(state)
 
 
-def test_what_the_allocator_counts_is_told_apart(watched: Watched) -> None:
+def test_memory_that_the_allocator_counts_is_divided_by_use(watched: Watched) -> None:
     model = on_gpu(Backbone())
     watched.devices.allocated_bytes = distinct_bytes(model) + 5000
     assert "Backbone" in watched.look()
@@ -88,17 +88,17 @@ def test_what_the_allocator_counts_is_told_apart(watched: Watched) -> None:
     assert watched.failures.count == 0
 
 
-def test_memory_that_nobody_claims_makes_it_sweep_for_modules_that_nobody_told_of(watched: Watched) -> None:
+def test_unexplained_memory_makes_it_sweep_for_unregistered_modules(watched: Watched) -> None:
     watched.look()
     hidden = Silent.__new__(Silent)
     hidden.__setstate__(on_gpu(Backbone()).__dict__)
     watched.devices.allocated_bytes = 10 * GIB
     assert "Silent" not in watched.look()
-    assert "Silent" not in watched.look(after_seconds=61)  # the sweep comes at the end of this look
+    assert "Silent" not in watched.look(after_seconds=61)  # the sweep is made at the end of this
     assert "Silent" in watched.look()
 
 
-def test_what_tells_nobody_is_found_at_the_next_look_at_a_small_host(watched: Watched) -> None:
+def test_changes_without_notice_in_a_small_host_are_found_by_the_next_scan(watched: Watched) -> None:
     model = Backbone()
     watched.look()
     before = watched.observer.models
@@ -117,7 +117,7 @@ def test_what_is_loaded_into_a_known_model_is_named_even_where_the_savings_are_s
     assert "chosen" in {found.name for found in watched.observer.models}
 
 
-def test_an_unloaded_model_is_gone_at_the_next_look_even_where_the_budget_is_spent(watched: Watched) -> None:
+def test_an_unloaded_model_is_gone_after_the_next_update_even_where_the_budget_is_spent(watched: Watched) -> None:
     model = on_gpu(Backbone())
     assert "Backbone" in watched.look()
     watched.observer.budget.spend(100)
@@ -125,7 +125,7 @@ def test_an_unloaded_model_is_gone_at_the_next_look_even_where_the_budget_is_spe
     assert "Backbone" not in watched.look()
 
 
-def test_a_moved_allocation_makes_it_look(watched: Watched) -> None:
+def test_a_change_of_allocated_bytes_makes_it_scan(watched: Watched) -> None:
     model = nn.Linear(512, 512, bias=False)
     model.weight = nn.Parameter(a_fake((512, 512), "cuda:0"), requires_grad=False)
     watched.look()
@@ -136,7 +136,7 @@ def test_a_moved_allocation_makes_it_look(watched: Watched) -> None:
     assert found.bytes_by_device == {"cuda:0": 2048 * 512 * 2}
 
 
-def test_a_model_that_just_came_is_shown_even_where_the_savings_are_spent(watched: Watched) -> None:
+def test_a_new_model_is_shown_even_where_the_savings_are_spent(watched: Watched) -> None:
     watched.look()
     watched.observer.budget.spend(0.4)
     model = on_gpu(Backbone())

@@ -1,4 +1,4 @@
-"""When the sidecar's thread works and when it waits; on clocks of the test's own, nothing is measured."""
+"""When the sidecar's thread works and when it waits, on fake clocks: no time is measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpumodels.support.other_threads import BUSY_SHARE, BUSY_WINDOW_SECONDS, Oth
 
 
 class Waits(threading.Event):
-    """Doesn't wait, but notes how long it was to; the last of so many says that it is time to stop."""
+    """Doesn't wait, but records how long it should have; the last of `count` waits says that it is time to stop."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
         sidecar.stop()
 
 
-def test_after_names_were_found_the_next_look_is_no_later_than_ever_however_long_the_last_one_took(
+def test_after_names_were_found_the_next_tick_is_on_time_however_long_the_last_one_took(
     sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
@@ -106,7 +106,7 @@ def test_a_host_computes_when_its_threads_took_processor_time_lately() -> None:
     assert after(window, 4 * window, window)
 
 
-def test_what_other_threads_took_is_what_the_kernel_says() -> None:
+def test_the_time_of_other_threads_is_what_the_kernel_says() -> None:
     others = OtherThreads()
     done: list[Any] = []
 

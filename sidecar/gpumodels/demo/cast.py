@@ -1,4 +1,4 @@
-"""Who plays in the demonstration: each model's file, metadata, class and size, small and real or full-size and simulated."""
+"""The demo's models: the file, metadata, class and size of each, small and real or full-size and simulated."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gpumodels.demo.models import FULL, SMALL, AutoencoderKLWan, LoRANetwork, UM
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """One model."""
+class ModelSpec:
+    """One of the demo's models."""
 
     name: str
     file: str
-    """Below the model directory, in ComfyUI's folders."""
+    """Its path below the model directory, in ComfyUI's folders."""
     dtype: torch.dtype
     build: Callable[[], nn.Module]
-    """To be called under the meta device: makes the modules, not their memory."""
+    """Makes the modules. To be called under the meta device, so that they take no memory."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     device: int = 0
-    """The simulated GPU that it likes best."""
+    """The index of the simulated GPU that it is loaded onto, if there are so many."""
 
 
 _WAN_METADATA = {"modelspec.architecture": "wan2.2-t2v", "modelspec.author": "gpumodels demo", "format": "pt"}
@@ -43,55 +43,55 @@ _LORA_METADATA = {
 }
 
 
-def real_parts() -> dict[str, Part]:
+def real_specs() -> dict[str, ModelSpec]:
     """Small models whose weights are really written, loaded and held: about 300 MB in all."""
     return {
-        "high": Part(
+        "high": ModelSpec(
             "Wan2_2-T2V-A14B-HIGH",
             "diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors",
             torch.float8_e4m3fn,
             lambda: WanModel(SMALL),
             {**_WAN_METADATA, "model_type": "Wan2_2-T2V-A14B-HIGH"},
         ),
-        "low": Part(
+        "low": ModelSpec(
             "Wan2_2-T2V-A14B-LOW",
             "diffusion_models/Wan2_2-T2V-A14B-LOW_fp8_e4m3fn_scaled_KJ.safetensors",
             torch.float8_e4m3fn,
             lambda: WanModel(SMALL),
             {**_WAN_METADATA, "model_type": "Wan2_2-T2V-A14B-LOW"},
         ),
-        "vace": Part(
+        "vace": ModelSpec(
             "VACE-Depth",
             "diffusion_models/VACE-Depth_bf16.safetensors",
             torch.bfloat16,
             lambda: VaceModule(SMALL, 8),
             {"model_type": "VACE-Depth", "format": "pt"},
         ),
-        "vae": Part(
+        "vae": ModelSpec(
             "Wan2_1_VAE",
             "vae/Wan2_1_VAE_fp16.safetensors",
             torch.float16,
             lambda: AutoencoderKLWan(144, 8),
             {"modelspec.title": "Wan2_1_VAE", "modelspec.architecture": "wan2.1-vae", "format": "pt"},
         ),
-        "text": Part(
+        "text": ModelSpec(
             "umt5-xxl-enc",
             "text_encoders/umt5-xxl-enc-bf16.safetensors",
             torch.bfloat16,
             lambda: UMT5EncoderModel(32128, 256, 640, 24),
             {"modelspec.architecture": "umt5-xxl", "format": "pt"},
         ),
-        "lora": Part("MyLoRA", "loras/MyLoRA.safetensors", torch.float16, lambda: LoRANetwork(SMALL, 32), _LORA_METADATA),
+        "lora": ModelSpec("MyLoRA", "loras/MyLoRA.safetensors", torch.float16, lambda: LoRANetwork(SMALL, 32), _LORA_METADATA),
     }
 
 
-def simulated_parts() -> dict[str, Part]:
-    """The same at their real size, for simulated GPUs."""
+def simulated_specs() -> dict[str, ModelSpec]:
+    """The same models at their real size, for simulated GPUs."""
     return {
-        "high": Part("Wan2_2-T2V-A14B-HIGH", "", torch.float8_e4m3fn, lambda: WanModel(FULL)),
-        "low": Part("Wan2_2-T2V-A14B-LOW", "", torch.float8_e4m3fn, lambda: WanModel(FULL), device=1),
-        "vace": Part("VACE-Depth", "", torch.bfloat16, lambda: VaceModule(FULL, 8)),
-        "vae": Part("Wan2_1_VAE", "", torch.float16, lambda: AutoencoderKLWan(384, 8)),
-        "text": Part("umt5-xxl-enc", "", torch.bfloat16, lambda: UMT5EncoderModel(256384, 4096, 10240, 24), device=1),
-        "lora": Part("MyLoRA", "", torch.float16, lambda: LoRANetwork(FULL, 32)),
+        "high": ModelSpec("Wan2_2-T2V-A14B-HIGH", "", torch.float8_e4m3fn, lambda: WanModel(FULL)),
+        "low": ModelSpec("Wan2_2-T2V-A14B-LOW", "", torch.float8_e4m3fn, lambda: WanModel(FULL), device=1),
+        "vace": ModelSpec("VACE-Depth", "", torch.bfloat16, lambda: VaceModule(FULL, 8)),
+        "vae": ModelSpec("Wan2_1_VAE", "", torch.float16, lambda: AutoencoderKLWan(384, 8)),
+        "text": ModelSpec("umt5-xxl-enc", "", torch.bfloat16, lambda: UMT5EncoderModel(256384, 4096, 10240, 24), device=1),
+        "lora": ModelSpec("MyLoRA", "", torch.float16, lambda: LoRANetwork(FULL, 32)),
     }

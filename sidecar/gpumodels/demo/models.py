@@ -1,4 +1,4 @@
-"""Example models, shaped like the ones people run: modules and parameters only, nothing here computes."""
+"""Example models, shaped like the ones that people run: modules and parameters only, without any computation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class WanAttentionBlock(nn.Module):
 
 
 class Head(nn.Module):
-    """Back from tokens to latents."""
+    """The last layer, which turns tokens back into latents."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class WanModel(nn.Module):
 
 
 class VaceModule(nn.Module):
-    """Control blocks that ride on a Wan transformer, here trained on depth."""
+    """VACE's control blocks beside a Wan transformer, here as trained on depth maps."""
 
     def __init__(self, size: WanSize, blocks: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class VaceModule(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two causal convolutions."""
+    """Two causal convolutions of a video VAE, each with its norm."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -101,7 +101,7 @@ class ResidualBlock(nn.Module):
 
 
 class AutoencoderKLWan(nn.Module):
-    """The video VAE."""
+    """The VAE for videos: an encoder and a decoder of residual blocks."""
 
     def __init__(self, channels: int, depth: int) -> None:
         super().__init__()
@@ -129,7 +129,7 @@ class T5Block(nn.Module):
 
 
 class UMT5EncoderModel(nn.Module):
-    """The text encoder, its embedding tied into the encoder as in T5."""
+    """The text encoder, whose embedding is tied into the encoder as in T5."""
 
     def __init__(self, vocabulary: int, width: int, inner: int, layers: int) -> None:
         super().__init__()
@@ -140,7 +140,7 @@ class UMT5EncoderModel(nn.Module):
 
 
 class LoRAModule(nn.Module):
-    """One low-rank pair, in kohya's naming."""
+    """One pair of low-rank matrices, named as kohya's networks name them."""
 
     def __init__(self, width: int, rank: int) -> None:
         super().__init__()

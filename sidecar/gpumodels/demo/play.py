@@ -1,4 +1,4 @@
-"""What is played: everything is loaded; then blocks are offloaded and brought back, experts swapped, a LoRA dropped."""
+"""Runs the demo: loads its models, then for ever offloads blocks and brings them back, swaps experts, and drops a LoRA."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from gpumodels import sidecar
 if TYPE_CHECKING:
     from gpumodels.demo.stage import Stage
 
-ACT_SECONDS: Final = 3.0
+ACTION_SECONDS: Final = 3.0
 INTERVAL_SECONDS: Final = 0.25
 READY_SECONDS: Final = 120.0
 READY_LINE: Final = "ready"
 
 
 def run_demo(simulated_gpus: int = 0, view: bool = False, seconds: float | None = None) -> int:
-    """Play until interrupted, or for so many seconds.
+    """Run the demo until it is interrupted, or for so many seconds.
 
     Args:
         simulated_gpus: 0 for real weights in host memory, else so many simulated GPUs and full-size fake models.
-        view: play in a child process and run the viewer on it here; without a terminal that is one table.
-        seconds: how long.
+        view: run the demo in a child process and the viewer on it here; without a terminal, the viewer prints one table.
+        seconds: how long to run without `view`; None for no limit.
 
     Returns:
         The exit code: 0, the viewer's, or 1 with a line on stderr.
@@ -46,7 +46,7 @@ def run_demo(simulated_gpus: int = 0, view: bool = False, seconds: float | None 
         if view:
             return _view(Path(directory), simulated_gpus)
         given = os.environ.get("GPUMODELS_DEMO_DIRECTORY")
-        return _play(Path(given or directory), simulated_gpus, seconds, hold=bool(os.environ.get("GPUMODELS_DEMO_HOLD")))
+        return _run_models(Path(given or directory), simulated_gpus, seconds, hold=bool(os.environ.get("GPUMODELS_DEMO_HOLD")))
 
 
 def _missing_packages(view: bool) -> list[str]:
@@ -55,23 +55,23 @@ def _missing_packages(view: bool) -> list[str]:
 
 
 def _view(directory: Path, simulated_gpus: int) -> int:
-    """The play in a child, the viewer in front; when the viewer ends, so does the play."""
+    """Run the demo in a child process and the viewer here; when the viewer ends, so does the demo."""
     on_terminal = sys.stdout.isatty()
     environment = {**os.environ, "GPUMODELS_DEMO_DIRECTORY": str(directory), "GPUMODELS_DEMO_HOLD": "" if on_terminal else "1"}
     command = [sys.executable, "-m", "gpumodels", "demo", "--simulate-gpus", str(simulated_gpus)]
     print("gpumodels: writing and loading the demo's models", file=sys.stderr)
-    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as player:
+    with subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as demo:
         try:
-            assert player.stdout is not None
-            if player.stdout.readline().strip() != READY_LINE:
-                return player.wait() or 1
+            assert demo.stdout is not None
+            if demo.stdout.readline().strip() != READY_LINE:
+                return demo.wait() or 1
             viewer = [sys.executable, "-m", "gpumodels_tui", "--models", str(directory)]
             return subprocess.run(viewer, check=False).returncode
         finally:
-            player.send_signal(signal.SIGTERM)
+            demo.send_signal(signal.SIGTERM)
 
 
-def _play(directory: Path, simulated_gpus: int, seconds: float | None, hold: bool) -> int:
+def _run_models(directory: Path, simulated_gpus: int, seconds: float | None, hold: bool) -> int:
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -79,38 +79,38 @@ def _play(directory: Path, simulated_gpus: int, seconds: float | None, hold: boo
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    from gpumodels.demo.cast import real_parts, simulated_parts
+    from gpumodels.demo.cast import real_specs, simulated_specs
     from gpumodels.demo.stage import RealStage, SimulatedStage
 
     stage: Stage
     if simulated_gpus:
-        parts = simulated_parts()
-        stage = simulated = SimulatedStage(parts, simulated_gpus)
+        specs = simulated_specs()
+        stage = simulated = SimulatedStage(specs, simulated_gpus)
         sidecar.start_with(simulated, interval=INTERVAL_SECONDS, label="gpumodels demo (simulated)")
     else:
-        parts = real_parts()
-        stage = real = RealStage(parts, directory)
+        specs = real_specs()
+        stage = real = RealStage(specs, directory)
         real.write_files()
         sidecar.start(interval=INTERVAL_SECONDS, label="gpumodels demo")
-    opening = list(parts) if simulated_gpus else [role for role in parts if role != "low"]
-    for role in opening:
+    at_start = list(specs) if simulated_gpus else [role for role in specs if role != "low"]
+    for role in at_start:
         stage.load(role)
-    if not _published({parts[role].name for role in opening}, stopping):
+    if not _wait_until_published({specs[role].name for role in at_start}, stopping):
         if stopping.is_set():
             return 0
         print("gpumodels: the demo's models could not be published; see GPUMODELS_DIR", file=sys.stderr)
         return 1
     print(READY_LINE, flush=True)
     until = time.monotonic() + (seconds if seconds is not None else float("inf"))
-    acts = _acts(stage, both_experts=bool(simulated_gpus))
-    while not stopping.wait(max(0.0, min(ACT_SECONDS, until - time.monotonic()))) and time.monotonic() < until:
+    actions = _actions(stage, both_experts=bool(simulated_gpus))
+    while not stopping.wait(max(0.0, min(ACTION_SECONDS, until - time.monotonic()))) and time.monotonic() < until:
         if not hold:
-            next(acts)()
+            next(actions)()
     return 0
 
 
-def _published(names: set[str], stopping: threading.Event) -> bool:
-    """Wait until viewers can see all of these."""
+def _wait_until_published(names: set[str], stopping: threading.Event) -> bool:
+    """Wait until viewers can see all of these models. Returns False on a timeout or a signal."""
     give_up = time.monotonic() + READY_SECONDS
     while time.monotonic() < give_up and not stopping.wait(0.02):
         if names <= sidecar.published_names():
@@ -118,8 +118,8 @@ def _published(names: set[str], stopping: threading.Event) -> bool:
     return False
 
 
-def _acts(stage: Stage, both_experts: bool) -> Iterator[Callable[[], None]]:
-    """For ever: each does one thing that a viewer can see."""
+def _actions(stage: Stage, both_experts: bool) -> Iterator[Callable[[], None]]:
+    """An endless sequence of actions, each with one effect that a viewer can see."""
 
     def swap_experts(out: str, into: str) -> None:
         stage.unload(out)

@@ -1,4 +1,4 @@
-"""Where the demonstration plays: real files and memory, or fake tensors on GPUs that don't exist."""
+"""Loads and unloads the demo's models: from real files into memory, or as fake tensors on GPUs that don't exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
-from gpumodels.demo.cast import Part
+from gpumodels.demo.cast import ModelSpec
 from gpumodels.models.allocators import DeviceCounters
 
 GIB: Final = 1024**3
@@ -22,47 +22,47 @@ SIMULATED_CACHE_BYTES: Final = GIB // 2
 
 
 class Stage(Protocol):
-    """What can be done with the parts; each returns when it is done."""
+    """What can be done with the demo's models, by their roles. Each call returns when it is done."""
 
     def load(self, role: str) -> None: ...
 
     def unload(self, role: str) -> None: ...
 
     def offload_half(self, role: str) -> None:
-        """Take every second block off its device."""
+        """Move every second block off its device."""
         ...
 
     def bring_back(self, role: str) -> None:
-        """Put it wholly on its device again."""
+        """Put the blocks that were moved off back on the device."""
         ...
 
 
 class RealStage:
-    """Ordinary safetensors and torch calls on this machine's memory; what is offloaded here goes back to its file."""
+    """Loads files into host memory by ordinary calls of safetensors and torch. Offloaded blocks are freed and read again."""
 
-    def __init__(self, parts: Mapping[str, Part], directory: Path) -> None:
-        self._parts = parts
+    def __init__(self, specs: Mapping[str, ModelSpec], directory: Path) -> None:
+        self._specs = specs
         self._directory = directory
         self._models: dict[str, nn.Module] = {}
 
     def write_files(self) -> None:
-        """Every part's file, with random weights of its own."""
-        for seed, part in enumerate(self._parts.values()):
+        """Write each model's file, with random weights of its own."""
+        for seed, spec in enumerate(self._specs.values()):
             generator = torch.Generator().manual_seed(seed)
             with torch.device("meta"):
-                shapes = {key: tensor.shape for key, tensor in _distinct(part.build()).items()}
+                shapes = {key: tensor.shape for key, tensor in _distinct(spec.build()).items()}
             tensors = {
-                key: torch.empty(shape).normal_(std=0.02, generator=generator).to(part.dtype) for key, shape in shapes.items()
+                key: torch.empty(shape).normal_(std=0.02, generator=generator).to(spec.dtype) for key, shape in shapes.items()
             }
-            path = self._directory / part.file
+            path = self._directory / spec.file
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, path, dict(part.metadata))
+            save_file(tensors, path, dict(spec.metadata))
 
     def load(self, role: str) -> None:
-        part = self._parts[role]
+        spec = self._specs[role]
         with torch.device("meta"):
-            model = part.build()
-        weights = load_file(self._directory / part.file)
+            model = spec.build()
+        weights = load_file(self._directory / spec.file)
         model.load_state_dict({key: weights[_stored_name(key)] for key in model.state_dict()}, assign=True)
         self._models[role] = model
 
@@ -75,7 +75,7 @@ class RealStage:
             block.to("meta")
 
     def bring_back(self, role: str) -> None:
-        weights = load_file(self._directory / self._parts[role].file)
+        weights = load_file(self._directory / self._specs[role].file)
         model = self._models[role]
         for name, module in model.named_modules():
             if any(parameter.is_meta for parameter in module.parameters(recurse=False)):
@@ -84,19 +84,19 @@ class RealStage:
 
 
 class SimulatedStage:
-    """Fake tensors that report `cuda:N` and take no memory. It counts what it made, as a caching allocator would."""
+    """Fake tensors that report `cuda:N` and take no memory. It counts their bytes, as a caching allocator would."""
 
-    def __init__(self, parts: Mapping[str, Part], gpus: int) -> None:
-        self._parts = parts
+    def __init__(self, specs: Mapping[str, ModelSpec], gpus: int) -> None:
+        self._specs = specs
         self._gpus = gpus
         self._mode = FakeTensorMode()
         self._allocated = {f"cuda:{index}": 0 for index in range(gpus)}
         self._models: dict[str, nn.Module] = {}
-        # Something that no model holds: latents and activations.
+        # Memory that no model holds, as latents and activations.
         self._latents = [self._tensor((GIB,), torch.uint8, f"cuda:{index}") for index in range(gpus)]
 
     def counters(self) -> Mapping[str, DeviceCounters]:
-        """Each simulated GPU as its allocator would tell it; what is offloaded to host memory is simulated too."""
+        """The counters of each simulated GPU. Host memory is marked as simulated too, since blocks are offloaded to it."""
         host = {"cpu": DeviceCounters(simulated=True)}
         return host | {
             device: DeviceCounters(
@@ -111,11 +111,11 @@ class SimulatedStage:
         }
 
     def load(self, role: str) -> None:
-        part = self._parts[role]
+        spec = self._specs[role]
         with torch.device("meta"):
-            model = part.build()
-        model.model_name = part.name  # type: ignore[assignment]
-        self._place(model, self._device(role), part.dtype)
+            model = spec.build()
+        model.model_name = spec.name  # type: ignore[assignment]
+        self._put_on(model, self._device(role), spec.dtype)
         self._models[role] = model
 
     def unload(self, role: str) -> None:
@@ -124,15 +124,15 @@ class SimulatedStage:
 
     def offload_half(self, role: str) -> None:
         for block in _blocks(self._models[role])[::2]:
-            self._place(block, "cpu", self._parts[role].dtype)
+            self._put_on(block, "cpu", self._specs[role].dtype)
 
     def bring_back(self, role: str) -> None:
-        self._place(self._models[role], self._device(role), self._parts[role].dtype)
+        self._put_on(self._models[role], self._device(role), self._specs[role].dtype)
 
     def _device(self, role: str) -> str:
-        return f"cuda:{self._parts[role].device % self._gpus}"
+        return f"cuda:{self._specs[role].device % self._gpus}"
 
-    def _place(self, model: nn.Module, device: str, dtype: torch.dtype) -> None:
+    def _put_on(self, model: nn.Module, device: str, dtype: torch.dtype) -> None:
         made: dict[int, Any] = {}  # tied weights stay tied
         for module in model.modules():
             for tensors in (module._parameters, module._buffers):
@@ -159,12 +159,12 @@ class SimulatedStage:
 
 
 def _distinct(model: nn.Module) -> dict[str, Any]:
-    """Its state dict as a file holds it: tied weights once."""
+    """The state dict as a file holds it, with tied weights once."""
     return {key: tensor for key, tensor in model.state_dict().items() if _stored_name(key) == key}
 
 
 def _stored_name(key: str) -> str:
-    """T5 files hold the embedding once, as `shared`."""
+    """The tensor's name in the file: T5's files hold the tied embedding once, as `shared`."""
     return "shared.weight" if key == "encoder.embed_tokens.weight" else key
 
 

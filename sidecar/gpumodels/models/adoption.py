@@ -1,8 +1,8 @@
-"""Modules that others keep in plain attributes: whose they are. Torch doesn't know, so it is told by who else holds them.
+"""Finds the owners of modules that lie in plain attributes of other modules, where torch doesn't register them.
 
-A module that some module has registered is that one's. Of the others, each belongs to who keeps it in lists, dicts or objects,
-unless it is the keeper's own parent (blocks that remember their model), or a model by a library's word, or the object leads back
-to the keeper (a trainer, a pipeline, a registry of models: these know models, they aren't parts of one).
+A registered module belongs to the module that registered it. Any other belongs to the module that keeps it in lists, dicts or
+objects, unless it is the keeper's own parent (blocks that remember their model), or its library says that it is a model, or the
+object leads back to the keeper (a trainer, a pipeline, a registry of models: these refer to models, they aren't parts of one).
 """
 
 from __future__ import annotations
@@ -21,20 +21,23 @@ STEP: Final = 64
 @resident
 @dataclass(slots=True)
 class Forest:
-    """All modules, and who holds whom."""
+    """The readings of all modules, and which modules each of them holds."""
 
     readings: Mapping[int, ModuleReading]
     adopted: dict[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
-    """By holder, paths and keys of the modules in its plain attributes that are its own."""
+    """By holder, the paths and keys of those modules in its plain attributes that belong to it."""
 
     def children(self, key: int) -> tuple[tuple[str, int], ...]:
-        """Names and keys of what the module holds, registered or not."""
+        """Names and keys of the modules that it holds, registered or adopted."""
         children = self.readings[key].children
         return children + self.adopted[key] if key in self.adopted else children
 
 
 def adopt(forest: Forest, holders: dict[int, int]) -> Iterator[None]:
-    """Fill `forest.adopted`, and add to `holders`, which has the registered ones. Yields wherever it may be interrupted."""
+    """Fill `forest.adopted`, and add its modules to `holders`, which has the registered ones.
+
+    Yields wherever it may be interrupted.
+    """
     keepers: list[int] = []
     for count, (key, reading) in enumerate(forest.readings.items()):
         if reading.aside:
@@ -49,12 +52,12 @@ def adopt(forest: Forest, holders: dict[int, int]) -> Iterator[None]:
         tops[key] = _top(key, holders)
         kept[tops[key]] += len(forest.readings[key].aside)
     adopted: dict[int, list[tuple[str, int]]] = {}
-    # Who keeps most comes first: a model with its blocks, before the blocks with their model.
+    # The keepers of most modules first: a model adopts its blocks before one of these could adopt the model.
     for key in sorted(keepers, key=lambda keeper: -kept[tops[keeper]]):
         yield
         for aside in _own_parts(key, forest, holders):
-            kept_one = forest.readings.get(aside.key)
-            if kept_one is None or kept_one.has_identity:
+            kept_module = forest.readings.get(aside.key)
+            if kept_module is None or kept_module.has_identity:
                 continue
             if aside.key not in holders and _top(key, holders) != aside.key:
                 holders[aside.key] = key
@@ -63,7 +66,7 @@ def adopt(forest: Forest, holders: dict[int, int]) -> Iterator[None]:
 
 
 def _own_parts(keeper: int, forest: Forest, holders: Mapping[int, int]) -> list[Aside]:
-    """What it keeps, without what lies in objects that lead back to it or to a module above it."""
+    """The modules in its plain attributes, except those in objects that lead back to it or to a module above it."""
     asides = forest.readings[keeper].aside
     if not any(aside.through_object for aside in asides):
         return list(asides)
@@ -77,7 +80,7 @@ def _attribute(aside: Aside) -> str:
 
 
 def _above(key: int, holders: Mapping[int, int]) -> list[int]:
-    """The module itself and all above it."""
+    """The module itself and all modules above it."""
     found = [key]
     met = {key}
     while (key := holders.get(key, key)) not in met:

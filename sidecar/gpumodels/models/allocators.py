@@ -1,4 +1,4 @@
-"""What the accelerators' allocators say: counters kept by the host side of torch. No driver call, no initialisation."""
+"""The counters of the accelerators' allocators. Torch keeps them in host memory: no driver call, no initialisation."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_DEVICES: Final = 64
 @resident
 @dataclass(frozen=True, slots=True)
 class DeviceCounters:
-    """One device as its allocator, or its simulation, sees it."""
+    """One device's memory according to its allocator, or to a simulation."""
 
     allocated_bytes: int | None = None
     reserved_bytes: int | None = None
@@ -30,10 +30,10 @@ class DeviceCounters:
 
 
 class DeviceSource(Protocol):
-    """Where counters come from: torch, or a demonstration."""
+    """Where counters come from: torch, or a simulation."""
 
     def counters(self) -> Mapping[str, DeviceCounters]:
-        """By torch's device name, `cuda:0`; devices that nothing was ever allocated on are left out."""
+        """By torch's device name, `cuda:0`; without devices on which nothing was ever allocated."""
         ...
 
 
@@ -45,7 +45,7 @@ class TorchDevices:
         self._torch = torch
 
     def counters(self) -> Mapping[str, DeviceCounters]:
-        """By device; empty until the host itself has initialised an accelerator."""
+        """By device name; empty until the host itself has initialised an accelerator."""
         found: dict[str, DeviceCounters] = {}
         for kind in ACCELERATORS:
             module: Any = getattr(self._torch, kind, None)
@@ -57,12 +57,12 @@ class TorchDevices:
                 except (RuntimeError, AssertionError):
                     break  # the allocator has no such device: asking for the count would be a driver call
                 reserved = int(stats.get("reserved_bytes.all.current", 0))
-                gave_up = stats.get("num_ooms")
-                if reserved or gave_up:
+                out_of_memory_count = stats.get("num_ooms")
+                if reserved or out_of_memory_count:
                     found[f"{kind}:{index}"] = DeviceCounters(
                         allocated_bytes=int(stats.get("allocated_bytes.all.current", 0)),
                         reserved_bytes=reserved,
-                        out_of_memory_count=None if gave_up is None else int(gave_up),
+                        out_of_memory_count=None if out_of_memory_count is None else int(out_of_memory_count),
                     )
         return found
 
@@ -70,25 +70,25 @@ class TorchDevices:
 def device_memory(
     models: Sequence[Model], parts: Parts | None, counters: Mapping[str, DeviceCounters]
 ) -> tuple[DeviceMemory, ...]:
-    """Each device that holds anything, or that its allocator counts something on, and what is what there.
+    """The memory of each device that holds a model or that an allocator has counters for, divided by use.
 
-    What an allocator counts and nobody claims is `other`: activations, and tensors that no module holds. The allocator rounds
-    every tensor up to 512 bytes; that is in there too.
+    Allocated bytes that belong to no model, gradient, optimizer or cache are `other_bytes`: activations, tensors that no module
+    holds, and what the allocator adds by rounding every tensor up to 512 bytes.
     """
     held: dict[str, int] = {}
     for model in models:
         for device, size in model.bytes_by_device.items():
             held[device] = held.get(device, 0) + size
-    named = held.keys() | counters.keys()
+    devices = held.keys() | counters.keys()
     if parts is not None:
-        named |= parts.gradients.keys() | parts.optimizer.keys() | parts.caches.keys()
+        devices |= parts.gradients.keys() | parts.optimizer.keys() | parts.caches.keys()
     found: list[DeviceMemory] = []
-    for device in sorted(named):
+    for device in sorted(devices):
         counted = counters.get(device, DeviceCounters())
         claimed = [held.get(device, 0)]
         if parts is not None:
             claimed += [part.get(device, 0) for part in (parts.gradients, parts.optimizer, parts.caches)]
-        knows_all = parts is not None and counted.allocated_bytes is not None
+        is_complete = parts is not None and counted.allocated_bytes is not None
         found.append(
             DeviceMemory(
                 device=device,
@@ -103,7 +103,7 @@ def device_memory(
                 optimizer_bytes=claimed[2] if parts is not None else None,
                 cache_bytes=claimed[3] if parts is not None else None,
                 out_of_memory_count=counted.out_of_memory_count,
-                other_bytes=max(0, (counted.allocated_bytes or 0) - sum(claimed)) if knows_all else None,
+                other_bytes=max(0, (counted.allocated_bytes or 0) - sum(claimed)) if is_complete else None,
             )
         )
     return tuple(found)

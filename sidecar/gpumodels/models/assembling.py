@@ -1,4 +1,4 @@
-"""From readings to one model: its layer tree and its sums. Plain data only; no module is touched here."""
+"""Builds a model's layer tree and sums from the readings of its modules. Plain data only; no module is touched here."""
 
 from __future__ import annotations
 
@@ -14,72 +14,72 @@ from gpumodels.tensors.tensor_storages import META, StorageReading
 from gpumodels_shared.schema import LayerTree
 
 STEP: Final = 32
-"""Modules that are worked on between two places where the work may be interrupted."""
+"""Modules processed between two points at which the work may be interrupted."""
 
-Entry = tuple[int, int, int]
-"""Layer, device, dtype."""
+_MemoryKey = tuple[int, int, int]
+"""Row of the layer tree, index of the device, index of the dtype."""
 
 
 @resident
 class Part(NamedTuple):
-    """What is to be one model: a root with all below it, but for the parts that are models of their own."""
+    """The modules that make up one model: a root and all below it, except those that are models of their own."""
 
     root: int
     """The registry's key of the outermost module."""
     core: int
-    """The key of the module that it is about, wrappers seen through."""
+    """The key of the actual model: of the root, or of the module inside its wrappers."""
     leave_out: Set[int] = frozenset()
     slot: str | None = None
-    """The name under which a container holds it."""
+    """The name under which a container holds the root."""
     together: tuple[int, ...] = ()
-    """Keys of equal roots, this one included, that are one model with it."""
+    """Keys of the equal roots, this one included, that together are one model."""
 
 
 @resident
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundModel:
-    """One model as the scan found it. The same object for as long as nothing about it changes."""
+    """One model as the scan found it. It stays the same object for as long as nothing about it changes."""
 
     part: Part
     adapter: str | None
-    """The name under which PEFT holds it in its base model, or the file of ComfyUI's patches; None for any other model."""
+    """The name under which PEFT holds it in its base model, or the file of a LoRA in ComfyUI; None if it is no such adapter."""
     class_name: str
     members: Set[int]
-    """Keys of all its modules, adapters' included."""
+    """Keys of all its modules, those of adapters included."""
     storages: Mapping[tuple[str, int], int]
-    """Every storage that it holds, with its size, whether it is counted here or elsewhere."""
+    """The size of every storage that it holds, whichever model the storage counts towards."""
     elsewhere: Set[tuple[str, int]]
-    """Those of its storages that are counted with a model before it."""
+    """Those of its storages that count towards a model before it."""
     repeated: Set[tuple[str, int]]
-    """Those that several of its tensors lie in."""
+    """Those of its storages that several of its tensors share."""
     bytes_by_device: Mapping[str, int]
     missing_bytes: int
-    """What it would take to have in memory all that is on `meta`."""
+    """Bytes that its tensors on `meta` would take in memory."""
     parameters: int
     dtypes: Mapping[str, int]
     tree: LayerTree
     keys: tuple[int, ...]
-    """By row of the tree, the key of the module that it stands for; 0 where it stands for none, or for a part of one."""
+    """By row of the tree, the key of its module; 0 for a row that stands for no module, or for a part of one."""
     bytes_by_origin: Mapping[tuple[str, str], int]
-    """Bytes by (path, source), wherever they are now and whichever model they count with."""
+    """Bytes by (path, source), on whichever device they are now and whichever model they count towards."""
     stamps: Mapping[str, Stamp]
-    """What those files were when they were read, by path."""
+    """By path, the stamps that those files had when they were read."""
     tensor_paths: frozenset[str]
-    """Attribute names of modules and tensors on the way to memory: `lora_down`, `weight`; what kinds are told by."""
+    """Attribute names of modules and tensors that hold memory, as `lora_down` or `weight`; the model's kind is judged by them."""
     adapter_bytes: int
     attached_to: int | None
-    """A module of the model that it adapts from outside, as kohya's networks do."""
+    """The key of a module of the model that it adapts from outside, as kohya's networks do."""
     unread: int = 0
-    """How many of its tensors, or packed weights, have a size that nobody knows: its bytes are at least what is said."""
+    """How many of its tensors or packed weights are of unknown size: all other sums are then lower bounds."""
     shared_bytes: int = field(init=False)
-    """Bytes that it holds but that count elsewhere."""
+    """Bytes that it holds but that count towards a model before it."""
     own_bytes: int = field(init=False)
-    """What it would add to the models before it: in memory, or missing."""
+    """Bytes that count towards this model: those in memory, and `missing_bytes`."""
     held_bytes: int = field(init=False)
-    """All that it holds or would hold, counted here or elsewhere."""
+    """`own_bytes` and `shared_bytes` together."""
 
     def __post_init__(self) -> None:
-        """The sums, once: they are asked for at every look."""
+        """Compute the sums once, as every scan needs them."""
         shared = sum(self.storages[key] for key in self.elsewhere)
         own = sum(self.bytes_by_device.values()) + self.missing_bytes
         for name, size in (("shared_bytes", shared), ("own_bytes", own), ("held_bytes", own + shared)):
@@ -92,16 +92,16 @@ class FoundModel:
 
     @property
     def core(self) -> int:
-        """The key of the module that it is about."""
+        """The key of the actual model: of the root, or of the module inside its wrappers."""
         return self.part.core
 
     def is_built_like(self, other: FoundModel) -> bool:
-        """Whether it has the same modules, in the same places, with parameters as large: no shape of any tensor is another."""
+        """Whether it has the same modules under the same names with as many parameters: no tensor's shape has changed."""
         return self.keys == other.keys and self.tree.names == other.tree.names and self.tree.parameters == other.tree.parameters
 
     @property
     def is_counted_elsewhere(self) -> bool:
-        """Another object around the same network: a copy, a trace, an interface."""
+        """Whether it is but another object around a network that is counted already: a copy, a trace, an interface."""
         return bool(self.storages) and len(self.elsewhere) == len(self.storages) and not self.unread
 
 
@@ -112,22 +112,22 @@ def assemble(
     models: list[FoundModel],
     members: set[int],
 ) -> Iterator[None]:
-    """Append to `models` the part's model and after it PEFT's adapters in it, as far as they hold memory.
+    """Append the part's model to `models`, and after it PEFT's adapters in it, each only if it holds memory.
 
     Yields wherever it may be interrupted.
 
     Args:
-        part: what to put together.
+        part: the modules of the model.
         forest: all modules.
-        elsewhere: storages that are counted with another model.
+        elsewhere: storages that count towards another model.
         models: receives the models.
-        members: receives the keys of all modules that were gone through.
+        members: receives the keys of all modules that were visited.
     """
     readings = forest.readings
     base = _Sums(elsewhere)
     adapters: dict[str, _Sums] = {}
     trail: list[str] = []
-    # Preorder; a module that is held twice stands where it is met first.
+    # Preorder; a module that is held twice is listed where it is met first.
     stack: list[tuple[str, int, int, str | None]] = [("", 0, part.root, None)]
     class_name = readings[part.core].class_name
     if part.together:
@@ -146,20 +146,20 @@ def assemble(
             del trail[depth:]
             trail.append(name)
             if adapter is not None:
-                _adapter(adapters, adapter, elsewhere).add(".".join(trail[1:]), 1, reading, key)
+                _sums_of_adapter(adapters, adapter, elsewhere).add(".".join(trail[1:]), 1, reading, key)
             elif name in PEFT_TABLES and reading.class_name == "ParameterDict":
                 _add_table(reading, ".".join(trail[1:]), adapters, elsewhere)
             else:
                 base.add(name, depth, reading, key)
-            of_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
+            holds_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
             for child_name, child in reversed(forest.children(key)):
                 if child in readings and child not in members:
-                    stack.append((child_name, depth + 1, child, adapter or (child_name if of_adapters else None)))
+                    stack.append((child_name, depth + 1, child, adapter or (child_name if holds_adapters else None)))
         yield
     yield from _finish(part, None, class_name, base, members, elsewhere, models)
     for adapter, sums in adapters.items():
         yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
-    yield from base.let_go()
+    yield from base.free_in_steps()
 
 
 def assemble_adapter(
@@ -170,14 +170,14 @@ def assemble_adapter(
     members: Set[int],
     models: list[FoundModel],
 ) -> Iterator[None]:
-    """Append to `models` an adapter of the part's model that lies in no module of it. Yields wherever it may be interrupted.
+    """Append to `models` an adapter whose tensors no module of its base model holds. Yields wherever it may be interrupted.
 
     Args:
-        part: the model that it adapts.
-        adapter: what tells it from the model's other adapters.
-        layers: what it holds for which layer of the model, as if modules held it.
-        elsewhere: storages that are counted with another model.
-        members: the model's.
+        part: the base model's.
+        adapter: tells it from the base model's other adapters.
+        layers: names of the base model's layers, each with what the adapter holds for it, as if that were a module.
+        elsewhere: storages that count towards another model.
+        members: the base model's.
         models: receives the adapter.
     """
     sums = _Sums(elsewhere)
@@ -189,7 +189,7 @@ def assemble_adapter(
     yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
 
 
-def _adapter(adapters: dict[str, _Sums], name: str, elsewhere: Set[tuple[str, int]]) -> _Sums:
+def _sums_of_adapter(adapters: dict[str, _Sums], name: str, elsewhere: Set[tuple[str, int]]) -> _Sums:
     sums = adapters.get(name)
     if sums is None:
         sums = adapters[name] = _Sums(elsewhere)
@@ -198,10 +198,10 @@ def _adapter(adapters: dict[str, _Sums], name: str, elsewhere: Set[tuple[str, in
 
 
 def _add_table(reading: ModuleReading, path: str, adapters: dict[str, _Sums], elsewhere: Set[tuple[str, int]]) -> None:
-    """PEFT's adapters of embeddings: a ParameterDict, a parameter an adapter."""
+    """Add PEFT's adapters of an embedding: a ParameterDict with one parameter per adapter."""
     for storage, (identity, elements) in zip(reading.storages, reading.parameters, strict=False):
         one = reading._replace(children=(), storages=(storage,), parameters=((identity, elements),))
-        _adapter(adapters, storage.tensor, elsewhere).add(path, 1, one)
+        _sums_of_adapter(adapters, storage.tensor, elsewhere).add(path, 1, one)
 
 
 def _finish(
@@ -213,10 +213,10 @@ def _finish(
     elsewhere: Set[tuple[str, int]],
     models: list[FoundModel],
 ) -> Iterator[None]:
-    """The model, now that all its modules have gone by."""
+    """Append the model to `models` if it holds memory; all its modules have been added to the sums."""
     keep: list[int] = []
     needed_depth = -1
-    # Going up a preorder, the first module one level above a kept one is its parent.
+    # Going backwards through a preorder, the first module one level above a kept one is its parent.
     for position in range(len(sums.depths) - 1, -1, -1):
         if position in sums.touched or sums.depths[position] == needed_depth - 1:
             keep.append(position)
@@ -227,9 +227,9 @@ def _finish(
         return
     keep.reverse()
     tree = _TreeColumns()
-    place: dict[int, int] = {}
+    rows: dict[int, int] = {}
     for row, position in enumerate(keep):
-        place[position] = row
+        rows[position] = row
         tree.names.append(sums.names[position])
         sums.tensor_names.update(sums.names[position].split("."))
         tree.depths.append(sums.depths[position])
@@ -242,7 +242,7 @@ def _finish(
     shared: list[tuple[int, int, int, int]] = []
     for entries, target in ((sums.memory, memory), (sums.shared, shared)):
         for (layer, device, dtype), size in entries.items():
-            target.append((place[layer], device, dtype, size))
+            target.append((rows[layer], device, dtype, size))
             if len(target) % STEP == 0:
                 yield
     columns: list[tuple[Any, ...]] = []
@@ -289,7 +289,7 @@ def _finish(
 
 @resident
 class _TreeColumns:
-    """A layer tree while it grows."""
+    """The columns of a layer tree that is being built."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -302,7 +302,7 @@ class _TreeColumns:
 
 @resident
 class _Sums:
-    """What adds up while a model's modules go by in preorder."""
+    """The rows and sums of a model, built up while its modules are visited in preorder."""
 
     def __init__(self, elsewhere: Set[tuple[str, int]]) -> None:
         self._elsewhere = elsewhere
@@ -314,13 +314,13 @@ class _Sums:
         self.parameters: list[int] = []
         self.keys: list[int] = []
         self.touched: set[int] = set()
-        """Positions of the modules that hold memory themselves."""
+        """Positions of the modules that hold memory themselves, known or unknown."""
         self.storages: dict[tuple[str, int], int] = {}
         self.repeated: set[tuple[str, int]] = set()
         self.devices: dict[str, int] = {}
         self.dtypes: dict[str, int] = {}
-        self.memory: dict[Entry, int] = {}
-        self.shared: dict[Entry, int] = {}
+        self.memory: dict[_MemoryKey, int] = {}
+        self.shared: dict[_MemoryKey, int] = {}
         self.bytes_by_device: dict[str, int] = {}
         self.bytes_by_dtype: dict[str, int] = {}
         self.bytes_by_origin: dict[tuple[str, str], int] = {}
@@ -332,7 +332,7 @@ class _Sums:
         self.tensor_names: set[str] = set()
 
     def add(self, name: str, depth: int, reading: ModuleReading, key: int = 0) -> None:
-        """The next module, or a part of one: then it has no key."""
+        """Add the next module in preorder, or a part of one, which has no key."""
         own = 0
         for identity, elements in reading.parameters:
             if identity not in self._parameters_seen:
@@ -356,15 +356,15 @@ class _Sums:
                 self.adapter_bytes += self._counted_bytes - before
 
     def add_node(self, name: str, depth: int, class_name: str, parameters: int = 0, key: int = 0) -> None:
-        """A row of the tree."""
+        """Append a row to the tree."""
         self.names.append(name)
         self.depths.append(depth)
         self.classes.append(class_name)
         self.parameters.append(parameters)
         self.keys.append(key)
 
-    def let_go(self) -> Iterator[None]:
-        """Free it in pieces: of a large model it is some hundred thousand objects."""
+    def free_in_steps(self) -> Iterator[None]:
+        """Free the sums in steps: those of a large model are some hundred thousand objects."""
         for name in list(vars(self)):
             delattr(self, name)
             yield
@@ -378,8 +378,8 @@ class _Sums:
         self.touched.add(position)
         entry = (position, self.devices.setdefault(device, len(self.devices)), self.dtypes.setdefault(dtype, len(self.dtypes)))
         if origin is not None and key not in self.storages:
-            stated = (origin.path, origin.source)
-            self.bytes_by_origin[stated] = self.bytes_by_origin.get(stated, 0) + size
+            source = (origin.path, origin.source)
+            self.bytes_by_origin[source] = self.bytes_by_origin.get(source, 0) + size
             if origin.stamp is not None:
                 self.stamps[origin.path] = origin.stamp
         if key in self.storages or key in self._elsewhere:
@@ -400,7 +400,7 @@ ADAPTER_PREFIXES: Final = tuple(
     f"{kind}_"
     for kind in ("lora", "lycoris", "hada", "lokr", "oft", "boft", "dora", "vera", "ia3", "hra", "randlora", "fourierft")
 )
-"""How modules and tensors of adapters are named: PEFT's, kohya's, LyCORIS's. A kohya network's `lora_unet_…` are too."""
+"""How names of adapters' modules and tensors begin: PEFT's, LyCORIS's and kohya's, `lora_unet_…` included."""
 
 _TABLES: Final = """
 lora_A lora_B lora_E lora_diag lora_embedding_A lora_embedding_B lora_magnitude_vector
@@ -409,4 +409,4 @@ oft_R oft_r oft_embedding_R boft_R boft_s ia3_l vera_lambda_b vera_lambda_d rand
 fourierft_spectrum
 """
 PEFT_TABLES: Final = frozenset(_TABLES.split())
-"""Where PEFT keeps, by adapter's name, what adapters add to a layer."""
+"""Names of the containers in which PEFT keeps, by the adapter's name, what each adapter adds to a layer."""

@@ -1,7 +1,7 @@
 """ComfyUI's LoRAs: no modules, but tensors in the patches of a ModelPatcher, added to a model's weights when these are used.
 
-Each file of them becomes an adapter of the model that is patched. Patchers are many for one model, since every node that changes
-something makes a clone: what they share counts once.
+Each LoRA file becomes an adapter of the patched model. One model has many patchers, since every node that changes something
+makes a clone: what they share counts once.
 """
 
 from __future__ import annotations
@@ -24,28 +24,27 @@ from gpumodels.tensors.tensor_storages import StorageReading, TensorAccounts
 from gpumodels_shared.file_names import checkpoint_of
 
 UNKNOWN_FILE: Final = ""
-"""In place of a file's path where nobody saw it read."""
+"""Stands for a file's path if we didn't see the file being read."""
 MODULE: Final = "comfy.model_patcher"
 KEYS_PER_STEP: Final = 16
 MAX_DEPTH: Final = 4
 
 
 Layers = dict[str, ModuleReading]
-"""By the patched weight's key, what is added to it, as if a module held it."""
+"""By the patched weight's key, what is added to it, as the reading of a module that would hold it."""
 
 
 @resident
 class ComfyLoras:
-    """Weak references to live patchers, which nobody registers: their constructor is observed."""
+    """Weak references to live patchers. Nobody registers these, so their constructor is observed.
+
+    Args:
+        accounts: read the tensors.
+        failures: where what can't be read is counted.
+        changed: called when patches were added or a patcher died.
+    """
 
     def __init__(self, accounts: TensorAccounts, failures: Failures, changed: Callable[[], None]) -> None:
-        """What it takes.
-
-        Args:
-            accounts: read the tensors.
-            failures: where what can't be read is counted.
-            changed: called when patches came, or a patcher died.
-        """
         self._accounts = accounts
         self._failures = failures
         self._changed = changed
@@ -56,25 +55,25 @@ class ComfyLoras:
         self._found: list[FoundModel] = []
 
     def observe(self, observers: Observers) -> None:
-        """Nothing of torch's own."""
+        """Observe nothing yet: torch itself has no patchers."""
 
     def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
-        """The module of ComfyUI's patchers, with what observes it when it is there."""
+        """ComfyUI's module of patchers, with the function to call once it is imported."""
 
         def comfy(module: ModuleType) -> None:
             self._type = module.ModelPatcher
-            observers.observe(module.ModelPatcher.__init__, "noting a ModelPatcher", returned=self._made)
+            observers.observe(module.ModelPatcher.__init__, "noting a ModelPatcher", returned=self._patcher_made)
             for name in ("add_patches", "add_hook_patches"):
-                observers.observe(vars(self._type).get(name), "noting patches", returned=self._patched)
+                observers.observe(vars(self._type).get(name), "noting patches", returned=self._patches_added)
 
         return {MODULE: comfy}
 
     def types(self) -> set[type]:
-        """Classes of what was there before: to be looked for once, and given to `add_all`."""
+        """Classes of patchers. The instances that exist already are to be given to `add_all`, once."""
         return all_subclasses(self._type) if self._type is not None else set()
 
     def add_all(self, patchers: Iterable[Any]) -> None:
-        """Patchers that were there before."""
+        """Add patchers that were made before the constructor was observed."""
         for patcher in patchers:
             self._patchers.put(patcher, None)
 
@@ -83,7 +82,7 @@ class ComfyLoras:
 
         Args:
             models: the scan's.
-            pause: called between slices, while nothing is held: sleeps.
+            pause: called between slices, while no module or tensor is held; sleeps.
         """
         patchers, seen = self._with_patches()
         bases = tuple(models) if patchers else ()
@@ -94,10 +93,10 @@ class ComfyLoras:
         return self._found
 
     def _with_patches(self) -> tuple[list[KeyedRef], tuple[object, ...]]:
-        """Patchers of different patches, and what tells whether they are the same as before."""
+        """One patcher for each distinct set of patches, and keys that differ once one of these sets changes."""
         patchers: dict[object, KeyedRef] = {}
         for ref in self._patchers.refs():
-            with self._failures.guard("looking at a ModelPatcher"):
+            with self._failures.guard("inspecting a ModelPatcher"):
                 patcher = ref()
                 state = state_of(patcher) if patcher is not None else {}
                 size = sum(map(len, _tables(state)))
@@ -119,7 +118,7 @@ class ComfyLoras:
             held = {storage.key for reading in layers.values() for storage in reading.storages}
             yield
             if any(key in model.storages for model in models for key in held):
-                continue  # another model's own weights, merged into this one: no adapter
+                continue  # merged from another model: these are that model's weights, no adapter
             part = Part(base.root, base.core)
             yield from assemble_adapter(part, path, [*layers.items()], held & counted, base.members, found)
             counted |= held
@@ -139,7 +138,7 @@ class ComfyLoras:
         bases: dict[str, FoundModel | None],
         adapters: dict[tuple[FoundModel, str], Layers],
     ) -> None:
-        """Add what is patched onto the weights of these keys to `adapters`, by base model and file."""
+        """Add the patches of the weights with these keys to `adapters`, by base model and file."""
         patcher = ref()
         if patcher is None:
             return
@@ -157,10 +156,10 @@ class ComfyLoras:
                 path, reading = self._reading(patch, ref)
                 if reading.storages:
                     layers = adapters.setdefault((base, path), {})
-                    layers[key] = _together(layers.get(key), reading)
+                    layers[key] = _merged(layers.get(key), reading)
 
     def _reading(self, patch: tuple[Any, ...], ref: KeyedRef) -> tuple[str, ModuleReading]:
-        """The file and the tensors of one patch of a weight: (strength, what is added, strength of the model, …)."""
+        """The file and the tensors of one patch of a weight; a patch is (strength, what is added, strength of the model, …)."""
         storages: list[StorageReading] = []
         parameters: list[tuple[int, int]] = []
         for tensor in _tensors_in(patch[1], self._accounts.tensor_type):
@@ -172,15 +171,15 @@ class ComfyLoras:
         path = checkpoint_of(paths.pop()) if len(paths) == 1 else UNKNOWN_FILE
         return path, ModuleReading(class_name, (), tuple(storages), (), tuple(parameters), False, None, 0, ref)
 
-    def _made(self, frame: FrameType, _result: Any) -> None:
+    def _patcher_made(self, frame: FrameType, _result: Any) -> None:
         self._patchers.put(frame.f_locals["self"], None)
 
-    def _patched(self, _frame: FrameType, _result: Any) -> None:
+    def _patches_added(self, _frame: FrameType, _result: Any) -> None:
         self._changed()
 
 
 def _tables(state: Mapping[str, Any]) -> list[dict[Any, Any]]:
-    """Patches by weight's key: those for always, and those of each hook."""
+    """Tables of patches by the weight's key: the permanent patches, and those of each hook."""
     found = [state.get("patches")]
     hooks = state.get("hook_patches")
     if is_a(hooks, dict):
@@ -206,7 +205,7 @@ def _tensors_in(value: Any, tensor_type: type, depth: int = 0) -> Iterator[Any]:
 
 
 def _patched_model(module: Any, key: str, models: Sequence[FoundModel]) -> FoundModel | None:
-    """The model that the weight of this key belongs to: a patched module may hold several, as a pair of text encoders does."""
+    """The model that has the weight with this key: a patched module may hold several models, as a pair of text encoders does."""
     for name in (*key.split("."), ""):
         if module is None:
             return None
@@ -217,8 +216,8 @@ def _patched_model(module: Any, key: str, models: Sequence[FoundModel]) -> Found
     return None
 
 
-def _together(one: ModuleReading | None, other: ModuleReading) -> ModuleReading:
-    """What two patches of one weight hold: the same, where they are those of two clones."""
+def _merged(one: ModuleReading | None, other: ModuleReading) -> ModuleReading:
+    """What two patches of one weight hold. Those of two clones may hold the same storages, which are listed once."""
     if one is None:
         return other
     known = {storage.key for storage in one.storages}

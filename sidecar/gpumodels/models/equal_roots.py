@@ -1,7 +1,7 @@
-"""Many equal modules that no module holds: layers in the list of an object that is no module are one row, not hundreds.
+"""Groups equal modules that no module holds: layers in the list of an object that is no module become one row, not hundreds.
 
-Who holds them, only the garbage collector can tell, by a pass over all it tracks: some 80 ms per million objects. So it is
-asked for eight or more roots of one shape only, once for each, and not again until a hundred times that has passed.
+Only the garbage collector can tell who holds them, by a pass over all objects that it tracks: some 80 ms per million. So it is
+asked only about eight or more roots of one shape, once about each, and not again until a hundred times as long has passed.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from gpumodels.support.resident import resident
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels_shared.file_names import checkpoint_of
 
-LEAST: Final = 8
-"""So many of one shape are layers of something."""
+MIN_EQUAL_ROOTS: Final = 8
+"""So many roots of one shape are layers of something."""
 MAX_PIECES: Final = 2000
-"""Of one root, modules and storages; what has more is a model."""
+"""Modules and storages of one root; a root with more is a model."""
 CONTAINERS: Final = frozenset({"ModuleList", "ModuleDict", "Sequential"})
-LAYERS: Final = ("Layer", "Block", "Expert", "Experts")
-"""How classes of layers are called, whatever they are made of."""
-SAMPLES: Final = 8
-LEVELS: Final = 4
-"""How far up from a layer: list, list of lists, instance dictionary, object, module."""
+LAYER_SUFFIXES: Final = ("Layer", "Block", "Expert", "Experts")
+"""How class names of layers end, whatever the layers are made of."""
+MAX_SAMPLES: Final = 8
+MAX_LEVELS: Final = 4
+"""How far up from a layer its holders are searched for: list, list of lists, instance dictionary, object, module."""
 MAX_HOLDERS: Final = 32
-"""On one level; more is something else than an object's layers."""
+"""On one level; modules with more holders are something other than an object's layers."""
 MAX_VISITED: Final = 20_000
-REST: Final = 100
-"""Times as long as a search took, none follows."""
+REST_FACTOR: Final = 100
+"""No search begins until so many times the duration of the last one has passed."""
 STEP: Final = 64
 
 _NO_HOLDERS: Final = frozenset(
@@ -48,7 +48,7 @@ Shape = tuple[Any, ...]
 
 @resident
 class EqualRoots:
-    """Remembers which roots lie together, for as long as they live."""
+    """Remembers which roots one object holds, for as long as they live."""
 
     def __init__(
         self,
@@ -62,48 +62,52 @@ class EqualRoots:
         self._module_type = module_type
         self._clock = clock
         self._numbers = count()
-        self._known: dict[int, tuple[KeyedRef, int | None]] = {}
-        """By root, its reference and the number of those it lies together with; None where it lies alone."""
+        self._group_numbers: dict[int, tuple[KeyedRef, int | None]] = {}
+        """By root, its reference and the number of its group; None if it belongs to no group."""
         self._is_waiting = False
         self._not_before = float("-inf")
 
     @property
     def is_due(self) -> bool:
-        """Whether there are roots that were not searched for, and may be now."""
+        """Whether there are roots whose holders were not searched for yet, and a search is allowed now."""
         return self._is_waiting and self._clock() >= self._not_before
 
     def find(self, forest: Forest, roots: Sequence[tuple[int, int]], together: dict[int, tuple[int, ...]]) -> Iterator[None]:
-        """Fill `together`: for the first of some equal roots that lie together, all of them.
+        """Fill `together`: for the first of some equal roots that one object holds, all of them.
 
-        A module among the holders, unknown so far, is made known to the registry: these roots are its own.
+        A module that turns out to hold some of them, and that was unknown so far, is added to the registry.
         """
         self._is_waiting = False
         readings = forest.readings
         alone = [root for root, core in roots if root == core and not readings[root].has_identity]
-        often = {name for name, number in Counter(readings[key].class_name for key in alone).items() if number >= LEAST}
-        if not often:
-            self._known.clear()
+        frequent = {
+            name for name, number in Counter(readings[key].class_name for key in alone).items() if number >= MIN_EQUAL_ROOTS
+        }
+        if not frequent:
+            self._group_numbers.clear()
             return
         shapes: dict[Shape, list[int]] = {}
         for number, key in enumerate(alone):
-            if readings[key].class_name in often and (shape := _shape(key, forest)) is not None:
+            if readings[key].class_name in frequent and (shape := _shape(key, forest)) is not None:
                 shapes.setdefault(shape, []).append(key)
             if number % STEP == 0:
                 yield
-        equal = [keys for keys in shapes.values() if len(keys) >= LEAST]
+        equal = [keys for keys in shapes.values() if len(keys) >= MIN_EQUAL_ROOTS]
         living = {key for keys in equal for key in keys}
-        self._known = {key: known for key, known in self._known.items() if key in living and known[0] is forest.readings[key].ref}
+        self._group_numbers = {
+            key: known for key, known in self._group_numbers.items() if key in living and known[0] is forest.readings[key].ref
+        }
         for keys in equal:
             yield
-            unknown = [key for key in keys if key not in self._known]
+            unknown = [key for key in keys if key not in self._group_numbers]
             if unknown:
                 self._search_if_allowed(keys, unknown, forest)
             by_number: dict[int, list[int]] = {}
             for key in keys:
-                known = self._known.get(key)
+                known = self._group_numbers.get(key)
                 if known is not None and known[1] is not None:
                     by_number.setdefault(known[1], []).append(key)
-            together.update((some[0], tuple(some)) for some in by_number.values() if len(some) >= LEAST)
+            together.update((some[0], tuple(some)) for some in by_number.values() if len(some) >= MIN_EQUAL_ROOTS)
 
     def _search_if_allowed(self, keys: Sequence[int], unknown: Sequence[int], forest: Forest) -> None:
         started = self._clock()
@@ -111,26 +115,26 @@ class EqualRoots:
             self._is_waiting = True
             return
         groups: list[set[int]] = []
-        with self._failures.guard("searching for who holds equal modules"):
-            samples = [forest.readings[key].ref for key in unknown[:: max(1, len(unknown) // SAMPLES)][:SAMPLES]]
+        with self._failures.guard("searching for the holders of equal modules"):
+            samples = [forest.readings[key].ref for key in unknown[:: max(1, len(unknown) // MAX_SAMPLES)][:MAX_SAMPLES]]
             groups = self._holders_of(samples, set(keys))
-        self._not_before = self._clock() + REST * (self._clock() - started)
+        self._not_before = self._clock() + REST_FACTOR * (self._clock() - started)
         for key in unknown:
-            self._known[key] = (forest.readings[key].ref, None)
+            self._group_numbers[key] = (forest.readings[key].ref, None)
         for group in groups:
             number = next(self._numbers)
             for key in group:
-                self._known[key] = (forest.readings[key].ref, number)
+                self._group_numbers[key] = (forest.readings[key].ref, number)
 
     def _holders_of(self, samples: Sequence[KeyedRef], keys: set[int]) -> list[set[int]]:
-        """The roots that lie in one list, dict or object, the largest groups first. Nothing of theirs is kept when it returns."""
+        """Groups of roots that one list, dict or object holds, largest first. Keeps no object of the host's once it returns."""
         level: list[Any] = [module for ref in samples if (module := ref()) is not None]
         is_open = dict.fromkeys(map(id, level), True)
         found: list[set[int]] = []
-        for height in range(LEVELS):
+        for height in range(MAX_LEVELS):
             above: list[Any] = []
             opened: dict[int, bool] = {}
-            asked = tuple(level)  # from Python 3.13 on the arguments are among the answers
+            asked = tuple(level)  # from Python 3.13 on, the tuple of arguments is among the referrers
             for holder in gc.get_referrers(*asked):
                 kind = type(holder)
                 if holder is level or holder is asked or holder is is_open or kind in _NO_HOLDERS or _is_namespace(holder):
@@ -142,22 +146,22 @@ class EqualRoots:
                 above.append(holder)
                 if any(is_open.get(id(held), False) for held in gc.get_referents(holder)):
                     group = self._reachable(holder, height, keys)
-                    if len(group) >= LEAST:
+                    if len(group) >= MIN_EQUAL_ROOTS:
                         found.append(group)
-                    # What an object holds is together; who holds the object is no matter, but for a module.
-                    opened[id(holder)] = len(group) < LEAST or container_of(mro) is not None
+                    # What one object holds is one group, whoever holds that object, unless it is a module.
+                    opened[id(holder)] = len(group) < MIN_EQUAL_ROOTS or container_of(mro) is not None
             if not above or len(above) > MAX_HOLDERS:
                 break
             level, is_open = above, opened
         groups: list[set[int]] = []
         for group in sorted(found, key=len, reverse=True):
             rest = group.difference(*groups)
-            if len(rest) >= LEAST:
+            if len(rest) >= MIN_EQUAL_ROOTS:
                 groups.append(rest)
         return groups
 
     def _reachable(self, holder: Any, height: int, keys: set[int]) -> set[int]:
-        """Which of these modules lie so many levels below."""
+        """Those of these modules that lie at most so many levels below the holder."""
         reached: set[int] = set()
         visited = 0
         level = [holder]
@@ -177,7 +181,7 @@ class EqualRoots:
 
 
 def _holds_blocks(container: int, forest: Forest) -> bool:
-    """Whether it holds several modules of one class, as the models do that have names of their own."""
+    """Whether it holds several modules of one class, as the containers of blocks in models do."""
     classes: Counter[str] = Counter()
     for _, child in forest.children(container):
         if child in forest.readings:
@@ -186,15 +190,15 @@ def _holds_blocks(container: int, forest: Forest) -> bool:
 
 
 def _is_namespace(holder: Any) -> bool:
-    """Whether it is the dictionary of a Python module: what lies there lies nowhere in particular."""
+    """Whether it is the dictionary of a Python module, whose global variables don't form a group."""
     return type(holder) is dict and "__name__" in holder and "__spec__" in holder
 
 
 def _shape(root: int, forest: Forest) -> Shape | None:
-    """What is equal in equal modules: classes, names, bytes, and the checkpoint that they came from; None for models."""
+    """What equal modules have in common: classes, names, bytes, and the checkpoint that they came from; None for models."""
     found: list[Any] = []
     waiting = [("", root)]
-    may_be_model = not forest.readings[root].class_name.endswith(LAYERS)
+    may_be_model = not forest.readings[root].class_name.endswith(LAYER_SUFFIXES)
     while waiting:
         name, key = waiting.pop()
         reading = forest.readings[key]

@@ -1,4 +1,4 @@
-"""Which modules are models: roots that no other module holds, and what they are about once their wrappers are seen through."""
+"""Decides which modules are models: the roots that no module holds, and the core of each, which is the module in its wrappers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gpumodels.tensors.module_reader import TRACED
 from gpumodels_shared.file_names import checkpoint_of
 
 CONTAINER_DEPTH: Final = 3
-"""How far below a container its models are looked for."""
+"""How many levels below a container models are searched for."""
 
 MAX_PARTS: Final = 64
-"""A container of more is a model's list of layers."""
+"""A container with more children is a model's list of layers."""
 
 STEP: Final = 64
-"""Modules that are worked on between two places where the work may be interrupted."""
+"""Modules processed between two points at which the work may be interrupted."""
 
 WRAPPERS: Final = {
     "OptimizedModule": "_orig_mod",
@@ -47,14 +47,14 @@ WRAPPERS: Final = {
     "GradSampleModule": "_module",
     "ThunderModule": "_model",
 }
-"""Class name to the attribute that holds what is wrapped; PEFT's `PeftModelFor…` classes count as `PeftModel`."""
+"""By a wrapper's class name, the attribute that holds the wrapped module; PEFT's `PeftModelFor…` classes count as `PeftModel`."""
 
 
 def find_roots(forest: Forest, roots: list[tuple[int, int]]) -> Iterator[None]:
-    """Append (root, core) for every model, in the order of the readings; core is the root, or what its wrappers wrap.
+    """Append (root, core) for every model, in the order of the readings; the core is the root, or the module inside its wrappers.
 
-    Modules that hold each other in a circle have no root: the one that came last stands for them, as it holds what came
-    before. Yields wherever it may be interrupted.
+    Modules that hold each other in a circle have no root: the newest one is taken, as it holds those that were there before it.
+    Yields wherever it may be interrupted.
     """
     readings = forest.readings
     holders: dict[int, int] = {}
@@ -72,7 +72,7 @@ def find_roots(forest: Forest, roots: list[tuple[int, int]]) -> Iterator[None]:
             if key not in holders:
                 yield from _reach(key, forest, reached)
                 core = _core(key, forest)
-                if core == key or core not in cores:  # a second wrapper of the same is no second model
+                if core == key or core not in cores:  # a second wrapper of the same module is no second model
                     cores.add(core)
                     roots.append((key, core))
         yield
@@ -89,10 +89,10 @@ def find_roots(forest: Forest, roots: list[tuple[int, int]]) -> Iterator[None]:
 
 
 def parts_of(root: int, core: int, forest: Forest, parts: list[Part]) -> Iterator[None]:
-    """Append what of this root is to be a model: itself, or the models that it merely holds, and what is left of it.
+    """Append the parts of this root that become models: the root itself, or the models that it merely holds and what remains.
 
-    A container is split where two or more of its parts have an identity of their own and it has none: models by a library's
-    word, or modules whose weights came from a file each of their own. Yields wherever it may be interrupted.
+    A container is split if it has no identity and two or more of its parts have one: their library says that they are models, or
+    the weights of each came from a file of its own. Yields wherever it may be interrupted.
     """
     found: list[tuple[str, int]] = []
     if not forest.readings[core].has_identity:
@@ -103,7 +103,7 @@ def parts_of(root: int, core: int, forest: Forest, parts: list[Part]) -> Iterato
                 files[key] = yield from _file_of_most(key, forest)
             found = [(name, key) for name, key in _children(core, forest) if files[key]]
             if len({files[key] for _, key in found}) < len(found):
-                found = []  # two of one file: layers of a model into which something else was loaded
+                found = []  # two from one file: layers of a model into which something else was loaded
     if len(found) < 2:
         parts.append(Part(root, core))
         return
@@ -112,7 +112,7 @@ def parts_of(root: int, core: int, forest: Forest, parts: list[Part]) -> Iterato
 
 
 def _identified_below(root: int, forest: Forest, found: list[tuple[str, int]]) -> Iterator[None]:
-    """Append the outermost modules that are models by a library's word, at most CONTAINER_DEPTH below the root."""
+    """Append the outermost modules that their library says are models, at most CONTAINER_DEPTH levels below the root."""
     met: set[int] = set()
     level = [("", root)]
     for _ in range(CONTAINER_DEPTH):
@@ -127,7 +127,7 @@ def _identified_below(root: int, forest: Forest, found: list[tuple[str, int]]) -
 
 
 def _children(key: int, forest: Forest) -> list[tuple[str, int]]:
-    """What a container directly holds; for one that holds nothing but another container, what that holds."""
+    """The children of a container; of one whose only child is another container, the children of that."""
     readings = forest.readings
     children = [(name, child) for name, child in forest.children(key) if child in readings]
     if len(children) == 1 and readings[children[0][1]].class_name in ("ModuleDict", "ModuleList"):
@@ -136,7 +136,7 @@ def _children(key: int, forest: Forest) -> list[tuple[str, int]]:
 
 
 def _file_of_most(root: int, forest: Forest) -> Generator[None, None, str | None]:
-    """The file that most bytes below this module came from; shards of one checkpoint are one file."""
+    """The file that more than half of the bytes below this module came from; shards of one checkpoint are one file."""
     readings = forest.readings
     total = 0
     by_file: dict[str, int] = {}
@@ -162,7 +162,7 @@ def _file_of_most(root: int, forest: Forest) -> Generator[None, None, str | None
 
 
 def _circle_above(key: int, holders: Mapping[int, int]) -> list[int]:
-    """The modules of the circle that one comes to by going up from module to holder."""
+    """The modules of the circle that going up from module to holder leads into."""
     path: list[int] = []
     while key not in path:
         path.append(key)
@@ -195,7 +195,7 @@ def _core(root: int, forest: Forest) -> int:
 
 
 def _wrapped(key: int, forest: Forest) -> int | None:
-    """What a wrapper wraps; None for a module that is none."""
+    """The module that a wrapper wraps; None if the module is no wrapper."""
     reading = forest.readings[key]
     name = reading.class_name
     children = forest.children(key)

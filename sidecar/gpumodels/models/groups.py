@@ -1,4 +1,4 @@
-"""The models of one root, and who holds what: which of them must be put together anew when something changed."""
+"""The models of each root, and who holds which modules and storages: what must be assembled anew after a change."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from gpumodels.support.resident import resident
 from gpumodels.support.slices import batched
 
 KEYS_PER_STEP: Final = 1000
-"""Of modules or storages."""
+"""Modules, or storages, that are processed in one step."""
 
 
 @resident
 class Taken:
-    """What the models before have: their storages, and the modules that they are about."""
+    """The storages and the cores of the models assembled so far, which later models may not count again."""
 
     def __init__(self) -> None:
         self.storages: set[tuple[str, int]] = set()
         self.cores: set[int] = set()
 
     def add(self, model: FoundModel) -> Iterator[None]:
-        """This model has it."""
+        """Add a model's core and storages."""
         self.cores.add(model.core)
         for keys in batched(model.storages, KEYS_PER_STEP):
             self.storages.update(keys)
@@ -32,34 +32,35 @@ class Taken:
 
 @resident
 class Claims:
-    """Which root's models hold what, so that a model that shares nothing can be put together without a look at the others."""
+    """Which root's models hold what. With this, a model that shares nothing is assembled without going through the others."""
 
     def __init__(self) -> None:
         self._roots: dict[int, int] = {}
-        """By module."""
-        self._among: dict[int, set[int]] = {}
-        """Of modules below several roots, all of these."""
+        """By module, the root that it lies below: one of them, if there are several."""
+        self._roots_of_shared: dict[int, set[int]] = {}
+        """By module that lies below several roots, all of these."""
         self._holders: dict[tuple[str, int], int] = {}
-        """By storage, how many groups hold it."""
+        """By storage, the number of groups that hold it."""
         self._cores: dict[int, int] = {}
+        """By core, the number of groups that hold it."""
 
     @property
     def storages(self) -> Collection[tuple[str, int]]:
-        """All that any group holds; to be looked into only."""
+        """All storages that any group holds. A view, for membership tests only."""
         return self._holders.keys()
 
     def roots_with(self, modules: Set[int]) -> Generator[None, None, set[int]]:
-        """Roots that have one of these modules below them."""
+        """The roots that have any of these modules below them."""
         found: set[int] = set()
         for some in batched(modules, KEYS_PER_STEP):
             found.update({root for key in some if (root := self._roots.get(key)) is not None})
-            if self._among:
-                found.update(root for key in some for root in self._among.get(key, ()))
+            if self._roots_of_shared:
+                found.update(root for key in some for root in self._roots_of_shared.get(key, ()))
             yield
         return found
 
     def take(self, root: int, group: Group) -> Generator[None, None, bool]:
-        """The group holds what it holds; whether nobody else holds any of it."""
+        """Add a group. Returns whether no other group holds any of its modules' storages or cores."""
         is_apart = not group.stand_elsewhere
         roots, holders = self._roots, self._holders
         for members in group.members:
@@ -67,7 +68,7 @@ class Claims:
                 for key in some:
                     other = roots.setdefault(key, root)
                     if other != root:
-                        self._among.setdefault(key, {other}).add(root)
+                        self._roots_of_shared.setdefault(key, {other}).add(root)
                 yield
         for keys in batched(group.storages(), KEYS_PER_STEP):
             for storage in keys:
@@ -80,7 +81,7 @@ class Claims:
         return is_apart
 
     def are_nobody_elses(self, group: Group) -> Generator[None, None, bool]:
-        """Whether no other group holds any of it."""
+        """Whether no other group holds any of this group's storages or cores."""
         if group.stand_elsewhere or any(self._cores[core] > 1 for core in group.cores()):
             return False
         for keys in batched(group.storages(), KEYS_PER_STEP):
@@ -90,11 +91,11 @@ class Claims:
         return True
 
     def only_root_with(self, module: int) -> int | None:
-        """The root that has this module below it, if it is one."""
-        return None if module in self._among else self._roots.get(module)
+        """The root that has this module below it; None if there are several, or none."""
+        return None if module in self._roots_of_shared else self._roots.get(module)
 
     def exchange(self, before: Collection[tuple[str, int]], now: Collection[tuple[str, int]]) -> bool:
-        """One group holds these storages instead of those, if it alone holds them; whether it does."""
+        """Replace storages of one group by others, if no other group holds any of them. Returns whether it did."""
         if any(self._holders[key] != 1 for key in before) or any(key in self._holders and key not in before for key in now):
             return False
         for key in before:
@@ -103,18 +104,18 @@ class Claims:
         return True
 
     def drop(self, root: int, group: Group) -> Iterator[None]:
-        """A group that holds nothing of others is no more."""
+        """Remove a group that shares no storage or core with another."""
         for members in group.members:
             for some in batched(members, KEYS_PER_STEP):
                 for key in some:
-                    among = self._among.get(key)
-                    if among is None:
+                    roots = self._roots_of_shared.get(key)
+                    if roots is None:
                         self._roots.pop(key, None)
                         continue
-                    among.discard(root)
-                    self._roots[key] = next(iter(among))
-                    if len(among) == 1:
-                        del self._among[key]
+                    roots.discard(root)
+                    self._roots[key] = next(iter(roots))
+                    if len(roots) == 1:
+                        del self._roots_of_shared[key]
                 yield
         for keys in batched(group.storages(), KEYS_PER_STEP):
             for storage in keys:
@@ -126,48 +127,48 @@ class Claims:
 
 @resident
 class Group:
-    """The models of one root."""
+    """The models of one root, with what tells whether they are still up to date."""
 
     def __init__(self, core: int, together: tuple[int, ...]) -> None:
         self.core = core
         self.together = together
         self.models: list[FoundModel] = []
         self.members: list[set[int]] = []
-        """Of each part, the keys of its modules, also where they hold nothing."""
+        """By part, the keys of all its modules, those without memory included."""
         self.probes: list[int] = []
-        """Keys of a few modules of each part, by which it is seen at once that something was done to all of it."""
+        """Keys of a few modules of each part. A change to a part as a whole is noticed at once by reading these."""
         self.stand_elsewhere: set[int] = set()
-        """Cores of parts that stand under another root."""
+        """Cores of parts that are listed under another root."""
 
     def cores(self) -> Set[int]:
-        """Of all its parts, wherever they stand."""
+        """The cores of all its parts, those under another root included."""
         return self.stand_elsewhere.union(model.core for model in self.models)
 
     def storages(self) -> Set[tuple[str, int]]:
-        """All that its models hold."""
+        """All storages that its models hold."""
         if len(self.models) == 1:
             return self.models[0].storages.keys()
         return {key for model in self.models for key in model.storages}
 
     def update(self, exchanged: Exchanged, claims: Claims) -> Generator[None, None, bool]:
-        """These modules hold other tensors; whether that could be told without putting a model together."""
+        """Update the sums for modules that hold other tensors now. Returns False if the group must be assembled anew instead."""
         before = storages_of(former for former, _ in exchanged.values())
         now = storages_of(reading for _, reading in exchanged.values())
         if before is None or now is None:
             return False
-        theirs = [number for number, members in enumerate(self.members) if not exchanged.keys().isdisjoint(members)]
-        if len(theirs) != 1 or len(self.models) != len(self.members):
-            return False  # in several parts, or in a part with adapters or nothing in it
+        affected = [number for number, members in enumerate(self.members) if not exchanged.keys().isdisjoint(members)]
+        if len(affected) != 1 or len(self.models) != len(self.members):
+            return False  # they lie in several parts, or some part has adapters or no memory
         if any(not before.keys().isdisjoint(other.elsewhere) for other in self.models):
             return False
-        model = yield from updated(self.models[theirs[0]], exchanged, before, now)
+        model = yield from updated(self.models[affected[0]], exchanged, before, now)
         if model is None or not claims.exchange(before, now):
             return False
-        self.models[theirs[0]] = model
+        self.models[affected[0]] = model
         return True
 
     def is_outdated(self, core: int, changed: Set[int], taken: Taken) -> bool:
-        """Whether what was put together before is no longer true."""
+        """Whether the group must be assembled anew."""
         if not self.models or self.core != core or not self.stand_elsewhere <= taken.cores:
             return True
         if any(not members.isdisjoint(changed) for members in self.members):
@@ -176,7 +177,7 @@ class Group:
             return True
         within: set[tuple[str, int]] = set()
         for model in self.models:
-            keys = model.storages.keys()  # asked, not asking: then the smaller of both is gone through
+            keys = model.storages.keys()  # a view's `isdisjoint` goes through the smaller of the two
             overlaps = not (keys.isdisjoint(taken.storages) and keys.isdisjoint(within))
             if (overlaps or model.elsewhere) and (taken.storages | within) & model.storages.keys() != model.elsewhere:
                 return True

@@ -1,4 +1,4 @@
-"""The scan: all live modules looked at in short slices, and only the models put together anew whose modules changed.
+"""The scan: compares all live modules in short slices, and assembles anew only the models whose modules changed.
 
 Between slices nothing here holds a module or tensor: readings are plain data, so what the host deletes is freed at once.
 """
@@ -27,28 +27,28 @@ from gpumodels.tensors.module_reader import ModuleReader, ModuleReading
 
 READINGS_PER_STEP: Final = 8
 PROBES: Final = 6
-"""Modules of each part of a model that are looked at first, in no particular order: what is done to a model shows there soon."""
+"""Modules of each part of a model that are read first, in no particular order: a change to the model soon shows in these."""
 MODULES_PER_STEP: Final = 32
-"""Modules that are compared in one step, about a microsecond each."""
+"""Modules compared in one step, at about a microsecond each."""
 
 
 @resident
-class _Look:
-    """One look at modules: how what is found differs from what was there before."""
+class _Comparison:
+    """The differences between modules as they are now and as they were read before."""
 
     def __init__(self, readings: dict[int, ModuleReading], is_rearranged: bool) -> None:
         self.readings = readings
-        """Of all modules, oldest first; brought up to date by the look."""
+        """By module, oldest first; brought up to date by the comparison."""
         self.read: set[int] = set()
         self.former: dict[int, ModuleReading] = {}
-        """What was known of modules that hold other tensors now."""
+        """By module that holds other tensors now, its reading before."""
         self.changed: set[int] = set()
-        """Keys of modules that hold something new, or are gone."""
+        """Keys of modules that hold something new, or were deleted."""
         self.is_rearranged = is_rearranged
-        """Modules came, went, or hold other modules than before: the roots may be others."""
+        """Modules were made or deleted, or hold other modules than before: the roots may have changed."""
 
     def note(self, key: int, reading: ModuleReading) -> None:
-        """This module was read."""
+        """Compare a new reading with the one before, and keep it."""
         former = self.readings.get(key)
         if former is not None and former.ref is not reading.ref:  # it died, and another one has its id
             del self.readings[key]
@@ -64,7 +64,7 @@ class _Look:
         self.changed.add(key)
 
     def forget(self, gone: Sequence[KeyedRef]) -> Iterator[None]:
-        """These died."""
+        """Remove the readings of deleted modules."""
         for count, ref in enumerate(gone):
             reading = self.readings.get(ref.key)
             if reading is not None and reading.ref is ref:
@@ -77,7 +77,7 @@ class _Look:
 
 @resident
 class Scanner:
-    """Remembers what it read, so that a look at unchanged modules costs a comparison each."""
+    """Remembers what it read, so that an unchanged module costs no more than a comparison."""
 
     def __init__(self, registry: ModuleRegistry, reader: ModuleReader, failures: Failures) -> None:
         self._registry = registry
@@ -85,96 +85,104 @@ class Scanner:
         self._failures = failures
         self._readings: dict[int, ModuleReading] = {}
         self._unread: list[KeyedRef] = []
-        """Modules that weren't initialised yet."""
+        """Modules whose `__init__` had not run yet when they were to be read."""
         self._to_walk: list[KeyedRef] = []
-        """What this round of the walk has not come to yet; the next is the last."""
+        """Modules that this round of the walk has not reached yet, in reverse order."""
         self._forest = Forest(self._readings)
         self._roots: list[tuple[int, int]] = []
         self._equal = EqualRoots(registry, failures, reader.module_type)
         self._together: dict[int, tuple[int, ...]] = {}
-        """For the first of some equal roots that lie together, all of them."""
+        """For the first of some equal roots that one object holds, all of them."""
         self._groups: dict[int, Group] = {}
         self._claims = Claims()
         self._is_unfinished = False
-        """A look began and never ended: nothing is known for sure."""
+        """A scan began and never ended: what is remembered may be wrong."""
 
     def scan(
         self, pause: Callable[[], None], afresh: bool = False, everything: bool = True, walk_seconds: float = 0.0
     ) -> list[FoundModel]:
-        """All models that live now, in the order of their coming; those that didn't change are the same objects as before.
+        """All live models, oldest first; those that didn't change are the same objects as before.
 
         Args:
-            pause: called between slices, while nothing is held: sleeps.
-            afresh: read all anew, whether it differs from before or not.
-            everything: compare all modules; else only those of which the registry was told something.
-            walk_seconds: beside those, a few modules of each model and some of all in turn, for so long (processor time).
+            pause: called between slices, while no module or tensor is held; sleeps.
+            afresh: read all modules anew, whether they differ from before or not.
+            everything: compare all modules; else only those of which the registry was notified.
+            walk_seconds: processor time in which to compare, beyond those, a few modules of each model and then all in turn.
         """
         changes = self._registry.take_changes()
         everything = everything or self._is_unfinished
-        look = _Look(self._readings, is_rearranged=self._is_unfinished)
+        comparison = _Comparison(self._readings, is_rearranged=self._is_unfinished)
         if self._is_unfinished:
             self._groups, self._claims = {}, Claims()
         self._is_unfinished = True
-        found = self._scan(pause, look, changes, afresh, everything, walk_seconds)
+        found = self._scan(pause, comparison, changes, afresh, everything, walk_seconds)
         self._is_unfinished = False
         return found
 
     def _scan(
-        self, pause: Callable[[], None], look: _Look, changes: Changes, afresh: bool, everything: bool, walk_seconds: float
+        self,
+        pause: Callable[[], None],
+        comparison: _Comparison,
+        changes: Changes,
+        afresh: bool,
+        everything: bool,
+        walk_seconds: float,
     ) -> list[FoundModel]:
         roots_before = self._roots
         self._reader.look_again()
-        in_slices(self._look_at(look, changes, afresh, everything), pause)
+        in_slices(self._compare_reported(comparison, changes, afresh, everything), pause)
         if walk_seconds and not everything:
-            in_slices(self._walk(look, walk_seconds), pause)
-        if look.is_rearranged or self._equal.is_due:
+            in_slices(self._walk(comparison, walk_seconds), pause)
+        if comparison.is_rearranged or self._equal.is_due:
             known = len(self._registry)
-            in_slices(self._find_roots(look.changed), pause)
-            if len(self._registry) > known:  # it was found out just now who holds some of the modules
-                in_slices(self._look_at(look, self._registry.take_changes(), afresh=False, everything=False), pause)
-                in_slices(self._find_roots(look.changed), pause)
-        if look.changed or look.is_rearranged or self._roots is not roots_before:
-            if not look.is_rearranged and self._roots is roots_before:
-                in_slices(self._update(look), pause)
-            in_slices(self._assemble_changed(look.changed), pause)
+            in_slices(self._find_roots(comparison.changed), pause)
+            if len(self._registry) > known:  # the search came upon modules that hold some of the others
+                in_slices(
+                    self._compare_reported(comparison, self._registry.take_changes(), afresh=False, everything=False), pause
+                )
+                in_slices(self._find_roots(comparison.changed), pause)
+        if comparison.changed or comparison.is_rearranged or self._roots is not roots_before:
+            if not comparison.is_rearranged and self._roots is roots_before:
+                in_slices(self._update(comparison), pause)
+            in_slices(self._assemble_changed(comparison.changed), pause)
         return self._found()
 
     def _found(self) -> list[FoundModel]:
         return [model for group in self._groups.values() for model in group.models if not model.is_counted_elsewhere]
 
     def measure(self, training_state: TrainingState, pause: Callable[[], None]) -> Parts:
-        """What is kept beside the models of the last scan."""
+        """The memory that is kept beside the models of the last scan."""
         parts = Parts()
         in_slices(training_state.measure(self._readings, self._claims.storages, parts), pause)
         return parts
 
-    def _look_at(self, look: _Look, changes: Changes, afresh: bool, everything: bool) -> Iterator[None]:
-        """Compare the modules that were told of with what is known of them, and read what differs."""
-        yield from look.forget(changes.gone)
+    def _compare_reported(self, comparison: _Comparison, changes: Changes, afresh: bool, everything: bool) -> Iterator[None]:
+        """Compare the modules of which the registry was notified with their last readings, and read those that differ."""
+        yield from comparison.forget(changes.gone)
         unread, self._unread = self._unread, []
-        yield from self._compare(self._registry.refs() if everything else [*unread, *changes.come], look, afresh)
+        yield from self._compare(self._registry.refs() if everything else [*unread, *changes.come], comparison, afresh)
         for key in changes.touched:
-            yield from self._read_below(key, look)
+            yield from self._read_below(key, comparison)
 
-    def _compare(self, refs: Sequence[KeyedRef], look: _Look, afresh: bool = False) -> Iterator[None]:
-        """Compare these with what is known of them, and read what differs."""
-        guard = self._failures.guard("looking at modules")
+    def _compare(self, refs: Sequence[KeyedRef], comparison: _Comparison, afresh: bool = False) -> Iterator[None]:
+        """Compare these modules with their last readings, and read those that differ."""
+        guard = self._failures.guard("comparing modules")
         for start in range(0, len(refs), MODULES_PER_STEP):
-            together = [ref for ref in refs[start : start + MODULES_PER_STEP] if ref.key not in look.read]
-            different = together
+            batch = [ref for ref in refs[start : start + MODULES_PER_STEP] if ref.key not in comparison.read]
+            different = batch
             with guard:
                 if not afresh:
-                    different = self._reader.changed(together, look.readings)
-            yield from self._read(different, look)
+                    different = self._reader.changed(batch, comparison.readings)
+            yield from self._read(different, comparison)
             yield
 
-    def _walk(self, look: _Look, seconds: float) -> Iterator[None]:
-        """Look at what nobody told of: a few modules of each model, then all in turn; of models that changed, at all of it."""
+    def _walk(self, comparison: _Comparison, seconds: float) -> Iterator[None]:
+        """Find changes without notice: compare a few modules of each model, then all in turn, then all of models that changed."""
         until = time.thread_time() + seconds
-        before = set(look.changed)
+        before = set(comparison.changed)
         compared: set[int] = set()
         for group in self._groups.values():
-            yield from self._compare(self._refs_of(group.probes), look)
+            yield from self._compare(self._refs_of(group.probes), comparison)
             if time.thread_time() >= until:
                 break
         if not self._to_walk:
@@ -184,32 +192,32 @@ class Scanner:
             some = self._to_walk[: -MODULES_PER_STEP - 1 : -1]
             del self._to_walk[-MODULES_PER_STEP:]
             compared.update([ref.key for ref in some])
-            yield from self._compare(some, look)
-        for root in (yield from self._claims.roots_with(look.changed - before)):
+            yield from self._compare(some, comparison)
+        for root in (yield from self._claims.roots_with(comparison.changed - before)):
             for members in self._groups[root].members:
-                yield from self._compare(self._refs_of(members - compared), look)
+                yield from self._compare(self._refs_of(members - compared), comparison)
 
     def _refs_of(self, keys: Iterable[int]) -> list[KeyedRef]:
         return [reading.ref for key in keys if (reading := self._readings.get(key)) is not None]
 
-    def _read_below(self, root: int, look: _Look) -> Iterator[None]:
-        """Read this module and all below it anew: where their values came from may be all that changed."""
+    def _read_below(self, root: int, comparison: _Comparison) -> Iterator[None]:
+        """Read this module and all below it anew: the origin of their values may be the only change."""
         waiting, met = deque([root]), {root}
         while waiting:
             some = [waiting.popleft() for _ in range(min(len(waiting), READINGS_PER_STEP))]
-            yield from self._read([ref for key in some if (ref := self._registry.ref(key)) is not None], look)
+            yield from self._read([ref for key in some if (ref := self._registry.ref(key)) is not None], comparison)
             for key in some:
-                reading = look.readings.get(key)
+                reading = comparison.readings.get(key)
                 if reading is not None and (reading.children or reading.aside):
                     below = [key for _, key in reading.children] + [one.key for one in reading.aside]
                     waiting += [key for key in below if key not in met]
                     met.update(below)
             yield
 
-    def _read(self, refs: Sequence[KeyedRef], look: _Look) -> Iterator[None]:
-        """Read these modules, and those below them that nobody has told of."""
+    def _read(self, refs: Sequence[KeyedRef], comparison: _Comparison) -> Iterator[None]:
+        """Read these modules, and those below them that were never read."""
         waiting = list(reversed(refs))
-        read, readings, registry, known = look.read, look.readings, self._registry, self._registry.known
+        read, readings, registry, known = comparison.read, comparison.readings, self._registry, self._registry.known
         while waiting:
             ref = waiting.pop()
             if ref.key in read:
@@ -219,20 +227,20 @@ class Scanner:
             reading = None
             try:
                 reading = self._reader.read(ref, known, registry.add)
-            except Exception as error:  # noqa: BLE001  # as in a guard, of which one a module takes longer than it looks
+            except Exception as error:  # noqa: BLE001  # like a guard, but one per module would cost more than it seems
                 self._failures.note("reading a module", error)
             if reading is None:
                 if ref() is not None:
                     self._unread.append(ref)
                 continue
-            look.note(ref.key, reading)
+            comparison.note(ref.key, reading)
             if not (reading.children or reading.aside):
                 continue
             below = [key for _, key in reading.children] + [one.key for one in reading.aside]
             waiting += [found for key in below if key not in readings and (found := registry.ref(key)) is not None]
 
     def _find_roots(self, changed: set[int]) -> Iterator[None]:
-        """Which modules are models, and whose those are that no module registered; who has others of these now has changed."""
+        """Find the models, and the owners of unregistered modules; owners that gained or lost such modules count as changed."""
         before, forest = self._forest.adopted, Forest(self._readings)
         roots: list[tuple[int, int]] = []
         yield from find_roots(forest, roots)
@@ -242,19 +250,19 @@ class Scanner:
         others = {key for first, keys in self._together.items() for key in keys if key != first}
         self._forest, self._roots = forest, [pair for pair in roots if pair[0] not in others]
 
-    def _update(self, look: _Look) -> Iterator[None]:
-        """Of modules that hold other tensors, and nothing else is new: tell it of their models, and have them forgotten."""
+    def _update(self, comparison: _Comparison) -> Iterator[None]:
+        """Update the models of modules in which only tensors were exchanged, and drop these modules from the changed ones."""
         of_roots: dict[int, dict[int, tuple[ModuleReading, ModuleReading]]] = {}
-        for key in look.changed & look.former.keys() if len(look.changed) <= MOST_EXCHANGED else ():
+        for key in comparison.changed & comparison.former.keys() if len(comparison.changed) <= MOST_EXCHANGED else ():
             root = self._claims.only_root_with(key)
             if root is not None:
-                of_roots.setdefault(root, {})[key] = look.former[key], look.readings[key]
+                of_roots.setdefault(root, {})[key] = comparison.former[key], comparison.readings[key]
         for root, exchanged in of_roots.items():
             if (yield from self._groups[root].update(exchanged, self._claims)):
-                look.changed.difference_update(exchanged)
+                comparison.changed.difference_update(exchanged)
 
     def _assemble_changed(self, changed: Set[int]) -> Iterator[None]:
-        """Put together what changed; all else only where it shares something with that."""
+        """Assemble the models that changed; all others only if they share something with these."""
         claims = self._claims
         touched = yield from claims.roots_with(changed)
         new: dict[int, Group] = {}
@@ -280,8 +288,8 @@ class Scanner:
         yield from self._assemble_in_turn(changed)
 
     def _assemble_in_turn(self, changed: Set[int]) -> Iterator[None]:
-        """Go through all models. A storage that two of them hold counts with the one that came first; a model that two
-        containers hold stands under the first of them."""
+        """Go through all models. A storage that two of them hold counts towards the first, and a model that two containers
+        hold is listed under the first."""
         groups: dict[int, Group] = {}
         taken, claims = Taken(), Claims()
         for root, core in self._roots:
@@ -298,7 +306,7 @@ class Scanner:
         self._groups, self._claims = groups, claims
 
     def _assemble(self, root: int, group: Group, taken: Taken) -> Iterator[None]:
-        """Fill the group with the root's models, and `taken` with what they hold."""
+        """Add the root's models to the group, and what they hold to `taken`."""
         parts: list[Part] = []
         if group.together:
             parts.append(Part(root, root, together=group.together))

@@ -1,4 +1,4 @@
-"""What a process keeps beside its models: gradients, optimizer state, and the caches that generation fills."""
+"""Measures what a process keeps beside its models: gradients, optimizer state, and the caches that generation fills."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import META, StorageReading, TensorAccounts
 
 STEP: Final = 32
-"""Modules, or optimizer states, that are worked on between two places where the work may be interrupted."""
+"""Modules, or optimizer states, processed between two points at which the work may be interrupted."""
 
 StorageKey = tuple[str, int]
-"""Of `StorageReading`."""
+"""A `StorageReading.key`: the device, and the storage's identity."""
 
 
 @resident
 @dataclass(slots=True)
 class Parts:
-    """Bytes by device; each storage counts once, and not again where a model already counts it."""
+    """Bytes by device. Each storage counts once, and not at all if a model already counts it."""
 
     gradients: dict[str, int] = field(default_factory=dict)
     optimizer: dict[str, int] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Parts:
 
 @resident
 class TrainingState:
-    """Weak references to live optimizers and caches, which nobody registers: their constructors are observed."""
+    """Weak references to live optimizers and caches. Nobody registers these, so their constructors are observed."""
 
     def __init__(self, torch: ModuleType, accounts: TensorAccounts, failures: Failures) -> None:
         self._accounts = accounts
@@ -49,12 +49,12 @@ class TrainingState:
         self._state_of_module = state_getter(torch.nn.Module)
 
     def observe(self, observers: Observers) -> None:
-        """Begin with torch's optimizers."""
+        """Begin to observe the constructor of torch's optimizers."""
         made = vars(self._optimizer_type)["__init__"]
         observers.observe(made, "remembering an optimizer", returned=lambda frame, _: _remember(frame, self.optimizers))
 
     def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
-        """The module of transformers' caches, with what observes it when it is there."""
+        """transformers' module of caches, with the function to call once it is imported."""
 
         def transformers(module: ModuleType) -> None:
             self._cache_type = module.Cache
@@ -65,20 +65,20 @@ class TrainingState:
 
     @property
     def is_training(self) -> bool:
-        """Whether an optimizer lives: gradients come and go at every step then, and nobody tells."""
+        """Whether an optimizer is alive: then gradients are made and freed at every step, and nothing notifies us."""
         return len(self.optimizers) > 0
 
     def types(self) -> set[type]:
-        """Classes of what was there before: to be looked for once, and given to `add_all`."""
+        """Classes of optimizers and caches. The instances that exist already are to be given to `add_all`, once."""
         return all_subclasses(self._optimizer_type) | (all_subclasses(self._cache_type) if self._cache_type else set())
 
     def add_all(self, found: Iterable[Any]) -> None:
-        """Optimizers and caches that were there before."""
+        """Add optimizers and caches that were made before their constructors were observed."""
         for one in found:
             (self.optimizers if self._optimizer_type in type(one).__mro__ else self.caches).put(one, None)
 
     def measure(self, readings: Mapping[int, ModuleReading], models: Collection[StorageKey], parts: Parts) -> Iterator[None]:
-        """Fill `parts`. Yields wherever it may be interrupted; holds no tensor then.
+        """Fill `parts`. Yields wherever it may be interrupted, and holds no tensor then.
 
         Args:
             readings: all modules.
@@ -112,7 +112,7 @@ class TrainingState:
                     gradient = gradient_of(parameter)
                     if gradient is not None:
                         self._accounts.add_storages(gradient, found)
-            except Exception as error:  # noqa: BLE001  # as in a guard, of which one a module would take longer than all the rest
+            except Exception as error:  # noqa: BLE001  # like a guard, but one per module would take longer than all the rest
                 self._failures.note("reading gradients", error)
         return found
 
@@ -124,7 +124,7 @@ class TrainingState:
         return found
 
     def _states_of(self, optimizer: Any) -> list[list[StorageReading]]:
-        """The storages of an optimizer's state, some parameters' at a time."""
+        """The storages of an optimizer's state, in lists for STEP parameters each."""
         found: list[list[StorageReading]] = [[]]
         with self._failures.guard("reading an optimizer's state"):
             state = state_of(optimizer).get("state", {}) if optimizer is not None else {}

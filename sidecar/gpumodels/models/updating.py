@@ -1,7 +1,7 @@
-"""A model some of whose modules hold other tensors than before: the same tree with other sums, found without going through it.
+"""Updates a model some of whose modules hold other tensors than before: the same layer tree with other sums, without a new visit.
 
-Only where nothing but sizes and places can differ. What is shared, adapts something, comes from another file or has no known size
-is left to `assemble`, which says the same of any model, and takes as long as the model is large.
+Only where nothing but sizes and devices can differ. Storages that are shared, belong to adapters, come from other files than
+before or have no known size are left to `assemble`, which gives the same result for any model, in time proportional to its size.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import META, StorageReading
 
 MOST_EXCHANGED: Final = 64
-"""Modules; for more it is no faster than to assemble the model."""
+"""Modules; with more of them, updating is no faster than assembling the model anew."""
 ROWS_PER_STEP: Final = 4000
 
 Exchanged = Mapping[int, tuple[ModuleReading, ModuleReading]]
-"""By module, what was read of it before and now."""
+"""By module, its readings before and now."""
 _Storages = Mapping[tuple[str, int], StorageReading]
 _MemoryRow = tuple[int, int, int, int]
 """A row of `LayerTree.memory`."""
 
 
 def storages_of(readings: Iterable[ModuleReading]) -> _Storages | None:
-    """Their storages by key; None where one is there twice, or is none to reckon with."""
+    """The storages of these modules by key; None if any is repeated, empty, an adapter's or unreadable."""
     found: dict[tuple[str, int], StorageReading] = {}
     for reading in readings:
         if reading.unread:
@@ -44,15 +44,15 @@ def storages_of(readings: Iterable[ModuleReading]) -> _Storages | None:
 def updated(
     model: FoundModel, exchanged: Exchanged, before: _Storages, now: _Storages
 ) -> Generator[None, None, FoundModel | None]:
-    """The model with other readings of some modules; None where it must be assembled. Yields wherever it may be interrupted.
+    """The model with new readings of some modules; None if it must be assembled anew. Yields wherever it may be interrupted.
 
     Args:
-        model: as it was.
-        exchanged: the modules.
-        before: all that they held, which no other model may hold.
-        now: all that they hold, which nobody else may hold either.
+        model: the model before.
+        exchanged: the modules that hold other tensors.
+        before: all storages that they held; no other model may hold any of these.
+        now: all storages that they hold; nothing else may hold any of these either.
     """
-    if not _may_be(model, exchanged, before, now):
+    if not _is_updatable(model, exchanged, before, now):
         return None
     tree = model.tree
     rows: dict[int, int] = {}
@@ -74,7 +74,7 @@ def updated(
                 by_dtype[dtype] = by_dtype.get(dtype, 0) + sign * size
             if origin is not None:
                 by_origin[origin.path, origin.source] += sign * size
-    devices, dtypes = _numbers(tree.devices), _numbers(tree.dtypes)
+    devices, dtypes = _positions(tree.devices), _positions(tree.dtypes)
     parameters: dict[int, int] = {}
     memory: dict[int, list[_MemoryRow]] = {}
     for key, (_, reading) in exchanged.items():
@@ -82,11 +82,11 @@ def updated(
         parameters[row] = sum(elements for _, elements in reading.parameters)
         sums: dict[tuple[int, int], int] = {}
         for (device, _), dtype, size, _, _ in reading.storages:
-            place = devices.setdefault(device, len(devices)), dtypes.setdefault(dtype, len(dtypes))
-            sums[place] = sums.get(place, 0) + size
-        memory[row] = [(row, *place, size) for place, size in sums.items()]
+            entry = devices.setdefault(device, len(devices)), dtypes.setdefault(dtype, len(dtypes))
+            sums[entry] = sums.get(entry, 0) + size
+        memory[row] = [(row, *entry, size) for entry, size in sums.items()]
     if not (all(map(by_device.get, devices)) and all(map(by_dtype.get, dtypes))):
-        return None  # the tree would name what is nowhere in it
+        return None  # the tree would list a device or dtype that nothing in it uses
     yield
     storages = dict(model.storages)
     for storage in before:
@@ -109,8 +109,8 @@ def updated(
     )
 
 
-def _may_be(model: FoundModel, exchanged: Exchanged, before: _Storages, now: _Storages) -> bool:
-    """Whether the readings differ in nothing that says what belongs together, or what it is."""
+def _is_updatable(model: FoundModel, exchanged: Exchanged, before: _Storages, now: _Storages) -> bool:
+    """Whether the readings differ in nothing that decides which modules form a model, or which model it is."""
     if model.unread or model.adapter_bytes or not model.repeated.isdisjoint(before) or not model.elsewhere.isdisjoint(before):
         return False
     if not {one.tensor for one in before.values()} <= {one.tensor for one in now.values()}:
@@ -119,7 +119,7 @@ def _may_be(model: FoundModel, exchanged: Exchanged, before: _Storages, now: _St
     if former.keys() != latter.keys():
         return False
     if former != latter and any(path for path, _ in model.bytes_by_origin):
-        return False  # parts of a container may be told apart by which file most of them is from
+        return False  # a container may be split by which file most bytes of each part came from
     return all(
         reading._replace(storages=(), caches=(), parameters=(), stamp=0, ref=was.ref)
         == was._replace(storages=(), caches=(), parameters=(), stamp=0)
@@ -138,12 +138,12 @@ def _has_rows_below(depths: tuple[int, ...], row: int) -> bool:
     return row + 1 < len(depths) and depths[row + 1] > depths[row]
 
 
-def _numbers(names: tuple[str, ...]) -> dict[str, int]:
+def _positions(names: tuple[str, ...]) -> dict[str, int]:
     return {name: number for number, name in enumerate(names)}
 
 
 def _with_parameters(column: tuple[int, ...], parameters: Mapping[int, int]) -> tuple[int, ...]:
-    """The column; the same object where nothing differs, so that it isn't packed anew."""
+    """The column with these numbers of parameters by row; the same object if nothing differs, so that it isn't packed anew."""
     if all(column[row] == size for row, size in parameters.items()):
         return column
     changed = list(column)
@@ -153,7 +153,7 @@ def _with_parameters(column: tuple[int, ...], parameters: Mapping[int, int]) -> 
 
 
 def _with_rows(column: tuple[_MemoryRow, ...], entries: Mapping[int, list[_MemoryRow]]) -> tuple[_MemoryRow, ...]:
-    """The column, which is in the order of its rows, with other entries for some of these."""
+    """The column, which is sorted by row, with other entries for some of the rows."""
     changed: list[_MemoryRow] = []
     at = 0
     for row in sorted(entries):

@@ -1,4 +1,4 @@
-"""What a safetensors file says of itself: its `__metadata__`, read with safetensors where the host has it."""
+"""Reads the `__metadata__` of safetensors files, with safetensors if the host has it installed."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MAX_FILES: Final = 1000
 MAX_KEYS: Final = 200
 MAX_KEY_LENGTH: Final = 256
 MAX_VALUE_LENGTH: Final = 2000
-"""Longer values are tag statistics and thumbnails; the viewer reads the files itself if somebody wants them."""
+"""Longer values are tag statistics and thumbnails; the viewer reads these from the file if somebody wants them."""
 MAX_TOTAL_LENGTH: Final = 32 * 1024
-"""Of one file: a snapshot holds those of all models."""
-TELLING: Final = ("modelspec.", "model_type", "ss_", "sshs_")
-"""How keys begin that go before others."""
+"""Characters of one file's keys and values, since a snapshot holds those of all models."""
+PREFERRED_PREFIXES: Final = ("modelspec.", "model_type", "ss_", "sshs_")
+"""How those keys begin that are kept first if not all fit."""
 MAX_HEADER_BYTES: Final = 12 * 1024 * 1024
-"""What is in a larger header isn't worth the host's time."""
+"""A larger header isn't read, as that isn't worth the host's time."""
 
 
 @resident
 class FileMetadata:
-    """Remembers each file's metadata by path and stamp: a file that was replaced since says nothing of what was loaded before."""
+    """Remembers each file's metadata by path and stamp: a file that was replaced says nothing about what was loaded before."""
 
     def __init__(self, failures: Failures) -> None:
         self._failures = failures
@@ -38,7 +38,7 @@ class FileMetadata:
             LOGGER.warning(WITHOUT_SAFETENSORS)
 
     def of(self, path: str, stamp: Stamp | None) -> Mapping[str, str]:
-        """Its keys and values, as of the file with this stamp, or of today's where that isn't known.
+        """The keys and values of the file with this stamp, or of the present file if no stamp is known.
 
         Empty for other formats, unreadable files, and without safetensors.
         """
@@ -75,11 +75,11 @@ def _read(path: str) -> Mapping[str, str]:
     with safe_open(path, framework="numpy") as file:
         stated = file.metadata() or {}
     short = {key: value for key, value in stated.items() if len(key) <= MAX_KEY_LENGTH and len(value) <= MAX_VALUE_LENGTH}
-    room = MAX_TOTAL_LENGTH
+    remaining = MAX_TOTAL_LENGTH
     kept: set[str] = set()
-    for key in sorted(short, key=lambda key: (not key.startswith(TELLING), len(key) + len(short[key])))[:MAX_KEYS]:
-        room -= len(key) + len(short[key])
-        if room < 0:
+    for key in sorted(short, key=lambda key: (not key.startswith(PREFERRED_PREFIXES), len(key) + len(short[key])))[:MAX_KEYS]:
+        remaining -= len(key) + len(short[key])
+        if remaining < 0:
             break
         kept.add(key)
     return {key: value for key, value in short.items() if key in kept}

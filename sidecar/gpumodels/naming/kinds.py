@@ -1,8 +1,7 @@
-"""What kind of model it is: adapters by their tensors; then by pipeline slot, by the names of modules and tensors, by the folder
-of its file, by class.
+"""Tells a model's kind: an adapter by its tensors; others by pipeline slot, attribute names, folder or class, in this order.
 
-A slot says outright what the model is for (a language model that encodes prompts is a text encoder there); names are those of
-the architectures' own state dicts, so that a class of any name is known by them.
+A slot states what the model is for (a language model that encodes prompts is a text encoder there). Names are those in the
+architectures' own state dicts, so they tell the kind whatever the class is called.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ BY_CLASS: Final = (
         r"SentenceTransformer|^(Bert|Roberta|XLMRoberta|MPNet|DistilBert|NomicBert|ModernBert|Albert|Electra|Deberta\w*)Model$",
     ),
 )
-"""Kind and pattern of class name, for models whose names inside say nothing; the first that is found anywhere counts."""
+"""Kind and pattern of the class name, for models whose attribute names say nothing; the first match anywhere in it counts."""
 
 BY_NAMES: Final = tuple(
     (kind, frozenset(needed.split()))
@@ -141,7 +140,7 @@ BY_NAMES: Final = tuple(
         ("embedding", "tok_embeddings Wqkv"),
     )
 )
-"""Kind and the attribute names that must all be there; the first that fits counts."""
+"""Kind and the attribute names that must all be present; the first match counts."""
 
 BY_SLOT: Final = (
     ("controlnet", r"^(controlnet|adapter)(_\d)?$"),
@@ -150,7 +149,7 @@ BY_SLOT: Final = (
     ("checkpoint", r"^(unet|transformer|prior|decoder|prior_prior|dit)(_\d)?$"),
     ("audio", r"^vocoder$"),
 )
-"""Kind and a pattern of the place in a diffusers pipeline."""
+"""Kind and pattern of the slot's name in a diffusers pipeline."""
 
 BY_FOLDER: Final = {
     "loras": "lora",
@@ -176,7 +175,7 @@ BY_FOLDER: Final = {
     "depthanything": "depth",
     "llm": "llm",
 }
-"""Where the trees of ComfyUI and others keep what, in lower case. `checkpoints` says nothing: all parts of a model are in one."""
+"""By folder in lower case, the kind that ComfyUI and others keep there. `checkpoints` isn't here: its files hold all kinds."""
 
 _CLASS_PATTERNS: Final = tuple((kind, re.compile(pattern)) for kind, pattern in BY_CLASS)
 
@@ -185,14 +184,14 @@ _SLOT_PATTERNS: Final = tuple((kind, re.compile(pattern)) for kind, pattern in B
 
 
 def kind_of(class_name: str, names: Set[str], adapter_share: float, slot: str | None = None, files: Sequence[str] = ()) -> str:
-    """One of `schema.KINDS`; `model` where nothing says more.
+    """One of `schema.KINDS`; `model` if nothing tells more.
 
     Args:
-        class_name: of the module, wrappers seen through.
+        class_name: of the module inside its wrappers.
         names: attribute names of its modules and tensors.
-        adapter_share: how much of its bytes belong to adapter tensors, 0 to 1.
-        slot: its place in a pipeline.
-        files: what it was loaded from.
+        adapter_share: the share of its bytes that belongs to adapter tensors, 0 to 1.
+        slot: its slot in a pipeline, such as `unet`.
+        files: the paths that it was loaded from.
     """
     if adapter_share > 0.5:
         return "lora"
@@ -203,8 +202,8 @@ def kind_of(class_name: str, names: Set[str], adapter_share: float, slot: str | 
         if needed <= names:
             return kind
     for folder in (part for path in files for part in PurePath(path).parts[-2:-5:-1]):
-        if (kind_there := BY_FOLDER.get(folder.lower())) is not None:
-            return kind_there
+        if (kind_of_folder := BY_FOLDER.get(folder.lower())) is not None:
+            return kind_of_folder
     for kind, pattern in _CLASS_PATTERNS:
         if pattern.search(class_name):
             return kind

@@ -1,4 +1,4 @@
-"""Models with some of their fields replaced. The same change of the same model is the same object, so that it is packed once."""
+"""Replaces fields of models. The same change of the same model gives the same object, so that it is packed only once."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from gpumodels_shared.schema import Model
 
 @resident
 class ModelVariants:
-    """Remembers what was asked for since `forget_unused` was called last."""
+    """Remembers the variants that were asked for since the last `forget_unused`, and in the period before it."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
+        self._earlier: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
         self._used: dict[tuple[str, ...], tuple[Model, Mapping[str, Any], Model]] = {}
 
     def of(self, model: Model, **fields: Any) -> Model:
-        """The model with these fields."""
+        """The model with these fields replaced."""
         key = (model.id, *fields)
-        before = self._known.get(key)
+        before = self._earlier.get(key)
         if before is None or before[0] is not model or before[1] != fields:
             before = model, fields, replace(model, **fields)
         self._used[key] = before
         return before[2]
 
     def forget_unused(self) -> None:
-        """What wasn't asked for since this was called the last time."""
-        self._known, self._used = self._used, {}
+        """Forget the variants that weren't asked for since the last call."""
+        self._earlier, self._used = self._used, {}

@@ -1,4 +1,4 @@
-"""Which model is named next, in the background. Its bytes are on show without a name."""
+"""Decides which model is named next. Names are found in the background, while the model's bytes are shown already."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gpumodels.support.failures import Failures
 from gpumodels.support.resident import resident
 
 LOAN_SECONDS: Final = {Need.UNKNOWN: 5.0, Need.SOUGHT: 2.0, Need.CHANGED: 0.5, Need.RECHECK: 0.0}
-"""What may be borrowed for it: looks leave up to SAVINGS_SECONDS of debt, and what is new is found out all the same."""
+"""Processor time that may be borrowed: scans leave up to SAVINGS_SECONDS of debt, and new models are named all the same."""
 
 
 @resident
 class NameQueue:
-    """Asks one model after the other what it is: first those that have no name, the largest first, the newest of equal ones."""
+    """Names one model after the other: first those without a name, the largest first, the newest first if equally large."""
 
     def __init__(self, registry: ModuleRegistry, model_names: ModelNames, failures: Failures, budget: Budget) -> None:
         self._registry = registry
@@ -29,61 +29,61 @@ class NameQueue:
         self._budget = budget
         self._found: Sequence[FoundModel] = ()
         self._present: frozenset[FoundModel] = frozenset()
-        self._judged: tuple[Sequence[FoundModel], tuple[int, ...]] | None = None
-        """The models, and what they may be from, by which it was decided who waits."""
+        self._ranked: tuple[Sequence[FoundModel], tuple[int, ...]] | None = None
+        """The models, and the version of what they may come from, for which `_waiting` was made."""
         self._waiting: list[tuple[Need, int, int]] = []
-        """Need, bytes and place in `_found` of those that something is to be found out about; the last first."""
-        self._again: list[FoundModel] = []
-        """Of those about which nothing is new: what is left of this round."""
+        """Need, bytes and index in `_found` of the models about which something is to be found out; the last is the next."""
+        self._to_recheck: list[FoundModel] = []
+        """Models about which nothing is new that this round has not reached yet; the last is the next."""
         self._done: set[FoundModel] = set()
-        """What was found out about since `see`."""
+        """Models that were identified since the last `see`."""
 
     def see(self, found: Sequence[FoundModel]) -> None:
-        """These are the models now; a new round begins for those about which nothing is new, once the last one is through."""
+        """Take the models of the last scan. Those about which nothing is new are checked again in rounds, one after the other."""
         self._done.clear()
         if found is not self._found:
             self._found, self._present = found, frozenset(found)
-        if not self._again:
-            self._again = list(reversed(found))
+        if not self._to_recheck:
+            self._to_recheck = list(reversed(found))
 
     def find_next(self) -> bool:
-        """Find out about one model; whether there was one that there is time for."""
+        """Identify one model. Returns whether there was one, and time for it."""
         version = self._model_names.version()
-        if self._judged is None or self._judged[0] is not self._found or self._judged[1] != version:
-            self._judged = self._found, version
-            self._waiting = self._who_waits()
+        if self._ranked is None or self._ranked[0] is not self._found or self._ranked[1] != version:
+            self._ranked = self._found, version
+            self._waiting = self._models_in_need()
         if self._waiting:
             need, _, number = self._waiting[-1]
             if not self._budget.allows(LOAN_SECONDS[need]):
                 return False
             self._waiting.pop()
-            self._find_out(self._found[number])
+            self._identify(self._found[number])
             return True
-        while self._again and self._budget.allows(LOAN_SECONDS[Need.RECHECK]):
-            found = self._again.pop()
-            if found in self._present and found not in self._done:  # else it is another one by now, which waits by itself
-                self._find_out(found)
+        while self._to_recheck and self._budget.allows(LOAN_SECONDS[Need.RECHECK]):
+            found = self._to_recheck.pop()
+            if found in self._present and found not in self._done:  # else it changed, or was identified already
+                self._identify(found)
                 return True
         return False
 
-    def _who_waits(self) -> list[tuple[Need, int, int]]:
+    def _models_in_need(self) -> list[tuple[Need, int, int]]:
         waiting: list[tuple[Need, int, int]] = []
         for number, found in enumerate(self._found):
             core = self._registry.ref(found.core)
-            with self._failures.guard("looking at what names are known"), suppress(ReferenceError):
+            with self._failures.guard("checking which names are known"), suppress(ReferenceError):
                 if core is not None and (need := self._model_names.need(found, core)) is not Need.RECHECK:
                     waiting.append((need, found.held_bytes, number))
         return sorted(waiting)
 
-    def _find_out(self, found: FoundModel) -> None:
+    def _identify(self, found: FoundModel) -> None:
         self._done.add(found)
         began, spent = time.thread_time(), self._budget.spent
         core = self._registry.ref(found.core)
         try:
-            # One that was deleted meanwhile, as hosts do at any moment, is no failure.
+            # No failure if the host has deleted the model meanwhile, as it may at any moment.
             with self._failures.guard("naming a model"), suppress(ReferenceError):
                 if core is not None:
                     self._model_names.find_out(found, core)
         finally:
-            between = self._budget.spent - spent  # what was done in its pauses counts for itself
-            self._budget.spend(max(0.0, time.thread_time() - began - between))
+            in_pauses = self._budget.spent - spent  # work in the pauses has been charged already
+            self._budget.spend(max(0.0, time.thread_time() - began - in_pauses))

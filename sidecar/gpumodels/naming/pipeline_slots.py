@@ -1,4 +1,4 @@
-"""diffusers' pipelines: which model stands in which place of which pipeline. They are no modules, so they are listened for."""
+"""Knows which model fills which slot of which diffusers pipeline. Pipelines are no modules, so their constructor is observed."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from gpumodels.support.weak_table import WeakTable
 @resident
 @dataclass(frozen=True, slots=True)
 class PipelineSlot:
-    """Where a model stands."""
+    """A slot of a pipeline that a model fills."""
 
     slot: str
-    """`unet`, `text_encoder_2`."""
+    """Its name, such as `unet` or `text_encoder_2`."""
     pipeline: str | None
     """What the pipeline was loaded from: `org/name` or a path."""
 
 
 @resident
 class PipelineSlots:
-    """Weak references to live pipelines."""
+    """Weak references to live pipelines, and the slots of their components."""
 
     def __init__(self, failures: Failures) -> None:
         self._failures = failures
@@ -36,10 +36,10 @@ class PipelineSlots:
         self._type: type | None = None
 
     def observe(self, observers: Observers) -> None:
-        """Nothing of torch's own."""
+        """Observe nothing yet: torch itself has no pipelines."""
 
     def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
-        """The module in which pipelines are made, with what observes it when it is there."""
+        """diffusers' module of pipelines, with the function to call once it is imported."""
 
         def diffusers(module: ModuleType) -> None:
             self._type = module.DiffusionPipeline
@@ -49,16 +49,16 @@ class PipelineSlots:
         return {"diffusers.pipelines.pipeline_utils": diffusers}
 
     def types(self) -> set[type]:
-        """Classes of pipelines; none without diffusers."""
+        """Classes of pipelines; none without diffusers. The instances that exist already are to be given to `add_all`, once."""
         return all_subclasses(self._type) if self._type is not None else set()
 
     def add_all(self, pipelines: Iterable[Any]) -> None:
-        """Pipelines that were there before."""
+        """Add pipelines that were made before the constructor was observed."""
         for pipeline in pipelines:
             self._pipelines.put(pipeline, None)
 
     def places(self) -> dict[int, PipelineSlot]:
-        """By the module's id, for all components that are modules or anything else: ids hold for the moment only."""
+        """The slots of all components, modules or not, by the component's id. Ids are valid only for the moment."""
         found: dict[int, PipelineSlot] = {}
         for ref in self._pipelines.refs():
             pipeline = ref()

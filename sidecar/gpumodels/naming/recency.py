@@ -1,4 +1,4 @@
-"""The weakest hint: which file was read when a model came. No name is claimed by it; it is said with a question mark."""
+"""The weakest hint: which file was read when a model was built. It gives no name, only a guess shown with a question mark."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Final
 from gpumodels.provenance.files_read import ReadFile
 
 BEFORE_NS: Final = 10 * 10**9
-"""A file that is read so long before a model is built may be the model's."""
+"""A file that was read at most this long before a model was built may be the model's."""
 AFTER_NS: Final = 60 * 10**9
-"""Or so long after: models are built first, and filled then."""
+"""Or at most this long after, as models are built before they are filled."""
 
 
 def read_at_that_time(checkpoints: Iterable[Sequence[ReadFile]], born_ns: int, held_bytes: int) -> tuple[str, ...]:
-    """The files of the one checkpoint that was read when the model was built, and is as large as it, in whatever precision.
+    """The files of the one checkpoint that was read when the model was built and is about as large, in whatever precision.
 
-    Empty where there are several, or none, or nobody saw the model being built.
+    Empty if there are several or none, or if the model was built before it was observed.
     """
     if not born_ns:
         return ()
@@ -30,5 +30,5 @@ def read_at_that_time(checkpoints: Iterable[Sequence[ReadFile]], born_ns: int, h
 
 
 def _is_as_large(file_bytes: int, held_bytes: int) -> bool:
-    """Up to a cast from 32 to 8 bits, or back, and what headers take."""
+    """Whether the sizes agree up to a cast between 32 and 8 bits, and the size of the header."""
     return 0 < file_bytes <= 4.5 * held_bytes and held_bytes <= 4.5 * file_bytes

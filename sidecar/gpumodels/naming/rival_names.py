@@ -1,4 +1,4 @@
-"""One name for one model: of several that claim a file or a name, only the one with the better evidence keeps it."""
+"""Lets a name stand for one model: of several that claim a file or a name, only the one with the better evidence keeps it."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from gpumodels.naming.model_variants import ModelVariants
 from gpumodels_shared.name_sources import FROM_FILES, KNOWN_FILE_CONFIDENCE, NameSource
 from gpumodels_shared.schema import Model
 
-WEAK: Final = frozenset({NameSource.NAMES_AND_SHAPES})
-"""Sources that say which file, but would say it of any model like this one."""
+_WEAK_SOURCES: Final = frozenset({NameSource.NAMES_AND_SHAPES})
+"""Sources that name a file, but would name it for any model of the same build."""
 
 
 def without_rival_names(models: Sequence[Model], variants: ModelVariants) -> list[Model]:
-    """The models, without names that another model bears for a better reason.
+    """The models, without those names that another model has on better evidence.
 
-    Tensor names and shapes fit a model that was never loaded as well as the one that was, and so does the name in a config that
-    both were built from. Where values can't be read to tell them apart, the one with the weaker evidence loses the name.
+    Tensor names and shapes fit a model that was never loaded as well as one that was, and so does the name in a config from which
+    both were built. If their values can't be read to tell them apart, the one with the weaker evidence loses the name.
     """
-    known = [model for model in models if model.name_source in FROM_FILES - WEAK]
+    known = [model for model in models if model.name_source in FROM_FILES - _WEAK_SOURCES]
     owned = {path for model in known for path in model.files}
     names = {(model.name, model.class_name) for model in known}
     shared = Counter(path for model in models if model.name_source == NameSource.NAMES_AND_SHAPES for path in model.files)
@@ -37,11 +37,12 @@ def without_rival_names(models: Sequence[Model], variants: ModelVariants) -> lis
         if model.name_source == NameSource.RECENCY and any(path in owned or hinted[path] > 1 for path in model.candidates):
             found.append(variants.of(model, name_source=NameSource.CLASS, confidence=0.0, candidates=()))
         else:
-            found.append(_undecided(model, variants) if by_shapes or by_config else model)
+            found.append(_without_name(model, variants) if by_shapes or by_config else model)
     return found
 
 
-def _undecided(model: Model, variants: ModelVariants) -> Model:
+def _without_name(model: Model, variants: ModelVariants) -> Model:
+    """The model called by its class, with its former files as candidates."""
     name = class_and_architecture(model.class_name, model.architecture)
     return variants.of(
         model,

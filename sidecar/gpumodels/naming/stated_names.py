@@ -1,6 +1,6 @@
-"""What a model says of itself: configurations of transformers, diffusers, sentence-transformers and timm; plain attributes.
+"""Reads what a model states of itself: in configs of transformers, diffusers, sentence-transformers and timm, and in attributes.
 
-Only dictionaries are looked into: no code of the host's classes runs.
+Only dictionaries are read: no code of the host's classes runs.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from gpumodels.support.torch_private import MODULES
 @resident
 @dataclass(frozen=True, slots=True)
 class StatedNames:
-    """The module's own words."""
+    """Names that a module states in its config and attributes."""
 
     config_name: str | None = None
-    """What it was loaded from: `org/name` or a path."""
+    """What the config says that it was loaded from: `org/name` or a path."""
     possible_name: str | None = None
-    """Where there are weights for it, whether they were loaded or not."""
+    """The repository that has weights for it, whether they were loaded or not."""
     architecture: str | None = None
     attributes: tuple[str, ...] = ()
-    """What `model_name` and `name` say, in this order."""
+    """The values of `model_name` and `name`, in this order."""
 
 
 def stated_names(module: Any) -> StatedNames:
-    """What can be read from the module's instance dictionary."""
+    """Read the names from the module's instance dictionary."""
     state = state_of(module)
     config = _config_of(state) or _config_within(state)
     timm = _mapping(state.get("pretrained_cfg"))
@@ -58,7 +58,7 @@ def _config_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _config_within(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Of sentence-transformers' models: their first module wraps a transformers model, which knows."""
+    """The config inside a sentence-transformers model, whose first module wraps a model of transformers."""
     if "_model_config" not in state and "_model_card_vars" not in state:
         return {}
     modules = state.get(MODULES)

@@ -1,1 +1,1 @@
-"""From models to snapshots in a file that viewers read."""
+"""Turns models into snapshots, and writes these into the mapped file that viewers read."""

@@ -1,4 +1,4 @@
-"""Making a snapshot smaller without losing a byte of what it counts: the deepest layers are added to those that hold them."""
+"""Makes a snapshot smaller while all its sums stay the same: the deepest layers are added to those that hold them."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ def fold_deepest(snapshot: Snapshot) -> Snapshot | None:
 def fold_below(tree: LayerTree, depth: int) -> LayerTree:
     """The tree with everything deeper than `depth` added to its ancestor at that depth; all sums stay the same."""
     kept: list[int] = []
-    place: list[int] = []
+    kept_rows: list[int] = []
     parameters: list[int] = []
     for position, level in enumerate(tree.depths):
         if level <= depth:
             kept.append(position)
             parameters.append(0)
         parameters[-1] += tree.parameters[position]
-        place.append(len(kept) - 1)
+        kept_rows.append(len(kept) - 1)
     return replace(
         tree,
         names=tuple(tree.names[position] for position in kept),
         depths=tuple(tree.depths[position] for position in kept),
         classes=tuple(tree.classes[position] for position in kept),
         parameters=tuple(parameters),
-        memory=_moved(tree.memory, place),
-        shared=_moved(tree.shared, place),
+        memory=_summed(tree.memory, kept_rows),
+        shared=_summed(tree.shared, kept_rows),
         folded=tree.folded + len(tree.names) - len(kept),
     )
 
 
-def _moved(entries: tuple[tuple[int, int, int, int], ...], place: list[int]) -> tuple[tuple[int, int, int, int], ...]:
+def _summed(entries: tuple[tuple[int, int, int, int], ...], kept_rows: list[int]) -> tuple[tuple[int, int, int, int], ...]:
+    """The entries of a column, each added to the row that it is folded into."""
     sums: dict[tuple[int, int, int], int] = {}
     for layer, device, dtype, size in entries:
-        entry = (place[layer], device, dtype)
+        entry = (kept_rows[layer], device, dtype)
         sums[entry] = sums.get(entry, 0) + size
     return tuple((*entry, size) for entry, size in sums.items())

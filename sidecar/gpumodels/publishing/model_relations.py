@@ -1,4 +1,4 @@
-"""How models hang together: which adapters are in which model, and which models share storages."""
+"""Relates models to each other: which adapters each model has, and which models share storages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gpumodels_shared.schema import Model
 
 
 def with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], variants: ModelVariants) -> list[Model]:
-    """The models, each with the adapters in it and the models that it shares storages with."""
+    """The models, each with its adapters and the models that it shares storages with."""
     present = {model.id for model in models}
     parents = {model.id: model.parent for model in models if model.parent in present}
     attached: dict[int, list[FoundModel]] = {}
@@ -41,7 +41,7 @@ def with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], varia
 
 
 def _sharers(ids: Mapping[FoundModel, str]) -> dict[str, set[str]]:
-    """By model, all that hold a storage with it that counts with one of them, itself included."""
+    """By model, the ids of all models that share a storage with it, its own included."""
     shared = {key for one in ids for key in one.elsewhere}
     holders: dict[tuple[str, int], set[str]] = {}
     for one, model_id in ids.items() if shared else ():

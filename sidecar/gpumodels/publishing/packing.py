@@ -1,4 +1,4 @@
-"""Snapshots to bytes without holding the interpreter long: large columns in pieces, unchanged models not at all."""
+"""Packs snapshots without holding the interpreter for long: large columns in pieces, unchanged models not at all."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gpumodels_shared.codec import MAX_PAYLOAD_BYTES, Encoder
 from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
 ELEMENTS_PER_STEP: Final = 4000
-"""Elements of a column that are packed in one piece: well below a millisecond."""
+"""Elements of a column that are packed in one piece, which takes well below a millisecond."""
 
 
 @resident
 class SnapshotPacker:
-    """Writes what `codec.encode` writes, byte for byte, and remembers each model's bytes for as long as it is the same object."""
+    """Packs what `codec.encode` packs, byte for byte, and keeps each model's bytes for as long as it is the same object."""
 
     def __init__(self, pause: Callable[[], None]) -> None:
         self._pause = pause
@@ -25,7 +25,7 @@ class SnapshotPacker:
         self._packed: dict[int, tuple[Model, bytes]] = {}
 
     def pack(self, snapshot: Snapshot) -> bytes:
-        """The snapshot as msgpack, its layer trees folded as far as the payload's limit needs."""
+        """The snapshot as msgpack, with its layer trees folded as far as the limit on payloads requires."""
         payload = self._pack(snapshot)
         while len(payload) > MAX_PAYLOAD_BYTES and (smaller := fold_deepest(snapshot)) is not None:
             snapshot = smaller

@@ -1,4 +1,4 @@
-"""The host process as people know it: its label, command line, versions and start."""
+"""Describes the host process: its label, command line, versions and start time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpumodels.version import __version__
 from gpumodels_shared.identity import ProcessIdentity, started_at_seconds
 from gpumodels_shared.schema import ProcessInfo
 
-_SAYS_LITTLE: Final = frozenset(
+_VAGUE_STEMS: Final = frozenset(
     {"main", "app", "train", "run", "server", "serve", "launch", "start", "script", "test", "__main__"}
 )
 MAX_ARGUMENTS: Final = 100
@@ -27,7 +27,7 @@ def process_info(
     label: str | None,
     environment: Mapping[str, str] = os.environ,
 ) -> ProcessInfo:
-    """What doesn't change while the process lives; the version of torch is added when torch is there."""
+    """What doesn't change while the process lives. The version of torch is added later, once it is imported."""
     command = _command()
     rank = environment.get("RANK", "")
     started = started_at_seconds(identity.pid)
@@ -47,7 +47,7 @@ def process_info(
 
 
 def label_of(command: Sequence[str], working_directory: PurePath) -> str:
-    """`ComfyUI/main.py`, `vllm.entrypoints.openai.api_server`, `python`: what a person would call this command line."""
+    """A short name for a command line: `ComfyUI/main.py`, `vllm.entrypoints.openai.api_server`, `python`."""
     arguments = list(command[1:])
     while arguments and arguments[0].startswith("-") and arguments[0] not in ("-m", "-c"):
         arguments = arguments[2 if arguments[0] in ("-W", "-X") else 1 :]
@@ -64,7 +64,7 @@ def label_of(command: Sequence[str], working_directory: PurePath) -> str:
         return f"gpumodels {arguments[1]}"
     if script.name == "gpumodels" and len(arguments) > 2:
         return label_of(arguments[1:], working_directory)
-    if script.stem in _SAYS_LITTLE:
+    if script.stem in _VAGUE_STEMS:
         folder = script.parent.name or working_directory.name
         return f"{folder}/{script.name}" if folder else script.name
     return script.name
@@ -78,7 +78,7 @@ def _working_directory() -> PurePath:
 
 
 def _command() -> tuple[str, ...]:
-    """The command line as the process was started with it, cut where it is absurdly long."""
+    """The command line that the process was started with, shortened if it is absurdly long."""
     try:
         parts = [os.fsdecode(part) for part in Path("/proc/self/cmdline").read_bytes().rstrip(b"\0").split(b"\0")]
     except OSError:

@@ -1,4 +1,4 @@
-"""Getting snapshots into the mapped file, through full disks and removed directories, without ever troubling the host."""
+"""Writes snapshots into the mapped file, through full disks and removed directories, without ever troubling the host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from gpumodels_shared.writer import SnapshotWriter
 
 @resident
 class Publisher:
-    """Owns the writer. A file that can't be made, or was taken away, is tried again at every tick."""
+    """Owns the writer. If the file can't be made, or was removed, it tries again at every tick."""
 
     def __init__(
         self, directory: Path, identity: ProcessIdentity, heartbeat_ms: int, failures: Failures, pause: Callable[[], None]
@@ -34,16 +34,16 @@ class Publisher:
         self._packer = SnapshotPacker(pause)
         self._writer: SnapshotWriter | None = None
         self.published: Snapshot | None = None
-        """What readers can see now."""
+        """The snapshot that readers can see now."""
         self._dropped = 0
-        self._complained = False
-        self._complained_of_group = False
+        self._has_warned = False
+        self._has_warned_of_group = False
         self._cleaned = False
 
     def publish(self, snapshot: Snapshot) -> None:
-        """Write the snapshot if it says anything new; show that we live in any case."""
+        """Write the snapshot if it says anything new, else only the heartbeat."""
         try:
-            writer = self._writer_in_place()
+            writer = self._current_writer()
             writer.dropped, writer.last_errno = self._dropped, 0
             if self.published is not None and _say_the_same(snapshot, self.published):
                 writer.beat()
@@ -54,58 +54,58 @@ class Publisher:
                 self.published = snapshot
         except OSError as error:
             self._dropped += 1
-            self._show_trouble(error)
-            self._complain(error)
+            self._report_in_heartbeat(error)
+            self._warn_once(error)
         else:
-            if self._complained:
+            if self._has_warned:
                 LOGGER.info("publishing in %s again", self._directory)
-            self._complained = False
+            self._has_warned = False
 
     def beat(self) -> None:
-        """Only show that we live."""
+        """Write the heartbeat only."""
         if self._writer is not None:
             try:
                 self._writer.beat()
             except OSError as error:
-                self._complain(error)
+                self._warn_once(error)
 
     def close(self) -> None:
-        """Say goodbye; the file stays, readable."""
+        """Mark the file as exited. It stays, and readers can read it."""
         writer, self._writer = self._writer, None
         if writer is not None:
             with self._failures.guard("closing the snapshot file"):
                 writer.close()
 
     def abandon(self) -> None:
-        """Let go of the file without touching it: a forked child's part."""
+        """Close the parent's file in a forked child, without writing to it."""
         writer, self._writer = self._writer, None
         if writer is not None:
             with self._failures.guard("leaving the parent's snapshot file"):
                 writer.abandon()
 
-    def _writer_in_place(self) -> SnapshotWriter:
-        """The writer of a file that has its name, made anew where it must be; until that succeeds the old one stays."""
+    def _current_writer(self) -> SnapshotWriter:
+        """The writer, replaced if its file has lost its name; the old one stays until the new one could be made."""
         if self._user_changed():
             return self._move_to_new_user()
         if self._writer is not None and self._writer.still_named():
             return self._writer
         writer = self._new_writer(self._directory, self._identity)
         if self._writer is not None:
-            LOGGER.info("%s was removed or spoilt; %s takes its place", self._writer.path, writer.path)
-            with self._failures.guard("removing a spoilt snapshot file"):
+            LOGGER.info("%s was removed or damaged; %s replaces it", self._writer.path, writer.path)
+            with self._failures.guard("removing a damaged snapshot file"):
                 self._writer.discard()
         self._writer = writer
         return writer
 
     def _user_changed(self) -> bool:
-        """Whether the host gave up its user for good, as servers do; not for a moment, where only the effective uid differs."""
+        """Whether the host dropped its user for good, as servers do. If only the effective uid differs, that is for a moment."""
         uid = os.geteuid()
         if uid == self._identity.uid or uid != os.getuid():
             return False
         return self._follows_user and default_directory() != self._directory
 
     def _move_to_new_user(self) -> SnapshotWriter:
-        """A file among the new user's; the old one says goodbye, as we can't remove it any more."""
+        """Publish among the new user's files. The old file is marked as exited, as we can't remove it any more."""
         directory = default_directory()
         identity = self._identity._replace(uid=os.geteuid())
         writer = self._new_writer(directory, identity)
@@ -128,37 +128,37 @@ class Publisher:
             if not self._cleaned:
                 clean_dead_files(directory)
                 self._cleaned = True
-        except OSError as error:  # the trouble that publishing is in, or was in just now; the next file is another occasion
+        except OSError as error:  # publishing meets this error, too; cleaning is tried again with the next new file
             LOGGER.info("cannot clean up in %s: %s", directory, error.strerror or error)
 
     def _shared_with(self, directory: Path) -> int | None:
-        """The group that may read the file, if one was asked for and can be given it."""
+        """The group that may read the file, if one was chosen and can be given access."""
         try:
             group = chosen_group()
             if group is not None:
                 share_directory(directory, group)
         except OSError as error:
-            self._complain_of_group(error)
+            self._warn_of_group_once(error)
             return None
         return group
 
-    def _show_trouble(self, error: OSError) -> None:
-        """Readers see the count and the errno in the heartbeat, where there still is one to write."""
+    def _report_in_heartbeat(self, error: OSError) -> None:
+        """Write the count of dropped snapshots and the errno into the heartbeat, if there still is a file."""
         if self._writer is not None:
             self._writer.dropped, self._writer.last_errno = self._dropped, error.errno or errno.EIO
-            with suppress(OSError):  # what is wrong with it, is what we are about to say
+            with suppress(OSError):  # the caller logs what is wrong with the file
                 self._writer.beat()
 
-    def _complain(self, error: OSError) -> None:
-        """One warning per trouble, however long it lasts."""
-        if not self._complained:
-            self._complained = True
-            LOGGER.warning("cannot publish in %s: %s; trying on", self._directory, error.strerror or error)
+    def _warn_once(self, error: OSError) -> None:
+        """Log one warning for each trouble, however long it lasts."""
+        if not self._has_warned:
+            self._has_warned = True
+            LOGGER.warning("cannot publish in %s: %s; will keep trying", self._directory, error.strerror or error)
 
-    def _complain_of_group(self, error: OSError) -> None:
-        if not self._complained_of_group:
-            self._complained_of_group = True
-            LOGGER.warning("nobody else can read %s: %s", self._directory, error.strerror or error)
+    def _warn_of_group_once(self, error: OSError) -> None:
+        if not self._has_warned_of_group:
+            self._has_warned_of_group = True
+            LOGGER.warning("cannot let the group read %s: %s", self._directory, error.strerror or error)
 
 
 def _say_the_same(one: Snapshot, other: Snapshot) -> bool:

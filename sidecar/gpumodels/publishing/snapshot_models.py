@@ -1,4 +1,4 @@
-"""From found models to a snapshot: identity, age, names, kinds, metadata, and each device's sums."""
+"""Turns the models that were found into those of a snapshot: with id, age, name, kind, metadata and relations."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MAX_MODELS: Final = 8000
 
 @resident
 class _Described(NamedTuple):
-    """A model in a snapshot's words, and what that was made from: the same again is the same object."""
+    """A model as a snapshot has it, and what it was made from: made from the same again, it is the same object."""
 
     found: FoundModel
     identified: Identified
@@ -41,16 +41,16 @@ class _Described(NamedTuple):
 @resident
 @dataclass(slots=True)
 class _Identity:
-    """What stays the same while a model lives."""
+    """A model's id and age, which stay the same while it lives, and what was last published of it."""
 
     model_id: str
     first_seen_ns: int
     accelerator: str | None = None
-    """The accelerator that held most of it last."""
+    """The accelerator that held most of it when it was last on any."""
     adapters_seen_ns: dict[str, int] = field(default_factory=dict)
     """When each of its adapters was first seen."""
     described: dict[str | None, _Described] = field(default_factory=dict)
-    """Itself, and its adapters by name, as they were described last."""
+    """By adapter's name, and None for the model itself, how each was last described."""
 
 
 @resident
@@ -68,19 +68,19 @@ class SnapshotModels:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the viewer should say about this process."""
+        """What viewers should say about this process."""
         return self._model_names.warnings
 
     def models(self, found: Sequence[FoundModel], now_ns: int) -> tuple[Model, ...]:
-        """Every model, largest first; those below SMALL_MODEL_BYTES as one."""
+        """Every model, largest first; those below SMALL_MODEL_BYTES are summed up in one."""
         large: list[Model] = []
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
-        with self._failures.guard("looking at pipelines"):
+        with self._failures.guard("reading pipelines"):
             self._model_names.update_pipelines()
         ids: dict[FoundModel, str] = {}
         listed, small = _listed(found)
         for one in listed:
-            # One that was deleted meanwhile, as hosts do at any moment, is no failure.
+            # No failure if the host has deleted the model meanwhile, as it may at any moment.
             with self._failures.guard("describing a model"), suppress(ReferenceError):
                 core = self._registry.ref(one.core)
                 if core is not None:
@@ -93,11 +93,11 @@ class SnapshotModels:
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))
 
     def living(self, models: Sequence[Model]) -> tuple[Model, ...]:
-        """Those whose module still lives: an unloaded model is gone at once, scan or no scan."""
+        """The models whose module is still alive: an unloaded model is dropped at once, even before the next scan."""
         return tuple(model for model in models if self._lives(model.id))
 
     def _lives(self, model_id: str) -> bool:
-        core = self._cores.get(model_id.partition("/")[0])  # such adapters live no longer than their base
+        core = self._cores.get(model_id.partition("/")[0])  # an adapter `base/name` lives no longer than its base
         return core is None or core() is not None
 
     def _identity(self, core: weakref.ref[Any], now_ns: int) -> _Identity:
@@ -125,7 +125,7 @@ class SnapshotModels:
         return model
 
     def _describe_adapter(self, found: FoundModel, identified: Identified, base: _Identity, now_ns: int) -> Model:
-        """What PEFT put into a base model under one name, or ComfyUI's patches hold for it from one file."""
+        """An adapter: what PEFT put into the base model under one name, or what ComfyUI patches onto it from one file."""
         assert found.adapter is not None
         seen_ns = base.adapters_seen_ns.setdefault(found.adapter, now_ns)
         model_id = f"{base.model_id}/{found.adapter}"
@@ -158,8 +158,8 @@ class SnapshotModels:
 
 
 def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, naming: Naming, accelerator: str | None) -> Model:
-    """What is said of every model."""
-    parked = found.bytes_by_device.get(HOST, 0) if accelerator is not None else 0
+    """The fields that models and adapters have in common."""
+    host_bytes = found.bytes_by_device.get(HOST, 0) if accelerator is not None else 0
     return Model(
         id=model_id,
         name=naming.name,
@@ -175,17 +175,17 @@ def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, 
         candidates=naming.candidates,
         files=naming.files,
         device=accelerator or HOST,
-        offloaded_bytes=parked + found.missing_bytes,
+        offloaded_bytes=host_bytes + found.missing_bytes,
         tree=found.tree,
     )
 
 
 def _listed(found: Sequence[FoundModel]) -> tuple[list[FoundModel], list[FoundModel]]:
-    """Those that are rows, and those that are summed up: the small ones, and what is more than readers accept."""
+    """The models that are listed, and those that are summed up: the small ones, and those beyond what readers accept."""
     listed: list[FoundModel] = []
     small: list[FoundModel] = []
     for one in found:
-        # A second object around another model's network, with a little of its own, is no second model.
+        # A second object around another model's network, with few bytes of its own, is no second model.
         is_large = one.adapter is not None or one.unread or min(one.held_bytes, one.own_bytes) >= SMALL_MODEL_BYTES
         (listed if is_large else small).append(one)
     if len(listed) > MAX_MODELS:
@@ -196,7 +196,7 @@ def _listed(found: Sequence[FoundModel]) -> tuple[list[FoundModel], list[FoundMo
 
 
 def _sum_of_small(small: Sequence[FoundModel], now_ns: int) -> Model:
-    """One entry for all roots too small to be listed."""
+    """One entry for all models that are not listed."""
     by_device: dict[str, int] = {}
     by_dtype: dict[str, int] = {}
     for one in small:

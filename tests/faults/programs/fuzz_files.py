@@ -53,7 +53,7 @@ INTERESTING: Final = (
 
 
 class Fuzzer:
-    """One file, a good image of it, and mutations."""
+    """A snapshot file, a good image of it, and mutations of that."""
 
     def __init__(self, directory: Path, seed: int) -> None:
         tree = a_tree({f"blocks.{index}.attn": 512 for index in range(12)})
@@ -92,7 +92,7 @@ class Fuzzer:
             os.ftruncate(self._descriptor, len(image) if len(image) < len(self._image) else 1 << self._random.randrange(18, 34))
 
     def restore(self) -> None:
-        """The good image again."""
+        """Put the good image back into the file."""
         os.ftruncate(self._descriptor, len(self._image))
         for start, end in self._used:
             os.pwrite(self._descriptor, self._image[start : end + 4096], start)
@@ -160,7 +160,7 @@ class Fuzzer:
 
 
 def show(process: ProcessState) -> None:
-    """All that can be printed of it."""
+    """Pass a snapshot through all that a viewer prints."""
     feed = a_feed(process)
     glance = Glance(feed, HARDWARE, NOTHING_KNOWN, NOON_NS)
     json_output.text(glance)
@@ -176,7 +176,7 @@ def most_memory() -> int:
 
 
 def main(directory: Path, count: int, seed: int) -> None:
-    """Read so many."""
+    """Write and read so many mutations."""
     directory.chmod(0o700)
     fuzzer = Fuzzer(directory, seed)
     owner = os.geteuid()

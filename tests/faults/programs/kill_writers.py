@@ -1,4 +1,4 @@
-"""Forks writers that publish flat out, kills each at a random moment, and looks at what it left.
+"""Forks writers that publish flat out, kills each at a random moment, and checks the file that it left.
 
 Arguments: directory, how many. Prints one JSON object. Its own process, so that what is forked is small.
 """
@@ -22,7 +22,7 @@ from gpumodels_shared.writer import SnapshotWriter
 
 
 def payload_of(seq: int) -> bytes:
-    """What any mixture with another would betray; some of them outgrow their slots."""
+    """A payload that would show any mixture with another one; some payloads outgrow their slots."""
     return struct.pack("<Q", seq) * (1 + seq * 977 % 20_000)
 
 
@@ -37,7 +37,7 @@ def write_flat_out(directory: Path, done: mmap.mmap) -> None:
 
 
 def verdict(directory: Path, pid: int, confirmed: int) -> str:
-    """What a killed writer's file is found to be; anything but `bad …` is as it should be."""
+    """The state in which a killed writer left its file; anything but `bad …` is correct."""
     names = snapshot_files(directory)
     if not names:
         return "bad: no file" if confirmed else "killed before the file had its name"
@@ -61,7 +61,7 @@ def verdict(directory: Path, pid: int, confirmed: int) -> str:
 
 
 def main(directory: Path, count: int) -> None:
-    """Kill so many."""
+    """Fork and kill so many writers."""
     moments = random.Random(count)
     done = mmap.mmap(-1, 8)
     verdicts: dict[str, int] = {}

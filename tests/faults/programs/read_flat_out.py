@@ -19,21 +19,21 @@ from gpumodels_shared.reader import SnapshotReader, TornError
 from gpumodels_tui.sources.checksum import crc32
 
 LONGEST_SECONDS = 60.0
-"""Where the machine is slow."""
+"""The longest time to wait for the least number of snapshots, on a slow machine."""
 
 
 class Times:
-    """Durations by the microsecond, for percentiles of any number of them."""
+    """Counts durations by the microsecond, for percentiles of any number of them."""
 
     def __init__(self) -> None:
         self._counts = [0] * 100_001
 
     def add(self, seconds: float) -> None:
-        """One more."""
+        """Count one more duration."""
         self._counts[min(int(seconds * 1e6), 100_000)] += 1
 
     def percentile(self, share: float) -> int:
-        """Microseconds that so many stay below."""
+        """The microseconds below which this share of durations lies."""
         wanted = share * sum(self._counts)
         seen = 0
         for microseconds, count in enumerate(self._counts):

@@ -17,11 +17,11 @@ from gpumodels_shared.identity import this_process
 from gpumodels_shared.writer import SnapshotWriter
 
 LEAST = 50
-"""So many are published in any case."""
+"""At least so many payloads are published in any case."""
 
 
 def main(directory: Path, size: int, rate: float) -> None:
-    """Write until told to stop."""
+    """Publish until standard input ends."""
     writer = SnapshotWriter(directory, this_process(), heartbeat_ms=250)
     seq = 0
     costs: list[float] = []

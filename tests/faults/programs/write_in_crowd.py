@@ -36,7 +36,7 @@ def write(directory: Path, rate: float) -> None:
 
 
 def main(directory: Path, processes: int, rate: float) -> None:
-    """Fork them, wait, end them."""
+    """Fork the writers, wait for the end of standard input, and end them."""
     children = []
     for _ in range(processes):
         child = os.fork()

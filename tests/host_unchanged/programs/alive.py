@@ -1,4 +1,4 @@
-"""Hosts that watch their own objects: how long they live, who holds them, and who touches them."""
+"""Hosts that watch their own objects: how long these live, what refers to them, and who calls their methods."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def random_numbers_are_the_same() -> Any:
 
 
 class Touched:
-    """What was called of these classes' own methods, by whom: the host's thread calls some, nobody else any."""
+    """Counts calls of these classes' own methods: the host's thread makes some, nobody else may make any."""
 
     calls: ClassVar[Counter[str]] = Counter()
 
@@ -178,7 +178,7 @@ class ForeignModule(nn.Module):
 
 
 class DictModule(nn.Module):
-    """Its `__dict__` is a property: as lazy and remote modules have it."""
+    """A module whose `__dict__` is a property, as in lazy and remote modules."""
 
     @property
     def __dict__(self) -> Any:  # type: ignore[override]

@@ -46,9 +46,9 @@ class AssignsAll(nn.Module):
 
 
 def _is_ours(guarded: str) -> bool:
-    """Before Python 3.12, a compiled function that makes modules has one guard more: that `torch.compiler` is the same module.
+    """Whether a guard is ours: before Python 3.12, compiled functions that make modules also guard that `torch.compiler` stays.
 
-    It always is; what is put into `Module.__init__` there asks it whether torch compiles.
+    It always is. The guard is there because the code that we add to `Module.__init__` asks `torch.compiler` whether it compiles.
     """
     return sys.version_info < (3, 12) and guarded.endswith((".torch.compiler", ".torch.compiler.is_compiling"))
 

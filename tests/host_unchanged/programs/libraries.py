@@ -25,7 +25,7 @@ FUNCTIONS: Final = {
     "peft": ["get_peft_model", "PeftModel.from_pretrained", "PeftModel.merge_and_unload"],
     "bitsandbytes.nn": ["Params4bit.__new__", "Linear4bit.__init__"],
 }
-"""What a sidecar might be tempted to touch."""
+"""Functions that a sidecar might be tempted to replace."""
 
 
 def _llama(**more: Any) -> Any:

@@ -58,7 +58,7 @@ FUNCTIONS: Final = {
     "importlib": ["import_module"],
     "subprocess": ["Popen.__init__"],
 }
-"""What a sidecar might be tempted to touch."""
+"""Functions that a sidecar might be tempted to replace."""
 
 
 class Network(nn.Module):
@@ -250,7 +250,7 @@ print([sorted(each) for each in loaded], "gpumodels" in sys.modules)
 
 
 def _unpickled_elsewhere(dumps: Any, library: str, function: Any) -> Any:
-    """A fresh process without a sidecar calls it; its own descriptors stay open."""
+    """Unpickle and call it in a fresh process without a sidecar."""
     import subprocess
     import sys
     from pathlib import Path

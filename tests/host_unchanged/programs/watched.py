@@ -1,4 +1,4 @@
-"""Hosts that are watched by tools of their own, and that look at what the interpreter holds."""
+"""Hosts that trace, profile or debug themselves, and that inspect what the interpreter holds."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _a_models_life() -> Any:
 
 
 def _counted(filename: str) -> bool:
-    """Whether a tool's user looks there. Our own calls, of the standard library too, are seen by whoever traces everything."""
+    """Whether events of this file are compared: of the host and of torch. Tools that trace everything see our calls, too."""
     watched = ("/watched.py", "/safetensors/torch.py", "/torch/serialization.py", "/torch/optim/")
     return any(part in filename for part in watched) or "/torch/nn/modules/" in filename
 
@@ -52,7 +52,7 @@ def _named(code: CodeType) -> str:
 
 
 class _Events:
-    """Counts the calls and returns of the host's functions and torch's, and the lines of the host's; not what we call."""
+    """Counts calls and returns of the host's and torch's functions, and lines of the host's; nothing that we call."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()

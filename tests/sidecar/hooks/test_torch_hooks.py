@@ -12,7 +12,7 @@ from modules import Backbone, attached
 
 
 def observed() -> list[Any]:
-    """Functions that are observed; Dynamo puts others in place of the first and the last of them when it first compiles."""
+    """Functions that are observed. When Dynamo first compiles, it replaces the first and the last of them."""
     return [nn.Module.__init__, nn.Module.load_state_dict, nn.Module.to, torch.load, torch.save, nn.Module.__setstate__]
 
 

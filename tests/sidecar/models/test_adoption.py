@@ -118,7 +118,7 @@ def test_the_layer_tree_names_blocks_in_a_list_by_attribute_and_position() -> No
         assert model is not None
 
 
-def test_a_module_of_603_blocks_in_a_list_is_one_model_and_its_next_look_reads_nothing() -> None:
+def test_a_module_of_603_blocks_in_a_list_is_one_model_and_the_next_scan_reads_nothing() -> None:
     with attached() as sidecar:
         model = Keeper([nn.Linear(8, 8) for _ in range(603)])
         found = the_only(sidecar)

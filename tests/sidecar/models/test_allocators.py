@@ -1,4 +1,4 @@
-"""What torch's allocators count, read without a driver call."""
+"""The counters of torch's allocators are read without a driver call."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gpumodels.models.allocators import DeviceCounters, TorchDevices, device_mem
 
 
 def a_torch(*stats: dict[str, int], initialized: bool = True) -> ModuleType:
-    """A torch with so many GPUs whose allocators say this; the next index is no device."""
+    """A stand-in for torch with one GPU for each of these statistics; the next index is no device."""
 
     def memory_stats(index: int) -> dict[str, int]:
         if index >= len(stats):
@@ -33,7 +33,7 @@ def test_each_device_says_what_its_allocator_counts() -> None:
     }
 
 
-def test_a_device_on_which_the_first_allocation_failed_is_told() -> None:
+def test_a_device_on_which_the_first_allocation_failed_is_reported() -> None:
     counters = TorchDevices(a_torch({"reserved_bytes.all.current": 0, "num_ooms": 1})).counters()
     assert [(one.device, one.out_of_memory_count) for one in device_memory((), None, counters)] == [("cuda:0", 1)]
 

@@ -1,4 +1,4 @@
-"""Models of every shape: what torch's own tables don't show is found, and what can't be read hides no model."""
+"""Models of every shape: tensors outside torch's own tables are found, and unreadable ones hide no model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ WIDTH = 256
 
 
 def rows(sidecar: Attached) -> list[tuple[str, dict[str, int]]]:
-    """What a scan finds, without what holds nothing."""
+    """Class and bytes by device of each model that a scan finds."""
     return [(found.class_name, dict(found.bytes_by_device)) for found in sidecar.scan()]
 
 
@@ -39,7 +39,7 @@ Pair = namedtuple("Pair", ["first", "rest"])
 # Tensors whose storage can't be read.
 
 TORCH: Any = torch
-"""Torch where its own functions have no types."""
+"""torch as Any, for functions of it that have no types."""
 WITH_MKLDNN = pytest.mark.skipif(not TORCH.backends.mkldnn.is_available(), reason="no MKL-DNN here")
 
 SPARSE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -53,7 +53,7 @@ SPARSE: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 def sparse_bytes(tensor: torch.Tensor) -> int:
-    """Indices and values."""
+    """Bytes of the indices and values of a sparse tensor."""
     if tensor.layout is torch.sparse_coo:
         parts = [tensor._indices(), tensor._values()]
     elif tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
@@ -215,7 +215,7 @@ def test_a_module_that_holds_a_script_module_is_one_row_with_it(make: Callable[[
 
 
 def packed_bytes(features: int, outputs: int) -> int:
-    """An int8 weight and a bias in float32."""
+    """Bytes of a packed linear module: an int8 weight and a bias in float32."""
     return features * outputs + outputs * FLOAT
 
 
@@ -264,7 +264,7 @@ def test_statically_quantized_convolutions_count() -> None:
 # Tensors that are made of others, or have others in their attributes.
 
 
-def test_a_partitioned_parameter_counts_what_is_here_and_stands_for_the_whole() -> None:
+def test_a_partitioned_parameter_counts_the_bytes_that_are_here_and_all_its_parameters() -> None:
     with attached() as sidecar:
         model = nn.Linear(WIDTH, WIDTH, bias=False)
         whole = model.weight.data
@@ -285,7 +285,7 @@ def test_a_partitioned_parameter_counts_what_is_here_and_stands_for_the_whole() 
 
 
 class Wrapper(torch.Tensor):
-    """As TransformerEngine's float8 tensors: nominal outside, several tensors inside, told to nobody."""
+    """Like TransformerEngine's float8 tensors: a wrapper without storage that keeps several tensors in its attributes."""
 
     @staticmethod
     def __new__(cls, rows: int, columns: int, **inside: Any) -> Wrapper:
@@ -337,11 +337,11 @@ def test_a_wrapper_in_a_wrapper_counts_the_innermost() -> None:
 
 
 FOREIGN: list[str] = []
-"""What was run of the classes below."""
+"""Names of the methods of the classes below that were called."""
 
 
 class Quantized(nn.Parameter):
-    """As diffusers' parameters of GGUF files: the bytes as they are in the file."""
+    """Like diffusers' parameters of GGUF files: holds the bytes as they are in the file."""
 
     def __new__(cls, data: torch.Tensor, quant_type: int) -> Quantized:
         made: Any = torch.Tensor._make_subclass(cls, data, False)
@@ -355,7 +355,7 @@ class Quantized(nn.Parameter):
 
 
 class Shaped(torch.Tensor):
-    """As ComfyUI-GGUF's: it says that it has the shape of what it stands for."""
+    """Like ComfyUI-GGUF's tensors: states the shape that it will have when dequantized."""
 
     tensor_shape: torch.Size
     patches: list[Any]
@@ -442,7 +442,7 @@ def test_attributes_that_hold_each_other_end() -> None:
         assert the_only(sidecar).bytes_by_device == {"cpu": distinct_bytes(model) + 10 * FLOAT}
 
 
-def test_no_foreign_code_runs_where_objects_are_looked_into() -> None:
+def test_no_foreign_code_runs_while_objects_are_inspected() -> None:
     ran: list[str] = []
 
     class Nosy:
@@ -567,7 +567,7 @@ class LitThing(LightningModule):
         self.loss = nn.CrossEntropyLoss()
 
 
-def test_fabrics_and_lightnings_wrappers_are_what_they_wrap() -> None:
+def test_fabrics_and_lightnings_wrappers_are_seen_through() -> None:
     with attached() as sidecar:
         model = Backbone()
         lit = LitThing(model)

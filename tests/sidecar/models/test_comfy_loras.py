@@ -1,4 +1,4 @@
-"""ComfyUI's LoRAs: tensors in patches of a ModelPatcher. A stand-in patcher here; its names are ComfyUI's."""
+"""ComfyUI's LoRAs: tensors in patches of a ModelPatcher. Uses a stand-in patcher with ComfyUI's names."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class LoRAAdapter:
 
 
 class Diffusion(nn.Module):
-    """A backbone of two weights."""
+    """A diffusion backbone with two weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Encoders(nn.Module):
 
 
 def a_patcher_class() -> type[Any]:
-    """A fresh one, as it is wrapped."""
+    """A new stand-in for ComfyUI's class, since its methods are observed."""
 
     class ModelPatcher:
         def __init__(self, model: nn.Module) -> None:
@@ -72,7 +72,7 @@ def a_patcher_class() -> type[Any]:
 
 @pytest.fixture
 def patcher_class(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
-    """ComfyUI, imported."""
+    """A stand-in for ComfyUI's module of patchers, imported; gives its class."""
     module = ModuleType("comfy.model_patcher")
     module.ModelPatcher = a_patcher_class()  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -81,13 +81,13 @@ def patcher_class(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
 
 @pytest.fixture
 def sidecar() -> Iterator[Attached]:
-    """Attached before anything is made, but for the fixtures before it."""
+    """A sidecar that is attached before anything is made, other than by fixtures before it."""
     with attached() as one:
         yield one
 
 
 def a_lora(path: Path, prefix: str = "diffusion_model.", layers: tuple[str, ...] = ("0", "1")) -> dict[str, object]:
-    """Patches by key, from a file."""
+    """Patches by weight's key, loaded from a LoRA file."""
     tensors = {}
     for layer in layers:
         tensors[f"{layer}.up"] = torch.randn(WIDTH, 8)
@@ -99,7 +99,7 @@ def a_lora(path: Path, prefix: str = "diffusion_model.", layers: tuple[str, ...]
 
 @pytest.fixture
 def comfy_utils(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """ComfyUI's reader as `--disable-mmap` has it: every tensor is copied from where the file is mapped."""
+    """ComfyUI's reader with `--disable-mmap`, which copies every tensor out of the mapped file."""
 
     def load_torch_file(ckpt: str, return_metadata: bool = False) -> object:
         tensors = {key: tensor.to(copy=True) for key, tensor in load_file(ckpt).items()}
@@ -112,12 +112,12 @@ def comfy_utils(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def loras(sidecar: Attached) -> dict[str, Model]:
-    """The LoRAs' rows by name."""
+    """The published LoRAs by name."""
     return {model.name: model for model in sidecar.models() if model.kind == "lora"}
 
 
 def the_base(sidecar: Attached) -> Model:
-    """The row of the one model."""
+    """The only published model that is no LoRA."""
     (found,) = [model for model in sidecar.models() if model.kind != "lora"]
     return found
 
@@ -152,7 +152,7 @@ def test_loras_that_comfyui_copied_out_of_their_files_are_named_by_them(
     }
 
 
-def test_what_comfyui_reads_and_maps_is_still_known_by_the_mapping(
+def test_a_file_that_comfyui_reads_and_maps_is_still_known_by_the_mapping(
     comfy_utils: ModuleType, patcher_class: type[Any], tmp_path: Path
 ) -> None:
     comfy_utils.load_torch_file = lambda ckpt: (load_file(ckpt), {})  # type: ignore[attr-defined]
@@ -201,7 +201,7 @@ def test_nothing_is_read_again_while_nothing_changes(patcher_class: type[Any], s
     assert len(sidecar.scan()) == len(before) + 1
 
 
-def test_new_patches_ask_for_a_look(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+def test_new_patches_ask_for_a_scan(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
     patcher = patcher_class(Diffusion())
     version = sidecar.registry.version
     patcher.add_patches(a_lora(tmp_path / "one.safetensors"))

@@ -94,7 +94,7 @@ def test_equal_modules_that_lie_apart_stay_rows_of_their_own() -> None:
         assert len({id(module) for module in (one, two, three, four, five, six, seven, eight)}) == 8
 
 
-def test_a_module_that_nobody_told_of_is_found_by_its_layers() -> None:
+def test_an_unregistered_module_is_found_by_its_layers() -> None:
     class Untold(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""Which modules are models, on trees of real modules."""
+"""Which modules are models, tested on trees of real modules."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class UNet(Backbone):
 
 
 class Decoder(Backbone):
-    """Another."""
+    """Another part with weights of its own."""
 
 
 class PreTrainedModel(nn.Module):
-    """What a library's base class is called."""
+    """Named like the base class of transformers."""
 
 
 class TextModel(PreTrainedModel):
@@ -117,7 +117,7 @@ def test_a_model_without_any_identity_stays_one_row() -> None:
         assert one.resident_bytes == distinct_bytes(model)
 
 
-def test_a_model_that_two_containers_hold_is_one_row_and_stays_when_one_of_them_goes() -> None:
+def test_a_model_that_two_containers_hold_is_one_row_and_stays_when_one_of_them_is_deleted() -> None:
     with attached() as sidecar:
         text = TextModel()
         first = nn.ModuleDict({"text": text, "image": ImageModel()})

@@ -232,7 +232,7 @@ def test_a_device_that_was_misread_while_the_host_was_busy_is_read_again() -> No
         assert the_only(sidecar).bytes_by_device == {"cuda:0": 512 * 512 * 2}
 
 
-def test_a_model_that_did_not_change_is_the_same_object_at_the_next_look() -> None:
+def test_a_model_that_did_not_change_is_the_same_object_after_the_next_scan() -> None:
     with attached() as sidecar:
         still, moved = Backbone(), Backbone()
         before = {one.root: one for one in sidecar.scan()}

@@ -1,4 +1,4 @@
-"""A model that is brought up to date without going through it is the one that going through it gives."""
+"""Updating a model without visiting all of it gives the same as assembling it anew."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OPERATIONS = 60
 
 
 class Tied(Backbone):
-    """One weight under two names, a shared buffer, one that is empty."""
+    """A model with a tied weight, a shared buffer and an empty one."""
 
     def __init__(self) -> None:
         super().__init__(blocks=2, width=128)
@@ -41,7 +41,7 @@ class Adapted(Backbone):
 
 
 def rows(tree: LayerTree) -> list[Any]:
-    """The tree without its numbering."""
+    """The content of a layer tree, without its numbering of devices and dtypes."""
 
     def sizes(entries: Sequence[tuple[int, int, int, int]]) -> list[tuple[int, str, str, int]]:
         return sorted((row, tree.devices[device], tree.dtypes[dtype], size) for row, device, dtype, size in entries)
@@ -58,7 +58,7 @@ def said(model: FoundModel) -> dict[str, Any]:
 
 @contextmanager
 def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
-    """Whether each of the updates that were tried succeeded."""
+    """Records for each attempted update whether it succeeded."""
     outcomes: list[bool] = []
     update = groups.Group.update
 
@@ -71,16 +71,16 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
         yield outcomes
 
 
-def looked(sidecar: Attached) -> list[FoundModel]:
+def scanned(sidecar: Attached) -> list[FoundModel]:
     return sidecar.scanner.scan(lambda: None, everything=True)
 
 
-def looked_afresh(sidecar: Attached) -> list[FoundModel]:
+def scanned_afresh(sidecar: Attached) -> list[FoundModel]:
     return Scanner(sidecar.registry, sidecar.scanner._reader, sidecar.failures).scan(lambda: None, afresh=True)
 
 
 def operations(models: Sequence[nn.Module], dice: random.Random) -> Iterator[Callable[[], None]]:
-    """Things that hosts do to models and tell nobody."""
+    """Changes that hosts make to models without notice, endlessly and at random."""
     modules = [module for model in models for module in model.modules()]
 
     def held() -> list[nn.Module]:
@@ -136,16 +136,16 @@ def operations(models: Sequence[nn.Module], dice: random.Random) -> Iterator[Cal
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_it_is_what_going_through_all_of_it_gives(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_update_gives_the_same_as_assembling_the_model_anew(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     dice = random.Random(seed)
     with attached() as sidecar, noted(monkeypatch) as outcomes, torch.no_grad():
         models = [Tied(), Backbone(blocks=3, width=128), Adapted(), nn.Sequential(Backbone(blocks=1), nn.Linear(300, 300))]
-        looked(sidecar)
+        scanned(sidecar)
         waiting = operations(models, dice)
         for _ in range(OPERATIONS):
             for _ in range(dice.choice((1, 1, 1, 2, 5))):
                 next(waiting)()
-            found, expected = looked(sidecar), looked_afresh(sidecar)
+            found, expected = scanned(sidecar), scanned_afresh(sidecar)
             assert [said(model) for model in found] == [said(model) for model in expected]
         assert sidecar.failures.count == 0
     assert outcomes.count(True) >= OPERATIONS // 6
@@ -157,7 +157,7 @@ def test_one_changed_module_of_a_large_model_costs_some_copied_columns() -> None
         with attached() as sidecar:
             model = Backbone(blocks=blocks)
             sidecar.scanner.scan(lambda: None, everything=False)
-            for turn in range(3):  # the first has the look at roots to pay for
+            for turn in range(3):  # the first also pays for finding the roots
                 model.blocks[1].get_submodule("q").weight.data = torch.zeros(turn + 1)
                 sidecar.registry.touch_known(id(model.blocks[1]))
                 with counted() as work:
@@ -171,10 +171,10 @@ def test_one_changed_module_of_a_large_model_costs_some_copied_columns() -> None
 def test_a_module_that_holds_nothing_any_more_is_no_layer() -> None:
     with attached() as sidecar:
         model = Backbone()
-        looked(sidecar)
+        scanned(sidecar)
         q, k = model.blocks[0].get_submodule("q"), model.blocks[0].get_submodule("k")
         q._parameters.update(weight=None, bias=None)
         k._parameters["weight"] = nn.Parameter(torch.zeros(256, 256))
-        (found,) = looked(sidecar)
+        (found,) = scanned(sidecar)
         assert "q" not in found.tree.names[: found.tree.names.index("k")]
-        assert [said(one) for one in looked_afresh(sidecar)] == [said(found)]
+        assert [said(one) for one in scanned_afresh(sidecar)] == [said(found)]

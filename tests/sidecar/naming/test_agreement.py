@@ -75,7 +75,7 @@ def test_renamed_and_changed_weights_are_related_by_the_most_alike_tensor_alone(
     assert agreed(a_state(2), renamed) == Agreement(12, 0, 0)
 
 
-def test_what_the_file_has_nothing_of_does_not_count_and_quantized_weights_say_nothing() -> None:
+def test_tensors_that_the_file_lacks_do_not_count_and_quantized_weights_say_nothing() -> None:
     state = a_state(1)
     assert agreed({**state, "head.weight": torch.randn(7, 33)}, state) == Agreement(12, 12, 0)
     quantized = {key: (value * 100).to(torch.int8) for key, value in state.items()}
@@ -84,13 +84,13 @@ def test_what_the_file_has_nothing_of_does_not_count_and_quantized_weights_say_n
     assert agreed(quantized, quantized) == Agreement(12, 12, 0)
 
 
-def test_files_together_are_what_a_model_is_made_of() -> None:
+def test_a_model_may_be_made_of_several_files() -> None:
     state = a_state(1)
     halves = [dict(list(state.items())[start::2]) for start in (0, 1)]
     assert agreed(state, *halves) == Agreement(12, 12, 0)
 
 
-def test_what_would_take_too_long_is_not_known() -> None:
+def test_a_comparison_that_would_take_too_long_is_not_made() -> None:
     renamed = {key.replace("blocks", "layers"): value for key, value in a_state(2).items()}
     assert agreed(a_state(1), renamed, max_comparisons=20) is None
 

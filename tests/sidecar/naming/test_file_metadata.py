@@ -1,4 +1,4 @@
-"""What the sidecar takes from model files' own words, inside the host: little, whatever stands there."""
+"""How much metadata the sidecar takes from model files, inside the host: little, whatever they contain."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_broken_file_says_nothing_and_raises_nothing(tmp_path: Path, kind: str
     assert said(path) == {}
 
 
-def test_of_a_file_that_is_another_by_now_only_what_was_read_before_is_known(tmp_path: Path) -> None:
+def test_of_a_file_that_was_replaced_only_metadata_read_before_is_known(tmp_path: Path) -> None:
     metadata = FileMetadata(Failures())
     path = write_model(tmp_path / "a.safetensors", metadata={"title": "first"})
     first = stamp_of(str(path))

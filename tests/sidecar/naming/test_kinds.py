@@ -82,7 +82,7 @@ def test_every_kind_in_the_tables_is_one_of_the_schemas() -> None:
         ("safety_checker", "model"),
     ],
 )
-def test_a_place_in_a_pipeline_tells_more_than_what_stands_there(slot: str, kind: str) -> None:
+def test_a_slot_of_a_pipeline_tells_more_than_the_model_in_it(slot: str, kind: str) -> None:
     assert kind_of("Net", set(), 0.0, slot) == kind
     assert kind_of("Qwen2ForCausalLM", {"embed_tokens", "lm_head"}, 0.0, "text_encoder") == "clip"
 

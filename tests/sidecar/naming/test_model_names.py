@@ -214,7 +214,7 @@ def test_an_average_of_two_models_is_neither(sidecar: Attached, files: Files) ->
 
 
 @pytest.mark.parametrize("way", ["safetensors", "torch"])
-def test_a_model_that_was_saved_before_it_was_looked_at_has_not_its_own_files_name(
+def test_a_model_that_was_saved_before_it_was_scanned_has_not_its_own_files_name(
     sidecar: Attached, tmp_path: Path, way: str
 ) -> None:
     built = Backbone()

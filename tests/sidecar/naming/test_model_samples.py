@@ -16,7 +16,7 @@ from gpumodels.naming.model_samples import ModelTensor, SampleReader
 from modules import Backbone, attached
 
 
-def test_a_model_that_comes_back_into_host_memory_is_compared_then(tmp_path: Path) -> None:
+def test_a_model_that_returns_to_host_memory_is_compared_then(tmp_path: Path) -> None:
     with attached() as sidecar:
         save_file(Backbone().state_dict(), tmp_path / "base_v1.safetensors")
         os.utime(tmp_path / "base_v1.safetensors", (1e9, 1e9))
@@ -33,9 +33,7 @@ def test_a_model_that_comes_back_into_host_memory_is_compared_then(tmp_path: Pat
         assert (back.name, back.name_source, back.compared_samples) == ("base_v1", "values", 12)
 
 
-def test_what_is_sampled_is_chosen_once_and_again_only_when_something_was_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_samples_are_chosen_once_and_again_only_after_a_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[str] = []
     choose = SampleReader._tensors_to_sample
 

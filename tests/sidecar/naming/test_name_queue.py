@@ -1,4 +1,4 @@
-"""What is there is seen whatever names take, and names are found in order, once each."""
+"""Models are seen however long naming takes, and names are found in order, once each."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ class Watched:
         self.observer = Observer(TorchDevices(torch), lambda: None, self._pause, Failures(), lambda: self.now)
 
     def look(self, after_seconds: float = 1.0) -> dict[str, Model]:
-        """What is there, names or not, by class."""
+        """The models by class, with or without names, after so many seconds."""
         self.now += after_seconds
         self.observer.look()
         return {model.class_name: model for model in self.observer.models}
 
     def named(self) -> dict[str, Model]:
-        """The same when all names are found that there is time for."""
+        """The models by class, once all names are found that there is time for."""
         self.observer.find_names()
         return {model.class_name: model for model in self.observer.models}
 
@@ -67,7 +67,7 @@ def watched() -> Iterator[Watched]:
 
 @pytest.fixture
 def found_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The classes of what was found out about, in order."""
+    """The classes of the models that were identified, in order."""
     classes: list[str] = []
     find_out = ModelNames.find_out
 
@@ -79,7 +79,7 @@ def found_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return classes
 
 
-def test_a_model_is_there_before_its_name_and_has_what_it_says_of_itself_until_then(watched: Watched, tmp_path: Path) -> None:
+def test_a_model_is_published_before_its_name_is_found_under_the_name_that_it_states(watched: Watched, tmp_path: Path) -> None:
     save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
     model = Backbone()
     model.__dict__["model_name"] = "my-tune"
@@ -92,7 +92,7 @@ def test_a_model_is_there_before_its_name_and_has_what_it_says_of_itself_until_t
     assert (known.id, known.bytes_by_device, known.tree) == (pending.id, pending.bytes_by_device, pending.tree)
 
 
-def test_a_known_name_stays_while_the_model_is_looked_at_anew(watched: Watched, tmp_path: Path) -> None:
+def test_a_known_name_stays_while_the_model_is_identified_anew(watched: Watched, tmp_path: Path) -> None:
     save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
     model = Backbone()
     model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
@@ -103,7 +103,7 @@ def test_a_known_name_stays_while_the_model_is_looked_at_anew(watched: Watched, 
     assert watched.named()["Backbone"].name == "chosen"
     save_file(Backbone().state_dict(), tmp_path / "another.safetensors")
     model.load_state_dict(load_file(tmp_path / "another.safetensors"))
-    assert watched.look()["Backbone"].name_source == NameSource.PENDING  # what it was called, it is no longer
+    assert watched.look()["Backbone"].name_source == NameSource.PENDING  # its former name no longer holds
     assert watched.named()["Backbone"].name == "another"
 
 
@@ -113,21 +113,21 @@ def saved_long_ago(model: nn.Module, path: Path) -> None:
 
 
 def unseen_copy(model: nn.Module, path: Path) -> None:
-    """What a loader does that nobody can observe: the values of a file, copied into the model."""
+    """Copy a file's values into the model, as a loader does that can't be observed."""
     values = load_file(path)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(values[name])
 
 
-def test_a_model_that_was_seen_before_its_file_was_read_is_sought_at_once_whatever_looking_costs(
+def test_a_model_that_was_seen_before_its_file_was_read_is_sought_at_once_whatever_scans_cost(
     watched: Watched, tmp_path: Path
 ) -> None:
     saved_long_ago(Backbone(), tmp_path / "chosen.safetensors")
     model = Backbone()
     watched.look()
     assert watched.named()["Backbone"].name_source == "class"
-    watched.observer.budget.charge(100.0)  # as looks do in a busy host
+    watched.observer.budget.charge(100.0)  # as scans do in a busy host
     unseen_copy(model, tmp_path / "chosen.safetensors")
     assert watched.look(0.1)["Backbone"].name_source == NameSource.PENDING
     assert watched.named()["Backbone"].name == "chosen"
@@ -169,7 +169,7 @@ def test_a_debt_delays_no_arrival_no_load_no_move_and_no_end(watched: Watched, t
     assert "Backbone" not in watched.look(0.1)
 
 
-def test_what_just_came_is_named_on_credit_and_what_is_known_waits(watched: Watched, found_out: list[str]) -> None:
+def test_new_models_are_named_on_credit_and_known_ones_wait(watched: Watched, found_out: list[str]) -> None:
     model = Small()
     watched.look()
     watched.named()
@@ -202,7 +202,7 @@ def test_the_largest_of_those_that_wait_comes_first_and_those_that_wait_before_a
     assert len({id(one) for one in (old, middle, large, small)}) == 4
 
 
-def test_at_each_look_a_model_is_asked_once_at_most(watched: Watched, found_out: list[str]) -> None:
+def test_at_each_update_a_model_is_identified_once_at_most(watched: Watched, found_out: list[str]) -> None:
     model = Backbone()
     watched.look()
     watched.named()
@@ -226,9 +226,9 @@ def test_a_name_is_found_once(watched: Watched, tmp_path: Path, monkeypatch: pyt
     models = []
     for number in range(4):
         save_file(Backbone().state_dict(), tmp_path / f"tune-{number}.safetensors")
-        os.utime(tmp_path / f"tune-{number}.safetensors", (1, 1))  # what is younger than the values is not what they are from
+        os.utime(tmp_path / f"tune-{number}.safetensors", (1, 1))  # values can't come from a younger file
         models.append(Backbone())
-        for key, value in load_file(tmp_path / f"tune-{number}.safetensors").items():  # by a way that nobody sees
+        for key, value in load_file(tmp_path / f"tune-{number}.safetensors").items():  # in a way that isn't observed
             models[-1].get_parameter(key).data.copy_(value)
     watched.look()
     watched.named()
@@ -310,7 +310,7 @@ def test_while_names_are_found_it_pauses(watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("way", ["data", "parameter", "submodule"])
-def test_what_tells_nobody_is_found_in_turn_even_by_a_host_of_many_modules(way: str) -> None:
+def test_changes_without_notice_are_found_in_turn_even_among_many_modules(way: str) -> None:
     with attached() as sidecar:
         models = [Backbone(blocks=30) for _ in range(4)]
         sidecar.scanner.scan(lambda: None, everything=False)
@@ -329,7 +329,7 @@ def test_what_tells_nobody_is_found_in_turn_even_by_a_host_of_many_modules(way: 
         assert sorted(one.own_bytes for one in found)[0] == expected
 
 
-def test_a_module_that_two_models_share_stays_known_as_the_others_when_one_of_them_goes() -> None:
+def test_a_module_that_two_models_share_stays_the_others_when_one_of_them_is_deleted() -> None:
     with attached() as sidecar:
         shared = nn.ReLU()
         first, second = nn.Sequential(nn.Linear(600, 600), shared), nn.Sequential(nn.Linear(600, 600), shared)
@@ -344,10 +344,10 @@ def test_a_module_that_two_models_share_stays_known_as_the_others_when_one_of_th
         shared.register_buffer("scale", torch.zeros(1000))
         assert found() == [alone + 4000]
         assert second[1] is shared
-        assert not sidecar.scanner._claims._among
+        assert not sidecar.scanner._claims._roots_of_shared
 
 
-def test_a_look_that_was_broken_off_is_made_up_for() -> None:
+def test_a_scan_that_was_broken_off_is_made_up_for() -> None:
     class BrokenOff(BaseException):
         pass
 
@@ -432,4 +432,4 @@ def test_an_error_while_naming_leaves_the_model_its_row(watched: Watched, monkey
     assert (seen.name, seen.resident_bytes) == ("Backbone", sum(one.nbytes for one in model.parameters()))
     assert (watched.named()["Backbone"].name, watched.named()["Backbone"].name_source) == ("Backbone", "class")
     assert watched.observer._failures.count > 0
-    watched.observer._failures.count = 0  # which the fixture looks at
+    watched.observer._failures.count = 0  # which the fixture checks

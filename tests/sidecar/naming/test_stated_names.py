@@ -1,4 +1,4 @@
-"""What models say of themselves, by libraries' own ways: read from dictionaries, believed only where weights were read, too."""
+"""What models state about themselves, as each library has it: read from dictionaries, believed only if weights were read, too."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ load_file, save_file = safetensors.load_file, safetensors.save_file
 
 
 class Stated(Backbone):
-    """With whatever attributes a library would set."""
+    """A module with the attributes that a library would set."""
 
     def __init__(self, **attributes: object) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class TransformersConfig:
 
 @dataclass
 class PretrainedCfg:
-    """timm's: which weights there are for such a model."""
+    """timm's description of the weights that exist for a model."""
 
     hf_hub_id: str = "timm/resnet50.a1_in1k"
     architecture: str = "resnet50"

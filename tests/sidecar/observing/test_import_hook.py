@@ -66,7 +66,7 @@ def test_a_host_without_torch_is_published_and_undisturbed(tmp_path: object) -> 
     assert (done.stderr, done.returncode) == ("", 7)
 
 
-def test_what_nobody_awaits_any_more_is_not_listened_for() -> None:
+def test_an_import_that_is_no_longer_awaited_is_not_listened_for() -> None:
     arrived: list[str] = []
     arrivals = ImportHook()
     arrivals.wait(["colorsys", "chunk_that_is_not_there"], lambda module: arrived.append(module.__name__))

@@ -30,7 +30,7 @@ def failures() -> Failures:
 
 @pytest.fixture(params=MECHANISMS)
 def mechanism(request: pytest.FixtureRequest, failures: Failures) -> Iterator[Mechanism]:
-    """Either way of observing, whichever this Python's is."""
+    """Each of the mechanisms of observing, on whichever Python this is."""
     made: Mechanism | None = CodeExchange(torch, failures) if request.param == "exchange" else CodeMonitoring.begin(failures)
     assert made is not None
     yield made
@@ -38,7 +38,7 @@ def mechanism(request: pytest.FixtureRequest, failures: Failures) -> Iterator[Me
 
 
 def adds(one: int, *, other: int = 2) -> int:
-    """Of this file, so that its source can be had."""
+    """A function to observe, defined in this file so that its source can be read."""
     if one < 0:
         raise ValueError("negative")
 
@@ -69,7 +69,7 @@ class Derived(Base):
 
 
 def observed(mechanism: Mechanism, function: Callable[..., Any]) -> list[Any]:
-    """What is seen of the function's calls from now on: names of arguments at the start, results at the end."""
+    """Records each call of the function from now on: its arguments at the start, its name and result at the end."""
     seen: list[Any] = []
 
     def started(frame: FrameType) -> None:

@@ -1,4 +1,4 @@
-"""Values copied from an accelerator on request. There is none here: host memory stands in for it; the copy is real."""
+"""Values are copied from an accelerator on request. Host memory stands in for the accelerator; the copy is real."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ STAND_IN = frozenset({"cpu"})
 
 
 class Graph:
-    """In place of torch's."""
+    """A stand-in for torch's CUDAGraph."""
 
     def __init__(self) -> None:
         self.fails = False
@@ -40,13 +40,13 @@ class Graph:
 
 @pytest.fixture(autouse=True)
 def graphs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A class of graphs that can be captured here."""
+    """Replaces torch's class of graphs by one that can be captured without an accelerator."""
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
 
 
 @pytest.fixture
 def sampler() -> Iterator[AcceleratorSampler]:
-    """One that takes host memory for an accelerator."""
+    """A sampler that takes host memory for an accelerator."""
     failures = Failures()
     one, observers = AcceleratorSampler(torch, failures, STAND_IN), Observers(torch, failures)
     one.observe(observers)
@@ -118,7 +118,7 @@ def test_a_capture_that_begins_during_a_copy_waits_for_its_end(
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_only_who_asks_for_it_is_told_by_values_what_came_straight_onto_an_accelerator(
+def test_models_loaded_straight_onto_an_accelerator_are_named_by_values_only_on_request(
     asked: bool, sampler: AcceleratorSampler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with attached() as sidecar:

@@ -123,7 +123,7 @@ def test_threads_that_read_at_the_same_time_lose_nothing() -> None:
     assert len({file.number for file in files.of(files.paths())}) == 480
 
 
-def test_a_lock_whose_holder_is_gone_keeps_nobody_waiting() -> None:
+def test_a_lock_whose_holder_is_gone_blocks_no_thread() -> None:
     lock = BriefLock()
     in_a_thread(lock.__enter__)  # as after fork(2) from C code, while another thread held it
     with lock as had:

@@ -1,4 +1,4 @@
-"""Names of files, from what callers have in their variables."""
+"""Names of files are found from what callers have in their variables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gpumodels.provenance.mapped_storages import name_of_open, path_of_bytes
 
 
 class Telling(io.RawIOBase):
-    """A file of somebody's own, whose name is code."""
+    """A file class of the host's whose `name` is a property, which runs code."""
 
     asked = 0
 

@@ -24,7 +24,7 @@ load_file, save_file = safetensors.load_file, safetensors.save_file
 
 
 def a_file(path: Path, model: nn.Module | None = None) -> Path:
-    """A safetensors file of this model's values, or of new ones, written long ago."""
+    """A safetensors file of this model's values, or of new ones, dated long ago."""
     save_file((model or Backbone()).state_dict(), path)
     return long_ago(path)
 
@@ -367,7 +367,7 @@ def _saved(path: Path) -> Path:
     return path
 
 
-def test_a_load_that_raised_is_noted_for_what_fits(tmp_path: Path) -> None:
+def test_a_load_that_raised_is_noted_for_the_tensors_that_fit(tmp_path: Path) -> None:
     with attached() as sidecar:
         model = Backbone()
         state = load_file(a_file(tmp_path / "mine.safetensors"))
@@ -378,7 +378,7 @@ def test_a_load_that_raised_is_noted_for_what_fits(tmp_path: Path) -> None:
         assert len(sidecar.hooks.loads._calls) == 0
 
 
-def test_looking_at_a_state_dict_costs_a_few_steps_a_tensor() -> None:
+def test_noting_a_state_dict_costs_a_few_steps_a_tensor() -> None:
     state = {f"{i}.weight": torch.randn(64, 64) for i in range(1000)}
     with attached() as sidecar:
         with counted() as work:

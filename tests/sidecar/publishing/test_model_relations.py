@@ -65,7 +65,7 @@ def test_a_kohya_network_is_an_adapter_of_the_model_that_it_stands_in_for() -> N
         assert models["Decoder"].resident_bytes == distinct_bytes(stranger)
 
 
-def test_two_hundred_models_that_share_a_tensor_are_told_of_each_other_in_one_pass() -> None:
+def test_two_hundred_models_that_share_a_tensor_are_related_to_each_other_in_one_pass() -> None:
     def steps(count: int) -> int:
         with attached() as sidecar:
             models = [Backbone(blocks=1, width=200 + number) for number in range(count)]

@@ -12,7 +12,7 @@ class FakeClock:
 
 
 def spent_in_a_minute(work_seconds: float, tick_seconds: float = 1.0, skip_seconds: float = 0.0) -> float:
-    """What work of this length takes within one minute, where every tick wants some."""
+    """Seconds spent within one minute, if every tick asks for work of this length."""
     clock = FakeClock()
     budget = Budget(clock)
     spent = 0.0
@@ -24,7 +24,7 @@ def spent_in_a_minute(work_seconds: float, tick_seconds: float = 1.0, skip_secon
     return spent
 
 
-def test_what_nobody_waits_for_takes_its_share_of_a_core_over_any_minute() -> None:
+def test_background_work_takes_its_share_of_a_core_over_any_minute() -> None:
     for work_seconds in (0.001, 0.005, 0.02, 0.1, 0.29):
         assert spent_in_a_minute(work_seconds) <= 60 * RATE + SAVINGS_SECONDS + work_seconds
         assert spent_in_a_minute(work_seconds, skip_seconds=300) <= 60 * RATE + 1e-9 + work_seconds
@@ -45,7 +45,7 @@ def test_what_takes_more_than_is_saved_happens_once_and_is_paid_off() -> None:
     assert budget.allows()
 
 
-def test_what_somebody_waits_for_may_borrow_within_limits() -> None:
+def test_urgent_work_may_borrow_within_limits() -> None:
     clock = FakeClock()
     budget = Budget(clock)
     urgent = 0

@@ -17,7 +17,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def number_of(path: Path) -> int:
-    """The descriptor that this process has of the file."""
+    """The number of this process's descriptor of the file."""
     (found,) = [int(name) for name in os.listdir("/proc/self/fd") if is_of(int(name), path)]
     return found
 

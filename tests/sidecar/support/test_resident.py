@@ -16,7 +16,7 @@ from modules import Backbone, attached
 
 
 def classes_of_the_sidecar() -> Iterator[type]:
-    """All that are defined in the package, but for exceptions, protocols and the demonstration's own models."""
+    """All classes that the package defines, except exceptions, protocols and the demo's models."""
     for found in pkgutil.walk_packages(gpumodels.__path__, "gpumodels."):
         if ".demo" in found.name or found.name.rpartition(".")[2] in ("__main__", "auto"):
             continue
@@ -34,7 +34,7 @@ def test_no_class_of_the_sidecars_can_be_pickled_or_copied(kind: type) -> None:
         refusing(kind, 4)
 
 
-def test_whoever_tries_is_told_what_it_was() -> None:
+def test_the_error_names_the_object_that_was_to_be_pickled() -> None:
     with attached() as sidecar:
         model = Backbone()
         for attempt in (pickle.dumps, copy.copy, copy.deepcopy):

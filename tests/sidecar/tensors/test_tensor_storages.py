@@ -1,4 +1,4 @@
-"""Every way that plain PyTorch holds memory, against sums done by hand."""
+"""Every way in which plain PyTorch holds memory, against sums computed by hand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_plain_tensor_attributes_count_with_their_module() -> None:
         assert found.bytes_by_device == {"cpu": (2000 + 10 + 20 + 30 + 5000) * FLOAT}
 
 
-def test_data_that_is_swapped_behind_a_parameters_back_is_seen_at_the_next_look() -> None:
+def test_data_that_is_swapped_without_notice_is_seen_by_the_next_scan() -> None:
     with attached() as sidecar:
         model = nn.Linear(256, 256)
         before = sidecar.scan()[0].bytes_by_device["cpu"]
@@ -56,7 +56,7 @@ def test_lazy_modules_hold_nothing_until_they_are_initialised() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_data_parallel_and_compiled_models_are_what_they_wrap() -> None:
+def test_data_parallel_and_compiled_wrappers_are_seen_through() -> None:
     with attached() as sidecar:
         model = Backbone()
         compiled = torch.compile(model)
@@ -116,7 +116,7 @@ def test_a_model_over_two_gpus_host_memory_and_disk_counts_each_part_where_it_is
         assert held == found.bytes_by_device
 
 
-def test_what_an_allocator_counts_and_nobody_claims_is_other_and_never_negative() -> None:
+def test_allocated_bytes_that_nothing_accounts_for_are_other_and_never_negative() -> None:
     with attached() as sidecar:
         model = nn.Linear(4, 4, bias=False)
         model.weight = nn.Parameter(a_fake((1024, 1024), "cuda:0"), requires_grad=False)
@@ -130,7 +130,7 @@ def test_what_an_allocator_counts_and_nobody_claims_is_other_and_never_negative(
         assert less.other_bytes == 0
 
 
-def test_what_nobody_can_know_is_none() -> None:
+def test_unknown_sums_are_none() -> None:
     with attached() as sidecar:
         model = Backbone()
         (host,) = device_memory(sidecar.models(), sidecar.parts(), {})
@@ -141,7 +141,7 @@ def test_what_nobody_can_know_is_none() -> None:
         assert model is not None
 
 
-def test_a_module_that_is_changed_while_it_is_scanned_is_right_at_the_next_look() -> None:
+def test_a_module_that_is_changed_while_it_is_scanned_is_right_after_the_next_scan() -> None:
     with attached() as sidecar, pytest.MonkeyPatch.context() as patch:
         patch.setattr("gpumodels.support.slices.SLICE_SECONDS", 0.0)
         model = nn.ModuleList(nn.Linear(32, 32) for _ in range(50))

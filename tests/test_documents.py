@@ -20,6 +20,7 @@ import pytest
 
 import gpumodels
 from gpumodels.__main__ import main as gpumodels_command
+from gpumodels.hooks.moves import MOVING_METHODS
 from gpumodels.models.scan import PROBES
 from gpumodels.naming.name_queue import LOAN_SECONDS
 from gpumodels.observer import MEASURE_SHARE, OLDEST_MEASURE_SECONDS, WALK_SHARE
@@ -233,9 +234,8 @@ def test_the_shares_and_times_of_looking_are_those_of_the_code() -> None:
 
 
 def test_every_method_that_is_observed_as_a_move_is_named() -> None:
-    methods = constant_of("sidecar/gpumodels/hooks/moves.py", "METHODS")
     (row,) = [row for row in rows(read("docs/observing.md")) if row[0].startswith("modules as they are moved")]
-    assert [name.rpartition(".")[2] for name in in_code(row[1])] == list(methods)
+    assert [name.rpartition(".")[2] for name in in_code(row[1])] == list(MOVING_METHODS)
 
 
 def test_the_changelog_has_a_dated_section_for_the_version_of_the_package() -> None:

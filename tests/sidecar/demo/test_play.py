@@ -65,7 +65,7 @@ class Theatre:
         self.acts = 0
         self.stages: list[RecordingStage] = []
         self.publishes = True
-        monkeypatch.setattr(play, "ACT_SECONDS", 0.0)
+        monkeypatch.setattr(play, "ACTION_SECONDS", 0.0)
         monkeypatch.setattr("gpumodels.demo.play.signal.signal", self.handlers.__setitem__)
         monkeypatch.setattr("gpumodels.demo.play.sidecar.start", lambda **options: self.started.append(options["label"]))
         monkeypatch.setattr("gpumodels.demo.play.sidecar.start_with", lambda _, **options: self.started.append(options["label"]))
@@ -143,7 +143,7 @@ def test_told_to_end_before_it_is_ready_it_ends_without_a_word(theatre: Theatre,
 
 def test_it_holds_still_where_only_its_table_is_asked_for(theatre: Theatre, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPUMODELS_DEMO_HOLD", "1")
-    monkeypatch.setattr(play, "ACT_SECONDS", 0.001)
+    monkeypatch.setattr(play, "ACTION_SECONDS", 0.001)
     run_demo(seconds=0.01)
     assert all(act == "write" or act.startswith("load") for act in theatre.stages[0].acts)
 
@@ -153,11 +153,11 @@ def test_files_are_written_where_the_environment_says_or_are_gone_afterwards(
 ) -> None:
     directories: list[Path] = []
 
-    def stage(parts: Mapping[str, object], directory: Path) -> RecordingStage:
+    def stage(specs: Mapping[str, object], directory: Path) -> RecordingStage:
         assert directory.is_dir()
         directories.append(directory)
         theatre.stages.clear()
-        return theatre.stage(parts)
+        return theatre.stage(specs)
 
     monkeypatch.setattr("gpumodels.demo.stage.RealStage", stage)
     run_demo(seconds=0.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.demo.cast import Part
+from gpumodels.demo.cast import ModelSpec
 from gpumodels.demo.models import LoRANetwork, UMT5EncoderModel, WanModel, WanSize
 from gpumodels.demo.stage import SIMULATED_CACHE_BYTES, SIMULATED_GPU_BYTES, RealStage, SimulatedStage
 from modules import Attached, attached
@@ -18,9 +18,9 @@ GIB = 1024**3
 TINY = WanSize(width=64, inner=128, blocks=4, text_width=32)
 
 PARTS = {
-    "high": Part("Tiny-High", "high.safetensors", torch.bfloat16, lambda: WanModel(TINY), {"model_type": "Tiny-High"}),
-    "text": Part("Tiny-Encoder", "text.safetensors", torch.float16, lambda: UMT5EncoderModel(600, 64, 128, 2), device=1),
-    "lora": Part("MyLoRA", "loras/lora.safetensors", torch.float16, lambda: LoRANetwork(TINY, 32), device=2),
+    "high": ModelSpec("Tiny-High", "high.safetensors", torch.bfloat16, lambda: WanModel(TINY), {"model_type": "Tiny-High"}),
+    "text": ModelSpec("Tiny-Encoder", "text.safetensors", torch.float16, lambda: UMT5EncoderModel(600, 64, 128, 2), device=1),
+    "lora": ModelSpec("MyLoRA", "loras/lora.safetensors", torch.float16, lambda: LoRANetwork(TINY, 32), device=2),
 }
 
 
@@ -149,6 +149,6 @@ def test_simulated_weights_that_are_tied_take_the_memory_of_one() -> None:
         model["head"].weight = model["embedding"].weight
         return model
 
-    stage = SimulatedStage({"tied": Part("Tied", "", torch.float16, tied)}, gpus=1)
+    stage = SimulatedStage({"tied": ModelSpec("Tied", "", torch.float16, tied)}, gpus=1)
     stage.load("tied")
     assert allocated(stage) == {"cuda:0": 100 * 64 * 2}

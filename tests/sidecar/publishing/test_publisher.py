@@ -171,4 +171,4 @@ def test_a_group_that_is_none_is_one_warning_and_only_the_user_may_read(
         (name,) = snapshot_files(directory)
         assert [path.stat().st_mode & 0o777 for path in (directory, directory / name)] == [0o700, 0o600]
         (directory / name).unlink()
-    assert warnings() == [f"nobody else can read {directory}: GPUMODELS_GROUP=no such group: no such group"]
+    assert warnings() == [f"cannot let the group read {directory}: GPUMODELS_GROUP=no such group: no such group"]

@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from gpumodels.sidecar import BURST_SECONDS, LONG_PAUSE_SECONDS, PAUSE_SECONDS, Sidecar
-from gpumodels.support.other_threads import BUSY_SHARE, BUSY_WINDOW_SECONDS, OtherThreads
+from gpumodels.support.other_threads import OtherThreads
 
 
 class Waits(threading.Event):
@@ -84,43 +83,3 @@ def test_pauses_are_long_only_after_much_work_beside_a_host_that_computes(sideca
     first, second = pauses(2 * BURST_SECONDS, busy=True)
     assert first == PAUSE_SECONDS
     assert 0.0 <= second <= LONG_PAUSE_SECONDS
-
-
-def test_a_host_computes_when_its_threads_took_processor_time_lately() -> None:
-    clock, process, own = Clock(), Clock(), Clock()
-    others = OtherThreads(clock, process, own)
-
-    def after(wall: float, in_process: float, in_own: float) -> bool:
-        clock.seconds += wall
-        process.seconds += in_process
-        own.seconds += in_own
-        return others.are_busy()
-
-    after(0.0, 0.0, 0.0)
-    window = BUSY_WINDOW_SECONDS
-    assert after(window, window, 0.0)
-    assert after(window / 4, 0.0, 0.0)  # too soon to know better
-    assert not after(window, 0.0, 0.0)
-    assert not after(window, window, window)  # that was our own
-    assert not after(window, window * BUSY_SHARE / 2, 0.0)
-    assert after(window, 4 * window, window)
-
-
-def test_the_time_of_other_threads_is_what_the_kernel_says() -> None:
-    others = OtherThreads()
-    done: list[Any] = []
-
-    def computes() -> None:
-        while not done:
-            pass
-
-    others.are_busy()
-    thread = threading.Thread(target=computes)
-    thread.start()
-    began = time.process_time() - time.thread_time()
-    while time.process_time() - time.thread_time() - began < 10 * BUSY_WINDOW_SECONDS:
-        time.sleep(BUSY_WINDOW_SECONDS)
-    busy = others.are_busy()
-    done.append(True)
-    thread.join()
-    assert busy

@@ -10,8 +10,7 @@ import torch
 
 from gpumodels.naming.agreement import Agreement, agreement, correlation
 from gpumodels.provenance.files_read import FilesRead, JoinedFiles, SampledFile
-from gpumodels.provenance.host_samples import RawSample, TensorSampler
-from gpumodels.provenance.saves import SavedValues
+from gpumodels.provenance.host_samples import TensorSampler
 from gpumodels_shared.schema import TensorSample
 
 State = Mapping[str, torch.Tensor]
@@ -118,17 +117,3 @@ def test_shards_that_were_read_are_one_file_and_a_changed_file_is_another(tmp_pa
     path.write_bytes(b"22")
     assert read.add_mapped(str(path)) != first
     assert read.of([str(path)])[0].number > before.number
-
-
-def test_when_values_were_first_saved_is_known_by_most_of_them() -> None:
-    saved = SavedValues()
-    kept = [RawSample("float32", (16,), bytes([number]) * 64) for number in range(4)]
-    assert saved.first_ns(kept) is None
-    saved.note(kept[:1])
-    assert saved.first_ns(kept) is None
-    saved.note(kept[1:2])
-    first = saved.first_ns(kept)
-    assert first is not None
-    saved.note(kept)
-    assert saved.first_ns(kept) == first
-    assert saved.first_ns([]) is None

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import inspect
-import linecache
 import pickle
 import sys
 import threading
@@ -60,12 +59,6 @@ class Base:
 class Derived(Base):
     def method(self, value: int) -> int:
         return super().method(value) * 2
-
-    def _private(self) -> str:
-        return self.__secret()
-
-    def __secret(self) -> str:
-        return "kept"
 
 
 def observed(mechanism: Mechanism, function: Callable[..., Any]) -> list[Any]:
@@ -172,50 +165,6 @@ def test_each_thread_is_seen(mechanism: Mechanism) -> None:
     for thread in threads:
         thread.join()
     assert sorted(result for entry in seen if isinstance(entry, tuple) for result in entry[1:]) == list(range(2, 10))
-
-
-def test_code_that_somebody_else_exchanged_meanwhile_is_left_to_them(failures: Failures) -> None:
-    exchange = CodeExchange(torch, failures)
-    original = adds.__code__
-    observed(exchange, adds)
-    theirs = (lambda one, *, other=2: 99).__code__
-    adds.__code__ = theirs
-    try:
-        exchange.remove()
-        assert adds.__code__ is theirs
-    finally:
-        adds.__code__ = original
-
-
-def test_a_function_that_its_source_does_not_make_is_not_observed(failures: Failures, tmp_path: Any) -> None:
-    exchange = CodeExchange(torch, failures)
-    with pytest.raises(ValueError, match="source"):
-        observed(exchange, Derived._private)  # `__secret` means another name outside of its class
-    scope: dict[str, Any] = {}
-    path = tmp_path / "changed.py"
-    path.write_text("def made(one):\n    return one\n")
-    exec(compile(path.read_text(), str(path), "exec"), scope)
-    path.write_text("def made(other):\n    return other + 1\n")
-    linecache.checkcache(str(path))
-    with pytest.raises(ValueError, match="source"):
-        observed(exchange, scope["made"])
-    nowhere = {"__name__": "nowhere"}
-    exec(compile("def made(one): return one", "<nowhere at all>", "exec"), nowhere)
-    with pytest.raises(ValueError, match="source"):
-        observed(exchange, nowhere["made"])  # type: ignore[arg-type]
-    assert scope["made"](1) == 1
-
-
-@pytest.mark.skipif(monitoring is None, reason="sys.monitoring is there from Python 3.12 on")
-def test_where_other_tools_have_all_ids_nothing_is_observed_and_none_is_disturbed(failures: Failures) -> None:
-    free = [tool for tool in range(6) if monitoring.get_tool(tool) is None]
-    for tool in free:
-        monitoring.use_tool_id(tool, f"other {tool}")
-    try:
-        assert CodeMonitoring.begin(failures) is None
-    finally:
-        for tool in free:
-            monitoring.free_tool_id(tool)
 
 
 @pytest.mark.parametrize("name", ["__init__", "load_state_dict", "to", "half", "__setstate__"])

@@ -10,7 +10,6 @@ import pytest
 from gpumodels.provenance import files_read
 from gpumodels.provenance.files_read import FilesRead, SampledFile
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.support.brief_lock import BriefLock
 from gpumodels_shared.fingerprint import keys_examined
 
 SAMPLE = RawSample("float32", (16,), bytes(64))
@@ -121,22 +120,3 @@ def test_threads_that_read_at_the_same_time_lose_nothing() -> None:
         thread.join()
     assert len(files.paths()) == files.version == 480
     assert len({file.number for file in files.of(files.paths())}) == 480
-
-
-def test_a_lock_whose_holder_is_gone_blocks_no_thread() -> None:
-    lock = BriefLock()
-    in_a_thread(lock.__enter__)  # as after fork(2) from C code, while another thread held it
-    with lock as had:
-        assert not had
-    with lock:
-        pass
-
-
-def test_a_lock_may_be_taken_again_by_who_holds_it() -> None:
-    lock = BriefLock()
-    with lock as first, lock as second:
-        assert first
-        assert second
-    others: list[bool] = []
-    in_a_thread(lambda: others.append(lock.__enter__()))
-    assert others == [True]

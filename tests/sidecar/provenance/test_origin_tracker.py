@@ -1,10 +1,6 @@
 from __future__ import annotations
 
-import copy
 import gc
-import inspect
-import io
-import os
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -14,77 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels_shared.schema import Model
-from modules import Attached, Backbone, attached
-from work import counted
+from loads import a_file, long_ago, origins, the_model
+from modules import Backbone, attached
 
 safetensors = pytest.importorskip("safetensors.torch")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 load_file, save_file = safetensors.load_file, safetensors.save_file
-
-
-def a_file(path: Path, model: nn.Module | None = None) -> Path:
-    """A safetensors file of this model's values, or of new ones, dated long ago."""
-    save_file((model or Backbone()).state_dict(), path)
-    return long_ago(path)
-
-
-def long_ago(path: Path) -> Path:
-    os.utime(path, (1e9, 1e9))
-    return path
-
-
-def the_model(sidecar: Attached) -> Model:
-    (model,) = sidecar.models()
-    return model
-
-
-def origins(sidecar: Attached, model: nn.Module) -> set[str]:
-    found = {
-        sidecar.origin_tracker.origin_of(tensor, tensor.untyped_storage()) for tensor in [*model.parameters(), *model.buffers()]
-    }
-    return {Path(origin.path).name if origin is not None else "unknown" for origin in found}
-
-
-def test_values_from_elsewhere_end_what_was_known_of_the_tensors(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        model = Backbone()
-        model.load_state_dict(load_file(a_file(tmp_path / "first.safetensors")), assign=True)
-        assert the_model(sidecar).name == "first"
-        model.load_state_dict({key: torch.randn_like(value) for key, value in model.state_dict().items()})
-        found = the_model(sidecar)
-        assert (found.name, found.confidence) == ("Backbone", 0.0)
-        assert found.files == ()
-
-
-def test_a_second_file_copied_over_a_mapped_first_one_gives_its_name(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        model = Backbone()
-        model.load_state_dict(load_file(a_file(tmp_path / "first.safetensors")), assign=True)
-        model.load_state_dict(load_file(a_file(tmp_path / "second.safetensors")))
-        assert the_model(sidecar).name == "second"
-        assert origins(sidecar, model) == {"second.safetensors"}
-
-
-def test_a_models_own_state_dict_loaded_again_changes_nothing(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        model = Backbone()
-        model.load_state_dict(load_file(a_file(tmp_path / "mine.safetensors")))
-        model.load_state_dict(model.state_dict())
-        other = Backbone()
-        other.load_state_dict(copy.copy(model.state_dict()))
-        assert [found.name for found in sidecar.models()] == ["mine", "mine"]
-
-
-def test_buffers_are_other_objects_after_a_cast_and_keep_their_origin(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        model = Backbone()
-        model.register_buffer("table", torch.randn(64, 64))
-        model.load_state_dict(load_file(a_file(tmp_path / "mine.safetensors", model)))
-        before = model.table
-        model.half()
-        assert model.table is not before
-        assert origins(sidecar, model) == {"mine.safetensors"}
 
 
 def test_data_that_is_put_into_a_known_tensor_brings_its_own_origin_or_none(tmp_path: Path) -> None:
@@ -102,20 +33,6 @@ def test_data_that_is_put_into_a_known_tensor_brings_its_own_origin_or_none(tmp_
         assert origins(sidecar, model) == {"unknown"}
 
 
-def test_tensors_can_be_swapped_though_they_are_remembered(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        model = Backbone()
-        model.load_state_dict(load_file(a_file(tmp_path / "mine.safetensors")))
-        torch.__future__.set_swap_module_params_on_conversion(True)
-        try:
-            model.half()
-            assert origins(sidecar, model) == {"mine.safetensors"}
-            model.load_state_dict({key: value.half() for key, value in load_file(tmp_path / "mine.safetensors").items()})
-        finally:
-            torch.__future__.set_swap_module_params_on_conversion(False)
-        assert sidecar.failures.count == 0
-
-
 def test_nothing_refers_weakly_to_a_tensor_that_is_known(tmp_path: Path) -> None:
     swap_tensors: Any = torch.utils.swap_tensors
     with attached() as sidecar:
@@ -125,32 +42,6 @@ def test_nothing_refers_weakly_to_a_tensor_that_is_known(tmp_path: Path) -> None
         assert weakref.getweakrefcount(model.weight) == 0
         swap_tensors(model.weight, nn.Parameter(torch.zeros(64, 64)))
         assert origins(sidecar, model) == {"unknown", "mine.safetensors"}  # the bias is still the file's
-
-
-def test_what_torch_load_reads_is_known_by_its_file(tmp_path: Path) -> None:
-    torch.save({"state_dict": Backbone().state_dict(), "step": 3}, tmp_path / "mine_v1.ckpt")
-    with attached() as sidecar:
-        model = Backbone()
-        model.load_state_dict(torch.load(tmp_path / "mine_v1.ckpt")["state_dict"])
-        found = the_model(sidecar)
-        assert (found.name, found.name_source, found.confidence) == ("mine_v1", "state dict", 0.95)
-        whole = io.BytesIO()
-        torch.save(model, whole)
-        whole.seek(0)
-        torch.load(whole, weights_only=False)
-        assert sidecar.failures.count == 0
-
-
-def test_a_cast_dict_that_goes_on_to_an_accelerator_is_known_by_the_values_it_had(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        path = a_file(tmp_path / "mine_v1.safetensors")
-        model = Backbone().bfloat16()
-        model.load_state_dict({key: value.bfloat16() for key, value in load_file(path).items()})
-        model.to("meta")
-        found = the_model(sidecar)
-        assert (found.name, found.name_source, found.confidence) == ("mine_v1", "values", 0.97)
-        assert found.matched_samples == found.compared_samples
-        assert found.files == (str(path),)
 
 
 def test_a_name_stays_when_the_tensors_are_replaced_and_ends_when_another_file_is_loaded(tmp_path: Path) -> None:
@@ -270,73 +161,6 @@ def test_the_shards_of_a_pickled_checkpoint_are_compared_as_one_too(tmp_path: Pa
         assert (found.name, found.name_source, len(found.files)) == ("big", "values", 2)
 
 
-def test_the_shards_of_a_gguf_file_are_one_model(tmp_path: Path) -> None:
-    gguf, numpy = pytest.importorskip("gguf"), pytest.importorskip("numpy")
-    state = Backbone().state_dict()
-    writer = gguf.GGUFWriter(tmp_path / "my-llm-f32.gguf", "llama", split_max_tensors=5)
-    for key, value in state.items():
-        writer.add_tensor(key, value.numpy())
-    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
-        write()
-    paths = [long_ago(path) for path in sorted(tmp_path.iterdir())]
-    assert [path.name for path in paths] == [f"my-llm-f32-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
-    with attached() as sidecar:
-        read = {one.name: torch.from_numpy(numpy.array(one.data)) for path in paths for one in gguf.GGUFReader(path).tensors}
-        model = Backbone()
-        model.load_state_dict({key: read[key].view(value.shape) for key, value in state.items()})
-        found = the_model(sidecar)
-        assert (found.name, found.name_source, found.confidence) == ("my-llm-f32", "values", 0.97)
-        assert found.files == tuple(map(str, paths))
-
-
-def by_reading_without_a_mapping(path: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = load_file(path, backend="pread")
-    return found
-
-
-def by_numpys_flavour(path: Path) -> dict[str, torch.Tensor]:
-    return {key: torch.from_numpy(value) for key, value in safetensors_numpy.load_file(path).items()}
-
-
-@pytest.mark.parametrize("read", [by_reading_without_a_mapping, by_numpys_flavour])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_file_that_was_read_without_a_mapping_of_torchs_is_known_by_its_values(
-    tmp_path: Path, read: Callable[[Path], dict[str, torch.Tensor]], dtype: torch.dtype
-) -> None:
-    if read is by_reading_without_a_mapping and "backend" not in inspect.signature(load_file).parameters:
-        pytest.skip("this safetensors always maps")
-    with attached() as sidecar:
-        path = a_file(tmp_path / "mine_v1.safetensors")
-        model = Backbone().to(dtype)
-        model.load_state_dict({key: value.to(dtype) for key, value in read(path).items()})
-        found = the_model(sidecar)
-        assert (found.name, found.name_source, found.files) == ("mine_v1", "values", (str(path),))
-
-
-def test_bytes_are_known_by_the_file_that_is_open_meanwhile(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        path = a_file(tmp_path / "bytes_v1.safetensors")
-        model = Backbone()
-        with path.open("rb") as file:
-            model.load_state_dict(safetensors.load(file.read()))
-        assert the_model(sidecar).name == "bytes_v1"
-
-
-def test_bytes_are_not_taken_for_a_file_that_is_as_long(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        decoy = a_file(tmp_path / "decoy.safetensors")
-        other = a_file(tmp_path / "other.safetensors")
-        data = other.read_bytes()
-        other.unlink()
-        assert len(data) == decoy.stat().st_size
-        with decoy.open("rb") as file:
-            safetensors.load(data)
-            assert sidecar.origin_tracker.files_read.paths() == []
-            safetensors.load(decoy.read_bytes())
-            assert sidecar.origin_tracker.files_read.paths() == [str(decoy)]
-            assert not file.closed
-
-
 def test_a_file_that_went_or_was_damaged_is_no_evidence_and_no_failure(tmp_path: Path) -> None:
     with attached() as sidecar:
         for name in ("gone", "damaged"):
@@ -365,25 +189,6 @@ def test_nothing_of_what_is_remembered_keeps_a_tensor_alive(tmp_path: Path) -> N
 def _saved(path: Path) -> Path:
     torch.save(Backbone().state_dict(), path)
     return path
-
-
-def test_a_load_that_raised_is_noted_for_the_tensors_that_fit(tmp_path: Path) -> None:
-    with attached() as sidecar:
-        model = Backbone()
-        state = load_file(a_file(tmp_path / "mine.safetensors"))
-        with pytest.raises(RuntimeError, match="Unexpected key"):
-            model.load_state_dict({**state, "surplus": torch.zeros(1)})
-        del state
-        assert the_model(sidecar).name == "mine"
-        assert len(sidecar.hooks.loads._calls) == 0
-
-
-def test_noting_a_state_dict_costs_a_few_steps_a_tensor() -> None:
-    state = {f"{i}.weight": torch.randn(64, 64) for i in range(1000)}
-    with attached() as sidecar:
-        with counted() as work:
-            sidecar.hooks.loads._tensors_of(state)
-        assert work.steps < 60 * len(state)
 
 
 def a_bert(directory: Path, **options: object) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 
 import pytest
@@ -14,24 +13,6 @@ from gpumodels.models.training_state import Parts
 from modules import Backbone, a_fake, attached, distinct_bytes
 
 FLOAT = 4
-
-
-def test_plain_tensor_attributes_count_with_their_module() -> None:
-    class Rotary(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.freqs = torch.zeros(1000)
-            self.pair = [torch.zeros(10), torch.zeros(20)]
-            self.table = {"a": torch.zeros(30), "deep": {"b": torch.zeros(5000)}}
-
-    with attached() as sidecar:
-        model = nn.ModuleList([Rotary()])
-        (found,) = sidecar.scan()
-        assert found.bytes_by_device == {"cpu": (1000 + 10 + 20 + 30 + 5000) * FLOAT}
-        assert found.parameters == 0
-        model[0].freqs = torch.zeros(2000)
-        (found,) = sidecar.scan()
-        assert found.bytes_by_device == {"cpu": (2000 + 10 + 20 + 30 + 5000) * FLOAT}
 
 
 def test_data_that_is_swapped_without_notice_is_seen_by_the_next_scan() -> None:
@@ -65,31 +46,6 @@ def test_data_parallel_and_compiled_wrappers_are_seen_through() -> None:
         assert found.class_name == "Backbone"
         assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
         assert compiled is not parallel
-
-
-class Pair(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first = nn.Linear(128, 128)
-        self.second = nn.Linear(128, 128)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self.second(self.first(x))
-        return out
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_script_module_counts_its_parameters_once() -> None:
-    stream = io.BytesIO()
-    torch.jit.save(torch.jit.script(Pair()), stream)
-    stream.seek(0)
-    with attached() as sidecar:
-        scripted = torch.jit.load(stream)  # type: ignore[no-untyped-call]
-        (found,) = sidecar.scan()
-        assert found.class_name == "Pair"
-        assert found.bytes_by_device == {"cpu": distinct_bytes(scripted)}
-        assert found.tree.names == ("", "first", "second")
-        assert sidecar.failures.count == 0
 
 
 def test_expanded_and_sliced_views_count_their_storage_once() -> None:

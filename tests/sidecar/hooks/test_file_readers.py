@@ -1,0 +1,248 @@
+"""Which files are read and what comes out of them, by all the readers that hosts use."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from gpumodels.hooks.file_readers import MAX_DEPTH
+from gpumodels.provenance.origin import MAPPED, READ
+from loads import a_file, long_ago, the_model
+from modules import Attached, Backbone, attached
+
+safetensors = pytest.importorskip("safetensors.torch")
+safetensors_numpy = pytest.importorskip("safetensors.numpy")
+load_file, save_file = safetensors.load_file, safetensors.save_file
+
+
+def sources(sidecar: Attached, *tensors: torch.Tensor) -> list[tuple[str, str] | None]:
+    """File and source of each, as they are known."""
+    known = [sidecar.origin_tracker.origin_of(tensor, tensor.untyped_storage()) for tensor in tensors]
+    return [None if origin is None else (origin.path, origin.source) for origin in known]
+
+
+def test_what_torch_load_reads_is_known_by_its_file(tmp_path: Path) -> None:
+    torch.save({"state_dict": Backbone().state_dict(), "step": 3}, tmp_path / "mine_v1.ckpt")
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(torch.load(tmp_path / "mine_v1.ckpt")["state_dict"])
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence) == ("mine_v1", "state dict", 0.95)
+        whole = io.BytesIO()
+        torch.save(model, whole)
+        whole.seek(0)
+        torch.load(whole, weights_only=False)
+        assert sidecar.failures.count == 0
+
+
+def test_the_shards_of_a_gguf_file_are_one_model(tmp_path: Path) -> None:
+    gguf, numpy = pytest.importorskip("gguf"), pytest.importorskip("numpy")
+    state = Backbone().state_dict()
+    writer = gguf.GGUFWriter(tmp_path / "my-llm-f32.gguf", "llama", split_max_tensors=5)
+    for key, value in state.items():
+        writer.add_tensor(key, value.numpy())
+    for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+        write()
+    paths = [long_ago(path) for path in sorted(tmp_path.iterdir())]
+    assert [path.name for path in paths] == [f"my-llm-f32-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
+    with attached() as sidecar:
+        read = {one.name: torch.from_numpy(numpy.array(one.data)) for path in paths for one in gguf.GGUFReader(path).tensors}
+        model = Backbone()
+        model.load_state_dict({key: read[key].view(value.shape) for key, value in state.items()})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence) == ("my-llm-f32", "values", 0.97)
+        assert found.files == tuple(map(str, paths))
+
+
+def by_reading_without_a_mapping(path: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(path, backend="pread")
+    return found
+
+
+def by_numpys_flavour(path: Path) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(value) for key, value in safetensors_numpy.load_file(path).items()}
+
+
+@pytest.mark.parametrize("read", [by_reading_without_a_mapping, by_numpys_flavour])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_file_that_was_read_without_a_mapping_of_torchs_is_known_by_its_values(
+    tmp_path: Path, read: Callable[[Path], dict[str, torch.Tensor]], dtype: torch.dtype
+) -> None:
+    if read is by_reading_without_a_mapping and "backend" not in inspect.signature(load_file).parameters:
+        pytest.skip("this safetensors always maps")
+    with attached() as sidecar:
+        path = a_file(tmp_path / "mine_v1.safetensors")
+        model = Backbone().to(dtype)
+        model.load_state_dict({key: value.to(dtype) for key, value in read(path).items()})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.files) == ("mine_v1", "values", (str(path),))
+
+
+def test_bytes_are_known_by_the_file_that_is_open_meanwhile(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        path = a_file(tmp_path / "bytes_v1.safetensors")
+        model = Backbone()
+        with path.open("rb") as file:
+            model.load_state_dict(safetensors.load(file.read()))
+        assert the_model(sidecar).name == "bytes_v1"
+
+
+def test_bytes_are_not_taken_for_a_file_that_is_as_long(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        decoy = a_file(tmp_path / "decoy.safetensors")
+        other = a_file(tmp_path / "other.safetensors")
+        data = other.read_bytes()
+        other.unlink()
+        assert len(data) == decoy.stat().st_size
+        with decoy.open("rb") as file:
+            safetensors.load(data)
+            assert sidecar.origin_tracker.files_read.paths() == []
+            safetensors.load(decoy.read_bytes())
+            assert sidecar.origin_tracker.files_read.paths() == [str(decoy)]
+            assert not file.closed
+
+
+class Comfy(ModuleType):
+    """`comfy.utils`, as far as reading goes."""
+
+    def __init__(self) -> None:
+        super().__init__("comfy.utils")
+
+        def load_torch_file(ckpt: Any, return_metadata: bool = False) -> Any:
+            state = {key: value.clone() for key, value in load_file(ckpt).items()}
+            return (state, {}) if return_metadata else state
+
+        self.load_torch_file = load_torch_file
+
+
+@pytest.mark.parametrize("returns_metadata", [False, True])
+def test_what_comfyui_reads_is_known_by_its_file_though_it_is_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, returns_metadata: bool
+) -> None:
+    comfy = Comfy()
+    monkeypatch.setitem(sys.modules, comfy.__name__, comfy)
+    path = a_file(tmp_path / "mine.safetensors", nn.Linear(8, 8))
+    with attached() as sidecar:
+        found = comfy.load_torch_file(path, returns_metadata)
+        state = found[0] if returns_metadata else found
+        assert sources(sidecar, *state.values()) == [(str(path), READ)] * 2
+        assert sidecar.failures.count == 0
+
+
+def test_a_file_that_is_mapped_is_known_by_the_name_that_the_user_gave_it(tmp_path: Path) -> None:
+    link = tmp_path / "my link.safetensors"
+    link.symlink_to(a_file(tmp_path / "blob.safetensors", nn.Linear(8, 8)))
+    with attached() as sidecar:
+        state = load_file(link)
+        assert sources(sidecar, *state.values()) == [(str(link), MAPPED)] * 2
+        assert str(link) in sidecar.origin_tracker.files_read.paths()
+        assert sidecar.failures.count == 0
+
+
+@pytest.mark.parametrize("open_it", [str, Path, lambda path: Path(path).open("rb")], ids=["text", "path", "open file"])  # noqa: SIM115
+def test_torch_load_may_be_given_a_name_or_an_open_file(tmp_path: Path, open_it: Callable[[str], Any]) -> None:
+    path = tmp_path / "mine.pt"
+    torch.save({"weight": torch.randn(64)}, path)
+    given = open_it(str(path))
+    with attached() as sidecar:
+        state = torch.load(given)
+        assert sources(sidecar, state["weight"]) == [(str(path), READ)]
+    if hasattr(given, "close"):
+        given.close()
+
+
+def test_what_is_read_from_memory_is_from_no_file() -> None:
+    stream = io.BytesIO()
+    torch.save({"weight": torch.randn(64)}, stream)
+    stream.seek(0)
+    with attached() as sidecar:
+        state = torch.load(stream)
+        assert sources(sidecar, state["weight"]) == [None]
+        assert sidecar.origin_tracker.files_read.paths() == []
+        assert sidecar.failures.count == 0
+
+
+def nested(path: str) -> Any:
+    """A tensor in dictionaries."""
+    key, _, rest = path.partition(".")
+    return {key: nested(rest)} if key else torch.randn(64)
+
+
+def innermost(nest: Any) -> torch.Tensor:
+    while isinstance(nest, dict):
+        (nest,) = nest.values()
+    found: torch.Tensor = nest
+    return found
+
+
+def test_tensors_are_found_some_dictionaries_deep_and_in_whole_modules(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    deep, too_deep = "level." * (MAX_DEPTH - 1), "level." * MAX_DEPTH
+    models = {"ema": nn.Linear(8, 8), "model": nn.Linear(8, 8)}
+    torch.save({**models, "one": nested(deep), "other": nested(too_deep), "list": [torch.randn(64)]}, path)
+    with attached() as sidecar:
+        read = torch.load(path, weights_only=False)
+        found, lost = innermost(read["one"]), innermost(read["other"])
+        assert sources(sidecar, read["ema"].weight, read["ema"].bias, found) == [(str(path), READ)] * 3
+        assert sources(sidecar, lost, *read["list"]) == [None, None]
+        assert {id(read["ema"]), id(read["model"])} == set(sidecar.registry.take_changes().touched)
+
+
+def test_values_that_are_saved_are_remembered_by_every_way_of_saving(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        tracker = sidecar.origin_tracker
+        for save in (
+            lambda state: torch.save({"state_dict": state}, tmp_path / "a.pt"),
+            lambda state: save_file(state, tmp_path / "a.safetensors"),
+            safetensors.save,
+        ):
+            tensor = torch.randn(64)
+            sample = tracker.sampler.take(tensor)
+            assert sample is not None
+            assert tracker.saved.first_ns([sample]) is None
+            save({"weight": tensor})
+            assert tracker.saved.first_ns([sample]) is not None
+
+
+def test_once_closed_nothing_is_noted(tmp_path: Path) -> None:
+    path = tmp_path / "mine.pt"
+    torch.save({"weight": torch.randn(64)}, path)
+    mapped = a_file(tmp_path / "mine.safetensors", nn.Linear(8, 8))
+    with attached() as sidecar:
+        sidecar.origin_tracker.close()
+        tensors = [*torch.load(path).values(), *load_file(mapped).values()]
+        safetensors.load(mapped.read_bytes())
+        assert sources(sidecar, *tensors) == [None] * 3
+        assert sidecar.origin_tracker.files_read.paths() == []
+
+
+def test_tensors_of_a_reader_that_is_given_subclasses_run_no_code_of_theirs(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    class Mode(torch.overrides.TorchFunctionMode):
+        def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+            ran.append(str(function))
+            return function(*arguments, **(options or {}))
+
+    path = tmp_path / "mine.pt"
+    torch.save({"weight": torch.randn(64)}, path)
+
+    def loaded() -> list[str]:
+        ran.clear()
+        with Mode():
+            torch.load(path)
+            torch.save({"weight": torch.zeros(64)}, tmp_path / "other.pt")
+        return list(ran)
+
+    plain = loaded()
+    with attached():
+        assert loaded() == plain

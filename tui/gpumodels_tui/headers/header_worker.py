@@ -45,7 +45,7 @@ class HeaderReader:
 
 
 @dataclass(frozen=True, slots=True)
-class _Sought:
+class _Decoded:
     """A wanted fingerprint, decoded for comparing."""
 
     samples: tuple[SoughtSample, ...]
@@ -58,16 +58,16 @@ class Worker:
 
     def __init__(self, readers: dict[str, HeaderReader]) -> None:
         self._readers = readers
-        self._sought: dict[int, _Sought] = {}
+        self._fingerprints: dict[int, _Decoded] = {}
 
     def answer(self, request: Request) -> Reply:
         """The reply to the request; errors because of a file are part of it."""
         if request.forget:
-            self._sought.clear()
+            self._fingerprints.clear()
         for one in request.told:
             samples = sought(one.fingerprint)
-            self._sought[one.number] = _Sought(samples, tuple(sorted(sample.shape for sample in samples)))
-        wanted = [self._sought[number] for number in request.wanted]
+            self._fingerprints[one.number] = _Decoded(samples, tuple(sorted(sample.shape for sample in samples)))
+        wanted = [self._fingerprints[number] for number in request.wanted]
         paths = [os.fsdecode(path) for path in (request.path, *request.others)]
         try:
             if request.is_read:
@@ -80,7 +80,7 @@ class Worker:
         except (MemoryError, RecursionError) as error:
             return Reply(reason=f"its header takes too much memory ({type(error).__name__})")
 
-    def _read(self, path: str, suffix: str | None, wanted: Sequence[_Sought]) -> Reply:
+    def _read(self, path: str, suffix: str | None, wanted: Sequence[_Decoded]) -> Reply:
         with _opened(path) as (descriptor, beginning, size_bytes):
             reader = self._reader_for(suffix, beginning, size_bytes)
             if reader is None or reader.read_values is None:
@@ -92,7 +92,7 @@ class Worker:
                 matches = ()  # they can be requested again; the header is still useful
             return Reply(header, matches)
 
-    def _compare(self, paths: Sequence[str], suffix: str | None, wanted: Sequence[_Sought]) -> tuple[Match | None, ...]:
+    def _compare(self, paths: Sequence[str], suffix: str | None, wanted: Sequence[_Decoded]) -> tuple[Match | None, ...]:
         """Match each fingerprint with these files together; empty if their values can't be read."""
         together = StoredTensors()
         with contextlib.ExitStack() as opened:
@@ -111,7 +111,7 @@ class Worker:
         return next((reader for reader in self._readers.values() if reader.recognises(beginning, size_bytes)), None)
 
 
-def _matches(shapes: bytes, values: Callable[[], StoredTensors], wanted: Sequence[_Sought]) -> tuple[Match | None, ...]:
+def _matches(shapes: bytes, values: Callable[[], StoredTensors], wanted: Sequence[_Decoded]) -> tuple[Match | None, ...]:
     """Match each fingerprint with a file that contains these shapes."""
     file_shapes = unpacked_shapes(shapes)
     is_possible = {one: may_hold(file_shapes, one) for one in dict.fromkeys(one.shapes for one in wanted)}
@@ -120,7 +120,7 @@ def _matches(shapes: bytes, values: Callable[[], StoredTensors], wanted: Sequenc
     return tuple(_in_time(FileIndex(values()), [one if is_possible[one.shapes] else None for one in wanted]))
 
 
-def _in_time(index: FileIndex, wanted: Sequence[_Sought | None]) -> Iterator[Match | None]:
+def _in_time(index: FileIndex, wanted: Sequence[_Decoded | None]) -> Iterator[Match | None]:
     """Yield a match for each fingerprint until `COMPARING_SECONDS` are over, but at least one."""
     until = time.monotonic() + COMPARING_SECONDS
     for number, one in enumerate(wanted):

@@ -95,7 +95,7 @@ async def test_typing_filters_at_once_and_enter_keeps_and_escape_drops() -> None
         await pressed(pilot, "slash", "v", "a", "e")
         assert listed(app) == ["wan_2.1_vae"]
         await pressed(pilot, "enter")
-        assert 'with "vae"' in shown(app)
+        assert 'matching "vae"' in shown(app)
         await pressed(pilot, "enter")
         assert on_screen(app, LayersScreen)
         await pressed(pilot, "escape", "escape")
@@ -203,9 +203,9 @@ async def test_plus_and_minus_change_how_often_it_looks(tmp_path: Path) -> None:
     app = GpuModelsApp(watching=watching)
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "plus")
-        assert "looks every 2 s" in shown(app)
+        assert "refreshes every 2 s" in shown(app)
         await pressed(pilot, *["minus"] * len(INTERVALS))
-        assert f"looks every {INTERVALS[0]:g} s" in shown(app)
+        assert f"refreshes every {INTERVALS[0]:g} s" in shown(app)
     assert watching.interval_seconds == INTERVALS[0]
 
 
@@ -216,7 +216,7 @@ async def test_y_copies_the_path_of_the_models_file_and_says_so() -> None:
         assert app.clipboard == f"/srv/models/diffusion_models/wan/{WAN}_bf16.safetensors"
         assert "copied /srv/models" in shown(app)
         await pressed(pilot, "down", "down", "y")
-        assert "No file of this model is known" in shown(app)
+        assert "This model's file is not known" in shown(app)
 
 
 async def test_a_capital_s_saves_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ async def test_a_process_without_a_sidecar_opens_too_and_one_that_is_gone_says_s
         assert "python serve.py" in shown(app)
         app.receive(a_view(a_gpu()))
         await pilot.pause()
-        assert "Gone" in shown(app)
+        assert "Ended." in shown(app)
         assert "python serve.py" in shown(app)
 
 
@@ -305,7 +305,7 @@ async def test_layers_are_filtered_with_what_they_are_in_and_sorted() -> None:
         await pressed(pilot, "r")
         assert paths() == ["", "head", "blocks"]
         await pressed(pilot, "f6")
-        assert "their place in the model" in shown(app)
+        assert "their order in the model" in shown(app)
         await pressed(pilot, "tab")
         assert has_keys(app, FactsPanel)
         await pressed(pilot, "down", "j", "up", "k", "end", "G", "home", "g", "shift+tab")

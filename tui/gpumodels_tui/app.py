@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 TERMINAL_CHECK_SECONDS: Final = 2.0
-FIRST_PICTURE_SECONDS: Final = 0.5
+FIRST_DRAWING_SECONDS: Final = 0.5
 """The longest time for which other work is delayed for the first drawing."""
 BEHIND_SECONDS: Final = 0.1
 """How long to wait before a view is drawn on a terminal that doesn't keep up; newer views replace it meanwhile."""
@@ -156,7 +156,7 @@ class GpuModelsApp(App[int]):
         self.app_resume_signal.subscribe(self, self._resumed)
         if self._watching is not None:
             self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
-        self.set_timer(FIRST_PICTURE_SECONDS, self._start_updates)
+        self.set_timer(FIRST_DRAWING_SECONDS, self._start_updates)
 
     def _start_updates(self) -> None:
         """Start the work that was delayed for the first drawing."""

@@ -11,7 +11,7 @@ from gpumodels_tui.watching import WatchingThread
 if TYPE_CHECKING:
     from gpumodels_tui.sources.opening import Sources
 
-FIRST_LOOK_SECONDS: Final = 0.25
+FIRST_VIEW_SECONDS: Final = 0.25
 """How long the first drawing waits for the first view."""
 
 
@@ -27,7 +27,7 @@ def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
         from gpumodels_tui.theme import COLOURLESS
 
         app = GpuModelsApp(
-            watching.first(FIRST_LOOK_SECONDS),
+            watching.first(FIRST_VIEW_SECONDS),
             watching=watching,
             look=COLOURLESS if os.environ.get("NO_COLOR") else look,
             driver_class=driver_for(ascii_only, os.environ.get("TERM", "")),

@@ -1,4 +1,4 @@
-"""The themes of the screens. Text has a role; a theme (`Look`) gives each role a style, and one theme at a time is in use.
+"""The themes of the screens. Text has a role; a theme (`ScreenTheme`) gives each role a style, and one theme at a time is in use.
 
 The default is the terminal's own sixteen colours, so that it fits both light and dark terminals and updates stay short. No
 information is shown by colour alone: monochrome shows the same.
@@ -43,7 +43,7 @@ CHOSEN: Final = Style(bold=True)
 """The chosen line of a list without a cursor."""
 
 
-class Look(Struct, frozen=True):
+class ScreenTheme(Struct, frozen=True):
     """A theme: Textual's colours, and the styles of our roles."""
 
     theme: Theme
@@ -52,9 +52,9 @@ class Look(Struct, frozen=True):
     """Its description in the palette."""
 
 
-def _look(
+def _theme(
     name: str, says: str, colours: Mapping[str, str], *, ground: str = "", text: str = "", dark: bool = True, bold: bool = False
-) -> Look:
+) -> ScreenTheme:
     """Make a theme from its colours by name: `accent` (headings and keys), `bar`, `warning`, `muted`, and the parts of bars.
 
     Without a `ground` it uses the terminal's background and ANSI colours.
@@ -113,7 +113,7 @@ def _look(
         WARNING: Style(color=colours["warning"], bold=True),
         **{role: Style(color=colours[role]) for role in (FIRST, SECOND, THIRD, OTHERS, TRAINING, CACHES, REST)},
     }
-    return Look(theme, styles, says)
+    return ScreenTheme(theme, styles, says)
 
 
 _COLOURS: Final = {
@@ -132,11 +132,11 @@ _COLOURS: Final = {
     REST: "bright_black",
 }
 
-LOOKS: Final[Mapping[str, Look]] = {
-    look.theme.name: look
-    for look in (
-        _look("terminal", "the terminal's own sixteen colours", _COLOURS),
-        _look(
+LOOKS: Final[Mapping[str, ScreenTheme]] = {
+    screen_theme.theme.name: screen_theme
+    for screen_theme in (
+        _theme("terminal", "the terminal's own sixteen colours", _COLOURS),
+        _theme(
             "dark",
             "light text on a dark background",
             _COLOURS
@@ -158,7 +158,7 @@ LOOKS: Final[Mapping[str, Look]] = {
             ground="#1b1f26",
             text="#d6d9df",
         ),
-        _look(
+        _theme(
             "light",
             "dark text on a light background",
             _COLOURS
@@ -181,7 +181,7 @@ LOOKS: Final[Mapping[str, Look]] = {
             text="#24292f",
             dark=False,
         ),
-        _look(
+        _theme(
             "high-contrast",
             "bold and bright on black",
             _COLOURS
@@ -204,7 +204,7 @@ LOOKS: Final[Mapping[str, Look]] = {
             text="#ffffff",
             bold=True,
         ),
-        _look("monochrome", "no colours", dict.fromkeys(_COLOURS, "default")),
+        _theme("monochrome", "no colours", dict.fromkeys(_COLOURS, "default")),
     )
 }
 """By name, the default first."""
@@ -234,7 +234,7 @@ STYLES: Final = _Styles()
 """The styles in use, by role."""
 
 
-def use(name: str) -> Look:
+def use(name: str) -> ScreenTheme:
     """Switch to this theme."""
     STYLES.look = LOOKS[name]
     return STYLES.look

@@ -30,7 +30,7 @@ FEED_SHARE: Final = 0.25
 PATIENCE_SECONDS: Final = 0.5
 """How long reading model files is delayed for the first drawing."""
 STOP_SECONDS: Final = 2.0
-NOTHING_YET: Final = History()
+NO_HISTORY: Final = History()
 
 
 class WatchingThread(threading.Thread):
@@ -50,7 +50,7 @@ class WatchingThread(threading.Thread):
         self._has_listener = threading.Event()
         self._stopping = threading.Event()
         self.interval_seconds = INTERVAL_SECONDS
-        """May be changed at any time."""
+        """The time between two polls of the devices; may be changed at any time."""
 
     def run(self) -> None:
         """Poll until `stop` is called."""
@@ -119,7 +119,7 @@ class WatchingThread(threading.Thread):
                 if view is None or seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
                     view, seen = builder.build(*now), now
                 # Events refer to devices, so recording begins when these are known.
-                history = recorder.record(view, time.time_ns()) if devices_at >= 0 else NOTHING_YET
+                history = recorder.record(view, time.time_ns()) if devices_at >= 0 else NO_HISTORY
                 if shown is None or view is not shown_from or history is not shown.history:
                     shown, shown_from = replace(view, history=history), view
                     self._publish(shown)

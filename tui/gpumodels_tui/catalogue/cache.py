@@ -272,8 +272,8 @@ def _empty_old_table(connection: sqlite3.Connection) -> None:
 def _add_matches(connection: sqlite3.Connection, values: bytes, new: Mapping[bytes, Match], today: int) -> None:
     """Add matches to the stored ones, which another viewer may have changed in the meantime."""
     rows = connection.execute("SELECT packed FROM kept_matches WHERE fingerprint = ?", (values,)).fetchall()
-    together = packed_matches({**unpacked_matches(row for (row,) in rows), **new})
-    connection.execute("INSERT OR REPLACE INTO kept_matches VALUES (?, ?, ?)", (values, today, together))
+    merged = packed_matches({**unpacked_matches(row for (row,) in rows), **new})
+    connection.execute("INSERT OR REPLACE INTO kept_matches VALUES (?, ?, ?)", (values, today, merged))
 
 
 Row = tuple[bytes, bytes, int, bytes]

@@ -44,9 +44,9 @@ def candidates_among(files: Sequence[KnownFile]) -> list[Candidate]:
     for file in files:
         if file.facts.path not in in_groups:
             numbered.setdefault(checkpoint_of(file.name) if shards_in_all(file.name) else file.facts.path, []).append(file)
-    for together in numbered.values():
-        is_complete = len(together) == shards_in_all(together[0].name)
-        groups += [sorted(together, key=lambda file: file.name)] if is_complete else [[file] for file in together]
+    for members in numbered.values():
+        is_complete = len(members) == shards_in_all(members[0].name)
+        groups += [sorted(members, key=lambda file: file.name)] if is_complete else [[file] for file in members]
     return [_candidate(group) for group in groups if all(one.facts.shapes for one in group)]
 
 

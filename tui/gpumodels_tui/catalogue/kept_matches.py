@@ -36,8 +36,8 @@ def values_key(fingerprint: Fingerprint) -> bytes:
 
 def files_key(files: Files) -> bytes:
     """A key for these files in their present state; it changes when any of them changes."""
-    together = b"".join(os.fsencode(path) + b"\0" + packed_stamp(stamp) for path, stamp in files)
-    return hashlib.blake2b(together, digest_size=_KEY_BYTES).digest()
+    content = b"".join(os.fsencode(path) + b"\0" + packed_stamp(stamp) for path, stamp in files)
+    return hashlib.blake2b(content, digest_size=_KEY_BYTES).digest()
 
 
 def packed_stamp(stamp: Stamp) -> bytes:

@@ -170,7 +170,7 @@ class Looking:
     def _handle_change(self, change: Change) -> None:
         path = self._name_in_use(change.path)
         if path in self._roots:
-            return  # `_check_roots` sees whether it is still the same one
+            return  # `_check_roots` finds out whether it was replaced
         if is_directory_link(path):
             if self._is_deep(path):
                 self._open_root(path)
@@ -243,8 +243,8 @@ class Looking:
         """Add the path; beyond `MAX_FOLLOWED`, drop those requested least recently. Call it with the lock held."""
         self._followed[path] = None
         while len(self._followed) > MAX_FOLLOWED:
-            gone, _ = self._followed.popitem(last=False)
-            self._uninspected.pop(gone, None)
+            dropped, _ = self._followed.popitem(last=False)
+            self._uninspected.pop(dropped, None)
 
     # Trees.
 
@@ -312,7 +312,7 @@ class Looking:
 
     def _walk(self, directory: str) -> None:
         """Record everything below the directory, and inspect the known names that the walk didn't find."""
-        gone = set(self._ledger.names_below(directory))
+        missing = set(self._ledger.names_below(directory))
         root = self._roots.get(directory)
         is_deep = root is None or root.is_deep
         links: list[str] = []
@@ -321,7 +321,7 @@ class Looking:
             if not (is_deep or self._models_beside):
                 listing.sightings = [sighting for sighting in listing.sightings if tells_of_others(sighting.path)]
             self._ledger.saw(listing.sightings)
-            gone.difference_update(sighting.path for sighting in listing.sightings)
+            missing.difference_update(sighting.path for sighting in listing.sightings)
             aliases.extend(sighting for sighting in listing.sightings if sighting.real != sighting.path)
             links.extend(listing.links if is_deep else ())
             if listing.problem is not None:
@@ -331,7 +331,7 @@ class Looking:
             if self._stopped.is_set():
                 return
             self._ledger.publish()
-        for name in gone:
+        for name in missing:
             self._inspect(name)
         for sighting in aliases:
             self._follow_target(sighting)

@@ -47,7 +47,7 @@ class Search:
     values: bytes
     """The key under which its matches are cached."""
     shapes: tuple[Shape, ...]
-    whole: Search | None = None
+    parent: Search | None = None
     """The search for the entire model, if this one is for a part."""
     waiting: dict[bytes, None] = field(default_factory=dict)
     """Candidates still to be compared."""
@@ -76,7 +76,7 @@ class Search:
     @property
     def is_of_use(self) -> bool:
         """Whether its result may matter; that of a part doesn't once some file has all values."""
-        return self.whole is None or self.whole.is_composite or not self.whole.is_judged
+        return self.parent is None or self.parent.is_composite or not self.parent.is_judged
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +131,12 @@ class Matching:
 
     def next_comparison(self) -> Comparison | None:
         """The next comparison to make, for the first search that waits; report its result to `compared`."""
-        of_use = [search for search in self._all if search.waiting and search.is_of_use]
-        first = next((search for search in of_use if search.whole is None or search.whole.is_composite), None)
+        useful = [search for search in self._all if search.waiting and search.is_of_use]
+        first = next((search for search in useful if search.parent is None or search.parent.is_composite), None)
         if first is None:
             return None
         key = next(reversed(first.waiting))
-        return Comparison(self._candidates[key], tuple(search for search in of_use if key in search.waiting))
+        return Comparison(self._candidates[key], tuple(search for search in useful if key in search.waiting))
 
     def compared(self, comparison: Comparison, matches: Sequence[Match | None]) -> None:
         """Enter a comparison's results, one for each search; None counts as no match. Searches without a result wait on."""
@@ -144,7 +144,7 @@ class Matching:
         for search, match in zip(comparison.searches, matches, strict=False):
             search.waiting.pop(key, None)
             search.compared[key] = match or NO_MATCH
-        for search in dict.fromkeys(search.whole or search for search in comparison.searches):
+        for search in dict.fromkeys(search.parent or search for search in comparison.searches):
             self._judge(search)
 
     def read(self, key: bytes, searches: Sequence[Search], matches: Sequence[Match | None]) -> None:
@@ -171,13 +171,13 @@ class Matching:
         return frozenset(one for one, search in self._searches.items() if not search.is_settled)
 
     def _search_for(self, fingerprint: Fingerprint) -> Search:
-        whole = self._search(fingerprint, None)
-        whole.parts = tuple(self._search(part, whole) for part in parts_of(fingerprint))
-        return whole
+        parent = self._search(fingerprint, None)
+        parent.parts = tuple(self._search(part, parent) for part in parts_of(fingerprint))
+        return parent
 
-    def _search(self, fingerprint: Fingerprint, whole: Search | None) -> Search:
+    def _search(self, fingerprint: Fingerprint, parent: Search | None) -> Search:
         shapes = tuple(sorted(tuple(sample.shape) for sample in fingerprint.samples))
-        return Search(Wanted(next(self._numbers), fingerprint), values_key(fingerprint), shapes, whole)
+        return Search(Wanted(next(self._numbers), fingerprint), values_key(fingerprint), shapes, parent)
 
     def _begin(self, search: Search, by_shapes: Mapping[PackedShapes, Sequence[tuple[int, bytes]]]) -> None:
         fitting = [
@@ -193,11 +193,11 @@ class Matching:
 
     def _may_be_in(self, shapes: PackedShapes, search: Search) -> bool:
         """Whether files of these shapes may hold the values; computed once for each pair of shapes."""
-        asked = (shapes, search.shapes)
-        found = self._may_hold.get(asked)
+        key = (shapes, search.shapes)
+        found = self._may_hold.get(key)
         if found is None:
-            there = (shape for packed in shapes for shape in unpacked_shapes(packed))
-            found = self._may_hold[asked] = may_hold(there, search.shapes)
+            file_shapes = (shape for packed in shapes for shape in unpacked_shapes(packed))
+            found = self._may_hold[key] = may_hold(file_shapes, search.shapes)
         return found
 
     def _judge_all(self) -> None:
@@ -205,23 +205,23 @@ class Matching:
             self._judge(search)
 
     def _judge(self, search: Search) -> None:
-        was = (search.verdict, search.is_settled)
+        before = (search.verdict, search.is_settled)
         search.is_settled = False
         if not search.waiting:  # until then the earlier verdict stands
             if not search.is_judged:
                 search.whole_verdict, search.is_judged = self._verdict_on(search), True
                 search.is_composite = bool(search.parts) and not _is_complete(search.whole_verdict)
             if not (search.is_composite and any(part.waiting for part in search.parts)):
-                search.verdict, search.is_settled = self._whole_or_parts(search), True
-        self.changes += was != (search.verdict, search.is_settled)
+                search.verdict, search.is_settled = self._best_verdict(search), True
+        self.changes += before != (search.verdict, search.is_settled)
 
-    def _whole_or_parts(self, search: Search) -> ValuesMatch | None:
+    def _best_verdict(self, search: Search) -> ValuesMatch | None:
         whole = search.whole_verdict
         combined = _combined([self._verdict_on(part) for part in search.parts]) if search.is_composite else None
         return combined if combined is not None and (whole is None or combined.matched > whole.matched) else whole
 
     def _verdict_on(self, search: Search) -> ValuesMatch | None:
-        """The files that agree best, or none well enough."""
+        """The verdict from this search's comparisons: the files that match best; None if none match well enough."""
         by_name = {
             candidate.names[0]: (candidate, match)
             for key, match in search.compared.items()
@@ -271,8 +271,8 @@ def _combined(parts: Sequence[ValuesMatch | None]) -> ValuesMatch | None:
     if not found or len(found) < len(parts):
         return None
     matched, compared = sum(part.matched for part in found), sum(part.compared for part in found)
-    together = tuple(dict.fromkeys(part.files for part in found))
+    files_by_part = tuple(dict.fromkeys(part.files for part in found))
     files = tuple(dict.fromkeys(path for part in found for path in (*part.files, *part.candidates)))
-    if () in together:  # a part with a tie leaves the entire model undecided
+    if () in files_by_part:  # a part with a tie leaves the entire model undecided
         return ValuesMatch((), files, matched, compared)
-    return ValuesMatch(files, (), matched, compared, together if len(together) > 1 else ())
+    return ValuesMatch(files, (), matched, compared, files_by_part if len(files_by_part) > 1 else ())

@@ -21,10 +21,10 @@ from gpumodels_shared.fingerprint import Match
 from gpumodels_tui.headers.headers import FRAME, MAX_FRAME_BYTES, FileHeader, Reply, Request, UnreadableError, Wanted, frame
 
 READ_SECONDS: Final = 5.0
-"""The longest that one file may take."""
+"""The longest time that reading one file may take."""
 
 START_SECONDS: Final = 30.0
-"""The longest that the worker's imports may take, on a cold disk."""
+"""The longest time that the worker's imports may take, which is needed on a cold disk."""
 
 WANTED_AT_ONCE: Final = 250
 """The most fingerprints in one request: a frame of a megabyte, and at most a fraction of a second to compare."""

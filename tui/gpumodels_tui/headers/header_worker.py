@@ -94,7 +94,7 @@ class Worker:
 
     def _compare(self, paths: Sequence[str], suffix: str | None, wanted: Sequence[_Decoded]) -> tuple[Match | None, ...]:
         """Match each fingerprint with these files together; empty if their values can't be read."""
-        together = StoredTensors()
+        tensors = StoredTensors()
         with contextlib.ExitStack() as opened:
             for path in paths:
                 descriptor, beginning, size_bytes = opened.enter_context(_opened(path))
@@ -102,8 +102,8 @@ class Worker:
                 if reader is None or reader.read_values is None:
                     return ()
                 _, values = reader.read_values(path, descriptor, beginning, size_bytes)
-                together.add_all(values())
-            return tuple(_in_time(FileIndex(together), wanted))
+                tensors.add_all(values())
+            return tuple(_in_time(FileIndex(tensors), wanted))
 
     def _reader_for(self, suffix: str | None, beginning: bytes, size_bytes: int) -> HeaderReader | None:
         if suffix is not None:

@@ -8,7 +8,7 @@ from textual.binding import Binding
 
 ALL: Final = "all"
 """Stands for all devices instead of a device's key."""
-MOST: Final = 9
+LAST_NUMBER: Final = 9
 
 
 def device_keys(screen: str, all_devices: str, *, show: bool = True) -> list[Binding]:
@@ -23,6 +23,6 @@ def device_keys(screen: str, all_devices: str, *, show: bool = True) -> list[Bin
     first = Binding("1", "device(1)", "Device", show=show, key_display="1-9", id=f"{screen}.device_1", tooltip=meaning)
     others = [
         Binding(str(number), f"device({number})", "Device", show=False, id=f"{screen}.device_{number}")
-        for number in range(2, MOST + 1)
+        for number in range(2, LAST_NUMBER + 1)
     ]
     return [first, *others, Binding("0", "all_devices", "All", show=False, id=f"{screen}.all", tooltip=all_devices)]

@@ -17,11 +17,11 @@ from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import ACCENT, HEADING, MUTED, STYLES
 from gpumodels_tui.widgets.explained import Explained, Group
 
-HERE: Final = "This screen"
-MOVING: Final = "Navigation"
-EVERYWHERE: Final = "All screens"
-GROUPS: Final = {"table": MOVING, "devices": MOVING, "facts": MOVING, "app": EVERYWHERE, "view": EVERYWHERE}
-"""Headings by the part of a binding's id before the dot; all others are under `HERE`."""
+THIS_SCREEN: Final = "This screen"
+NAVIGATION: Final = "Navigation"
+ALL_SCREENS: Final = "All screens"
+GROUPS: Final = {"table": NAVIGATION, "devices": NAVIGATION, "facts": NAVIGATION, "app": ALL_SCREENS, "view": ALL_SCREENS}
+"""Headings by the part of a binding's id before the dot; all others are under `THIS_SCREEN`."""
 
 KEY_NAMES: Final = {
     "up": "Up",
@@ -48,7 +48,9 @@ WIDE_COLUMNS: Final = 108
 def help_screen(app: App[int], bindings: Iterable[ActiveBinding], explained: Sequence[Group] = ()) -> TextScreen:
     """A box with all bindings that have a tooltip; those with the same one share a line, which is dim if they are disabled."""
     groups = _grouped(app, bindings)
-    blocks = [(len(groups[group]), _keys(group, groups[group])) for group in (HERE, EVERYWHERE, MOVING) if group in groups]
+    blocks = [
+        (len(groups[group]), _keys(group, groups[group])) for group in (THIS_SCREEN, ALL_SCREENS, NAVIGATION) if group in groups
+    ]
     blocks += [(len(marks), _marks(title, marks)) for title, marks in explained]
     if app.size.width * 92 // 100 < WIDE_COLUMNS:
         return TextScreen("Keys", _with_blank_lines([block for _, block in blocks]), closing_key="question_mark", columns=COLUMNS)
@@ -77,7 +79,7 @@ def _grouped(app: App[int], bindings: Iterable[ActiveBinding]) -> dict[str, dict
         meaning = active.tooltip or active.binding.tooltip
         if not meaning:
             continue
-        group = groups.setdefault(GROUPS.get((active.binding.id or "").partition(".")[0], HERE), {})
+        group = groups.setdefault(GROUPS.get((active.binding.id or "").partition(".")[0], THIS_SCREEN), {})
         keys, enabled = group.get(meaning, ([], False))
         shown = key_name(app, active.binding)
         group[meaning] = (keys if shown in keys else [*keys, shown], enabled or active.enabled)

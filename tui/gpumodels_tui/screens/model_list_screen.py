@@ -23,8 +23,8 @@ SORT_STEPS: Final = ("on", "age", "name", "off", "kind", "process")
 """The columns that `s` goes through; `<` and `>` go through all columns."""
 
 
-NEXT: Final = "Sort by bytes, age, name, … in turn"
-BESIDE: Final = "Sort by the next column to the left or right"
+SORT_NEXT: Final = "Sort by bytes, age, name, … in turn"
+SORT_BY_NEIGHBOUR: Final = "Sort by the next column to the left or right"
 
 
 class ModelListScreen(ListScreen):
@@ -33,8 +33,8 @@ class ModelListScreen(ListScreen):
     AUTO_FOCUS = "ModelTable"
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "sort(1)", "Sort", id="models.sort", tooltip=NEXT),
-        Binding("f6", "sort(1)", "Sort", show=False, id="models.sort_f6", tooltip=NEXT),
+        Binding("s", "sort(1)", "Sort", id="models.sort", tooltip=SORT_NEXT),
+        Binding("f6", "sort(1)", "Sort", show=False, id="models.sort_f6", tooltip=SORT_NEXT),
         Binding("r", "reverse", "Reverse", show=False, id="models.reverse", tooltip="Reverse the order"),
         Binding(
             "less_than_sign",
@@ -42,7 +42,7 @@ class ModelListScreen(ListScreen):
             "Column",
             show=False,
             id="models.column_left",
-            tooltip=BESIDE,
+            tooltip=SORT_BY_NEIGHBOUR,
         ),
         Binding(
             "greater_than_sign",
@@ -50,7 +50,7 @@ class ModelListScreen(ListScreen):
             "Column",
             show=False,
             id="models.column_right",
-            tooltip=BESIDE,
+            tooltip=SORT_BY_NEIGHBOUR,
         ),
     ]
 

@@ -25,7 +25,7 @@ from gpumodels_tui.widgets.one_line import OneLine, appear
 if TYPE_CHECKING:
     from gpumodels_tui.widgets import explained
 
-SAID_SECONDS: Final = 6.0
+MESSAGE_SECONDS: Final = 6.0
 
 
 class ViewScreen(Screen[None]):
@@ -130,23 +130,23 @@ class ViewScreen(Screen[None]):
             self._draw_said()
 
     def say(self, line: str) -> None:
-        """Show a message in one line for `SAID_SECONDS`."""
+        """Show a message in one line for `MESSAGE_SECONDS`."""
         self._said = line
         if self._said_timer is not None:
             self._said_timer.stop()
-        self._said_timer = self.set_timer(SAID_SECONDS, self._clear_said)
+        self._said_timer = self.set_timer(MESSAGE_SECONDS, self._clear_said)
         self._draw_said()
 
     def _show_line_below(self, id: str, line: Text) -> None:
         """Show text in a line of its own above the keys; without text the line is hidden."""
-        said = next(iter(self.query(f"#{id}").results(OneLine)), None)
-        if said is None:
+        one_line = next(iter(self.query(f"#{id}").results(OneLine)), None)
+        if one_line is None:
             if not line:
                 return
-            said = OneLine(id=id)
-            self.mount(said, before="#warnings" if id == "said" and self.query("#warnings") else "#keys")
-        appear(said, bool(line))
-        said.say(line)
+            one_line = OneLine(id=id)
+            self.mount(one_line, before="#warnings" if id == "said" and self.query("#warnings") else "#keys")
+        appear(one_line, bool(line))
+        one_line.say(line)
 
     async def complete(self) -> None:
         """Mount the widgets that aren't needed for the first drawing."""

@@ -104,8 +104,8 @@ class SnapshotFeed:
                     processes.append(row)
                 else:
                     unreadable.append(row)
-        for gone in self._listings.keys() - set(directories):
-            self._listings.pop(gone).close()
+        for removed in self._listings.keys() - set(directories):
+            self._listings.pop(removed).close()
         return self._unless_equal(FeedState(directories, tuple(processes), tuple(unreadable)))
 
     def settle(self, sleep: Callable[[float], None] = time.sleep) -> FeedState:

@@ -43,7 +43,7 @@ class Fact(Struct, frozen=True):
 
 
 def headline(row: ModelRow) -> str:
-    """`Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
+    """The model's name, kind and size: `Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
     model = row.model
     name, kind = safe_text(row.name, 300), safe_text(model.kind)
     return describe_model(name, kind, model.resident_bytes, model.layers, model.unread_tensors)

@@ -38,7 +38,7 @@ class ProcessRow(Struct, frozen=True):
     key: str
     """The path of the sidecar's file, or `pid:4711` without a sidecar."""
     title: str
-    """`ComfyUI/main.py 4711`."""
+    """Label and pid, `ComfyUI/main.py 4711`."""
     pid: int
     user: str
     command: str

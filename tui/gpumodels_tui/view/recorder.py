@@ -97,16 +97,16 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
     ended: set[str] = set()
     states = {process.key: process for process in before.processes}
     for process in after.processes:
-        was = states.pop(process.key, None)
+        previous = states.pop(process.key, None)
         title = process_title(process)
-        if was is None:
+        if previous is None:
             yield Event(0, now_ns, EventKind.STARTED, title, title, process_key=process.key)
-        elif was.liveness is not Liveness.DEAD and process.liveness is Liveness.DEAD:
+        elif previous.liveness is not Liveness.DEAD and process.liveness is Liveness.DEAD:
             ended.add(process.key)
-            yield from _out_of_memory_events(was, process, after, (old, new), now_ns)
+            yield from _out_of_memory_events(previous, process, after, (old, new), now_ns)
             yield _end_event(EventKind.DIED, process, old, now_ns)
         else:
-            yield from _out_of_memory_events(was, process, after, (old, new), now_ns)
+            yield from _out_of_memory_events(previous, process, after, (old, new), now_ns)
     for process in states.values():
         ended.add(process.key)
         yield _end_event(EventKind.EXITED, process, old, now_ns)
@@ -145,10 +145,10 @@ def _models_on_device(
 
 
 def _out_of_memory_events(
-    was: ProcessState, process: ProcessState, view: View, models: tuple[Mapping[str, _LocatedModel], ...], now_ns: int
+    previous: ProcessState, process: ProcessState, view: View, models: tuple[Mapping[str, _LocatedModel], ...], now_ns: int
 ) -> Iterator[Event]:
     """The devices where the allocator ran out of memory since the last view, with the most that it and the models held."""
-    known = {memory.device: memory for memory in devices_named(was)}
+    known = {memory.device: memory for memory in devices_named(previous)}
     for memory in devices_named(process):
         before = known.get(memory.device)
         times = (memory.out_of_memory_count or 0) - ((before.out_of_memory_count or 0) if before is not None else 0)
@@ -176,7 +176,7 @@ class _LocatedModel(Struct):
 
     row: ModelRow
     on: dict[str, tuple[str, int]]
-    """By device key: the device's label and bytes."""
+    """The label and bytes of each device, by device key."""
 
     @property
     def held(self) -> int:

@@ -35,7 +35,7 @@ LEAST_BAR: Final = 16
 """If bars would be shorter than this, titles are shortened."""
 NARROW_COLUMNS: Final = 72
 """On narrower screens, used and total bytes are written in less space."""
-MAKERS: Final = frozenset({"NVIDIA", "GeForce", "AMD", "Radeon"})
+VENDORS: Final = frozenset({"NVIDIA", "GeForce", "AMD", "Radeon"})
 STEPS: Final = "Previous or next device"
 ENDS: Final = "First or last device"
 
@@ -193,7 +193,7 @@ def title_cell(row: DeviceRow, width: int) -> Cell:
 def short_title(row: DeviceRow) -> str:
     """The title without the maker's names: `GPU 0 H100 80GB HBM3`."""
     words = safe_text(row.title).split()
-    return " ".join(word for word in words if word not in MAKERS) if words[:1] == ["GPU"] else " ".join(words)
+    return " ".join(word for word in words if word not in VENDORS) if words[:1] == ["GPU"] else " ".join(words)
 
 
 def bar_cell(row: DeviceRow, width: int) -> Cell:

@@ -238,7 +238,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if self._is_on_bar(event.x):
             return
         if event.y < self._head_lines:
-            column = next((place.column.key for place in self._places if place.x <= event.x <= place.x + place.width), "")
+            column = next((placed.column.key for placed in self._places if placed.x <= event.x <= placed.x + placed.width), "")
             if column:
                 self.post_message(HeadingClicked(self, column))
             return
@@ -358,7 +358,9 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def _line_at(self, y: int, before: RowT | None = None) -> Line:
         thumb = self._is_thumb(y - self._head_lines)
         if y < self._head_lines:
-            titles = tuple(fitted(text(self._title(place), HEADING), place.width, place.column.right) for place in self._places)
+            titles = tuple(
+                fitted(text(self._title(placed), HEADING), placed.width, placed.column.right) for placed in self._places
+            )
             return Line(Emphasis.HEADING, cells=titles)
         position = self._top + y - self._head_lines
         if position >= len(self._rows):
@@ -368,16 +370,18 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if before is not None and self.looks_same(before, row):
             cells = self._lines[y].cells
         else:
-            cells = tuple(fitted(place.column.draw(row, place.width), place.width, place.column.right) for place in self._places)
+            cells = tuple(
+                fitted(placed.column.draw(row, placed.width), placed.width, placed.column.right) for placed in self._places
+            )
         if position != self._cursor or not self._is_marked:
             return Line(cells=cells, thumb=thumb)
         lit = self._is_lit or (self._has_cursor and self.has_focus)
         return Line(Emphasis.CURSOR if lit else Emphasis.CHOSEN, MARK[: self.LEAD], cells, thumb)
 
-    def _title(self, place: Place[RowT]) -> str:
-        if self._sorted is None or place.column.key != self._sorted[0]:
-            return place.column.heading(place.width)
-        return place.column.heading(place.width, DESCENDING if self._sorted[1] else ASCENDING)
+    def _title(self, placed: Place[RowT]) -> str:
+        if self._sorted is None or placed.column.key != self._sorted[0]:
+            return placed.column.heading(placed.width)
+        return placed.column.heading(placed.width, DESCENDING if self._sorted[1] else ASCENDING)
 
     def _is_thumb(self, y: int) -> bool:
         rows, visible = len(self._rows), self.visible_rows

@@ -48,7 +48,7 @@ def difference(before: Line, after: Line, places: Sequence[Place[RowT]]) -> tupl
         return None
     if not len(before.cells) == len(after.cells) == len(places):
         return None
-    changed = [place for place, old, new in zip(places, before.cells, after.cells, strict=True) if old != new]
+    changed = [placed for placed, old, new in zip(places, before.cells, after.cells, strict=True) if old != new]
     if not changed:
         return None
     return changed[0].x, changed[-1].x + changed[-1].width - changed[0].x
@@ -66,10 +66,10 @@ def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail
     """
     pieces: list[tuple[str, str]] = [(line.mark.ljust(lead), "")]
     x = lead
-    for place, cell in zip(places, line.cells, strict=False):
-        pieces.append((" " * (place.x - x), ""))
+    for placed, cell in zip(places, line.cells, strict=False):
+        pieces.append((" " * (placed.x - x), ""))
         pieces.extend(cell)
-        x = place.x + place.width
+        x = placed.x + placed.width
     pieces.append((" " * (width - min(tail, 1) - x), ""))
     base = {Emphasis.CURSOR: CURSOR, Emphasis.CHOSEN: CHOSEN}.get(line.emphasis)
     segments = _segments(pieces, base)

@@ -135,10 +135,10 @@ class ModelTable(LineTable[Entry]):
         if entry.row is None:
             return BLANK
         cell = bytes_cell(entry.off_bytes, OFF)
-        if not entry.off_bytes or any(place.column.title == OFFLOAD for place in self.places):
+        if not entry.off_bytes or any(placed.column.title == OFFLOAD for placed in self.places):
             return cell
         words = format_bytes(entry.off_bytes).rjust(width)
-        filled = parted(entry, width)[1]
+        filled = on_and_off_columns(entry, width)[1]
         return (*text(words[:filled], OFF_FILL), *text(words[filled:], OFF))
 
     def _age_cell(self, entry: Entry, width: int) -> Cell:
@@ -203,11 +203,11 @@ def loaded_cell(entry: Entry, width: int) -> Cell:
     """A bar of the shares on and off the device; blank if nothing is off it."""
     if not entry.off_bytes:
         return BLANK
-    on, off = parted(entry, width)
+    on, off = on_and_off_columns(entry, width)
     return (*text(ON_MARK * on, BAR), *text(OFF_MARK * off, OFF))
 
 
-def parted(entry: Entry, width: int) -> tuple[int, int]:
+def on_and_off_columns(entry: Entry, width: int) -> tuple[int, int]:
     """How many of `width` columns stand for bytes on the device, and how many for bytes off it; at least one if there are any."""
     on = round(entry.on_bytes / (entry.on_bytes + entry.off_bytes) * width)
     on = min(max(on, 1 if entry.on_bytes else 0), width - 1)

@@ -68,5 +68,5 @@ def no_room(columns: int, lines: int) -> Text:
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 model`, `2 models`."""
+    """The count with its noun, in the plural if needed: `1 model`, `2 models`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -62,8 +62,8 @@ def test_models_that_come_and_go_were_loaded_and_unloaded() -> None:
 
 def test_what_leaves_the_gpu_for_host_memory_moved_and_comes_back() -> None:
     whole, half = a_view(on_gpu("wan", 8 * GIB)), a_view(on_gpu("wan", 3 * GIB, off_bytes=5 * GIB))
-    assert happened(whole, half) == [("moved off", "wan", 5 * GIB)]
-    assert happened(half, whole) == [("moved on", "wan", 5 * GIB)]
+    assert happened(whole, half) == [("offloaded", "wan", 5 * GIB)]
+    assert happened(half, whole) == [("moved to GPU", "wan", 5 * GIB)]
 
 
 def test_what_changes_without_host_memory_grew_or_shrank() -> None:

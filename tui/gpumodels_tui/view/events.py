@@ -17,8 +17,8 @@ class EventKind(Enum):
 
     STARTED = "started"
     LOADED = "loaded"
-    MOVED_ON = "moved on"
-    MOVED_OFF = "moved off"
+    MOVED_ON = "moved to GPU"
+    MOVED_OFF = "offloaded"
     GREW = "grew"
     SHRANK = "shrank"
     UNLOADED = "unloaded"

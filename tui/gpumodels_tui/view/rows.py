@@ -91,6 +91,6 @@ class View(Struct, frozen=True):
 
 
 def rank(row: ModelRow) -> tuple[bool, bool, int, int, str, str]:
-    """The default sort key: the largest models first, then those of dead processes; the line for small models last."""
+    """The default sort key: dead processes' models after all others, the line for small models last, else the largest first."""
     is_dead = row.process_state.liveness is Liveness.DEAD
     return (is_dead, row.model.id == SMALL_MODELS_ID, -row.on_bytes, -row.off_bytes, row.name, row.key)

@@ -64,8 +64,8 @@ _OF_LAYERS: Final = (
     Explained((("bf16+", MUTED),), "Mostly bf16, with some bytes of other types"),
 )
 _EVENT_KINDS: Final = {
-    EventKind.MOVED_ON: "Onto the device, from host memory or disk",
-    EventKind.MOVED_OFF: "Off the device, to host memory or disk",
+    EventKind.MOVED_ON: "From host memory or disk",
+    EventKind.MOVED_OFF: "To host memory or disk",
     EventKind.GREW: "The model has more bytes than before",
     EventKind.OUT_OF_MEMORY: "An allocation failed; Enter lists the models in memory",
     EventKind.EXITED: "The process exited normally",

@@ -69,7 +69,7 @@ def test_rows_layers_help_and_a_terminal_as_it_was(tmp_path: Path, directory: Pa
         terminal.press("j", "Right")
         terminal.wait_for("WanAttentionBlock")
         terminal.press("?")
-        terminal.wait_for("Keys", "Show or hide what is below")
+        terminal.wait_for("Keys", "Unfold or fold the layer")
         terminal.press("Escape")
         terminal.wait_until(lambda screen: "Esc closes" not in screen, "help stays")
         terminal.press("Escape")

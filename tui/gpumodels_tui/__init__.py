@@ -1,1 +1,1 @@
-"""The viewer: tails the sidecars' files, reads model files beside them, and shows which models are in which GPU's memory."""
+"""The viewer: follows the sidecars' files, reads model files, and shows which models are in which GPU's memory."""

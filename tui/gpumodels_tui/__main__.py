@@ -1,4 +1,4 @@
-"""`python -m gpumodels_tui`."""
+"""Runs the viewer by `python -m gpumodels_tui`."""
 
 import sys
 

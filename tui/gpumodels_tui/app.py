@@ -1,4 +1,4 @@
-"""The viewer's application: screens and wiring, nothing else. What isn't on the first screen is loaded when it is asked for."""
+"""The viewer's application: screens and wiring, nothing else. All but the first screen is imported on demand."""
 
 from __future__ import annotations
 
@@ -38,42 +38,42 @@ if TYPE_CHECKING:
 
 
 TERMINAL_CHECK_SECONDS: Final = 2.0
-FIRST_PICTURE_SECONDS: Final = 0.5
-"""The longest that anything waits for the first picture."""
+FIRST_DRAWING_SECONDS: Final = 0.5
+"""The longest time for which other work is delayed for the first drawing."""
 BEHIND_SECONDS: Final = 0.1
-"""How long a view waits for a terminal that is behind; newer ones take its place meanwhile."""
+"""How long to wait before a view is drawn on a terminal that doesn't keep up; newer views replace it meanwhile."""
 INTERVALS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds between looks, by `+` and `-`."""
-LOOKING: Final = "Look less often, more often"
+"""Seconds between polls, changed by `+` and `-`."""
+REFRESH: Final = "Refresh less often, more often"
 COMMANDS_OFFERED: Final = {
     "timeline": "Timeline",
-    "freeze": "Freeze, or go on",
-    "picture": "Save a picture",
-    "help": "Keys",
+    "freeze": "Freeze or resume",
+    "picture": "Save a screenshot",
+    "help": "Help",
     "quit": "Quit",
 }
-"""By action, in the palette."""
+"""The commands in the palette, by action."""
 
 
 def _key(keys: str, action: str, meaning: str, display: str | None = None) -> Binding:
-    """One that has no room in the footer; the help has it."""
+    """A binding that is listed in the help, but not in the footer."""
     return Binding(keys, action, meaning, show=False, key_display=display, id=f"app.{action}", tooltip=meaning)
 
 
 class ViewChanged(Message):
-    """There is a newer view; one that still waits is replaced by it."""
+    """There is a newer view; it replaces one that is still queued."""
 
     def __init__(self, view: View) -> None:
         super().__init__()
         self.view = view
 
     def can_replace(self, message: Message) -> bool:
-        """Only the newest is worth drawing."""
+        """Replace any other view, since only the newest needs to be drawn."""
         return isinstance(message, ViewChanged)
 
 
 class Failed(Message):
-    """Nothing newer will come, and why."""
+    """The watching thread has failed; there will be no newer views."""
 
     def __init__(self, error: Exception) -> None:
         super().__init__()
@@ -81,23 +81,23 @@ class Failed(Message):
 
 
 class GpuModelsApp(App[int]):
-    """Holds the view; screens are bound to it."""
+    """The application. It holds the view, to which all screens are bound."""
 
     TITLE = "gpumodels"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("question_mark", "help", "Help", key_display="?", id="app.help", tooltip="The keys of this screen"),
-        Binding("q", "quit", "Quit", id="app.quit", tooltip="Leave"),
-        _key("t", "timeline", "What happened, and the last hour's memory"),
-        _key("p", "process", "The process of the line under the cursor"),
-        _key("ctrl+p", "palette", "Go to any model by its name; themes and commands"),
-        _key("space", "freeze", "Hold the picture still; and go on", "Space"),
-        _key("plus,equals_sign", "interval(1)", LOOKING, "+"),
-        _key("minus", "interval(-1)", LOOKING, "-"),
+        Binding("question_mark", "help", "Help", key_display="?", id="app.help", tooltip="Help for this screen"),
+        Binding("q", "quit", "Quit", id="app.quit", tooltip="Quit"),
+        _key("t", "timeline", "Events, and memory over the last hour"),
+        _key("p", "process", "The process of the selected row"),
+        _key("ctrl+p", "palette", "Find a model, process, theme or command"),
+        _key("space", "freeze", "Freeze or resume the display", "Space"),
+        _key("plus,equals_sign", "interval(1)", REFRESH, "+"),
+        _key("minus", "interval(-1)", REFRESH, "-"),
         _key("y", "copy_path", "Copy the path of the model's file"),
-        _key("S", "picture", "Save a picture of the screen (SVG)"),
-        _key("ctrl+z", "suspend_process", "To the shell; `fg` comes back"),
-        Binding("ctrl+c,ctrl+q", "quit", "Quit", show=False, id="app.interrupt", tooltip="Leave", priority=True),
+        _key("S", "picture", "Save a screenshot (SVG)"),
+        _key("ctrl+z", "suspend_process", "Suspend; `fg` in the shell resumes"),
+        Binding("ctrl+c,ctrl+q", "quit", "Quit", show=False, id="app.interrupt", tooltip="Quit", priority=True),
     ]
 
     ansi_theme_dark = Reactive(PICTURE_COLOURS, init=False)
@@ -105,7 +105,7 @@ class GpuModelsApp(App[int]):
     view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
 
     frozen: reactive[str] = reactive("", repaint=False)
-    """Since when nothing newer is shown; empty while everything is."""
+    """The time at which the display was frozen; empty if it isn't."""
 
     def __init__(
         self,
@@ -118,58 +118,58 @@ class GpuModelsApp(App[int]):
         once_drawn: Callable[[], None] | None = None,
     ) -> None:
         """Args:
-        view: What to show at first.
-        watching: Where newer views come from; without it, by `receive` alone.
-        clock: Seconds since the epoch, what ages are counted from.
+        view: The first view to show.
+        watching: Provides newer views; without it, they come only from `receive`.
+        clock: Returns seconds since the epoch; used for ages.
         look: One of `LOOKS`.
-        driver_class: What draws; None for Textual's own.
-        once_drawn: Called when the first picture stands.
+        driver_class: Textual's driver; None for the default.
+        once_drawn: Called after the first drawing.
         """
         super().__init__(driver_class, ansi_color=LOOKS[look].theme.ansi)
         self._watching = watching
         self._once_drawn = once_drawn
-        self._has_gone_on = False
+        self._has_started_updates = False
         self._waiting: View | None = None
-        """The newest that isn't shown: the picture is frozen, or the terminal is behind."""
+        """The newest view if it isn't shown yet, because the display is frozen or the terminal doesn't keep up."""
         self._later: Timer | None = None
         self._interval = INTERVALS.index(1.0)
         self.animation_level = "none"
         for one in LOOKS.values():
             self.register_theme(one.theme)
         use(look)
-        # Watched, the theme would have all styles read twice; nothing is read yet.
+        # Assigning the theme normally would parse all styles a second time; none are parsed yet.
         self.set_reactive(GpuModelsApp.theme, look)
         self.stylesheet.set_variables(self.get_css_variables())
         self.clock = clock
         self.set_reactive(GpuModelsApp.view, view)
 
     def get_default_screen(self) -> Screen[None]:
-        """The overview."""
+        """The overview, bound to the view."""
         return OverviewScreen(self.clock).data_bind(GpuModelsApp.view, GpuModelsApp.frozen)
 
     def receive(self, view: View) -> None:
-        """Show a newer view; from any thread."""
+        """Show a newer view; may be called from any thread."""
         self.post_message(ViewChanged(view))
 
     def on_mount(self) -> None:
-        """Be told from now on."""
+        """Start the timers, and the updates after the first drawing."""
         self.app_resume_signal.subscribe(self, self._resumed)
         if self._watching is not None:
             self.set_interval(TERMINAL_CHECK_SECONDS, self._leave_without_terminal)
-        self.set_timer(FIRST_PICTURE_SECONDS, self._go_on)
+        self.set_timer(FIRST_DRAWING_SECONDS, self._start_updates)
 
-    def _go_on(self) -> None:
-        """What waited for the first picture."""
-        if self._has_gone_on:
+    def _start_updates(self) -> None:
+        """Start the work that was delayed for the first drawing."""
+        if self._has_started_updates:
             return
-        self._has_gone_on = True
+        self._has_started_updates = True
         if self._once_drawn is not None:
             self._once_drawn()
         if self._watching is not None:
             self._watching.tell(self.receive, self._fail_from_thread)
 
     def leave(self) -> None:
-        """End in order, with code 0."""
+        """Exit normally, with code 0."""
         self.exit(0)
 
     def _leave_without_terminal(self) -> None:
@@ -192,7 +192,7 @@ class GpuModelsApp(App[int]):
         self._show_waiting()
 
     def _show_waiting(self) -> None:
-        """Frames are what a slow terminal goes without, so that it answers keys."""
+        """Show the newest view, unless frozen. A slow terminal skips frames, so that it still responds to keys."""
         if self._later is not None:
             self._later.stop()
             self._later = None
@@ -205,7 +205,7 @@ class GpuModelsApp(App[int]):
 
     @on(ViewScreen.Completed)
     def _completed(self, event: ViewScreen.Completed) -> None:
-        self._go_on()
+        self._start_updates()
         if event.screen.view is self.view:
             event.screen.watch_view(None, self.view)
         else:
@@ -222,7 +222,7 @@ class GpuModelsApp(App[int]):
         self._open_process(event.process_key)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """What needs a model or a process under the cursor is greyed without; a screen is not opened from itself."""
+        """Disable actions that need a model or process if there is none, and the action that opens the present screen."""
         screen = self.screen
         if action == "help":
             return True if isinstance(screen, ViewScreen) else None
@@ -237,32 +237,32 @@ class GpuModelsApp(App[int]):
         return True
 
     def action_help(self) -> None:
-        """The keys of the screen that one is on."""
+        """Show the help for the present screen."""
         from gpumodels_tui.screens.help_screen import help_screen
 
         explained = self.screen.explained() if isinstance(self.screen, ViewScreen) else ()
         self.push_screen(help_screen(self, self.screen.active_bindings.values(), explained))
 
     def action_timeline(self) -> None:
-        """Of all models; `o` there shows those of the one under the cursor here."""
+        """Open the timeline; `o` there selects the events of the model under the cursor."""
         from gpumodels_tui.screens.timeline import TimelineScreen
 
         model = self.screen.model if isinstance(self.screen, ViewScreen) else None
         self._open(TimelineScreen(None if model is None else model.key, self.clock))
 
     def action_process(self) -> None:
-        """Of the line under the cursor."""
+        """Open the process of the row under the cursor."""
         if isinstance(self.screen, ViewScreen) and self.screen.process_key is not None:
             self._open_process(self.screen.process_key)
 
     def action_palette(self) -> None:
-        """Everything there is to go to."""
+        """Open the palette."""
         from gpumodels_tui.screens.palette import PaletteScreen
 
         self.push_screen(PaletteScreen(self._choices()), self._go)
 
     def action_freeze(self) -> None:
-        """Hold the picture, or let it go on with the newest."""
+        """Freeze the display, or resume with the newest view."""
         if self.frozen:
             self.frozen = ""
             self._show_waiting()
@@ -270,15 +270,15 @@ class GpuModelsApp(App[int]):
             self.frozen = time.strftime("%H:%M:%S", time.localtime(self.clock()))
 
     def action_interval(self, step: int) -> None:
-        """Look more often or less."""
+        """Poll less often, or more often if `step` is negative."""
         self._interval = min(max(self._interval + step, 0), len(INTERVALS) - 1)
         seconds = INTERVALS[self._interval]
         if self._watching is not None:
             self._watching.interval_seconds = seconds
-        self._say(f"looks every {seconds:g} s")
+        self._say(f"refreshes every {seconds:g} s")
 
     def action_copy_path(self) -> None:
-        """To the terminal's clipboard, by OSC 52: through SSH as well."""
+        """Copy the model's path to the terminal's clipboard by OSC 52, which works through SSH too."""
         model = self.screen.model if isinstance(self.screen, ViewScreen) else None
         if model is None:
             return
@@ -286,25 +286,25 @@ class GpuModelsApp(App[int]):
             self.copy_to_clipboard(model.model.files[0])
             self._say(f"copied {model.model.files[0]}")
         else:
-            self._say("No file of this model is known.")
+            self._say("This model's file is not known.")
 
     def action_picture(self) -> None:
-        """Where one works, else where there is room for it."""
+        """Save a screenshot in the working directory, else in the home or temporary directory."""
         name = time.strftime("gpumodels-%Y%m%d-%H%M%S.svg", time.localtime(self.clock()))
         for directory in (Path.cwd(), Path.home(), Path(tempfile.gettempdir())):
             with contextlib.suppress(OSError):
                 self._say(f"saved {self.save_screenshot(name, str(directory))}")
                 return
-        self._say("There is no directory to save a picture in.")
+        self._say("No directory is writable for a screenshot.")
 
     async def action_quit(self) -> None:
-        """Leave."""
+        """Exit normally, as the signals do."""
         self.leave()
 
     def wear(self, look: str) -> None:
-        """Another look, on every screen."""
+        """Switch to another theme on all screens."""
         if os.environ.get("NO_COLOR"):
-            self._say("NO_COLOR is set: there is one look.")
+            self._say("NO_COLOR is set: only the monochrome theme is available.")
             return
         use(look)
         self.ansi_color = LOOKS[look].theme.ansi
@@ -312,11 +312,11 @@ class GpuModelsApp(App[int]):
         self._repaint()
 
     def _resumed(self, app: App[int]) -> None:
-        """From the background: the terminal has forgotten what it showed."""
+        """Draw everything again after a suspension, since the terminal shows something else."""
         self._repaint()
 
     def _repaint(self) -> None:
-        """Every line of every screen."""
+        """Draw every line of every screen again."""
         for screen in self.screen_stack:
             screen.refresh(layout=True)
             for widget in screen.query("*"):
@@ -325,7 +325,7 @@ class GpuModelsApp(App[int]):
                 screen.watch_view(None, self.view)
 
     def _choices(self) -> list[Choice]:
-        """Models of all devices, processes, looks, and what keys do."""
+        """The palette's choices: models of all devices, processes, themes and commands."""
         from gpumodels_tui.screens.palette import Choice
 
         view = self.view
@@ -339,8 +339,8 @@ class GpuModelsApp(App[int]):
             found += [Choice(row.title, "process", partial(self._open_process, row.key)) for row in view.process_rows]
         for name, look in LOOKS.items():
             found.append(Choice(f"theme {name}", look.says, partial(self.wear, name)))
-        for action, says in COMMANDS_OFFERED.items():
-            found.append(Choice(says, "command", partial(self.run_action, action)))
+        for action, name in COMMANDS_OFFERED.items():
+            found.append(Choice(name, "command", partial(self.run_action, action)))
         return found
 
     def _go(self, choice: Choice | None) -> None:

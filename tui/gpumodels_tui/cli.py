@@ -1,4 +1,4 @@
-"""`gpumodels-tui`: what was asked for, and the way there. The screen is loaded only when there is one to draw on."""
+"""The command `gpumodels-tui`: parses the arguments, and starts the screens or prints once. Screens are imported on demand."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from gpumodels_tui.sources.opening import Sources
 
 EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
-"""What the extra `tui` installs."""
+"""The packages that the extra `tui` installs."""
 
 LOOKS: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
-"""Those of `theme`, which is loaded only when there is a screen to draw on."""
+"""The names of all looks in `theme`, which is imported only for the screens."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit codes: 0; 1 nothing to show or cannot start; 2 bad arguments."""
+    """Run the command. Exit codes: 0; 1 if there is nothing to show or it can't start; 2 for bad arguments."""
     arguments = _parser().parse_args(argv)
     if arguments.version:
         print(f"gpumodels-tui {_version()}")
         return 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name is shown in any locale, escaped where it must be
+            stream.reconfigure(errors="backslashreplace")  # names are printed in any locale, escaped if necessary
     try:
         sources = _sources(arguments, os.environ)
         if not arguments.once and not arguments.json and sys.stdout.isatty():
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from gpumodels_tui.starting import run_app
 
                 return run_app(sources, look=arguments.theme, ascii_only=arguments.ascii or needs_ascii(os.environ))
-            _say("this terminal can't draw screens (TERM=dumb): this is --once")
+            _say("this terminal can't draw screens (TERM=dumb); using --once")
         return _print_once(sources, arguments.json)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in EXTRA:
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"error: {error.name} is not installed; run: pip install 'gpumodels[tui]'")
         return 1
     except BrokenPipeError:
-        # Whoever read us has seen enough. What is still buffered must not fail again at exit.
+        # The reader of our output has closed it. What is still buffered must not fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
@@ -57,21 +57,21 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="gpumodels-tui",
         description="Which models are in which GPU's memory. Shows the processes in which `gpumodels.start()` runs.",
-        epilog="Environment: GPUMODELS_DIR, GPUMODELS_MODELS (like PATH), NO_COLOR. Without a terminal on stdout: --once.",
+        epilog="Environment: GPUMODELS_DIR, GPUMODELS_MODELS (like PATH), NO_COLOR. If stdout is not a terminal, --once is used.",
         allow_abbrev=False,
     )
-    parser.add_argument("--dir", action="append", default=[], metavar="D", help="look for sidecars' files in D; repeatable")
+    parser.add_argument("--dir", action="append", default=[], metavar="D", help="read the sidecars' files in D; repeatable")
     parser.add_argument(
         "--models",
         action="append",
         default=[],
         metavar="D",
-        help="read model files below D; repeatable. Else those of config.toml, else ComfyUI's and Hugging Face's usual places",
+        help="read model files below D; repeatable. Default: those in config.toml, else ComfyUI's and Hugging Face's folders",
     )
     parser.add_argument(
-        "--theme", choices=LOOKS, default=LOOKS[0], help="how the screens look; default: the terminal's own sixteen colours"
+        "--theme", choices=LOOKS, default=LOOKS[0], help="the colours of the screens; default: the terminal's own sixteen"
     )
-    parser.add_argument("--ascii", action="store_true", help="draw with ASCII alone; by itself where the locale is not UTF-8")
+    parser.add_argument("--ascii", action="store_true", help="draw with ASCII only; the default if the locale is not UTF-8")
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--once", action="store_true", help="print one plain table")
     output.add_argument("--json", action="store_true", help="print one JSON document")
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _version() -> str:
-    import importlib.metadata  # it takes long to load
+    import importlib.metadata  # slow to import
 
     try:
         return importlib.metadata.version("gpumodels")
@@ -89,13 +89,13 @@ def _version() -> str:
 
 
 def _sources(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Sources:
-    """What was chosen; see `settings`."""
+    """The directories chosen by arguments, environment and configuration; see `settings`."""
     from gpumodels_tui.settings import as_path, cache_path, model_directories
     from gpumodels_tui.sources.opening import Sources
 
     models = model_directories(arguments.models, environment)
     return Sources(
-        feed_directories=tuple(map(as_path, arguments.dir)) or None,  # GPUMODELS_DIR and the default are the feed's to know
+        feed_directories=tuple(map(as_path, arguments.dir)) or None,  # the feed handles GPUMODELS_DIR and the default
         model_directories=models.directories,
         are_chosen=models.are_chosen,
         cache=cache_path(),
@@ -126,8 +126,8 @@ def _print_once(sources: Sources, as_json: bool) -> int:
         safe_text(str(directory)) + (f" ({NOT_THERE})" if directory in missing else "") for directory in seen.feed.directories
     )
     _say(
-        f"error: no running sidecar's file in {where}; start one: `import gpumodels; gpumodels.start()` in the process to watch, "
-        "or `python -m gpumodels run script.py`, or try `python -m gpumodels demo`"
+        f"error: no running sidecar's file in {where}; start one by `import gpumodels; gpumodels.start()` in a process, "
+        "or by `python -m gpumodels run script.py`, or try `python -m gpumodels demo`"
     )
     return 1
 

@@ -1,4 +1,4 @@
-"""What the snapshots ask of the catalogue: the files they name, the values that no file is known for, a ComfyUI's own folders."""
+"""Passes on to the catalogue what snapshots need: the files they name, values without a known file, and ComfyUI's folders."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gpumodels_tui.sources.feed import FeedState, ProcessState
 
 
 class Following:
-    """Asks once for what stays the same. One thread at a time may use it."""
+    """Requests each file and folder only once. Only one thread at a time may use it."""
 
     def __init__(self, catalogue: Catalogue, with_places: bool = True) -> None:
         """Args:
-        with_places: whether a ComfyUI's folders are of interest, and not only what snapshots name.
+        with_places: Whether to add ComfyUI's model folders, besides the files that snapshots name.
         """
         self._catalogue = catalogue
         self._with_places = with_places
@@ -25,7 +25,7 @@ class Following:
         self._known: set[str] = set()
 
     def see(self, feed: FeedState) -> None:
-        """The feed as it is now; cheap where it is as it was. The largest models' names are wanted most, then the newest's."""
+        """Request what the feed needs; cheap if it hasn't changed. The largest models come first, then the newest."""
         if feed is self._seen:
             return
         self._seen = feed
@@ -42,22 +42,22 @@ class Following:
 
 
 def files_named(feed: FeedState) -> list[str]:
-    """Every model file that a snapshot names, each once."""
+    """All model files that snapshots name, each once."""
     return list(dict.fromkeys(path for model in _models(feed) for path in (*model.files, *model.candidates)))
 
 
 def needs_directories(feed: FeedState) -> bool:
-    """Whether some model's file is to be found among all there are."""
+    """Whether some model's file must be searched for in the model directories."""
     return any(model.fingerprint is not None and _is_without_file(model) for model in _models(feed))
 
 
 def places_in(feed: FeedState) -> list[Path]:
-    """The model directories of all live ComfyUIs."""
-    return [place for process in feed.processes for place in places_of(process)]
+    """The model folders of all live ComfyUI processes."""
+    return [folder for process in feed.processes for folder in places_of(process)]
 
 
 def places_of(process: ProcessState) -> list[Path]:
-    """The model directories of a live ComfyUI; of any other process none."""
+    """The model folders of a live ComfyUI process; empty for any other process."""
     if process.snapshot is None or process.liveness is not Liveness.LIVE or not process.is_local:
         return []
     command = process.snapshot.process.command
@@ -66,7 +66,7 @@ def places_of(process: ProcessState) -> list[Path]:
     try:
         working_directory = Path(f"/proc/{process.pid}/cwd").readlink()
     except OSError:
-        return []  # another user's, or gone, or not Linux
+        return []  # another user's process, or it has exited, or this isn't Linux
     root = comfyui_root(command, working_directory)
     return [] if root is None else comfyui_places(root, command)
 
@@ -76,5 +76,5 @@ def _models(feed: FeedState) -> list[Model]:
 
 
 def _is_without_file(model: Model) -> bool:
-    """Whether values may tell more than the sidecar could."""
+    """Whether the sidecar couldn't name the model's file with certainty."""
     return model.confidence < SURE_ENOUGH or not model.files

@@ -1,4 +1,4 @@
-"""One look: everything read once, and the plain table that `--once` prints. Names are never cut: people grep for them."""
+"""Reads everything once, and formats the plain table for `--once`. Names are never cut, since people grep for them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 
 MODEL_FILES_SECONDS: Final = 2.0
-"""How long one look waits for the headers of model files."""
+"""How long to wait for the headers of model files."""
 
 WIDEST_ALIGNED: Final = 60
-"""Of the first column; what is longer pushes its own line's columns aside, not everybody's."""
+"""The largest width of the first column; a longer name shifts the other columns only in its own line."""
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What was there at one moment."""
+    """The state of everything at one moment."""
 
     feed: FeedState
     hardware: HardwareState
@@ -37,7 +37,7 @@ class Glance:
 
 
 def glance(sources: Sources) -> Glance:
-    """Look once, a few beats of a sidecar's heart and `MODEL_FILES_SECONDS` at most."""
+    """Read everything once, which takes a few heartbeats of the sidecars and at most `MODEL_FILES_SECONDS`."""
     feed = sources.feed()
     hardware = sources.hardware()
     try:
@@ -50,7 +50,7 @@ def glance(sources: Sources) -> Glance:
 
 
 def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
-    """What the files say that the models are from, or may be from; a glance without models needs none of it."""
+    """Read the files that the models came from or may have come from; nothing is read if there are no models."""
     must_search = needs_directories(state)
     directories = sources.model_directories if sources.are_chosen or must_search else ()
     files = files_named(state)
@@ -62,7 +62,7 @@ def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
 
 
 def table(view: View, now_ns: int) -> str:
-    """Per device a head line, and below it its models, largest first. Ends with a newline."""
+    """The table: for each device a heading, and below it the models, the largest first. Ends with a newline."""
     titles = ("", "on dev", "off dev", "dtype", "age", "process")
     cells = {device.key: [_cells(row, now_ns) for row in device.models] for device in view.devices}
     all_cells = [titles, *(one for rows in cells.values() for one in rows)]
@@ -95,7 +95,7 @@ def _head(device: DeviceRow) -> str:
 
 
 def _readings(device: DeviceRow) -> Iterator[str]:
-    """What is known of a device's load: `54.2 GB / 80 GB`, `87 %`, `64 °C`, `412 W`."""
+    """The device's known readings: `54.2 GB / 80 GB`, `87 %`, `64 °C`, `412 W`."""
     if device.used_bytes is not None or device.total_bytes is not None:
         used, total = ("?" if count is None else format_bytes(count) for count in (device.used_bytes, device.total_bytes))
         yield f"{used} / {total}" if device.total_bytes is not None else used
@@ -115,7 +115,7 @@ def _cells(row: ModelRow, now_ns: int) -> tuple[str, str, str, str, str, str]:
 
 
 def _short_dtype(dtype: str) -> str:
-    """`bf16`, `fp32+`: as model files' names have it."""
+    """The short name that is common in file names: `bf16`, `fp32+`."""
     name = dtype.removesuffix("+")
     return SHORT_DTYPES.get(name, name) + dtype[len(name) :]
 

@@ -1,4 +1,4 @@
-"""Terminals that can't show every character: what is written to them instead, always in as many columns."""
+"""Replacements for characters that a terminal can't show; each takes the same number of columns as the original."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ASCII: Final[Mapping[str, str]] = {
     "°": " ",
     "•": "*",
 }
-"""For any terminal at all; what isn't named is a question mark."""
+"""For any terminal; characters that aren't listed become question marks."""
 
 CONSOLE: Final[Mapping[str, str]] = {
     "⋅": "·",
@@ -63,24 +63,24 @@ CONSOLE: Final[Mapping[str, str]] = {
     "×": "x",
     "•": "*",
 }
-"""For the Linux console, whose fonts have the old PC's characters; what isn't named is left to it."""
+"""For the Linux console, whose fonts have the old PC's characters; characters that aren't listed are left unchanged."""
 
 
 def in_ascii(text: str) -> str:
-    """The text in ASCII: every character by a likeness that takes as many columns."""
+    """The text in ASCII, with a similar character of the same width for each other one."""
     return text if text.isascii() else "".join(map(_ascii, text))
 
 
 def in_console_font(text: str) -> str:
-    """The text with what the Linux console has no picture for by a likeness."""
+    """The text with similar characters for those that the Linux console's fonts lack."""
     return text if text.isascii() else "".join(CONSOLE.get(character, character) for character in text)
 
 
 def needs_ascii(environment: Mapping[str, str]) -> bool:
-    """Whether the locale is one that isn't UTF-8.
+    """Whether the locale's encoding isn't UTF-8.
 
-    Without any locale nothing is known of the terminal: it is taken for one of today's. Where the locale is C, Python sets
-    LC_CTYPE to `C.UTF-8` for itself, so LANG counts then.
+    Without any locale, a modern terminal with UTF-8 is assumed. If the locale is C, Python itself sets LC_CTYPE to `C.UTF-8`,
+    so then LANG counts.
     """
     if chosen := environment.get("LC_ALL"):
         return not _is_utf8(chosen)
@@ -91,20 +91,20 @@ def needs_ascii(environment: Mapping[str, str]) -> bool:
 
 
 def driver_for(ascii_only: bool, terminal: str) -> type[Driver] | None:
-    """What draws on such a terminal; None for Textual's own."""
+    """The driver class for this terminal; None for Textual's default."""
     if ascii_only:
         return _driver(in_ascii)
     return _driver(in_console_font) if terminal in ("linux", "linux-16color") else None
 
 
-def _driver(likeness: Callable[[str], str]) -> type[Driver]:
+def _driver(replace: Callable[[str], str]) -> type[Driver]:
     from textual.drivers.linux_driver import LinuxDriver
 
     class PlainDriver(LinuxDriver):
-        """Everything that is sent passes here."""
+        """Replaces characters in everything that is written to the terminal."""
 
         def write(self, data: str) -> None:
-            super().write(likeness(data))
+            super().write(replace(data))
 
     return PlainDriver
 

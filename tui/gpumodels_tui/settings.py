@@ -1,6 +1,6 @@
-"""What was chosen: flag, else environment, else configuration file, else default. The precedence stands here alone.
+"""The user's settings. Precedence is decided only here: flag, environment, configuration file, default.
 
-The file is `config.toml` in the user's configuration directory (`~/.config/gpumodels`; XDG_CONFIG_HOME counts):
+The file is `config.toml` in the user's configuration directory (`~/.config/gpumodels`, or in XDG_CONFIG_HOME):
 
     models = ["/data/models", "~/loras"]    # read and watch the model files below these
 """
@@ -23,7 +23,7 @@ from gpumodels_tui.catalogue.model_folders import default_places
 APPLICATION: Final = "gpumodels"
 
 CACHE_FILE: Final = "catalogue-1.sqlite"
-"""Of `catalogue.cache`; the number is its schema's: another schema is another file."""
+"""The file of `catalogue.cache`; the number is the version of its schema, so that each schema has a file of its own."""
 
 MAX_CONFIG_BYTES: Final = 64 * 1024
 
@@ -31,19 +31,19 @@ TOML: Final = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 
 
 class ModelDirectories(Struct, frozen=True):
-    """Where model files are looked for."""
+    """The directories to search for model files."""
 
     directories: tuple[Path, ...]
     are_chosen: bool
-    """By the user; otherwise they are the usual places, as far as they exist."""
+    """Whether the user chose them; otherwise they are the default model folders that exist."""
     problem: str | None = None
-    """Why the configuration file says nothing."""
+    """Why the configuration file was ignored."""
 
 
 def model_directories(
     flags: Sequence[str], environment: Mapping[str, str], config: Path | None = None, home: Path | None = None
 ) -> ModelDirectories:
-    """The first that says anything: `--models`, GPUMODELS_MODELS, `models` in the file; else the usual places."""
+    """The first that is given: `--models`, GPUMODELS_MODELS, `models` in the file; else the default model folders."""
     for chosen in (flags, environment.get("GPUMODELS_MODELS", "").split(os.pathsep)):
         if any(chosen):
             return ModelDirectories(tuple(as_path(one) for one in chosen if one), True)
@@ -54,40 +54,40 @@ def model_directories(
 
 
 def as_path(text: str) -> Path:
-    """Absolute, `~` resolved where such a user exists."""
+    """The absolute path, with `~` and `~user` expanded if the user exists."""
     path = Path(text)
-    with contextlib.suppress(RuntimeError):  # `~nobody`: no such user, so it is a name like any other
+    with contextlib.suppress(RuntimeError):  # `~nobody` without such a user is an ordinary name
         path = path.expanduser()
     return path.absolute()
 
 
 def config_path() -> Path:
-    """The configuration file."""
+    """The path of the configuration file."""
     return platformdirs.user_config_path(APPLICATION, appauthor=False) / "config.toml"
 
 
 def cache_path() -> Path:
-    """Where headers are kept from one start to the next."""
+    """The path of the database that keeps headers between runs."""
     return platformdirs.user_cache_path(APPLICATION, appauthor=False) / CACHE_FILE
 
 
 def _stated(config: Path) -> tuple[list[str], str | None]:
-    """The directories that the file names, and what is wrong with it."""
+    """The directories listed in the file, and a problem with the file, if there is one."""
     try:
         with config.open("rb") as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
     except FileNotFoundError:
         return [], None
     except OSError as error:
-        return [], f"{config}: {(error.strerror or type(error).__name__).lower()}; it is left out"
+        return [], f"{config}: {(error.strerror or type(error).__name__).lower()}; the file is ignored"
     try:
         loads = cast("Callable[[str], dict[str, object]]", importlib.import_module(TOML).loads)
         stated = loads(content.decode()).get("models", [])
     except ModuleNotFoundError:
         return [], f"{config}: can't be read without {TOML}; run: pip install {TOML}"
-    except (ValueError, RecursionError) as error:  # TOML that is none, and text that is no UTF-8
-        return [], f"{config}: {error}; it is left out"
+    except (ValueError, RecursionError) as error:  # invalid TOML or UTF-8
+        return [], f"{config}: {error}; the file is ignored"
     listed = [stated] if isinstance(stated, str) else stated
     if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
-        return [], f'{config}: `models` must be a list of directories: models = ["/data/models"]; it is left out'
+        return [], f'{config}: `models` must be a list of directories: models = ["/data/models"]; the file is ignored'
     return [one for one in listed if one], None

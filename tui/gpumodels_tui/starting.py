@@ -1,4 +1,4 @@
-"""The way to the first picture: looking begins before the screens are loaded, so that they come up with something on them."""
+"""Starts the screens. Polling begins before the screens are imported, so that the first drawing already has contents."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gpumodels_tui.watching import WatchingThread
 if TYPE_CHECKING:
     from gpumodels_tui.sources.opening import Sources
 
-FIRST_LOOK_SECONDS: Final = 0.25
-"""How long the first picture waits for what is on it."""
+FIRST_VIEW_SECONDS: Final = 0.25
+"""How long the first drawing waits for the first view."""
 
 
 def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
-    """The screens, until the user leaves. The exit code: 0, or 1 after a failure."""
-    gc.disable()  # until `collect_again`: nearly all that is made while modules are loaded stays
+    """Run the screens until the user quits. Returns the exit code: 0, or 1 after a failure."""
+    gc.disable()  # until `collect_again`: nearly all objects created by imports stay alive
     watching = WatchingThread(sources)
     watching.start()
     try:
@@ -27,7 +27,7 @@ def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
         from gpumodels_tui.theme import COLOURLESS
 
         app = GpuModelsApp(
-            watching.first(FIRST_LOOK_SECONDS),
+            watching.first(FIRST_VIEW_SECONDS),
             watching=watching,
             look=COLOURLESS if os.environ.get("NO_COLOR") else look,
             driver_class=driver_for(ascii_only, os.environ.get("TERM", "")),
@@ -39,13 +39,13 @@ def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
             except OSError:
                 if not is_gone():
                     raise
-            # Whatever failed on a terminal that was closed meanwhile, there is nobody to be told of it.
+            # If the terminal was closed in the meantime, nobody can see an error.
             return 0 if is_gone() else app.return_code or 0
     finally:
         watching.stop()
 
 
 def collect_again() -> None:
-    """What there is by now is never looked through again; what comes is."""
+    """Exclude all present objects from garbage collection, and turn it on again."""
     gc.freeze()
     gc.enable()

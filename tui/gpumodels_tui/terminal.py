@@ -1,4 +1,4 @@
-"""The terminal that the screens are drawn on: found whatever was redirected, left in order when it closes or a signal says so."""
+"""The terminal that the screens are drawn on: works with redirected streams, and exits cleanly on signals or when it closes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PATIENCE_SECONDS: Final = 3.0
 
 @contextlib.contextmanager
 def on_the_terminal() -> Iterator[None]:
-    """Keys are read from, and Textual draws on, the terminal that stdout is: `2>log` and `</dev/null` change nothing about it.
+    """Use the terminal on stdout for reading keys and for drawing, even with `2>log` or `</dev/null`.
 
-    Textual draws on stderr, and an stdin that ends at once would keep it busy for nothing.
+    Textual draws on stderr, and an stdin at its end would keep it busy for nothing.
     """
     redirected = [descriptor for descriptor in (STDIN, STDERR) if not os.isatty(descriptor)]
     saved = {descriptor: os.dup(descriptor) for descriptor in redirected}
@@ -38,11 +38,11 @@ def on_the_terminal() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_meaning(leave: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGHUP leave in order, by `leave`, called in the event loop; before and after it they end the process."""
+    """On SIGTERM and SIGHUP, call `leave` in the event loop; when no loop is running, exit the process."""
 
     def end(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
-            # With it comes a SIGCONT, at which Textual would take the terminal that is no more.
+            # SIGCONT is sent with it, on which Textual would use the terminal that no longer exists.
             signal.signal(signal.SIGCONT, _nothing)
             end_soon()
         try:
@@ -60,24 +60,24 @@ def signals_meaning(leave: Callable[[], None]) -> Iterator[None]:
 
 
 def end_soon() -> None:
-    """End the process in some seconds, if it hasn't ended by then: for when the terminal is gone, and a write to it may hang."""
+    """Exit the process after `PATIENCE_SECONDS` if it still runs then: a write to a terminal that is gone may hang."""
     timer = threading.Timer(PATIENCE_SECONDS, os._exit, [0])
     timer.daemon = True
     timer.start()
 
 
 def keeps_up() -> bool:
-    """Whether the terminal takes what it is sent. While it doesn't, newer pictures would only queue behind older ones."""
+    """Whether the terminal can be written to without waiting. Otherwise new frames would only queue behind older ones."""
     try:
         return bool(select.select((), (STDERR,), (), 0)[1])
     except (OSError, ValueError):
-        return True  # nothing that one could wait for
+        return True  # not something that select can wait for
 
 
 def is_gone() -> bool:
-    """Whether the terminal was closed: without a signal to us, its keyboard would be read at its end for ever."""
+    """Whether the terminal was closed. This may happen without a signal, and then stdin would be at its end for ever."""
     return not os.isatty(STDIN)
 
 
 def _nothing(number: int, frame: FrameType | None) -> None:
-    """No default action, no action."""
+    """A signal handler that replaces the default action by none."""

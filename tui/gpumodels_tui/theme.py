@@ -1,7 +1,7 @@
-"""How the screens look. A role says what text is; a look says how each role is drawn, and one look at a time is in use.
+"""The themes of the screens. Text has a role; a theme (`ScreenTheme`) gives each role a style, and one theme at a time is in use.
 
-The first look is the terminal's own sixteen colours, so that light and dark come by themselves and updates stay short. Nothing
-is told by colour alone: monochrome shows the same.
+The default is the terminal's own sixteen colours, so that it fits both light and dark terminals and updates stay short. No
+information is shown by colour alone: monochrome shows the same.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ TRACK: Final = "track"
 OFF: Final = "off"
 """Bytes that are not on the device."""
 OFF_FILL: Final = "off fill"
-"""The same as a bar with words on it."""
+"""The same as a filled bar with text on it."""
 WARNING: Final = "warning"
 FIRST: Final = "first"
 SECOND: Final = "second"
 THIRD: Final = "third"
 OTHERS: Final = "others"
-"""The models of a bar: three by themselves, and the rest."""
+"""The models in a bar: the three largest, and all others."""
 TRAINING: Final = "training"
 CACHES: Final = "caches"
 REST: Final = "rest"
-"""What no model, training or cache explains."""
+"""Memory that belongs to no model, training state or cache."""
 
 CURSOR: Final = Style(reverse=True)
-"""The line under the cursor, whole."""
+"""The line under the cursor, in its full width."""
 
 CHOSEN: Final = Style(bold=True)
-"""The chosen line of a list that has no cursor."""
+"""The chosen line of a list without a cursor."""
 
 
-class Look(Struct, frozen=True):
-    """One way of drawing all of it."""
+class ScreenTheme(Struct, frozen=True):
+    """A theme: Textual's colours, and the styles of our roles."""
 
     theme: Theme
     styles: Mapping[str, Style]
     says: str
-    """What it is, in the palette."""
+    """Its description in the palette."""
 
 
-def _look(
+def _theme(
     name: str, says: str, colours: Mapping[str, str], *, ground: str = "", text: str = "", dark: bool = True, bold: bool = False
-) -> Look:
-    """A look from its colours by name: `accent` (of headings and keys), `bar`, `warning`, `muted`, the parts of bars.
+) -> ScreenTheme:
+    """Make a theme from its colours by name: `accent` (headings and keys), `bar`, `warning`, `muted`, and the parts of bars.
 
-    Without a ground it is drawn on the terminal's own, with ANSI colours.
+    Without a `ground` it uses the terminal's background and ANSI colours.
     """
     ansi = not ground
 
@@ -113,7 +113,7 @@ def _look(
         WARNING: Style(color=colours["warning"], bold=True),
         **{role: Style(color=colours[role]) for role in (FIRST, SECOND, THIRD, OTHERS, TRAINING, CACHES, REST)},
     }
-    return Look(theme, styles, says)
+    return ScreenTheme(theme, styles, says)
 
 
 _COLOURS: Final = {
@@ -132,13 +132,13 @@ _COLOURS: Final = {
     REST: "bright_black",
 }
 
-LOOKS: Final[Mapping[str, Look]] = {
-    look.theme.name: look
-    for look in (
-        _look("terminal", "the terminal's own sixteen colours", _COLOURS),
-        _look(
+LOOKS: Final[Mapping[str, ScreenTheme]] = {
+    screen_theme.theme.name: screen_theme
+    for screen_theme in (
+        _theme("terminal", "the terminal's own sixteen colours", _COLOURS),
+        _theme(
             "dark",
-            "light text on a dark ground",
+            "light text on a dark background",
             _COLOURS
             | {
                 "accent": "#56b6c2",
@@ -158,9 +158,9 @@ LOOKS: Final[Mapping[str, Look]] = {
             ground="#1b1f26",
             text="#d6d9df",
         ),
-        _look(
+        _theme(
             "light",
-            "dark text on a light ground",
+            "dark text on a light background",
             _COLOURS
             | {
                 "accent": "#0b6e7a",
@@ -181,7 +181,7 @@ LOOKS: Final[Mapping[str, Look]] = {
             text="#24292f",
             dark=False,
         ),
-        _look(
+        _theme(
             "high-contrast",
             "bold and bright on black",
             _COLOURS
@@ -204,18 +204,18 @@ LOOKS: Final[Mapping[str, Look]] = {
             text="#ffffff",
             bold=True,
         ),
-        _look("monochrome", "no colours at all", dict.fromkeys(_COLOURS, "default")),
+        _theme("monochrome", "no colours", dict.fromkeys(_COLOURS, "default")),
     )
 }
-"""By name, the one without any choice first."""
+"""By name, the default first."""
 
 DEFAULT_LOOK: Final = "terminal"
 COLOURLESS: Final = "monochrome"
-"""What NO_COLOR means."""
+"""The theme for NO_COLOR."""
 
 
 class _Styles(Mapping[str, Style]):
-    """The styles of the look in use: there is one terminal, so there is one look."""
+    """The styles of the theme in use, which is the same for all screens."""
 
     def __init__(self) -> None:
         self.look = LOOKS[DEFAULT_LOOK]
@@ -231,11 +231,11 @@ class _Styles(Mapping[str, Style]):
 
 
 STYLES: Final = _Styles()
-"""By role."""
+"""The styles in use, by role."""
 
 
-def use(name: str) -> Look:
-    """Draw in this look from now on."""
+def use(name: str) -> ScreenTheme:
+    """Switch to this theme."""
     STYLES.look = LOOKS[name]
     return STYLES.look
 
@@ -264,4 +264,4 @@ PICTURE_COLOURS: Final = TerminalTheme(
         (240, 243, 248),
     ],
 )
-"""What the sixteen colours are in exported pictures, where there is no terminal to ask. The ground is Rich's, in its SVG."""
+"""The sixteen colours in exported screenshots, which have no terminal to define them. The background is that of Rich's SVG."""

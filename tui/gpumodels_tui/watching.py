@@ -1,4 +1,4 @@
-"""The one thread behind the screens: reads what there is to read, and hands on a view whenever it is a new one."""
+"""The thread behind the screens: polls all sources, and publishes a new view whenever something has changed."""
 
 from __future__ import annotations
 
@@ -24,69 +24,71 @@ if TYPE_CHECKING:
     from gpumodels_tui.following import Following
 
 INTERVAL_SECONDS: Final = 1.0
-"""How often the devices are read."""
+"""How often the devices are polled."""
 FEED_SHARE: Final = 0.25
-"""The sidecars' files are looked at at this share of it: what a loaded model may be late on the screen."""
+"""The sidecars' files are polled at this share of the interval, which limits how late a loaded model appears."""
 PATIENCE_SECONDS: Final = 0.5
-"""How long model files wait for the first picture."""
+"""How long reading model files is delayed for the first drawing."""
 STOP_SECONDS: Final = 2.0
-NOTHING_YET: Final = History()
+NO_HISTORY: Final = History()
 
 
 class WatchingThread(threading.Thread):
-    """Begins before there is anybody to tell: what comes until then waits, the newest of it."""
+    """Polls the sources. It can start before it has a listener, which then receives the newest view."""
 
     def __init__(self, sources: Sources) -> None:
         """Args:
-        sources: What is read; opened and closed in here.
+        sources: The sources to poll; this thread opens and closes them.
         """
         super().__init__(name="gpumodels-watching", daemon=True)
         self._sources = sources
-        self._told: tuple[Callable[[View], None], Callable[[Exception], None]] | None = None
-        self._telling = threading.Lock()
+        self._listener: tuple[Callable[[View], None], Callable[[Exception], None]] | None = None
+        self._listener_lock = threading.Lock()
         self._newest: View | None = None
         self._failure: Exception | None = None
         self._has_news = threading.Event()
-        self._listened_to = threading.Event()
+        self._has_listener = threading.Event()
         self._stopping = threading.Event()
         self.interval_seconds = INTERVAL_SECONDS
-        """May be changed at any time."""
+        """The time between two polls of the devices; may be changed at any time."""
 
     def run(self) -> None:
-        """Until `stop`."""
+        """Poll until `stop` is called."""
         try:
             self._watch()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the screen must say it rather than stand still
-            with self._telling:
+        except Exception as error:  # noqa: BLE001  # the screen must report any error rather than silently stop updating
+            with self._listener_lock:
                 self._failure = error
-                if self._told is not None:
-                    self._told[1](error)
+                if self._listener is not None:
+                    self._listener[1](error)
             self._has_news.set()
 
     def first(self, patience_seconds: float) -> View | None:
-        """The view of now, as soon as there is one; None after so long without."""
+        """Wait for the first view and return the newest one; None if there is none in time."""
         self._has_news.wait(patience_seconds)
         return self._newest
 
     def tell(self, on_view: Callable[[View], None], on_failure: Callable[[Exception], None]) -> None:
-        """From now on. Both are called in this thread, at once with what is known by now: they must be quick and thread-safe.
+        """Set the listener, and call it immediately with the newest view or failure, if there is one.
+
+        Both functions are called in this thread or in the caller's; they must be quick and thread-safe.
 
         Args:
-            on_view: Given each new view.
-            on_failure: Told what ended the thread, if not `stop`.
+            on_view: Called with each new view.
+            on_failure: Called with the error that ended the thread.
         """
-        with self._telling:
-            self._told = on_view, on_failure
-            self._listened_to.set()
+        with self._listener_lock:
+            self._listener = on_view, on_failure
+            self._has_listener.set()
             if self._newest is not None:
                 on_view(self._newest)
             if self._failure is not None:
                 on_failure(self._failure)
 
     def stop(self) -> None:
-        """End it and let go of files, driver and watches. May be called more than once, started or not."""
+        """End the thread, which closes files, driver and watches. May be called repeatedly, even before `start`."""
         self._stopping.set()
-        self._listened_to.set()
+        self._has_listener.set()
         if self.is_alive():
             self.join(STOP_SECONDS)
 
@@ -101,7 +103,7 @@ class WatchingThread(threading.Thread):
             view: View | None = None
             shown_from: View | None = None
             shown: View | None = None
-            # The driver may take seconds to start: the first view doesn't wait for it.
+            # The driver may take seconds to start, so the first view doesn't wait for it.
             devices, devices_at = host_alone(), float("-inf")
             catalogue: Catalogue | None = None
             following: Following | None = None
@@ -116,15 +118,15 @@ class WatchingThread(threading.Thread):
                 now = (processes, devices, facts)
                 if view is None or seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
                     view, seen = builder.build(*now), now
-                # What happened is told of devices, so it begins when they are known.
-                history = recorder.record(view, time.time_ns()) if devices_at >= 0 else NOTHING_YET
+                # Events refer to devices, so recording begins when these are known.
+                history = recorder.record(view, time.time_ns()) if devices_at >= 0 else NO_HISTORY
                 if shown is None or view is not shown_from or history is not shown.history:
                     shown, shown_from = replace(view, history=history), view
-                    self._hand_on(shown)
+                    self._publish(shown)
                 if catalogue is None and time.monotonic() - begun_at >= PATIENCE_SECONDS:
                     from gpumodels_tui.following import Following
 
-                    # The first picture needs no model files: what reads them is loaded when it stands.
+                    # The first drawing needs no model files, so the modules that read them are imported after it.
                     catalogue = self._sources.catalogue()
                     following = Following(catalogue)
                     opened.callback(catalogue.stop)
@@ -134,11 +136,11 @@ class WatchingThread(threading.Thread):
                 if devices_at >= 0:
                     self._stopping.wait(self.interval_seconds * FEED_SHARE)
                 else:
-                    self._listened_to.wait(PATIENCE_SECONDS)  # the first picture has the processor for itself
+                    self._has_listener.wait(PATIENCE_SECONDS)  # leave the processor to the first drawing
 
-    def _hand_on(self, view: View) -> None:
-        with self._telling:
+    def _publish(self, view: View) -> None:
+        with self._listener_lock:
             self._newest = view
-            if self._told is not None:
-                self._told[0](view)
+            if self._listener is not None:
+                self._listener[0](view)
         self._has_news.set()

@@ -251,7 +251,7 @@ def test_hostile_names_and_reasons_are_made_harmless(index: Index) -> None:
 
 def test_thousands_of_broken_files_are_counted_not_listed(index: Index) -> None:
     for number in range(MAX_WARNINGS + 50):
-        index.saw(Sighting(f"/m/{number}.safetensors", f"/m/{number}.safetensors", None, "a symlink to nothing"))
+        index.saw(Sighting(f"/m/{number}.safetensors", f"/m/{number}.safetensors", None, "a broken symlink"))
     warnings = index.state(("first of all",)).warnings
     assert len(warnings) == MAX_WARNINGS + 2
     assert warnings[0] == "first of all"

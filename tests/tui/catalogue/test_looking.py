@@ -35,15 +35,15 @@ def test_of_more_files_than_can_be_followed_those_go_that_nobody_asks_for(monkey
     one.follow(paths(0))
     one.follow(paths(4, 5))
     assert set(one._followed) == set(paths(3, 0, 4, 5))
-    assert set(one._unlooked) == set(one._followed)
+    assert set(one._uninspected) == set(one._followed)
 
 
 def test_many_followed_files_are_looked_at_in_turn(monkeypatch: pytest.MonkeyPatch, looks: list[str]) -> None:
-    monkeypatch.setattr(looking, "LOOKED_AT_ONCE", 10)
+    monkeypatch.setattr(looking, "CHECKED_AT_ONCE", 10)
     one = Looking([], Ledger(0.0, None), watched=False)
     one.follow(paths(*range(25)))
     for expected in (10, 20, 25, 35):
-        one._look_again_at_followed()
+        one._check_followed()
         assert len(looks) == expected
     assert set(looks[:25]) == set(paths(*range(25)))
 

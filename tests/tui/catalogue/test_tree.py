@@ -76,7 +76,7 @@ def test_what_is_no_file_says_what_it_is(tmp_path: Path) -> None:
     loop.symlink_to(loop.name)
     assert problem_of(directory) == "not a regular file (a directory)"
     assert problem_of(fifo) == "not a regular file (a FIFO)"
-    assert problem_of(dangling) == "a symlink to nothing"
+    assert problem_of(dangling) == "a broken symlink"
     assert problem_of(loop) == "too many levels of symbolic links"
     assert names(tmp_path) == sorted(str(path) for path in (directory, fifo, dangling, loop, inside))
 

@@ -235,7 +235,7 @@ def test_hub_symlinks_answer_by_both_paths(running: Start, tmp_path: Path) -> No
     catalogue.wait_for_title(link, "rewritten")
     blob.unlink()
     state = catalogue.wait_until_gone(link)
-    assert state.warnings == (f"{link}: a symlink to nothing",)
+    assert state.warnings == (f"{link}: a broken symlink",)
 
 
 @pytest.mark.slow

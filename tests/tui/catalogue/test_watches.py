@@ -94,7 +94,7 @@ def test_where_watches_have_run_out_it_is_polled_and_said(
 ) -> None:
     monkeypatch.setattr(watches, "Observer", observer_failing(lambda path: True, errno.ENOSPC))
     notice = watched.watch(str(tmp_path))
-    assert notice == "out of inotify watches (fs.inotify.max_user_watches); looked at every 0.05 s instead"
+    assert notice == "no inotify watches left (fs.inotify.max_user_watches); polled every 0.05 s instead"
     heard.wait_for(write_model(tmp_path / "sub" / "a.safetensors"))
 
 
@@ -102,7 +102,7 @@ def test_watches_that_run_out_deep_in_the_tree_are_noticed(
     watched: Watches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watches, "Observer", observer_failing(lambda path: path != str(tmp_path), errno.ENOSPC))
-    assert "out of inotify watches" in (watched.watch(str(tmp_path)) or "")
+    assert "no inotify watches left" in (watched.watch(str(tmp_path)) or "")
 
 
 def test_where_there_is_no_inotify_instance_it_is_polled(
@@ -112,7 +112,7 @@ def test_where_there_is_no_inotify_instance_it_is_polled(
         raise OSError(errno.EMFILE, "Too many open files")
 
     monkeypatch.setattr(watches, "Observer", refuse)
-    assert "out of inotify instances" in (watched.watch(str(tmp_path)) or "")
+    assert "no inotify instances left" in (watched.watch(str(tmp_path)) or "")
     heard.wait_for(write_model(tmp_path / "a.safetensors"))
 
 
@@ -120,7 +120,7 @@ def test_a_file_system_that_reports_nothing_is_polled(
     watched: Watches, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(watches, "remote_file_system", lambda directory: "nfs4")
-    assert watched.watch(str(tmp_path)) == "on nfs4, which doesn't report changes; looked at every 0.05 s instead"
+    assert watched.watch(str(tmp_path)) == "on nfs4, which doesn't report changes; polled every 0.05 s instead"
     for number in range(3):
         (tmp_path / f"loop{number}").symlink_to(tmp_path)
     heard.wait_for(write_model(tmp_path / "a.safetensors"))

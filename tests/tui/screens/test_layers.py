@@ -114,7 +114,7 @@ async def test_candidates_of_an_uncertain_name_are_listed() -> None:
         text = shown(app)
         assert "could be" in text
         assert "/models/low.safetensors" in text
-        assert "not known for sure" in text
+        assert "uncertain" in text
 
 
 async def test_a_model_without_a_tree_says_so() -> None:

@@ -88,7 +88,7 @@ async def test_a_process_without_a_sidecar_has_no_empty_list() -> None:
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "G", "enter")
         text = shown(app)
-        assert "Its models are not known: no sidecar runs in it." in text
+        assert "Its models are unknown: no sidecar runs in this process." in text
         assert "on dev" not in text
         await pressed(pilot, "escape")
         assert not isinstance(app.screen, ProcessScreen)

@@ -60,7 +60,7 @@ async def test_a_number_shows_one_devices_graph_and_events_and_zero_all_again() 
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "t", "2")
         assert [event.name for event in listed(app)] == ["on-gpu-1"]
-        assert "GPU 1 alone; 0 shows all" in shown(app)
+        assert "only GPU 1; 0 shows all" in shown(app)
         assert "GPU 0" not in shown(app)
         await pressed(pilot, "0")
         assert [event.name for event in listed(app)] == ["on-gpu-1", "on-gpu-0"]
@@ -77,7 +77,7 @@ async def test_the_models_that_were_there_when_memory_ran_out_are_named() -> Non
         await pressed(pilot, "enter")
         assert isinstance(app.screen, TextScreen)
         text = shown(app)
-        for said in ("Out of memory", "GPU 0", "allocator", "70.0 GB", "The models there", "45.0 GB", "umt5-xxl-enc"):
+        for said in ("Out of memory", "GPU 0", "allocator", "70.0 GB", "Models in memory", "45.0 GB", "umt5-xxl-enc"):
             assert said in text
         await pressed(pilot, "i", "p")
         assert isinstance(app.screen, ProcessScreen)
@@ -100,7 +100,7 @@ async def test_enter_on_a_process_that_started_opens_it_and_on_one_that_ended_sa
         await pressed(pilot, "t", "enter")
         assert isinstance(app.screen, ProcessScreen)
         await pressed(pilot, "escape", "down", "enter")
-        assert "It held" in shown(app)
+        assert "Models it held" in shown(app)
         assert "bert" in shown(app)
         await pressed(pilot, "i")
         assert len(app.screen_stack) == 2
@@ -111,7 +111,7 @@ async def test_a_model_that_is_no_more_is_said_to_be_so() -> None:
     app = app_showing(with_events(a_full_view(), gone))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "t", "enter")
-        assert "no longer there" in shown(app)
+        assert "no longer in memory" in shown(app)
 
 
 async def test_without_an_event_there_is_nothing_to_open() -> None:

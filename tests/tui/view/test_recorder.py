@@ -62,8 +62,8 @@ def test_models_that_come_and_go_were_loaded_and_unloaded() -> None:
 
 def test_what_leaves_the_gpu_for_host_memory_moved_and_comes_back() -> None:
     whole, half = a_view(on_gpu("wan", 8 * GIB)), a_view(on_gpu("wan", 3 * GIB, off_bytes=5 * GIB))
-    assert happened(whole, half) == [("moved off", "wan", 5 * GIB)]
-    assert happened(half, whole) == [("moved on", "wan", 5 * GIB)]
+    assert happened(whole, half) == [("offloaded", "wan", 5 * GIB)]
+    assert happened(half, whole) == [("moved to GPU", "wan", 5 * GIB)]
 
 
 def test_what_changes_without_host_memory_grew_or_shrank() -> None:
@@ -119,7 +119,7 @@ def test_the_device_that_ran_out_is_found_by_its_own_name_whatever_its_title_beg
 
 def test_memory_that_ran_out_before_anybody_looked_stands_with_the_process() -> None:
     (row,) = a_view_after(3, GIB).process_rows
-    assert Fact("ran out", "out of memory on cuda:0, 3× since it started") in facts_of_process(row, NOON_NS / 1e9)
+    assert Fact("errors", "out of memory on cuda:0, 3× since the process started") in facts_of_process(row, NOON_NS / 1e9)
     (row,) = a_view_after(0, GIB).process_rows
     assert "ran out" not in {fact.label for fact in facts_of_process(row, NOON_NS / 1e9)}
 

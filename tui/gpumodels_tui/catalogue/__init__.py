@@ -1,1 +1,1 @@
-"""What the model files say of themselves: watched directories, headers read in a process of their own, facts by path."""
+"""Facts from the headers of model files: directories are watched, and headers read in a separate process."""

@@ -1,7 +1,7 @@
-"""Headers kept on disk from one start to the next, by path, size, times and inode: files that didn't change aren't read again.
+"""Headers kept on disk between runs, by path, size, times and inode, so that unchanged files aren't read again.
 
-A SQLite file that any number of viewers may share. It can always be done without: where it is damaged, locked, full or may not be
-written, that is one warning, and files are read as if there were none. All calls come from one thread.
+A SQLite file that any number of viewers may share. The viewer works without it too: if it is damaged, locked, full or not
+writable, there is one warning, and files are read as usual. All calls must come from one thread.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 
 MAX_BYTES: Final = 128 * 1024 * 1024
 LOCKED_SECONDS: Final = 2.0
-"""How long another viewer's writing is waited for; it takes some ten milliseconds, on a slow disk."""
+"""How long to wait while another viewer writes, which takes some ten milliseconds on a slow disk."""
 
 SAVE_EVERY: Final = 512
-"""Headers held back before they are written together."""
+"""How many headers are collected before they are written together."""
 
 SAVE_EVERY_MATCHES: Final = 8192
-"""Matches held back likewise: less than a second's work."""
+"""How many matches are collected before they are written together: less than a second's work."""
 
 SETTLED_NS: Final = 100_000_000
-"""A file that changed less long ago than this may change again within one tick of its file system's clock, unnoticed."""
+"""A file that changed more recently than this may change again unnoticed, within one tick of its file system's clock."""
 
 MAX_METADATA_BYTES: Final = 2 * 1024 * 1024
-"""Of one file, unpacked: more than `travelling_metadata` lets through."""
+"""The most metadata of one file, uncompressed: more than `travelling_metadata` lets through."""
 
 _PAGE_BYTES: Final = 4096
 _PATHS_AT_ONCE: Final = 250
@@ -54,8 +54,8 @@ CREATE TABLE IF NOT EXISTS metadata (
     path BLOB PRIMARY KEY, stamp BLOB NOT NULL, day INTEGER NOT NULL, packed BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS kept_matches (fingerprint BLOB PRIMARY KEY, day INTEGER NOT NULL, packed BLOB NOT NULL);
 """
-_FORMER: Final = "matches"
-"""A table of former versions, with a row for each pair: emptied, and left there for viewers that write it still."""
+_OLD_TABLE: Final = "matches"
+"""A table of older versions, with a row for each pair: emptied, but kept for older viewers that still write it."""
 
 _HEADERS: Final = msgspec.msgpack.Decoder(FileHeader)
 _METADATA: Final = msgspec.msgpack.Decoder(dict[str, str])
@@ -63,13 +63,13 @@ T = TypeVar("T")
 
 
 class Cache:
-    """One viewer's door to the file. `problem` says why it is shut, where it is."""
+    """One viewer's access to the cache file. If the cache can't be used, `problem` says why."""
 
     def __init__(self, path: Path, max_bytes: int = MAX_BYTES) -> None:
         self._path = path
         self._max_bytes = max_bytes
         self._connection: sqlite3.Connection | None = None
-        self._is_shut = False
+        self._is_disabled = False
         self._unsaved: dict[str, tuple[Job, FileHeader]] = {}
         self._unsaved_matches: dict[bytes, dict[bytes, Match]] = {}
         self._unsaved_count = 0
@@ -78,7 +78,7 @@ class Cache:
         self.problem: str | None = None
 
     def look_up(self, jobs: Sequence[Job]) -> dict[str, FileHeader]:
-        """Headers, by real path, of those files that are as they were when they were read."""
+        """The cached headers, by real path, of the files that haven't changed since they were read."""
         found: dict[str, FileHeader] = {}
 
         def ask(connection: sqlite3.Connection) -> None:
@@ -89,15 +89,15 @@ class Cache:
         return found
 
     def keep(self, job: Job, header: FileHeader) -> None:
-        """Remember what the file said, at the next `save`."""
-        if self._is_shut or not is_settled(job.stamp):
+        """Store the file's header at the next `save`."""
+        if self._is_disabled or not is_settled(job.stamp):
             return
         self._unsaved[job.real] = (job, header)
         if len(self._unsaved) >= SAVE_EVERY:
             self.save()
 
     def look_up_matches(self, values: Collection[bytes]) -> dict[bytes, dict[bytes, Match]]:
-        """All that is kept of these models' values: matches by files' keys, by the values' (`kept_matches`)."""
+        """The cached matches: by values' keys, then by files' keys (`kept_matches`)."""
         found: dict[bytes, dict[bytes, Match]] = {}
         today = _today()
 
@@ -113,8 +113,8 @@ class Cache:
         return found
 
     def keep_match(self, values: bytes, files: bytes, match: Match) -> None:
-        """Remember it, at the next `save`, under the values' and the files' keys."""
-        if self._is_shut:
+        """Store the match at the next `save`, under the values' and the files' keys."""
+        if self._is_disabled:
             return
         self._unsaved_matches.setdefault(values, {})[files] = match
         self._unsaved_count += 1
@@ -122,7 +122,7 @@ class Cache:
             self.save()
 
     def save(self) -> None:
-        """Write what is new, in one go; what wasn't of use for longest goes when there is no more room."""
+        """Write everything new in one transaction; entries unused for longest are deleted when the file gets too large."""
         if not (self._unsaved or self._unsaved_matches or self._seen or self._seen_matches):
             return
         unsaved, self._unsaved = self._unsaved, {}
@@ -130,7 +130,7 @@ class Cache:
         seen, self._seen = self._seen, []
         seen_matches, self._seen_matches = self._seen_matches, []
         today = _today()
-        # Packed before anything is locked: other viewers wait for the writing only.
+        # Packed before the database is locked, so that other viewers wait only for the writing.
         headers, metadata = _rows(unsaved.values(), today)
 
         def write(connection: sqlite3.Connection) -> None:
@@ -149,9 +149,9 @@ class Cache:
         self._attempt(write, None)
 
     def close(self) -> None:
-        """Save, and let go."""
+        """Save, and close the database."""
         self.save()
-        self._shut()
+        self._disable()
 
     def _look_up(self, connection: sqlite3.Connection, jobs: Sequence[Job], found: dict[str, FileHeader]) -> None:
         by_path = {os.fsencode(job.real): job for job in jobs}
@@ -168,12 +168,12 @@ class Cache:
             try:
                 header = _HEADERS.decode(packed)
                 if header.is_brief and job.is_whole:
-                    whole = _whole_metadata(connection, path, stamp)
-                    if whole is None:
+                    metadata = _full_metadata(connection, path, stamp)
+                    if metadata is None:
                         continue
-                    header = replace(header, metadata=whole, is_brief=False)
+                    header = replace(header, metadata=metadata, is_brief=False)
             except (msgspec.MsgspecError, UnicodeDecodeError, zlib.error):
-                continue  # written by something else: as good as not there
+                continue  # not written by this program: treated as missing
             found[job.real] = header
             if day != today:
                 self._seen.append(job.real)
@@ -191,52 +191,52 @@ class Cache:
                     f" (SELECT rowid FROM {table} ORDER BY day, rowid LIMIT (SELECT count(*) / 2 FROM {table}))"
                 )
 
-    def _attempt(self, work: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """What comes of it; what SQLite can't do shuts the cache for this viewer."""
-        if self._is_shut:
-            return otherwise
+    def _attempt(self, work: Callable[[sqlite3.Connection], T], default: T) -> T:
+        """Do the work and return its result; on an SQLite error, stop using the cache and return `default`."""
+        if self._is_disabled:
+            return default
         try:
-            import sqlite3  # some builds of Python come without it
+            import sqlite3  # some builds of Python lack it
         except ImportError:
-            self._shut("this Python has no sqlite3")
-            return otherwise
+            self._disable("this Python has no sqlite3")
+            return default
         try:
             if self._connection is None:
                 self._connection = _open(self._path, self._max_bytes)
             return work(self._connection)
         except sqlite3.OperationalError as error:
-            self._shut(str(error))
+            self._disable(str(error))
         except sqlite3.DatabaseError as error:
-            self._shut(f"damaged ({error}), and removed")
+            self._disable(f"damaged ({error}), and removed")
             with contextlib.suppress(OSError):
                 self._path.unlink()
         except OSError as error:
-            self._shut((error.strerror or type(error).__name__).lower())
-        return otherwise
+            self._disable((error.strerror or type(error).__name__).lower())
+        return default
 
-    def _shut(self, problem: str | None = None) -> None:
+    def _disable(self, problem: str | None = None) -> None:
         connection, self._connection = self._connection, None
-        self._is_shut = True
+        self._is_disabled = True
         self._unsaved.clear()
         self._unsaved_matches.clear()
         self._unsaved_count = 0
         if problem is not None:
-            self.problem = f"{self._path}: {problem}; model files are read anew at each start"
+            self.problem = f"{self._path}: {problem}; all model files are read again at each start"
         if connection is not None:
             connection.close()
 
 
 def is_settled(stamp: Stamp) -> bool:
-    """Whether another change of the file would show in its stamp."""
+    """Whether any further change of the file would show in its stamp."""
     return time.time_ns() - max(stamp.changed_ns, stamp.modified_ns) >= SETTLED_NS
 
 
 def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
-    """The database, made where there is none; by us alone, since whoever may write it says what models are called.
+    """Open the database, or create it. Only this user may write it, since its contents decide what models are called.
 
     Raises:
-        OSError: its place is not to be trusted, or not to be had.
-        sqlite3.Error: it is no database, or one that can't be used.
+        OSError: the file or its directory can't be used or trusted.
+        sqlite3.Error: the file is not a usable database.
     """
     import sqlite3
 
@@ -251,37 +251,37 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=LOCKED_SECONDS)
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute("PRAGMA synchronous = OFF")  # after a power cut it may be damaged, and is made anew
+        connection.execute("PRAGMA synchronous = OFF")  # a power cut may damage it; then it is created again
         connection.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE_BYTES}")
         connection.executescript(_SCHEMA)
-        _empty_the_former(connection)
+        _empty_old_table(connection)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _empty_the_former(connection: sqlite3.Connection) -> None:
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_FORMER,)).fetchone() is None:
+def _empty_old_table(connection: sqlite3.Connection) -> None:
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (_OLD_TABLE,)).fetchone() is None:
         return
-    if connection.execute(f"SELECT 1 FROM {_FORMER} LIMIT 1").fetchone() is not None:
+    if connection.execute(f"SELECT 1 FROM {_OLD_TABLE} LIMIT 1").fetchone() is not None:
         with connection:
-            connection.execute(f"DELETE FROM {_FORMER}")
+            connection.execute(f"DELETE FROM {_OLD_TABLE}")
 
 
 def _add_matches(connection: sqlite3.Connection, values: bytes, new: Mapping[bytes, Match], today: int) -> None:
-    """These to what is there, which another viewer may have written meanwhile."""
+    """Add matches to the stored ones, which another viewer may have changed in the meantime."""
     rows = connection.execute("SELECT packed FROM kept_matches WHERE fingerprint = ?", (values,)).fetchall()
-    together = packed_matches({**unpacked_matches(row for (row,) in rows), **new})
-    connection.execute("INSERT OR REPLACE INTO kept_matches VALUES (?, ?, ?)", (values, today, together))
+    merged = packed_matches({**unpacked_matches(row for (row,) in rows), **new})
+    connection.execute("INSERT OR REPLACE INTO kept_matches VALUES (?, ?, ?)", (values, today, merged))
 
 
 Row = tuple[bytes, bytes, int, bytes]
-"""Path, stamp, day, content."""
+"""Path, stamp, day and content, as in the tables' columns."""
 
 
 def _rows(unsaved: Iterable[tuple[Job, FileHeader]], today: int) -> tuple[list[Row], list[Row]]:
-    """Headers, and the metadata of those that are too long to be kept at hand."""
+    """Rows for the headers, and for the metadata that are too long to be part of them."""
     headers: list[Row] = []
     metadata: list[Row] = []
     for job, header in unsaved:
@@ -292,7 +292,7 @@ def _rows(unsaved: Iterable[tuple[Job, FileHeader]], today: int) -> tuple[list[R
     return headers, metadata
 
 
-def _whole_metadata(connection: sqlite3.Connection, path: bytes, stamp: bytes) -> Mapping[str, str] | None:
+def _full_metadata(connection: sqlite3.Connection, path: bytes, stamp: bytes) -> Mapping[str, str] | None:
     row = connection.execute("SELECT packed FROM metadata WHERE path = ? AND stamp = ?", (path, stamp)).fetchone()
     if row is None:
         return None

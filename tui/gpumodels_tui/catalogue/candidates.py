@@ -1,4 +1,4 @@
-"""Which files, alone or as the shards of one model, may hold a model's values."""
+"""Groups files into candidates for holding a model's values: single files, or all shards of one model."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from gpumodels_tui.catalogue.index import KnownFile
 from gpumodels_tui.catalogue.kept_matches import Files, files_key
 
 PackedShapes = tuple[bytes, ...]
-"""Of each of some files, as headers have them."""
+"""The packed shapes of each file, as read from its header."""
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file, or the shards of one model, that may hold the values."""
+    """A file, or the shards of one model, that may hold a model's values."""
 
     key: bytes
-    """Another one when any of the files changes."""
+    """Identifies the files in their present state; changes when any of them changes."""
     files: Files
     names: tuple[str, ...]
     suffix: str | None
@@ -26,12 +26,12 @@ class Candidate:
 
     @property
     def modified_ns(self) -> int:
-        """When the last of the files was written."""
+        """The newest modification time of the files."""
         return max(stamp.modified_ns for _, stamp in self.files)
 
 
 def candidates_among(files: Sequence[KnownFile]) -> list[Candidate]:
-    """Files whose values can be read, the shards of one model as one."""
+    """The candidates among these files: those whose values can be read, with the shards of one model as one candidate."""
     by_name = {name: file for file in files for name in (file.facts.path, *file.facts.aliases)}
     groups: list[list[KnownFile]] = []
     in_groups: set[str] = set()
@@ -44,9 +44,9 @@ def candidates_among(files: Sequence[KnownFile]) -> list[Candidate]:
     for file in files:
         if file.facts.path not in in_groups:
             numbered.setdefault(checkpoint_of(file.name) if shards_in_all(file.name) else file.facts.path, []).append(file)
-    for together in numbered.values():
-        is_whole = len(together) == shards_in_all(together[0].name)
-        groups += [sorted(together, key=lambda file: file.name)] if is_whole else [[file] for file in together]
+    for members in numbered.values():
+        is_complete = len(members) == shards_in_all(members[0].name)
+        groups += [sorted(members, key=lambda file: file.name)] if is_complete else [[file] for file in members]
     return [_candidate(group) for group in groups if all(one.facts.shapes for one in group)]
 
 
@@ -57,7 +57,7 @@ def _candidate(group: Sequence[KnownFile]) -> Candidate:
 
 
 def _shards(index: KnownFile, by_name: Mapping[str, KnownFile]) -> list[KnownFile]:
-    """The files that an index lists, where all of them are there."""
+    """The files that an index lists; empty unless all of them exist."""
     for name in (index.facts.path, *index.facts.aliases):
         directory = name.rpartition("/")[0]
         found = [by_name[path] for shard in index.facts.shards if (path := f"{directory}/{shard}") in by_name]

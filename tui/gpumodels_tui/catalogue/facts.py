@@ -1,4 +1,4 @@
-"""One model file's facts, and all of them together: immutable, so that any thread may hold them."""
+"""The facts of one model file, and of all files together; immutable, so that any thread may hold them."""
 
 from __future__ import annotations
 
@@ -10,54 +10,54 @@ from gpumodels_shared.schema import Fingerprint
 
 
 class FileFacts(Struct, frozen=True):
-    """What a model file's header says."""
+    """The contents of a model file's header."""
 
     path: str
     """Absolute, symlinks resolved."""
     size_bytes: int
     modified_ns: int
     format: str
-    """`safetensors`, `gguf`, `pickle` (never opened); `config` and `index` for what lies beside them."""
+    """`safetensors`, `gguf`, `pickle` (never opened); `config` and `index` for JSON files beside models."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Raw keys and values; thumbnails and other blobs left out."""
+    """Raw keys and values, without thumbnails and other blobs."""
     tensors: int = 0
     dtypes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes in the file by dtype, torch's names (`bfloat16`)."""
+    """Bytes in the file by dtype, under torch's names (`bfloat16`)."""
     aliases: tuple[str, ...] = ()
     """Other paths that lead to it (symlinks)."""
     shapes: bytes = b""
-    """Of its floating tensors, packed (`stored_tensors.packed_shapes`): whether comparing values is worth the while."""
+    """The shapes of its floating-point tensors, packed (`stored_tensors.packed_shapes`): they tell if values can match."""
     shards: tuple[str, ...] = ()
-    """Of an index: the names of the files beside it that are one model."""
+    """For an index: the names of the files beside it that together are one model."""
     rank: int | None = None
-    """Of a LoRA, by the shapes of its tensors."""
+    """A LoRA's rank, from the shapes of its tensors."""
 
 
 class ValuesMatch(Struct, frozen=True):
-    """Which files a model's values are from."""
+    """The files that hold a model's values."""
 
     files: tuple[str, ...]
-    """One, or the shards of one model; those of all parts, where it is made of several; none on a tie."""
+    """One file, or the shards of one model, or the files of all parts of a composite; empty on a tie."""
     candidates: tuple[str, ...]
-    """Between which the values couldn't decide."""
+    """On a tie: the files that match equally well."""
     matched: int
-    """Of `compared` sampled tensors; fewer than all where something was merged into the weights."""
+    """How many of the `compared` sampled tensors match; not all if something was merged into the weights."""
     compared: int
     parts: tuple[tuple[str, ...], ...] = ()
-    """The files by what the model is made of, where no file has all of it."""
+    """Each part's files, if no single file has the whole model."""
 
 
 class CatalogueState(Struct, frozen=True):
-    """Everything read so far. `by_path` answers for every known path, resolved or alias."""
+    """Everything read so far. `by_path` has every known path, resolved or alias."""
 
     by_path: Mapping[str, FileFacts] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
-    """Files that were skipped and why, watches that could not be made."""
+    """Files that were skipped and why, and directories that could not be watched."""
     pending: int = 0
-    """Files seen but not read yet."""
+    """The number of files found but not read yet."""
     seen: int = 0
-    """All files seen, read or not."""
+    """The number of files found, read or not."""
     values: Mapping[Fingerprint, ValuesMatch] = field(default_factory=dict)
-    """Where fingerprinted models' values are from, as far as that was found out."""
+    """The files that hold fingerprinted models' values, as far as known."""
     unsettled: frozenset[Fingerprint] = frozenset()
-    """Those that are still to be compared with some file."""
+    """Fingerprints that must still be compared with some file."""

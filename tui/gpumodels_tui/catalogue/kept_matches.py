@@ -1,4 +1,4 @@
-"""How much of a model's values agreed with which files, packed as it is kept on disk: a row for each model's values."""
+"""Packs the results of comparing a model's values with files for the cache on disk: one row for each model's values."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.tree import Stamp
 
 Files = tuple[tuple[str, Stamp], ...]
-"""One model's: real paths."""
+"""The files of one candidate: real paths and stamps."""
 
 MAX_KEPT: Final = 50_000
-"""Files in a row: 600 KB."""
+"""The most files in one row; that is 600 KB."""
 
 _KEY_BYTES: Final = 8
-_ANSWER: Final = struct.Struct(f"<{_KEY_BYTES}sHH")
-"""The files' key, tensors that matched, tensors compared."""
+_PACKED_MATCH: Final = struct.Struct(f"<{_KEY_BYTES}sHH")
+"""The files' key, the number of tensors that matched, the number compared."""
 
 _STAMP: Final = struct.Struct("<4Q")
-_BITS: Final = 2**64 - 1
-"""Of a time before 1970, or one that no clock shows, what is left in these."""
+_U64: Final = 2**64 - 1
+"""Masks numbers to 64 bits: times before 1970 are negative, and impossible ones may be larger."""
 
 
 def values_key(fingerprint: Fingerprint) -> bytes:
-    """The same for the same values, whenever they were seen."""
+    """A key for the sampled values; it doesn't depend on when they were sampled."""
     return hashlib.blake2b(msgspec.msgpack.encode(fingerprint.samples), digest_size=16).digest()
 
 
 def files_key(files: Files) -> bytes:
-    """Another one as soon as any of the files is another, or changed."""
-    together = b"".join(os.fsencode(path) + b"\0" + packed_stamp(stamp) for path, stamp in files)
-    return hashlib.blake2b(together, digest_size=_KEY_BYTES).digest()
+    """A key for these files in their present state; it changes when any of them changes."""
+    content = b"".join(os.fsencode(path) + b"\0" + packed_stamp(stamp) for path, stamp in files)
+    return hashlib.blake2b(content, digest_size=_KEY_BYTES).digest()
 
 
 def packed_stamp(stamp: Stamp) -> bytes:
-    """Without the device's number: it is another one after the next boot."""
-    return _STAMP.pack(stamp.inode & _BITS, stamp.modified_ns & _BITS, stamp.changed_ns & _BITS, stamp.size_bytes & _BITS)
+    """The stamp without its device number, which may be different after the next boot."""
+    return _STAMP.pack(stamp.inode & _U64, stamp.modified_ns & _U64, stamp.changed_ns & _U64, stamp.size_bytes & _U64)
 
 
 def packed_matches(matches: Mapping[bytes, Match]) -> bytes:
-    """Matches by files' keys; of too many, the last."""
+    """Pack matches by files' keys; only the last `MAX_KEPT` are kept."""
     last = list(matches.items())[-MAX_KEPT:]
-    return b"".join(_ANSWER.pack(key, match.matched, match.compared) for key, match in last)
+    return b"".join(_PACKED_MATCH.pack(key, match.matched, match.compared) for key, match in last)
 
 
 def unpacked_matches(rows: Iterable[bytes]) -> dict[bytes, Match]:
-    """What was packed, of one row or several."""
-    alike: dict[tuple[int, int], Match] = {}
+    """Unpack one or more rows: matches by files' keys."""
+    shared: dict[tuple[int, int], Match] = {}
     found: dict[bytes, Match] = {}
     for row in rows:
-        for key, matched, compared in _ANSWER.iter_unpack(row[: len(row) // _ANSWER.size * _ANSWER.size]):
+        for key, matched, compared in _PACKED_MATCH.iter_unpack(row[: len(row) // _PACKED_MATCH.size * _PACKED_MATCH.size]):
             counts = (matched, compared)
-            found[key] = alike.get(counts) or alike.setdefault(counts, Match(matched, compared))
+            found[key] = shared.get(counts) or shared.setdefault(counts, Match(matched, compared))
     return found

@@ -1,4 +1,4 @@
-"""The index between threads: one looks and enters, one reads and enters, any may hold the states that come out."""
+"""The index, shared between threads: one enters the files found, one their headers, and any may hold the resulting states."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gpumodels_tui.catalogue.tree import Sighting, Stamp
 from gpumodels_tui.headers.headers import FileHeader
 
 PUBLISH_SECONDS: Final = 0.25
-"""Between two states while many files are looked at or read."""
+"""Between two states while many files are being found or read."""
 
 
 class Ledger:
-    """Thread-safe. `on_change` is told, by the thread that made it, that there is a new state."""
+    """Thread-safe. `on_change` is called by the thread that published a new state."""
 
     def __init__(self, settle_seconds: float, on_change: Callable[[], None] | None) -> None:
         self._index = Index(settle_seconds)
@@ -35,11 +35,11 @@ class Ledger:
         self._unsettled: frozenset[Fingerprint] = frozenset()
         self._is_wanted = False
         self.is_searching = False
-        """Values are being compared, or will be when all files are read."""
+        """Whether values are being compared, or will be once all files are read."""
         self.changes = 0
-        """Counts what may make another file the one that a model came from, and new values that are looked for."""
+        """Counts new searches, and changes of files that may change which file a model came from."""
         self.looking = True
-        """More files than those entered are about to come: states can wait."""
+        """Whether directories are still being walked; more files will follow, so new states can wait."""
 
     @property
     def state(self) -> CatalogueState:
@@ -47,35 +47,35 @@ class Ledger:
         return self._state
 
     def close(self) -> None:
-        """No job is given and no state is told after this."""
+        """Hand out no more jobs, and publish no more states."""
         with self._lock:
             self._closed = True
             self._lock.notify_all()
 
-    # For the thread that looks.
+    # For the thread that finds files.
 
     def looked(self) -> None:
-        """All directories were walked once."""
+        """Record that all directories have been walked once."""
         with self._lock:
             self.looking = False
             self._lock.notify_all()
 
     def saw(self, sightings: Iterable[Sighting], urgent: bool = False) -> None:
-        """These names, as they are now."""
+        """Enter what was found at these paths."""
         with self._lock:
             for sighting in sightings:
                 self._dirty |= self._index.saw(sighting, urgent)
             self._lock.notify_all()
 
     def lost(self, path: str) -> None:
-        """This name is gone."""
+        """Remove this path: nothing is there any more."""
         with self._lock:
             if self._index.lost(path):
                 self._changed()
                 self._lock.notify_all()
 
     def say(self, subject: str, text: str | None) -> None:
-        """A warning about a directory; None where there is none any more."""
+        """Set the warning about a subject, such as a directory; None removes it."""
         with self._lock:
             if self._notices.get(subject) == text:
                 return
@@ -86,29 +86,29 @@ class Ledger:
             self._dirty = True
 
     def knows(self, path: str) -> bool:
-        """Whether this name was entered."""
+        """Whether this path was entered and not removed."""
         with self._lock:
             return self._index.knows(path)
 
     def names_of(self, real: str) -> set[str]:
-        """All names of the file at this real path."""
+        """All known paths that lead to the file at this real path."""
         with self._lock:
             return self._index.names_of(real)
 
     def names_below(self, directory: str) -> list[str]:
-        """All names in this directory's tree."""
+        """All known paths below this directory."""
         with self._lock:
             return self._index.names_below(directory)
 
     def is_stamped(self, path: str, stamp: Stamp | None) -> bool:
-        """Whether this is what was last seen behind the name."""
+        """Whether the file at this path had this stamp when it was last inspected."""
         with self._lock:
             return self._index.stamp_of(path) == stamp
 
     # For the thread that reads.
 
     def wait_for_work(self) -> bool:
-        """Until there is a file to recall or read, or values to compare; False after `close`."""
+        """Wait until there is a file to recall or read, or values to compare; False after `close`."""
         with self._lock:
             while not (self._closed or self._index.is_waited_for() or self.may_compare):
                 self._lock.wait(self._index.seconds_until_due())
@@ -116,11 +116,11 @@ class Ledger:
 
     @property
     def may_compare(self) -> bool:
-        """Whether values are to be compared, and no file that may be the one is still to be found."""
+        """Whether values are to be compared, and all files that could hold them have been found."""
         return self.is_searching and not self.looking
 
     def search(self, fingerprints: Iterable[Fingerprint]) -> None:
-        """These values are to be compared with the files that are known, and again whenever those change."""
+        """Have these values compared with the known files, and again whenever those change."""
         with self._lock:
             before, self._wanted = self._wanted, frozenset(fingerprints)
             new = self._wanted - before
@@ -130,19 +130,19 @@ class Ledger:
             self._lock.notify_all()
 
     def known_files(self) -> list[KnownFile]:
-        """All whose headers were read."""
+        """All files whose headers have been read."""
         with self._lock:
             return self._index.known_files()
 
     def found(
         self, values: Mapping[Fingerprint, ValuesMatch], unsettled: frozenset[Fingerprint], at_change: int, is_all: bool
     ) -> None:
-        """Where values are from, and of which more may be known soon.
+        """Enter which files hold the searched values.
 
         Args:
-            values: what is known by now.
-            unsettled: those that are still to be compared with some file.
-            at_change: the last of the `changes` that were taken into account.
+            values: the matches so far.
+            unsettled: those that must still be compared with some file.
+            at_change: the value of `changes` that the result is based on.
             is_all: whether nothing is left to compare.
         """
         with self._lock:
@@ -159,12 +159,12 @@ class Ledger:
         self._unsettled = fingerprints
 
     def jobs_to_recall(self, limit: int) -> list[Job]:
-        """Files that may be known from an earlier start; see `Index.jobs_to_recall`."""
+        """Files that may be in the cache; see `Index.jobs_to_recall`."""
         with self._lock:
             return [] if self._closed else self._index.jobs_to_recall(limit)
 
     def recalled(self, jobs: Iterable[Job], headers: Mapping[str, FileHeader]) -> None:
-        """What is known of some of the jobs, by real path."""
+        """Enter the headers found in the cache, by real path."""
         with self._lock:
             for job in jobs:
                 if (header := headers.get(job.real)) is not None:
@@ -174,24 +174,24 @@ class Ledger:
                 self._lock.notify_all()
 
     def next_job(self) -> Job | None:
-        """The next file to read; None where none waits, and after `close`."""
+        """The next file to read; None if none is waiting, and after `close`."""
         with self._lock:
             return None if self._closed else self._index.next_job()
 
     def read(self, job: Job, header: FileHeader | None, is_wanted: bool = False) -> None:
-        """The job's answer; see `Index.read`."""
+        """Enter a job's result; see `Index.read`."""
         with self._lock:
             self._index.read(job, header, is_wanted)
             self._answered()
 
     def failed(self, job: Job, reason: str, unfinished: bool = False, again_seconds: float | None = None) -> None:
-        """Why the job has none; see `Index.failed`."""
+        """Enter why a job failed; see `Index.failed`."""
         with self._lock:
             self._index.failed(job, reason, unfinished, again_seconds)
             self._answered()
 
     def postponed(self, job: Job, notice: str) -> None:
-        """Nothing can be read at present."""
+        """Put a job back, since no file can be read at present; the notice says why."""
         with self._lock:
             self._index.postponed(job)
             self._no_worker = notice
@@ -209,14 +209,14 @@ class Ledger:
         self.changes += 1
         self.is_searching = self._is_wanted
 
-    # For those who wait for states.
+    # For users of the states.
 
     def is_due(self) -> bool:
-        """Whether something changed that no published state says."""
+        """Whether something has changed since the last state was published."""
         return self._dirty
 
     def publish(self) -> None:
-        """A new state, unless one was made just now and more is to come anyway."""
+        """Publish a new state if something changed; while files are being found or read, at most every `PUBLISH_SECONDS`."""
         with self._lock:
             now = time.monotonic()
             busy = self.looking or self._index.pending > 0
@@ -227,7 +227,7 @@ class Ledger:
             self._on_change()
 
     def wait_until_read(self, deadline: float) -> CatalogueState:
-        """The state when all that was entered is read, or can't be, or at the deadline (monotonic)."""
+        """Wait until every entered file has been read, or can't be, or until the deadline (monotonic time)."""
         with self._lock:
             self._lock.wait_for(
                 lambda: self._no_worker is not None or not (self._index.pending or self.is_searching),

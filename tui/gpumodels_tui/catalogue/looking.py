@@ -1,7 +1,7 @@
-"""Which files there are: walks the model directories, follows their changes, and looks again at files named from elsewhere.
+"""Finds the model files: walks the model directories, follows their changes, and keeps checking files named by snapshots.
 
 Each real directory is known under one name. Watches may overlap, through symlinks or directories given twice; whichever of
-them reports a change, it is looked at under that name.
+them reports a change, the change is recorded under that name.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from gpumodels_tui.catalogue.watches import Change, Watches
 from gpumodels_tui.headers.formats import suffix_of, tells_of_others
 
 GATHER_SECONDS: Final = 0.1
-"""After a change: a file that is written to changes many times a second, and is looked at once."""
+"""How long changes are collected: a file being written changes many times a second, and is inspected only once."""
 
-LOOK_SECONDS: Final = 0.75
-"""Between two looks at followed files and at whether the directories are still the same ones."""
+CHECK_SECONDS: Final = 0.75
+"""Between two checks of the followed files, and of whether the directories are still the same ones."""
 
 RESCAN_SECONDS: Final = 300.0
-"""Between two full walks: what a flooded event queue lost comes back with the next."""
+"""Between two full walks, which find the changes that a flooded event queue dropped."""
 
 MAX_FOLLOWED: Final = 10_000
 
-LOOKED_AT_ONCE: Final = 1_000
-"""Followed files that are looked at in one look: a few milliseconds."""
+CHECKED_AT_ONCE: Final = 1_000
+"""Followed files checked in one round, which takes a few milliseconds."""
 
-MAX_NEIGHBOURHOODS: Final = 1_000
-"""Directories of followed files, whose other files are looked at too."""
+MAX_PARENT_DIRECTORIES: Final = 1_000
+"""Directories of followed files that are watched for other model files."""
 
 
 @dataclass(slots=True)
@@ -43,21 +43,21 @@ class _Root:
     """A directory with a watch of its own."""
 
     identity: tuple[int, int] | None = None
-    """The device and inode it had when it was opened; None where it wasn't there."""
+    """Its device and inode when it was opened; None if it didn't exist."""
     watched: str | None = None
-    """Its real path, where it isn't part of another root's tree."""
+    """Its real path, unless it is part of another root's tree."""
     is_deep: bool = True
-    """With all below it; a followed file's directory is not."""
+    """Whether everything below it is watched too; not so for the directory of a followed file."""
 
 
 class Looking:
-    """One thread's work, `run`; `follow` and `stop` come from any other."""
+    """Finds model files in a thread of its own, which calls `run`; other threads call `follow`, `add` and `stop`."""
 
     def __init__(self, directories: Sequence[str], ledger: Ledger, watched: bool, models_beside: bool = True) -> None:
         """Args:
-        directories: looked at with all below them.
+        directories: walked with everything below them.
         watched: whether changes are followed.
-        models_beside: whether beside followed files other models are of interest, not only what tells of these.
+        models_beside: whether other models in the directories of followed files matter, or only files that describe these.
         """
         self._directories = list(directories)
         self._ledger = ledger
@@ -65,26 +65,26 @@ class Looking:
         self._lock = threading.Condition()
         self._changes: dict[Change, None] = {}
         self._followed: OrderedDict[str, None] = OrderedDict()
-        """Those that were asked for last, last."""
-        self._to_look_at: list[str] = []
-        """What this round of looks has not come to yet."""
-        self._unlooked: dict[str, None] = {}
-        self._neighbourhoods: set[str] = set()
+        """In the order of the last request, the most recent at the end."""
+        self._to_check: list[str] = []
+        """Followed files not checked yet in this round."""
+        self._uninspected: dict[str, None] = {}
+        self._parent_directories: set[str] = set()
         self._unopened: dict[str, bool] = {}
-        """Directories to open, and whether with all below them."""
+        """Directories to open, and whether to include everything below them."""
         self._opening = False
-        """Some of them are being opened right now."""
+        """Whether some of them are being opened right now."""
         self._stopped = threading.Event()
         self._walked = False
-        self._watches = Watches(self._notice) if watched else None
+        self._watches = Watches(self._on_change) if watched else None
         self._roots: dict[str, _Root] = {}
-        """The given directories, and those that symlinks in them lead to."""
+        """The given directories, and those that symlinks in them point to."""
         self._names: dict[str, str] = {}
         """Walked directories: the name in use, by real path."""
 
     def run(self) -> None:
-        """Look until stopped."""
-        self._look_at_new_followed()
+        """Find files and follow changes until stopped."""
+        self._inspect_new_followed()
         for directory in list(self._directories):
             self._open_root(directory)
         self._open_new_roots()
@@ -96,18 +96,18 @@ class Looking:
         while not self._stopped.is_set():
             self._ledger.publish()
             with self._lock:
-                if not (self._changes or self._unlooked or self._unopened):
-                    self._lock.wait(PUBLISH_SECONDS if self._ledger.is_due() else LOOK_SECONDS)
+                if not (self._changes or self._uninspected or self._unopened):
+                    self._lock.wait(PUBLISH_SECONDS if self._ledger.is_due() else CHECK_SECONDS)
                 news = bool(self._changes)
             if news and self._stopped.wait(GATHER_SECONDS):
                 return
             with self._lock:
                 changes, self._changes = list(self._changes), {}
             for change in changes:
-                self._follow_up(change)
-            self._look_at_new_followed()
+                self._handle_change(change)
+            self._inspect_new_followed()
             self._open_new_roots()
-            self._look_again_at_followed()
+            self._check_followed()
             self._check_roots()
             if time.monotonic() >= rescan_at:
                 for root in list(self._roots):
@@ -115,7 +115,7 @@ class Looking:
                 rescan_at = time.monotonic() + RESCAN_SECONDS
 
     def stop(self) -> None:
-        """End `run` and all watches."""
+        """Make `run` return, and end all watches."""
         self._stopped.set()
         with self._lock:
             self._lock.notify_all()
@@ -123,7 +123,7 @@ class Looking:
             self._watches.stop()
 
     def follow(self, paths: Iterable[str]) -> None:
-        """Look at these files too, now and from now on, and at what lies beside them."""
+        """Inspect these files and the other files in their directories, and keep following them."""
         with self._lock:
             for path in paths:
                 if path in self._followed:
@@ -132,16 +132,16 @@ class Looking:
                 if not path.startswith("/") or "\0" in path:
                     continue
                 self._keep_following(path)
-                self._unlooked[path] = None
+                self._uninspected[path] = None
                 directory = path.rpartition("/")[0]
-                if len(self._neighbourhoods) < MAX_NEIGHBOURHOODS and directory not in self._neighbourhoods:
-                    self._neighbourhoods.add(directory)
+                if len(self._parent_directories) < MAX_PARENT_DIRECTORIES and directory not in self._parent_directories:
+                    self._parent_directories.add(directory)
                     self._unopened.setdefault(directory, False)
-            if self._unlooked:
+            if self._uninspected:
                 self._lock.notify_all()
 
     def add(self, directories: Iterable[str]) -> None:
-        """Look at these directories too, with all below them, from now on."""
+        """Walk and watch these directories too, with everything below them."""
         with self._lock:
             new = [directory for directory in directories if directory not in self._directories]
             self._directories += new
@@ -150,27 +150,27 @@ class Looking:
                 self._lock.notify_all()
 
     def wait_until_looked(self, deadline: float) -> None:
-        """Until all directories were walked and all followed files looked at, or the deadline (monotonic)."""
+        """Wait until all directories are walked and all followed files inspected, or until the deadline (monotonic time)."""
         with self._lock:
             self._lock.wait_for(
-                lambda: self._walked and not (self._unlooked or self._unopened or self._opening),
+                lambda: self._walked and not (self._uninspected or self._unopened or self._opening),
                 max(0.0, deadline - time.monotonic()),
             )
 
     # Changes.
 
-    def _notice(self, change: Change) -> None:
-        """Called by the watches' threads, for every file; few are ours."""
+    def _on_change(self, change: Change) -> None:
+        """Called by the watches' threads for every file; few of them are model files."""
         path = change.path
         if change.is_directory or suffix_of(path) is not None or self._names_for(path) or is_directory_link(path):
             with self._lock:
                 self._changes[change] = None
                 self._lock.notify_all()
 
-    def _follow_up(self, change: Change) -> None:
+    def _handle_change(self, change: Change) -> None:
         path = self._name_in_use(change.path)
         if path in self._roots:
-            return  # `_check_roots` sees whether it is still the same one
+            return  # `_check_roots` finds out whether it was replaced
         if is_directory_link(path):
             if self._is_deep(path):
                 self._open_root(path)
@@ -179,10 +179,10 @@ class Looking:
                 self._walk(path)
         else:
             for name in {*self._names_for(path), *([path] if suffix_of(path) is not None else [])}:
-                self._look_at(name)
+                self._inspect(name)
 
     def _names_for(self, path: str) -> set[str]:
-        """The names that a change of this path concerns."""
+        """All known names of the file that was changed under this path."""
         directory, _, name = path.rpartition("/")
         names = self._ledger.names_of(f"{os.path.realpath(directory)}/{name}")
         if self._ledger.knows(path):
@@ -190,58 +190,61 @@ class Looking:
         return names
 
     def _name_in_use(self, path: str) -> str:
-        """The path under its directory's one name; as it is where the directory has none."""
+        """The path under the name in use for its directory; unchanged if the directory wasn't walked."""
         directory, _, name = path.rpartition("/")
         return f"{self._names.get(os.path.realpath(directory), directory)}/{name}"
 
     # Single files.
 
-    def _look_at(self, path: str, urgent: bool = False) -> None:
+    def _inspect(self, path: str, urgent: bool = False) -> None:
         sighting = look_at(path)
         if sighting is None:
             self._ledger.lost(path)
             return
         self._ledger.saw([sighting], urgent)
-        self._follow_out(sighting)
+        self._follow_target(sighting)
 
-    def _look_at_new_followed(self) -> None:
+    def _inspect_new_followed(self) -> None:
         with self._lock:
-            new = list(self._unlooked)
+            new = list(self._uninspected)
         for path in new:
-            self._look_at(path, urgent=True)
+            self._inspect(path, urgent=True)
         with self._lock:
             for path in new:
-                self._unlooked.pop(path, None)
+                self._uninspected.pop(path, None)
             self._lock.notify_all()
 
-    def _look_again_at_followed(self) -> None:
-        """One stat for each: cheaper than watches on all their directories, and right on every file system. Of many, in turn."""
-        if not self._to_look_at:
+    def _check_followed(self) -> None:
+        """Stat the followed files, `CHECKED_AT_ONCE` at a time.
+
+        That is cheaper than watches on all their directories, and works on every file system.
+        """
+        if not self._to_check:
             with self._lock:
-                self._to_look_at = list(self._followed)
-        paths = self._to_look_at[-LOOKED_AT_ONCE:]
-        del self._to_look_at[-LOOKED_AT_ONCE:]
+                self._to_check = list(self._followed)
+        paths = self._to_check[-CHECKED_AT_ONCE:]
+        del self._to_check[-CHECKED_AT_ONCE:]
         for path in paths:
             try:
                 stamp = Stamp.of(os.stat(path))
             except OSError:
                 stamp = None
             if not self._ledger.is_stamped(path, stamp):
-                self._look_at(path, urgent=True)
+                self._inspect(path, urgent=True)
 
-    def _follow_out(self, sighting: Sighting) -> None:
-        """What a symlink leads to out of the watched trees would change unseen."""
+    def _follow_target(self, sighting: Sighting) -> None:
+        """Follow a symlink whose target is outside the watched trees, where a change would go unnoticed."""
         if sighting.real == sighting.path or sighting.real.rpartition("/")[0] in self._names:
             return
         with self._lock:
             self._keep_following(sighting.path)
 
     def _keep_following(self, path: str) -> None:
-        """With the lock held. Who asks again stays; of more than can be followed, those go that nobody asked for the longest."""
+        """Add the path; beyond `MAX_FOLLOWED`, drop those requested least recently. Call it with the lock held."""
         self._followed[path] = None
         while len(self._followed) > MAX_FOLLOWED:
-            gone, _ = self._followed.popitem(last=False)
-            self._unlooked.pop(gone, None)
+            dropped, _ = self._followed.popitem(last=False)
+            self._uninspected.pop(dropped, None)
 
     # Trees.
 
@@ -256,7 +259,7 @@ class Looking:
             self._lock.notify_all()
 
     def _open_root(self, directory: str, is_deep: bool = True) -> None:
-        """Watch first, then walk: what comes in between is seen twice rather than never."""
+        """Watch first, then walk, so that a file created in between is seen twice rather than never."""
         known = self._roots.get(directory)
         if known is not None and (known.is_deep or not is_deep):
             return
@@ -265,7 +268,7 @@ class Looking:
             return
         if known is not None and known.watched is not None and self._watches is not None:
             self._watches.unwatch(known.watched)
-        if is_deep and directory not in self._directories and (real in NEVER_ENTERED or self._leads_up(real)):
+        if is_deep and directory not in self._directories and (real in NEVER_ENTERED or self._contains_given(real)):
             return
         root = self._roots[directory] = _Root(is_deep=is_deep)
         try:
@@ -277,11 +280,11 @@ class Looking:
                 root.watched = real
                 self._walk(directory)
         except OSError as error:
-            if is_deep:  # of a followed file's directory, its file tells
+            if is_deep:  # for a followed file's directory, the error of the file itself is enough
                 self._ledger.say(directory, f"{directory}: {(error.strerror or type(error).__name__).lower()}")
 
     def _is_deep(self, path: str) -> bool:
-        """Whether it lies in a directory that is looked at with all below it."""
+        """Whether the path is in a directory that is watched with everything below it."""
         return any(root.is_deep and path.startswith(name.rstrip("/") + "/") for name, root in self._roots.items())
 
     def _watch(self, directory: str, real: str, is_deep: bool) -> str | None:
@@ -289,7 +292,7 @@ class Looking:
         return None if reason is None else f"{directory}: {reason}"
 
     def _check_roots(self) -> None:
-        """A directory that went away, came, or is another one by the same name."""
+        """Reopen the directories that were removed, created, or replaced by another of the same name."""
         for directory, root in list(self._roots.items()):
             try:
                 identity = _identity(directory)
@@ -302,14 +305,14 @@ class Looking:
             del self._roots[directory]
             self._ledger.say(directory, None)
             for name in self._ledger.names_below(directory):
-                self._look_at(name)
+                self._inspect(name)
             if directory in self._directories or identity is not None:
                 self._names = {real: name for real, name in self._names.items() if name != directory}
                 self._open_root(directory, root.is_deep)
 
     def _walk(self, directory: str) -> None:
-        """Everything below it as it is now; what was known there and isn't any more goes."""
-        gone = set(self._ledger.names_below(directory))
+        """Record everything below the directory, and inspect the known names that the walk didn't find."""
+        missing = set(self._ledger.names_below(directory))
         root = self._roots.get(directory)
         is_deep = root is None or root.is_deep
         links: list[str] = []
@@ -318,7 +321,7 @@ class Looking:
             if not (is_deep or self._models_beside):
                 listing.sightings = [sighting for sighting in listing.sightings if tells_of_others(sighting.path)]
             self._ledger.saw(listing.sightings)
-            gone.difference_update(sighting.path for sighting in listing.sightings)
+            missing.difference_update(sighting.path for sighting in listing.sightings)
             aliases.extend(sighting for sighting in listing.sightings if sighting.real != sighting.path)
             links.extend(listing.links if is_deep else ())
             if listing.problem is not None:
@@ -328,23 +331,23 @@ class Looking:
             if self._stopped.is_set():
                 return
             self._ledger.publish()
-        for name in gone:
-            self._look_at(name)
+        for name in missing:
+            self._inspect(name)
         for sighting in aliases:
-            self._follow_out(sighting)
+            self._follow_target(sighting)
         for link in links:
             self._open_root(link)
 
     def _may_enter(self, path: str, real: str) -> bool:
-        """Each real directory under one name, for as long as that name leads to it: no loop, no double work."""
+        """Enter each real directory under one name, while that name leads to it: this avoids loops and double work."""
         name = self._names.get(real)
         if name is not None and name != path and os.path.realpath(name) == real:
             return False
         self._names[real] = path
         return True
 
-    def _leads_up(self, real: str) -> bool:
-        """Whether a symlink leads to what one of the given directories lies in: that isn't a place for models of its own."""
+    def _contains_given(self, real: str) -> bool:
+        """Whether a symlink's target contains one of the given directories: then it isn't a model directory of its own."""
         return any(os.path.realpath(directory).startswith(real.rstrip("/") + "/") for directory in self._directories)
 
 

@@ -1,11 +1,11 @@
-"""Which of the catalogue's files a model's values are from: who is compared with whom, what follows. Knows no thread, no disk.
+"""Decides which files a model's values are compared with, and which of them it came from. Uses no thread and no disk.
 
-The rule of comparing is `gpumodels_shared.fingerprint`'s. A verdict is given when every file that may be the one was compared, so
-that a tie is never taken for an answer; a file written after the values were first seen is not where they came from.
+How values are compared is decided in `gpumodels_shared.fingerprint`. There is no verdict until every possible file has been
+compared, so that a tie is never missed; a file written after the values were first seen can't be where they came from.
 
-Work is given file by file, each with all whose values may be from it: what a file costs, it costs once. A model may be made of
-several files' (a pair of text encoders, an encoder and a decoder): where no file has all of the values, each of its parts is
-looked for by itself, and what all of them are from is the answer. The parts are compared when the whole is.
+Comparisons are handed out file by file, each with all models that may come from that file, so that every file is read once. A
+model may be composed of several files (two text encoders, or an encoder and a decoder): if no file has all of its values, each
+part is searched for on its own, and the verdict names the files of all parts. Parts are compared together with their model.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_FINGERPRINTS: Final = 1_000
 MAX_SAMPLES: Final = 2 * TENSORS
 MAX_SAMPLE_BYTES: Final = 8 * VALUES
 MAX_NAMES_BYTES: Final = 32 * 1024
-"""Of a fingerprint's keys and shapes. Who told of more was no sidecar; the reader of the files must hold it all."""
+"""The limit for a fingerprint's keys and shapes. No sidecar sends more, and the header worker must hold all of them."""
 
 NO_MATCH: Final = Match(0, 0)
 
@@ -41,54 +41,54 @@ Shape = tuple[int, ...]
 
 @dataclass(slots=True, eq=False)
 class Search:
-    """One fingerprint's."""
+    """The search for the files of one model, or of one part of it."""
 
     wanted: Wanted
     values: bytes
-    """What its matches are kept under."""
+    """The key under which its matches are cached."""
     shapes: tuple[Shape, ...]
-    whole: Search | None = None
-    """What it is a part of."""
+    parent: Search | None = None
+    """The search for the entire model, if this one is for a part."""
     waiting: dict[bytes, None] = field(default_factory=dict)
     """Candidates still to be compared."""
     compared: dict[bytes, Match] = field(default_factory=dict)
     verdict: ValuesMatch | None = None
     is_settled: bool = False
-    """Nothing more will be found out, as long as there are no other files."""
+    """Whether the verdict is final unless the files change."""
     parts: tuple[Search, ...] = ()
-    """What the values may be made of, where no file has them all."""
-    in_parts: bool = False
-    """No file has them all."""
+    """Searches for the model's possible parts."""
+    is_composite: bool = False
+    """Whether no file has all values, so that the parts count."""
     is_judged: bool = False
-    """`of_whole` and `in_parts` follow from all that is compared."""
-    of_whole: ValuesMatch | None = None
-    """The files that have the most of it, parts left aside."""
+    """Whether `whole_verdict` and `is_composite` take all comparisons into account."""
+    whole_verdict: ValuesMatch | None = None
+    """The files that have the most of the entire model's values, without regard to parts."""
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """What is looked for."""
+        """The sampled values to find."""
         return self.wanted.fingerprint
 
     def is_for(self, modified_ns: int) -> bool:
-        """Whether a file written then may be where the values came from."""
+        """Whether a file written at this time can be where the values came from."""
         return modified_ns <= self.fingerprint.taken_at_ns - COARSE_CLOCK_NS
 
     @property
     def is_of_use(self) -> bool:
-        """Whether what it finds counts, or may count."""
-        return self.whole is None or self.whole.in_parts or not self.whole.is_judged
+        """Whether its result may matter; that of a part doesn't once some file has all values."""
+        return self.parent is None or self.parent.is_composite or not self.parent.is_judged
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One thing to do: a candidate, and all that are to be compared with it."""
+    """A candidate, and all searches to compare with it."""
 
     candidate: Candidate
     searches: tuple[Search, ...]
 
     @property
     def wanted(self) -> list[Wanted]:
-        """As the worker wants them."""
+        """The fingerprints in the form that the header worker takes."""
         return [search.wanted for search in self.searches]
 
 
@@ -99,25 +99,25 @@ class Matching:
         self._numbers = count()
         self._searches: dict[Fingerprint, Search] = {}
         self._all: list[Search] = []
-        """With their parts, in the order in which they are wanted."""
+        """Searches, each followed by its parts, in the order of the fingerprints."""
         self._candidates: dict[bytes, Candidate] = {}
         self._may_hold: dict[tuple[PackedShapes, tuple[Shape, ...]], bool] = {}
         self.changes = 0
-        """Counts what changes the verdicts, or what is settled."""
+        """Counts changes of verdicts, and of whether they are settled."""
 
     def want(self, fingerprints: Iterable[Fingerprint]) -> None:
-        """Look for the files of these, and of no others: of new ones when files are looked through again."""
+        """Replace the fingerprints to search for. New ones are matched with files at the next `look_through`."""
         before = self._searches
         self._searches = {one: before.get(one) or self._search_for(one) for one in sought_after(fingerprints)}
         self._all = [one for search in self._searches.values() for one in (search, *search.parts)]
         self.changes += 1
 
     def for_a_file_of(self, modified_ns: int) -> list[Search]:
-        """All whose values a file written then may hold."""
+        """The searches whose values a file written at this time may hold."""
         return [search for search in self._all if search.is_for(modified_ns)]
 
     def look_through(self, files: Sequence[KnownFile]) -> list[Search]:
-        """Decide anew who may be whose; what was compared stands while the files are as they were. Those that wait."""
+        """Find the candidates of each search again; results for unchanged files are kept. Returns the searches that wait."""
         candidates = candidates_among(files)
         self._candidates = {candidate.key: candidate for candidate in candidates}
         self._may_hold = {}
@@ -130,31 +130,31 @@ class Matching:
         return [search for search in self._all if search.waiting]
 
     def next_comparison(self) -> Comparison | None:
-        """What to compare now, for the first who waits; to be answered by `compared`."""
-        of_use = [search for search in self._all if search.waiting and search.is_of_use]
-        first = next((search for search in of_use if search.whole is None or search.whole.in_parts), None)
+        """The next comparison to make, for the first search that waits; report its result to `compared`."""
+        useful = [search for search in self._all if search.waiting and search.is_of_use]
+        first = next((search for search in useful if search.parent is None or search.parent.is_composite), None)
         if first is None:
             return None
         key = next(reversed(first.waiting))
-        return Comparison(self._candidates[key], tuple(search for search in of_use if key in search.waiting))
+        return Comparison(self._candidates[key], tuple(search for search in useful if key in search.waiting))
 
     def compared(self, comparison: Comparison, matches: Sequence[Match | None]) -> None:
-        """How much agreed, for the first so many; None where it can't be, or couldn't be found out."""
+        """Enter a comparison's results, one for each search; None counts as no match. Searches without a result wait on."""
         key = comparison.candidate.key
         for search, match in zip(comparison.searches, matches, strict=False):
             search.waiting.pop(key, None)
             search.compared[key] = match or NO_MATCH
-        for search in dict.fromkeys(search.whole or search for search in comparison.searches):
+        for search in dict.fromkeys(search.parent or search for search in comparison.searches):
             self._judge(search)
 
     def read(self, key: bytes, searches: Sequence[Search], matches: Sequence[Match | None]) -> None:
-        """How much agreed, as `compared`, with a file that was just read: it counts when files are looked through."""
+        """Enter the results for a file that was just read; they count from the next `look_through`. None is ignored."""
         for search, match in zip(searches, matches, strict=False):
             if match is not None:
                 search.compared[key] = match
 
     def recalled(self, matches: Mapping[bytes, Mapping[bytes, Match]]) -> None:
-        """How much agreed when it was compared before: by the values' keys, by the candidates' keys."""
+        """Enter cached results: by values' keys, then by candidates' keys."""
         for search in self._all:
             if kept := matches.get(search.values):
                 for key in [key for key in search.waiting if key in kept]:
@@ -163,21 +163,21 @@ class Matching:
         self._judge_all()
 
     def verdicts(self) -> dict[Fingerprint, ValuesMatch]:
-        """What is known by now."""
+        """All verdicts so far."""
         return {one: search.verdict for one, search in self._searches.items() if search.verdict is not None}
 
     def unsettled(self) -> frozenset[Fingerprint]:
-        """Those of which more may be known soon."""
+        """The fingerprints whose verdicts may still change without a change of files."""
         return frozenset(one for one, search in self._searches.items() if not search.is_settled)
 
     def _search_for(self, fingerprint: Fingerprint) -> Search:
-        whole = self._search(fingerprint, None)
-        whole.parts = tuple(self._search(part, whole) for part in parts_of(fingerprint))
-        return whole
+        parent = self._search(fingerprint, None)
+        parent.parts = tuple(self._search(part, parent) for part in parts_of(fingerprint))
+        return parent
 
-    def _search(self, fingerprint: Fingerprint, whole: Search | None) -> Search:
+    def _search(self, fingerprint: Fingerprint, parent: Search | None) -> Search:
         shapes = tuple(sorted(tuple(sample.shape) for sample in fingerprint.samples))
-        return Search(Wanted(next(self._numbers), fingerprint), values_key(fingerprint), shapes, whole)
+        return Search(Wanted(next(self._numbers), fingerprint), values_key(fingerprint), shapes, parent)
 
     def _begin(self, search: Search, by_shapes: Mapping[PackedShapes, Sequence[tuple[int, bytes]]]) -> None:
         fitting = [
@@ -192,12 +192,12 @@ class Matching:
         search.is_judged = False
 
     def _may_be_in(self, shapes: PackedShapes, search: Search) -> bool:
-        """Asked once for all models, and all files, of the same shapes."""
-        asked = (shapes, search.shapes)
-        found = self._may_hold.get(asked)
+        """Whether files of these shapes may hold the values; computed once for each pair of shapes."""
+        key = (shapes, search.shapes)
+        found = self._may_hold.get(key)
         if found is None:
-            there = (shape for packed in shapes for shape in unpacked_shapes(packed))
-            found = self._may_hold[asked] = may_hold(there, search.shapes)
+            file_shapes = (shape for packed in shapes for shape in unpacked_shapes(packed))
+            found = self._may_hold[key] = may_hold(file_shapes, search.shapes)
         return found
 
     def _judge_all(self) -> None:
@@ -205,23 +205,23 @@ class Matching:
             self._judge(search)
 
     def _judge(self, search: Search) -> None:
-        was = (search.verdict, search.is_settled)
+        before = (search.verdict, search.is_settled)
         search.is_settled = False
-        if not search.waiting:  # what was said before stands until there is something better to say
+        if not search.waiting:  # until then the earlier verdict stands
             if not search.is_judged:
-                search.of_whole, search.is_judged = self._verdict_on(search), True
-                search.in_parts = bool(search.parts) and not _is_all_of_it(search.of_whole)
-            if not (search.in_parts and any(part.waiting for part in search.parts)):
-                search.verdict, search.is_settled = self._whole_or_parts(search), True
-        self.changes += was != (search.verdict, search.is_settled)
+                search.whole_verdict, search.is_judged = self._verdict_on(search), True
+                search.is_composite = bool(search.parts) and not _is_complete(search.whole_verdict)
+            if not (search.is_composite and any(part.waiting for part in search.parts)):
+                search.verdict, search.is_settled = self._best_verdict(search), True
+        self.changes += before != (search.verdict, search.is_settled)
 
-    def _whole_or_parts(self, search: Search) -> ValuesMatch | None:
-        whole = search.of_whole
-        made_of = _made_of([self._verdict_on(part) for part in search.parts]) if search.in_parts else None
-        return made_of if made_of is not None and (whole is None or made_of.matched > whole.matched) else whole
+    def _best_verdict(self, search: Search) -> ValuesMatch | None:
+        whole = search.whole_verdict
+        combined = _combined([self._verdict_on(part) for part in search.parts]) if search.is_composite else None
+        return combined if combined is not None and (whole is None or combined.matched > whole.matched) else whole
 
     def _verdict_on(self, search: Search) -> ValuesMatch | None:
-        """The files that agree best, or none well enough."""
+        """The verdict from this search's comparisons: the files that match best; None if none match well enough."""
         by_name = {
             candidate.names[0]: (candidate, match)
             for key, match in search.compared.items()
@@ -235,16 +235,16 @@ class Matching:
         return ValuesMatch(files, best if len(best) > 1 else (), match.matched, match.compared)
 
 
-def _is_all_of_it(verdict: ValuesMatch | None) -> bool:
+def _is_complete(verdict: ValuesMatch | None) -> bool:
     return verdict is not None and verdict.matched == verdict.compared
 
 
 def sought_after(fingerprints: Iterable[Fingerprint]) -> tuple[Fingerprint, ...]:
-    """Those that are looked for, each once."""
-    return tuple(dict.fromkeys(filter(_is_of_a_sidecar, fingerprints)))[:MAX_FINGERPRINTS]
+    """The first `MAX_FINGERPRINTS` distinct fingerprints that are within the limits."""
+    return tuple(dict.fromkeys(filter(_is_within_limits, fingerprints)))[:MAX_FINGERPRINTS]
 
 
-def _is_of_a_sidecar(fingerprint: Fingerprint) -> bool:
+def _is_within_limits(fingerprint: Fingerprint) -> bool:
     samples = fingerprint.samples
     return (
         len(samples) <= MAX_SAMPLES
@@ -254,7 +254,7 @@ def _is_of_a_sidecar(fingerprint: Fingerprint) -> bool:
 
 
 def parts_of(fingerprint: Fingerprint) -> tuple[Fingerprint, ...]:
-    """The samples by what their keys begin with behind what all begin with; none where these are no parts but a few layers."""
+    """Split the samples by the first word of their keys that isn't common to all; empty if these are layers, not parts."""
     keys = [sample.key.split(".") for sample in fingerprint.samples]
     depth = sum(1 for _ in takewhile(lambda words: len(set(words)) == 1, zip(*keys, strict=False)))
     parts: dict[str, list[TensorSample]] = {}
@@ -265,14 +265,14 @@ def parts_of(fingerprint: Fingerprint) -> tuple[Fingerprint, ...]:
     return tuple(Fingerprint(tuple(samples), fingerprint.taken_at_ns) for _, samples in sorted(parts.items()))
 
 
-def _made_of(parts: Sequence[ValuesMatch | None]) -> ValuesMatch | None:
-    """What a model is from whose parts are from one file or another, each of them."""
+def _combined(parts: Sequence[ValuesMatch | None]) -> ValuesMatch | None:
+    """The verdict on a model from those on its parts; None unless each part has one."""
     found = [part for part in parts if part is not None]
     if not found or len(found) < len(parts):
         return None
     matched, compared = sum(part.matched for part in found), sum(part.compared for part in found)
-    together = tuple(dict.fromkeys(part.files for part in found))
+    files_by_part = tuple(dict.fromkeys(part.files for part in found))
     files = tuple(dict.fromkeys(path for part in found for path in (*part.files, *part.candidates)))
-    if () in together:  # one that can't be told from another leaves it open what the whole is
+    if () in files_by_part:  # a part with a tie leaves the entire model undecided
         return ValuesMatch((), files, matched, compared)
-    return ValuesMatch(files, (), matched, compared, together if len(together) > 1 else ())
+    return ValuesMatch(files, (), matched, compared, files_by_part if len(files_by_part) > 1 else ())

@@ -1,4 +1,4 @@
-"""Where model files lie by themselves: the Hugging Face cache, and ComfyUI's folders, its own and those of its YAML file."""
+"""Finds the usual model folders: the Hugging Face cache, and ComfyUI's own folders and those in its YAML file."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ BASE_FLAG: Final = "--base-directory"
 
 
 def default_places(environment: Mapping[str, str], home: Path) -> list[Path]:
-    """Those that exist on this machine, for this user."""
+    """The model folders that exist on this machine for this user."""
     hub = hub_cache(environment, home)
-    places = [hub] if hub.is_dir() else []
+    folders = [hub] if hub.is_dir() else []
     comfyui = home / "ComfyUI"
     if is_comfyui(comfyui):
-        places += comfyui_places(comfyui, ())
-    return list(dict.fromkeys(places))
+        folders += comfyui_places(comfyui, ())
+    return list(dict.fromkeys(folders))
 
 
 def hub_cache(environment: Mapping[str, str], home: Path) -> Path:
-    """Where huggingface_hub keeps what it downloads."""
+    """The directory where huggingface_hub keeps its downloads."""
     if hub := environment.get("HF_HUB_CACHE"):
         return _resolved(hub, home)
     if hugging_face := environment.get("HF_HOME"):
@@ -34,7 +34,7 @@ def hub_cache(environment: Mapping[str, str], home: Path) -> Path:
 
 
 def is_comfyui(root: Path) -> bool:
-    """Whether ComfyUI's own files lie here."""
+    """Whether this directory contains ComfyUI's own files."""
     try:
         return (root / "main.py").is_file() and (root / "folder_paths.py").is_file() and (root / "comfy").is_dir()
     except OSError:
@@ -42,7 +42,7 @@ def is_comfyui(root: Path) -> bool:
 
 
 def comfyui_root(command: Sequence[str], working_directory: Path) -> Path | None:
-    """ComfyUI's directory, where this is the command line of one."""
+    """ComfyUI's directory, if this is the command line of a ComfyUI process."""
     for argument in command[1:4]:
         if argument.endswith("main.py") and "\0" not in argument:
             root = (working_directory / argument).parent
@@ -51,19 +51,20 @@ def comfyui_root(command: Sequence[str], working_directory: Path) -> Path | None
 
 
 def comfyui_places(root: Path, arguments: Sequence[str]) -> list[Path]:
-    """The model directories of a ComfyUI at `root`, started with these arguments."""
+    """The existing model folders of a ComfyUI at `root` that was started with these arguments."""
     bases = [Path(base) for base in _values(arguments, BASE_FLAG)] or [root]
-    places = [root / base / "models" for base in bases]
+    folders = [root / base / "models" for base in bases]
     files = [root / EXTRA_PATHS, *(root / file for file in _values(arguments, EXTRA_PATHS_FLAG))]
     for file in files:
-        places += extra_model_paths(file)
-    return [place for place in dict.fromkeys(places) if _is_directory(place)]
+        folders += extra_model_paths(file)
+    return [folder for folder in dict.fromkeys(folders) if _is_directory(folder)]
 
 
 def extra_model_paths(file: Path) -> list[Path]:
-    """The directories that ComfyUI's YAML names: sections of kinds and paths, some lines each, below the section's `base_path`.
+    """The directories listed in ComfyUI's YAML file.
 
-    Empty where there is no such file, where it is broken, and without PyYAML: then ComfyUI's own directory has to do.
+    Each section maps kinds of models to paths, one per line, relative to the section's `base_path`. Empty if the file is
+    missing or broken, or PyYAML is not installed.
     """
     try:
         with file.open("rb") as opened:
@@ -80,13 +81,13 @@ def extra_model_paths(file: Path) -> list[Path]:
         return []
     if not isinstance(sections, dict):
         return []
-    found = [place for section in sections.values() if isinstance(section, dict) for place in _places_of(section, file.parent)]
+    found = [folder for section in sections.values() if isinstance(section, dict) for folder in _folders_of(section, file.parent)]
     return list(dict.fromkeys(found))
 
 
-def _places_of(section: Mapping[object, object], beside: Path) -> Iterator[Path]:
+def _folders_of(section: Mapping[object, object], yaml_directory: Path) -> Iterator[Path]:
     stated = section.get("base_path")
-    base = _resolved(os.path.expandvars(stated), Path.home(), beside) if isinstance(stated, str) else beside
+    base = _resolved(os.path.expandvars(stated), Path.home(), yaml_directory) if isinstance(stated, str) else yaml_directory
     for kind, paths in section.items():
         if kind != "base_path" and isinstance(paths, str):
             for line in paths.splitlines():
@@ -95,7 +96,7 @@ def _places_of(section: Mapping[object, object], beside: Path) -> Iterator[Path]
 
 
 def _values(arguments: Sequence[str], flag: str) -> Iterable[str]:
-    """What follows the flag: some words, up to the next flag; or stands behind its `=`."""
+    """The flag's values: the words after it up to the next flag, or the text after its `=`."""
     is_open = False
     for argument in arguments:
         if argument.startswith("--"):
@@ -107,10 +108,10 @@ def _values(arguments: Sequence[str], flag: str) -> Iterable[str]:
             yield argument
 
 
-def _resolved(text: str, home: Path, beside: Path | None = None) -> Path:
+def _resolved(text: str, home: Path, base: Path | None = None) -> Path:
     if text == "~" or text.startswith("~/"):
         return home / text[2:]
-    return Path(os.path.normpath((beside or Path.cwd()) / text))
+    return Path(os.path.normpath((base or Path.cwd()) / text))
 
 
 def _is_directory(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What the files say: recalls headers, has the others read, then compares values where a model's file is unknown."""
+"""Gets the files' headers, from the cache or the worker, then compares values to find the files of unnamed models."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from gpumodels_tui.headers.header_reader import HeaderReading, NoWorkerError, Ti
 from gpumodels_tui.headers.headers import UnreadableError
 
 AGAIN_SECONDS: Final = 60.0
-"""Until a disk that didn't answer, or a worker that didn't start, is tried again."""
+"""How long until a disk that didn't answer, or a worker that didn't start, is tried again."""
 
 SILENT_AFTER_FILES: Final = 2
-"""Files of one device that hang before its others are left alone for a while."""
+"""After this many files of one device have hung, its other files aren't read for `AGAIN_SECONDS`."""
 
 RECALLED_AT_ONCE: Final = 1_000
 
@@ -30,10 +30,10 @@ COMPARING: Final = "comparing values"
 
 
 class Reading:
-    """One thread's work, `run`; `recognise` and `stop` come from any other.
+    """Reads files in a thread of its own, which calls `run`; other threads call `recognise` and `stop`.
 
     Args:
-        on_recognised: told the paths of files that models turned out to be from.
+        on_recognised: called with the paths of files that models turned out to come from.
     """
 
     def __init__(
@@ -44,19 +44,19 @@ class Reading:
         self._cache = cache
         self._on_recognised = on_recognised
         self._stopped = threading.Event()
-        self._silent: dict[int, tuple[int, float]] = {}
-        """Devices whose files hung: how many, and when last."""
+        self._hung_devices: dict[int, tuple[int, float]] = {}
+        """Devices with files that hung: how many, and when the last one did."""
         self._matching = Matching()
         self._wanted: tuple[Fingerprint, ...] = ()
-        self._searched: tuple[Fingerprint, ...] = ()
-        """What `_matching` was last told to look for."""
-        self._looked_through_at = -1
-        """How far `Ledger.changes` had counted when the files were last looked through."""
-        self._said = -1
-        """How far `Matching.changes` had counted when verdicts were last told."""
+        self._passed_on: tuple[Fingerprint, ...] = ()
+        """The fingerprints that `_matching` was last given."""
+        self._matched_at_change = -1
+        """The value of `Ledger.changes` when the files were last matched with the fingerprints."""
+        self._reported_at_change = -1
+        """The value of `Matching.changes` when verdicts were last reported."""
 
     def run(self) -> None:
-        """Read until stopped."""
+        """Read and compare files until stopped."""
         try:
             while self._ledger.wait_for_work():
                 while self._recall() or self._read_next() or self._compare_next():
@@ -70,27 +70,27 @@ class Reading:
                 self._cache.close()
 
     def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
-        """Find out where these values are from, from now on; cheap for those already asked for."""
+        """Find the files that hold these values, and forget earlier requests; cheap if nothing is new."""
         wanted = sought_after(fingerprints)
         if frozenset(wanted) != frozenset(self._wanted):
             self._wanted = wanted
             self._ledger.search(wanted)
 
     def stop(self) -> None:
-        """End `run`, soon."""
+        """Make `run` return soon."""
         self._stopped.set()
 
     # Headers.
 
     def _recall(self) -> bool:
-        """Whether there were files that may be known from an earlier start."""
+        """Take headers from the cache; False if no file was left to look up."""
         jobs = self._ledger.jobs_to_recall(RECALLED_AT_ONCE)
         if jobs and self._cache is not None:
             self._ledger.recalled(jobs, self._cache.look_up(jobs))
         return bool(jobs)
 
     def _read_next(self) -> bool:
-        """Whether there was a file to read."""
+        """Read one file; False if none was waiting."""
         job = self._ledger.next_job()
         if job is None:
             return False
@@ -104,21 +104,21 @@ class Reading:
 
     def _read_one(self, job: Job) -> None:
         device = job.stamp.device
-        hung, hung_at = self._silent.get(device, (0, 0.0))
+        hung, hung_at = self._hung_devices.get(device, (0, 0.0))
         if hung >= SILENT_AFTER_FILES and time.monotonic() - hung_at < AGAIN_SECONDS:
             self._ledger.failed(job, "its disk does not answer", again_seconds=AGAIN_SECONDS)
             return
-        self._take_up_wanted()
+        self._pass_on_wanted()
         searches = self._matching.for_a_file_of(job.stamp.modified_ns)
         try:
             found = self._reader.read(job.real, job.suffix, [search.wanted for search in searches])
         except TimedOutError as error:
-            self._silent[device] = (hung + 1, time.monotonic())
+            self._hung_devices[device] = (hung + 1, time.monotonic())
             self._ledger.failed(job, error.reason, again_seconds=AGAIN_SECONDS)
         except UnreadableError as error:
             self._ledger.failed(job, error.reason, error.unfinished)
         else:
-            self._silent.pop(device, None)
+            self._hung_devices.pop(device, None)
             if found.header is not None and self._cache is not None:
                 self._cache.keep(job, found.header)
             key = files_key(((job.real, job.stamp),))
@@ -129,31 +129,31 @@ class Reading:
     # Values.
 
     def _compare_next(self) -> bool:
-        """Whether there was a file to compare with; all headers are read by now."""
+        """Compare values with one file; False if there was none. All headers have been read by now."""
         if self._stopped.is_set() or not self._ledger.may_compare:
             return False
         matching = self._matching
-        changes = self._ledger.changes  # asked before what is wanted: if that is newer, the next round will tell
-        self._take_up_wanted()
-        if self._looked_through_at != changes:
-            self._looked_through_at = changes
+        changes = self._ledger.changes  # read before the wanted fingerprints: if those are newer, the next round sees it
+        self._pass_on_wanted()
+        if self._matched_at_change != changes:
+            self._matched_at_change = changes
             waiting = matching.look_through(self._ledger.known_files())
             if waiting and self._cache is not None:
                 matching.recalled(self._cache.look_up_matches({search.values for search in waiting}))
         comparison = matching.next_comparison()
         if comparison is not None:
             self._compare(comparison)
-        if comparison is None or matching.changes != self._said:
-            self._said = matching.changes
+        if comparison is None or matching.changes != self._reported_at_change:
+            self._reported_at_change = matching.changes
             verdicts = matching.verdicts()
             self._on_recognised([path for verdict in verdicts.values() for path in verdict.files])
             self._ledger.found(verdicts, matching.unsettled(), changes, is_all=comparison is None)
         return comparison is not None
 
-    def _take_up_wanted(self) -> None:
+    def _pass_on_wanted(self) -> None:
         wanted = self._wanted
-        if wanted is not self._searched:
-            self._searched = wanted
+        if wanted is not self._passed_on:
+            self._passed_on = wanted
             self._matching.want(wanted)
 
     def _compare(self, comparison: Comparison) -> None:
@@ -164,7 +164,7 @@ class Reading:
         except UnreadableError:
             if self._stopped.is_set():
                 return
-            # It was readable a moment ago; what became of it, the next look will tell.
+            # It was readable a moment ago; what has happened to it is found by the next check.
         except NoWorkerError as error:
             self._ledger.say(COMPARING, str(error))
             self._ledger.publish()
@@ -175,7 +175,7 @@ class Reading:
         self._matching.compared(comparison, matches or (None,) * len(searches))
 
     def _keep(self, key: bytes, stamps: Sequence[Stamp], searches: Sequence[Search], matches: Sequence[Match | None]) -> None:
-        """For the next start, unless the files may change unnoticed."""
+        """Cache the matches for later runs, unless the files could still change unnoticed."""
         if self._cache is not None and all(map(is_settled, stamps)):
             for search, match in zip(searches, matches, strict=False):
                 if match is not None:

@@ -1,4 +1,4 @@
-"""What lies in a directory tree: model files by name, real path and stamp. Nothing is opened here but directories."""
+"""Lists the model files of a directory tree by name, real path and stamp. Opens only directories."""
 
 from __future__ import annotations
 
@@ -13,73 +13,73 @@ from typing import Final
 from gpumodels_tui.headers.formats import suffix_of
 
 NEVER_ENTERED: Final = frozenset({"/", "/proc", "/sys", "/dev"})
-"""A symlink to one of these is no place for models."""
+"""A symlink to one of these is never taken for a model directory."""
 
 NEVER_WATCHED: Final = NEVER_ENTERED | {"/tmp", "/var/tmp", "/dev/shm"}
-"""What happens in these, because one file in them was named, is nobody's business."""
+"""Not watched even if a snapshot names a file in them: too much else happens there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """One state of one file's content, as far as the file system tells."""
+    """Identifies one state of a file's content, as far as the file system can tell."""
 
     device: int
     inode: int
     size_bytes: int
     modified_ns: int
     changed_ns: int
-    """Also moves when a copy takes over its original's modification time."""
+    """Changes even when a copy is given its original's modification time."""
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """What a stat call says."""
+        """The stamp in the result of a stat call."""
         return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """One name at one moment."""
+    """One path, and what was found there at one moment."""
 
     path: str
     real: str
-    """Symlinks resolved; the path itself where that fails."""
+    """The path with symlinks resolved, or unchanged if that fails."""
     stamp: Stamp | None
-    """None where there is nothing to read."""
+    """None if it can't be read."""
     problem: str | None = None
-    """Why not."""
+    """Why it can't be read."""
 
 
 @dataclass(slots=True)
 class Listing:
-    """One directory's model files, and what else a walk needs."""
+    """One directory's model files, and its symlinks to other directories."""
 
     path: str
     real: str
     sightings: list[Sighting] = field(default_factory=list)
     links: list[str] = field(default_factory=list)
-    """Symlinks to directories: not entered by the walk that finds them."""
+    """Symlinks to directories, which the walk that finds them doesn't enter."""
     problem: str | None = None
 
 
 def look_at(path: str) -> Sighting | None:
-    """The name as it is now; None where there is none."""
+    """What is at this path now; None if nothing is."""
     try:
         real = os.path.realpath(path, strict=True)
         status = os.stat(real)
     except OSError as error:
         if not os.path.lexists(path):
             return None
-        problem = "a symlink to nothing" if error.errno == errno.ENOENT else _reason(error)
+        problem = "a broken symlink" if error.errno == errno.ENOENT else _reason(error)
         return Sighting(path, path, None, problem)
     return _sighting(path, real, status)
 
 
 def walk(directory: str, may_enter: Callable[[str, str], bool]) -> Iterator[Listing]:
-    """The directory and all below it, each once, symlinks to directories left to the caller.
+    """List the directory and all directories below it, without following symlinks to directories.
 
     Args:
-        directory: as its user names it; may be a symlink itself.
-        may_enter: asked with each directory's path and real path.
+        directory: the path as the user gave it; may be a symlink itself.
+        may_enter: called with each directory's path and real path; False skips it.
     """
     waiting = [(directory, os.path.realpath(directory))]
     while waiting:
@@ -98,9 +98,9 @@ def walk(directory: str, may_enter: Callable[[str, str], bool]) -> Iterator[List
 
 
 def is_directory_link(path: str) -> bool:
-    """Whether a symlink leads to a directory here."""
-    place = Path(path)
-    return place.is_symlink() and place.is_dir()
+    """Whether the path is a symlink to a directory."""
+    link = Path(path)
+    return link.is_symlink() and link.is_dir()
 
 
 def _list(entry: os.DirEntry[str], listing: Listing, waiting: list[tuple[str, str]]) -> None:
@@ -120,7 +120,7 @@ def _list(entry: os.DirEntry[str], listing: Listing, waiting: list[tuple[str, st
         if is_model:
             listing.sightings.append(_sighting(entry.path, real, entry.stat(follow_symlinks=False)))
     except FileNotFoundError:
-        return  # gone since it was listed
+        return  # deleted since it was listed
     except OSError as error:
         if is_model:
             listing.sightings.append(Sighting(entry.path, entry.path, None, _reason(error)))

@@ -1,7 +1,7 @@
-"""The catalogue: model directories and the files that snapshots name, kept in step with the disk. Immutable states come out.
+"""The catalogue: model directories and the files that snapshots name, kept up to date as a series of immutable states.
 
-Two threads: one looks (`looking`), one reads (asks the header worker, file by file). Neither is the caller's, so that a slow
-disk never holds up a screen.
+One thread finds files (`looking`); another has the header worker read them, one by one (`reading`). Neither is the caller's,
+so that a slow disk never blocks a screen.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from gpumodels_tui.catalogue.reading import Reading
 from gpumodels_tui.headers.header_reader import HeaderReading, HeaderWorker
 
 SETTLE_SECONDS: Final = 3.0
-"""How long a file that looks half written stays unreported."""
+"""How long a file that seems to be incomplete is not reported as unreadable."""
 
 STOP_SECONDS: Final = 1.0
 
 
 class Catalogue:
-    """What the model files say of themselves.
+    """The facts of all model files in some directories, and of files that are followed by path.
 
     Args:
-        directories: watched with all below them.
-        on_change: told, from some thread, that `state()` is a new one; some times a second at most. Must not raise.
-        reader: where headers come from.
-        cache: what was read at earlier starts.
-        notices: warnings to go with every state.
+        directories: watched with everything below them.
+        on_change: called by some thread when `state()` is new, at most a few times a second. Must not raise.
+        reader: reads the headers.
+        settle_seconds: how long a file that seems to be incomplete is not reported.
+        cache: headers kept from earlier runs.
+        notices: warnings added to every state.
     """
 
     def __init__(
@@ -54,57 +55,57 @@ class Catalogue:
         self._cache = cache
         self._wanted: list[str] = []
         self._unrecognised: tuple[Fingerprint, ...] = ()
-        self._work: _Work | None = None
+        self._running: _Threads | None = None
         self._last = CatalogueState()
 
     def start(self) -> None:
-        """Begin to look, read and watch; returns at once. Once only."""
-        self._work = _Work(
+        """Start finding, reading and watching files, and return immediately. Call it only once."""
+        self._running = _Threads(
             self._directories, self._reader, self._cache, self._ledger(self._settle_seconds, self._on_change), watched=True
         )
-        self._work.looking.follow(self._wanted)
-        self._work.reading.recognise(self._unrecognised)
-        self._work.start()
+        self._running.looking.follow(self._wanted)
+        self._running.reading.recognise(self._unrecognised)
+        self._running.start()
 
     def stop(self) -> None:
-        """End all of it; no change is told after this. What doesn't end in time, on a dead disk, is left behind."""
-        if self._work is not None:
-            self._last = self._work.ledger.state
-            self._work.stop()
+        """Stop both threads; `on_change` isn't called any more. A thread that hangs on a dead disk is abandoned."""
+        if self._running is not None:
+            self._last = self._running.ledger.state
+            self._running.stop()
 
     def state(self) -> CatalogueState:
-        """The newest state."""
-        return self._last if self._work is None else self._work.ledger.state
+        """The newest state; after `stop`, the last one."""
+        return self._last if self._running is None else self._running.ledger.state
 
     def follow(self, paths: Iterable[str]) -> None:
-        """Read and watch these files as well, wherever they are, from now on. Cheap for those already followed."""
-        if self._work is None:
+        """Read and follow these files too, wherever they are. Cheap for files that are followed already."""
+        if self._running is None:
             self._wanted.extend(paths)
         else:
-            self._work.looking.follow(paths)
+            self._running.looking.follow(paths)
 
     def add(self, directories: Iterable[Path | str]) -> None:
-        """Watch these directories as well, with all below them, from now on. Cheap for those already watched."""
+        """Watch these directories too, with everything below them. Cheap for directories that are watched already."""
         paths = [str(Path(directory).absolute()) for directory in directories]
-        if self._work is None:
+        if self._running is None:
             self._directories = tuple(dict.fromkeys([*self._directories, *paths]))
         else:
-            self._work.looking.add(paths)
+            self._running.looking.add(paths)
 
     def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
-        """Find the files that these models' values are from; `CatalogueState.values` will tell. Cheap for those asked before."""
-        if self._work is None:
+        """Find the files that hold these models' values; results appear in `CatalogueState.values`. Cheap to repeat."""
+        if self._running is None:
             self._unrecognised = tuple(fingerprints)
         else:
-            self._work.reading.recognise(fingerprints)
+            self._running.reading.recognise(fingerprints)
 
     def read_now(self, paths: Iterable[str], deadline_seconds: float) -> CatalogueState:
-        """These files first, then the directories, as far as it goes until the deadline.
+        """Read these files first, then the directories, as many as possible before the deadline.
 
-        For one-shot use of a catalogue that isn't started: nothing is watched, and a half-written file isn't waited for.
+        For one-shot use of a catalogue that isn't started: nothing is watched, and incomplete files aren't waited for.
         """
         deadline = time.monotonic() + deadline_seconds
-        work = self._work or _Work(
+        work = self._running or _Threads(
             self._directories,
             self._reader,
             self._cache,
@@ -113,9 +114,9 @@ class Catalogue:
             models_beside=bool(self._unrecognised),
         )
         work.looking.follow([*self._wanted, *paths])
-        if work is not self._work:
+        if work is not self._running:
             work.reading.recognise(self._unrecognised)
-        if work is self._work:
+        if work is self._running:
             return work.read_until(deadline)
         work.start()
         self._last = work.read_until(deadline)
@@ -129,8 +130,8 @@ class Catalogue:
         return ledger
 
 
-class _Work:
-    """The two threads, and what they share."""
+class _Threads:
+    """The two threads and the ledger that they share."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Directories under watch: inotify (or what the platform has) through watchdog, polled where that can't be had."""
+"""Watches directories through watchdog: by inotify or the platform's equivalent, otherwise by polling."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from watchdog.observers.api import BaseObserver, ObservedWatch
 
 POLL_SECONDS: Final = 5.0
-"""Where nothing reports changes: each look costs a stat per file."""
+"""Between two polls where nothing reports changes; each poll costs a stat per file."""
 
 STOP_SECONDS: Final = 1.0
 
-_OF_INTEREST: Final[list[type[FileSystemEvent]]] = [
+_EVENTS: Final[list[type[FileSystemEvent]]] = [
     FileCreatedEvent,
     FileModifiedEvent,
     FileClosedEvent,
@@ -48,22 +48,22 @@ _OF_INTEREST: Final[list[type[FileSystemEvent]]] = [
 ]
 
 _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "lustre", "gpfs", "beegfs", "afs", "virtiofs"})
-"""File systems that others write to without this kernel's knowledge; so do all `fuse.*`."""
+"""File systems that other machines can change without this kernel noticing, like all `fuse.*`."""
 
 
-_NOWHERE: Final = logging.NullHandler()
+_NULL_HANDLER: Final = logging.NullHandler()
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Something happened to this name."""
+    """A file or directory that was created, changed, moved or deleted."""
 
     path: str
     is_directory: bool
 
 
 class Watches(FileSystemEventHandler):
-    """All directories under watch. Changes are told from other threads; `watch` and `unwatch` come from one."""
+    """All watched directories. `on_change` is called from other threads; call `watch` and `unwatch` from one thread."""
 
     def __init__(self, on_change: Callable[[Change], None], poll_seconds: float = POLL_SECONDS) -> None:
         self._on_change = on_change
@@ -71,19 +71,20 @@ class Watches(FileSystemEventHandler):
         self._notifying: BaseObserver | None = None
         self._polling: BaseObserver | None = None
         self._watched: dict[str, tuple[BaseObserver, ObservedWatch]] = {}
-        _keep_watchdog_off_the_terminal()
+        _silence_watchdog()
 
     def watch(self, directory: str, recursive: bool = True) -> str | None:
-        """Watch it and all below it, symlinks aside; it must not be one itself. Changes are told under its path.
+        """Watch the directory and everything below it, except symlinks. Changes are reported under its path.
 
         Args:
-            recursive: False for what lies in it, and nothing below.
+            directory: must not be a symlink itself.
+            recursive: False to watch only its own entries.
 
         Returns:
-            Why it is only looked at from time to time, where that is so.
+            Why it is only polled; None if changes are reported.
 
         Raises:
-            OSError: it can't even be polled.
+            OSError: it can't be polled either.
         """
         remote = remote_file_system(directory)
         if remote is not None:
@@ -94,21 +95,21 @@ class Watches(FileSystemEventHandler):
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
                     raise
-                why = _shortage(error)
+                why = _why_not_watched(error)
             else:
                 return None
         self._poll(directory, recursive)
-        return f"{why}; looked at every {self._poll_seconds:g} s instead"
+        return f"{why}; polled every {self._poll_seconds:g} s instead"
 
     def unwatch(self, directory: str) -> None:
-        """No longer."""
+        """End the watch on this directory, if there is one."""
         watched = self._watched.pop(directory, None)
         if watched is not None:
             observer, watch = watched
             observer.unschedule(watch)
 
     def stop(self) -> None:
-        """Stop all; a thread that hangs on a dead file system is left behind."""
+        """End all watches. A thread that hangs on a dead file system is abandoned after `STOP_SECONDS`."""
         observers = [observer for observer in (self._notifying, self._polling) if observer is not None]
         self._notifying = self._polling = None
         self._watched.clear()
@@ -119,7 +120,7 @@ class Watches(FileSystemEventHandler):
             thread.join(STOP_SECONDS)
 
     def dispatch(self, event: FileSystemEvent) -> None:
-        """Called by watchdog, in its threads."""
+        """Called by watchdog, in its own threads."""
         for path in (event.src_path, event.dest_path):
             if path:
                 self._on_change(Change(os.fsdecode(path), event.is_directory))
@@ -129,9 +130,9 @@ class Watches(FileSystemEventHandler):
             observer = Observer()
             observer.start()
             self._notifying = observer
-        watch = self._notifying.schedule(self, directory, recursive=recursive, event_filter=_OF_INTEREST)
+        watch = self._notifying.schedule(self, directory, recursive=recursive, event_filter=_EVENTS)
         try:
-            _make_sure_that_watches_are_left(self._notifying)
+            _require_spare_watch(self._notifying)
         except OSError:
             self._notifying.unschedule(watch)
             raise
@@ -139,7 +140,7 @@ class Watches(FileSystemEventHandler):
 
     def _poll(self, directory: str, recursive: bool) -> None:
         if self._polling is None:
-            # lstat: a symlink that leads back up must not be walked in circles.
+            # lstat: a symlink to a parent directory must not lead to an endless walk.
             observer = PollingObserverVFS(os.lstat, os.scandir, polling_interval=self._poll_seconds)
             observer.start()
             self._polling = observer
@@ -147,7 +148,7 @@ class Watches(FileSystemEventHandler):
 
 
 def remote_file_system(directory: str) -> str | None:
-    """The type of the file system that the directory lies on, where changes on it go unreported."""
+    """The type of the directory's file system if changes on it aren't reported, else None."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
         device = os.stat(directory).st_dev
@@ -156,34 +157,34 @@ def remote_file_system(directory: str) -> str | None:
     number = f"{os.major(device)}:{os.minor(device)}"
     for mount in mounts:
         # `36 35 98:0 /root /mount/point options optional… - type source options`: see proc_pid_mountinfo(5).
-        place, _, rest = mount.partition(" - ")
-        fields, kind = place.split(), rest.split(" ", 1)[0]
+        before, _, rest = mount.partition(" - ")
+        fields, kind = before.split(), rest.split(" ", 1)[0]
         if len(fields) > 2 and fields[2] == number:
             return kind if kind in _REMOTE or kind.startswith("fuse.") else None
     return None
 
 
-def _make_sure_that_watches_are_left(observer: BaseObserver) -> None:
-    """Directories deep in a tree that get no watch raise nothing; one directory more then gets none either.
+def _require_spare_watch(observer: BaseObserver) -> None:
+    """Check that one more directory can be watched: watchdog ignores subdirectories that it can't watch.
 
     Raises:
-        OSError: none is left.
+        OSError: no watches are left.
     """
     with tempfile.TemporaryDirectory(prefix="gpumodels-") as directory:
         observer.unschedule(observer.schedule(FileSystemEventHandler(), directory, event_filter=[DirMovedEvent]))
 
 
-def _keep_watchdog_off_the_terminal() -> None:
-    """Its log goes where the program sends logs, if anywhere; directories renamed in a row make it warn, harmlessly."""
-    logging.getLogger("watchdog").addHandler(_NOWHERE)
+def _silence_watchdog() -> None:
+    """Keep its log from stderr, and ignore its harmless warning about directories renamed in quick succession."""
+    logging.getLogger("watchdog").addHandler(_NULL_HANDLER)
     warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
 
 
-def _shortage(error: OSError) -> str:
+def _why_not_watched(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return "out of inotify watches (fs.inotify.max_user_watches)"
+        return "no inotify watches left (fs.inotify.max_user_watches)"
     if error.errno == errno.EMFILE:
-        return "out of inotify instances (fs.inotify.max_user_instances)"
+        return "no inotify instances left (fs.inotify.max_user_instances)"
     return f"can't be watched ({(error.strerror or type(error).__name__).lower()})"
 
 

@@ -1,1 +1,1 @@
-"""What model files say of themselves, read in a process of its own."""
+"""Readers for the headers of model files, run in a separate process."""

@@ -1,4 +1,4 @@
-"""What lies beside model files as `config.json` and `adapter_config.json`: transformers, diffusers, PEFT. Runs in the worker."""
+"""Reads `config.json` and `adapter_config.json` of transformers, diffusers and PEFT. Runs in the worker process."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ MAX_WORDS: Final = 16
 
 
 def recognises(beginning: bytes, size_bytes: int) -> bool:
-    """Never by its beginning: JSON may be anything."""
+    """False: JSON files are recognised by name only."""
     return False
 
 
 def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
-    """Its top level as metadata: `config.model_type`, `adapter_config.r`; what is nested stays behind.
+    """The top level as metadata, such as `config.model_type` and `adapter_config.r`; nested values are left out.
 
     Raises:
-        UnreadableError: it is no JSON object, or not all there yet.
+        UnreadableError: the file is not a JSON object, or incomplete.
     """
     prefix = PurePath(path).stem
     return FileHeader("config", travelling_metadata({f"{prefix}.{key}": text for key, text in _top_level(path, size_bytes)}))
 
 
 def json_object(path: str, size_bytes: int, max_bytes: int) -> dict[str, object]:
-    """The file's one JSON object.
+    """Parse the file as one JSON object.
 
     Raises:
-        UnreadableError: it holds something else, or too much.
+        UnreadableError: it is something else, or too large.
     """
     if size_bytes > max_bytes:
-        raise UnreadableError(f"too large to be read ({size_bytes} bytes)")
+        raise UnreadableError(f"too large to read ({size_bytes} bytes)")
     try:
         found: object = msgspec.json.decode(Path(path).read_bytes())
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -47,12 +47,12 @@ def json_object(path: str, size_bytes: int, max_bytes: int) -> dict[str, object]
 
 
 def _top_level(path: str, size_bytes: int) -> list[tuple[str, str]]:
-    said = []
+    entries = []
     for key, value in json_object(path, size_bytes, MAX_BYTES).items():
         text = _text(value)
         if text is not None:
-            said.append((key, text))
-    return said
+            entries.append((key, text))
+    return entries
 
 
 def _text(value: object) -> str | None:

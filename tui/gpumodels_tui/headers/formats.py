@@ -1,4 +1,4 @@
-"""Which files are model files, or tell of those beside them: one table, each with the module that reads its header."""
+"""The table of file formats: model files and the JSON files that describe them, with the module that reads each."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ READERS: Final[Mapping[str, str]] = {
     "adapter_config.json": _CONFIG,
     ".safetensors.index.json": "gpumodels_tui.headers.shard_index",
 }
-"""By suffix or whole name, modules with `recognises(beginning, size_bytes)` and `read(path, beginning, size_bytes)`, and with
-`read_values(path, descriptor, beginning, size_bytes)` where values can be read; loaded in the worker alone."""
+"""Modules by suffix or full file name. Each has `recognises(beginning, size_bytes)` and `read(path, beginning, size_bytes)`, and
+`read_values(path, descriptor, beginning, size_bytes)` if values can be read. They are imported only in the worker."""
 
 CONFIGS: Final = ("config.json", "adapter_config.json")
-"""What a directory says of the model files in it."""
+"""Files that describe the model files in the same directory."""
 
 SHARD_INDEX: Final = ".safetensors.index.json"
 
 
 def suffix_of(path: str) -> str | None:
-    """The entry of READERS under which this name would be read; None where it isn't a model file's name."""
+    """The key in READERS for a file of this name; None if it isn't a model file's name."""
     name = path.rpartition("/")[2]
     if name.endswith(".json"):
         return name if name in CONFIGS else SHARD_INDEX if name.endswith(SHARD_INDEX) else None
@@ -40,6 +40,6 @@ def suffix_of(path: str) -> str | None:
 
 
 def tells_of_others(path: str) -> bool:
-    """Whether it is no model file, but says something about those beside it."""
+    """Whether the file is not a model file itself, but describes those beside it."""
     suffix = suffix_of(path)
     return suffix in CONFIGS or suffix == SHARD_INDEX

@@ -1,7 +1,7 @@
-"""Headers of GGUF files (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Runs in the worker process.
+"""Reads headers of GGUF files (https://github.com/ggml-org/ggml/blob/master/docs/gguf.md). Runs in the worker process.
 
-Read here rather than through the package `gguf`, which builds an array for each of a vocabulary's 150,000 words: 13 s and
-700 MB for what is skipped here in a fraction of a second.
+The package `gguf` isn't used, since it builds an array for each of a vocabulary's 150,000 words: that takes 13 s and 700 MB,
+where this module skips them in a fraction of a second.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ MAX_KEYS: Final = 10_000
 MAX_TENSORS: Final = 100_000
 MAX_DIMENSIONS: Final = 8
 MAX_TEXT_BYTES: Final = 1024 * 1024
-"""Of one key or value that is kept."""
+"""The most bytes kept of one key or value."""
 MAX_WORDS: Final = 16
-"""An array of more texts than this is a vocabulary or the like: it stays behind."""
+"""An array of more texts than this is a vocabulary or the like, and is left out."""
 MAX_SKIPPED_TEXTS: Final = 2_000_000
 
 _STRING: Final = 8
@@ -85,7 +85,7 @@ TENSOR_TYPES: Final[Mapping[int, tuple[str, int, int]]] = {
     40: ("NVFP4", 64, 36),
     41: ("Q1_0", 128, 18),
 }
-"""ggml's type to its name (torch's where torch has it), elements per block, bytes per block."""
+"""By ggml's type number: its name (torch's, where torch has one), elements per block, bytes per block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +93,15 @@ class _Tensor:
     name: str
     dtype: str
     shape: tuple[int, ...]
-    """Rows first, as torch has it; the file has it the other way round."""
+    """In torch's order of dimensions; the file has the reverse order."""
     block: tuple[int, int]
-    """Elements and bytes."""
+    """Elements and bytes per block."""
     size_bytes: int
     offset: int
-    """From the beginning of the data."""
+    """Bytes from the beginning of the tensor data."""
 
     def as_loaded(self) -> tuple[str, tuple[int, ...]]:
-        """Dtype and shape that it has in memory as it is: rows of quantized blocks are rows of bytes."""
+        """Its dtype and shape when loaded unchanged: quantized rows become rows of bytes."""
         elements, size = self.block
         if elements == 1 or not self.shape:
             return self.dtype, self.shape
@@ -109,31 +109,31 @@ class _Tensor:
 
 
 def recognises(beginning: bytes, size_bytes: int) -> bool:
-    """Whether a file without a telling name is one."""
+    """Whether the file begins with GGUF's magic number."""
     return beginning.startswith(MAGIC)
 
 
 def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
-    """The header: metadata without vocabularies, and what the tensors are.
+    """Read the header: metadata without vocabularies, and a summary of the tensors.
 
     Raises:
-        UnreadableError: it is broken, of an unknown version, or not all there yet.
+        UnreadableError: the file is broken, incomplete, or of an unknown version.
     """
     return read_values(path, -1, beginning, size_bytes)[0]
 
 
 def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> tuple[FileHeader, Callable[[], StoredTensors]]:
-    """The header, and where the values stand, of an open file.
+    """The header of an open file, and a function for the positions of its tensors.
 
     Raises:
-        UnreadableError: as `read`; the second, where the values stand nowhere.
+        UnreadableError: as `read`; the function raises it if the file's alignment is invalid.
     """
     _check(beginning, size_bytes)
     with _mapped(path) as data:
-        reading = _Reading(data)
-        metadata = reading.metadata()
-        tensors = list(reading.tensors())
-        end = reading.position
+        cursor = _HeaderCursor(data)
+        metadata = cursor.metadata()
+        tensors = list(cursor.tensors())
+        end = cursor.position
     shapes = packed_shapes(tensor.as_loaded() for tensor in tensors)
     dtypes = dtype_bytes((tensor.dtype, tensor.size_bytes) for tensor in tensors)
     header = FileHeader("gguf", travelling_metadata(metadata), len(tensors), dtypes, shapes)
@@ -143,7 +143,7 @@ def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -
 def _stored(tensors: Sequence[_Tensor], descriptor: int, stated_alignment: str, end: int) -> StoredTensors:
     alignment = int(stated_alignment) if stated_alignment.isdecimal() else 0
     if not 0 < alignment <= 1 << 20:
-        raise UnreadableError("not a GGUF file, or damaged: its alignment is none")
+        raise UnreadableError("not a GGUF file, or damaged: invalid alignment")
     start = -(-end // alignment) * alignment
     found = StoredTensors()
     for tensor in tensors:
@@ -157,7 +157,7 @@ def _check(beginning: bytes, size_bytes: int) -> None:
     if size_bytes < 24:
         raise UnreadableError(f"too short to be a GGUF file ({size_bytes} bytes)", unfinished=True)
     if not recognises(beginning, size_bytes):
-        raise UnreadableError("not a GGUF file, or damaged: it doesn't begin like one", unfinished=not any(beginning))
+        raise UnreadableError("not a GGUF file, or damaged: wrong magic number", unfinished=not any(beginning))
     (version,) = _U32.unpack_from(beginning, 4)
     if version not in VERSIONS:
         raise UnreadableError("a big-endian GGUF file" if version >> 16 else f"GGUF version {version} is not supported")
@@ -170,13 +170,13 @@ def _mapped(path: str) -> Iterator[mmap.mmap]:
         with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as data:
             yield data
     except (struct.error, IndexError, OverflowError) as error:
-        raise UnreadableError("truncated, or damaged: its header goes on past its end", unfinished=True) from error
+        raise UnreadableError("truncated, or damaged: its header extends past the end of the file", unfinished=True) from error
     finally:
         os.close(descriptor)
 
 
-class _Reading:
-    """A cursor over the header. What lies past the end of the file raises struct.error."""
+class _HeaderCursor:
+    """Reads the header sequentially. Raises struct.error or IndexError at the end of the file."""
 
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
@@ -196,7 +196,7 @@ class _Reading:
         return found
 
     def tensors(self) -> Iterator[_Tensor]:
-        """Every tensor; after the metadata only."""
+        """Read all tensors' entries; call it after `metadata`."""
         if self._tensor_count > MAX_TENSORS:
             raise UnreadableError(f"not a GGUF file, or damaged: {self._tensor_count} tensors")
         for _ in range(self._tensor_count):
@@ -221,7 +221,7 @@ class _Reading:
         return str(value).lower() if kind == 7 else str(value)
 
     def _array(self) -> str | None:
-        """Its texts, where they are few; None of anything else, which is passed over."""
+        """The texts of a short array, joined; None for any other array, which is skipped."""
         kind, count = self._take(_U32), self._take(_U64)
         if kind in _SCALARS:
             self._skip(count * struct.calcsize(_SCALARS[kind]))
@@ -232,7 +232,7 @@ class _Reading:
             return ", ".join(self._text() for _ in range(count))
         self._skipped_texts += count
         if self._skipped_texts > MAX_SKIPPED_TEXTS:
-            raise UnreadableError(f"not a GGUF file, or damaged: a vocabulary of {count}")
+            raise UnreadableError(f"not a GGUF file, or damaged: a vocabulary of {count} words")
         data, position, length_at = self._data, self.position, _U64.unpack_from
         for _ in range(count):
             position += 8 + length_at(data, position)[0]
@@ -245,9 +245,9 @@ class _Reading:
         self._skip(length)
         return self._data[start : start + min(length, MAX_TEXT_BYTES)].decode(errors="backslashreplace")
 
-    def _take(self, form: struct.Struct) -> int:
-        (value,) = form.unpack_from(self._data, self.position)
-        self.position += form.size
+    def _take(self, layout: struct.Struct) -> int:
+        (value,) = layout.unpack_from(self._data, self.position)
+        self.position += layout.size
         return int(value)
 
     def _skip(self, count: int) -> None:

@@ -1,4 +1,4 @@
-"""The viewer's end of the header worker: started by the first file, waited for only so long, replaced when it fails."""
+"""The viewer's side of the header worker: starts it for the first file, limits its time, and replaces it when it fails."""
 
 from __future__ import annotations
 
@@ -21,85 +21,88 @@ from gpumodels_shared.fingerprint import Match
 from gpumodels_tui.headers.headers import FRAME, MAX_FRAME_BYTES, FileHeader, Reply, Request, UnreadableError, Wanted, frame
 
 READ_SECONDS: Final = 5.0
-"""The longest that one file may take."""
+"""The longest time that reading one file may take."""
 
 START_SECONDS: Final = 30.0
-"""The longest that the worker's imports may take, on a cold disk."""
+"""The longest time that the worker's imports may take, which is needed on a cold disk."""
 
 WANTED_AT_ONCE: Final = 250
-"""Fingerprints in one request: a frame of a megabyte, and a fraction of a second where files are comparable at all."""
+"""The most fingerprints in one request: a frame of a megabyte, and at most a fraction of a second to compare."""
 
 MAX_TOLD: Final = 2_000
-"""Fingerprints that a worker holds, at some ten kilobytes each."""
+"""The most fingerprints that a worker holds, at some ten kilobytes each."""
 
 KILL_SECONDS: Final = 0.5
-"""How long a killed worker is waited for; one stuck in the kernel is left to it."""
+"""How long to wait for a killed worker to end; one that hangs in the kernel is abandoned."""
 
 WORKER: Final = (sys.executable, "-m", "gpumodels_tui.headers.header_worker")
 
 
 class NoWorkerError(Exception):
-    """No file can be read now, and none is to blame; the text says why."""
+    """No file can be read at present, whichever it is; the text says why."""
 
 
 class TimedOutError(UnreadableError):
-    """The file, or what it lies on, does not answer."""
+    """The file or its disk does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileRead:
-    """What one file said."""
+    """The result of reading one file."""
 
     header: FileHeader | None
-    """None where no reader recognises a file without a telling suffix."""
+    """None if the file has no known suffix and no reader recognises it."""
     matches: Sequence[Match | None] = ()
-    """In the order of the wanted, see `Reply`."""
+    """In the order of the wanted fingerprints, see `Reply`."""
 
 
 class HeaderReading(Protocol):
-    """How the catalogue gets headers: through the worker, or a cache in front of it."""
+    """The interface through which the catalogue reads headers."""
 
     def read(self, path: str, suffix: str | None, wanted: Sequence[Wanted] = ()) -> FileRead:
-        """The file's header, and how much of the first so many of the wanted fingerprints agrees with its values.
+        """Read the file's header, and compare its values with as many of the wanted fingerprints as time allows.
 
         Raises:
-            UnreadableError: it has none, or doesn't give it.
-            NoWorkerError: nothing can be read at present.
+            UnreadableError: the file has no header, or it can't be read.
+            NoWorkerError: no file can be read at present.
         """
 
     def compare(self, wanted: Sequence[Wanted], paths: Sequence[str], suffix: str | None) -> Sequence[Match | None]:
-        """How much of the first so many of the wanted agrees with these files together; nothing where values can't be read.
+        """Compare as many of the wanted fingerprints as time allows with the values of these files together.
+
+        Returns:
+            Matches in the order of `wanted`; empty if the values can't be read.
 
         Raises:
             As `read`.
         """
 
     def close(self) -> None:
-        """Let go of everything; may be called from another thread than the one that reads."""
+        """Release all resources; may be called from another thread than the one that reads."""
 
 
 class HeaderWorker:
-    """One worker process, started by the first read. Reads come from one thread; only `close` may come from another."""
+    """One worker process, started by the first read. Call `read` and `compare` from one thread, `close` from any."""
 
     def __init__(self, command: tuple[str, ...] = WORKER, read_seconds: float = READ_SECONDS) -> None:
         self._command = command
         self._read_seconds = read_seconds
         self._process: subprocess.Popen[bytes] | None = None
-        self._complaints: IO[bytes] | None = None
-        self._stuck: list[subprocess.Popen[bytes]] = []
+        self._error_output: IO[bytes] | None = None
+        self._unkillable: list[subprocess.Popen[bytes]] = []
         self._closed = threading.Event()
         self._reading = threading.Lock()
         self._told: set[int] = set()
-        """The fingerprints that the present worker knows."""
+        """The fingerprints sent to the present worker."""
 
     @property
     def pid(self) -> int | None:
-        """The worker's pid, where there is one."""
+        """The worker's pid; None if none is running."""
         process = self._process
         return None if process is None else process.pid
 
     def read(self, path: str, suffix: str | None, wanted: Sequence[Wanted] = ()) -> FileRead:
-        """See `HeaderReading`. A worker that died since the last file gets a successor; the file is to blame when both do."""
+        """See `HeaderReading`. A worker that has died is replaced; if the new one dies too, the file is to blame."""
         with self._reading:
             reply = self._read(Request(os.fsencode(path), suffix), wanted)
         return FileRead(reply.header, reply.matches)
@@ -111,7 +114,7 @@ class HeaderWorker:
             return self._read(Request(first, suffix, is_read=False, others=tuple(others)), wanted).matches
 
     def close(self) -> None:
-        """End the worker: at once, since its work is of no use to anyone; a read under way fails."""
+        """Kill the worker; a read in progress fails."""
         self._closed.set()
         process = self._process
         if process is not None:
@@ -135,7 +138,7 @@ class HeaderWorker:
                 if self._closed.is_set():
                     raise NoWorkerError("stopped") from error
                 if fresh or attempt == 2:
-                    raise UnreadableError(f"its reader ended while reading it: {cause or error}") from error
+                    raise UnreadableError(f"the reader process ended while reading it: {cause or error}") from error
             else:
                 if reply.reason is not None:
                     raise UnreadableError(reply.reason, reply.unfinished)
@@ -143,7 +146,7 @@ class HeaderWorker:
         raise AssertionError("unreachable")
 
     def _with_wanted(self, request: Request, wanted: Sequence[Wanted]) -> bytes:
-        """The request as this worker understands it: with the fingerprints that it wasn't told yet."""
+        """The encoded request, with the fingerprints that this worker hasn't been sent yet."""
         forget = len(self._told) > MAX_TOLD
         if forget:
             self._told.clear()
@@ -160,39 +163,40 @@ class HeaderWorker:
     def _start(self) -> subprocess.Popen[bytes]:
         if self._closed.is_set():
             raise NoWorkerError("stopped")
-        self._stuck = [process for process in self._stuck if process.poll() is None]
-        # It lives as long as the worker does; `_discard` closes it.
-        complaints = tempfile.TemporaryFile()  # noqa: SIM115
+        self._unkillable = [process for process in self._unkillable if process.poll() is None]
+        # Open for as long as the worker runs; `_discard` closes it.
+        error_output = tempfile.TemporaryFile()  # noqa: SIM115
         try:
-            # Its own session: Ctrl-C and Ctrl-Z are for the viewer. Not the current directory, which `-m` would import from.
+            # A session of its own, so that Ctrl-C and Ctrl-Z reach only the viewer. Not in the current directory: `-m` imports
+            # from it.
             process = subprocess.Popen(
                 self._command,
                 bufsize=0,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=complaints,
+                stderr=error_output,
                 cwd="/",
                 env=_environment(),
                 start_new_session=True,
             )
         except OSError as error:
-            complaints.close()
-            raise NoWorkerError(f"model files can't be read: no process for it ({error.strerror})") from error
-        self._process, self._complaints = process, complaints
-        if self._closed.is_set():  # by another thread, which saw no worker yet
+            error_output.close()
+            raise NoWorkerError(f"model files can't be read: their reader process can't be started ({error.strerror})") from error
+        self._process, self._error_output = process, error_output
+        if self._closed.is_set():  # by another thread, before it could see this worker
             self._discard()
             raise NoWorkerError("stopped")
         try:
             _receive(process, time.monotonic() + START_SECONDS)
         except (TimeoutError, EOFError, OSError, msgspec.MsgspecError) as error:
             cause = self._discard(ended=isinstance(error, EOFError))
-            raise NoWorkerError(f"model files can't be read: their reader does not start: {cause or error}") from error
+            raise NoWorkerError(f"model files can't be read: their reader process fails to start: {cause or error}") from error
         return process
 
     def _discard(self, ended: bool = False) -> str:
-        """End this worker; where it has `ended` by itself, say how, in its own last words if it had any."""
-        process, complaints = self._process, self._complaints
-        self._process = self._complaints = None
+        """End this worker. If it has `ended` by itself, return why: its error output, else its exit status."""
+        process, error_output = self._process, self._error_output
+        self._process = self._error_output = None
         self._told.clear()
         cause = ""
         if process is not None:
@@ -200,18 +204,18 @@ class HeaderWorker:
             if status is None:
                 process.kill()
                 if _wait(process) is None:
-                    self._stuck.append(process)
+                    self._unkillable.append(process)
             else:
                 cause = _status_text(status)
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
                     pipe.close()
-        if complaints is not None:
-            with complaints:
-                complaints.seek(max(0, complaints.seek(0, os.SEEK_END) - 2000))
-                lines = complaints.read().decode(errors="replace").strip().splitlines()
+        if error_output is not None:
+            with error_output:
+                error_output.seek(max(0, error_output.seek(0, os.SEEK_END) - 2000))
+                lines = error_output.read().decode(errors="replace").strip().splitlines()
             if lines:
-                # Python says last what happened; a library that aborts says it first.
+                # Python prints the error in the last line; a library that aborts prints it in the first.
                 cause = lines[-1 if any(line.startswith("Traceback") for line in lines) else 0][:200]
         return cause
 
@@ -248,10 +252,10 @@ def _read_exactly(descriptor: int, count: int, deadline: float) -> bytes:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, with the places that we import from: the worker must find the same packages, and no others. One thread suffices."""
-    places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path if place)
+    """Our environment with our import paths, so that the worker finds the same packages and no others. One thread suffices."""
+    import_paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path if path)
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS"), "1")
-    return {**os.environ, **threads, "PYTHONPATH": places, "PYTHONSAFEPATH": "1"}
+    return {**os.environ, **threads, "PYTHONPATH": import_paths, "PYTHONSAFEPATH": "1"}
 
 
 def _status_text(status: int) -> str:

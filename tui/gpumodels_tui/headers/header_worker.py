@@ -1,7 +1,7 @@
-"""The process that reads model files' headers: `python -m gpumodels_tui.headers.header_worker`, spoken to through its pipes.
+"""The process that reads model files' headers: `python -m gpumodels_tui.headers.header_worker`, used through its pipes.
 
-Whatever a file does to its reader, it does it here: at low priority, with a limit on memory, and replaceable. A failure that
-nobody foresaw ends the process: whoever started it knows which file it was. It also ends with its stdin.
+Damage that a malformed file can do is confined to this process, which runs at low priority with limited memory and can be
+replaced. An unexpected error ends it; its parent knows which file it was reading. It also ends when its stdin is closed.
 """
 
 from __future__ import annotations
@@ -26,48 +26,48 @@ from gpumodels_tui.headers.headers import FRAME, FileHeader, Reply, Request, Unr
 from gpumodels_tui.headers.stored_tensors import StoredTensors, unpacked_shapes
 
 MEMORY_LIMIT_BYTES: Final = 280 * 1024 * 1024
-"""Of the worker's own memory; mapped files don't count, so large models open all the same."""
+"""The limit for the worker's own memory; mapped files don't count, so that large models can be opened."""
 
 BEGINNING_BYTES: Final = 64
 
 COMPARING_SECONDS: Final = 1.0
-"""After so long the reply says what is known; the rest is asked for again, so that no request takes too long."""
+"""After this time the worker replies with the matches so far; the viewer requests the rest again."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderReader:
-    """One format's reader, as its module gives it."""
+    """The functions of one format's module, see `formats.READERS`."""
 
     recognises: Callable[[bytes, int], bool]
     read: Callable[[str, bytes, int], FileHeader]
     read_values: Callable[[str, int, bytes, int], tuple[FileHeader, Callable[[], StoredTensors]]] | None = None
-    """Where values can be read: the header, and where the values stand, of an open file."""
+    """The header of an open file and a function for its tensors' positions; None if values can't be read."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Sought:
-    """A wanted fingerprint, decoded."""
+class _Decoded:
+    """A wanted fingerprint, decoded for comparing."""
 
     samples: tuple[SoughtSample, ...]
     shapes: tuple[tuple[int, ...], ...]
-    """Sorted: the same for all fine-tunes of one model."""
+    """Sorted, so that all fine-tunes of one model have the same."""
 
 
 class Worker:
-    """What is known from one request to the next: the readers, and the fingerprints that were told."""
+    """Answers requests; keeps the readers, and the fingerprints received so far."""
 
     def __init__(self, readers: dict[str, HeaderReader]) -> None:
         self._readers = readers
-        self._sought: dict[int, _Sought] = {}
+        self._fingerprints: dict[int, _Decoded] = {}
 
     def answer(self, request: Request) -> Reply:
-        """What was asked for, or why there is none."""
+        """The reply to the request; errors because of a file are part of it."""
         if request.forget:
-            self._sought.clear()
+            self._fingerprints.clear()
         for one in request.told:
             samples = sought(one.fingerprint)
-            self._sought[one.number] = _Sought(samples, tuple(sorted(sample.shape for sample in samples)))
-        wanted = [self._sought[number] for number in request.wanted]
+            self._fingerprints[one.number] = _Decoded(samples, tuple(sorted(sample.shape for sample in samples)))
+        wanted = [self._fingerprints[number] for number in request.wanted]
         paths = [os.fsdecode(path) for path in (request.path, *request.others)]
         try:
             if request.is_read:
@@ -80,7 +80,7 @@ class Worker:
         except (MemoryError, RecursionError) as error:
             return Reply(reason=f"its header takes too much memory ({type(error).__name__})")
 
-    def _read(self, path: str, suffix: str | None, wanted: Sequence[_Sought]) -> Reply:
+    def _read(self, path: str, suffix: str | None, wanted: Sequence[_Decoded]) -> Reply:
         with _opened(path) as (descriptor, beginning, size_bytes):
             reader = self._reader_for(suffix, beginning, size_bytes)
             if reader is None or reader.read_values is None:
@@ -89,12 +89,12 @@ class Worker:
             try:
                 matches = _matches(header.shapes, values, wanted) if wanted and header.shapes else ()
             except (UnreadableError, OSError, MemoryError):
-                matches = ()  # they can be asked for again: the header is good
+                matches = ()  # they can be requested again; the header is still useful
             return Reply(header, matches)
 
-    def _compare(self, paths: Sequence[str], suffix: str | None, wanted: Sequence[_Sought]) -> tuple[Match | None, ...]:
-        """How much of each agrees with these files together; nothing where their values can't be read."""
-        together = StoredTensors()
+    def _compare(self, paths: Sequence[str], suffix: str | None, wanted: Sequence[_Decoded]) -> tuple[Match | None, ...]:
+        """Match each fingerprint with these files together; empty if their values can't be read."""
+        tensors = StoredTensors()
         with contextlib.ExitStack() as opened:
             for path in paths:
                 descriptor, beginning, size_bytes = opened.enter_context(_opened(path))
@@ -102,8 +102,8 @@ class Worker:
                 if reader is None or reader.read_values is None:
                     return ()
                 _, values = reader.read_values(path, descriptor, beginning, size_bytes)
-                together.add_all(values())
-            return tuple(_in_time(FileIndex(together), wanted))
+                tensors.add_all(values())
+            return tuple(_in_time(FileIndex(tensors), wanted))
 
     def _reader_for(self, suffix: str | None, beginning: bytes, size_bytes: int) -> HeaderReader | None:
         if suffix is not None:
@@ -111,17 +111,17 @@ class Worker:
         return next((reader for reader in self._readers.values() if reader.recognises(beginning, size_bytes)), None)
 
 
-def _matches(shapes: bytes, values: Callable[[], StoredTensors], wanted: Sequence[_Sought]) -> tuple[Match | None, ...]:
-    """How much of each agrees with a file that holds these shapes."""
-    there = unpacked_shapes(shapes)
-    can_be = {one: may_hold(there, one) for one in dict.fromkeys(one.shapes for one in wanted)}
-    if not any(can_be.values()):
+def _matches(shapes: bytes, values: Callable[[], StoredTensors], wanted: Sequence[_Decoded]) -> tuple[Match | None, ...]:
+    """Match each fingerprint with a file that contains these shapes."""
+    file_shapes = unpacked_shapes(shapes)
+    is_possible = {one: may_hold(file_shapes, one) for one in dict.fromkeys(one.shapes for one in wanted)}
+    if not any(is_possible.values()):
         return (None,) * len(wanted)
-    return tuple(_in_time(FileIndex(values()), [one if can_be[one.shapes] else None for one in wanted]))
+    return tuple(_in_time(FileIndex(values()), [one if is_possible[one.shapes] else None for one in wanted]))
 
 
-def _in_time(index: FileIndex, wanted: Sequence[_Sought | None]) -> Iterator[Match | None]:
-    """A match for each, one at least, until the time is over."""
+def _in_time(index: FileIndex, wanted: Sequence[_Decoded | None]) -> Iterator[Match | None]:
+    """Yield a match for each fingerprint until `COMPARING_SECONDS` are over, but at least one."""
     until = time.monotonic() + COMPARING_SECONDS
     for number, one in enumerate(wanted):
         if number and time.monotonic() > until:
@@ -131,8 +131,8 @@ def _in_time(index: FileIndex, wanted: Sequence[_Sought | None]) -> Iterator[Mat
 
 def main() -> int:
     """Answer requests until stdin closes."""
-    replies = _take_stdout()
-    _be_modest()
+    replies = _claim_stdout()
+    _limit_resources()
     worker = Worker({suffix: _load(name) for suffix, name in READERS.items()})
     requests = sys.stdin.buffer
     _write(replies, frame(Reply()))
@@ -147,8 +147,7 @@ def main() -> int:
 
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[tuple[int, bytes, int]]:
-    """A descriptor, the file's first bytes and its size. What is not a regular file isn't even opened: opening a device can do
-    things."""
+    """A descriptor, the file's first bytes and its size. Only regular files are opened: opening a device can have effects."""
     if not stat.S_ISREG(os.stat(path).st_mode):
         raise UnreadableError("not a regular file")
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
@@ -173,14 +172,14 @@ def _load(name: str) -> HeaderReader:
     )
 
 
-def _take_stdout() -> int:
-    """A descriptor for replies alone: what a library prints goes to stderr."""
+def _claim_stdout() -> int:
+    """A descriptor for replies only; anything that a library prints goes to stderr."""
     replies = os.dup(1)
     os.dup2(2, 1)
     return replies
 
 
-def _be_modest() -> None:
+def _limit_resources() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(10)

@@ -1,7 +1,7 @@
-"""What travels between the viewer and its header worker, in framed msgpack: a path one way, a header or a reason the other;
-or the files of one model and the fingerprints that may be theirs, and how much of each agrees.
+"""The messages between the viewer and its header worker, in framed msgpack.
 
-A fingerprint travels to a worker once and is then spoken of by its number.
+A request names a file to read, or the files of one model to compare with fingerprints. The reply has the header or the reason why
+there is none, and how much of each fingerprint matches. A fingerprint is sent to a worker once, then referred to by its number.
 """
 
 from __future__ import annotations
@@ -18,86 +18,86 @@ from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.headers.metadata import brief_metadata
 
 FRAME: Final = struct.Struct("<I")
-"""Before each message: its length in bytes."""
+"""The length of the message in bytes, which precedes each message."""
 
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 
 
 class UnreadableError(Exception):
-    """A file whose header can't be had; the text says why, in a few words, without its path."""
+    """A file whose header can't be read; the text says why in a few words, without the path."""
 
     def __init__(self, reason: str, unfinished: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
         self.unfinished = unfinished
-        """It looks like a file that someone is still writing."""
+        """Whether the file may be incomplete because it is still being written."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileHeader:
-    """What one model file says of itself."""
+    """The contents of one model file's header."""
 
     format: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     tensors: int = 0
     dtypes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes by dtype, torch's names."""
+    """Bytes by dtype, under torch's names."""
     shapes: bytes = b""
-    """The distinct shapes of its floating tensors, see `stored_tensors.packed_shapes`; empty where nothing is known of them."""
+    """The distinct shapes of its floating-point tensors, see `stored_tensors.packed_shapes`; empty if they aren't known."""
     shards: tuple[str, ...] = ()
-    """Names of the files beside it that are one model: of an index."""
+    """For an index: the names of the files beside it that together are one model."""
     is_brief: bool = False
-    """There are more metadata than these."""
+    """Whether these are only part of the metadata."""
     rank: int | None = None
-    """A LoRA's, by the shapes of its tensors."""
+    """A LoRA's rank, from the shapes of its tensors."""
 
     def brief(self) -> FileHeader:
-        """As much of it as is kept of a file that nobody asked about; itself where that is all."""
+        """The part kept in memory for a file that no model came from; the same object if that is everything."""
         metadata = brief_metadata(self.metadata)
         return self if metadata is self.metadata else replace(self, metadata=metadata, is_brief=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A fingerprint whose file is looked for."""
+    """A fingerprint whose file is searched for."""
 
     number: int
-    """No other fingerprint's, as long as the viewer runs."""
+    """Unique within one run of the viewer."""
     fingerprint: Fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Read this file's header and compare the wanted fingerprints with its values; or compare them with several files'."""
+    """Read a file's header and compare its values with fingerprints, or compare the values of several files only."""
 
     path: bytes
-    """As the file system spells it: not all names are Unicode."""
+    """In the file system's encoding: not all names are Unicode."""
     suffix: str | None
-    """Which reader; None for the one that recognises the file's beginning."""
+    """Selects the reader; None for the one that recognises the file's first bytes."""
     wanted: tuple[int, ...] = ()
-    """Numbers of fingerprints, told with this request or before."""
+    """Numbers of the fingerprints to compare, sent in `told` of this request or an earlier one."""
     told: tuple[Wanted, ...] = ()
     forget: bool = False
-    """All that was told before."""
+    """Whether to forget all fingerprints sent before."""
     is_read: bool = True
-    """Whether the header is asked for, too."""
+    """Whether to reply with the header, too."""
     others: tuple[bytes, ...] = ()
-    """The other shards of the model that the first path is one of."""
+    """The other shards of the same model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Its header, or why there is none; neither where no reader recognises the file."""
+    """The file's header, or the reason why there is none; neither if no reader recognises the file."""
 
     header: FileHeader | None = None
     matches: tuple[Match | None, ...] = ()
-    """In the order of the wanted, as many as there was time for; None for those that the file's shapes rule out.
-    Not one where the values can't be read."""
+    """In the order of `Request.wanted`, as many as there was time for; None if the file's shapes rule a match out.
+    Empty if the values can't be read."""
     reason: str | None = None
     unfinished: bool = False
 
 
 def frame(message: Request | Reply) -> bytes:
-    """The message as it goes through the pipe."""
+    """Encode the message, preceded by its length."""
     packed = msgspec.msgpack.encode(message)
     return FRAME.pack(len(packed)) + packed

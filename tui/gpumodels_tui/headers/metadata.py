@@ -1,4 +1,4 @@
-"""Which of a model file's metadata travel: text of a sane size, no thumbnails or other blobs, the small before the large."""
+"""Selects which of a model file's metadata to keep: short texts before long ones, no thumbnails or other blobs."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ MAX_TOTAL_CHARACTERS: Final = 256 * 1024
 
 BRIEF_KEYS: Final = 12
 BRIEF_CHARACTERS: Final = 500
-"""Kept in memory of each of thousands of files that no model came from."""
+"""The limits for what is kept in memory of a file that no model came from; there may be thousands of them."""
 
 EXCERPT_CHARACTERS: Final = 1_000
-"""What stays of a value that is too long, an ellipsis after it."""
+"""How much is kept of a value that is too long, before an ellipsis."""
 
 _PICTURES: Final = re.compile(r"(^|[._])(thumbnail|thumb|preview|cover|icon|image)(_data|_base64|_b64)?$", re.IGNORECASE)
 _EMBEDDED: Final = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
 def travelling_metadata(raw: Mapping[str, str]) -> dict[str, str]:
-    """The part of the file's metadata that is for people's eyes, in the file's order.
-
-    Where all of it would be too much, the longest values stay behind first.
-    """
+    """The metadata that people can read, in the file's order. If there is too much, the longest values are dropped first."""
     kept: dict[str, str] = {}
     for key, value in raw.items():
         if _is_blob(key, value):
@@ -38,14 +35,14 @@ def travelling_metadata(raw: Mapping[str, str]) -> dict[str, str]:
 
 
 def brief_metadata(travelled: Mapping[str, str]) -> Mapping[str, str]:
-    """The part that is kept at hand of files that nobody asked about; the very same object where that is all of it."""
+    """The part kept in memory for a file that no model came from; the same object if that is all of it."""
     if len(travelled) <= BRIEF_KEYS and sum(len(key) + len(value) for key, value in travelled.items()) <= BRIEF_CHARACTERS:
         return travelled
     return _shortest(travelled, BRIEF_KEYS, BRIEF_CHARACTERS)
 
 
 def _shortest(metadata: Mapping[str, str], max_keys: int, max_characters: int) -> dict[str, str]:
-    """As many of the shortest as there is room for, in their order."""
+    """As many of the shortest entries as the limits allow, in their original order."""
     total = 0
     affordable: set[str] = set()
     for key in sorted(metadata, key=lambda key: len(key) + len(metadata[key]))[:max_keys]:
@@ -57,7 +54,7 @@ def _shortest(metadata: Mapping[str, str], max_keys: int, max_characters: int) -
 
 
 def _is_blob(key: str, value: str) -> bool:
-    """A picture: by what the value is, or by the key where the value is too long to be a link to one."""
+    """Whether the value is a picture: it says so itself, or its key does and it is too long to be a link."""
     if _EMBEDDED.match(value):
         return True
     return len(value) > EXCERPT_CHARACTERS and _PICTURES.search(key) is not None

@@ -1,4 +1,4 @@
-"""Checkpoints that are Python pickles (`.pt`, `.pth`, `.ckpt`): listed, never opened. Unpickling runs what the file says."""
+"""Checkpoints that are Python pickles (`.pt`, `.pth`, `.ckpt`): listed, but never unpickled, since that can run any code."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ _PICKLE: bytes = b"\x80"
 
 
 def recognises(beginning: bytes, size_bytes: int) -> bool:
-    """torch.save's zip, or the bare pickle that it wrote before 1.6."""
+    """Whether the file begins like torch.save's zip, or like the bare pickle that torch wrote before 1.6."""
     return beginning.startswith(_ZIP) or (beginning[:1] == _PICKLE and beginning[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05"))
 
 
 def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
-    """That it is there."""
+    """A header without any contents: the file is not opened."""
     return FileHeader("pickle")

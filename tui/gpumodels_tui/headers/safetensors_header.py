@@ -1,4 +1,4 @@
-"""Headers of safetensors files, through safetensors itself. Runs in the worker process: numpy comes with it.
+"""Reads headers of safetensors files with the safetensors library. Runs in the worker process, since it imports numpy.
 
 Layout (https://github.com/huggingface/safetensors#format): u64 little-endian header length, the header in JSON, the tensors.
 """
@@ -23,7 +23,7 @@ from gpumodels_tui.headers.stored_tensors import StoredTensor, StoredTensors, dt
 _LENGTH: Final = struct.Struct("<Q")
 
 MAX_HEADER_BYTES: Final = 12 * 1024 * 1024
-"""40,000 tensors take 5 MB. safetensors would take 100 MB, and gigabytes of memory for what such a header may hold."""
+"""40,000 tensors take 5 MB. safetensors itself allows 100 MB, which can need gigabytes of memory to parse."""
 
 MAX_REASON_CHARACTERS: Final = 200
 
@@ -51,11 +51,11 @@ _DTYPES: Final[Mapping[str, tuple[str, int]]] = {
     "F64": ("float64", 64),
     "C64": ("complex64", 64),
 }
-"""The file's code to torch's name, where torch has one, and bits per element."""
+"""By the file's dtype code: torch's name, where torch has one, and bits per element."""
 
 
 def recognises(beginning: bytes, size_bytes: int) -> bool:
-    """Whether a file without a telling name begins like one: a length that fits, and JSON after it."""
+    """Whether the file begins like a safetensors file: a plausible header length, then JSON."""
     if len(beginning) < _LENGTH.size + 1:
         return False
     (length,) = _LENGTH.unpack_from(beginning)
@@ -63,10 +63,10 @@ def recognises(beginning: bytes, size_bytes: int) -> bool:
 
 
 def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
-    """The header of a regular file of this size, which begins so.
+    """Read the header of a regular file, given its first bytes and its size.
 
     Raises:
-        UnreadableError: it is broken, or not all there yet.
+        UnreadableError: the file is broken or incomplete.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     try:
@@ -76,20 +76,20 @@ def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
 
 
 def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -> tuple[FileHeader, Callable[[], StoredTensors]]:
-    """The header, and where the values stand, of an open file. The table of tensors is parsed once for both.
+    """The header of an open file, and a function for the positions of its tensors. The tensor table is parsed only once.
 
     Raises:
-        UnreadableError: it is broken, or not all there yet.
+        UnreadableError: the file is broken or incomplete.
     """
     length = _checked_length(beginning, size_bytes)
     try:
-        with safe_open(path, framework="numpy") as file:  # which makes sure that all of it is as it should be
+        with safe_open(path, framework="numpy") as file:  # it validates the header
             metadata = travelling_metadata(file.metadata() or {})
     except SafetensorError as error:
-        raise UnreadableError(_in_short(error), unfinished=True) from error
+        raise UnreadableError(_short_reason(error), unfinished=True) from error
     entries = _entries(descriptor, length)
-    alike = Counter((entry.dtype, entry.shape) for entry in entries.values())
-    distinct = [(*_DTYPES.get(code, (code.lower(), 0)), shape, count) for (code, shape), count in alike.items()]
+    counts = Counter((entry.dtype, entry.shape) for entry in entries.values())
+    distinct = [(*_DTYPES.get(code, (code.lower(), 0)), shape, count) for (code, shape), count in counts.items()]
     header = FileHeader(
         "safetensors",
         metadata,
@@ -102,17 +102,17 @@ def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -
 
 
 _DOWN: Final = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", ".lora_A.default.weight")
-"""How tensors end that project down to a LoRA's rank: kohya's, PEFT's, older diffusers'."""
+"""The endings of keys of a LoRA's down projections, whose first dimension is the rank: kohya's, PEFT's, older diffusers'."""
 
 
 def _rank(entries: Mapping[str, _Entry]) -> int | None:
-    """A LoRA's rank, where all of its tensors have one."""
+    """A LoRA's rank, if it is the same in all of its tensors."""
     ranks = {entry.shape[0] for key, entry in entries.items() if key.endswith(_DOWN) and entry.shape}
     return ranks.pop() if len(ranks) == 1 else None
 
 
 class _Entry(msgspec.Struct, gc=False):
-    """One tensor in the header."""
+    """One tensor's entry in the header."""
 
     dtype: str = ""
     shape: tuple[int, ...] = ()
@@ -129,13 +129,13 @@ def _stored(entries: Mapping[str, _Entry], descriptor: int, start: int) -> Store
 
 _METADATA: Final = "__metadata__"
 _ALL_ENTRIES: Final = msgspec.json.Decoder(dict[str, _Entry])
-"""Takes the metadata for an entry without fields, unless they use an entry's words."""
+"""Decodes the metadata as an empty entry, unless they use the name of an entry's field."""
 _HEADER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ENTRY: Final = msgspec.json.Decoder(_Entry)
 
 
 def _entries(descriptor: int, length: int) -> dict[str, _Entry]:
-    """The tensors that a header of this length lists; asking safetensors for one after the other takes twice the time."""
+    """The tensors listed in a header of this length. Querying safetensors tensor by tensor takes twice as long."""
     try:
         header = os.pread(descriptor, length, _LENGTH.size)
         try:
@@ -149,26 +149,26 @@ def _entries(descriptor: int, length: int) -> dict[str, _Entry]:
 
 
 def _checked_length(beginning: bytes, size_bytes: int) -> int:
-    """The header's length; what can't be read is refused before anything is allocated for it."""
+    """The header's length. Raises UnreadableError for an implausible one, before any memory is allocated for it."""
     if size_bytes == 0:
         raise UnreadableError("empty file", unfinished=True)
     if size_bytes < _LENGTH.size or len(beginning) < _LENGTH.size:
         raise UnreadableError(f"too short to be a safetensors file ({size_bytes} bytes)", unfinished=True)
     (length,) = _LENGTH.unpack_from(beginning)
     if length > MAX_HEADER_BYTES:
-        # A file whose space was allocated beforehand begins with zeros, never with this.
+        # A file that is still being written begins with zeros if its space was preallocated, never with such a number.
         raise UnreadableError(f"not a safetensors file, or damaged: its header would be {length} bytes long")
     if length > size_bytes - _LENGTH.size:
         raise UnreadableError(
-            f"truncated: its header takes {length} bytes, the file has {format_bytes(size_bytes)}", unfinished=True
+            f"truncated: its header takes {length} bytes, but the file has only {format_bytes(size_bytes)}", unfinished=True
         )
     return int(length)
 
 
-def _in_short(error: SafetensorError) -> str:
-    """safetensors' own words without what they all begin with."""
-    words = str(error).removeprefix("Error while deserializing header: ")
-    if "incomplete metadata" in words or "MetadataIncompleteBuffer" in words:
+def _short_reason(error: SafetensorError) -> str:
+    """safetensors' error message without the prefix that all of them have."""
+    message = str(error).removeprefix("Error while deserializing header: ")
+    if "incomplete metadata" in message or "MetadataIncompleteBuffer" in message:
         return "truncated, or damaged: its tensors don't cover the file exactly"
-    first = words.splitlines()[0] if words else type(error).__name__
+    first = message.splitlines()[0] if message else type(error).__name__
     return os.fsencode(first).decode(errors="backslashreplace")[:MAX_REASON_CHARACTERS]

@@ -1,4 +1,4 @@
-"""`model.safetensors.index.json`: which files are one model (the layout of transformers and diffusers). Runs in the worker."""
+"""Reads `model.safetensors.index.json` of transformers and diffusers: the shards of one model. Runs in the worker process."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ MAX_SHARDS: Final = 2_000
 
 
 def recognises(beginning: bytes, size_bytes: int) -> bool:
-    """Never by its beginning: JSON may be anything."""
+    """False: JSON files are recognised by name only."""
     return False
 
 
 def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
-    """The names of its shards, in order.
+    """The names of the shards, sorted.
 
     Raises:
-        UnreadableError: it has no map from tensors to files, or isn't all there yet.
+        UnreadableError: the file has no map from tensors to files, or is incomplete.
     """
     weight_map = json_object(path, size_bytes, MAX_BYTES).get("weight_map")
     if not isinstance(weight_map, dict):
-        raise UnreadableError("no weight_map in it", unfinished=True)
+        raise UnreadableError("it has no weight_map", unfinished=True)
     names = {name for name in weight_map.values() if isinstance(name, str) and _is_neighbour(name)}
     if len(names) > MAX_SHARDS:
-        raise UnreadableError(f"names {len(names)} shards")
+        raise UnreadableError(f"too many shards ({len(names)})")
     return FileHeader("index", tensors=len(weight_map), shards=tuple(sorted(names)))
 
 

@@ -1,4 +1,4 @@
-"""Single values out of model files, by plain reads of their bytes. Runs in the worker process."""
+"""Reads single values from model files by reading their bytes directly. Runs in the worker process."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ import msgspec
 from gpumodels_shared.floats import ITEM_BYTES
 
 MAX_SHAPES: Final = 512
-"""Distinct shapes that a header's summary holds; of a file with more it says nothing."""
+"""The most distinct shapes that a header's summary holds; for a file with more, the summary is empty."""
 
 MAX_DIMENSIONS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """Where one tensor's elements stand."""
+    """The position of one tensor's elements in its file."""
 
     dtype: str
     shape: tuple[int, ...]
     descriptor: int
     offset: int
-    """Of its first element, from the file's beginning."""
+    """Bytes from the beginning of the file to the first element."""
 
 
 @dataclass(slots=True)
 class StoredTensors:
-    """The tensors of one file, or of the shards of one model, as `fingerprint.FileValues` wants them."""
+    """The tensors of one file, or of all shards of one model; implements `fingerprint.FileValues`."""
 
     stored: dict[str, StoredTensor] = field(default_factory=dict)
     tensors: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
 
     def add(self, key: str, tensor: StoredTensor) -> None:
-        """One more tensor."""
+        """Add one tensor under its key."""
         self.stored[key] = tensor
         self.tensors[key] = (tensor.dtype, tensor.shape)
 
     def add_all(self, others: StoredTensors) -> None:
-        """Another shard's."""
+        """Add the tensors of another shard."""
         self.stored.update(others.stored)
         self.tensors.update(others.tensors)
 
     def read(self, key: str, start: int, count: int) -> bytes:
-        """So many elements from this one on, raw; empty where they can't be had."""
+        """The raw bytes of `count` elements from number `start` on; empty if they can't be read."""
         tensor = self.stored[key]
         size = ITEM_BYTES.get(tensor.dtype)
         if size is None or start + count > math.prod(tensor.shape):
@@ -55,11 +55,11 @@ class StoredTensors:
         try:
             return os.pread(tensor.descriptor, count * size, tensor.offset + start * size)
         except OverflowError:
-            return b""  # where no file goes on
+            return b""  # an offset larger than any file
 
 
 def packed_shapes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> bytes:
-    """The distinct shapes of the tensors (dtype, shape) that can be compared; empty where there are too many, or none."""
+    """Pack the distinct shapes of those tensors (dtype, shape) that can be compared; empty if there are none or too many."""
     shapes: set[tuple[int, ...]] = set()
     for dtype, shape in tensors:
         if dtype in ITEM_BYTES and len(shape) <= MAX_DIMENSIONS:
@@ -70,7 +70,7 @@ def packed_shapes(tensors: Iterable[tuple[str, tuple[int, ...]]]) -> bytes:
 
 
 def unpacked_shapes(packed: bytes) -> frozenset[tuple[int, ...]]:
-    """What `packed_shapes` packed."""
+    """The shapes that `packed_shapes` packed."""
     return frozenset(_SHAPES.decode(packed)) if packed else frozenset()
 
 
@@ -78,7 +78,7 @@ _SHAPES: Final = msgspec.msgpack.Decoder(tuple[tuple[int, ...], ...])
 
 
 def dtype_bytes(tensors: Iterable[tuple[str, int]]) -> Mapping[str, int]:
-    """Bytes by dtype, most first, of (dtype, bytes)."""
+    """Sum up pairs of dtype and bytes: bytes by dtype, the largest first."""
     sums: dict[str, int] = {}
     for dtype, size in tensors:
         sums[dtype] = sums.get(dtype, 0) + size

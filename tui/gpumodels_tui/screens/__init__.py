@@ -1,1 +1,1 @@
-"""The screens: each composes widgets, binds keys and hands the view down."""
+"""The screens: each composes widgets, binds keys and passes the view on to its widgets."""

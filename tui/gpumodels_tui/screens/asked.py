@@ -1,4 +1,4 @@
-"""What a screen asks the application to show."""
+"""Messages by which a screen asks the application to open another one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from textual.message import Message
 
 
 class ModelAsked(Message):
-    """A model: its facts and its layers."""
+    """Open a model's facts and layers."""
 
     def __init__(self, device_key: str, model_key: str) -> None:
         """Args:
-        device_key: The device whose bytes count as on; empty for wherever the model runs.
+        device_key: The device whose bytes count as on; empty for any device that the model is on.
         model_key: `ModelRow.key`.
         """
         super().__init__()
@@ -19,7 +19,7 @@ class ModelAsked(Message):
 
 
 class ProcessAsked(Message):
-    """A process."""
+    """Open the screen of a process."""
 
     def __init__(self, process_key: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The keys of the screen that one is on, from its bindings; and what the marks and columns there say."""
+"""The help for a screen: its keys, generated from the bindings, and explanations of its marks and columns."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import ACCENT, HEADING, MUTED, STYLES
 from gpumodels_tui.widgets.explained import Explained, Group
 
-HERE: Final = "Here"
-MOVING: Final = "Moving"
-EVERYWHERE: Final = "Everywhere"
-GROUPS: Final = {"table": MOVING, "devices": MOVING, "facts": MOVING, "app": EVERYWHERE, "view": EVERYWHERE}
-"""By what stands before the dot in a binding's id; others are of the screen alone."""
+THIS_SCREEN: Final = "This screen"
+NAVIGATION: Final = "Navigation"
+ALL_SCREENS: Final = "All screens"
+GROUPS: Final = {"table": NAVIGATION, "devices": NAVIGATION, "facts": NAVIGATION, "app": ALL_SCREENS, "view": ALL_SCREENS}
+"""Headings by the part of a binding's id before the dot; all others are under `THIS_SCREEN`."""
 
 KEY_NAMES: Final = {
     "up": "Up",
@@ -38,29 +38,31 @@ KEY_NAMES: Final = {
     "shift+tab": "Shift-Tab",
     "space": "Space",
 }
-"""As they stand on keyboards: arrows as words, since `<` and `>` are keys too."""
+"""Names as printed on keyboards; arrows are words, since `<` and `>` are keys too."""
 
 COLUMNS: Final = 76
 WIDE_COLUMNS: Final = 108
-"""Where the terminal has so many, keys and marks stand side by side."""
+"""The width of the box if the terminal is wide enough to have keys and marks side by side."""
 
 
 def help_screen(app: App[int], bindings: Iterable[ActiveBinding], explained: Sequence[Group] = ()) -> TextScreen:
-    """A box with every binding that says what it does; bindings of one meaning are one line, greyed where they can't apply."""
+    """A box with all bindings that have a tooltip; those with the same one share a line, which is dim if they are disabled."""
     groups = _grouped(app, bindings)
-    blocks = [(len(groups[group]), _keys(group, groups[group])) for group in (HERE, EVERYWHERE, MOVING) if group in groups]
+    blocks = [
+        (len(groups[group]), _keys(group, groups[group])) for group in (THIS_SCREEN, ALL_SCREENS, NAVIGATION) if group in groups
+    ]
     blocks += [(len(marks), _marks(title, marks)) for title, marks in explained]
     if app.size.width * 92 // 100 < WIDE_COLUMNS:
-        return TextScreen("Keys", _apart([block for _, block in blocks]), closing_key="question_mark", columns=COLUMNS)
+        return TextScreen("Keys", _with_blank_lines([block for _, block in blocks]), closing_key="question_mark", columns=COLUMNS)
     beside = Table.grid(padding=(0, 4, 0, 0), expand=True)
     beside.add_column(ratio=1)
     beside.add_column(ratio=1)
-    beside.add_row(*(RenderableGroup(*_apart(side)) for side in _sides(blocks)))
+    beside.add_row(*(RenderableGroup(*_with_blank_lines(side)) for side in _two_columns(blocks)))
     return TextScreen("Keys", [beside], closing_key="question_mark", columns=WIDE_COLUMNS)
 
 
 def key_name(app: App[int], binding: Binding) -> str:
-    """`PgUp`, `Ctrl-P`, `j`, `?`."""
+    """The key's name for people: `PgUp`, `Ctrl-P`, `j`, `?`."""
     if binding.key_display:
         return binding.key_display
     if binding.key.startswith("ctrl+"):
@@ -71,13 +73,13 @@ def key_name(app: App[int], binding: Binding) -> str:
 
 
 def _grouped(app: App[int], bindings: Iterable[ActiveBinding]) -> dict[str, dict[str, tuple[list[str], bool]]]:
-    """By group and meaning: the keys, and whether any of them can be used now."""
+    """By group and meaning: the keys, and whether any of them is enabled."""
     groups: dict[str, dict[str, tuple[list[str], bool]]] = {}
     for active in bindings:
         meaning = active.tooltip or active.binding.tooltip
         if not meaning:
             continue
-        group = groups.setdefault(GROUPS.get((active.binding.id or "").partition(".")[0], HERE), {})
+        group = groups.setdefault(GROUPS.get((active.binding.id or "").partition(".")[0], THIS_SCREEN), {})
         keys, enabled = group.get(meaning, ([], False))
         shown = key_name(app, active.binding)
         group[meaning] = (keys if shown in keys else [*keys, shown], enabled or active.enabled)
@@ -107,8 +109,8 @@ def _table() -> Table:
     return table
 
 
-def _sides(blocks: Sequence[tuple[int, RenderableType]]) -> tuple[list[RenderableType], list[RenderableType]]:
-    """Each block, of so many lines, where there are fewer so far."""
+def _two_columns(blocks: Sequence[tuple[int, RenderableType]]) -> tuple[list[RenderableType], list[RenderableType]]:
+    """Distribute blocks, given with their numbers of lines, to the column with fewer lines so far."""
     sides: tuple[list[RenderableType], list[RenderableType]] = ([], [])
     lines = [0, 0]
     for count, block in blocks:
@@ -118,6 +120,6 @@ def _sides(blocks: Sequence[tuple[int, RenderableType]]) -> tuple[list[Renderabl
     return sides
 
 
-def _apart(blocks: Sequence[RenderableType]) -> list[RenderableType]:
-    """A blank line between two."""
+def _with_blank_lines(blocks: Sequence[RenderableType]) -> list[RenderableType]:
+    """The blocks with a blank line between two of them."""
     return [part for block in blocks for part in (Text(""), block)][1:]

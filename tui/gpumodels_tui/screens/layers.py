@@ -1,4 +1,4 @@
-"""One model: its facts, and the tree of its layers."""
+"""The screen of one model: its facts, and the tree of its layers."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ if TYPE_CHECKING:
     from gpumodels_tui.widgets import explained
 
 WIDE_COLUMNS: Final = 118
-"""From here on the facts stand beside the tree."""
+"""From this width on, the facts are beside the tree instead of above it."""
 FACTS_ABOVE: Final = 5
 LINES_PER_FACT: Final = 4
-"""Where the facts stand above: on a low screen there are fewer of them."""
-ORDERS: Final = "By size, by name, or as the model has them"
+"""Above the tree there is one fact for this many lines of the screen."""
+ORDERS: Final = "Sort by size, by name, or in the model's order"
 FACTS_BESIDE: Final = (38, 60)
-"""Columns at least and at most, of three tenths of the screen."""
+"""The least and most columns of the facts beside the tree, which take three tenths of the screen."""
 FACTS_BOX_COLUMNS: Final = 100
 
 
 class LayersScreen(ListScreen):
-    """Follows its model from view to view; after it is unloaded, the last that was seen stays."""
+    """Follows its model from view to view; after the model is unloaded, its last state stays on screen."""
 
     DEFAULT_CSS = """
     LayersScreen #title { height: 1; padding: 0 2; }
@@ -59,17 +59,17 @@ class LayersScreen(ListScreen):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab,shift+tab", "pane", "Pane", show=False, id="layers.pane", tooltip="To the facts, and to the layers again"),
+        Binding("tab,shift+tab", "pane", "Pane", show=False, id="layers.pane", tooltip="Switch between facts and layers"),
         Binding("s", "sort(1)", "Sort", id="layers.sort", tooltip=ORDERS),
         Binding("f6,greater_than_sign", "sort(1)", "Sort", show=False, id="layers.sort_next", tooltip=ORDERS),
         Binding("less_than_sign", "sort(-1)", "Sort", show=False, id="layers.sort_before", tooltip=ORDERS),
-        Binding("r", "reverse", "Reverse", show=False, id="layers.reverse", tooltip="Turn the order around"),
-        Binding("i", "facts", "Facts", id="layers.facts", tooltip="All facts, with the files' metadata as they are"),
+        Binding("r", "reverse", "Reverse", show=False, id="layers.reverse", tooltip="Reverse the order"),
+        Binding("i", "facts", "Facts", id="layers.facts", tooltip="All facts, and the files' raw metadata"),
     ]
 
     def __init__(self, device_key: str, model_key: str) -> None:
         """Args:
-        device_key: The device whose list it was opened from: its bytes there count as on.
+        device_key: The device whose list the model was opened from; its bytes there count as on.
         model_key: `ModelRow.key`.
         """
         super().__init__()
@@ -82,22 +82,22 @@ class LayersScreen(ListScreen):
 
     @property
     def model(self) -> ModelRow | None:
-        """As it was last seen."""
+        """The model in its last known state."""
         return self._row
 
     def content(self) -> Iterator[Widget]:
-        """Facts above or beside the tree."""
+        """The facts, above or beside the tree."""
         yield Static(id="title")
-        yield Static(Text("Unloaded: this is how it was last seen. Esc goes back.", STYLES[WARNING]), id="state")
+        yield Static(Text("Unloaded. This is its last known state; Esc goes back.", STYLES[WARNING]), id="state")
         yield Container(
             FactsPanel(most=FACTS_ABOVE),
             LayerTable(),
-            Static(Text("No layers are known of this model.", STYLES[MUTED]), id="no-tree"),
+            Static(Text("No layers are known for this model.", STYLES[MUTED]), id="no-tree"),
             id="panes",
         )
 
     def on_resize(self, event: events.Resize) -> None:
-        """Beside where it is wide enough."""
+        """Put the facts beside the tree if the screen is wide enough."""
         super().on_resize(event)
         wide = event.size.width >= WIDE_COLUMNS
         self.set_class(wide, "-wide")
@@ -108,7 +108,7 @@ class LayersScreen(ListScreen):
             facts.show(facts_of(self._row))
 
     def show(self, view: View) -> None:
-        """Draw what differs from before."""
+        """Draw the differences from the view shown before."""
         device, row = self._find(view)
         self.set_class(row is None, "-gone")
         if row is None or device is None or row == self._row:
@@ -129,25 +129,25 @@ class LayersScreen(ListScreen):
                 table.show_layers(sum_layers(tree, counted_on))
 
     def explained(self) -> Sequence[explained.Group]:
-        """Its marks and short titles."""
+        """Explanations of the tree's marks and short titles."""
         from gpumodels_tui.widgets.explained import LAYERS
 
         return LAYERS
 
     def list_widget(self) -> Widget:
-        """The tree."""
+        """The tree of layers."""
         return self.query_one(LayerTable)
 
     def filtered(self) -> None:
-        """Layers that have the words in their paths or classes, and what they are in."""
+        """Show only layers with the words in their paths or classes, and their ancestors."""
         self.query_one(LayerTable).filter(self.words)
 
     def go_to_match(self, step: int) -> None:
-        """In the tree."""
+        """Move the cursor to the next match in the tree."""
         self.query_one(LayerTable).go_to_match(step)
 
     def action_sort(self, step: int) -> None:
-        """The next order, or the one before."""
+        """Sort by the next or the previous order."""
         self.say(f"layers by {self.query_one(LayerTable).sort_next(step)}")
 
     @on(HeadingClicked)
@@ -155,26 +155,26 @@ class LayersScreen(ListScreen):
         self.query_one(LayerTable).sort_by(event.column)
 
     def action_reverse(self) -> None:
-        """The other way round."""
+        """Reverse the order of the layers."""
         self.query_one(LayerTable).reverse()
 
     def action_pane(self) -> None:
-        """The other one."""
+        """Move the focus between the facts and the layers."""
         facts = self.query_one(FactsPanel)
         (self.query_one(LayerTable) if facts.has_focus else facts).focus()
 
     def action_facts(self) -> None:
-        """All of them, in a box."""
+        """Show all facts in a box."""
         row = self._row
         if row is not None:
             width = min(self.size.width * 92 // 100, FACTS_BOX_COLUMNS) - 6
             blocks: list[RenderableType] = [facts_table(facts_of(row), width, wrap=True)]
             if raw := raw_metadata(row):
-                blocks += [Text(""), headed("Metadata, as the files hold it"), facts_table(raw, width, wrap=True)]
+                blocks += [Text(""), headed("Raw metadata from the files"), facts_table(raw, width, wrap=True)]
             self.app.push_screen(TextScreen("Facts", blocks, closing_key="i", columns=FACTS_BOX_COLUMNS))
 
     def _find(self, view: View) -> tuple[DeviceRow | None, ModelRow | None]:
-        """On the device that it was opened on, else wherever it has gone."""
+        """The model on the device that it was opened on, else on any other device."""
         for device in sorted(view.devices, key=lambda device: device.key != self._device_key):
             for row in device.models:
                 if row.key == self._model_key:
@@ -183,7 +183,7 @@ class LayersScreen(ListScreen):
 
 
 def torch_device(device: DeviceRow, row: ModelRow) -> str:
-    """What the model's process calls the device of the list: the snapshot's trees speak in those names."""
+    """The process's name for the device, which the snapshot's layer trees use."""
     if device.key == HOST:
         return "cpu"
     if (known := next((name for name, label in row.places.items() if label == device.label), None)) is not None:

@@ -1,4 +1,4 @@
-"""A full screen with one list on it: what is filtered, searched, and gone back to."""
+"""A full screen with one list that can be filtered and searched."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gpumodels_tui.widgets.filter_words import TypingLeft, WordsTyped
 if TYPE_CHECKING:
     from gpumodels_tui.widgets.filter_line import FilterLine
 
-MATCHES: Final = "The next match, the one before"
+MATCHES: Final = "Next or previous match"
 
 
 class ListScreen(ViewScreen):
-    """Subclasses name their list and show what matches `words`."""
+    """Subclasses return their list in `list_widget`, and show what matches `words` in `filtered`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -27,25 +27,25 @@ class ListScreen(ViewScreen):
             "Filter",
             key_display="/",
             id="list.filter",
-            tooltip="Only what has these words: name, kind, process, file",
+            tooltip="Filter by words in the name, kind, process or file",
         ),
         Binding("n", "match(1)", "Next match", show=False, id="list.next_match", tooltip=MATCHES),
         Binding("N", "match(-1)", "Previous match", show=False, id="list.previous_match", tooltip=MATCHES),
-        Binding("escape", "leave", "Back", key_display="Esc", id="list.leave", tooltip="Show everything again; or back"),
+        Binding("escape", "leave", "Back", key_display="Esc", id="list.leave", tooltip="Clear the filter, or go back"),
     ]
 
     words: str = ""
-    """What the list is filtered by."""
+    """The words that the list is filtered by."""
 
     _filter_line: FilterLine | None = None
-    """From when it was first asked for."""
+    """Created when it is first opened."""
 
     def list_widget(self) -> Widget:
-        """What takes the keys when nothing else does."""
+        """The list, which has the focus by default."""
         raise NotImplementedError
 
     def filtered(self) -> None:
-        """Show what matches `words`."""
+        """Show the rows that match `words`."""
         raise NotImplementedError
 
     def go_to_match(self, step: int) -> None:
@@ -53,7 +53,7 @@ class ListScreen(ViewScreen):
         raise NotImplementedError
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Matches are of a filter; while one types it, a slash is a letter."""
+        """Disable moving between matches without a filter, and opening the filter line while it is open."""
         if action == "filter":
             return self._filter_line is None or not self._filter_line.display
         if action == "match":
@@ -61,7 +61,7 @@ class ListScreen(ViewScreen):
         return super().check_action(action, parameters)
 
     async def action_filter(self) -> None:
-        """Type the words."""
+        """Open the line in which the words are typed."""
         if self._filter_line is None:
             from gpumodels_tui.widgets.filter_line import FilterLine
 
@@ -70,27 +70,27 @@ class ListScreen(ViewScreen):
         self._filter_line.open()
 
     def action_match(self, step: int) -> None:
-        """There."""
+        """Move the cursor to the next or previous match."""
         self.go_to_match(step)
 
     def action_leave(self) -> None:
-        """What is filtered is shown again first."""
+        """Clear the filter; without a filter, go back."""
         if self.words:
             self.drop_filter()
         else:
             self.back()
 
     def back(self) -> None:
-        """To where one came from."""
+        """Close this screen."""
         self.dismiss()
 
     def drop_filter(self) -> None:
-        """Show everything again."""
+        """Clear the filter."""
         self._close(keep=False)
 
     @on(WordsTyped)
     def _typed(self, event: WordsTyped) -> None:
-        self._take(event.words)
+        self._set_words(event.words)
 
     @on(TypingLeft)
     def _left(self, event: TypingLeft) -> None:
@@ -101,9 +101,9 @@ class ListScreen(ViewScreen):
         if self._filter_line is not None:
             self._filter_line.close(keep)
         if not keep:
-            self._take("")
+            self._set_words("")
 
-    def _take(self, words: str) -> None:
+    def _set_words(self, words: str) -> None:
         if words != self.words:
             self.words = words
             self.filtered()

@@ -1,4 +1,4 @@
-"""A full screen with a list of models on it, in an order of the user's."""
+"""A full screen with a list of models that the user can sort."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from gpumodels_tui.widgets import explained
 
 SORT_STEPS: Final = ("on", "age", "name", "off", "kind", "process")
-"""By what `s` sorts, one after the other; `<` and `>` go through all columns."""
+"""The columns that `s` goes through; `<` and `>` go through all columns."""
 
 
-NEXT: Final = "Sort by the next thing: bytes, age, name, …"
-BESIDE: Final = "Sort by the column to the left, to the right"
+SORT_NEXT: Final = "Sort by bytes, age, name, … in turn"
+SORT_BY_NEIGHBOUR: Final = "Sort by the next column to the left or right"
 
 
 class ModelListScreen(ListScreen):
@@ -33,16 +33,16 @@ class ModelListScreen(ListScreen):
     AUTO_FOCUS = "ModelTable"
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("s", "sort(1)", "Sort", id="models.sort", tooltip=NEXT),
-        Binding("f6", "sort(1)", "Sort", show=False, id="models.sort_f6", tooltip=NEXT),
-        Binding("r", "reverse", "Reverse", show=False, id="models.reverse", tooltip="Turn the order around"),
+        Binding("s", "sort(1)", "Sort", id="models.sort", tooltip=SORT_NEXT),
+        Binding("f6", "sort(1)", "Sort", show=False, id="models.sort_f6", tooltip=SORT_NEXT),
+        Binding("r", "reverse", "Reverse", show=False, id="models.reverse", tooltip="Reverse the order"),
         Binding(
             "less_than_sign",
             "column(-1)",
             "Column",
             show=False,
             id="models.column_left",
-            tooltip=BESIDE,
+            tooltip=SORT_BY_NEIGHBOUR,
         ),
         Binding(
             "greater_than_sign",
@@ -50,70 +50,70 @@ class ModelListScreen(ListScreen):
             "Column",
             show=False,
             id="models.column_right",
-            tooltip=BESIDE,
+            tooltip=SORT_BY_NEIGHBOUR,
         ),
     ]
 
     order: Order = Order()
-    """By what, and which way."""
+    """The column and direction that the list is sorted by."""
 
     def __init__(self, table: ModelTable) -> None:
         """Args:
-        table: The models.
+        table: The list of models.
         """
         super().__init__()
         self._table = table
 
     @property
     def entry(self) -> Entry | None:
-        """The line under the cursor."""
+        """The row under the cursor."""
         return self._table.cursor_row
 
     @property
     def model(self) -> ModelRow | None:
-        """The one under the cursor."""
+        """The model under the cursor."""
         return None if self.entry is None else self.entry.row
 
     def explained(self) -> Sequence[explained.Group]:
-        """Its marks and short titles."""
+        """Explanations of the list's marks and short titles."""
         from gpumodels_tui.widgets.explained import MODELS
 
         return MODELS
 
     def list_widget(self) -> Widget:
-        """The models."""
+        """The list of models."""
         return self._table
 
     def keep_keys(self, is_empty: bool) -> None:
-        """Before the list is hidden, and after it is back: keys that it had wait for it, and go nowhere else."""
+        """Take the focus from the list before it is hidden, and return it when it is shown again."""
         if is_empty and self._table.has_focus:
             self.set_focus(None)
         elif not is_empty and self.focused is None:
             self._table.focus()
 
     def filtered(self) -> None:
-        """With other words, or in another order."""
+        """Show the list again after its words or its order have changed."""
         if self.view is not None and self.is_mounted:
             self.show(self.view)
 
     def go_to_match(self, step: int) -> None:
-        """In the list of models."""
+        """Move the cursor to the next match in the list of models."""
         self._table.go_to_match(step)
 
     def action_sort(self, step: int) -> None:
-        """Through what people sort by."""
+        """Sort by the next of `SORT_STEPS`."""
         columns = [column for column in SORT_STEPS if column in self._table.sortable]
-        here = columns.index(self.order.column) if self.order.column in columns else -1
-        self._sort_by(columns[(here + step) % len(columns)])
+        position = columns.index(self.order.column) if self.order.column in columns else -1
+        self._sort_by(columns[(position + step) % len(columns)])
 
     def action_column(self, step: int) -> None:
-        """Through all columns."""
+        """Sort by the next column to the right, or to the left."""
         columns = self._table.sortable
-        here = columns.index(self.order.column) if self.order.column in columns else 0
-        self._sort_by(columns[(here + step) % len(columns)])
+        position = columns.index(self.order.column) if self.order.column in columns else 0
+        self._sort_by(columns[(position + step) % len(columns)])
 
     def action_reverse(self) -> None:
-        """The other way round."""
+        """Reverse the order."""
         self.order = Order(self.order.column, not self.order.reverse)
         self.filtered()
 

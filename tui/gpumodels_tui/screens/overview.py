@@ -1,4 +1,4 @@
-"""The first screen: the devices, and the models of the chosen one or of all."""
+"""The first screen: the devices, and the models of one or all of them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 LINES_FOR_FACTS: Final = 32
 FACTS_SHOWN: Final = 8
-NEIGHBOURS: Final = "The device above, below"
+NEIGHBOURS: Final = "Previous or next device"
 AGE_SECONDS: Final = 5.0
-"""How often ages are looked at."""
+"""How often ages are drawn again."""
 
 
 class OverviewScreen(ModelListScreen):
-    """Choosing a device is the user's; until then it is the first that has models."""
+    """Shows the first device with models until the user chooses another one."""
 
     DEFAULT_CSS = """
     OverviewScreen #title { margin-top: 1; }
@@ -49,73 +49,69 @@ class OverviewScreen(ModelListScreen):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        *device_keys("overview", "The models of all devices together"),
+        *device_keys("overview", "The models of all devices"),
         Binding("left,h", "neighbour(-1)", "Previous device", show=False, id="overview.previous", tooltip=NEIGHBOURS),
         Binding("right,l", "neighbour(1)", "Next device", show=False, id="overview.next", tooltip=NEIGHBOURS),
-        Binding(
-            "tab,shift+tab", "pane", "Pane", show=False, id="overview.pane", tooltip="To the devices, and to the models again"
-        ),
-        Binding(
-            "escape", "leave", "All rows", show=False, key_display="Esc", id="overview.leave", tooltip="Show everything again"
-        ),
+        Binding("tab,shift+tab", "pane", "Pane", show=False, id="overview.pane", tooltip="Switch between devices and models"),
+        Binding("escape", "leave", "All rows", show=False, key_display="Esc", id="overview.leave", tooltip="Clear the filter"),
     ]
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """Args:
-        clock: Seconds since the epoch, what ages are counted from.
+        clock: Returns seconds since the epoch; used for ages.
         """
         super().__init__(ModelTable(clock=clock))
         self._chosen: str | None = None
         self._settled = False
-        """Whether the choice stands: made by the user, or of a device that had models."""
+        """Whether the choice is final: made by the user, or of a device that had models."""
         self._is_empty = False
-        self._place = Widget(id="facts")
-        """Kept free for the facts from the first picture on: what moves is drawn again."""
+        self._facts_area = Widget(id="facts")
+        """Reserved for the facts from the first drawing on, so that nothing moves and is drawn again."""
         self._facts: tuple[OneLine, FactsPanel] | None = None
-        """Of the model under the cursor; from when there was first room for them."""
-        self._offered: tuple[int, bool] | None = None
-        """What decides which keys apply: how many devices there are, and whether there is no model."""
+        """The title and facts of the model under the cursor; created once there is room for them."""
+        self._key_state: tuple[int, bool] | None = None
+        """Determines which keys are enabled: the number of devices, and whether the list is empty."""
 
     def content(self) -> Iterator[Widget]:
-        """Devices above, models below, facts of the model under the cursor where there is room."""
+        """The devices, the models, and, if there is room, the facts of the model under the cursor."""
         yield DevicePanel()
         yield OneLine(id="title")
         yield OneLine(id="legend")
         yield self._table
-        self._place.styles.height = FACTS_SHOWN + 2
-        appear(self._place, self._has_room_for_facts)
-        yield self._place
+        self._facts_area.styles.height = FACTS_SHOWN + 2
+        appear(self._facts_area, self._has_room_for_facts)
+        yield self._facts_area
 
     def on_mount(self) -> None:
-        """Ages grow without any news."""
+        """Start drawing ages at intervals, since they change without a new view."""
         super().on_mount()
         self.set_interval(AGE_SECONDS, self._redraw_ages)
 
     def on_resize(self, event: events.Resize) -> None:
-        """Facts need lines."""
+        """Show or hide the facts according to the screen's height."""
         super().on_resize(event)
-        self._make_room_again()
+        self._update_facts_area()
 
     @property
     def device(self) -> DeviceRow | None:
-        """The chosen one; None where all are."""
+        """The chosen device; None if all are chosen."""
         devices = () if self.view is None else self.view.devices
         return next((device for device in devices if device.key == self._chosen), None)
 
     @property
     def process_key(self) -> str | None:
-        """The process of the line under the cursor."""
+        """The process of the row under the cursor."""
         return None if self.entry is None else self.entry.process_key
 
     def show(self, view: View) -> None:
-        """Draw what differs from before."""
-        self._settle(view)
+        """Draw the differences from the view shown before."""
+        self._ensure_choice(view)
         device, several = self.device, self._chosen == ALL
         self.query_one(DevicePanel).show(view.devices, None if several else self._chosen)
         shown = view.devices if several else () if device is None else (device,)
         listed = entries(shown, self.order, self.words)
         empty = not listed
-        self._say_instead(self._notice(view, device) if empty else None)
+        self._show_notice(self._notice(view, device) if empty else None)
         table = self._table
         table.show_devices(several)
         table.mark_sorted(self.order.column, self.order.is_descending)
@@ -124,25 +120,25 @@ class OverviewScreen(ModelListScreen):
             self.keep_keys(False)
         self._show_title(view, shown, listed)
         self._show_facts()
-        if (offered := (len(view.devices), empty)) != self._offered:
-            # Only then: the footer is composed anew by it.
-            self._offered = offered
+        if (key_state := (len(view.devices), empty)) != self._key_state:
+            # Only if needed, since it composes the footer again.
+            self._key_state = key_state
             self.refresh_bindings()
 
     def back(self) -> None:
-        """There is nothing behind the first screen."""
+        """Do nothing: there is no screen to go back to."""
 
     def choose(self, device_key: str, row_key: str) -> None:
-        """Put the cursor on this model, of this device."""
+        """Choose the device, and put the cursor on the model."""
         self.drop_filter()
         self._choose(device_key)
         self._table.choose((device_key, row_key))
         self._table.focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Numbers of devices that aren't there are greyed."""
+        """Disable the numbers of devices that don't exist, and keys that have no effect at present."""
         if action == "device":
-            return True if self._numbered(parameters[0]) is not None else None
+            return True if self._device_numbered(parameters[0]) is not None else None
         if action == "neighbour":
             return True if self.view is not None and len(self.view.devices) > 1 else None
         if action == "leave":
@@ -150,24 +146,24 @@ class OverviewScreen(ModelListScreen):
         return super().check_action(action, parameters)
 
     def action_device(self, number: int) -> None:
-        """Choose by number."""
-        device = self._numbered(number)
+        """Choose the device of this number."""
+        device = self._device_numbered(number)
         if device is not None:
             self._choose(device.key)
 
     def action_all_devices(self) -> None:
-        """Choose them all."""
+        """Show the models of all devices."""
         self._choose(ALL)
 
     def action_neighbour(self, step: int) -> None:
-        """Choose the next one, or the one before."""
+        """Choose the next or the previous device."""
         if self.view is not None and self.view.devices:
             keys = [device.key for device in self.view.devices]
-            here = keys.index(self._chosen) if self._chosen in keys else -1 if step > 0 else len(keys)
-            self._choose(keys[min(max(here + step, 0), len(keys) - 1)])
+            position = keys.index(self._chosen) if self._chosen in keys else -1 if step > 0 else len(keys)
+            self._choose(keys[min(max(position + step, 0), len(keys) - 1)])
 
     def action_pane(self) -> None:
-        """The other one."""
+        """Move the focus between the devices and the models."""
         panel = self.query_one(DevicePanel)
         (self._table if panel.has_focus else panel).focus()
 
@@ -192,7 +188,7 @@ class OverviewScreen(ModelListScreen):
         self._settled = True
         self.filtered()
 
-    def _settle(self, view: View) -> None:
+    def _ensure_choice(self, view: View) -> None:
         if self.device is None and self._chosen != ALL:
             self._chosen, self._settled = None, False
         if not self._settled and view.devices:
@@ -200,7 +196,7 @@ class OverviewScreen(ModelListScreen):
             self._chosen = (with_models or view.devices[0]).key
             self._settled = with_models is not None
 
-    def _numbered(self, number: object) -> DeviceRow | None:
+    def _device_numbered(self, number: object) -> DeviceRow | None:
         devices = () if self.view is None else self.view.devices
         return next((device for device in devices if device.number == number), None)
 
@@ -217,16 +213,16 @@ class OverviewScreen(ModelListScreen):
             name = shortened(safe_text(shown[0].title), 50) if len(shown) == 1 else "All devices"
             models = sum(entry.row is not None and entry.matches for entry in listed)
             on_bytes = sum(entry.on_bytes for entry in listed if entry.row is not None and entry.matches)
-            said = f"  {counted(models, 'model')}, {format_bytes(on_bytes)}"
-            title = Text.assemble((name, STYLES[HEADING]), (said, STYLES[MUTED]), no_wrap=True, overflow="ellipsis")
+            totals = f"  {counted(models, 'model')}, {format_bytes(on_bytes)}"
+            title = Text.assemble((name, STYLES[HEADING]), (totals, STYLES[MUTED]), no_wrap=True, overflow="ellipsis")
             if self.words:
-                title.append(f'  with "{safe_text(self.words)}"; Esc shows all', STYLES[WARNING])
+                title.append(f'  matching "{safe_text(self.words)}"; Esc shows all', STYLES[WARNING])
         if listed and len(shown) == 1 and shown[0].parts and shown[0].total_bytes:
             outside = "other use" if shown[0].key == HOST else "outside torch"
             parts = legend(shown[0].parts, shown[0].total_bytes, self.size.width - 4, outside)
         self.query_one("#title", OneLine).say(title)
         below = self.query_one("#legend", OneLine)
-        appear(below, len(shown) == 1 and bool(listed))  # also while its parts are not known yet: the list stays where it is
+        appear(below, len(shown) == 1 and bool(listed))  # even before its parts are known, so that the list doesn't move
         below.say(parts)
 
     def _show_facts(self) -> None:
@@ -246,15 +242,15 @@ class OverviewScreen(ModelListScreen):
         heading.say(Text(title, STYLES[HEADING], no_wrap=True, overflow="ellipsis"))
         panel.show(facts)
 
-    def _say_instead(self, notice: Text | None) -> None:
-        """In the models' place, where there are none to list."""
+    def _show_notice(self, notice: Text | None) -> None:
+        """Show a notice instead of the list of models; None shows the list again."""
         table = self._table
         if notice is not None:
-            said = next(iter(self.query("#notice").results(Static)), None)
-            if said is None:
-                said = Static(id="notice")
-                self.mount(said, after=table)
-            said.update(notice)
+            widget = next(iter(self.query("#notice").results(Static)), None)
+            if widget is None:
+                widget = Static(id="notice")
+                self.mount(widget, after=table)
+            widget.update(notice)
         if self._is_empty != (notice is not None):
             self._is_empty = notice is not None
             if self._is_empty:
@@ -262,21 +258,21 @@ class OverviewScreen(ModelListScreen):
             appear(table, not self._is_empty)
             for line in self.query("#notice"):
                 appear(line, self._is_empty)
-            self._make_room_again()
+            self._update_facts_area()
 
-    def _make_room_again(self) -> None:
+    def _update_facts_area(self) -> None:
         if self.is_complete:
             self.call_after_refresh(self.complete)
 
     async def complete(self) -> None:
-        """Facts, where there are lines to spare for them."""
+        """Show the facts if there are enough lines for them, else hide them."""
         if self._has_room_for_facts and self._facts is None:
             from gpumodels_tui.widgets.facts_panel import FactsPanel
 
             self._facts = OneLine(id="facts-title"), FactsPanel(most=FACTS_SHOWN)
-            await self._place.mount_all(self._facts)
+            await self._facts_area.mount_all(self._facts)
             self._show_facts()
-        appear(self._place, self._has_room_for_facts)
+        appear(self._facts_area, self._has_room_for_facts)
 
     @property
     def _has_room_for_facts(self) -> bool:

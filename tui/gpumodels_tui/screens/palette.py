@@ -1,4 +1,4 @@
-"""A list of everything one can go to or do, narrowed by typing."""
+"""The palette: a list of models, processes, themes and commands, filtered while typing."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from gpumodels_tui.widgets.table_messages import RowOpened
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One thing to go to or do."""
+    """One entry of the palette."""
 
     name: str
     hint: str
-    """What it is: a kind, a device, `theme`."""
+    """A short description, such as a model's kind and device."""
     run: Callable[[], object]
 
 
 class ChoiceTable(LineTable[Choice]):
-    """Without the keys: those are for the words."""
+    """The list of choices; it never has the focus, which belongs to the input."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -45,12 +45,12 @@ class ChoiceTable(LineTable[Choice]):
         )
 
     def key_of(self, row: Choice) -> Hashable:
-        """By what one reads."""
+        """The choice's name and hint."""
         return (row.name, row.hint)
 
 
 class PaletteScreen(ModalScreen[Choice]):
-    """Enter takes what the mark is on, Esc nothing."""
+    """Returns the choice under the cursor on Enter, and none on Esc."""
 
     AUTO_FOCUS = "Input"
 
@@ -67,51 +67,51 @@ class PaletteScreen(ModalScreen[Choice]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,ctrl+p", "dismiss", "Close", key_display="Esc", id="palette.close", tooltip="Close the palette"),
-        Binding("up", "move(-1)", "Up", show=False, id="palette.up", tooltip="The choice above", priority=True),
-        Binding("down", "move(1)", "Down", show=False, id="palette.down", tooltip="The choice below", priority=True),
+        Binding("up", "move(-1)", "Up", show=False, id="palette.up", tooltip="Previous choice", priority=True),
+        Binding("down", "move(1)", "Down", show=False, id="palette.down", tooltip="Next choice", priority=True),
         Binding("pageup", "move(-10)", "Page up", show=False, id="palette.page_up", tooltip="Ten up", priority=True),
         Binding("pagedown", "move(10)", "Page down", show=False, id="palette.page_down", tooltip="Ten down", priority=True),
     ]
 
     def __init__(self, choices: Sequence[Choice]) -> None:
         """Args:
-        choices: In the order in which they are shown while nothing is typed.
+        choices: In the order in which they are shown before anything is typed.
         """
         super().__init__()
         self._choices = tuple(choices)
 
     def compose(self) -> ComposeResult:
-        """Words above, what they leave below."""
+        """The input, and the matching choices below it."""
         with Vertical() as frame:
             frame.border_title = "Go to"
-            frame.border_subtitle = "Enter goes there, Esc closes"
-            yield PlainInput("a model, a process, a theme, a command")
+            frame.border_subtitle = "Enter selects, Esc closes"
+            yield PlainInput("a model, process, theme or command")
             yield ChoiceTable()
 
     def on_mount(self) -> None:
-        """Everything at first."""
+        """Show all choices at first."""
         table = self.query_one(ChoiceTable)
         table.light(True)
         table.can_focus = False
         table.show(self._choices)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """What has all the words: first what has them in its name, and of that what begins with them."""
+        """Show the choices that contain all words; those with the words in their names come first."""
         words = event.value.casefold().split()
         table = self.query_one(ChoiceTable)
         found = [choice for choice in self._choices if all(word in f"{choice.name}\n{choice.hint}".casefold() for word in words)]
         if words:
-            found.sort(key=lambda choice: _farness(choice.name.casefold(), words))
+            found.sort(key=lambda choice: _match_rank(choice.name.casefold(), words))
         table.show(found)
         table.action_first()
 
     def on_click(self, event: events.Click) -> None:
-        """Beside the box closes it."""
+        """Close the palette on a click outside of it."""
         if not self.query_one(Vertical).region.contains(event.screen_x, event.screen_y):
             self.dismiss()
 
     def on_input_submitted(self) -> None:
-        """There."""
+        """Return the choice under the cursor."""
         self.dismiss(self.query_one(ChoiceTable).cursor_row)
 
     @on(RowOpened)
@@ -119,9 +119,9 @@ class PaletteScreen(ModalScreen[Choice]):
         self.dismiss(self.query_one(ChoiceTable).cursor_row)
 
     def action_move(self, rows: int) -> None:
-        """The mark."""
+        """Move the cursor by this many rows."""
         self.query_one(ChoiceTable).action_move(rows)
 
 
-def _farness(name: str, words: Sequence[str]) -> tuple[bool, bool]:
+def _match_rank(name: str, words: Sequence[str]) -> tuple[bool, bool]:
     return (not all(word in name for word in words), not name.startswith(words[0]))

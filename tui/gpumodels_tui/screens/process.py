@@ -1,4 +1,4 @@
-"""One process: what it is, where its memory went, its models, and how its sidecar does."""
+"""The screen of one process: its facts, its memory, its models, and the state of its sidecar."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ from gpumodels_tui.widgets.notices import counted
 LINES_PER_DEVICE: Final = 3
 MOST_FACTS: Final = 6
 LINES_FOR_MODELS: Final = 3
-"""That many at least, titles and two rows; and a quarter of the screen."""
+"""The least lines for the list of models: its titles and two rows. It has at least a quarter of the screen."""
 LINES_AROUND: Final = 2
-"""The title above, the keys below."""
+"""The title at the top, and the keys at the bottom."""
 LINES_FOR_BLANKS: Final = 16
-"""From here on blank lines set the bars apart."""
+"""From this height on there are blank lines around the bars."""
 
 
 class ProcessScreen(ModelListScreen):
-    """Follows its process from view to view; after it is gone, what was last seen stays."""
+    """Follows its process from view to view; after the process has ended, its last state stays on screen."""
 
     shows: ClassVar[str] = "process"
 
@@ -59,13 +59,13 @@ class ProcessScreen(ModelListScreen):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("tab,shift+tab", "pane", "Pane", show=False, id="process.pane", tooltip="To the facts, and to the models again"),
+        Binding("tab,shift+tab", "pane", "Pane", show=False, id="process.pane", tooltip="Switch between facts and models"),
     ]
 
     def __init__(self, key: str, clock: Callable[[], float] = time.time) -> None:
         """Args:
         key: `ProcessRow.key`.
-        clock: Seconds since the epoch.
+        clock: Returns seconds since the epoch.
         """
         super().__init__(ModelTable(clock=clock, of_one_process=True))
         self._key = key
@@ -74,36 +74,36 @@ class ProcessScreen(ModelListScreen):
 
     @property
     def process(self) -> ProcessRow | None:
-        """As it was last seen."""
+        """The process in its last known state."""
         return self._row
 
     @property
     def process_key(self) -> str:
-        """This one."""
+        """The key of this screen's process."""
         return self._key
 
     def content(self) -> Iterator[Widget]:
-        """Facts, bars, models."""
+        """The facts, the memory bars and the models."""
         yield Static(id="title")
-        yield Static(Text("Gone: this is how it was last seen. Esc goes back.", STYLES[WARNING]), id="gone")
+        yield Static(Text("Ended. This is its last known state; Esc goes back.", STYLES[WARNING]), id="gone")
         yield FactsPanel(most=MOST_FACTS)
         yield Static(id="memory")
         yield self._table
         yield Static(id="no-models")
 
     def on_resize(self, event: events.Resize) -> None:
-        """Bars are as wide as the screen; facts and bars leave lines for the models."""
+        """Fit the bars to the width, and leave enough lines for the models."""
         super().on_resize(event)
         self.set_class(event.size.height >= LINES_FOR_BLANKS, "-roomy")
         self.filtered()
 
     def show(self, view: View) -> None:
-        """Draw what differs from before."""
+        """Draw the differences from the view shown before."""
         row = next((row for row in view.process_rows if row.key == self._key), None)
         self.set_class(row is None, "-gone")
         if row is not None:
             self._row = row
-            listed = entries(_its_own(row, view), self.order, self.words)
+            listed = entries(_own_devices(row, view), self.order, self.words)
             self.keep_keys(not listed)
             self.set_class(not listed, "-modelless")
             _update(self.query_one("#no-models", Static), _no_models(row, self.words))
@@ -119,7 +119,7 @@ class ProcessScreen(ModelListScreen):
             self._show_facts_and_bars(self._row)
 
     def _show_facts_and_bars(self, row: ProcessRow) -> None:
-        """As many as leave some lines for the models."""
+        """Show as many facts and bars as fit above the models."""
         models = max(LINES_FOR_MODELS, self.size.height // 4)
         room = self.size.height - LINES_AROUND - models - (2 if self.has_class("-roomy") else 0)
         panel, facts = self.query_one(FactsPanel), facts_of_process(row, self._clock())
@@ -132,22 +132,22 @@ class ProcessScreen(ModelListScreen):
             memory.update(bars)
 
     def action_pane(self) -> None:
-        """The other one."""
+        """Move the focus between the facts and the models."""
         facts = self.query_one(FactsPanel)
         (self._table if facts.has_focus else facts).focus()
 
 
 def _no_models(row: ProcessRow, words: str) -> Text:
-    """Why the list is empty."""
+    """The reason why the list is empty."""
     if words:
-        return Text(f'No model of it has "{safe_text(words)}" in its name, kind or files; Esc shows all.', STYLES[MUTED])
+        return Text(f'None of its models has "{safe_text(words)}" in its name, kind or files; Esc shows all.', STYLES[MUTED])
     if row.state is None:
-        return Text("Its models are not known: no sidecar runs in it.", STYLES[MUTED])
+        return Text("Its models are unknown: no sidecar runs in this process.", STYLES[MUTED])
     return Text("It holds no models now.", STYLES[MUTED])
 
 
-def _its_own(process: ProcessRow, view: View) -> list[DeviceRow]:
-    """The devices with this process's models alone, and with its bars: the marks beside names are of these."""
+def _own_devices(process: ProcessRow, view: View) -> list[DeviceRow]:
+    """The devices with only this process's models, and with its own bars, to which the marks beside names refer."""
     parts = {device.key: device.parts for device in process.devices}
     return [
         replace(
@@ -161,15 +161,15 @@ def _its_own(process: ProcessRow, view: View) -> list[DeviceRow]:
 
 
 def _bars(row: ProcessRow, width: int, most: int) -> Text:
-    """Per device its name, its bar, and which mark is what; those that hold the most, as many as have room."""
+    """The name, bar and legend of the `most` devices on which the process has the most bytes."""
     devices = sorted((device for device in row.devices if device.parts), key=lambda device: -_held(device))
     shown, hidden = devices[:most], devices[most:]
     lines = [] if devices else [Text("It holds no memory on any device.", STYLES[MUTED])]
     for device in shown:
         held = _held(device)
-        said = f"  {format_bytes(held)}" + (f" of {format_bytes(device.total_bytes)}" if device.total_bytes else "")
+        sizes = f"  {format_bytes(held)}" + (f" of {format_bytes(device.total_bytes)}" if device.total_bytes else "")
         lines.append(
-            Text.assemble((shortened(safe_text(device.title, 100), width - len(said)), STYLES[HEADING]), (said, STYLES[MUTED]))
+            Text.assemble((shortened(safe_text(device.title, 100), width - len(sizes)), STYLES[HEADING]), (sizes, STYLES[MUTED]))
         )
         bar = memory_bar(device.parts, max(held, 1), width)
         lines.append(Text.assemble(*((words, STYLES[role]) for words, role in bar), no_wrap=True))

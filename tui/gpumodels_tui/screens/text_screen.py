@@ -1,4 +1,4 @@
-"""A box of text over the screen below it: warnings, facts, help."""
+"""A box of text on top of another screen: warnings, facts or help."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 FRAME_LINES: Final = 6
-"""The frame, a blank line inside of it, and one outside, above and below."""
+"""Lines taken by the frame and by a blank line inside and outside of it, both above and below."""
 
 
 class TextScreen(ModalScreen[None]):
-    """Scrolls where it is longer than the screen; Esc, or the key that opened it, closes."""
+    """Scrolls if the text is longer than the screen; closed by Esc or by the key that opened it."""
 
     DEFAULT_CSS = """
     TextScreen { align: center middle; }
@@ -33,22 +33,22 @@ class TextScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "dismiss", "Close", id="text.close", tooltip="Close this box"),
-        # A modal screen sees no binding of the application.
-        Binding("q", "app.quit", "Quit", show=False, id="text.quit", tooltip="Leave"),
-        Binding("up,k", "scroll(-1)", "Up", show=False, id="text.up", tooltip="A line up"),
-        Binding("down,j", "scroll(1)", "Down", show=False, id="text.down", tooltip="A line down"),
-        Binding("pageup", "scroll(-10)", "Page up", show=False, id="text.page_up", tooltip="A page up"),
-        Binding("pagedown", "scroll(10)", "Page down", show=False, id="text.page_down", tooltip="A page down"),
+        # The application's bindings don't apply on a modal screen.
+        Binding("q", "app.quit", "Quit", show=False, id="text.quit", tooltip="Quit"),
+        Binding("up,k", "scroll(-1)", "Up", show=False, id="text.up", tooltip="One line up"),
+        Binding("down,j", "scroll(1)", "Down", show=False, id="text.down", tooltip="One line down"),
+        Binding("pageup", "scroll(-10)", "Page up", show=False, id="text.page_up", tooltip="One page up"),
+        Binding("pagedown", "scroll(10)", "Page down", show=False, id="text.page_down", tooltip="One page down"),
         Binding("home,g", "scroll(-100000)", "First", show=False, id="text.first", tooltip="To the beginning"),
         Binding("end,G", "scroll(100000)", "Last", show=False, id="text.last", tooltip="To the end"),
     ]
 
     def __init__(self, title: str, blocks: Sequence[RenderableType], closing_key: str, columns: int = 76) -> None:
         """Args:
-        title: On the frame.
-        blocks: One below the other; names in them as Text, never as markup.
-        closing_key: The key that opened it.
-        columns: How wide the box would be, frame included; never wider than the terminal.
+        title: Shown on the frame.
+        blocks: The contents from top to bottom; names must be Text, never markup.
+        closing_key: The key that opened the box, and also closes it.
+        columns: The width of the box with its frame; it is never wider than the terminal.
         """
         super().__init__()
         self._heading = title
@@ -57,7 +57,7 @@ class TextScreen(ModalScreen[None]):
         self._bindings.bind(closing_key, "dismiss", "Close", show=False)
 
     def compose(self) -> ComposeResult:
-        """Text in a frame that says how to get out."""
+        """The text in a frame."""
         with Vertical() as frame:
             frame.styles.width = self._box_columns
             frame.border_title = Text(self._heading).markup
@@ -65,19 +65,19 @@ class TextScreen(ModalScreen[None]):
                 yield Static(Group(*self._blocks))
 
     def on_resize(self, event: events.Resize) -> None:
-        """The frame and its blank lines have room, too."""
+        """Limit the text's height, so that the frame and its blank lines fit too."""
         self.query_one(VerticalScroll).styles.max_height = max(event.size.height - FRAME_LINES, 1)
-        self.call_after_refresh(self._say_how)
+        self.call_after_refresh(self._show_keys)
 
     def on_click(self, event: events.Click) -> None:
-        """Beside the box closes it."""
+        """Close the box on a click outside of it."""
         if not self.query_one(Vertical).region.contains(event.screen_x, event.screen_y):
             self.dismiss()
 
     def action_scroll(self, lines: int) -> None:
-        """By so many lines."""
+        """Scroll down by this many lines; up if it is negative."""
         self.query_one(VerticalScroll).scroll_relative(y=lines, animate=False)
 
-    def _say_how(self) -> None:
+    def _show_keys(self) -> None:
         scrolls = self.query_one(VerticalScroll).max_scroll_y > 0
         self.query_one(Vertical).border_subtitle = "Up and Down scroll, Esc closes" if scrolls else "Esc closes"

@@ -1,4 +1,4 @@
-"""What happened, with times, and the memory of each GPU over the last hour."""
+"""The timeline: events with their times, and each GPU's memory over the last hour."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 FACTS_BOX_COLUMNS: Final = 76
 GRAPH_SHARE: Final = 0.35
-"""Of the screen's lines."""
+"""The share of the screen's lines that graphs may take."""
 
 
 class TimelineScreen(ListScreen):
-    """Of all models, or of one."""
+    """The timeline of all models, or of one."""
 
     shows: ClassVar[str] = "timeline"
     tells_history: ClassVar[bool] = True
@@ -56,88 +56,88 @@ class TimelineScreen(ListScreen):
             "Open",
             key_display="Enter",
             id="timeline.open",
-            tooltip="Open the event's model or process; of what ran out or ended, what was there",
+            tooltip="Open the event's model or process, or its details",
         ),
-        Binding("o", "only", "Only this", id="timeline.only", tooltip="Only what happened to this model; and everything again"),
-        Binding("i", "facts", "Facts", show=False, id="timeline.facts", tooltip="All that is known of the event"),
+        Binding("o", "only", "Only this", id="timeline.only", tooltip="Show only this model's events, or all again"),
+        Binding("i", "facts", "Facts", show=False, id="timeline.facts", tooltip="Details of the event"),
         *device_keys("timeline", "Graphs and events of all devices", show=False),
     ]
 
     def __init__(self, model_key: str | None = None, clock: Callable[[], float] = time.time) -> None:
         """Args:
-        model_key: The model under the cursor where one comes from: `o` shows its events alone.
-        clock: Seconds since the epoch.
+        model_key: The model under the cursor of the previous screen; `o` shows only its events.
+        clock: Returns seconds since the epoch.
         """
         super().__init__()
         self._model_key = model_key
         self._only: str | None = None
         self._chosen: str = ALL
-        """A device's key, or all."""
+        """A device's key, or `ALL`."""
         self._has_events = False
         self._clock = clock
         self._table = EventTable(clock=clock)
 
     def content(self) -> Iterator[Widget]:
-        """Graphs above, events below."""
+        """The title, the graphs and the list of events."""
         yield Static(id="title")
         yield MemoryGraph()
         yield self._table
 
     def on_resize(self, event: events.Resize) -> None:
-        """The graphs take their share of the lines."""
+        """Give the graphs their share of the lines."""
         super().on_resize(event)
         self.filtered()
 
     @property
     def event(self) -> Event | None:
-        """The one under the cursor."""
+        """The event under the cursor."""
         return self._table.cursor_row
 
     @property
     def process_key(self) -> str | None:
-        """Of the event under the cursor."""
+        """The process of the event under the cursor."""
         return None if self.event is None else self.event.process_key
 
     @property
     def device(self) -> DeviceRow | None:
-        """The chosen one; None where all are."""
+        """The chosen device; None if all are chosen."""
         devices = () if self.view is None else self.view.devices
         return next((device for device in devices if device.key == self._chosen), None)
 
     @property
     def model(self) -> ModelRow | None:
-        """Of the event under the cursor, if it is still there."""
+        """The model of the event under the cursor, if it still exists."""
         key = None if self.event is None else self.event.model_key
         devices = () if self.view is None else self.view.devices
         return next((row for device in devices for row in device.models if row.key == key), None)
 
     def explained(self) -> Sequence[explained.Group]:
-        """Its marks and short titles."""
+        """Explanations of the events' and graphs' marks."""
         from gpumodels_tui.widgets.explained import EVENTS
 
         return EVENTS
 
     def list_widget(self) -> Widget:
-        """The events."""
+        """The list of events."""
         return self._table
 
     def filtered(self) -> None:
-        """With other words."""
+        """Show the events again after the filter or the size has changed."""
         if self.view is not None and self.is_mounted:
             self.show(self.view)
 
     def go_to_match(self, step: int) -> None:
-        """In the list of events."""
+        """Move the cursor to the next match in the list of events."""
         self._table.go_to_match(step)
 
     def show(self, view: View) -> None:
-        """Draw what differs from before."""
+        """Draw the differences from the view shown before."""
         chosen = self.device
         devices = [device for device in view.devices if device.key != HOST] or list(view.devices)
         lines = max(int(self.size.height * GRAPH_SHARE), 1)
         self.query_one(MemoryGraph).show(devices if chosen is None else [chosen], view.history, int(self._clock()), lines)
         words = self.words.casefold().split()
-        shown = [event for event in view.history.events if self._is_asked_for(event, words)]
+        shown = [event for event in view.history.events if self._is_wanted(event, words)]
         self._table.show(shown)
         if self._has_events is not bool(shown):
             self._has_events = bool(shown)
@@ -146,9 +146,9 @@ class TimelineScreen(ListScreen):
         title = Text.assemble(
             ("Timeline", STYLES[HEADING]),
             (f"  {counted(len(shown), 'event')}", STYLES[MUTED]),
-            (f"  {in_words(chosen.label)} alone; 0 shows all" if chosen is not None else "", STYLES[WARNING]),
+            (f"  only {in_words(chosen.label)}; 0 shows all" if chosen is not None else "", STYLES[WARNING]),
             (f"  only {safe_text(name, 60)}; o shows all" if self._only is not None else "", STYLES[WARNING]),
-            (f'  with "{safe_text(self.words)}"; Esc shows all' if self.words else "", STYLES[WARNING]),
+            (f'  matching "{safe_text(self.words)}"; Esc shows all' if self.words else "", STYLES[WARNING]),
             no_wrap=True,
             overflow="ellipsis",
         )
@@ -157,7 +157,7 @@ class TimelineScreen(ListScreen):
             heading.update(title, layout=False)
 
     def action_only(self) -> None:
-        """This model's, or everything."""
+        """Show only the events of the model under the cursor, or all events again."""
         if self._only is not None:
             self._only = None
         else:
@@ -168,19 +168,19 @@ class TimelineScreen(ListScreen):
         self.filtered()
 
     def action_device(self, number: int) -> None:
-        """Its graph and its events alone."""
-        device = self._numbered(number)
+        """Show only the graph and the events of this device."""
+        device = self._device_numbered(number)
         if device is not None:
             self._choose(device.key)
 
     def action_all_devices(self) -> None:
-        """Everything again."""
+        """Show the graphs and events of all devices."""
         self._choose(ALL)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Numbers of devices that aren't there are greyed, and what needs an event where there is none."""
+        """Disable the numbers of devices that don't exist, and keys that need an event if there is none."""
         if action == "device":
-            return True if self._numbered(parameters[0]) is not None else None
+            return True if self._device_numbered(parameters[0]) is not None else None
         if action in ("open", "facts", "only"):
             return True if self._only is not None or (self.is_mounted and self.event is not None) else None
         return super().check_action(action, parameters)
@@ -190,7 +190,7 @@ class TimelineScreen(ListScreen):
         self.action_open()
 
     def action_open(self) -> None:
-        """Its layers, or its process; of what is no more, what is known."""
+        """Open the event's model or process; if that no longer exists, the event's facts."""
         event, model = self.event, self.model
         rows = () if self.view is None else self.view.process_rows
         if model is not None:
@@ -201,34 +201,34 @@ class TimelineScreen(ListScreen):
             self.action_facts()
 
     def action_facts(self) -> None:
-        """In a box."""
+        """Show the event's facts in a box."""
         event = self.event
         if event is None:
             return
         width = min(self.size.width * 92 // 100, FACTS_BOX_COLUMNS) - 6
         blocks: list[RenderableType] = [facts_table(facts_of_event(event), width, wrap=True)]
         if event.held:
-            there = "It held" if event.kind is not EventKind.OUT_OF_MEMORY else "The models there"
-            blocks += [Text(""), headed(there), facts_table(what_was_there(event.held), width, wrap=True)]
+            title = "Models it held" if event.kind is not EventKind.OUT_OF_MEMORY else "Models in memory"
+            blocks += [Text(""), headed(title), facts_table(what_was_there(event.held), width, wrap=True)]
         elif event.model_key is not None and self.model is None:
-            blocks += [Text(""), Text("That model is no longer there.", STYLES[MUTED])]
+            blocks += [Text(""), Text("This model is no longer in memory.", STYLES[MUTED])]
         elif event.kind in ENDS:
-            blocks += [Text(""), Text("No model was there.", STYLES[MUTED])]
+            blocks += [Text(""), Text("No models were in memory.", STYLES[MUTED])]
         self.app.push_screen(TextScreen(event.kind.value.capitalize(), blocks, closing_key="i", columns=FACTS_BOX_COLUMNS))
 
     def _choose(self, key: str) -> None:
         self._chosen = key
         self.filtered()
 
-    def _numbered(self, number: object) -> DeviceRow | None:
+    def _device_numbered(self, number: object) -> DeviceRow | None:
         devices = () if self.view is None else self.view.devices
         return next((device for device in devices if device.number == number), None)
 
-    def _is_asked_for(self, event: Event, words: list[str]) -> bool:
+    def _is_wanted(self, event: Event, words: list[str]) -> bool:
         if self._only is not None and event.model_key != self._only:
             return False
         if self.device is not None and event.device != self.device.label:
             return False
         held = "\n".join(name for name, _ in event.held)
-        said = f"{event.name}\n{event.process}\n{event.kind.value}\n{event.device}\n{held}".casefold()
-        return all(word in said for word in words)
+        text = f"{event.name}\n{event.process}\n{event.kind.value}\n{event.device}\n{held}".casefold()
+        return all(word in text for word in words)

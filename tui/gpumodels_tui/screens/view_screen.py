@@ -1,4 +1,4 @@
-"""What every full screen has: the view, a line for warnings, the keys below, and a word when there is no room."""
+"""The base of all full screens: the view, a line for warnings, the keys, and a notice if the terminal is too small."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from gpumodels_tui.widgets.one_line import OneLine, appear
 if TYPE_CHECKING:
     from gpumodels_tui.widgets import explained
 
-SAID_SECONDS: Final = 6.0
+MESSAGE_SECONDS: Final = 6.0
 
 
 class ViewScreen(Screen[None]):
-    """Subclasses compose `content` and draw in `show`."""
+    """A full screen. Subclasses compose their widgets in `content` and draw the view in `show`."""
 
     DEFAULT_CSS = """
     ViewScreen.-no-room > * { display: none; }
@@ -37,62 +37,62 @@ class ViewScreen(Screen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("w", "warnings", "Warnings", show=False, id="view.warnings", tooltip="The list of warnings"),
+        Binding("w", "warnings", "Warnings", show=False, id="view.warnings", tooltip="Show the warnings"),
     ]
 
     class Completed(Message):
-        """All of the screen is there: a view that came while it was being mounted may have missed it."""
+        """The screen is fully mounted. A view that arrived while it was being mounted may not have been drawn."""
 
         def __init__(self, screen: ViewScreen) -> None:
             super().__init__()
             self.screen = screen
 
     shows: ClassVar[str] = ""
-    """The application's action that leads here: it is not offered here."""
+    """The application's action that opens this screen; it is disabled here."""
 
     tells_history: ClassVar[bool] = False
-    """Whether it draws what happened, so that a newer history is news."""
+    """Whether the screen draws the history, so that it must be drawn again for a new one."""
 
     view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
     frozen: reactive[str] = reactive("", repaint=False)
-    """Since when nothing newer is shown; empty while everything is."""
+    """The time at which the screen was frozen; empty if it isn't."""
 
     def __init__(self) -> None:
         super().__init__()
         self.is_complete = False
-        """Whether what comes behind the first picture is there."""
-        self._told: tuple[tuple[str, ...], str] = ((), "")
+        """Whether the widgets that are mounted after the first drawing are there."""
+        self._shown_warnings: tuple[tuple[str, ...], str] = ((), "")
         self._said = ""
-        self._unsay: Timer | None = None
+        self._said_timer: Timer | None = None
 
     def content(self) -> Iterator[Widget]:
-        """The screen's own widgets, top to bottom."""
+        """The screen's own widgets, from top to bottom."""
         raise NotImplementedError
 
     def show(self, view: View) -> None:
-        """Draw what differs from before."""
+        """Draw the differences from the view shown before."""
         raise NotImplementedError
 
     def explained(self) -> Sequence[explained.Group]:
-        """What the help says of its marks; loaded when it is asked for."""
+        """Explanations of the screen's marks for the help; imported on demand."""
         return ()
 
     def below(self) -> Iterator[Widget]:
-        """What stands under the content, above the warnings."""
+        """Widgets below the content and above the warnings."""
         yield from ()
 
     @property
     def model(self) -> ModelRow | None:
-        """The model that keys are about."""
+        """The model that keys apply to."""
         return None
 
     @property
     def process_key(self) -> str | None:
-        """`ProcessRow.key` of the process that keys are about."""
+        """`ProcessRow.key` of the process that keys apply to."""
         return None if self.model is None else self.model.process_state.key
 
     def compose(self) -> ComposeResult:
-        """The content, and below it what all have."""
+        """The content, and below it the widgets that all screens have."""
         yield from self.content()
         yield from self.below()
         keys = Widget(id="keys")
@@ -100,97 +100,97 @@ class ViewScreen(Screen[None]):
         yield keys
 
     def watch_view(self, before: View | None, view: View | None) -> None:
-        """A newer view, or the first."""
+        """Show a newer view, or the first one, and its warnings."""
         if view is None or not self.is_mounted or not self.is_current:
             return
         if before is not None and not self.tells_history and _differ_in_history_alone(before, view):
             return
         self.show(view)
-        if self._told != (view.warnings, view.progress):
-            had_warnings = bool(self._told[0])
-            self._told = (view.warnings, view.progress)
+        if self._shown_warnings != (view.warnings, view.progress):
+            had_warnings = bool(self._shown_warnings[0])
+            self._shown_warnings = (view.warnings, view.progress)
             warned = f"! {counted(len(view.warnings), 'warning')}: w" if view.warnings else ""
             line = Text.assemble((warned, STYLES[WARNING]), "  " if warned else "", (safe_text(view.progress), STYLES[MUTED]))
-            self._say_below("warnings", line)
+            self._show_line_below("warnings", line)
             if had_warnings != bool(view.warnings):
                 self.refresh_bindings()
 
     def on_mount(self) -> None:
-        """The view may have come first."""
+        """Show the view if it is there already, then mount the remaining widgets."""
         self.watch_view(None, self.view)
         self.call_after_refresh(self._complete)
 
     def on_screen_resume(self) -> None:
-        """What came while another screen was on top."""
+        """Show the view that arrived while another screen was on top."""
         self.watch_view(None, self.view)
 
     def watch_frozen(self, frozen: str) -> None:
-        """It is said for as long as it lasts."""
+        """Show a notice as long as the screen is frozen."""
         if self.is_mounted:
             self._draw_said()
 
     def say(self, line: str) -> None:
-        """One line, for some seconds."""
+        """Show a message in one line for `MESSAGE_SECONDS`."""
         self._said = line
-        if self._unsay is not None:
-            self._unsay.stop()
-        self._unsay = self.set_timer(SAID_SECONDS, self._say_no_more)
+        if self._said_timer is not None:
+            self._said_timer.stop()
+        self._said_timer = self.set_timer(MESSAGE_SECONDS, self._clear_said)
         self._draw_said()
 
-    def _say_below(self, id: str, line: Text) -> None:
-        """On a line of its own above the keys, which is there while there is something to say."""
-        said = next(iter(self.query(f"#{id}").results(OneLine)), None)
-        if said is None:
+    def _show_line_below(self, id: str, line: Text) -> None:
+        """Show text in a line of its own above the keys; without text the line is hidden."""
+        one_line = next(iter(self.query(f"#{id}").results(OneLine)), None)
+        if one_line is None:
             if not line:
                 return
-            said = OneLine(id=id)
-            self.mount(said, before="#warnings" if id == "said" and self.query("#warnings") else "#keys")
-        appear(said, bool(line))
-        said.say(line)
+            one_line = OneLine(id=id)
+            self.mount(one_line, before="#warnings" if id == "said" and self.query("#warnings") else "#keys")
+        appear(one_line, bool(line))
+        one_line.say(line)
 
     async def complete(self) -> None:
-        """Mount what comes behind the first picture."""
+        """Mount the widgets that aren't needed for the first drawing."""
 
     async def _complete(self) -> None:
-        """With the keys, which nobody waits for; all of it in one more picture."""
+        """Mount the remaining widgets and the keys, all in one update."""
         from gpumodels_tui.widgets.keys_line import KeysLine
 
-        place = self.query_one("#keys")
-        if not place.is_attached:
-            return  # it was left at once
+        keys = self.query_one("#keys")
+        if not keys.is_attached:
+            return  # the screen was closed immediately
         with self.app.batch_update():
             await self.complete()
-            await place.mount(KeysLine(show_command_palette=False))
+            await keys.mount(KeysLine(show_command_palette=False))
             self.is_complete = True
-        if place.is_attached:
+        if keys.is_attached:
             self.refresh_bindings()
             self.post_message(self.Completed(self))
 
-    def _say_no_more(self) -> None:
-        self._said, self._unsay = "", None
+    def _clear_said(self) -> None:
+        self._said, self._said_timer = "", None
         self._draw_said()
 
     def _draw_said(self) -> None:
-        line = self._said or (f"Frozen at {self.frozen}; Space goes on" if self.frozen else "")
+        line = self._said or (f"Frozen at {self.frozen}; Space resumes" if self.frozen else "")
         role = WARNING if self.frozen and not self._said else ACCENT
         line = shortened(safe_text(line), max(self.size.width - 4, 1))
-        self._say_below("said", Text(line, STYLES[role], no_wrap=True))
+        self._show_line_below("said", Text(line, STYLES[role], no_wrap=True))
 
     def on_resize(self, event: events.Resize) -> None:
-        """Too small is said, not drawn badly."""
+        """Show a notice instead of the content if the terminal is too small."""
         columns, lines = event.size
         small = columns < LEAST_COLUMNS or lines < LEAST_LINES
         self.set_class(small, "-no-room")
-        self._say_below("no-room", no_room(columns, lines) if small else Text())
+        self._show_line_below("no-room", no_room(columns, lines) if small else Text())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Without warnings there is no list of them."""
+        """Disable the list of warnings if there are none."""
         if action == "warnings":
             return None if self.view is None or not self.view.warnings else True
         return True
 
     def action_warnings(self) -> None:
-        """All of them."""
+        """Open a box with all warnings."""
         if self.view is not None:
             from gpumodels_tui.screens.text_screen import TextScreen
 
@@ -199,7 +199,7 @@ class ViewScreen(Screen[None]):
 
 
 def _differ_in_history_alone(before: View, after: View) -> bool:
-    """The watching thread hands the very same parts on where nothing else is new."""
+    """Whether only the history is new: the watching thread passes unchanged parts on as identical objects."""
     return (
         before.devices is after.devices
         and before.process_rows is after.process_rows

@@ -1,1 +1,1 @@
-"""Where the viewer's facts come from: snapshot files, NVML, and the question whether either can be had."""
+"""Where the viewer's data come from: the sidecars' snapshot files, NVML, and the directories chosen at startup."""

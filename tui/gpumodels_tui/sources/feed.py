@@ -1,4 +1,4 @@
-"""Files to snapshots: finds the sidecars' files and makes rows of what they say. Knows no screen."""
+"""Finds the sidecars' snapshot files and turns each into a row. Draws nothing."""
 
 from __future__ import annotations
 
@@ -30,46 +30,46 @@ from gpumodels_shared.schema import Snapshot
 from gpumodels_tui.sources.tailing import TailedFile
 
 MAX_FILES: Final = 256
-"""Files read per directory; each takes a descriptor. Sidecars keep at most 64 of the dead."""
+"""Files read per directory; each takes a descriptor. Sidecars keep the files of at most 64 dead processes."""
 
 LIST_DIRECTORIES_SECONDS: Final = 1.0
 
 NOT_THERE: Final = "no such directory (yet)"
-"""The reason of a directory that was asked for and may still come."""
+"""The reason given for a directory that the user asked for and that may still be created."""
 
 MAX_SETTLE_SECONDS: Final = 10.0
 
 CLOCK_TICK_NS: Final = 100_000_000
-"""More than the kernel rounds the times of files in memory by."""
+"""Longer than the steps in which the kernel advances the timestamps of files in memory."""
 
 
 class ProcessState(Struct, frozen=True):
-    """One sidecar's file as it is now: never an exception, always a row."""
+    """One sidecar's file at this moment. A file that can't be read is a row with a `problem`, never an exception."""
 
     key: str
-    """The same for as long as the process lives, also when its file is replaced by a larger one."""
+    """Stays the same while the process lives, even when its file is replaced by a larger one."""
     path: Path
     pid: int
     user: str
     liveness: Liveness
     snapshot: Snapshot | None
-    """The last good one; None before the first was published."""
+    """The last one that could be read; None until the first is published."""
     snapshot_at_ns: int | None = None
     problem: str | None = None
-    """Why the newest could not be read, while the one before it is shown."""
+    """Why the newest snapshot could not be read, while an older one is shown."""
     is_local: bool = True
-    """Its pid means the same here as there: same boot, same PID namespace."""
+    """Its pid is valid for this viewer too: same boot, same PID namespace."""
 
 
 class Unreadable(Struct, frozen=True):
-    """A file, or directory, in our place that is no sidecar's, or damaged, or not to be trusted."""
+    """A file or directory among the sidecars' that isn't theirs, is damaged, or can't be trusted."""
 
     path: Path
     reason: str
 
 
 class FeedState(Struct, frozen=True):
-    """All that the files say at one moment."""
+    """The contents of all snapshot files at one moment."""
 
     directories: tuple[Path, ...]
     processes: tuple[ProcessState, ...] = ()
@@ -77,7 +77,7 @@ class FeedState(Struct, frozen=True):
 
 
 class SnapshotFeed:
-    """All sidecars' files of some directories. One thread at a time may use it."""
+    """Reads the snapshot files in some directories. Only one thread at a time may use it."""
 
     def __init__(self, directories: Sequence[Path] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._chosen = None if directories is None else tuple(dict.fromkeys(directories))
@@ -88,11 +88,11 @@ class SnapshotFeed:
         self._state = FeedState(())
 
     def poll(self) -> FeedState:
-        """All that the files say now; the very same object as before while nothing changed."""
+        """Read all files. Returns the identical object as long as nothing has changed."""
         now = self._clock()
         processes: list[ProcessState] = []
         unreadable: list[Unreadable] = []
-        directories = self._look_in(now)
+        directories = self._current_directories(now)
         for directory in directories:
             listing, refusal = self._list(directory)
             if refusal is not None:
@@ -104,12 +104,15 @@ class SnapshotFeed:
                     processes.append(row)
                 else:
                     unreadable.append(row)
-        for gone in self._listings.keys() - set(directories):
-            self._listings.pop(gone).close()
-        return self._newest(FeedState(directories, tuple(processes), tuple(unreadable)))
+        for removed in self._listings.keys() - set(directories):
+            self._listings.pop(removed).close()
+        return self._unless_equal(FeedState(directories, tuple(processes), tuple(unreadable)))
 
     def settle(self, sleep: Callable[[float], None] = time.sleep) -> FeedState:
-        """For one look: polls until each file has shown whether its writer lives, so that a slow beat isn't taken for none."""
+        """Poll until it is clear whether each file's writer is alive, so that a slow heartbeat isn't taken for a stall.
+
+        For one-shot use; takes at most `MAX_SETTLE_SECONDS`.
+        """
         deadline = self._clock() + MAX_SETTLE_SECONDS
         state = self.poll()
         while self._clock() < deadline and self._is_undecided():
@@ -118,7 +121,7 @@ class SnapshotFeed:
         return state
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         for listing in self._listings.values():
             listing.close()
         self._listings = {}
@@ -127,8 +130,8 @@ class SnapshotFeed:
         realtime_ns = time.time_ns()
         return any(file.tail.is_undecided(realtime_ns) for listing in self._listings.values() for file in listing.files)
 
-    def _look_in(self, now: float) -> tuple[Path, ...]:
-        """The directories; other users' may come at any time, so root's viewer looks for them every second."""
+    def _current_directories(self, now: float) -> tuple[Path, ...]:
+        """The directories to read; other users' can be created at any time, so they are listed again every second."""
         if self._chosen is not None:
             return self._chosen
         if now >= self._list_directories_at:
@@ -139,7 +142,7 @@ class SnapshotFeed:
         return self._directories
 
     def _list(self, directory: Path) -> tuple[_Listing, str | None]:
-        """The directory's files, those known before among them, and why they aren't all, if they aren't."""
+        """The directory's files, and a reason if some or all of them can't be read."""
         listing = self._listings.setdefault(directory, _Listing())
         try:
             descriptor = open_directory(directory, None if os.geteuid() == 0 else {os.geteuid()}, accept_shared=True)
@@ -155,8 +158,8 @@ class SnapshotFeed:
             return listing, error.strerror or str(error)
         return listing, f"holds {listing.count} files; only {MAX_FILES} are read" if listing.count > MAX_FILES else None
 
-    def _newest(self, state: FeedState) -> FeedState:
-        """The last state where nothing differs from it. Rows are compared as objects: equal snapshots aren't walked again."""
+    def _unless_equal(self, state: FeedState) -> FeedState:
+        """The previous state if nothing differs from it. Rows are compared by identity, so that snapshots aren't traversed."""
         last = self._state
         same = (
             state.directories == last.directories
@@ -170,10 +173,10 @@ class SnapshotFeed:
 
 
 def _other_users_directories() -> list[Path]:
-    """All of them for root; those that `GPUMODELS_GROUP` may read for whoever set that."""
+    """Every user's for root; for others, those that the group in `GPUMODELS_GROUP` may read."""
     if os.geteuid() == 0:
         return every_users_directories()
-    with contextlib.suppress(RefusedError):  # no such group: the sidecars, which set it too, say so
+    with contextlib.suppress(RefusedError):  # no such group: the sidecars, which read the same variable, report it
         if (group := chosen_group()) is not None:
             return shared_directories(group)
     return []
@@ -188,7 +191,7 @@ def _user_name(uid: int) -> str:
 
 
 class _File:
-    """A followed file and the row that shows it, made anew when the file has news."""
+    """A followed file and its row, which is rebuilt when the file changes."""
 
     def __init__(self, path: Path, owner: int) -> None:
         self.tail = TailedFile(path, owner)
@@ -216,14 +219,14 @@ class _File:
         return self._row
 
 
-def _most_alive(directory: Path, owner: int, names: Sequence[str]) -> list[str]:
-    """As many as are read, sorted: those that a writer holds, then the youngest of the others."""
+def _most_relevant(directory: Path, owner: int, names: Sequence[str]) -> list[str]:
+    """The `MAX_FILES` names to read, sorted: those that a writer holds first, then the newest of the others."""
     ranks = {name: _rank(directory / name, owner) for name in names}
     return sorted(sorted(names, key=ranks.__getitem__)[:MAX_FILES])
 
 
 def _rank(path: Path, owner: int) -> float:
-    """Lowest for what is held; for the rest, the lower the younger; what can't be read comes last."""
+    """Lowest for a file that a writer holds; for others, the newer the lower; unreadable files rank last."""
     try:
         descriptor = open_file(path, owner)
     except OSError:
@@ -242,13 +245,13 @@ class _Listing:
     def __init__(self) -> None:
         self.files: list[_File] = []
         self.count = 0
-        """How many there are, also those too many to follow."""
+        """How many files there are, including those beyond `MAX_FILES`."""
         self._names: list[str] = []
         self._owner = -1
         self._modified_ns = -1
 
     def refresh(self, directory: Path, descriptor: int) -> None:
-        """List the directory, open as `descriptor`, anew if it changed since.
+        """List the directory again if it has changed; `descriptor` is the open directory.
 
         Raises:
             OSError: it can't be listed.
@@ -258,13 +261,13 @@ class _Listing:
         if modified_ns == self._modified_ns and owner == self._owner:
             return
         names = snapshot_files(descriptor)
-        # Two changes within one tick of the file system's clock have one time: only a time well past is a proof of no change.
+        # Two changes within one tick of the file system's clock get the same time: only an old enough time proves no change.
         self._modified_ns = modified_ns if time.time_ns() - modified_ns > CLOCK_TICK_NS else -1
         self.count = len(names)
-        self.follow(directory, owner, names if len(names) <= MAX_FILES else _most_alive(directory, owner, names))
+        self.follow(directory, owner, names if len(names) <= MAX_FILES else _most_relevant(directory, owner, names))
 
     def follow(self, directory: Path, owner: int, names: list[str]) -> None:
-        """Follow these from now on, keeping the ones known; let go of all others."""
+        """Follow these files from now on, keep those that are open already, and close all others."""
         if names == self._names and owner == self._owner:
             return
         known = dict(zip(self._names, self.files, strict=True)) if owner == self._owner else {}
@@ -274,5 +277,5 @@ class _Listing:
         self.files, self._names, self._owner = files, names, owner
 
     def close(self) -> None:
-        """Let go of all of them."""
+        """Close all of the directory's files."""
         self.follow(Path(), -1, [])

@@ -1,4 +1,4 @@
-"""The devices as the driver and the kernel see them: NVML's GPUs, and host memory."""
+"""The devices as the driver and the kernel report them: NVML's GPUs, and host memory."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from msgspec.structs import replace
 from gpumodels_shared.safe_text import safe_text
 
 RETRY_SECONDS: Final = 10.0
-"""How long a driver that doesn't answer is left alone."""
+"""How long to wait before a driver that doesn't answer is asked again."""
 
 HOST_STEP_BYTES: Final = 32 * 1024**2
-"""Used host memory is told in such steps: it changes all the time, and nobody needs it finer."""
+"""Used host memory is rounded down to this: it changes all the time, and nobody needs it in finer steps."""
 
 NOT_AVAILABLE: Final = 2**63
-"""NVML's `not available` of 64 bits, and its neighbours, are above this; no GPU's memory is."""
+"""NVML marks a 64-bit value as not available by numbers above this, larger than any GPU's memory."""
 
 
 class GpuReading(Struct, frozen=True):
-    """One GPU at one moment; what the driver doesn't say is None."""
+    """One GPU at one moment; values that the driver doesn't report are None."""
 
     index: int
-    """NVML's, in PCI bus order."""
+    """NVML's index, in PCI bus order."""
     uuid: str
     name: str
     total_bytes: int | None = None
@@ -37,11 +37,11 @@ class GpuReading(Struct, frozen=True):
     temperature_celsius: int | None = None
     power_watts: float | None = None
     processes: Mapping[int, int | None] = field(default_factory=dict)
-    """Bytes by pid, as the driver counts them; None where it doesn't."""
+    """Bytes by pid, as the driver counts them; None if it doesn't report them."""
 
 
 class GpuProcess(Struct, frozen=True):
-    """A process on a GPU, as the kernel knows it."""
+    """A process on a GPU, as the kernel describes it."""
 
     pid: int
     command: tuple[str, ...]
@@ -56,19 +56,19 @@ class HardwareState(Struct, frozen=True):
     host_total_bytes: int | None = None
     host_used_bytes: int | None = None
     problem: str | None = None
-    """Why NVML says nothing, where a driver is there but doesn't answer; a machine without one is no problem."""
+    """Why NVML reports nothing although a driver is installed; a machine without a driver has no problem."""
     running: Mapping[int, GpuProcess] = field(default_factory=dict)
-    """By pid: those on the GPUs, as far as the kernel tells us of them."""
+    """The processes on the GPUs by pid, as far as the kernel lets us see them."""
 
 
 def host_alone() -> HardwareState:
-    """Host memory now, and no GPU: a driver may take seconds to start."""
+    """Host memory only, for the first screen: the GPU driver may take seconds to start."""
     total, available = _host_memory()
     return HardwareState((), total, (total - available) // HOST_STEP_BYTES * HOST_STEP_BYTES)
 
 
 class Hardware:
-    """Reads the devices. NVML is loaded at the first reading; where its library is missing, there are no GPUs of its kind."""
+    """Reads the devices. NVML is loaded at the first reading; without its library no NVIDIA GPUs are reported."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -79,18 +79,18 @@ class Hardware:
         self._running: dict[int, GpuProcess | None] = {}
 
     def read(self) -> HardwareState:
-        """All devices now. What the driver refuses to say is None; a GPU that is lost keeps its row while it has a name."""
+        """Read all devices. Values that the driver refuses are None; a lost GPU keeps its row while it still reports a UUID."""
         gpus, problem = self._read_gpus()
         return replace(host_alone(), gpus=gpus, problem=problem, running=self.who_runs(gpus))
 
     def who_runs(self, gpus: Iterable[GpuReading]) -> dict[int, GpuProcess]:
-        """The processes that these GPUs name; each pid is asked for once, while the driver goes on naming it."""
+        """The processes on these GPUs. Each pid is looked up once, for as long as the driver keeps reporting it."""
         pids = {pid for gpu in gpus for pid in gpu.processes}
         self._running = {pid: self._running[pid] if pid in self._running else _process_of(pid) for pid in pids}
         return {pid: process for pid, process in self._running.items() if process is not None}
 
     def close(self) -> None:
-        """Let go of the driver; a later reading starts it again."""
+        """Shut NVML down; a later reading starts it again."""
         nvml, self._nvml = self._nvml, None
         if nvml is not None:
             with contextlib.suppress(nvml.NVMLError):
@@ -130,39 +130,39 @@ class Hardware:
 
     def _fail(self, error: Exception) -> None:
         self._problem = (
-            f"NVML: {safe_text(str(error))}; is the NVIDIA driver loaded, and of the version of its library? (nvidia-smi)"
+            f"NVML: {safe_text(str(error))}; is the NVIDIA driver loaded, and does it match its library? (see nvidia-smi)"
         )
         self._retry_at = self._clock() + RETRY_SECONDS
 
 
 def _read_gpu(nvml: ModuleType, index: int) -> GpuReading | None:
-    """One GPU, every question asked for itself: drivers refuse some on some GPUs."""
-    handle = _asked(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
-    uuid = _text(_asked(nvml, nvml.nvmlDeviceGetUUID, handle)) if handle is not None else None
+    """One GPU. Each value is queried on its own, since drivers refuse some on some GPUs; None if it has no UUID."""
+    handle = _query(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
+    uuid = _text(_query(nvml, nvml.nvmlDeviceGetUUID, handle)) if handle is not None else None
     if uuid is None:
         return None
-    # Version 2 counts what the driver keeps for itself apart, as nvidia-smi does.
-    memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle, getattr(nvml, "nvmlMemory_v2", None))
-    memory = memory if memory is not None else _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
-    utilization = _asked(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
-    milliwatts = _number(_asked(nvml, nvml.nvmlDeviceGetPowerUsage, handle))
+    # Version 2 counts the driver's reserved memory separately, as nvidia-smi does.
+    memory = _query(nvml, nvml.nvmlDeviceGetMemoryInfo, handle, getattr(nvml, "nvmlMemory_v2", None))
+    memory = memory if memory is not None else _query(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+    utilization = _query(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
+    milliwatts = _number(_query(nvml, nvml.nvmlDeviceGetPowerUsage, handle))
     return GpuReading(
         index=index,
         uuid=uuid,
-        name=_text(_asked(nvml, nvml.nvmlDeviceGetName, handle)) or "GPU",
+        name=_text(_query(nvml, nvml.nvmlDeviceGetName, handle)) or "GPU",
         total_bytes=_number(getattr(memory, "total", None)),
         used_bytes=_number(getattr(memory, "used", None)),
         utilization_percent=_number(getattr(utilization, "gpu", None)),
-        temperature_celsius=_number(_asked(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)),
+        temperature_celsius=_number(_query(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)),
         power_watts=None if milliwatts is None else milliwatts / 1000,
         processes=_processes(nvml, handle),
     )
 
 
 def _host_memory() -> tuple[int, int]:
-    """Bytes in all, and those that can be had without swapping; from the kernel's own list where there is one.
+    """Total bytes, and bytes available without swapping; from /proc/meminfo if there is one.
 
-    psutil would take four milliseconds to import, for which the first picture would wait.
+    Importing psutil takes four milliseconds, which would delay the first screen.
     """
     with contextlib.suppress(OSError, KeyError, ValueError):
         with open("/proc/meminfo", encoding="ascii") as lines:
@@ -175,8 +175,8 @@ def _host_memory() -> tuple[int, int]:
 
 
 def _process_of(pid: int) -> GpuProcess | None:
-    """None where it is gone, another namespace's, or not ours to see."""
-    import psutil  # only where there is somebody to ask for
+    """The process; None if it has exited, is in another namespace, or may not be seen by us."""
+    import psutil  # only when there is a process to describe
 
     try:
         process = psutil.Process(pid)
@@ -190,27 +190,27 @@ def _process_of(pid: int) -> GpuProcess | None:
 
 
 def _processes(nvml: ModuleType, handle: object) -> dict[int, int | None]:
-    """Bytes by pid; a process that both computes and draws is named twice, with the same bytes."""
+    """Bytes by pid; NVML lists a process that both computes and draws twice, with the same bytes."""
     found: dict[int, int | None] = {}
-    for question in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
-        answer = _asked(nvml, question, handle)
-        for process in answer if isinstance(answer, list) else []:
+    for query in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
+        processes = _query(nvml, query, handle)
+        for process in processes if isinstance(processes, list) else []:
             used = _number(process.usedGpuMemory)
             known = found.get(int(process.pid))
             found[int(process.pid)] = used if known is None else known if used is None else max(known, used)
     return found
 
 
-def _asked(nvml: ModuleType, question: Callable[..., object], *arguments: object) -> object | None:
-    """The driver's answer; None where it has none: not supported, not permitted, not in this version, GPU lost."""
+def _query(nvml: ModuleType, query: Callable[..., object], *arguments: object) -> object | None:
+    """The driver's answer; None if it gives none: not supported, not permitted, not in this version, GPU lost."""
     try:
-        return question(*arguments)
+        return query(*arguments)
     except nvml.NVMLError:
         return None
 
 
 def _number(value: object) -> int | None:
-    """The value, if it is one: NVML says `not available` by the largest numbers there are."""
+    """The value if it is available: NVML marks others by the largest numbers of the type."""
     return value if isinstance(value, int) and 0 <= value < NOT_AVAILABLE else None
 
 

@@ -1,4 +1,4 @@
-"""Where the viewer looks, decided once at the start, and what it reads there with."""
+"""The directories that the viewer reads, chosen once at startup, and the readers for them."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ if TYPE_CHECKING:
 
 
 class Sources(Struct, frozen=True):
-    """Chosen directories. What is made from them belongs to whoever asked for it, who closes it."""
+    """The chosen directories. Readers made from them belong to the caller, who closes them."""
 
     feed_directories: tuple[Path, ...] | None = None
-    """Where sidecars' files are looked for; None: where sidecars put them by themselves."""
+    """Where to find the sidecars' snapshot files; None for the default directories."""
     model_directories: tuple[Path, ...] = ()
-    """Model files read and watched beside those that snapshots name."""
+    """Directories whose model files are read and watched, besides the files that snapshots name."""
     are_chosen: bool = True
-    """Whether the user asked for these; the usual places are of use only where a model's file must be found."""
+    """Whether the user asked for these; the default directories are only needed when a model's file must be found."""
     cache: Path | None = None
-    """Where headers are kept from one start to the next; None: nowhere."""
+    """The database that keeps headers between runs; None for no cache."""
     warnings: tuple[str, ...] = ()
-    """What was wrong with the choosing."""
+    """Problems with the chosen directories or the configuration."""
 
     def feed(self) -> SnapshotFeed:
-        """The sidecars' files."""
-        from gpumodels_tui.sources.feed import SnapshotFeed  # what reads is loaded when it is to read
+        """A reader of the sidecars' snapshot files."""
+        from gpumodels_tui.sources.feed import SnapshotFeed  # readers are imported only when they are needed
 
         return SnapshotFeed(self.feed_directories)
 
     def hardware(self) -> Hardware:
-        """The GPUs and host memory of this machine."""
+        """A reader of this machine's GPUs and host memory."""
         from gpumodels_tui.sources.gpus import Hardware
 
         return Hardware()
 
     def catalogue(self, on_change: Callable[[], None] | None = None) -> Catalogue:
-        """The model files, not yet read."""
-        from gpumodels_tui.catalogue.cache import Cache  # a glance without model files needs none of it
+        """A catalogue of the model files, not yet started."""
+        from gpumodels_tui.catalogue.cache import Cache  # not needed without model files
         from gpumodels_tui.catalogue.watch import Catalogue
 
         cache = None if self.cache is None else Cache(self.cache)

@@ -1,4 +1,4 @@
-"""One sidecar's file, followed: what it last said, whether its writer lives, and what is wrong with it, if anything is."""
+"""Follows one sidecar's file: its last snapshot, whether its writer is alive, and what is wrong with it, if anything."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from gpumodels_shared.schema import Snapshot
 from gpumodels_tui.sources.checksum import crc32
 
 CHECK_SECONDS: Final = 0.5
-"""How often a file is looked at that misses its beats, and a bad one is tried again."""
+"""How often a file without heartbeats is checked, and an unreadable one is tried again."""
 
 LATE_BEATS: Final = 1.2
-"""A writer that beats lives; after so many beats of silence its lock and its file's name are looked at."""
+"""A beating writer is alive; after this many beats of silence its lock and its file's name are checked."""
 
 NOT_BEFORE_SECONDS: Final = 0.001
-"""A stall is looked for just after it can be one."""
+"""How long after the earliest possible stall to check for one."""
 
 LONGEST_UNCHECKED_SECONDS: Final = 2.0
-"""A process that beats once an hour may die at once."""
+"""The longest time between two checks of the lock: a process that beats once an hour can still die at any moment."""
 
 
 class TailedFile:
-    """Call `refresh` as often as you like; it reads 64 bytes unless there is news. `version` counts what changed."""
+    """Call `refresh` as often as you like; it reads 64 bytes unless something is new. `version` counts changes."""
 
     def __init__(self, path: Path, owner: int) -> None:
         self.path = path
@@ -49,7 +49,7 @@ class TailedFile:
         self._read_at = float("-inf")
 
     def refresh(self, now: float) -> None:
-        """Read what is new. Nothing about the file is an exception: it ends in `problem`. `now` is a monotonic clock's."""
+        """Read what is new. Never raises because of the file: errors end up in `problem`. `now` is a monotonic time."""
         if self._reader is None and now < self._check_at:
             return
         before = (self.liveness, self.snapshot_at_ns, self.problem)
@@ -67,7 +67,7 @@ class TailedFile:
             self.version += 1
 
     def is_undecided(self, realtime_ns: int) -> bool:
-        """Whether some more beats of waiting will tell more: it hasn't beaten for long, or hasn't published yet, and may live."""
+        """Whether waiting a few more beats will tell more: the writer may be alive, but is silent or hasn't published yet."""
         if self._reader is None or self._header is None or self._heartbeat is None or self.liveness is not Liveness.LIVE:
             return False
         if self._heartbeat.last_seq == 0:
@@ -76,7 +76,7 @@ class TailedFile:
         return abs(realtime_ns - self._heartbeat.realtime_ns) > patience_ns
 
     def close(self) -> None:
-        """Let go of the file; a later `refresh` opens it anew."""
+        """Close the file; a later `refresh` opens it again."""
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -90,7 +90,7 @@ class TailedFile:
                 locked = True
                 self._check_at = now + min(LATE_BEATS * reader.header.heartbeat_ms / 1000, LONGEST_UNCHECKED_SECONDS)
             else:
-                reader, heartbeat, locked = self._examine(reader, heartbeat)
+                reader, heartbeat, locked = self._check_writer(reader, heartbeat)
                 self._check_at = now + min(CHECK_SECONDS, reader.header.heartbeat_ms / 1000)
             self._heartbeat = heartbeat
             self.liveness = self._pulse.observe(heartbeat, locked, now)
@@ -99,11 +99,11 @@ class TailedFile:
         if heartbeat.last_seq != self._read_seq and now >= self._read_at:
             self._read(reader, heartbeat)
 
-    def _examine(self, reader: SnapshotReader, heartbeat: Heartbeat) -> tuple[SnapshotReader, Heartbeat, bool]:
-        """The file that has the name now, its heartbeat, and whether its writer still holds it."""
+    def _check_writer(self, reader: SnapshotReader, heartbeat: Heartbeat) -> tuple[SnapshotReader, Heartbeat, bool]:
+        """The file that has the name now, its heartbeat, and whether its writer is alive."""
         locked = reader.is_locked()
         if not locked:
-            # Between the two reads the writer may have moved to a larger file, and let go of this one.
+            # Between the two reads the writer may have moved to a larger file and released this one.
             heartbeat = reader.heartbeat()
         if heartbeat.state is WriterState.SUPERSEDED or not reader.still_named():
             reader = self._open()
@@ -115,7 +115,7 @@ class TailedFile:
         reader = SnapshotReader(self.path, self.owner, crc32)
         self._reader, self._header, self._heartbeat = reader, reader.header, None
         self.pid = reader.header.pid
-        self.is_local = reader.header.boot_id != NO_ID and (reader.header.boot_id, reader.header.pid_namespace) == _here()
+        self.is_local = reader.header.boot_id != NO_ID and (reader.header.boot_id, reader.header.pid_namespace) == _this_machine()
         self._pulse = Pulse(reader.header.heartbeat_ms)
         self._read_seq = 0
         return reader
@@ -136,7 +136,7 @@ class TailedFile:
             self.liveness = Liveness.DEAD
 
     def _is_gone(self) -> bool:
-        """Whether the kernel says so, whoever holds the lock: a forked child may have inherited it."""
+        """Whether the kernel no longer knows the process, even if the lock is held: a forked child may have inherited it."""
         header = self._header
         if header is None or not header.start_ticks or not self.is_local:
             return False
@@ -144,6 +144,6 @@ class TailedFile:
 
 
 @cache
-def _here() -> tuple[bytes, int]:
-    """This boot and PID namespace: only in the same ones does a pid mean the same process."""
+def _this_machine() -> tuple[bytes, int]:
+    """This boot and PID namespace; a pid means the same process only within the same ones."""
     return boot_id(), pid_namespace()

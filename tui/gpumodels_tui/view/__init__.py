@@ -1,1 +1,1 @@
-"""From snapshots, GPUs and model files to what is shown, as immutable rows. Knows no Textual."""
+"""Turns snapshots, GPU readings and model files into immutable rows for the screens. Doesn't import Textual."""

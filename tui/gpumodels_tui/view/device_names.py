@@ -1,7 +1,7 @@
-"""Which device a process means by `cuda:0`: the sidecars' devices joined with the driver's. What isn't certain isn't joined.
+"""Joins the sidecars' devices with the driver's: which GPU a process calls `cuda:0`. Uncertain ones are not joined.
 
-A sidecar makes no driver call, so mostly it knows an index alone, which means nothing outside its process's
-CUDA_VISIBLE_DEVICES, and not even there where GPUs differ: CUDA numbers the fastest first unless CUDA_DEVICE_ORDER says else.
+A sidecar makes no driver calls, so it mostly knows only an index. That index depends on CUDA_VISIBLE_DEVICES of its process, and,
+if the GPUs differ, on CUDA_DEVICE_ORDER: by default CUDA numbers the fastest GPU first.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ HOST: Final = "host"
 
 
 class Device(Struct, frozen=True):
-    """One device of this machine, or one that a process alone knows of."""
+    """A device of this machine, or one that only a process reports."""
 
     key: str
-    """`gpu:<uuid>`, `host`, or `<process key>:cuda:0` where nothing says which GPU it is."""
+    """`gpu:<uuid>`, `host`, or `<process key>:cuda:0` if it isn't known which GPU it is."""
     title: str
     index: int | None = None
     uuid: str | None = None
@@ -37,26 +37,26 @@ class Device(Struct, frozen=True):
     temperature_celsius: int | None = None
     power_watts: float | None = None
     is_another: bool = True
-    """No other device in the list can be the same one: false for a `cuda:0` that no GPU of the driver's could be told to be."""
+    """Whether it is certainly none of the others; False for a `cuda:0` that may be any of the driver's GPUs."""
 
     @property
     def label(self) -> str:
-        """Short: `0` of GPU 0, `cuda:1`, `host`."""
+        """A short name: `0` for GPU 0, `cuda:1`, `host`."""
         if self.key == HOST:
             return HOST
         return str(self.index) if self.title.startswith("GPU ") else self.title.split()[0]
 
 
 class Devices(Struct, frozen=True):
-    """All of them: GPUs as the driver numbers them, then those that only sidecars know, host memory last."""
+    """All devices: GPUs in the driver's order, then those that only sidecars report, host memory last."""
 
     devices: tuple[Device, ...]
     keys: Mapping[tuple[str, str], str]
-    """By (process key, torch's device name)."""
+    """Device keys by (process key, torch's device name)."""
 
 
 def join_devices(feed: FeedState, hardware: HardwareState) -> Devices:
-    """Every device that somebody knows of, once."""
+    """Join the devices of the driver and of all sidecars, each device once."""
     found = {f"gpu:{gpu.uuid}": _from_driver(gpu) for gpu in hardware.gpus}
     keys: dict[tuple[str, str], str] = {}
     for process in feed.processes:
@@ -70,14 +70,14 @@ def join_devices(feed: FeedState, hardware: HardwareState) -> Devices:
                 found[key] = _with_sidecar(found.get(key), key, process, memory, bool(hardware.gpus))
             keys[process.key, memory.device] = key
     known_by_sidecars = sorted((device for device in found.values() if device.key not in _driver_keys(hardware)), key=_order)
-    titled = _told_apart(known_by_sidecars, feed, keys)
+    titled = _with_distinct_titles(known_by_sidecars, feed, keys)
     host = Device(HOST, "Host memory", total_bytes=hardware.host_total_bytes, used_bytes=hardware.host_used_bytes)
     from_driver = [found[f"gpu:{gpu.uuid}"] for gpu in hardware.gpus]
     return Devices((*from_driver, *titled, host), keys)
 
 
 def devices_named(process: ProcessState) -> list[DeviceMemory]:
-    """The process's devices, also those that only its models name; `meta` is no device."""
+    """The process's devices, including those that only its models mention, but not `meta`."""
     if process.snapshot is None:
         return []
     named = {memory.device: memory for memory in process.snapshot.devices}
@@ -90,7 +90,7 @@ def devices_named(process: ProcessState) -> list[DeviceMemory]:
 
 
 def process_title(process: ProcessState) -> str:
-    """`ComfyUI/main.py 4711`, safe to draw."""
+    """The process's label and pid: `ComfyUI/main.py 4711`. Safe to draw."""
     label = process.snapshot.process.label if process.snapshot is not None else "process"
     return f"{safe_text(label, 200)} {process.pid}"
 
@@ -115,7 +115,7 @@ def _from_driver(gpu: GpuReading) -> Device:
 
 
 def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory: DeviceMemory, has_driver: bool) -> Device:
-    """The device with what one process says of it: its bytes count where the driver doesn't count all."""
+    """The device with one process's data added; its bytes are added up unless the driver counts the device's memory."""
     if known is not None and known.title.startswith("GPU "):
         return known
     held = (memory.reserved_bytes or memory.allocated_bytes or memory.models_bytes) if holds_memory(process) else 0
@@ -142,12 +142,12 @@ def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory:
 
 
 def in_words(label: str) -> str:
-    """What a sentence calls the device of this label: `GPU 0`, `cuda:1`, `host memory`."""
+    """The name of the device with this label within a sentence: `GPU 0`, `cuda:1`, `host memory`."""
     return f"GPU {label}" if label.isdecimal() else "host memory" if label == HOST else label
 
 
 def holds_memory(process: ProcessState) -> bool:
-    """The dead hold none: their rows say what was."""
+    """Whether the process still runs; rows of a dead process show what it held."""
     return process.liveness in (Liveness.LIVE, Liveness.STALLED)
 
 
@@ -155,8 +155,8 @@ def _order(device: Device) -> tuple[int, str]:
     return (device.index if device.index is not None else 1_000_000, device.key)
 
 
-def _told_apart(devices: Sequence[Device], feed: FeedState, keys: Mapping[tuple[str, str], str]) -> list[Device]:
-    """With `of <process>` in the title where the index alone would be taken for a GPU's, or for another process's."""
+def _with_distinct_titles(devices: Sequence[Device], feed: FeedState, keys: Mapping[tuple[str, str], str]) -> list[Device]:
+    """Add `of <process>` to titles that could be mistaken for a GPU of the driver or for another process's device."""
     titles = [device.title for device in devices]
     processes = {process.key: process for process in feed.processes}
     owners = {key: processes[process] for (process, _), key in keys.items()}
@@ -174,17 +174,17 @@ def _key_of(process: ProcessState, memory: DeviceMemory, gpus: Sequence[GpuReadi
     unjoined = f"{process.key}:{memory.device}"
     if memory.simulated or process.snapshot is None or not holds_memory(process):
         return unjoined
-    gpu = _gpu_meant(process, memory.device, gpus)
+    gpu = _certain_gpu(process, memory.device, gpus)
     return unjoined if gpu is None else f"gpu:{gpu.uuid}"
 
 
 def _normal_uuid(uuid: str) -> str:
-    """NVML writes `GPU-…` where torch leaves the prefix out."""
+    """The UUID in NVML's form: torch leaves out the prefix `GPU-`."""
     return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
 
 
-def _gpu_meant(process: ProcessState, device: str, gpus: Sequence[GpuReading]) -> GpuReading | None:
-    """The GPU that this process calls `device`, if that is certain."""
+def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading]) -> GpuReading | None:
+    """The GPU that this process calls `device`; None unless it is certain."""
     kind, _, number = device.partition(":")
     if kind != "cuda" or not number.isdecimal() or len(number) > 5 or process.snapshot is None or not gpus:
         return None
@@ -193,15 +193,15 @@ def _gpu_meant(process: ProcessState, device: str, gpus: Sequence[GpuReading]) -
     running = [gpu for gpu in gpus if process.pid in gpu.processes] if process.is_local else []
     if entry := _visible_uuid(info, int(number)):
         return _only(gpu for gpu in gpus if gpu.uuid.lower().startswith(entry.lower()))
-    numbered = _numbered(info, int(number), gpus) if process.is_local or len(gpus) == 1 else None
+    numbered = _by_number(info, int(number), gpus) if process.is_local or len(gpus) == 1 else None
     if numbered is not None and (not running or numbered in running):
         return numbered
-    # The driver names the process on one GPU, and it uses one: no number is needed.
+    # The driver reports the process on one GPU, and the process uses only one, so the number doesn't matter.
     return running[0] if len(running) == len(used) == 1 else None
 
 
 def _visible_entries(info: ProcessInfo) -> list[str] | None:
-    """CUDA_VISIBLE_DEVICES as CUDA reads it, up to the first entry that makes no sense; None where it isn't set."""
+    """The entries of CUDA_VISIBLE_DEVICES up to the first invalid one, as CUDA reads it; None if it isn't set."""
     if info.visible_devices is None:
         return None
     entries: list[str] = []
@@ -213,7 +213,7 @@ def _visible_entries(info: ProcessInfo) -> list[str] | None:
 
 
 def _visible_uuid(info: ProcessInfo, number: int) -> str | None:
-    """The UUID, or the beginning of one, by which CUDA_VISIBLE_DEVICES names the process's device of this number."""
+    """The UUID, or its beginning, of the process's device of this number, if CUDA_VISIBLE_DEVICES gives one."""
     entries = _visible_entries(info)
     if entries is None or number >= len(entries) or entries[number].isdecimal():
         return None
@@ -222,8 +222,8 @@ def _visible_uuid(info: ProcessInfo, number: int) -> str | None:
     return entry.removeprefix("MIG-").partition("/")[0] if entry.startswith("MIG-GPU-") else entry
 
 
-def _numbered(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> GpuReading | None:
-    """By number, where CUDA's numbers are NVML's: in bus order, or all GPUs alike."""
+def _by_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> GpuReading | None:
+    """The GPU of this number, if CUDA numbers GPUs like NVML: in bus order, or because all GPUs are the same."""
     if info.device_order != "PCI_BUS_ID" and len({gpu.name for gpu in gpus}) > 1:
         return None
     entries = _visible_entries(info)

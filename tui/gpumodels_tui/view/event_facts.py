@@ -1,4 +1,4 @@
-"""What is known of one event beside its row: labelled lines. Safe to draw."""
+"""Facts about an event for its details, as labelled lines. Safe to draw."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.view.model_facts import Fact
 
 ENDS: Final = frozenset({EventKind.OUT_OF_MEMORY, EventKind.EXITED, EventKind.DIED})
-"""Of these it is worth knowing what was there."""
+"""The kinds for which the models in memory at that time are shown."""
 
 
 def facts_of_event(event: Event) -> list[Fact]:
-    """When, what, to whom, where, how much."""
+    """The event's time, kind, model, process, device and size."""
     at = time.localtime(event.at_ns // 10**9)
     facts = [Fact("when", time.strftime("%Y-%m-%d %H:%M:%S", at))]
     often = f", {event.times}× within a minute" if event.times > 1 else ""
@@ -33,7 +33,7 @@ def facts_of_event(event: Event) -> list[Fact]:
 
 
 def what_was_there(held: Sequence[tuple[str, int]]) -> list[Fact]:
-    """A line a model, most bytes first."""
+    """One line per model, with its bytes as the label."""
     return [Fact(format_bytes(size), safe_text(name)) for name, size in held]
 
 

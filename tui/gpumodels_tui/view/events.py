@@ -1,4 +1,4 @@
-"""What happened to models and processes, and what memory was used, as data."""
+"""Data types for the history: events of models and processes, and samples of the memory used."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 class EventKind(Enum):
-    """What happened; the values are how it is said."""
+    """The kinds of events; the values are shown on screen."""
 
     STARTED = "started"
     LOADED = "loaded"
-    MOVED_ON = "moved on"
-    MOVED_OFF = "moved off"
+    MOVED_ON = "moved to GPU"
+    MOVED_OFF = "offloaded"
     GREW = "grew"
     SHRANK = "shrank"
     UNLOADED = "unloaded"
@@ -28,30 +28,30 @@ class EventKind(Enum):
 
 
 class Event(Struct, frozen=True):
-    """One thing that happened to a model or a process."""
+    """An event of one model or process."""
 
     number: int
-    """Later ones have larger numbers."""
+    """Increases from event to event."""
     at_ns: int
     kind: EventKind
     name: str
-    """The model's, or the process's where it is about that. Safe to draw."""
+    """The name of the model, or of the process if the event isn't about a model. Safe to draw."""
     process: str
     device: str = ""
     """The device's label."""
     size_bytes: int = 0
-    """By how much; of a process, what its models held, or what its allocator did when it ran out."""
+    """The change in bytes; for a process's end, its models' bytes; for out of memory, the allocator's reserved bytes."""
     model_key: str | None = None
     times: int = 1
     process_key: str | None = None
     held: tuple[tuple[str, int], ...] = ()
-    """Where memory ran out, the models on that device; of a process's end, its own: name and bytes, largest first."""
+    """Names and bytes of models, largest first: those on the device for out of memory, its own for a process's end."""
 
 
 class History(Struct, frozen=True):
-    """All that is remembered."""
+    """The recorded events, and the memory used over time."""
 
     events: tuple[Event, ...] = ()
     """Newest first."""
     samples: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-    """By device key: (seconds since the epoch, the most bytes used since the sample before), oldest first."""
+    """By device key: (seconds since the epoch, most bytes used since the previous sample), oldest first."""

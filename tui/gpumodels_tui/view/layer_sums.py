@@ -1,4 +1,4 @@
-"""A layer tree summed and unfolded: bytes over subtrees in one pass, and which layers are in sight."""
+"""Sums a layer tree's bytes over all subtrees in one pass, and keeps which layers are unfolded."""
 
 from __future__ import annotations
 
@@ -10,63 +10,63 @@ from gpumodels_shared.schema import LayerTree
 
 LONGEST_NUMBER: Final = 9
 MOST_DTYPES: Final = 32
-"""No model has more; a snapshot that says so can't make us hold a column for each."""
+"""More than any model has; it limits how much memory a malformed snapshot can make us use."""
 MOST_DEVICES: Final = 64
-"""Nor is any model on more."""
+"""More devices than any model is on."""
 LONGEST_PATH: Final = 1000
-"""Of a dotted path, what words are looked for in: the end."""
+"""How many characters at the end of a dotted path are searched for words."""
 ORDERS: Final = ("size", "name", "model")
-"""Of a layer's children; `model`: as the model holds them."""
+"""The orders of a layer's children; `model` is the model's own order."""
 CHAIN_LEVELS: Final = 8
-"""How far a chain of only children is unfolded by itself."""
+"""How many levels of a chain of only children are unfolded together."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSums:
-    """Per layer, in the tree's preorder: itself and everything below it."""
+    """Sums for each layer and everything below it, in the tree's preorder."""
 
     tree: LayerTree
     parents: Sequence[int]
-    """−1 for the root."""
+    """Each layer's parent; −1 for the root."""
     ends: Sequence[int]
-    """The first layer after the subtree."""
+    """The first layer after each subtree."""
     on_bytes: Sequence[int]
     off_bytes: Sequence[int]
     shared_bytes: Sequence[int]
-    """Counted elsewhere: in none of the sums."""
+    """Bytes counted elsewhere, which are in none of the other sums."""
     parameters: Sequence[int]
     dtypes: Sequence[str]
-    """The dtype of most bytes, `+` appended where there are others."""
+    """The dtype of most bytes, with `+` appended if there are others."""
     places: Sequence[int]
-    """A bit for each of the tree's devices that it has bytes on."""
+    """A bit mask of the tree's devices that each subtree has bytes on."""
 
     def devices(self, layer: int) -> list[str]:
-        """Where it is, by torch's names; `meta` is in no memory."""
+        """The devices that the layer has bytes on, by torch's names; `meta` means in no memory."""
         return [device for bit, device in enumerate(self.tree.devices[:MOST_DEVICES]) if self.places[layer] >> bit & 1]
 
     def total_bytes(self, layer: int) -> int:
-        """On the device and off it."""
+        """The layer's bytes on the device and off it."""
         return self.on_bytes[layer] + self.off_bytes[layer]
 
     def share_of_parent(self, layer: int) -> float:
-        """0 to 1; the root's is 1."""
+        """The layer's share of its parent's bytes, 0 to 1; the root's share is 1."""
         parent = self.parents[layer]
         total = self.total_bytes(parent) if parent >= 0 else self.total_bytes(layer)
         return self.total_bytes(layer) / total if total else 0.0
 
     def has_children(self, layer: int) -> bool:
-        """Whether anything is below it."""
+        """Whether the layer has any children."""
         return self.ends[layer] > layer + 1
 
     def children(self, layer: int) -> Iterator[int]:
-        """In the tree's order."""
+        """The layer's children, in the tree's order."""
         child = layer + 1
         while child < self.ends[layer]:
             yield child
             child = self.ends[child]
 
     def ordered(self, layer: int, order: str = "size", reverse: bool = False) -> list[int]:
-        """The children, in one of `ORDERS`; equals by number (`blocks.2` before `blocks.10`), else as the model holds them."""
+        """The children in one of `ORDERS`; equals by number (`blocks.2` before `blocks.10`), else in the model's order."""
         names = self.tree.names
         if order == "size":
             children = sorted(self.children(layer), key=lambda child: (-self.total_bytes(child), _number(names[child])))
@@ -77,11 +77,11 @@ class LayerSums:
         return children[::-1] if reverse else children
 
     def class_name(self, layer: int) -> str:
-        """The module's class."""
+        """The name of the module's class."""
         return self.tree.class_names[self.tree.classes[layer]]
 
     def path(self, layer: int) -> tuple[str, ...]:
-        """The names from the root down to it; the root's is empty."""
+        """The names from the root down to the layer; empty for the root."""
         names: list[str] = []
         while layer > 0:
             names.append(self.tree.names[layer])
@@ -89,7 +89,7 @@ class LayerSums:
         return tuple(reversed(names))
 
     def find(self, path: Sequence[str]) -> tuple[int, bool]:
-        """The layer at the path, or the deepest above it that exists, and whether it is the one."""
+        """The layer at the path, or its deepest existing ancestor, and whether it is the layer itself."""
         layer = 0
         for name in path:
             below = next((child for child in self.children(layer) if self.tree.names[child] == name), None)
@@ -100,11 +100,11 @@ class LayerSums:
 
 
 def sum_layers(tree: LayerTree, device: str) -> LayerSums:
-    """Sum the tree, in time that grows with its length alone.
+    """Sum up the tree in linear time.
 
     Args:
-        tree: As a snapshot holds it, checked by the decoder.
-        device: torch's name of the device that counts as on.
+        tree: From a snapshot, validated by the decoder.
+        device: torch's name of the device whose bytes are `on_bytes`; all others are `off_bytes`.
     """
     count = len(tree.names)
     parents = [-1] * count
@@ -120,10 +120,10 @@ def sum_layers(tree: LayerTree, device: str) -> LayerSums:
     parameters = list(tree.parameters)
     by_dtype = [[0] * count for _ in tree.dtypes[:MOST_DTYPES]]
     places = [0] * count
-    for layer, place, dtype, size in tree.memory:
-        (on_bytes if tree.devices[place] == device else off_bytes)[layer] += size
-        if size and place < MOST_DEVICES:
-            places[layer] |= 1 << place
+    for layer, position, dtype, size in tree.memory:
+        (on_bytes if tree.devices[position] == device else off_bytes)[layer] += size
+        if size and position < MOST_DEVICES:
+            places[layer] |= 1 << position
         if dtype < MOST_DTYPES:
             by_dtype[dtype][layer] += size
     for layer, _, _, size in tree.shared:
@@ -140,7 +140,7 @@ def sum_layers(tree: LayerTree, device: str) -> LayerSums:
 
 
 class Outline:
-    """Which layers of a tree are unfolded. What was unfolded stays so, by its names, when the tree is replaced."""
+    """Keeps which layers of a tree are unfolded, by their names, even when the tree is replaced."""
 
     def __init__(self) -> None:
         self.sums: LayerSums | None = None
@@ -149,19 +149,19 @@ class Outline:
         self.reverse = False
         self._words: tuple[str, ...] = ()
         self._matching: set[int] = set()
-        self._leading: set[int] = set()
+        self._ancestors: set[int] = set()
 
     def filter(self, words: str) -> None:
-        """Only layers with all these words in their dotted path or class are in sight, and what they are in."""
+        """Show only the layers with all these words in their dotted path or class, and their ancestors."""
         self._words = tuple(words.casefold().split())
         self._match()
 
     def is_match(self, layer: int) -> bool:
-        """Whether it has the words itself."""
+        """Whether the layer itself contains the words."""
         return not self._words or layer in self._matching
 
     def _match(self) -> None:
-        self._matching, self._leading = set(), set()
+        self._matching, self._ancestors = set(), set()
         if self.sums is None or not self._words:
             return
         tree, parents = self.sums.tree, self.sums.parents
@@ -170,16 +170,16 @@ class Outline:
         for layer, name in enumerate(tree.names):
             path = f"{paths[parents[layer]]}.{name.casefold()}" if layer and parents[layer] > 0 else name.casefold()
             paths.append(path[-LONGEST_PATH:])
-            said = f"{path}\n{classes[tree.classes[layer]]}"
-            if all(word in said for word in self._words):
+            text = f"{path}\n{classes[tree.classes[layer]]}"
+            if all(word in text for word in self._words):
                 self._matching.add(layer)
                 above = layer
-                while above >= 0 and above not in self._leading:
-                    self._leading.add(above)
+                while above >= 0 and above not in self._ancestors:
+                    self._ancestors.add(above)
                     above = parents[above]
 
     def replace(self, sums: LayerSums) -> None:
-        """Another state of the model; the first one is unfolded down to where it branches."""
+        """Show another state of the model. The first one is unfolded down to its first branch."""
         before = self.sums
         self.sums = sums
         if before is None or not before.tree.names:
@@ -191,20 +191,20 @@ class Outline:
         self._match()
 
     def is_unfolded(self, layer: int) -> bool:
-        """Whether its children are in sight."""
+        """Whether the layer's children are shown."""
         return layer in self._unfolded
 
     def unfold(self, layer: int) -> None:
-        """Show its children."""
+        """Show the layer's children."""
         if self.sums is not None and self.sums.has_children(layer):
             self._unfold_chain(layer)
 
     def fold(self, layer: int) -> None:
-        """Hide its children."""
+        """Hide the layer's children."""
         self._unfolded.discard(layer)
 
     def layers_in_sight(self) -> list[int]:
-        """Top to bottom."""
+        """The layers to show, from top to bottom."""
         if self.sums is None or not self.sums.tree.names:
             return []
         shown: list[int] = []
@@ -214,7 +214,7 @@ class Outline:
             shown.append(layer)
             if self._words:
                 children = self.sums.ordered(layer, self.order, self.reverse)
-                waiting.extend(child for child in reversed(children) if child in self._leading)
+                waiting.extend(child for child in reversed(children) if child in self._ancestors)
             elif layer in self._unfolded:
                 waiting.extend(reversed(self.sums.ordered(layer, self.order, self.reverse)))
         return shown

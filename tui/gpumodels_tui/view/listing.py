@@ -1,4 +1,4 @@
-"""The list of models: of one device or several, in an order, those that match; adapters under their bases."""
+"""The list of models on one or more devices: sorted, filtered, with adapters below their base models."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from gpumodels_tui.view.process_rows import NOT_ATTACHED, UnattachedRow
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, rank
 
 EntryKey = tuple[str, str]
-"""Device key and row key: a model on two devices is listed on both."""
+"""Device key and row key, since a model on two devices is listed twice."""
 
 MOST_INDENTED: Final = 4
 
 
 class Entry(Struct, frozen=True):
-    """One line: a model on a device, or a process there without a sidecar."""
+    """One line: a model on a device, or a process on it without a sidecar."""
 
     key: EntryKey
     device: DeviceRow
     row: ModelRow | None
     unattached: UnattachedRow | None = None
     depth: int = 0
-    """How far it is indented: adapters stand under their base."""
+    """The level of indentation; adapters are below their base model."""
     matches: bool = True
-    """False where it is listed only for what is below it."""
+    """False if it is listed only because an entry below it matches."""
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """The model's name, or the process's command."""
         if self.row is not None:
             return self.row.name
         assert self.unattached is not None
@@ -39,36 +39,36 @@ class Entry(Struct, frozen=True):
 
     @property
     def kind(self) -> str:
-        """A model's, or that nothing is known."""
+        """The model's kind, or `not attached`."""
         return self.row.kind if self.row is not None else NOT_ATTACHED
 
     @property
     def on_bytes(self) -> int:
-        """On the device."""
+        """Bytes on the device."""
         if self.row is not None:
             return self.row.on_bytes
         return (self.unattached.used_bytes or 0) if self.unattached is not None else 0
 
     @property
     def off_bytes(self) -> int:
-        """Of a model: not on it."""
+        """The model's bytes that are not on the device."""
         return self.row.off_bytes if self.row is not None else 0
 
     @property
     def share(self) -> float | None:
-        """Of the device's memory."""
+        """The share of the device's memory, 0 to 1; None if its size isn't known."""
         return self.on_bytes / self.device.total_bytes if self.device.total_bytes else None
 
     @property
     def since_ns(self) -> int | None:
-        """When it was loaded, or started."""
+        """When the model was loaded, or the process started."""
         if self.row is not None:
             return self.row.loaded_at_ns
         return self.unattached.started_at_ns if self.unattached is not None else None
 
     @property
     def process(self) -> str:
-        """Label and pid."""
+        """The process's label and pid; its user and pid without a sidecar."""
         if self.row is not None:
             return self.row.process
         assert self.unattached is not None
@@ -76,7 +76,7 @@ class Entry(Struct, frozen=True):
 
     @property
     def pid(self) -> int:
-        """The process's."""
+        """The process's id."""
         if self.row is not None:
             return self.row.process_state.pid
         assert self.unattached is not None
@@ -84,7 +84,7 @@ class Entry(Struct, frozen=True):
 
     @property
     def process_key(self) -> str:
-        """`ProcessRow.key`."""
+        """The process's key, as in `ProcessRow.key`."""
         if self.row is not None:
             return self.row.process_state.key
         assert self.unattached is not None
@@ -92,14 +92,14 @@ class Entry(Struct, frozen=True):
 
 
 class Order(Struct, frozen=True):
-    """By which column the list is sorted."""
+    """The column by which the list is sorted, and the direction."""
 
     column: str = "on"
     reverse: bool = False
 
     @property
     def is_descending(self) -> bool:
-        """Numbers begin with the largest, words with A."""
+        """Whether the largest come first: the default for numbers, but not for words."""
         return (self.column in LARGEST_FIRST) is not self.reverse
 
 
@@ -117,16 +117,16 @@ SORTS: Final[Mapping[str, Callable[[Entry], tuple[object, ...]]]] = {
     "age": lambda entry: (-(entry.since_ns or 0),),
     "process": lambda entry: (entry.process.casefold(), entry.pid),
 }
-"""By column; equals stay as the view has them."""
+"""Sort keys by column; the sort is stable."""
 
 
 def entries(devices: Sequence[DeviceRow], order: Order | None = None, words: str = "") -> list[Entry]:
-    """The lines, top to bottom.
+    """The lines of the list from top to bottom.
 
     Args:
-        devices: Whose models and processes.
-        order: None for the largest first, the dead and the small last.
-        words: All of them must be in an entry's name, kind, process or files, in any case of letters.
+        devices: The devices whose models and processes are listed.
+        order: None for the default: the largest first, those of dead processes and small ones last.
+        words: Only entries with all of these words in their name, kind, process or files are listed, regardless of case.
     """
     listed = [Entry((device.key, row.key), device, row) for device in devices for row in device.models]
     if len(devices) > 1:
@@ -138,7 +138,7 @@ def entries(devices: Sequence[DeviceRow], order: Order | None = None, words: str
 
 
 def _nested(listed: Sequence[Entry]) -> list[Entry]:
-    """Each adapter after its base, where both are listed for one device; a circle of bases is broken where it begins."""
+    """Move each adapter below its base if both are on the same device; a cycle of bases is broken at its first entry."""
     if not any(entry.row is not None and entry.row.parent_key is not None for entry in listed):
         return list(listed)
     known = {entry.key for entry in listed}
@@ -162,20 +162,20 @@ def _nested(listed: Sequence[Entry]) -> list[Entry]:
 
 
 def _matching(listed: list[Entry], words: Sequence[str]) -> list[Entry]:
-    """Those that have all the words, and what they stand under."""
+    """The entries that contain all the words, and those above them."""
     if not words:
         return listed
     kept: list[Entry] = []
     wanted = 0
     for entry in reversed(listed):
-        matches = _has(entry, words)
+        matches = _contains(entry, words)
         if matches or entry.depth < wanted:
             kept.append(entry if matches else replace(entry, matches=False))
             wanted = entry.depth
     return kept[::-1]
 
 
-def _has(entry: Entry, words: Sequence[str]) -> bool:
+def _contains(entry: Entry, words: Sequence[str]) -> bool:
     files = () if entry.row is None else (*entry.row.model.files, *entry.row.model.candidates)
-    said = "\n".join((entry.name, entry.kind, entry.process, *files)).casefold()
-    return all(word in said for word in words)
+    text = "\n".join((entry.name, entry.kind, entry.process, *files)).casefold()
+    return all(word in text for word in words)

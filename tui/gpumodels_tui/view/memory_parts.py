@@ -1,4 +1,4 @@
-"""Where a device's memory went: parts, largest model first, that sum up to what is used."""
+"""Divides a device's used memory into parts: the largest models, optimizer, caches and so on."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from msgspec import Struct
 from gpumodels_shared.schema import DeviceMemory
 
 TOP_MODELS: Final = 3
-"""So many are parts of their own; the others are one."""
+"""How many of the largest models are parts of their own; the others are one part together."""
 
 
 class PartKind(Enum):
-    """What a part of the memory is; the values are how people call it, and each has its own mark in a bar."""
+    """The purposes of memory; the values are shown on screen. Each kind has its own mark in a bar."""
 
     FIRST_MODEL = "largest model"
     SECOND_MODEL = "second model"
@@ -27,7 +27,7 @@ class PartKind(Enum):
     OTHER = "other tensors"
     ALLOCATOR_CACHE = "allocator cache"
     OUTSIDE = "outside torch"
-    """The driver's own, CUDA contexts, libraries, and processes without a sidecar."""
+    """The driver's own memory, CUDA contexts, libraries, and processes without a sidecar."""
 
 
 OF_MODELS: Final = (PartKind.FIRST_MODEL, PartKind.SECOND_MODEL, PartKind.THIRD_MODEL, PartKind.MODELS)
@@ -39,18 +39,18 @@ class MemoryPart(Struct, frozen=True):
     kind: PartKind
     size_bytes: int
     key: str = ""
-    """Of a part that is one model: `ModelRow.key`."""
+    """`ModelRow.key` if the part is a single model."""
 
 
 def memory_parts(
     models: Iterable[tuple[str, int]], memories: Sequence[DeviceMemory], used_bytes: int | None
 ) -> tuple[MemoryPart, ...]:
-    """The parts in the order of `PartKind`; empty ones are left out.
+    """The non-empty parts, in the order of `PartKind`.
 
     Args:
         models: Key and bytes on the device of each model that is in memory now.
-        memories: The device as the allocators of those processes see it.
-        used_bytes: As the driver counts; what no allocator knows of is outside torch. None where nobody says.
+        memories: The device's memory as counted by the processes' allocators.
+        used_bytes: As the driver counts; bytes that no allocator knows of are outside torch. None if unknown.
     """
     ranked = sorted(((size, key) for key, size in models if size > 0), key=lambda pair: (-pair[0], pair[1]))
     sizes: dict[PartKind, int] = {}
@@ -68,7 +68,7 @@ def memory_parts(
 
 
 def _other(memory: DeviceMemory) -> int:
-    """Live tensors that nothing else explains."""
+    """Bytes of live tensors that belong to none of the other parts."""
     if memory.other_bytes is not None:
         return memory.other_bytes
     if memory.allocated_bytes is None:

@@ -1,7 +1,7 @@
-"""Raw metadata keys to facts in people's terms: one table, whose order is the precedence. docs/metadata.md tells users of it.
+"""The table of raw metadata keys for each fact, in order of precedence. docs/metadata.md describes it for users.
 
-modelspec.* (the ModelSpec standard) stands first, then GGUF's general.*, kohya's ss_* and sshs_*, the plain words that other
-tools write, and last what the configs beside the file say (`config.*` of transformers and diffusers, `adapter_config.*` of PEFT).
+modelspec.* (the ModelSpec standard) comes first, then GGUF's general.*, kohya's ss_* and sshs_*, the plain keys that other tools
+write, and last the configs beside the file (`config.*` of transformers and diffusers, `adapter_config.*` of PEFT).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def _plain(value: str) -> str | None:
 
 
 def _resolution(value: str) -> str | None:
-    """`1024×1024` from `1024x1024`, `(1024, 1024)`, `1024`; anything else as it stands."""
+    """`1024×1024` from `1024x1024`, `(1024, 1024)` or `1024`; anything else unchanged."""
     numbers = re.findall(r"\d+", value)
     if not re.fullmatch(r"[\s()\[\],xX×\d]+", value) or not 1 <= len(numbers) <= 2:
         return value
@@ -25,7 +25,7 @@ def _resolution(value: str) -> str | None:
 
 
 def _day(value: str) -> str | None:
-    """`2026-05-28` from ISO 8601 or from seconds since the epoch; None where it is neither."""
+    """`2026-05-28` from ISO 8601 or from seconds since the epoch; None for anything else."""
     if match := re.match(r"\d{4}-\d\d-\d\d", value):
         return match[0]
     try:
@@ -92,7 +92,7 @@ FIELDS: Final[tuple[tuple[str, tuple[str, ...], Callable[[str], str | None]], ..
 )
 
 ABSENT: Final = frozenset({"", "none", "null"})
-"""Values that say nothing: the next key is asked."""
+"""Values without a meaning; the next key in the table is used instead."""
 
 REPOSITORIES: Final = ("general.source.huggingface.repository", "general.source.repo_url", "general.repo_url")
-"""Where the repository stands of a file that lies in no Hugging Face cache."""
+"""Keys that name the repository of a file that isn't in a Hugging Face cache."""

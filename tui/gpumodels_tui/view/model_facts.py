@@ -1,4 +1,4 @@
-"""What is known of one model beside its row: labelled lines, most telling first. Safe to draw."""
+"""Facts about a model for the facts panel, as labelled lines, the most important first. Safe to draw."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from gpumodels_tui.view.rows import ModelRow
 SOURCES: Final[Mapping[str, str]] = {
     NameSource.MAPPED_FILE: "the file that its weights are mapped from",
     NameSource.STATE_DICT: "the file that its weights were loaded from",
-    NameSource.READ_FILE: "the file that was read just before it",
-    NameSource.VALUES: "its values, which are the file's",
+    NameSource.READ_FILE: "the file that was read just before it was loaded",
+    NameSource.VALUES: "its values, which match the file's",
     NameSource.NAMES_AND_SHAPES: "the names and shapes of its tensors",
-    NameSource.FILE_METADATA: "what its file says of itself",
+    NameSource.FILE_METADATA: "its file's metadata",
     NameSource.CONFIG: "its config",
-    NameSource.PIPELINE: "the pipeline that it is a part of",
+    NameSource.PIPELINE: "the pipeline that it is part of",
     NameSource.ATTRIBUTE: "an attribute of the module",
-    NameSource.RECENCY: "its class; a file was read when it came",
+    NameSource.RECENCY: "its class; a file was read when it was loaded",
     NameSource.CLASS: "its class; no file is known",
-    NameSource.PENDING: "what it says of itself, until its values are compared with all files that may be its own",
+    NameSource.PENDING: "a provisional name, until its values have been compared with all possible files",
 }
-"""`Model.name_source` in words; another one stands as it is."""
+"""`Model.name_source` in words; unknown sources are shown unchanged."""
 SURE: Final = 0.9
 MOST_LISTED: Final = 20
 MOST_NAMED: Final = 3
@@ -39,18 +39,18 @@ class Fact(Struct, frozen=True):
     label: str
     value: str
     is_path: bool = False
-    """Of a path that doesn't fit, the end is worth more than the beginning."""
+    """If a path doesn't fit, its beginning is cut off instead of its end."""
 
 
 def headline(row: ModelRow) -> str:
-    """`Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
+    """The model's name, kind and size: `Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
     model = row.model
     name, kind = safe_text(row.name, 300), safe_text(model.kind)
     return describe_model(name, kind, model.resident_bytes, model.layers, model.unread_tensors)
 
 
 def facts_of(row: ModelRow) -> list[Fact]:
-    """From the snapshot, then from the model files."""
+    """The facts about a model, from the snapshot and the model files."""
     model = row.model
     described = [
         Fact("named by", f"{SOURCES.get(model.name_source, safe_text(model.name_source))} ({_certainty(model.confidence)})")
@@ -76,30 +76,30 @@ def facts_of(row: ModelRow) -> list[Fact]:
 
 
 def raw_metadata(row: ModelRow) -> list[Fact]:
-    """As the files hold it."""
+    """The raw metadata of the snapshot and the files, sorted by key."""
     return [Fact(safe_text(key, 80), safe_text(value)) for key, value in sorted(row.metadata.items())]
 
 
 def _certainty(confidence: float) -> str:
     if confidence >= SURE:
         return "sure"
-    return "likely" if confidence >= SURE_ENOUGH else "not known for sure"
+    return "likely" if confidence >= SURE_ENOUGH else "uncertain"
 
 
 def _files(row: ModelRow) -> list[Fact]:
-    """The file with its size; of several how many, how large and where: the list comes after what is more telling."""
+    """One file with its size, or a summary of several files, which are listed later."""
     files = row.model.files
     if len(files) < 2:
         return _listed("file", files, row.file_sizes)
     known = [row.file_sizes[path] for path in files if path in row.file_sizes]
     size = f", {format_bytes(sum(known))}" if len(known) == len(files) else ""
     directories = {path.rpartition("/")[0] for path in files}
-    place = f" in {safe_text(directories.pop())}" if len(directories) == 1 else ""
-    return [Fact("file", f"{len(files)} files{size}{place}", True)]
+    directory = f" in {safe_text(directories.pop())}" if len(directories) == 1 else ""
+    return [Fact("file", f"{len(files)} files{size}{directory}", True)]
 
 
 def _listed(label: str, paths: tuple[str, ...], sizes: Mapping[str, int]) -> list[Fact]:
-    """Paths, each with its size where that is known."""
+    """One line per path, with its size if that is known."""
     listed = []
     for position, path in enumerate(paths[:MOST_LISTED]):
         size = f"  {format_bytes(sizes[path])}" if path in sizes else ""
@@ -111,8 +111,8 @@ def _listed(label: str, paths: tuple[str, ...], sizes: Mapping[str, int]) -> lis
 
 def _memory(row: ModelRow) -> str:
     model = row.model
-    places = sorted(model.bytes_by_device.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
-    parts = [f"{format_bytes(size)} {_where(row, device)}" for device, size in places]
+    devices = sorted(model.bytes_by_device.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
+    parts = [f"{format_bytes(size)} {_on_device(row, device)}" for device, size in devices]
     absent = model.offloaded_bytes - (model.resident_bytes - model.on_device_bytes)
     if absent > 0:
         parts.append(f"{format_bytes(absent)} on disk or not loaded")
@@ -127,14 +127,14 @@ def _memory(row: ModelRow) -> str:
     return ", ".join(parts) or "none"
 
 
-def _where(row: ModelRow, device: str) -> str:
-    """`on GPU 0`, `in host memory`: as the lists call it, and not as its process does."""
+def _on_device(row: ModelRow, device: str) -> str:
+    """`on GPU 0`, `in host memory`: with the device's name in the lists, not the process's own name for it."""
     label = row.places.get(device, HOST if device == "cpu" else device)
     return f"{'in' if label == HOST else 'on'} {in_words(safe_text(label, 40))}"
 
 
 def _sharers(row: ModelRow) -> str:
-    """Names of the models that hold some of the same storages."""
+    """The names of the models that share storages with this one."""
     snapshot = row.process_state.snapshot
     wanted = set(row.model.shares_with)
     names = [safe_text(model.name, 80) for model in snapshot.models if model.id in wanted] if snapshot is not None else []

@@ -1,4 +1,4 @@
-"""What is known of one process beside its row: labelled lines, most telling first. Safe to draw."""
+"""Facts about a process for its details, as labelled lines, the most important first. Safe to draw."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ MOST_WARNINGS: Final = 20
 
 
 def facts_of_unattached(row: UnattachedRow) -> list[Fact]:
-    """Of a process without a sidecar, as the driver and the kernel know it."""
-    used = "not said by the driver" if row.used_bytes is None else format_bytes(row.used_bytes)
+    """Facts about a process without a sidecar, from the driver and the kernel."""
+    used = "not reported by the driver" if row.used_bytes is None else format_bytes(row.used_bytes)
     return [
-        Fact("command", safe_text(row.command) or "not known"),
+        Fact("command", safe_text(row.command) or "unknown"),
         Fact("pid", str(row.pid)),
-        Fact("user", safe_text(row.user, 80) or "not known"),
+        Fact("user", safe_text(row.user, 80) or "unknown"),
         Fact("memory", used),
-        Fact("models", "not known: no sidecar runs in it (import gpumodels; gpumodels.start())"),
+        Fact("models", "unknown: no sidecar runs in this process (import gpumodels; gpumodels.start())"),
     ]
 
 
 def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
-    """What it is, and how its sidecar does.
+    """Facts about a process and the state of its sidecar.
 
     Args:
         row: The process.
         now: Seconds since the epoch.
     """
-    facts = [Fact("command", safe_text(row.command) or "not known")]
+    facts = [Fact("command", safe_text(row.command) or "unknown")]
     age = "" if row.started_at_ns is None else f", up {format_age(now - row.started_at_ns / 1e9)}"
     snapshot = row.state.snapshot if row.state is not None else None
     rank = "" if snapshot is None or snapshot.process.rank is None else f", rank {snapshot.process.rank}"
-    facts.append(Fact("process", f"pid {row.pid}, user {safe_text(row.user, 80) or 'not known'}{age}{rank}"))
+    facts.append(Fact("process", f"pid {row.pid}, user {safe_text(row.user, 80) or 'unknown'}{age}{rank}"))
     if row.state is None:
-        facts.append(Fact("sidecar", f"{NOT_ATTACHED}: start one by `import gpumodels; gpumodels.start()`"))
+        facts.append(Fact("sidecar", f"{NOT_ATTACHED}: start one with `import gpumodels; gpumodels.start()`"))
     elif snapshot is None:
-        facts.append(Fact("sidecar", "has published nothing yet"))
+        facts.append(Fact("sidecar", "has not published a snapshot yet"))
     else:
         info, health = snapshot.process, snapshot.health
         torch = f"torch {info.torch_version}" if info.torch_version else "torch not imported"
         versions = f"Python {info.python_version}, {torch}, gpumodels {info.sidecar_version}"
         facts.append(Fact("versions", safe_text(versions, 200)))
-        # What tells of trouble first: the end has no room on a narrow screen.
-        failed = f"{health.failures:,} things could not be read" if health.failures else "no failures"
-        cost = f"{health.scan_seconds * 1e3:.1f} ms a look, every {info.interval_seconds:g} s"
+        # Signs of trouble come first, since a narrow screen cuts the end off.
+        failed = f"failures: {health.failures:,}" if health.failures else "no failures"
+        cost = f"{health.scan_seconds * 1e3:.1f} ms per scan, every {info.interval_seconds:g} s"
         facts.append(Fact("sidecar", f"{row.state.liveness.value}, {failed}, {cost}, {health.modules:,} modules"))
         if info.visible_devices is not None:
-            facts.append(Fact("sees", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
-        facts += [Fact("ran out", line) for line in _times_out_of_memory(snapshot)]
+            facts.append(Fact("env", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
+        facts += [Fact("errors", line) for line in _times_out_of_memory(snapshot)]
         facts += [Fact("warning", safe_text(warning)) for warning in snapshot.warnings[:MOST_WARNINGS]]
     return facts
 
 
 def _times_out_of_memory(snapshot: Snapshot) -> list[str]:
-    """Also of before anybody looked: the allocator counts by itself."""
+    """How often memory ran out on each device. The allocator counts it from the start, whether or not a viewer runs."""
     counted = [(memory.device, memory.out_of_memory_count) for memory in snapshot.devices if memory.out_of_memory_count]
-    return [f"out of memory on {safe_text(device, 40)}, {count}× since it started" for device, count in counted]
+    return [f"out of memory on {safe_text(device, 40)}, {count}× since the process started" for device, count in counted]

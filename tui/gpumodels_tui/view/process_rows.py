@@ -1,4 +1,4 @@
-"""The processes: what is known of each, with a sidecar or without, and where its memory on each device went."""
+"""Rows for the processes, with or without a sidecar, and for the parts of their memory on each device."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ class ProcessDevice(Struct, frozen=True):
     """One process on one device."""
 
     key: str
-    """The device's."""
+    """The device's key."""
     name: str | None
-    """What the process calls it, as it is: `cuda:0`. None without a sidecar."""
+    """The process's name for it, unchanged: `cuda:0`. None without a sidecar."""
     title: str
     """`cuda:0 = GPU 2  NVIDIA H100`: the process's name for it, and the machine's."""
     parts: tuple[MemoryPart, ...]
     total_bytes: int | None
-    """Of the device."""
+    """The device's total memory."""
 
 
 class ProcessRow(Struct, frozen=True):
-    """One process."""
+    """One process, with or without a sidecar."""
 
     key: str
-    """A sidecar's file, or `pid:4711` without one."""
+    """The path of the sidecar's file, or `pid:4711` without a sidecar."""
     title: str
-    """`ComfyUI/main.py 4711`."""
+    """Label and pid, `ComfyUI/main.py 4711`."""
     pid: int
     user: str
     command: str
-    """As a shell would take it; empty where nobody may know. Safe to draw."""
+    """Quoted for a shell; empty if it can't be read. Safe to draw."""
     started_at_ns: int | None
     state: ProcessState | None
     """None without a sidecar."""
@@ -57,7 +57,7 @@ class UnattachedRow(Struct, frozen=True):
     command: str
     user: str
     used_bytes: int | None
-    """As the driver counts; None where it doesn't say."""
+    """As the driver counts; None if it doesn't report them."""
     started_at_ns: int | None
 
 
@@ -67,20 +67,20 @@ def attached_row(
     held: Sequence[tuple[str, str, int]],
     counted: Mapping[str, int | None],
 ) -> ProcessRow:
-    """A process with a sidecar.
+    """The row of a process with a sidecar.
 
     Args:
-        state: Its file.
-        named: What it calls its devices.
+        state: The sidecar's file.
+        named: The devices by the process's names for them.
         held: (device key, model key, bytes) of its models.
-        counted: Its bytes as the driver counts them, by its name of the device.
+        counted: The process's bytes as the driver counts them, by the process's name for the device.
     """
     devices = []
     for memory in devices_named(state):
         if (device := named.get(memory.device)) is None:
             continue
-        here = ((key, size) for place, key, size in held if place == device.key)
-        parts = memory_parts(here, [memory], counted.get(memory.device)) if holds_memory(state) else ()
+        models = ((key, size) for device_key, key, size in held if device_key == device.key)
+        parts = memory_parts(models, [memory], counted.get(memory.device)) if holds_memory(state) else ()
         name = safe_text(memory.device, 40)
         title = name if device.title.startswith(name) else f"{name} = {device.title}"
         devices.append(ProcessDevice(device.key, memory.device, title, parts, device.total_bytes))
@@ -98,7 +98,7 @@ def attached_row(
 
 
 def unattached_rows(processes: Sequence[ProcessState], hardware: HardwareState) -> dict[str, list[UnattachedRow]]:
-    """By device key: those on a GPU whose pid no sidecar has, most bytes first."""
+    """By device key: the processes on a GPU that have no sidecar, most bytes first."""
     attached = {state.pid for state in processes if state.is_local and holds_memory(state)}
     found: dict[str, list[UnattachedRow]] = {}
     for gpu in hardware.gpus:
@@ -108,7 +108,7 @@ def unattached_rows(processes: Sequence[ProcessState], hardware: HardwareState) 
 
 
 def without_sidecars(unattached: Mapping[str, Sequence[UnattachedRow]], by_key: Mapping[str, Device]) -> list[ProcessRow]:
-    """One row a process, with each GPU that it is on."""
+    """One row per process, with all GPUs that it is on."""
     first: dict[int, UnattachedRow] = {}
     devices: dict[int, list[ProcessDevice]] = {}
     for key, rows in unattached.items():
@@ -124,7 +124,7 @@ def without_sidecars(unattached: Mapping[str, Sequence[UnattachedRow]], by_key: 
 
 
 def shown_command(command: Sequence[str]) -> str:
-    """One line, quoted where a shell needs it; safe to draw."""
+    """The command in one line, quoted for a shell; safe to draw."""
     return safe_text(" ".join(map(shlex.quote, command[:200])), LONGEST_COMMAND)
 
 

@@ -1,4 +1,4 @@
-"""Turns one view after the other into events with times, and samples the memory used over the last hour."""
+"""Compares successive views to record events, and samples the memory used over the last hour."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 MOST_EVENTS: Final = 1000
 LEAST_CHANGE_BYTES: Final = 1024**2
 LEAST_CHANGE_SHARE: Final = 0.005
-"""A change below this share of the model's size is no event."""
+"""A change of less than this share of the model's size is not recorded."""
 SAME_SECONDS: Final = 60
-"""The same thing again within this time is one event that says how often."""
+"""Repetitions of an event within this time are recorded as one event with a count."""
 MOST_HELD: Final = 100
-"""Of the models that were there when something ended; a hundred on one device are more than anybody reads."""
-LOOK_BACK: Final = 40
-"""Among so many of the latest events."""
+"""The most models listed in an event; nobody reads more than a hundred."""
+SEARCHED_EVENTS: Final = 40
+"""How many of the latest events are searched for an earlier occurrence."""
 SAMPLE_SECONDS: Final = 5
 KEPT_SECONDS: Final = 3600
 
 
 class Recorder:
-    """Sees one view after the other. What was there before the first is told by the times that its sidecars say."""
+    """Records events from one view to the next. For what was there in the first view, the sidecars' times are used."""
 
     def __init__(self) -> None:
         self._before: View | None = None
@@ -43,10 +43,10 @@ class Recorder:
         self._history = History()
 
     def record(self, view: View, now_ns: int) -> History:
-        """What is remembered now; the same object while nothing is new."""
+        """Record the changes since the previous view. Returns the same object while nothing is new."""
         new: Iterator[Event] = iter(())
         if self._before is None:
-            new = iter(sorted(_found(view), key=lambda event: event.at_ns))
+            new = iter(sorted(_initial_events(view), key=lambda event: event.at_ns))
         elif view is not self._before:
             new = events_between(self._before, view, now_ns)
         count = self._number
@@ -62,7 +62,7 @@ class Recorder:
 
     def _remember(self, event: Event) -> None:
         self._number += 1
-        for position in range(len(self._events) - 1, max(len(self._events) - LOOK_BACK, 0) - 1, -1):
+        for position in range(len(self._events) - 1, max(len(self._events) - SEARCHED_EVENTS, 0) - 1, -1):
             old = self._events[position]
             if (old.kind, old.model_key, old.device, old.name) == (event.kind, event.model_key, event.device, event.name):
                 if event.at_ns - old.at_ns <= SAME_SECONDS * 10**9 and event.model_key is not None:
@@ -84,7 +84,7 @@ class Recorder:
             values.append((now, used))
             while values[0][0] < now - KEPT_SECONDS:
                 del values[0]
-        # A device may be out of sight for a while, as when the driver is reset; what it used before is remembered all the same.
+        # A device may disappear for a while, as when the driver is reset; its earlier samples are kept.
         for gone in [key for key, values in self._samples.items() if values[-1][0] < now - KEPT_SECONDS]:
             del self._samples[gone]
         self._most = {}
@@ -92,24 +92,24 @@ class Recorder:
 
 
 def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
-    """What must have happened between two views, processes first."""
+    """The events that explain the difference between two views, those of processes first."""
     old, new = _models(before), _models(after)
     ended: set[str] = set()
     states = {process.key: process for process in before.processes}
     for process in after.processes:
-        was = states.pop(process.key, None)
+        previous = states.pop(process.key, None)
         title = process_title(process)
-        if was is None:
+        if previous is None:
             yield Event(0, now_ns, EventKind.STARTED, title, title, process_key=process.key)
-        elif was.liveness is not Liveness.DEAD and process.liveness is Liveness.DEAD:
+        elif previous.liveness is not Liveness.DEAD and process.liveness is Liveness.DEAD:
             ended.add(process.key)
-            yield from _ran_out(was, process, after, (old, new), now_ns)
-            yield _ended(EventKind.DIED, process, old, now_ns)
+            yield from _out_of_memory_events(previous, process, after, (old, new), now_ns)
+            yield _end_event(EventKind.DIED, process, old, now_ns)
         else:
-            yield from _ran_out(was, process, after, (old, new), now_ns)
+            yield from _out_of_memory_events(previous, process, after, (old, new), now_ns)
     for process in states.values():
         ended.add(process.key)
-        yield _ended(EventKind.EXITED, process, old, now_ns)
+        yield _end_event(EventKind.EXITED, process, old, now_ns)
     for key, model in old.items():
         if key not in new and model.row.process_state.key not in ended:
             yield _event(EventKind.UNLOADED, now_ns, model, model.main_device, model.held)
@@ -120,8 +120,8 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
             yield from _changes(old[key], model, now_ns)
 
 
-def _ended(kind: EventKind, process: ProcessState, models: Mapping[str, _Seen], now_ns: int) -> Event:
-    """With what it held until then."""
+def _end_event(kind: EventKind, process: ProcessState, models: Mapping[str, _LocatedModel], now_ns: int) -> Event:
+    """A process's end, with the models that it held until then."""
     held = [(model.row.name, model.held) for model in models.values() if model.row.process_state.key == process.key]
     size, title = sum(size for _, size in held), process_title(process)
     return Event(0, now_ns, kind, title, title, size_bytes=size, process_key=process.key, held=_largest(held))
@@ -131,8 +131,10 @@ def _largest(held: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted(((name, size) for name, size in held if size), key=lambda one: (-one[1], one[0]))[:MOST_HELD])
 
 
-def _there(models: Sequence[Mapping[str, _Seen]], device_key: str | None, process_key: str) -> tuple[tuple[str, int], ...]:
-    """What was on the device around that time; where nobody knows the device, all that the process held."""
+def _models_on_device(
+    models: Sequence[Mapping[str, _LocatedModel]], device_key: str | None, process_key: str
+) -> tuple[tuple[str, int], ...]:
+    """The models on the device at that time, with their most bytes; all of the process's models if the device isn't known."""
     held: dict[str, tuple[str, int]] = {}
     for seen in models:
         for key, model in seen.items():
@@ -142,11 +144,11 @@ def _there(models: Sequence[Mapping[str, _Seen]], device_key: str | None, proces
     return _largest(list(held.values()))
 
 
-def _ran_out(
-    was: ProcessState, process: ProcessState, view: View, models: tuple[Mapping[str, _Seen], ...], now_ns: int
+def _out_of_memory_events(
+    previous: ProcessState, process: ProcessState, view: View, models: tuple[Mapping[str, _LocatedModel], ...], now_ns: int
 ) -> Iterator[Event]:
-    """Where the allocator gave up since the view before, with the most that it and the models held around that time."""
-    known = {memory.device: memory for memory in devices_named(was)}
+    """The devices where the allocator ran out of memory since the last view, with the most that it and the models held."""
+    known = {memory.device: memory for memory in devices_named(previous)}
     for memory in devices_named(process):
         before = known.get(memory.device)
         times = (memory.out_of_memory_count or 0) - ((before.out_of_memory_count or 0) if before is not None else 0)
@@ -155,12 +157,12 @@ def _ran_out(
             reserved = max(memory.reserved_bytes or 0, (before.reserved_bytes or 0) if before is not None else 0)
             device = _device_of(view, process.key, memory.device)
             key, label = (None, safe_text(memory.device, 40)) if device is None else (device.key, device.label)
-            held = _there(models, key, process.key)
+            held = _models_on_device(models, key, process.key)
             yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title, label, reserved, None, times, process.key, held)
 
 
 def _device_of(view: View, process_key: str, name: str) -> DeviceRow | None:
-    """The device that a process calls `cuda:0`, if that is known."""
+    """The device that a process calls by this name (`cuda:0`); None if it isn't known."""
     devices = {device.key: device for device in view.devices}
     for row in view.process_rows:
         for device in row.devices if row.key == process_key else ():
@@ -169,12 +171,12 @@ def _device_of(view: View, process_key: str, name: str) -> DeviceRow | None:
     return None
 
 
-class _Seen(Struct):
+class _LocatedModel(Struct):
     """One model of a view, on all its devices."""
 
     row: ModelRow
     on: dict[str, tuple[str, int]]
-    """By device key: the device's label and bytes."""
+    """The label and bytes of each device, by device key."""
 
     @property
     def held(self) -> int:
@@ -186,24 +188,24 @@ class _Seen(Struct):
 
     @property
     def main_device(self) -> str:
-        return max(self.on.values(), key=lambda place: place[1])[0]
+        return max(self.on.values(), key=lambda labelled: labelled[1])[0]
 
 
-def _models(view: View) -> dict[str, _Seen]:
-    found: dict[str, _Seen] = {}
+def _models(view: View) -> dict[str, _LocatedModel]:
+    found: dict[str, _LocatedModel] = {}
     for device in view.devices:
         for row in device.models:
             if row.model.id != SMALL_MODELS_ID:
-                seen = found.setdefault(row.key, _Seen(row, {}))
+                seen = found.setdefault(row.key, _LocatedModel(row, {}))
                 seen.on[device.key] = (device.label, row.on_bytes)
     return found
 
 
-def _changes(old: _Seen, new: _Seen, now_ns: int) -> Iterator[Event]:
-    """On each device. What appears on an accelerator while as much leaves host memory has moved; otherwise the model grew."""
+def _changes(old: _LocatedModel, new: _LocatedModel, now_ns: int) -> Iterator[Event]:
+    """A model's changes on each device. Bytes that appear on a GPU while as many leave host memory have moved."""
     least = max(LEAST_CHANGE_BYTES, LEAST_CHANGE_SHARE * max(old.held, new.held))
-    off = {seen: seen_row.model.offloaded_bytes for seen, seen_row in (("old", old.row), ("new", new.row))}
-    less_off, more_off = off["old"] - off["new"], off["new"] - off["old"]
+    more_off = new.row.model.offloaded_bytes - old.row.model.offloaded_bytes
+    less_off = -more_off
     moved = False
     for key in {**old.on, **new.on}:
         label, after = new.on.get(key) or (old.on[key][0], 0)
@@ -223,8 +225,8 @@ def _changes(old: _Seen, new: _Seen, now_ns: int) -> Iterator[Event]:
         yield _event(EventKind.GREW if change > 0 else EventKind.SHRANK, now_ns, new, label, abs(change))
 
 
-def _found(view: View) -> Iterator[Event]:
-    """What is there when one comes."""
+def _initial_events(view: View) -> Iterator[Event]:
+    """The start of each process and model in the first view."""
     for process in view.processes:
         if process.snapshot is not None:
             title = process_title(process)
@@ -234,6 +236,6 @@ def _found(view: View) -> Iterator[Event]:
         yield _event(EventKind.LOADED, model.row.loaded_at_ns, model, model.main_device, model.held)
 
 
-def _event(kind: EventKind, at_ns: int, model: _Seen, device: str, size: int) -> Event:
+def _event(kind: EventKind, at_ns: int, model: _LocatedModel, device: str, size: int) -> Event:
     row = model.row
     return Event(0, at_ns, kind, row.name, row.process, device, size, row.key, process_key=row.process_state.key)

@@ -1,4 +1,4 @@
-"""What the screens draw, as immutable rows: the view, its devices, and the models on each."""
+"""The immutable rows that the screens draw: the view, its devices, and the models on each."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ class ModelRow(Struct, frozen=True):
     """One model on one device."""
 
     key: str
-    """Process key and model id: the cursor holds on to it."""
+    """Process key and model id; the cursor follows it."""
     name: str
-    """Safe to draw; indented nowhere, a `?` appended where it is a guess."""
+    """Safe to draw; without indentation; ends in `?` if it is a guess."""
     kind: str
     on_bytes: int
-    """On the device of this list."""
+    """Bytes on the device of this list."""
     off_bytes: int
-    """Of a GPU's model: what is in host memory, on disk or not loaded. Of one in host memory: what is not in memory at all."""
+    """For a model on a GPU: bytes in host memory, on disk or not loaded. In host memory: bytes that are in no memory."""
     layers: int
     dtype: str
-    """The dtype of most bytes, `+` appended where there are others; empty where nothing is in memory."""
+    """The dtype of most bytes, with `+` appended if there are others; empty if nothing is in memory."""
     loaded_at_ns: int
     process: str
     """Label and pid, `ComfyUI/main.py 4711`."""
     model: Model
     process_state: ProcessState
     facts: Mapping[str, str]
-    """In people's terms and their order: title, architecture, base model, …; from the files."""
+    """Facts from the files by readable label, in display order: title, architecture, base model, …"""
     note: str = ""
-    """`offloaded from GPU 0`, `stalled`, `dead`: a state that the columns don't show."""
+    """A state that the columns don't show: `offloaded from GPU 0`, `stalled`, `dead`."""
     metadata: Mapping[str, str] = field(default_factory=dict)
-    """Raw keys, the snapshot's and the files' together. Not made safe: draw through safe_text."""
+    """Raw metadata of the snapshot and the files together. Not safe to draw without safe_text."""
     parent_key: str | None = None
-    """Of an adapter: its base model's."""
+    """For an adapter: the key of its base model."""
     places: Mapping[str, str] = field(default_factory=dict)
-    """What the lists call a device (`DeviceRow.label`), by what its process calls it."""
+    """The devices' labels (`DeviceRow.label`) by the names that the process uses."""
     file_sizes: Mapping[str, int] = field(default_factory=dict)
-    """Bytes of its files and candidates, by path, as far as they were read."""
+    """The sizes in bytes of its files and candidates, by path, as far as they have been read."""
 
 
 class DeviceRow(Struct, frozen=True):
     """One GPU, or host memory, with its models."""
 
     key: str
-    """`gpu:<uuid>` or `host`; `<process key>:cuda:0` where nothing says which GPU that is."""
+    """`gpu:<uuid>` or `host`; `<process key>:cuda:0` if it isn't known which GPU that is."""
     number: int
-    """The key that chooses it, 1–9."""
+    """The digit key that selects it, 1–9."""
     title: str
-    """`GPU 0  NVIDIA H100 80GB HBM3`, `Host memory`; says `simulated` where it is."""
+    """`GPU 0  NVIDIA H100 80GB HBM3` or `Host memory`; contains `simulated` for a simulated device."""
     used_bytes: int | None
     total_bytes: int | None
     utilization_percent: int | None
@@ -65,15 +65,15 @@ class DeviceRow(Struct, frozen=True):
     models: tuple[ModelRow, ...]
     """Largest first."""
     parts: tuple[MemoryPart, ...] = ()
-    """Where the used bytes went."""
+    """The used bytes by purpose."""
     unattached: tuple[UnattachedRow, ...] = ()
-    """Processes without a sidecar."""
+    """Processes on this device without a sidecar."""
     label: str = ""
-    """Short: `0` of GPU 0, `cuda:1`, `host`."""
+    """A short name: `0` for GPU 0, `cuda:1`, `host`."""
 
 
 class View(Struct, frozen=True):
-    """Everything on the screens."""
+    """All data that the screens show."""
 
     devices: tuple[DeviceRow, ...]
     """GPUs in order, host memory last."""
@@ -81,16 +81,16 @@ class View(Struct, frozen=True):
     warnings: tuple[str, ...]
     """Safe to draw: unreadable files, refused directories, the sidecars' and the catalogue's warnings."""
     directories: tuple[str, ...]
-    """Where was looked."""
+    """The directories searched for snapshot files."""
     process_rows: tuple[ProcessRow, ...] = ()
-    """Those with a sidecar, then those on a GPU without one."""
+    """Processes with a sidecar, then those on a GPU without one."""
     history: History = field(default_factory=History)
-    """What happened before, as far as someone watched."""
+    """Past events and samples, as far as they were recorded."""
     progress: str = ""
-    """`indexing 1,234 of 10,000` while model files are read; else empty."""
+    """`indexing 1,234 of 10,000` while model files are being read, else empty."""
 
 
 def rank(row: ModelRow) -> tuple[bool, bool, int, int, str, str]:
-    """What is in memory above what was when its process died; one line of small ones last."""
+    """The default sort key: dead processes' models after all others, the line for small models last, else the largest first."""
     is_dead = row.process_state.liveness is Liveness.DEAD
     return (is_dead, row.model.id == SMALL_MODELS_ID, -row.on_bytes, -row.off_bytes, row.name, row.key)

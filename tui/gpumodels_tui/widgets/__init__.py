@@ -1,1 +1,1 @@
-"""What the screens are made of. Widgets know rows and cells, no files and no processes."""
+"""The widgets of the screens. They draw rows and cells, and read no files or processes."""

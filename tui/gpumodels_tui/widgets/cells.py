@@ -1,4 +1,4 @@
-"""Cells of a table: text in roles, fitted to a number of terminal columns. Wide characters count as two."""
+"""Table cells: pieces of text with roles, fitted to a number of terminal columns. Wide characters count as two columns."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from rich.cells import cell_len, set_cell_size
 from gpumodels_tui.theme import BAR, PLAIN, TRACK
 
 Cell = tuple[tuple[str, str], ...]
-"""Pieces of text, each with its role; neighbours of one role are one piece, so that they are one write."""
+"""Pieces of text with their roles; neighbours with the same role are one piece, so that they are written together."""
 
 BLANK: Final[Cell] = ()
 ELLIPSIS: Final = "…"
 UNSTEADY: Final = dict.fromkeys([0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400)])
-"""Variation selectors, which make a heart a red one, two columns wide, where the terminal knows of it; and skin tones, which are
-a patch of two columns of their own where it doesn't. In a table, columns that line up are worth more than they."""
+"""Characters whose width depends on the terminal, left out so that columns line up: variation selectors (which may turn a heart
+into a red one of two columns), and skin tones (which terminals that don't support them show as two columns of their own)."""
 _FULL: Final = "━"
 _HALF: Final = "╸"
 _TRACK: Final = "─"
 
 
 def text(content: str, role: str = PLAIN) -> Cell:
-    """One piece; without what takes a column on one terminal and none on another."""
+    """A cell of one piece, without characters whose width depends on the terminal."""
     if not content.isascii():
         content = content.translate(UNSTEADY)
     return ((content, role),) if content else BLANK
 
 
 def width_of(cell: Cell) -> int:
-    """Terminal columns that it takes."""
+    """The number of terminal columns that the cell takes."""
     return sum(cell_len(content) for content, _ in cell)
 
 
 def shortened(content: str, width: int) -> str:
-    """The text in at most `width` columns; an ellipsis stands for what was cut."""
-    # A character takes one column or two (or, combining, none): far more of them than columns need not be measured.
+    """The text in at most `width` columns; if it is cut, it ends in an ellipsis."""
+    # A character takes one or two columns, or none if it is combining; a text with far more characters need not be measured.
     if len(content) <= width * 8 and cell_len(content) <= width:
         return content
     if width <= 0:
@@ -44,7 +44,7 @@ def shortened(content: str, width: int) -> str:
 
 
 def fitted(cell: Cell, width: int, right: bool = False) -> Cell:
-    """The cell in exactly `width` columns: cut with an ellipsis, or padded on the side that `right` says."""
+    """The cell in exactly `width` columns: cut with an ellipsis, or padded, on the left if `right` is set."""
     pieces: list[tuple[str, str]] = []
     room = width
     for content, role in cell:
@@ -62,7 +62,7 @@ def fitted(cell: Cell, width: int, right: bool = False) -> Cell:
 
 
 def bar(share: float, width: int) -> Cell:
-    """A bar of `width` columns, filled by `share` (0 to 1) in half columns; the rest is a thin line."""
+    """A bar of `width` columns, of which `share` (0 to 1) is filled in steps of half a column; the rest is a thin line."""
     halves = min(max(round(share * width * 2), 0), width * 2)
     if share > 0 and halves == 0:
         halves = 1

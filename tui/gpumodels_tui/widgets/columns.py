@@ -1,4 +1,4 @@
-"""Columns of a table: what each draws, how wide it becomes in a given width, and which give way when there is no room."""
+"""The columns of a table: how each draws its cells, how wide it may be, and which are dropped if there is no room."""
 
 from __future__ import annotations
 
@@ -16,34 +16,35 @@ GAP: Final = 1
 
 
 class Column(Struct, Generic[RowT], frozen=True):
-    """One column, from its narrowest to its widest."""
+    """One column of a table."""
 
     title: str
     draw: Callable[[RowT, int], Cell]
-    """The row's cell, given the width that it will have."""
+    """Returns the row's cell, given the width that it will have."""
     least: int
+    """The minimum width."""
     most: int = 0
-    """0: never wider than `least`."""
+    """The maximum width; 0 for the same as `least`."""
     right: bool = False
-    """Flush right: numbers."""
+    """Whether cells are aligned to the right, as numbers are."""
     importance: int = 0
-    """Without enough room, the column of the lowest importance goes first."""
+    """If there isn't enough room, the column with the lowest importance is dropped first."""
     eager: int = 0
-    """Grows to this width before the others grow at all; further together with them."""
+    """The column grows to this width before any others grow, and further together with them."""
     short_title: str = ""
-    """For when the title doesn't fit."""
+    """Used if the title doesn't fit."""
     key: str = ""
-    """What rows are sorted by under this column; empty where they can't be."""
+    """The sort key for this column; empty if rows can't be sorted by it."""
 
     def heading(self, width: int, mark: str = "") -> str:
-        """The title that fits, with a mark that always does."""
+        """The longest title that fits together with the mark."""
         room = width - len(mark)
         title = self.title if len(self.title) <= room else self.short_title or self.title
         return (title[:room] if mark else title) + mark
 
 
 class Place(Struct, Generic[RowT], frozen=True):
-    """A column where it is drawn."""
+    """A column with its position and width."""
 
     column: Column[RowT]
     x: int
@@ -51,9 +52,9 @@ class Place(Struct, Generic[RowT], frozen=True):
 
 
 def arrange(columns: Sequence[Column[RowT]], width: int, x: int = 0) -> tuple[Place[RowT], ...]:
-    """Columns side by side from `x` on in `width`: the least important dropped until the rest fits, spare room shared out.
+    """Arrange columns side by side in `width`, starting at `x`: drop the least important until the rest fits, then widen them.
 
-    Room is shared one terminal column at a time, so that each table column grows until it has its `most`.
+    Spare room is distributed one terminal column at a time, until each table column has its `most`.
     """
     kept = list(columns)
     while len(kept) > 1 and _least(kept) > width:

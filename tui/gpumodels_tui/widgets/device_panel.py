@@ -1,6 +1,6 @@
-"""The devices, a line each: what they are on the left, what changes every second on the right.
+"""The devices, one line each: names and bars on the left, readings that change every second on the right.
 
-They are two tables side by side, because the terminal is sent a changed line from its widget's left edge on.
+These are two tables side by side, because a changed line is sent to the terminal from its widget's left edge on.
 """
 
 from __future__ import annotations
@@ -27,54 +27,54 @@ from gpumodels_tui.widgets.quantities import calm_bytes
 from gpumodels_tui.widgets.table_messages import RowOpened
 
 MOST_LINES: Final = 9
-"""Where there are more devices, the panel scrolls to the chosen one."""
+"""If there are more devices, the panel scrolls to the chosen one."""
 LONGEST_TITLE: Final = 44
 NUMBER_WIDTH: Final = 2
 SHORTEST_BAR: Final = 8
 LEAST_BAR: Final = 16
-"""A bar that would be shorter is worth a shorter title."""
+"""If bars would be shorter than this, titles are shortened."""
 NARROW_COLUMNS: Final = 72
-"""Below it what is used of the total is written closer together."""
-MAKERS: Final = frozenset({"NVIDIA", "GeForce", "AMD", "Radeon"})
-STEPS: Final = "The device above, below"
-ENDS: Final = "The first device, the last"
+"""On narrower screens, used and total bytes are written in less space."""
+VENDORS: Final = frozenset({"NVIDIA", "GeForce", "AMD", "Radeon"})
+STEPS: Final = "Previous or next device"
+ENDS: Final = "First or last device"
 
 
 class DeviceTable(LineTable[DeviceRow]):
-    """What both halves are: no heading, no cursor, the chosen device marked."""
+    """The base of both tables: no heading, no cursor, the chosen device marked."""
 
     def __init__(self) -> None:
         super().__init__((), headed=False, cursor=False)
 
     def key_of(self, row: DeviceRow) -> Hashable:
-        """The device's."""
+        """The device's key."""
         return row.key
 
 
 class DeviceNames(DeviceTable):
-    """Number, title and memory bar."""
+    """The devices' numbers, titles and memory bars."""
 
     TAIL: ClassVar[int] = 1
 
     def __init__(self) -> None:
         super().__init__()
         self._titles = (0, 0)
-        """Columns of the longest title, and of the longest short one."""
+        """The width of the longest title, and of the longest short title."""
 
     def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
-        """Titles of other lengths leave other room for bars."""
-        whole = max((width_of(text(safe_text(row.title))) for row in rows), default=0)
+        """Draw the differences; arrange the columns again if the titles' widths have changed."""
+        full = max((width_of(text(safe_text(row.title))) for row in rows), default=0)
         short = max((width_of(text(short_title(row))) for row in rows), default=0)
-        if (whole, short) != self._titles:
-            self._titles = whole, short
+        if (full, short) != self._titles:
+            self._titles = full, short
             self.rearrange()
         super().show(rows, cursor_key)
 
     def columns_for(self, width: int) -> Sequence[Column[DeviceRow]]:
-        """The titles take what the longest needs, where that leaves a bar worth the name; the bars take the rest."""
+        """Full titles if they leave enough room for the bars, else short ones; the bars take the remaining width."""
         room = width - self.LEAD - self.TAIL - NUMBER_WIDTH - 2 * GAP
-        whole, short = (min(title, LONGEST_TITLE) for title in self._titles)
-        title = whole if room - whole >= LEAST_BAR else min(short, max(room - SHORTEST_BAR, 1))
+        full, short = (min(title, LONGEST_TITLE) for title in self._titles)
+        title = full if room - full >= LEAST_BAR else min(short, max(room - SHORTEST_BAR, 1))
         return (
             Column("", number_cell, least=NUMBER_WIDTH, right=True, importance=9),
             Column("", title_cell, least=title, importance=8),
@@ -83,12 +83,12 @@ class DeviceNames(DeviceTable):
 
 
 class DeviceReadings(DeviceTable):
-    """Used of total, utilization, temperature, power: as far as they are known."""
+    """The devices' used and total bytes, utilization, temperature and power, as far as they are known."""
 
     LEAD: ClassVar[int] = 0
 
     def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
-        """What no device has a value for takes no room."""
+        """Draw the differences, without the columns that are empty for all devices."""
         readings = CLOSE_READINGS if self.app.size.width < NARROW_COLUMNS else READINGS
         known = [column for column in readings if any(column.draw(row, column.least) for row in rows)]
         needed = sum(column.least + GAP for column in known) - GAP + self.TAIL
@@ -99,7 +99,7 @@ class DeviceReadings(DeviceTable):
 
 
 class DevicePanel(Widget):
-    """All devices; the chosen one is marked. A click chooses, and so do the arrows while the keys are for it."""
+    """All devices, the chosen one marked. A device is chosen by a click or, while the panel has the focus, by the arrow keys."""
 
     can_focus = True
 
@@ -108,7 +108,7 @@ class DevicePanel(Widget):
         Binding("down,j", "step(1)", "Down", show=False, id="devices.down", tooltip=STEPS),
         Binding("home,g", "step(-1000)", "First", show=False, id="devices.first", tooltip=ENDS),
         Binding("end,G", "step(1000)", "Last", show=False, id="devices.last", tooltip=ENDS),
-        Binding("enter", "leave", "Models", key_display="Enter", id="devices.leave", tooltip="To the chosen device's models"),
+        Binding("enter", "leave", "Models", key_display="Enter", id="devices.leave", tooltip="Go to the chosen device's models"),
     ]
 
     DEFAULT_CSS = """
@@ -118,29 +118,29 @@ class DevicePanel(Widget):
     """
 
     class Chosen(Message):
-        """A device was clicked."""
+        """The user clicked a device."""
 
         def __init__(self, key: str) -> None:
             super().__init__()
             self.key = key
 
     class Stepped(Message):
-        """Another device, so many lines further, is asked for."""
+        """The user moved to the device this many lines further down."""
 
         def __init__(self, step: int) -> None:
             super().__init__()
             self.step = step
 
     class Left(Message):
-        """Back to the models."""
+        """The user left the panel for the list of models."""
 
     def compose(self) -> ComposeResult:
-        """The two halves."""
+        """The two tables side by side."""
         yield DeviceNames()
         yield DeviceReadings()
 
     def show(self, devices: Sequence[DeviceRow], chosen: str | None) -> None:
-        """Draw what differs from before."""
+        """Draw the differences from before."""
         lines = min(max(len(devices), 1), MOST_LINES)
         if self.styles.height is None or self.styles.height.value != lines:
             self.styles.height = lines
@@ -149,24 +149,24 @@ class DevicePanel(Widget):
             table.show(devices, chosen)
 
     def on_resize(self) -> None:
-        """On a narrower screen the readings stand closer together."""
+        """Draw the readings again: on a narrow screen they take less space."""
         readings = self.query_one(DeviceReadings)
         readings.show(readings.rows)
 
     def action_step(self, step: int) -> None:
-        """Up or down."""
+        """Move to the next or the previous device."""
         self.post_message(self.Stepped(step))
 
     def action_leave(self) -> None:
-        """Down to the models."""
+        """Go to the list of models."""
         self.post_message(self.Left())
 
     def on_focus(self) -> None:
-        """The chosen line shows that the keys are for it."""
+        """Highlight the chosen line."""
         self._light(True)
 
     def on_blur(self) -> None:
-        """The chosen line shows that they are not."""
+        """Remove the highlight from the chosen line."""
         self._light(False)
 
     def _light(self, is_lit: bool) -> None:
@@ -180,24 +180,24 @@ class DevicePanel(Widget):
 
 
 def number_cell(row: DeviceRow, width: int) -> Cell:
-    """The key that chooses it; none beyond 9."""
+    """The digit key of the device; blank beyond 9."""
     return text(str(row.number), ACCENT) if 1 <= row.number <= 9 else BLANK
 
 
 def title_cell(row: DeviceRow, width: int) -> Cell:
-    """What it is; without the maker's name where that has no room."""
-    whole = text(safe_text(row.title))
-    return whole if width_of(whole) <= width else text(short_title(row))
+    """The device's title; without the maker's name if it doesn't fit."""
+    full = text(safe_text(row.title))
+    return full if width_of(full) <= width else text(short_title(row))
 
 
 def short_title(row: DeviceRow) -> str:
-    """`GPU 0 H100 80GB HBM3`: without what each of its maker's is called."""
+    """The title without the maker's names: `GPU 0 H100 80GB HBM3`."""
     words = safe_text(row.title).split()
-    return " ".join(word for word in words if word not in MAKERS) if words[:1] == ["GPU"] else " ".join(words)
+    return " ".join(word for word in words if word not in VENDORS) if words[:1] == ["GPU"] else " ".join(words)
 
 
 def bar_cell(row: DeviceRow, width: int) -> Cell:
-    """Its parts; where they aren't known, what is used; blank where nothing is known."""
+    """The bar of the device's parts, or of its used bytes if the parts aren't known; blank if nothing is known."""
     if not row.parts and row.used_bytes is None:
         return BLANK
     used = (MemoryPart(PartKind.OUTSIDE, row.used_bytes),) if row.used_bytes else ()
@@ -205,7 +205,7 @@ def bar_cell(row: DeviceRow, width: int) -> Cell:
 
 
 def used_cell(row: DeviceRow, width: int) -> Cell:
-    """`38.2 GB / 79.6 GB`, or what of it is known."""
+    """Used and total bytes as far as they are known: `38.2 GB / 79.6 GB`."""
     used = None if row.used_bytes is None else format_bytes(row.used_bytes)
     total = None if row.total_bytes is None else format_bytes(row.total_bytes)
     if used is None:
@@ -214,7 +214,7 @@ def used_cell(row: DeviceRow, width: int) -> Cell:
 
 
 def close_used_cell(row: DeviceRow, width: int) -> Cell:
-    """`38.2/79.6 GB`; `512 MB/80 GB` where the units differ."""
+    """The same in less space: `38.2/79.6 GB`, or `512 MB/80 GB` if the units differ."""
     if row.used_bytes is None or row.total_bytes is None:
         return used_cell(row, width)
     used, unit = format_bytes(row.used_bytes).split()

@@ -1,4 +1,4 @@
-"""What happened, newest first."""
+"""The table of events, newest first."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ SIGNS: Final = {
 
 
 class EventTable(LineTable[Event]):
-    """A time, what, to whom, where, how much."""
+    """Events with their time, kind, model, bytes, device and process."""
 
     def __init__(self, *, clock: Callable[[], float] = time.time, id: str | None = None) -> None:
         """Args:
-        clock: Seconds since the epoch: of another day, the day is shown.
+        clock: Returns seconds since the epoch; for events of other days the date is shown.
         """
         self._clock = clock
         super().__init__(
             [
                 Column("time", self._time_cell, least=8, importance=8),
-                Column("what", _what_cell, least=17, most=18, importance=9),
+                Column("event", _kind_cell, least=17, most=18, importance=9),
                 Column("model", _name_cell, least=20, most=60, importance=10),
                 Column("bytes", _bytes_cell, least=7, right=True, importance=7),
                 Column("gpu", lambda event, _: text(safe_text(event.device, 40), MUTED), least=6, importance=6),
@@ -50,7 +50,7 @@ class EventTable(LineTable[Event]):
         )
 
     def key_of(self, row: Event) -> Hashable:
-        """Its number."""
+        """The event's number."""
         return row.number
 
     def _time_cell(self, event: Event, width: int) -> Cell:
@@ -59,14 +59,14 @@ class EventTable(LineTable[Event]):
         return text(time.strftime("%H:%M:%S" if today else "%d %b", at), MUTED)
 
 
-def _what_cell(event: Event, width: int) -> Cell:
+def _kind_cell(event: Event, width: int) -> Cell:
     sign, role = SIGNS[event.kind]
     times = f" {event.times}×" if event.times > 1 else ""
     return text(f"{sign} {event.kind.value}{times}", role)
 
 
 def _name_cell(event: Event, width: int) -> Cell:
-    """The model's, or the process's; where memory ran out, the models that were there, since the process stands beside."""
+    """The name of the model or process; for out of memory, the models in memory, since the process has its own column."""
     names = safe_text(", ".join(name for name, _ in event.held))
     if event.kind is EventKind.OUT_OF_MEMORY and names:
         return (*text("with ", MUTED), *text(names))

@@ -1,4 +1,4 @@
-"""Facts as labelled lines: one line each where room is short, wrapped where there is more."""
+"""Facts as labelled lines: one line each if there is little room, otherwise wrapped."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from gpumodels_tui.theme import HEADING, MUTED, STYLES
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.widgets.cells import ELLIPSIS, shortened
 
-STEPS: Final = "A line up, down"
-ENDS: Final = "To the beginning, to the end"
+STEPS: Final = "One line up or down"
+ENDS: Final = "To the beginning or the end"
 
 
 class FactsPanel(VerticalScroll):
-    """Drawn again only when the facts or the width changed; while the keys are for it, all facts scroll."""
+    """A list of facts, drawn again only if they or the width change. While it has the focus, all facts can be scrolled."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "scroll_up", "Up", show=False, id="facts.up", tooltip=STEPS),
@@ -40,8 +40,8 @@ class FactsPanel(VerticalScroll):
 
     def __init__(self, *, wrap: bool = False, most: int = 0, id: str | None = None) -> None:
         """Args:
-        wrap: Whether values take as many lines as they need, instead of one.
-        most: How many facts are shown; 0 all.
+        wrap: Whether values may take several lines.
+        most: How many facts are shown without the focus; 0 for all.
         """
         super().__init__(id=id)
         self.wrap = wrap
@@ -51,23 +51,23 @@ class FactsPanel(VerticalScroll):
         self._drawn: tuple[tuple[Fact, ...], int, bool, int] | None = None
 
     def compose(self) -> ComposeResult:
-        """One block of text."""
+        """The facts as one block of text."""
         yield Static()
 
     def show(self, facts: Sequence[Fact]) -> None:
-        """Draw them, if they differ from before."""
+        """Draw the facts if they differ from those shown."""
         self._facts = tuple(facts)
         self._draw()
 
     def watch_has_focus(self, has_focus: bool) -> None:
-        """All of them, to scroll through; or the first of them."""
+        """Show all facts with the focus, otherwise the first ones."""
         super().watch_has_focus(has_focus)
         self._draw()
         if not has_focus:
             self.scroll_home(animate=False)
 
     def on_resize(self) -> None:
-        """Lines are cut to the width."""
+        """Fit the facts to the new width."""
         self._draw()
 
     def _draw(self) -> None:
@@ -77,14 +77,14 @@ class FactsPanel(VerticalScroll):
             return
         self._drawn = wanted
         shown = self._facts[: self.most] if self.most and not self.has_focus else self._facts
-        # Without another number of lines nothing else moves.
+        # While the number of lines stays the same, no new layout is needed.
         same = not self.wrap and self._lines == len(shown)
         self._lines = len(shown)
         self.query_one(Static).update(facts_table(shown, width, self.wrap), layout=not same)
 
 
 def facts_table(facts: Sequence[Fact], width: int, wrap: bool) -> Table:
-    """Labels and values in two columns of a table without lines. With `wrap`, both take as many lines as they need."""
+    """Labels and values in two columns without rules. With `wrap`, both may take several lines."""
     labels = min(max((cell_len(fact.label) for fact in facts), default=0), max(width * 2 // 5, 8))
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(width=labels, no_wrap=not wrap, overflow="fold")
@@ -97,12 +97,12 @@ def facts_table(facts: Sequence[Fact], width: int, wrap: bool) -> Table:
 
 
 def headed(title: str) -> Text:
-    """A title above facts."""
+    """A heading for a list of facts."""
     return Text(title, STYLES[HEADING])
 
 
 def _lines(fact: Fact, width: int) -> str:
-    """A path is broken behind its slashes, where a name is no longer than a line; its size stays together."""
+    """The fact's value; a path is broken into lines after its slashes if possible, and its size isn't broken."""
     if not fact.is_path:
         return fact.value
     path, gap, size = fact.value.partition("  ")

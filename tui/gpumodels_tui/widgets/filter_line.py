@@ -1,4 +1,4 @@
-"""The line in which one types what a list shall show."""
+"""The line in which the words of a filter are typed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gpumodels_tui.widgets.plain_input import PlainInput
 
 
 class WordsInput(PlainInput):
-    """Enter keeps the words, and so do the keys that lead away; Esc drops them."""
+    """Enter and the keys that move the focus keep the words; Esc clears them."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -26,20 +26,20 @@ class WordsInput(PlainInput):
             id="filter.keep",
             tooltip="Keep the filter and go back to the list",
         ),
-        Binding("escape", "drop", "Clear", key_display="Esc", id="filter.drop", tooltip="Show everything again"),
+        Binding("escape", "drop", "Clear", key_display="Esc", id="filter.drop", tooltip="Clear the filter"),
     ]
 
     def action_keep(self) -> None:
-        """Back to the list."""
+        """Return to the filtered list."""
         self.post_message(TypingLeft(True))
 
     def action_drop(self) -> None:
-        """Back to the whole list."""
+        """Clear the filter, and return to the list."""
         self.post_message(TypingLeft(False))
 
 
 class FilterLine(Horizontal):
-    """There while it is open."""
+    """The filter line; it is visible only while it is open."""
 
     DEFAULT_CSS = """
     FilterLine { height: 1; padding: 0 2; }
@@ -49,22 +49,22 @@ class FilterLine(Horizontal):
     """
 
     def compose(self) -> ComposeResult:
-        """A slash and the words."""
+        """A slash and the input for the words."""
         yield Static("/")
         yield WordsInput()
 
     def open(self) -> None:
-        """Take the keys."""
+        """Show the line, and move the focus to it."""
         appear(self, True)
         self.query_one(WordsInput).focus()
 
     def close(self, keep: bool) -> None:
-        """Hide; without `keep` the words are gone."""
+        """Hide the line; without `keep`, clear its words."""
         if not keep:
             self.query_one(WordsInput).value = ""
         appear(self, False)
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while one types."""
+        """Filter the list while the user types."""
         event.stop()
         self.post_message(WordsTyped(event.value))

@@ -1,4 +1,4 @@
-"""What the filter's line tells its screen. Apart from the line, which is loaded when it is first asked for."""
+"""Messages from the filter line to its screen, in a module of their own since the line is imported only when it is opened."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from textual.message import Message
 
 
 class WordsTyped(Message):
-    """Other words than before."""
+    """The filter's words have changed."""
 
     def __init__(self, words: str) -> None:
         super().__init__()
@@ -14,7 +14,7 @@ class WordsTyped(Message):
 
 
 class TypingLeft(Message):
-    """Typing is over; the words are kept or dropped."""
+    """The user has left the filter line; the words are kept or cleared."""
 
     def __init__(self, keep: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The keys that a screen offers, on its last line."""
+"""The last line of a screen, which shows its keys."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from textual import events
 from textual.widgets import Footer
 
 COLUMNS_FOR_GAPS: Final = 72
-"""Below it the keys stand closer together, so that all of them have room."""
+"""On narrower screens the gaps between keys are smaller, so that all keys fit."""
 
 
 class KeysLine(Footer):
-    """On the screen's own ground."""
+    """A footer with the screen's own background."""
 
     DEFAULT_CSS = "KeysLine { background: $background; padding: 0 1; }"
 
     def on_resize(self, event: events.Resize) -> None:
-        """Closer together on a narrow screen."""
+        """Use smaller gaps on a narrow screen."""
         self.compact = event.size.width < COLUMNS_FOR_GAPS

@@ -1,4 +1,4 @@
-"""The layers of one model, as a tree that folds."""
+"""The table of one model's layers, as a tree that can be folded."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CLOSED_MARK: Final = "▸ "
 LEAF_MARK: Final = "  "
 PERCENT_WIDTH: Final = 4
 NOWHERE: Final = "none"
-"""On disk, or not loaded yet."""
+"""The label for layers on disk, or not loaded yet."""
 
 
 class LayerTable(LineTable[int]):
-    """Rows are positions in the tree's preorder; the cursor and what is unfolded survive another tree, by their names."""
+    """Rows are positions in the tree's preorder. The cursor and unfolded layers are kept, by their names, for a new tree."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(
@@ -35,20 +35,18 @@ class LayerTable(LineTable[int]):
             "Open",
             key_display="Enter",
             id="layers.toggle",
-            tooltip="Show or hide what is below the layer",
+            tooltip="Unfold or fold the layer",
         ),
         Binding(
-            "right,l", "unfold", "Unfold", show=False, id="layers.unfold", tooltip="Show what is below the layer; then go there"
+            "right,l", "unfold", "Unfold", show=False, id="layers.unfold", tooltip="Unfold the layer, or go to its first child"
         ),
-        Binding(
-            "left,h", "fold", "Fold", show=False, id="layers.fold", tooltip="Hide what is below the layer, or go up to its parent"
-        ),
+        Binding("left,h", "fold", "Fold", show=False, id="layers.fold", tooltip="Fold the layer, or go to its parent"),
     ]
 
     def __init__(self, *, id: str | None = None) -> None:
         self.outline = Outline()
         self.labels: Mapping[str, str] = {}
-        """What the lists call a device, by torch's name; drawn with the layers that come next."""
+        """The devices' labels by torch's names; drawn at the next `show_layers`."""
         super().__init__(
             [
                 Column("layer", self._name_cell, least=22, most=48, importance=9, eager=48, key="name"),
@@ -94,17 +92,17 @@ class LayerTable(LineTable[int]):
         )
 
     def key_of(self, row: int) -> Hashable:
-        """Its position, while the tree stays."""
+        """The row's position in the tree."""
         return row
 
     @property
     def sums(self) -> LayerSums:
-        """Of the tree on show."""
+        """The sums of the tree that is shown."""
         assert self.outline.sums is not None
         return self.outline.sums
 
     def show_layers(self, sums: LayerSums) -> None:
-        """Another state of the model."""
+        """Show another state of the model."""
         before, layer = self.outline.sums, self.cursor_row
         self._mark_order()
         self.outline.replace(sums)
@@ -114,27 +112,27 @@ class LayerTable(LineTable[int]):
         self.show(self.outline.layers_in_sight(), cursor)
 
     def is_match(self, row: int) -> bool:
-        """What a match is in is passed over."""
+        """False for layers that are shown only because of a match below them."""
         return self.outline.is_match(row)
 
     def filter(self, words: str) -> None:
-        """Only what has the words is in sight, and what it is in."""
+        """Show only layers that contain the words, and their ancestors."""
         self.outline.filter(words)
         self._show_outline()
 
     def sort_next(self, step: int = 1) -> str:
-        """By the next thing, or the one before; its name is returned."""
+        """Sort by the next or the previous order, and return its name."""
         self.sort_by(ORDERS[(ORDERS.index(self.outline.order) + step) % len(ORDERS)])
-        return {"model": "their place in the model"}.get(self.outline.order, self.outline.order)
+        return {"model": "their order in the model"}.get(self.outline.order, self.outline.order)
 
     def sort_by(self, order: str) -> None:
-        """One of `ORDERS`; the other way round where it is that already."""
+        """Sort by one of `ORDERS`; reverse the order if it is the present one."""
         self.outline.reverse = order == self.outline.order and not self.outline.reverse
         self.outline.order = order
         self._show_outline()
 
     def reverse(self) -> None:
-        """The other way round."""
+        """Reverse the order of the layers."""
         self.outline.reverse = not self.outline.reverse
         self._show_outline()
 
@@ -144,11 +142,11 @@ class LayerTable(LineTable[int]):
             self.show(self.outline.layers_in_sight())
 
     def _mark_order(self) -> None:
-        """Sizes begin with the largest, names with A; as the model has them, no title is marked."""
+        """Mark the sorted column; in the model's order none is marked."""
         self.mark_sorted(self.outline.order, (self.outline.order == "size") is not self.outline.reverse)
 
     def on_click(self, event: events.Click) -> None:
-        """On the mark that folds, a single click does."""
+        """Fold or unfold a layer on a single click on its mark."""
         row = self.row_at(event.y)
         mark = 0 if row is None else self.LEAD + self._indent(row, self._name_width())
         if row is not None and self.sums.has_children(row) and mark <= event.x < mark + len(OPEN_MARK):
@@ -157,7 +155,7 @@ class LayerTable(LineTable[int]):
             self.action_toggle_layer()
 
     def action_toggle_layer(self) -> None:
-        """Unfold what is folded, fold what is not."""
+        """Unfold the layer if it is folded, else fold it."""
         layer = self.cursor_row
         if layer is not None:
             if self.outline.is_unfolded(layer):
@@ -167,11 +165,11 @@ class LayerTable(LineTable[int]):
             self.show(self.outline.layers_in_sight())
 
     def action_open(self) -> None:
-        """A double click."""
+        """Unfold or fold the layer on a double click."""
         self.action_toggle_layer()
 
     def action_unfold(self) -> None:
-        """Unfold; what is unfolded already is entered."""
+        """Unfold the layer; if it is unfolded already, move to its first child."""
         layer = self.cursor_row
         if layer is None or not self.sums.has_children(layer):
             return
@@ -182,7 +180,7 @@ class LayerTable(LineTable[int]):
             self.show(self.outline.layers_in_sight())
 
     def action_fold(self) -> None:
-        """Fold; what is folded already is left for its parent."""
+        """Fold the layer; if it is folded already, move to its parent."""
         layer = self.cursor_row
         if layer is None:
             return
@@ -193,11 +191,11 @@ class LayerTable(LineTable[int]):
             self.choose(self.sums.parents[layer])
 
     def _indent(self, layer: int, width: int) -> int:
-        """Blanks before its mark."""
+        """The number of blanks before the layer's mark."""
         return min(2 * self.sums.tree.depths[layer], max(width // 2, 0))
 
     def _name_width(self) -> int:
-        return next((place.width for place in self.places if place.column.key == "name"), 0)
+        return next((placed.width for placed in self.places if placed.column.key == "name"), 0)
 
     def _name_cell(self, layer: int, width: int) -> Cell:
         sums = self.sums

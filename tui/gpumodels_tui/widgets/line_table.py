@@ -1,4 +1,4 @@
-"""A table that draws lines and redraws only what differs, since people watch it over slow lines."""
+"""A table that draws again only the parts of lines that change, since people watch it over slow connections."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MARK: Final = "> "
 DESCENDING: Final = "↓"
 ASCENDING: Final = "↑"
 WHEEL_LINES: Final = 3
-STEPS: Final = "The row above, below"
-PAGES: Final = "A screenful up, down"
-ENDS: Final = "The first row, the last"
+STEPS: Final = "Previous or next row"
+PAGES: Final = "One page up or down"
+ENDS: Final = "First or last row"
 
 
 class LineTable(Widget, Generic[RowT], can_focus=True):
-    """Rows with keys under fixed columns. The cursor stays on its row while rows come, go and change places.
+    """Rows with keys, in columns. The cursor stays on its row while rows are added, removed and reordered.
 
-    Only the lines in view are ever composed, so the number of rows costs nothing but their list.
+    Only the visible lines are ever composed, so a large number of rows costs little.
     """
 
     ALLOW_SELECT = False
@@ -54,8 +54,8 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self, columns: Sequence[Column[RowT]], *, headed: bool = True, cursor: bool = True, id: str | None = None
     ) -> None:
         """Args:
-        columns: Left to right.
-        headed: Whether the titles stand above.
+        columns: From left to right.
+        headed: Whether there is a line of titles at the top.
         cursor: Whether there is a cursor; a table without one marks a chosen row instead (`choose`).
         """
         super().__init__(id=id)
@@ -76,35 +76,35 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._drawn: list[RowT | None] = []
         """The row on each line."""
         self.lines_refreshed = 0
-        """How many lines were drawn anew, ever: what an update costs."""
+        """How many lines have been drawn again so far; it measures the cost of updates."""
 
     def key_of(self, row: RowT) -> Hashable:
-        """What stays the same about a row while it changes."""
+        """A key that identifies the row while its contents change."""
         raise NotImplementedError
 
     @property
     def rows(self) -> Sequence[RowT]:
-        """What it shows, top to bottom."""
+        """All rows from top to bottom."""
         return self._rows
 
     @property
     def columns(self) -> Sequence[Column[RowT]]:
-        """All of them, also those that have no room."""
+        """All columns, including those that don't fit."""
         return self._columns
 
     @property
     def places(self) -> Sequence[Place[RowT]]:
-        """Those that have room, where they are drawn."""
+        """The columns that fit, with their positions."""
         return self._places
 
     def row_at(self, y: int) -> RowT | None:
-        """The row on this line of the widget, if there is one."""
+        """The row on this line of the widget; None if there is none."""
         position = self._top + y - self._head_lines
         return self._rows[position] if y >= self._head_lines and 0 <= position < len(self._rows) else None
 
     @property
     def cursor_row(self) -> RowT | None:
-        """The row under the cursor; None without rows."""
+        """The row under the cursor; None if there are no rows."""
         return self._rows[self._cursor] if self._cursor < len(self._rows) else None
 
     @property
@@ -115,7 +115,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
 
     @property
     def top_row(self) -> int:
-        """The position of the first row in view."""
+        """The position of the first visible row."""
         return self._top
 
     @property
@@ -124,11 +124,11 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         return max(self.size.height - self._head_lines, 0)
 
     def show(self, rows: Sequence[RowT], cursor_key: Hashable | None = None) -> None:
-        """Draw what differs from before. The cursor stays with its row, at its place on the screen where that can be.
+        """Draw the differences. The cursor stays on its row and, if possible, on the same line of the screen.
 
         Args:
-            rows: All of them, in order.
-            cursor_key: Put the cursor there instead.
+            rows: All rows, in order.
+            cursor_key: Move the cursor to the row with this key instead.
         """
         before = self.cursor_key
         wanted = before if cursor_key is None else cursor_key
@@ -152,44 +152,44 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             self.post_message(CursorMoved(self, self.cursor_key))
 
     def choose(self, key: Hashable) -> None:
-        """Put the cursor, or the mark of the chosen row, on the row with this key, if there is one."""
+        """Move the cursor, or the mark of the chosen row, to the row with this key, if it exists."""
         position = self._positions.get(key)
         if position is not None:
             self._move_to(position)
 
     def columns_for(self, width: int) -> Sequence[Column[RowT]]:
-        """Those of a table so wide."""
+        """The columns of a table of this width."""
         return self._columns
 
     def rearrange(self) -> None:
-        """Ask for the columns anew; drawn with the rows that come next."""
+        """Arrange the columns again; drawn at the next `show`."""
         self._arrange()
 
     def set_columns(self, columns: Sequence[Column[RowT]]) -> None:
-        """Show other columns; drawn with the rows that come next."""
+        """Use other columns; drawn at the next `show`."""
         if tuple(columns) != self._columns:
             self._columns = tuple(columns)
             self._arrange()
 
     def mark_sorted(self, column: str, descending: bool) -> None:
-        """Say in its title that the rows are in this column's order; drawn with the rows that come next."""
+        """Mark the column that the rows are sorted by; drawn at the next `show`."""
         self._sorted = (column, descending)
 
     def mark_chosen(self, is_marked: bool) -> None:
-        """Of a table without a cursor: whether a row is chosen at all; drawn with the rows that come next."""
+        """For a table without a cursor: whether any row is chosen; drawn at the next `show`."""
         self._is_marked = is_marked
 
     def light(self, is_lit: bool) -> None:
-        """Draw the row as under a cursor though the table hasn't the keys itself: they are for it all the same."""
+        """Draw the cursor as if the table had the focus, for a widget that handles the table's keys."""
         self._is_lit = is_lit
         self.redraw()
 
     def is_match(self, row: RowT) -> bool:
-        """Whether the search stops there."""
+        """Whether `go_to_match` stops at this row."""
         return True
 
     def go_to_match(self, step: int) -> None:
-        """The cursor, to the next row that matches in this direction, around the ends."""
+        """Move the cursor to the next matching row in this direction, wrapping around at the ends."""
         count = len(self._rows)
         for distance in range(1, count + 1):
             position = (self._cursor + step * distance) % count
@@ -198,47 +198,47 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
                 return
 
     def scroll_rows(self, rows: int) -> None:
-        """Move the view by so many rows; the cursor stays where it is."""
+        """Scroll by this many rows; the cursor stays on its row."""
         self._scroll_to_row(self._top + rows)
 
     def looks_same(self, before: RowT, after: RowT) -> bool:
-        """Whether a newer row is known, without composing it, to look as the one before."""
+        """Whether the new row is certain to be drawn like the old one, so that it need not be composed."""
         return False
 
     def redraw(self, *, all_cells: bool = True) -> None:
-        """Compose the lines in view and refresh those parts that differ from what was drawn.
+        """Compose the visible lines, and refresh the parts that differ from what was drawn.
 
         Args:
-            all_cells: Whether also rows that look the same are composed: what they show may depend on the time, too.
+            all_cells: Whether to compose rows that haven't changed too, since their cells may depend on the time.
         """
         for region in self._compose_lines(all_cells):
             self.refresh(region)
 
     def render_line(self, y: int) -> Strip:
-        """One line for the terminal."""
+        """Draw one line."""
         if self._arranged_for != self.size:
-            self._fit()  # drawn before it was told of its size: what would be blank now, and drawn again at once
+            self._fit()  # drawn before `on_resize`: otherwise the line would be blank now, and drawn again immediately
         line = self._lines[y] if y < len(self._lines) else Line()
         strip = drawn(line, self._places, self.size.width, self.LEAD, self.TAIL)
         return strip if STYLES.look.theme.ansi else strip.apply_style(self.rich_style)
 
     def on_resize(self) -> None:
-        """Give the columns their new widths."""
+        """Fit the columns to the new width."""
         if self._arranged_for != self.size:
             self._fit()
             self.refresh()
 
     def watch_has_focus(self, has_focus: bool) -> None:
-        """The cursor shows whether the keys are for it."""
+        """Draw the cursor according to the focus."""
         super().watch_has_focus(has_focus)
         self.redraw()
 
     def on_click(self, event: events.Click) -> None:
-        """Select; a second click opens."""
+        """Move the cursor to the row; a double click opens it."""
         if self._is_on_bar(event.x):
             return
         if event.y < self._head_lines:
-            column = next((place.column.key for place in self._places if place.x <= event.x <= place.x + place.width), "")
+            column = next((placed.column.key for placed in self._places if placed.x <= event.x <= placed.x + placed.width), "")
             if column:
                 self.post_message(HeadingClicked(self, column))
             return
@@ -253,50 +253,50 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             self.post_message(RowOpened(self, self.key_of(self._rows[position])))
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
-        """Take hold of the scroll bar."""
+        """Start dragging the scroll bar."""
         if self._is_on_bar(event.x):
             self.capture_mouse()
             self._drag_to(event.y)
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Rows follow the hand that holds the scroll bar."""
+        """Scroll while the scroll bar is dragged."""
         if self.app.mouse_captured is self:
             self._drag_to(event.y)
 
     def on_mouse_up(self, event: events.MouseUp) -> None:
-        """Let go of it."""
+        """Stop dragging the scroll bar."""
         self.release_mouse()
 
     def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
-        """The wheel moves the rows, not the cursor."""
+        """Scroll the rows; the cursor stays on its row."""
         event.stop()
         if self._has_cursor:
             self.scroll_rows(WHEEL_LINES)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
-        """The wheel moves the rows, not the cursor."""
+        """Scroll the rows; the cursor stays on its row."""
         event.stop()
         if self._has_cursor:
             self.scroll_rows(-WHEEL_LINES)
 
     def action_move(self, rows: int) -> None:
-        """The cursor, by so many rows."""
+        """Move the cursor by this many rows."""
         self._move_to(self._cursor + rows)
 
     def action_page(self, pages: int) -> None:
-        """The cursor, by so many screenfuls."""
+        """Move the cursor by this many pages."""
         self._move_to(self._cursor + pages * max(self.visible_rows - 1, 1))
 
     def action_first(self) -> None:
-        """The cursor, to the first row."""
+        """Move the cursor to the first row."""
         self._move_to(0)
 
     def action_last(self) -> None:
-        """The cursor, to the last row."""
+        """Move the cursor to the last row."""
         self._move_to(len(self._rows) - 1)
 
     def action_open(self) -> None:
-        """Ask for what is behind the cursor's row."""
+        """Ask the screen to open the row under the cursor."""
         if self.cursor_row is not None:
             self.post_message(RowOpened(self, self.cursor_key))
 
@@ -312,7 +312,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         return self.TAIL > 1 and x >= self.size.width - 1 and len(self._rows) > self.visible_rows > 1
 
     def _drag_to(self, y: int) -> None:
-        # While the bar is held, the table may become too small for one, and still be told where the mouse is.
+        # The table may become too small for a scroll bar while the bar is dragged, and still receive the mouse's moves.
         share = min(max(y - self._head_lines, 0) / max(self.visible_rows - 1, 1), 1)
         self._scroll_to_row(round(share * (len(self._rows) - self.visible_rows)))
 
@@ -328,7 +328,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._top = min(max(self._top, 0), max(len(self._rows) - self.visible_rows, 0))
 
     def _compose_lines(self, all_cells: bool = True) -> list[Region]:
-        """The lines in view, and where they differ from before."""
+        """Compose the visible lines, and return the regions where they differ from before."""
         if len(self._lines) != self.size.height:
             self._lines = [Line()] * self.size.height
             self._drawn = []
@@ -358,7 +358,9 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def _line_at(self, y: int, before: RowT | None = None) -> Line:
         thumb = self._is_thumb(y - self._head_lines)
         if y < self._head_lines:
-            titles = tuple(fitted(text(self._title(place), HEADING), place.width, place.column.right) for place in self._places)
+            titles = tuple(
+                fitted(text(self._title(placed), HEADING), placed.width, placed.column.right) for placed in self._places
+            )
             return Line(Emphasis.HEADING, cells=titles)
         position = self._top + y - self._head_lines
         if position >= len(self._rows):
@@ -368,16 +370,18 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if before is not None and self.looks_same(before, row):
             cells = self._lines[y].cells
         else:
-            cells = tuple(fitted(place.column.draw(row, place.width), place.width, place.column.right) for place in self._places)
+            cells = tuple(
+                fitted(placed.column.draw(row, placed.width), placed.width, placed.column.right) for placed in self._places
+            )
         if position != self._cursor or not self._is_marked:
             return Line(cells=cells, thumb=thumb)
         lit = self._is_lit or (self._has_cursor and self.has_focus)
         return Line(Emphasis.CURSOR if lit else Emphasis.CHOSEN, MARK[: self.LEAD], cells, thumb)
 
-    def _title(self, place: Place[RowT]) -> str:
-        if self._sorted is None or place.column.key != self._sorted[0]:
-            return place.column.heading(place.width)
-        return place.column.heading(place.width, DESCENDING if self._sorted[1] else ASCENDING)
+    def _title(self, placed: Place[RowT]) -> str:
+        if self._sorted is None or placed.column.key != self._sorted[0]:
+            return placed.column.heading(placed.width)
+        return placed.column.heading(placed.width, DESCENDING if self._sorted[1] else ASCENDING)
 
     def _is_thumb(self, y: int) -> bool:
         rows, visible = len(self._rows), self.visible_rows

@@ -1,4 +1,4 @@
-"""Lines of a table: what one shows, how it is drawn, and where two differ."""
+"""Lines of a table: their contents, how they are drawn, and where two lines differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THUMB: Final = "▐"
 
 
 class Emphasis(Enum):
-    """What a line is, beside its text."""
+    """The kinds of lines that are drawn differently."""
 
     NONE = 0
     HEADING = 1
@@ -30,7 +30,7 @@ class Emphasis(Enum):
 
 
 class Line(Struct, frozen=True):
-    """One line of the widget, as drawn."""
+    """The contents of one line of the widget."""
 
     emphasis: Emphasis = Emphasis.NONE
     mark: str = ""
@@ -40,28 +40,36 @@ class Line(Struct, frozen=True):
 
 
 def difference(before: Line, after: Line, places: Sequence[Place[RowT]]) -> tuple[int, int] | None:
-    """From the first cell that differs to the end of the last: x and width; None for the whole line.
+    """The range from the first different cell to the last, as x and width; None if the entire line differs.
 
-    One piece for all, since at each the terminal is sent the line from its widget's left edge on.
+    It is one range for all differences, since for each range the line is sent to the terminal from the widget's left edge on.
     """
     if (before.emphasis, before.mark, before.thumb) != (after.emphasis, after.mark, after.thumb):
         return None
     if not len(before.cells) == len(after.cells) == len(places):
         return None
-    changed = [place for place, old, new in zip(places, before.cells, after.cells, strict=True) if old != new]
+    changed = [placed for placed, old, new in zip(places, before.cells, after.cells, strict=True) if old != new]
     if not changed:
         return None
     return changed[0].x, changed[-1].x + changed[-1].width - changed[0].x
 
 
 def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail: int) -> Strip:
-    """The line in `width` terminal columns: `lead` for the mark, the cells, `tail` for a gap and, from two on, a scroll bar."""
+    """Draw the line in `width` terminal columns.
+
+    Args:
+        line: The line's contents.
+        places: The columns of its cells.
+        width: The width of the widget.
+        lead: Columns at the left for the mark.
+        tail: Columns at the right for a gap and, if there are two or more, a scroll bar.
+    """
     pieces: list[tuple[str, str]] = [(line.mark.ljust(lead), "")]
     x = lead
-    for place, cell in zip(places, line.cells, strict=False):
-        pieces.append((" " * (place.x - x), ""))
+    for placed, cell in zip(places, line.cells, strict=False):
+        pieces.append((" " * (placed.x - x), ""))
         pieces.extend(cell)
-        x = place.x + place.width
+        x = placed.x + placed.width
     pieces.append((" " * (width - min(tail, 1) - x), ""))
     base = {Emphasis.CURSOR: CURSOR, Emphasis.CHOSEN: CHOSEN}.get(line.emphasis)
     segments = _segments(pieces, base)
@@ -71,12 +79,12 @@ def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail
 
 
 def segments_of(cell: Cell) -> list[Segment]:
-    """A cell by itself."""
+    """The segments of a single cell."""
     return _segments(cell, None)
 
 
 def _segments(pieces: Sequence[tuple[str, str]], base: Style | None) -> list[Segment]:
-    """Pieces of one style are one segment; blanks go with what stands before them, whatever their style."""
+    """Join pieces of the same style into one segment; blanks are joined to the piece before them, whatever their style."""
     joined: list[tuple[str, Style]] = []
     for content, role in pieces:
         style = _style(role, base)
@@ -88,7 +96,7 @@ def _segments(pieces: Sequence[tuple[str, str]], base: Style | None) -> list[Seg
 
 
 def _style(role: str, base: Style | None) -> Style:
-    """A role's style; a line of one emphasis is drawn in one, so that it reads as a line and costs one sequence."""
+    """A role's style. The cursor's line has a single style, so that it stands out and needs only one escape sequence."""
     if base is CURSOR:
         return CURSOR
     return STYLES[role] if base is None else STYLES[role] + base

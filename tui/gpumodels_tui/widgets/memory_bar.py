@@ -1,4 +1,4 @@
-"""A device's memory as a bar of its parts, and the words that say which mark is what. The marks alone tell the parts apart."""
+"""A device's memory as a bar of its parts, and the legend of the bar. Parts differ in their marks, not only in colour."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ MARKS: Final[Mapping[PartKind, tuple[str, str, str]]] = {
     PartKind.ALLOCATOR_CACHE: (":", REST, "allocator"),
     PartKind.OUTSIDE: ("/", REST, "outside torch"),
 }
-"""Per part: one column wide, its role, and its words in a legend."""
+"""For each part: its mark, which is one column wide, its role, and its name in the legend."""
 
 FREE: Final = "─"
 FREE_WORD: Final = "free"
 
 
 def memory_bar(parts: Sequence[MemoryPart], total_bytes: int | None, width: int) -> Cell:
-    """The parts of `total_bytes` side by side in `width` columns, the rest as a thin line; blank where the total is unknown."""
+    """A bar of `width` columns with the parts of `total_bytes`, then a thin line; blank if the total isn't known."""
     if not total_bytes or width <= 0:
         return BLANK
     total = max(total_bytes, sum(part.size_bytes for part in parts))
@@ -42,7 +42,7 @@ def memory_bar(parts: Sequence[MemoryPart], total_bytes: int | None, width: int)
     summed = drawn = 0
     for part in parts:
         summed += part.size_bytes
-        end = max(round(summed / total * width), 1)  # what is used at all is seen
+        end = max(round(summed / total * width), 1)  # even the smallest use is visible
         if end > drawn:
             mark, role, _ = MARKS[part.kind]
             pieces.append((mark * (end - drawn), role))
@@ -51,38 +51,38 @@ def memory_bar(parts: Sequence[MemoryPart], total_bytes: int | None, width: int)
 
 
 def mark_of(parts: Sequence[MemoryPart], key: str) -> Cell:
-    """The mark by which the model of this key is found in the bar of these parts."""
+    """The mark of the model with this key in the bar of these parts."""
     kind = next((part.kind for part in parts if part.key == key), PartKind.MODELS)
     mark, role, _ = MARKS[kind]
     return text(mark, role)
 
 
 def legend(parts: Sequence[MemoryPart], total_bytes: int | None, width: int, outside: str = "outside torch") -> Text:
-    """`█▓▒░ models 22 GB  : allocator 512 MB  ─ free 57 GB`: the models in one, then the rest, largest first.
+    """`█▓▒░ models 22 GB  : allocator 512 MB  ─ free 57 GB`: all models together, then the other parts, the largest first.
 
-    Where not all has room, small parts are marks and words alone; what is free is left out first.
+    If not everything fits, free memory is left out first, then the sizes of small parts.
     """
     held = [part for part in parts if part.kind in OF_MODELS]
-    pieces: list[_Piece] = []
+    pieces: list[_LegendEntry] = []
     if held:
         models = format_bytes(sum(part.size_bytes for part in held))
-        pieces.append(_Piece(tuple(MARKS[part.kind][:2] for part in held), "models", models))
+        pieces.append(_LegendEntry(tuple(MARKS[part.kind][:2] for part in held), "models", models))
     for part in sorted((part for part in parts if part.kind not in OF_MODELS), key=lambda part: -part.size_bytes):
         mark, role, words = MARKS[part.kind]
         words = outside if part.kind is PartKind.OUTSIDE else words
-        pieces.append(_Piece(((mark, role),), words, calm_bytes(part.size_bytes)))
+        pieces.append(_LegendEntry(((mark, role),), words, calm_bytes(part.size_bytes)))
     if total_bytes:
         free = max(0, total_bytes - sum(part.size_bytes for part in parts))
-        pieces.append(_Piece(((FREE, TRACK),), FREE_WORD, calm_bytes(free)))
+        pieces.append(_LegendEntry(((FREE, TRACK),), FREE_WORD, calm_bytes(free)))
     pieces = _fitting(pieces, width)
     line = Text("  ").join(
-        Text.assemble(*((mark, STYLES[role]) for mark, role in piece.marks), (piece.said, STYLES[MUTED])) for piece in pieces
+        Text.assemble(*((mark, STYLES[role]) for mark, role in piece.marks), (piece.text, STYLES[MUTED])) for piece in pieces
     )
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
 
 
-class _Piece(Struct, frozen=True):
+class _LegendEntry(Struct, frozen=True):
     """One entry of a legend."""
 
     marks: tuple[tuple[str, str], ...]
@@ -90,12 +90,12 @@ class _Piece(Struct, frozen=True):
     size: str
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         return f" {self.words} {self.size}".rstrip()
 
 
-def _fitting(pieces: Sequence[_Piece], width: int) -> list[_Piece]:
-    """As many marks as have room, and of them as many with their bytes; what is free has a place only where all has."""
+def _fitting(pieces: Sequence[_LegendEntry], width: int) -> list[_LegendEntry]:
+    """As many entries as fit, and as many of their sizes as fit then; free memory only if everything fits."""
     if pieces and _length(pieces) > width and pieces[-1].words == FREE_WORD:
         pieces = pieces[:-1]
     bare = [*pieces[:1], *(replace(piece, size="") for piece in pieces[1:])]
@@ -106,5 +106,5 @@ def _fitting(pieces: Sequence[_Piece], width: int) -> list[_Piece]:
     return shown
 
 
-def _length(pieces: Sequence[_Piece]) -> int:
-    return sum(len(piece.marks) + len(piece.said) + 2 for piece in pieces) - 2
+def _length(pieces: Sequence[_LegendEntry]) -> int:
+    return sum(len(piece.marks) + len(piece.text) + 2 for piece in pieces) - 2

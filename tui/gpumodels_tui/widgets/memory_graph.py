@@ -1,4 +1,4 @@
-"""Used memory over the last hour, a few lines per device."""
+"""Graphs of the memory used over the last hour, a few lines per device."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpumodels_tui.widgets.notices import counted
 
 EIGHTHS: Final = " ▁▂▃▄▅▆▇█"
 NOTHING: Final = "⋅"
-"""Not the middle dot, which is a part of memory: where there is ASCII alone, the two are written differently."""
+"""Not the middle dot, which marks other tensors in bars: in ASCII the two must be different characters."""
 RAN_OUT: Final = "!"
 LABEL_WIDTH: Final = 30
 MOST_LINES: Final = 6
@@ -36,7 +36,7 @@ LEAST_GRAPH: Final = 20
 
 
 class MemoryGraph(Widget):
-    """A line is sent again only when it looks different."""
+    """Graphs of one or more devices; a line is drawn again only if it changes."""
 
     DEFAULT_CSS = "MemoryGraph { height: 2; padding: 0 2; }"
 
@@ -45,18 +45,18 @@ class MemoryGraph(Widget):
         self._lines: list[Cell] = []
         self._shown: tuple[Sequence[DeviceRow], History, int] | None = None
         self._each = 1
-        """Lines of one graph."""
+        """The number of lines of one graph."""
         self._hidden = 0
-        """Devices that have no room."""
+        """The number of devices that don't fit."""
 
     def show(self, devices: Sequence[DeviceRow], history: History, now: int, lines: int) -> None:
-        """Draw what differs from before.
+        """Draw the differences from before.
 
         Args:
-            devices: One graph each, as far as there is room.
-            history: Its samples.
+            devices: Each gets one graph, as far as they fit.
+            history: The samples, and the out-of-memory events.
             now: Seconds since the epoch.
-            lines: How many the graphs may take together.
+            lines: How many lines the graphs may take together.
         """
         fitting = list(devices) if len(devices) <= lines else list(devices)[: max(lines - 1, 1)]
         most = MOST_LINES if len(devices) > 1 else MOST_LINES_OF_ONE
@@ -69,12 +69,12 @@ class MemoryGraph(Widget):
         self._draw()
 
     def on_resize(self) -> None:
-        """Other columns."""
+        """Draw the graphs in the new width."""
         if self._shown is not None:
             self._draw()
 
     def render_line(self, y: int) -> Strip:
-        """One line for the terminal."""
+        """Draw one line."""
         cell = self._lines[y] if y < len(self._lines) else ()
         strip = Strip(segments_of(cell)).adjust_cell_length(self.size.width)
         return strip if STYLES.look.theme.ansi else strip.apply_style(self.rich_style)
@@ -85,7 +85,7 @@ class MemoryGraph(Widget):
         width = max(self.size.width - LABEL_WIDTH - 1, LEAST_GRAPH)
         lines = [line for device in devices for line in _graph(device, history, now, width, self._each)]
         if self._hidden:
-            lines.append(text(f"and {counted(self._hidden, 'more device')}: 1-9 shows one", MUTED))
+            lines.append(text(f"and {counted(self._hidden, 'more device')}; 1-9 shows one", MUTED))
         lines.append((*fitted((), LABEL_WIDTH), *text(" "), *_axis(width)))
         for y in range(max(len(lines), len(self._lines))):
             before = self._lines[y] if y < len(self._lines) else None
@@ -106,11 +106,11 @@ def _graph(device: DeviceRow, history: History, now: int, width: int, height: in
     labels: list[Cell] = [
         text(shortened(safe_text(device.title, 100), LABEL_WIDTH), HEADING),
         text(f"now {_bytes(device.used_bytes)} of {_bytes(device.total_bytes)}", MUTED),
-        text(f"most {format_bytes(most)}", MUTED),
+        text(f"peak {format_bytes(most)}", MUTED),
     ]
     if height == 1:
         name = in_words(safe_text(device.label, 12))
-        labels = [(*text(name, HEADING), *text(f"  {_bytes(device.used_bytes)}, most {format_bytes(most)}", MUTED))]
+        labels = [(*text(name, HEADING), *text(f"  {_bytes(device.used_bytes)}, peak {format_bytes(most)}", MUTED))]
     return [
         (
             *fitted(labels[y] if y < len(labels) else (), LABEL_WIDTH),
@@ -122,7 +122,7 @@ def _graph(device: DeviceRow, history: History, now: int, width: int, height: in
 
 
 def _axis(width: int) -> Cell:
-    """Where in the last hour a column is."""
+    """The line of times below the graphs."""
     marks = [(HOUR, 0), (NOW, width - len(NOW))]
     if width >= COLUMNS_FOR_HALF:
         marks.append((HALF, (width - len(HALF)) // 2))
@@ -133,7 +133,7 @@ def _axis(width: int) -> Cell:
 
 
 def _row(columns: Sequence[int | None], scale: int, from_below: int, height: int, ran_out: Set[int]) -> Cell:
-    """One line of a graph: eighths of a line in each column."""
+    """One line of a graph, drawn in eighths of a line."""
     pieces: list[tuple[str, str]] = []
     for column, used in enumerate(columns):
         if column in ran_out:
@@ -156,15 +156,15 @@ def _bytes(count: int | None) -> str:
 
 
 def column_at(at: int, now: int, width: int) -> int:
-    """Which column of `columns_of` a moment is in; negative or too large where it is in none."""
+    """The column of `columns_of` for a time; negative or too large if there is none."""
     seconds = max(KEPT_SECONDS // max(width, 1), 1)
     return at // seconds - now // seconds + width - 1
 
 
 def columns_of(samples: Sequence[tuple[int, int]], now: int, width: int) -> list[int | None]:
-    """The last hour in `width` columns: the most used in each; None where nothing is known.
+    """The last hour in `width` columns: the most bytes used in each; None for no data.
 
-    Columns begin at whole multiples of their length, so that a picture stands still until a column is over.
+    Columns begin at whole multiples of their length in seconds, so that the graph doesn't move until a column is complete.
     """
     columns: list[int | None] = [None] * width
     before: tuple[int, int] | None = None

@@ -1,4 +1,4 @@
-"""The models of one device, or of all."""
+"""The table of models of one or more devices."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ INDENT: Final = "└ "
 
 
 class ModelTable(LineTable[Entry]):
-    """The cursor stays on its model while rows move around it."""
+    """The models; the cursor stays on its model while rows move around it."""
 
     LEAD: ClassVar[int] = 1
 
@@ -39,14 +39,14 @@ class ModelTable(LineTable[Entry]):
             "Layers",
             key_display="Enter",
             id="models.open",
-            tooltip="Open the model under the cursor: facts, layers",
+            tooltip="Open the model's facts and layers",
         ),
     ]
 
     def __init__(self, *, clock: Callable[[], float] = time.time, of_one_process: bool = False, id: str | None = None) -> None:
         """Args:
-        clock: Seconds since the epoch, what ages are counted from.
-        of_one_process: Whether all rows are of one, so that none need say of which.
+        clock: Returns seconds since the epoch; used for ages.
+        of_one_process: Whether all rows belong to one process, so that no column for it is needed.
         """
         self._clock = clock
         self._of_one_process = of_one_process
@@ -55,20 +55,20 @@ class ModelTable(LineTable[Entry]):
         super().__init__(self._columns_of_one, id=id)
 
     def show_devices(self, several: bool) -> None:
-        """Whether a column says which device a row is of."""
+        """Show or hide the column with the rows' devices."""
         self.set_columns(self._columns_of_several if several else self._columns_of_one)
 
     @property
     def sortable(self) -> list[str]:
-        """The columns by which rows can be sorted, left to right."""
+        """The columns by which rows can be sorted, from left to right."""
         return [column.key for column in self.columns if column.key]
 
     def key_of(self, row: Entry) -> Hashable:
-        """The model's, in its process, on its device."""
+        """The key of the model or process, and of its device."""
         return row.key
 
     def looks_same(self, before: Entry, after: Entry) -> bool:
-        """While the model's row is the same, and its mark in the device's bar."""
+        """Whether the model's row and its mark in the device's bar are unchanged."""
         return (
             before.row is after.row
             and before.unattached is after.unattached
@@ -79,11 +79,11 @@ class ModelTable(LineTable[Entry]):
         )
 
     def is_match(self, row: Entry) -> bool:
-        """Those that are listed only for their adapters are passed over."""
+        """False for models that are listed only because of their adapters."""
         return row.matches
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Without a row there is nothing to open."""
+        """Disable opening if there are no rows."""
         return None if action == "open" and self.cursor_row is None else True
 
     def _make_columns(self, several: bool) -> list[Column[Entry]]:
@@ -131,14 +131,14 @@ class ModelTable(LineTable[Entry]):
         ]
 
     def _off_cell(self, entry: Entry, width: int) -> Cell:
-        """Bytes; where the bar beside them has no room, they are one themselves: inverted as far as the model is off."""
+        """Bytes off the device. If the column with the bar doesn't fit, the share that is off is shown by inverted text."""
         if entry.row is None:
             return BLANK
         cell = bytes_cell(entry.off_bytes, OFF)
-        if not entry.off_bytes or any(place.column.title == OFFLOAD for place in self.places):
+        if not entry.off_bytes or any(placed.column.title == OFFLOAD for placed in self.places):
             return cell
         words = format_bytes(entry.off_bytes).rjust(width)
-        filled = parted(entry, width)[1]
+        filled = on_and_off_columns(entry, width)[1]
         return (*text(words[:filled], OFF_FILL), *text(words[filled:], OFF))
 
     def _age_cell(self, entry: Entry, width: int) -> Cell:
@@ -152,7 +152,7 @@ def _marks(device: DeviceRow) -> list[str]:
 
 
 def mark_cell(entry: Entry, width: int) -> Cell:
-    """By which it is found in its device's bar."""
+    """The entry's mark in its device's bar."""
     if entry.row is None:
         mark, role, _ = MARKS[PartKind.OUTSIDE]
         return text(mark, role)
@@ -162,65 +162,65 @@ def mark_cell(entry: Entry, width: int) -> Cell:
 
 
 def name_cell(entry: Entry, width: int) -> Cell:
-    """The name, and its note where both fit; a short note (`dead`) is worth a cut name."""
+    """The name and its note, if both fit; for a short note (`dead`) the name is cut."""
     indent = text(INDENT.rjust(2 * entry.depth), MUTED) if entry.depth else BLANK
     room = width - width_of(indent)
-    return (*indent, *_noted(safe_text(entry.name), entry.row.note if entry.row is not None else "", room))
+    return (*indent, *_with_note(safe_text(entry.name), entry.row.note if entry.row is not None else "", room))
 
 
-def _noted(name: str, said: str, width: int) -> Cell:
-    if not said:
+def _with_note(name: str, note: str, width: int) -> Cell:
+    if not note:
         return text(name)
-    note = f" ({safe_text(said)})"
-    room = width - width_of(text(note))
+    suffix = f" ({safe_text(note)})"
+    room = width - width_of(text(suffix))
     if width_of(text(name[: width * 2])) <= room:
-        return (*text(name), *text(note, WARNING))
+        return (*text(name), *text(suffix, WARNING))
     if room >= width * 3 // 5:
-        return (*text(shortened(name, room)), *text(note, WARNING))
+        return (*text(shortened(name, room)), *text(suffix, WARNING))
     return text(name)
 
 
 def kind_cell(entry: Entry, width: int) -> Cell:
-    """A model's kind; of a process without a sidecar, that."""
+    """The model's kind; for a process without a sidecar, that it isn't attached."""
     if entry.row is None:
         return text(entry.kind if width >= len(entry.kind) else "unattached", WARNING)
     return text(safe_text(entry.kind, 40), ACCENT)
 
 
 def device_cell(entry: Entry, width: int) -> Cell:
-    """`0`, `cuda:1`, `host`."""
+    """The device's label: `0`, `cuda:1`, `host`."""
     return text(safe_text(entry.device.label, 40), MUTED)
 
 
 def on_cell(entry: Entry, width: int) -> Cell:
-    """Bytes on the device; a question mark where the driver doesn't say."""
+    """Bytes on the device; a question mark if the driver doesn't report them."""
     if entry.unattached is not None and entry.unattached.used_bytes is None:
         return text("?", MUTED)
     return bytes_cell(entry.on_bytes)
 
 
 def loaded_cell(entry: Entry, width: int) -> Cell:
-    """What of it is on the device, as a bar, where something is off it."""
+    """A bar of the shares on and off the device; blank if nothing is off it."""
     if not entry.off_bytes:
         return BLANK
-    on, off = parted(entry, width)
+    on, off = on_and_off_columns(entry, width)
     return (*text(ON_MARK * on, BAR), *text(OFF_MARK * off, OFF))
 
 
-def parted(entry: Entry, width: int) -> tuple[int, int]:
-    """Of so many columns those for what is on the device, and those for what is off it: what there is has one at least."""
+def on_and_off_columns(entry: Entry, width: int) -> tuple[int, int]:
+    """How many of `width` columns stand for bytes on the device, and how many for bytes off it; at least one if there are any."""
     on = round(entry.on_bytes / (entry.on_bytes + entry.off_bytes) * width)
     on = min(max(on, 1 if entry.on_bytes else 0), width - 1)
     return on, width - on
 
 
 def share_cell(entry: Entry, width: int) -> Cell:
-    """Of the device's memory."""
+    """The model's share of the device's memory."""
     return text(percent(entry.share)) if entry.share and entry.on_bytes else BLANK
 
 
 def layers_cell(entry: Entry, width: int) -> Cell:
-    """How many; in thousands where there are many."""
+    """The number of layers; in thousands if it doesn't fit."""
     if entry.row is None:
         return BLANK
     count = str(entry.row.layers)
@@ -228,5 +228,5 @@ def layers_cell(entry: Entry, width: int) -> Cell:
 
 
 def dtype_cell(entry: Entry, width: int) -> Cell:
-    """That of most of its bytes."""
+    """The dtype of most of the model's bytes."""
     return BLANK if entry.row is None else text(safe_text(dtype_in(entry.row.dtype, width), 40))

@@ -1,4 +1,4 @@
-"""What the screens say in words: nobody there, nothing here, no room."""
+"""Notices that screens show instead of a list: no processes, no models, no matches, no room."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ LEAST_LINES: Final = 10
 
 WAYS_TO_START: Final = (
     ("import gpumodels; gpumodels.start()", "in your code"),
-    ("import gpumodels.auto", "the same in one line"),
-    ("python -m gpumodels run your_script.py", "without a change to it"),
-    ("python -m gpumodels demo", "a demonstration"),
+    ("import gpumodels.auto", "the same, as a single import"),
+    ("python -m gpumodels run your_script.py", "without changing your code"),
+    ("python -m gpumodels demo", "a demo"),
 )
 
 
 def nobody_there(directories: Sequence[str]) -> Text:
-    """No process has a sidecar: where was looked, and how to start one."""
+    """The notice that no process has a sidecar: the directories searched, and how to start one."""
     notice = Text(no_wrap=False)
     notice.append("No process with gpumodels is running.\n", STYLES[STRONG])
     notice.append(
-        "Looked in " + (", ".join(safe_text(directory) for directory in directories) or "no directory") + "\n\n", STYLES[MUTED]
+        "Searched " + (", ".join(safe_text(directory) for directory in directories) or "no directory") + "\n\n", STYLES[MUTED]
     )
-    notice.append("Start one, and its models appear here by themselves:\n\n")
+    notice.append("Start one, and its models will appear here:\n\n")
     longest = max(len(command) for command, _ in WAYS_TO_START)
     for command, meaning in WAYS_TO_START:
         notice.append(f"  {command:<{longest}}", STYLES[ACCENT])
@@ -37,7 +37,12 @@ def nobody_there(directories: Sequence[str]) -> Text:
 
 
 def no_models(title: str, elsewhere: Sequence[tuple[int, str, int]]) -> Text:
-    """The chosen device holds none; others might: (number, title, models)."""
+    """The notice that the chosen device has no models.
+
+    Args:
+        title: The chosen device.
+        elsewhere: Number, title and count of models of each device that has some.
+    """
     notice = Text()
     notice.append(f"No models on {safe_text(title)}.\n\n", STYLES[STRONG])
     for number, other, count in elsewhere:
@@ -47,21 +52,21 @@ def no_models(title: str, elsewhere: Sequence[tuple[int, str, int]]) -> Text:
 
 
 def no_match(words: str) -> Text:
-    """The filter leaves nothing."""
+    """The notice that nothing matches the filter."""
     return Text.assemble(
         (f'Nothing here has "{safe_text(words)}" in its name, kind, process or files.\n\n', STYLES[STRONG]),
         ("Esc", STYLES[ACCENT]),
         " shows everything again; ",
         ("0", STYLES[ACCENT]),
-        " looks on all devices.",
+        " searches all devices.",
     )
 
 
 def no_room(columns: int, lines: int) -> Text:
-    """The terminal is too small."""
+    """The notice that the terminal is too small."""
     return Text(f"{columns}×{lines} is too small: {LEAST_COLUMNS}×{LEAST_LINES} needed", STYLES[STRONG])
 
 
 def counted(count: int, noun: str) -> str:
-    """`1 model`, `2 models`."""
+    """The count with its noun, in the plural if needed: `1 model`, `2 models`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,4 +1,4 @@
-"""One line of text; and how a widget is left out, and comes back."""
+"""A widget with one line of text, and a function that shows or hides a widget."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from textual.widgets import Static
 
 
 class OneLine(Static):
-    """Says the same thing again for nothing."""
+    """A line of text, drawn again only if the text changes."""
 
     DEFAULT_CSS = "OneLine { height: 1; padding: 0 2; }"
 
     def say(self, line: Text) -> None:
-        """Another line; nothing else moves for it."""
+        """Show another text, without a new layout of the screen."""
         if self.content != line:
             self.update(line, layout=False)
 
 
 def appear(widget: Widget, is_there: bool) -> None:
-    """Whether it has room on the screen. A class on the screen would have every widget's style looked up anew."""
+    """Show or hide the widget. Setting a CSS class on the screen instead would recompute the styles of all widgets."""
     widget.styles.display = None if is_there else "none"

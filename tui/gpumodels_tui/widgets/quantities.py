@@ -1,4 +1,4 @@
-"""Numbers as the tables write them: short enough for a column, and changing no more often than someone would care."""
+"""Formats numbers for the tables: short enough for a column, and rounded so that they don't change needlessly."""
 
 from __future__ import annotations
 
@@ -26,37 +26,37 @@ SHORT_DTYPES: Final[Mapping[str, str]] = {
 YOUNG_SECONDS: Final = 60
 YOUNG_STEP_SECONDS: Final = 10
 LEAST_LABEL: Final = 6
-"""Of a process's label, fewer characters say nothing."""
+"""A process's label is left out rather than cut to fewer characters than this."""
 
 
 def bytes_cell(count: int, role: str = PLAIN) -> Cell:
-    """`2.1 GB`; nothing is a dim dash, so that the eye finds what there is."""
+    """`2.1 GB`; zero is a dim dash, so that other values stand out."""
     return text(format_bytes(count), role) if count else text("–", MUTED)
 
 
 def calm_bytes(count: int) -> str:
-    """`14 GB`, `8.9 GB`: no decimals from ten on, for what changes all the time and need not be known better."""
+    """`14 GB`, `8.9 GB`: no decimals from ten on, for values that change all the time and needn't be exact."""
     number, unit = format_bytes(count).split()
     return f"{float(number):.0f} {unit}" if float(number) >= 10 else f"{number} {unit}"
 
 
 def short_dtype(dtype: str) -> str:
-    """As people call it, `bf16+`; an unknown one as it is."""
+    """The common short name, such as `bf16+`; an unknown dtype is unchanged."""
     plus = "+" if dtype.endswith("+") else ""
     name = dtype.removesuffix("+")
     return SHORT_DTYPES.get(name, name) + plus
 
 
 def dtype_in(dtype: str, width: int) -> str:
-    """Short; `fp8` where the whole name of the format has no room."""
-    whole = short_dtype(dtype)
-    if len(whole) > width and whole.startswith("fp8"):
-        return "fp8" + ("+" if whole.endswith("+") else "")
-    return whole
+    """The short name; only `fp8` if the name of the exact format doesn't fit."""
+    name = short_dtype(dtype)
+    if len(name) > width and name.startswith("fp8"):
+        return "fp8" + ("+" if name.endswith("+") else "")
+    return name
 
 
 def calm_age(seconds: float) -> str:
-    """`10s`, `2m`: below a minute in steps of ten seconds, so that a fresh row isn't redrawn each second."""
+    """`10s`, `2m`: below a minute in steps of ten seconds, so that a new row isn't drawn again every second."""
     if YOUNG_STEP_SECONDS <= seconds < YOUNG_SECONDS:
         seconds -= seconds % YOUNG_STEP_SECONDS
     elif seconds < YOUNG_STEP_SECONDS:
@@ -65,7 +65,7 @@ def calm_age(seconds: float) -> str:
 
 
 def process_cell(process: str, width: int) -> Cell:
-    """Label and pid where there is room, else the pid: what `ps` and `kill` take."""
+    """The process's label and pid if there is room, else only the pid, which `ps` and `kill` take."""
     process = safe_text(process)
     if cell_len(process[: width * 2]) <= width:
         return text(process, MUTED)
@@ -75,6 +75,6 @@ def process_cell(process: str, width: int) -> Cell:
 
 
 def percent(share: float) -> str:
-    """`7%`; something that is nearly nothing is `<1%`."""
-    whole = round(share * 100)
-    return "<1%" if share > 0 and whole == 0 else f"{whole}%"
+    """`7%`; `<1%` for a share that isn't zero but would be rounded to it."""
+    rounded = round(share * 100)
+    return "<1%" if share > 0 and rounded == 0 else f"{rounded}%"

@@ -1,4 +1,4 @@
-"""What a table tells of hands on it."""
+"""Messages that a table sends when the user moves the cursor, opens a row, or clicks a heading."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from textual.widget import Widget
 
 
 class TableMessage(Message):
-    """From one table."""
+    """The base of all messages from a table."""
 
     def __init__(self, table: Widget) -> None:
         super().__init__()
@@ -17,12 +17,12 @@ class TableMessage(Message):
 
     @property
     def control(self) -> Widget:
-        """The table."""
+        """The table that sent the message."""
         return self.table
 
 
 class CursorMoved(TableMessage):
-    """The cursor is on another row."""
+    """The cursor has moved to another row."""
 
     def __init__(self, table: Widget, key: Hashable) -> None:
         super().__init__(table)
@@ -30,7 +30,7 @@ class CursorMoved(TableMessage):
 
 
 class RowOpened(TableMessage):
-    """The cursor's row was asked to open: Enter, or a double click."""
+    """The user opened a row, by Enter or by clicking."""
 
     def __init__(self, table: Widget, key: Hashable) -> None:
         super().__init__(table)
@@ -38,7 +38,7 @@ class RowOpened(TableMessage):
 
 
 class HeadingClicked(TableMessage):
-    """The title of a column that rows can be sorted by."""
+    """The user clicked the title of a sortable column."""
 
     def __init__(self, table: Widget, column: str) -> None:
         super().__init__(table)

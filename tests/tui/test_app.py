@@ -135,9 +135,9 @@ async def test_plus_and_minus_change_how_often_it_looks(tmp_path: Path) -> None:
     app = GpuModelsApp(watching=watching)
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "plus")
-        assert "looks every 2 s" in shown(app)
+        assert "refreshes every 2 s" in shown(app)
         await pressed(pilot, *["minus"] * len(INTERVALS))
-        assert f"looks every {INTERVALS[0]:g} s" in shown(app)
+        assert f"refreshes every {INTERVALS[0]:g} s" in shown(app)
     assert watching.interval_seconds == INTERVALS[0]
 
 
@@ -148,7 +148,7 @@ async def test_y_copies_the_path_of_the_models_file_and_says_so() -> None:
         assert app.clipboard == f"/srv/models/diffusion_models/wan/{WAN}_bf16.safetensors"
         assert "copied /srv/models" in shown(app)
         await pressed(pilot, "down", "down", "y")
-        assert "No file of this model is known" in shown(app)
+        assert "This model's file is not known" in shown(app)
 
 
 async def test_a_capital_s_saves_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

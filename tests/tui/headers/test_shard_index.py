@@ -20,7 +20,7 @@ def test_an_index_names_its_shards(tmp_path: Path) -> None:
         "index", tensors=5, shards=("m-1.safetensors", "m-2.safetensors")
     )
     path.write_text("{}")
-    assert reply_about(path, ".safetensors.index.json").reason == "no weight_map in it"
+    assert reply_about(path, ".safetensors.index.json").reason == "it has no weight_map"
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b.safetensors", "/etc/passwd", "a\0.safetensors"])

@@ -24,10 +24,10 @@ async def test_help_lists_the_keys_of_the_screen_it_was_asked_on() -> None:
         for _ in range(4):
             await pressed(pilot, "pagedown")
             text += shown(app)
-        for said in ("1-9", "Choose a device", "G", "The first row, the last", "Leave", "Open the model", "Optimizer state"):
+        for said in ("1-9", "Choose a device", "G", "First or last row", "Quit", "Open the model", "Optimizer state"):
             assert said in text
         await pressed(pilot, "escape", "enter", "question_mark")
-        assert "Show or hide what is below the layer" in shown(app)
+        assert "Unfold or fold the layer" in shown(app)
         assert "Choose a device" not in shown(app)
         await pressed(pilot, "question_mark")
         assert isinstance(app.screen, LayersScreen)

@@ -196,7 +196,7 @@ async def test_layers_are_filtered_with_what_they_are_in_and_sorted() -> None:
         await pressed(pilot, "r")
         assert paths() == ["", "head", "blocks"]
         await pressed(pilot, "f6")
-        assert "their place in the model" in shown(app)
+        assert "their order in the model" in shown(app)
         await pressed(pilot, "tab")
         assert has_keys(app, FactsPanel)
         await pressed(pilot, "down", "j", "up", "k", "end", "G", "home", "g", "shift+tab")

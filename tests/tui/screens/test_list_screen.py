@@ -19,7 +19,7 @@ async def test_typing_filters_at_once_and_enter_keeps_and_escape_drops() -> None
         await pressed(pilot, "slash", "v", "a", "e")
         assert listed(app) == ["wan_2.1_vae"]
         await pressed(pilot, "enter")
-        assert 'with "vae"' in shown(app)
+        assert 'matching "vae"' in shown(app)
         await pressed(pilot, "enter")
         assert on_screen(app, LayersScreen)
         await pressed(pilot, "escape", "escape")

@@ -138,5 +138,5 @@ async def test_a_process_without_a_sidecar_opens_too_and_one_that_is_gone_says_s
         assert "python serve.py" in shown(app)
         app.receive(a_view(a_gpu()))
         await pilot.pause()
-        assert "Gone" in shown(app)
+        assert "Ended." in shown(app)
         assert "python serve.py" in shown(app)

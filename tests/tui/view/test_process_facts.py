@@ -29,12 +29,12 @@ def test_what_a_process_is_and_how_its_sidecar_does() -> None:
     assert facts["command"] == "python -m vllm 'serve it'"
     assert facts["process"] == "pid 90210, user ada, up 1h, rank 1"
     assert facts["versions"] == "Python 3.11.9, torch 2.13.0, gpumodels 0.1.0"
-    assert facts["sidecar"] == "live, no failures, 1.0 ms a look, every 1 s, 600 modules"
-    assert facts["sees"] == "CUDA_VISIBLE_DEVICES=2,3"
+    assert facts["sidecar"] == "live, no failures, 1.0 ms per scan, every 1 s, 600 modules"
+    assert facts["env"] == "CUDA_VISIBLE_DEVICES=2,3"
     assert state.snapshot is not None
     health = dataclasses.replace(state.snapshot.health, failures=3)
     failing = replace(row, state=replace(state, snapshot=dataclasses.replace(state.snapshot, health=health)))
-    said = "live, 3 things could not be read, 1.0 ms a look, every 1 s, 600 modules"
+    said = "live, failures: 3, 1.0 ms per scan, every 1 s, 600 modules"
     assert Fact("sidecar", said) in facts_of_process(failing, NOON_SECONDS)
 
 

@@ -25,8 +25,8 @@ async def test_more_devices_than_have_room_are_counted() -> None:
     app = app_showing(a_view(*(a_gpu(a_row(), index=index) for index in range(16)), a_host(number=17)))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "t")
-        assert "and 9 more devices: 1-9 shows one" in shown(app)
-        assert "GPU 6  38.0 GB, most 38.0 GB" in shown(app)
+        assert "and 9 more devices; 1-9 shows one" in shown(app)
+        assert "GPU 6  38.0 GB, peak 38.0 GB" in shown(app)
         await pressed(pilot, "9")
         assert "GPU 8  Simulated" in shown(app)
         assert "more device" not in shown(app)

@@ -15,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from gpumodels.demo.cast import ModelSpec
 from gpumodels.models.allocators import DeviceCounters
+from gpumodels.support.torch_private import BUFFERS, PARAMETERS
 
 GIB: Final = 1024**3
 SIMULATED_GPU_BYTES: Final = 80 * GIB
@@ -135,12 +136,12 @@ class SimulatedStage:
     def _put_on(self, model: nn.Module, device: str, dtype: torch.dtype) -> None:
         made: dict[int, Any] = {}  # tied weights stay tied
         for module in model.modules():
-            for tensors in (module._parameters, module._buffers):
+            for tensors in (vars(module)[PARAMETERS], vars(module)[BUFFERS]):
                 for name, tensor in tensors.items():
                     if tensor is not None and tensor.device != torch.device(device):
                         if id(tensor) not in made:
                             made[id(tensor)] = self._tensor(tuple(tensor.shape), dtype, device)
-                        is_parameter = tensors is module._parameters
+                        is_parameter = tensors is vars(module)[PARAMETERS]
                         if is_parameter:
                             setattr(module, name, nn.Parameter(made[id(tensor)], requires_grad=False))
                         else:

@@ -24,7 +24,7 @@ from gpumodels.tensors.tensor_storages import UNREADABLE
 if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage
 
-MOVING_METHODS: Final = ("to", "cpu", *ACCELERATORS, "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
+MOVING_METHODS: Final = ("to", *ACCELERATORS, "cpu", "ipu", "mtia", "half", "float", "double", "bfloat16", "type")
 """The methods of `torch.nn.Module` that move or cast; `to_empty` and `share_memory` don't copy values to new storages."""
 
 

@@ -33,9 +33,9 @@ class ModuleRegistry:
     """Live modules, in the order in which they were added. The host's threads add to it, the sidecar's thread reads it."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._modules: WeakTable[int] = WeakTable(on_death=self._died)
+        self._living: WeakTable[int] = WeakTable(on_death=self._died)
         """Each with the time of its construction, realtime nanoseconds; 0 where that wasn't observed."""
-        self.known = self._modules.by_id
+        self.known = self._living.by_id
         """The registered modules by id; read-only."""
         self._clock = clock
         self._come: deque[KeyedRef] = deque()
@@ -48,19 +48,19 @@ class ModuleRegistry:
         """When the latest module was added, on `clock`: the host may be in the middle of building a model."""
 
     def __len__(self) -> int:
-        return len(self._modules)
+        return len(self._living)
 
     def add_new(self, module: nn.Module) -> None:
         """Add a module that is being constructed. Called thousands of times while a model is built."""
         if id(module) not in self.known:
-            self._come.append(self._modules.put(module, time.time_ns()))
+            self._come.append(self._living.put(module, time.time_ns()))
             self.version += 1
             self.grew_at = self._clock()
 
     def add(self, module: nn.Module, born_ns: int = 0) -> None:
         """Add a module. `born_ns` is when it was constructed, realtime nanoseconds; 0 if that wasn't observed."""
-        if module not in self._modules:
-            self._come.append(self._modules.put(module, born_ns))
+        if module not in self._living:
+            self._come.append(self._living.put(module, born_ns))
             self.version += 1
             self.grew_at = self._clock()
 
@@ -71,7 +71,7 @@ class ModuleRegistry:
 
     def born_ns(self, key: int) -> int:
         """When the module with this id was constructed, realtime nanoseconds; 0 if that wasn't observed, as for copies."""
-        ref = self._modules.ref(key)
+        ref = self._living.ref(key)
         return 0 if ref is None else int(ref.value)
 
     def load_below(self, module: Any) -> None:
@@ -105,11 +105,11 @@ class ModuleRegistry:
 
     def refs(self) -> list[KeyedRef]:
         """Weak references to all modules, in the order in which they were added."""
-        return self._modules.refs()
+        return self._living.refs()
 
     def ref(self, key: int) -> KeyedRef | None:
         """The weak reference to the module with this id; None if it isn't registered."""
-        return self._modules.ref(key)
+        return self._living.ref(key)
 
     def _died(self, ref: KeyedRef) -> None:
         self._gone.append(ref)

@@ -126,7 +126,7 @@ def test_a_torch_that_can_not_say_whether_it_compiles_has_nothing_observed(failu
     other = ModuleType("torch")
     other._C = SimpleNamespace()  # type: ignore[attr-defined]
     code = adds.__code__
-    with pytest.raises(ValueError, match="compiles"):
+    with pytest.raises(ValueError, match="compiling"):
         observed(CodeExchange(other, failures), adds)
     assert adds.__code__ is code
 

@@ -15,7 +15,7 @@ def test_an_error_in_a_guard_is_counted_and_ends_there(caplog: pytest.LogCapture
         raise ValueError("odd")
     assert reached == ["before"]
     assert failures.count == 1
-    assert [record.getMessage() for record in caplog.records] == ["reading a part failed and goes on without: ValueError: odd"]
+    assert [record.getMessage() for record in caplog.records] == ["reading a part failed; continuing without it: ValueError: odd"]
 
 
 def test_each_kind_of_error_is_logged_once_for_each_place_and_counted_each_time(caplog: pytest.LogCaptureFixture) -> None:

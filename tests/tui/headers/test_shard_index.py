@@ -33,4 +33,4 @@ def test_a_shard_lies_beside_its_index_and_nowhere_else(tmp_path: Path, name: st
 def test_an_index_of_thousands_of_shards_is_none(tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors.index.json"
     path.write_text(json.dumps({"weight_map": {str(number): f"{number}.safetensors" for number in range(MAX_SHARDS + 1)}}))
-    assert reply_about(path, ".safetensors.index.json").reason == f"names {MAX_SHARDS + 1} shards"
+    assert reply_about(path, ".safetensors.index.json").reason == f"too many shards ({MAX_SHARDS + 1})"

@@ -44,11 +44,9 @@ def test_every_way_to_a_name_is_said_in_words() -> None:
         "the file that its weights are mapped from (sure)"
     ]
     assert told(with_model(row, name_source="values", confidence=0.75), "named by") == [
-        "its values, which are the file's (likely)"
+        "its values, which match the file's (likely)"
     ]
-    assert told(with_model(row, name_source="class", confidence=0.0), "named by") == [
-        "its class; no file is known (not known for sure)"
-    ]
+    assert told(with_model(row, name_source="class", confidence=0.0), "named by") == ["its class; no file is known (uncertain)"]
 
 
 def test_a_way_that_only_a_newer_sidecar_knows_stands_as_it_is() -> None:

@@ -42,8 +42,8 @@ def test_a_process_that_has_published_nothing_yet_and_one_without_a_sidecar_say_
     row = replace(a_full_view().process_rows[0], started_at_ns=None, user="", command="")
     starting = replace(row, state=a_process_state(None))
     assert facts_of_process(starting, NOON_SECONDS) == [
-        Fact("command", "not known"),
-        Fact("process", "pid 4711, user not known"),
+        Fact("command", "unknown"),
+        Fact("process", "pid 4711, user unknown"),
         Fact("sidecar", "has published nothing yet"),
     ]
     assert told(replace(row, state=None), "sidecar") == [
@@ -57,7 +57,7 @@ def test_warnings_and_devices_that_ran_out_are_told_and_of_thousands_of_warnings
     never = a_device("cuda:1")
     state = a_process_state(dataclasses.replace(snapshot, devices=(full, never)))
     row = replace(a_full_view().process_rows[0], state=state)
-    assert told(row, "ran out") == ["out of memory on cuda:0, 3× since it started"]
+    assert told(row, "errors") == ["out of memory on cuda:0, 3× since the process started"]
     assert told(row, "warning") == [f"warning {number}" for number in range(MOST_WARNINGS)]
 
 
@@ -70,10 +70,10 @@ def test_an_unattached_process_is_told_of_as_far_as_the_driver_and_the_kernel_kn
     ]
     unknown = replace(an_unattached(2222, None, ""), user="")
     assert [fact.value for fact in facts_of_unattached(unknown)[:4]] == [
-        "not known",
+        "unknown",
         "2222",
-        "not known",
-        "not said by the driver",
+        "unknown",
+        "not reported by the driver",
     ]
 
 
@@ -84,4 +84,4 @@ def test_nothing_hostile_reaches_what_is_drawn() -> None:
     row = replace(a_full_view().process_rows[0], state=state, user=EVIL, command=EVIL)
     facts = [*facts_of_process(row, NOON_SECONDS), *facts_of_unattached(replace(an_unattached(command=EVIL), user=EVIL))]
     assert all(text.isprintable() for fact in facts for text in (fact.label, fact.value))
-    assert {"ran out", "warning", "sees"} <= {fact.label for fact in facts}
+    assert {"errors", "warning", "env"} <= {fact.label for fact in facts}

@@ -25,7 +25,7 @@ def line_of(event: Event, now: float = NOON_SECONDS) -> dict[str, str]:
 def test_a_line_says_when_what_to_whom_where_and_how_much() -> None:
     assert line_of(LOADED) == {
         "time": "20:26:40",
-        "what": "+ loaded",
+        "event": "+ loaded",
         "model": WAN,
         "bytes": "27.0 GB",
         "gpu": "0",
@@ -39,7 +39,7 @@ def test_of_another_day_the_day_is_shown() -> None:
 
 
 def test_what_happened_often_within_a_minute_is_counted() -> None:
-    assert line_of(replace(LOADED, kind=EventKind.MOVED_OFF, times=3))["what"] == "< moved off 3×"
+    assert line_of(replace(LOADED, kind=EventKind.MOVED_OFF, times=3))["event"] == "< offloaded 3×"
 
 
 def test_where_memory_ran_out_the_models_are_named_instead_of_the_process() -> None:

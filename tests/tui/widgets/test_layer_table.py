@@ -158,8 +158,8 @@ def test_the_orders_go_round_and_each_begins_as_one_expects() -> None:
     for _ in range(3):
         order = table.sort_next()
         seen[order] = names()
-    assert seen == {"size": ["c", "b", "a"], "name": ["a", "b", "c"], "their place in the model": ["a", "b", "c"]}
-    assert table.sort_next(-1) == "their place in the model"
+    assert seen == {"size": ["c", "b", "a"], "name": ["a", "b", "c"], "their order in the model": ["a", "b", "c"]}
+    assert table.sort_next(-1) == "their order in the model"
     table.reverse()
     assert names() == ["c", "b", "a"]
 

@@ -20,9 +20,9 @@ def test_one_is_singular_and_every_other_number_plural() -> None:
 
 def test_where_nobody_is_there_it_says_where_it_looked_and_every_way_to_start() -> None:
     said = nobody_there(["/dev/shm/gpumodels-0", "/tmp/gpumodels-0"]).plain
-    assert "Looked in /dev/shm/gpumodels-0, /tmp/gpumodels-0\n" in said
+    assert "Searched /dev/shm/gpumodels-0, /tmp/gpumodels-0\n" in said
     assert all(f"{command} " in said and meaning in said for command, meaning in WAYS_TO_START)
-    assert "Looked in no directory" in nobody_there([]).plain
+    assert "Searched no directory" in nobody_there([]).plain
 
 
 def test_an_empty_device_names_those_that_hold_models_with_the_numbers_that_choose_them() -> None:

@@ -44,7 +44,7 @@ def test_a_process_that_has_published_nothing_yet_and_one_without_a_sidecar_say_
     assert facts_of_process(starting, NOON_SECONDS) == [
         Fact("command", "unknown"),
         Fact("process", "pid 4711, user unknown"),
-        Fact("sidecar", "has published nothing yet"),
+        Fact("sidecar", "has not published a snapshot yet"),
     ]
     assert told(replace(row, state=None), "sidecar") == [
         "not attached: start one by `import gpumodels; gpumodels.start()`",

@@ -47,7 +47,7 @@ def test_a_process_that_has_published_nothing_yet_and_one_without_a_sidecar_say_
         Fact("sidecar", "has not published a snapshot yet"),
     ]
     assert told(replace(row, state=None), "sidecar") == [
-        "not attached: start one by `import gpumodels; gpumodels.start()`",
+        "not attached: start one with `import gpumodels; gpumodels.start()`",
     ]
 
 

@@ -65,12 +65,19 @@ def agree(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> 
 
 
 def possible_routes(dtype: str, values: Values) -> tuple[CastRoute, ...]:
-    """The routes by which these values in memory can have been cast: values that went through a dtype are exact in it."""
+    """The routes by which these values in memory can have been cast: values that went through a dtype survive it again.
+
+    Except its largest: 65504, the largest float16, is 65536 as bfloat16, which float16 doesn't hold.
+    """
     return tuple(
-        route
-        for route in _all_routes(dtype)
-        if route is DIRECT or all(value == _cast_comparable(value, (route, dtype)) for value in values)
+        route for route in _all_routes(dtype) if route is DIRECT or all(_survives(value, route, dtype) for value in values)
     )
+
+
+def _survives(value: Value, route: str, dtype: str) -> bool:
+    if value == _cast_comparable(value, (route, dtype)):
+        return True
+    return isinstance(value, float) and abs(value) == round_to(FORMATS[route].largest, dtype)
 
 
 def _all_routes(dtype: str) -> tuple[CastRoute, ...]:

@@ -83,8 +83,12 @@ ONE_OF_MANY: Final = """
 import statistics, time
 import torch
 from torch import nn
-from gpumodels.models.allocators import TorchDevices
-from gpumodels.support.failures import Failures
+try:
+    from gpumodels.models.allocators import TorchDevices
+    from gpumodels.support.failures import Failures
+except ImportError:  # the earlier build has no rooms
+    from gpumodels.devices import TorchDevices
+    from gpumodels.failures import Failures
 from gpumodels.observer import Observer
 torch.set_num_threads(1)
 

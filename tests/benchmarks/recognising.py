@@ -92,7 +92,10 @@ import json, sys, time
 from pathlib import Path
 from gpumodels_shared.decoding import decode
 from gpumodels_tui.catalogue.cache import Cache
-from gpumodels_tui.headers.header_reader import HeaderWorker
+try:
+    from gpumodels_tui.headers.header_reader import HeaderWorker
+except ImportError:  # the earlier build has no rooms
+    from gpumodels_tui.catalogue.header_reader import HeaderWorker
 from gpumodels_tui.catalogue.watch import Catalogue
 
 models, wanted, cache, longest = sys.argv[1:]

@@ -8,6 +8,7 @@ import struct
 import pytest
 
 from gpumodels_shared.casting import DIRECT, agree, cast_values, comparable, distinct_routes, possible_routes
+from gpumodels_shared.floats import FORMATS, decode_values, round_to
 
 
 def test_float64_agrees_with_itself_and_unknown_dtypes_only_byte_for_byte() -> None:
@@ -87,3 +88,22 @@ def test_a_cast_to_a_dtype_that_holds_all_of_the_files_values_leaves_them() -> N
     assert cast_values(values, "float16", "float32", DIRECT) is values
     assert cast_values(values, "float16", "bfloat16", DIRECT) == (0.10009765625, 65536.0, math.inf)
     assert cast_values((b"\1",), "int8", "int8", DIRECT) == (b"\1",)
+
+
+@pytest.mark.parametrize("dtype", list(FORMATS))
+@pytest.mark.parametrize("route", ["float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"])
+def test_a_route_that_values_took_is_always_thought_possible(route: str, dtype: str) -> None:
+    """Every value of the dtype on the way, the largest and the subnormal ones included."""
+    size = 1 if route.startswith("float8") else 2
+    step = 1 if size == 1 else 37
+    for bits in [*range(0, 1 << (8 * size), step), 0x7BFF, 0x7F7F, 0xFBFF]:
+        (between,) = decode_values(route, (bits & ((1 << (8 * size)) - 1)).to_bytes(size, "little"))
+        if math.isfinite(between):
+            assert route == dtype or route in possible_routes(dtype, (round_to(between, dtype),))
+
+
+def test_what_overflowed_on_the_way_agrees_with_the_file() -> None:
+    in_file = struct.pack("<2d", 65504.0, 100000.0)
+    assert possible_routes("bfloat16", (65536.0, math.inf))[-1] is not DIRECT
+    assert "float16" in possible_routes("bfloat16", (65536.0, math.inf))
+    assert agree("bfloat16", bfloat16(65536.0, math.inf), "float64", in_file)

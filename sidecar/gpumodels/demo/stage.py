@@ -152,11 +152,12 @@ class SimulatedStage:
         if device in self._allocated:
             size = fake.numel() * fake.element_size()
             self._allocated[device] += size
-            weakref.finalize(fake.untyped_storage(), self._free, device, size).atexit = False
+            weakref.finalize(fake.untyped_storage(), _free, self._allocated, device, size).atexit = False
         return fake
 
-    def _free(self, device: str, size: int) -> None:
-        self._allocated[device] -= size
+
+def _free(allocated: dict[str, int], device: str, size: int) -> None:
+    allocated[device] -= size
 
 
 def _distinct(model: nn.Module) -> dict[str, Any]:

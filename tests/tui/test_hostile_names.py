@@ -116,7 +116,7 @@ SCREENS: Final = {
 
 
 @pytest.mark.parametrize("keys", SCREENS.values(), ids=SCREENS)
-@pytest.mark.parametrize("size", [LARGE, pytest.param((60, 20), marks=pytest.mark.slow)], ids=["large", "narrow"])
+@pytest.mark.parametrize("size", [pytest.param(LARGE, marks=pytest.mark.slow), (60, 20)], ids=["large", "narrow"])
 async def test_hostile_names_are_harmless_on_every_screen(keys: list[str], size: tuple[int, int]) -> None:
     app = GpuModelsApp(a_hostile_view(), clock=lambda: NOON_SECONDS)
     async with app.run_test(size=size) as pilot:

@@ -21,7 +21,13 @@ def _the_default_look_afterwards() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     "keys",
-    [[], ["0"], ["2", "G", "enter"], ["enter"], ["p"], ["t"], ["slash"]],
+    [
+        [],
+        *(
+            pytest.param(keys, marks=pytest.mark.slow)
+            for keys in (["0"], ["2", "G", "enter"], ["enter"], ["p"], ["t"], ["slash"])
+        ),
+    ],
     ids=["overview", "all", "unattached", "layers", "process", "timeline", "filter"],
 )
 async def test_a_look_with_a_ground_of_its_own_paints_every_cell(keys: list[str]) -> None:

@@ -126,7 +126,9 @@ def test_a_file_that_takes_all_memory_ends_its_reader_not_its_neighbours(tmp_pat
     bomb = tmp_path / "bomb.safetensors"
     entries = ",".join(f'"t{number}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}' for number in range(200_000))
     bomb.write_bytes(framed(b"{" + entries.encode() + b"}"))
-    with pytest.raises(UnreadableError, match=r"the reader process ended while reading it: memory allocation of \d+ bytes failed"):
+    with pytest.raises(
+        UnreadableError, match=r"the reader process ended while reading it: memory allocation of \d+ bytes failed"
+    ):
         worker.read(str(bomb), ".safetensors")
     assert title_of(worker, titled(tmp_path / "a.safetensors", "A")) == "A"
     worker.close()

@@ -25,7 +25,14 @@ def names(app: GpuModelsApp) -> list[str]:
     return [entry.name for entry in app.screen.query_one(ModelTable).rows]
 
 
-@pytest.mark.parametrize("size", [(60, 10), (60, 16), (80, 12), (80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        (60, 10),
+        (80, 24),
+        *(pytest.param(size, marks=pytest.mark.slow) for size in ((60, 16), (80, 12), (120, 40), (200, 60))),
+    ],
+)
 async def test_title_facts_bars_models_and_keys_are_on_every_screen(size: tuple[int, int]) -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=size) as pilot:

@@ -124,7 +124,8 @@ class StateDictLoads:
             tensor: Any = owner[0].get(name)
             if tensor is None:
                 tensor = owner[1].get(name)
-            if tensor is not None and (is_complete or tensor.shape == source[2]):
+            _, _, shape, _, _ = source
+            if tensor is not None and (is_complete or tensor.shape == shape):
                 self._note_tensor(tensor, source)
 
     def _note_tensor(self, tensor: Tensor, source: _LoadedTensor) -> None:

@@ -237,3 +237,21 @@ def test_a_process_that_ends_is_told_with_the_models_that_it_held() -> None:
     running = a_view(on_gpu("m", GIB), on_gpu("large", 3 * GIB))
     (exited,) = events_between(running, view_of([]), NOON_NS)
     assert (exited.kind, exited.held) == (EventKind.EXITED, (("large", 3 * GIB), ("m", GIB)))
+
+
+def test_an_event_that_was_recorded_under_a_pending_name_gets_the_name_once_it_is_found() -> None:
+    recorder = Recorder()
+    recorder.record(a_view(), NOON_NS)
+    pending = replace(on_gpu("WanModel", GIB), name_source="pending", confidence=0.0)
+    other = replace(on_gpu("other", GIB), name_source="pending", confidence=0.0)
+    before = recorder.record(a_view(pending, other), NOON_NS)
+    assert [event.name for event in before.events[:2]] == ["other …", "WanModel …"]
+    after = recorder.record(a_view(replace(pending, name="wan_high", name_source="values", confidence=0.97)), NOON_NS)
+    assert [(event.kind.value, event.name) for event in after.events[:3]] == [
+        ("unloaded", "other …"),
+        ("loaded", "other …"),
+        ("loaded", "wan_high"),
+    ]
+    assert [event.number for event in after.events[1:]] == [event.number for event in before.events]
+    sure = a_view(replace(pending, name="renamed", name_source="values", confidence=0.97))
+    assert recorder.record(sure, NOON_NS).events == after.events

@@ -14,6 +14,7 @@ from gpumodels_shared.schema import SMALL_MODELS_ID
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.device_names import HOST, devices_named, process_title
 from gpumodels_tui.view.events import Event, EventKind, History
+from gpumodels_tui.view.model_naming import PENDING_MARK
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 
 MOST_EVENTS: Final = 1000
@@ -40,6 +41,8 @@ class Recorder:
         self._most: dict[str, int] = {}
         self._sampled_at = float("-inf")
         self._number = 0
+        self._pending: set[str] = set()
+        """Keys of the models whose events were recorded under a pending name."""
         self._history = History()
 
     def record(self, view: View, now_ns: int) -> History:
@@ -52,10 +55,11 @@ class Recorder:
         count = self._number
         for event in new:
             self._remember(event)
+        renamed = bool(self._pending) and view is not self._before and self._rename_pending(view)
         sampled = self._sample(view, now_ns // 10**9)
         self._before = view
-        if sampled or self._number != count:
-            events = self._history.events if self._number == count else tuple(reversed(self._events))
+        if sampled or renamed or self._number != count:
+            events = tuple(reversed(self._events)) if renamed or self._number != count else self._history.events
             samples = {key: tuple(values) for key, values in self._samples.items()} if sampled else self._history.samples
             self._history = History(events, samples)
         return self._history
@@ -69,8 +73,22 @@ class Recorder:
                     del self._events[position]
                     event = replace(event, times=old.times + 1)
                 break
+        if event.model_key is not None and event.name.endswith(PENDING_MARK):
+            self._pending.add(event.model_key)
         self._events.append(replace(event, number=self._number))
         del self._events[:-MOST_EVENTS]
+
+    def _rename_pending(self, view: View) -> bool:
+        """Give events the names that their models have by now; the pending one stays if a model ended before it had another."""
+        names = {row.key: row.name for device in view.devices for row in device.models if row.key in self._pending}
+        self._pending = {key for key, name in names.items() if name.endswith(PENDING_MARK)}
+        renamed = False
+        for position, event in enumerate(self._events):
+            name = names.get(event.model_key) if event.model_key is not None else None
+            if name is not None and event.name.endswith(PENDING_MARK) and not name.endswith(PENDING_MARK):
+                self._events[position] = replace(event, name=name)
+                renamed = True
+        return renamed
 
     def _sample(self, view: View, now: int) -> bool:
         for device in view.devices:

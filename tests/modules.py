@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -131,3 +132,31 @@ def distinct_bytes(*modules: nn.Module, device: str | None = None) -> int:
                 storage = tensor.untyped_storage()
                 seen[storage._cdata] = storage.nbytes()
     return sum(seen.values())
+
+
+def the_only(sidecar: Attached) -> FoundModel:
+    (found,) = sidecar.scan()
+    return found
+
+
+def rows(sidecar: Attached) -> list[tuple[str, dict[str, int]]]:
+    """What a scan finds, without what holds nothing."""
+    return [(found.class_name, dict(found.bytes_by_device)) for found in sidecar.scan()]
+
+
+def by_class(models: tuple[Model, ...]) -> dict[str, Model]:
+    return {model.class_name: model for model in models}
+
+
+class Stack:
+    """A plain object that holds modules."""
+
+    def __init__(self, layers: list[Any]) -> None:
+        self.layers = layers
+
+
+class Slotted:
+    __slots__ = ("layers",)
+
+    def __init__(self, layers: list[Any]) -> None:
+        self.layers = layers

@@ -14,40 +14,15 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.models.assembling import FoundModel
-from modules import Attached, Backbone, Block, attached, distinct_bytes
+from modules import Backbone, Block, Slotted, Stack, attached, distinct_bytes, rows, the_only
 
 FLOAT = 4
 BLOCK_BYTES = distinct_bytes(Block())
 WIDTH = 256
 
 
-def rows(sidecar: Attached) -> list[tuple[str, dict[str, int]]]:
-    """What a scan finds, without what holds nothing."""
-    return [(found.class_name, dict(found.bytes_by_device)) for found in sidecar.scan()]
-
-
-def the_only(sidecar: Attached) -> FoundModel:
-    (found,) = sidecar.scan()
-    return found
-
-
 def blocks(count: int = 3) -> list[Block]:
     return [Block() for _ in range(count)]
-
-
-class Stack:
-    """A plain object that holds modules."""
-
-    def __init__(self, layers: list[Any]) -> None:
-        self.layers = layers
-
-
-class Slotted:
-    __slots__ = ("layers",)
-
-    def __init__(self, layers: list[Any]) -> None:
-        self.layers = layers
 
 
 Pair = namedtuple("Pair", ["first", "rest"])

@@ -15,22 +15,11 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.models.assembling import FoundModel
-from modules import Attached, Backbone, Block, attached, distinct_bytes
+from modules import Backbone, Block, attached, distinct_bytes, rows, the_only
 
 FLOAT = 4
 BLOCK_BYTES = distinct_bytes(Block())
 WIDTH = 256
-
-
-def rows(sidecar: Attached) -> list[tuple[str, dict[str, int]]]:
-    """Class and bytes by device of each model that a scan finds."""
-    return [(found.class_name, dict(found.bytes_by_device)) for found in sidecar.scan()]
-
-
-def the_only(sidecar: Attached) -> FoundModel:
-    (found,) = sidecar.scan()
-    return found
 
 
 Pair = namedtuple("Pair", ["first", "rest"])

@@ -11,28 +11,9 @@ from typing import Any
 import pytest
 from torch import nn
 
-from modules import Attached, Backbone, Block, attached, distinct_bytes
+from modules import Backbone, Block, Slotted, Stack, attached, distinct_bytes, rows
 
 FLOAT = 4
-
-
-def rows(sidecar: Attached) -> list[tuple[str, dict[str, int]]]:
-    """What a scan finds, without what holds nothing."""
-    return [(found.class_name, dict(found.bytes_by_device)) for found in sidecar.scan()]
-
-
-class Stack:
-    """A plain object that holds modules."""
-
-    def __init__(self, layers: list[Any]) -> None:
-        self.layers = layers
-
-
-class Slotted:
-    __slots__ = ("layers",)
-
-    def __init__(self, layers: list[Any]) -> None:
-        self.layers = layers
 
 
 HELD_BY: dict[str, Callable[[list[Any]], Any]] = {

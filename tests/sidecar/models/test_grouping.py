@@ -7,8 +7,7 @@ from pathlib import Path
 
 from torch import nn
 
-from gpumodels_shared.schema import Model
-from modules import Backbone, Block, attached, distinct_bytes
+from modules import Backbone, Block, attached, by_class, distinct_bytes
 
 
 class UNet(Backbone):
@@ -33,10 +32,6 @@ class ImageModel(PreTrainedModel):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList(Block() for _ in range(3))
-
-
-def by_class(models: tuple[Model, ...]) -> dict[str, Model]:
-    return {model.class_name: model for model in models}
 
 
 def test_a_container_of_models_loaded_from_files_of_their_own_is_split(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from gpumodels_shared.schema import Model
-from modules import Backbone, Block, attached, distinct_bytes
+from modules import Backbone, Block, attached, by_class, distinct_bytes
 from work import counted
 
 
@@ -19,10 +18,6 @@ class UNet(Backbone):
 
 class Decoder(Backbone):
     """Another."""
-
-
-def by_class(models: tuple[Model, ...]) -> dict[str, Model]:
-    return {model.class_name: model for model in models}
 
 
 def test_a_module_under_two_models_is_marked_in_both() -> None:

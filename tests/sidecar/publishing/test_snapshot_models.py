@@ -9,16 +9,12 @@ import torch
 from torch import nn
 
 from gpumodels_shared.name_sources import NameSource
-from gpumodels_shared.schema import SMALL_MODELS_ID, Model
-from modules import Backbone, Block, a_fake, attached, distinct_bytes
+from gpumodels_shared.schema import SMALL_MODELS_ID
+from modules import Backbone, Block, a_fake, attached, by_class, distinct_bytes
 
 
 class UNet(Backbone):
     """A model of another class than `Backbone`."""
-
-
-def by_class(models: tuple[Model, ...]) -> dict[str, Model]:
-    return {model.class_name: model for model in models}
 
 
 def test_a_model_that_is_deleted_while_it_is_described_is_left_out_without_a_word(caplog: pytest.LogCaptureFixture) -> None:

@@ -11,8 +11,6 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.models.assembling import FoundModel
-from gpumodels.models.training_state import Parts
 from gpumodels.tensors.extra_tensors import (
     MAX_DEPTH,
     MAX_ITEMS,
@@ -21,7 +19,7 @@ from gpumodels.tensors.extra_tensors import (
     ExtraTensors,
     offloaded_copy,
 )
-from modules import Attached, Backbone, Block, a_fake, attached, distinct_bytes
+from modules import Backbone, Block, a_fake, attached, distinct_bytes, the_only
 
 FLOAT = 4
 WIDTH = 256
@@ -33,11 +31,6 @@ class Stack:
 
     def __init__(self, layers: list[Any]) -> None:
         self.layers = layers
-
-
-def the_only(sidecar: Attached) -> FoundModel:
-    (found,) = sidecar.scan()
-    return found
 
 
 def test_plain_tensor_attributes_count_with_their_module() -> None:
@@ -56,22 +49,6 @@ def test_plain_tensor_attributes_count_with_their_module() -> None:
         model[0].freqs = torch.zeros(2000)
         (found,) = sidecar.scan()
         assert found.bytes_by_device == {"cpu": (2000 + 10 + 20 + 30 + 5000) * FLOAT}
-
-
-def test_caches_kept_as_attributes_are_caches_and_no_part_of_the_model() -> None:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.q = nn.Linear(16, 16)
-            self.kv_cache: list[torch.Tensor] = []
-
-    with attached() as sidecar:
-        model = Attention()
-        model.kv_cache += [torch.zeros(300), torch.zeros(400)]
-        model.past_key_values = torch.zeros(7)
-        (found,) = sidecar.scan()
-        assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
-        assert sidecar.parts() == Parts(caches={"cpu": (300 + 400 + 7) * FLOAT})
 
 
 BACKUPS: dict[str, Callable[[torch.Tensor], Any]] = {

@@ -5,13 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 
-from gpumodels_shared.schema import Fingerprint, Model, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState, ValuesMatch
 from gpumodels_tui.view.enrichment import enriched, facts_from_files
 from gpumodels_tui.view.metadata_fields import FIELDS, REPOSITORIES
-from snapshots import GIB, MIB, NOON_NS, a_catalogue, a_model, some_facts
+from named_by_values import TUNE, recognised
+from snapshots import GIB, MIB, a_catalogue, a_model, some_facts
 
 FILE = "/models/loras/MyLoRA.safetensors"
 NOTHING = CatalogueState()
@@ -149,16 +148,6 @@ def test_precision_in_the_file_and_in_memory_are_told_apart() -> None:
 def test_a_hub_caches_path_names_its_repository() -> None:
     path = "/home/ada/.cache/huggingface/hub/models--Wan-AI--Wan2.2-T2V/snapshots/abc/model.safetensors"
     assert facts_from_files(enriched(a_model(files=[path]), NOTHING))["repository"] == "Wan-AI/Wan2.2-T2V"
-
-
-FINGERPRINT = Fingerprint((TensorSample("w", "bfloat16", (4, 4), b"0123"),), NOON_NS)
-TUNE, TWIN = "/models/my-tune_fp16.safetensors", "/models/other-tune.safetensors"
-
-
-def recognised(verdict: ValuesMatch, model: Model | None = None, **stated: str) -> Model:
-    model = model or replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
-    catalogue = a_catalogue(some_facts(TUNE, stated), some_facts(TWIN))
-    return enriched(model, structs.replace(catalogue, values={FINGERPRINT: verdict})).model
 
 
 def test_weights_with_something_merged_into_them_are_said_to_be_patched() -> None:

@@ -6,25 +6,15 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from gpumodels_shared.schema import Fingerprint, Model, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
 from gpumodels_tui.view.enrichment import enriched
+from named_by_values import FINGERPRINT, TUNE, TWIN, recognised
 from snapshots import GIB, MIB, NOON_NS, a_catalogue, a_model, some_facts
 
 FILE = "/models/loras/MyLoRA.safetensors"
 
 
 NOTHING = CatalogueState()
-
-
-FINGERPRINT = Fingerprint((TensorSample("w", "bfloat16", (4, 4), b"0123"),), NOON_NS)
-TUNE, TWIN = "/models/my-tune_fp16.safetensors", "/models/other-tune.safetensors"
-
-
-def recognised(verdict: ValuesMatch, model: Model | None = None, **stated: str) -> Model:
-    model = model or replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
-    catalogue = a_catalogue(some_facts(TUNE, stated), some_facts(TWIN))
-    return enriched(model, structs.replace(catalogue, values={FINGERPRINT: verdict})).model
 
 
 def test_a_model_is_named_by_the_file_whose_values_it_holds() -> None:

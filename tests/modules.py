@@ -16,7 +16,7 @@ from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.scan import Scanner
-from gpumodels.models.training_state import Parts, TrainingState
+from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.naming.model_names import ModelNames
 from gpumodels.naming.pipeline_slots import PipelineSlots
 from gpumodels.observing.module_registry import ModuleRegistry
@@ -24,7 +24,7 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.publishing.snapshot_models import SnapshotModels
 from gpumodels.support.failures import Failures
 from gpumodels.tensors.module_reader import ModuleReader
-from gpumodels.tensors.tensor_storages import TensorAccounts
+from gpumodels.tensors.tensor_storages import TensorReader
 from gpumodels_shared.schema import Model
 
 _MODE = FakeTensorMode()
@@ -73,7 +73,7 @@ class Attached:
     def scan(self, pause: Callable[[], None] = lambda: None, afresh: bool = False) -> list[FoundModel]:
         """What lives now."""
         self.origin_tracker.read_kernel_mappings()
-        self.hooks.loads.finish_what_raised()
+        self.hooks.loads.finish_raised_loads()
         afresh = afresh or self.origin_tracker.version != self.scanned_provenance
         self.scanned_provenance = self.origin_tracker.version
         try:
@@ -82,7 +82,7 @@ class Attached:
         finally:
             self.origin_tracker.forget_kernel_mappings()
 
-    def parts(self) -> Parts:
+    def parts(self) -> NonModelBytes:
         """What is held beside the models."""
         self.scan()
         return self.scanner.measure(self.training_state, lambda: None)
@@ -109,12 +109,12 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     failures = Failures()
     registry = ModuleRegistry()
     origin_tracker = OriginTracker(torch)
-    accounts = TensorAccounts(torch, origin_tracker, failures)
-    training_state = TrainingState(torch, accounts, failures)
-    loras, pipelines = ComfyLoras(accounts, failures, registry.look_again), PipelineSlots(failures)
+    tensor_reader = TensorReader(torch, origin_tracker, failures)
+    training_state = TrainingState(torch, tensor_reader, failures)
+    loras, pipelines = ComfyLoras(tensor_reader, failures, registry.request_scan), PipelineSlots(failures)
     hooks = TorchHooks(torch, registry, origin_tracker, (pipelines, training_state, loras), failures)
     try:
-        scanner = Scanner(registry, ModuleReader(accounts), failures)
+        scanner = Scanner(registry, ModuleReader(tensor_reader), failures)
         model_names = ModelNames(registry, origin_tracker, pipelines, failures, pause)
         models = SnapshotModels(registry, model_names, failures)
         yield Attached(failures, registry, origin_tracker, scanner, training_state, loras, pipelines, hooks, model_names, models)

@@ -27,12 +27,18 @@ from gpumodels.observer import MEASURE_SHARE, OLDEST_MEASURE_SECONDS, WALK_SHARE
 from gpumodels.sidecar import BURST_SECONDS, LONG_PAUSE_SECONDS, NAMES_SECONDS, PAUSE_SECONDS
 from gpumodels.support.budget import RATE
 from gpumodels.support.slices import SLICE_SECONDS
-from gpumodels_shared.name_sources import CONFIDENCE, KNOWN_FILE_CONFIDENCE, PATCHED_CONFIDENCE, RECENCY_CONFIDENCE, NameSource
+from gpumodels_shared.name_sources import (
+    CONFIDENCE,
+    KNOWN_FILE_CONFIDENCE,
+    PATCHED_VALUES_CONFIDENCE,
+    RECENCY_CONFIDENCE,
+    NameSource,
+)
 from gpumodels_shared.schema import KINDS
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.cli import LOOKS, _parser
+from gpumodels_tui.cli import THEMES, _parser
 from gpumodels_tui.json_output import text
-from gpumodels_tui.oneshot import Glance
+from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.view.memory_parts import PartKind
 from gpumodels_tui.view.metadata_fields import FIELDS
 from gpumodels_tui.widgets.memory_bar import FREE, FREE_WORD, MARKS
@@ -146,12 +152,12 @@ def test_every_setting_is_one() -> None:
 
 def test_the_themes_are_named() -> None:
     (sentence,) = re.findall(r"`--theme` chooses (.+?); `--ascii`", read("README.md"), re.DOTALL)
-    assert in_code(sentence) == list(LOOKS)
+    assert in_code(sentence) == list(THEMES)
 
 
 def printed_document() -> Mapping[str, Any]:
     model = a_model("model", GIB, device="cuda:0")
-    glance = Glance(a_feed(a_snapshot(model)), some_hardware(a_gpu()), CatalogueState(), NOON_NS)
+    glance = Snapshots(a_feed(a_snapshot(model)), some_hardware(a_gpu()), CatalogueState(), NOON_NS)
     document: Mapping[str, Any] = json.loads(text(glance))
     return document
 
@@ -205,7 +211,7 @@ def test_every_source_of_a_name_is_described_with_its_confidence() -> None:
         assert described[source][0] == f"{confidence:g}"
     assert described["recency"][0] == f"{RECENCY_CONFIDENCE:g}"
     assert described["class"][0].startswith(f"{KNOWN_FILE_CONFIDENCE:g} ")
-    assert f"{PATCHED_CONFIDENCE:g}" in described["values"][1]
+    assert f"{PATCHED_VALUES_CONFIDENCE:g}" in described["values"][1]
 
 
 def test_every_part_of_a_devices_memory_is_described_with_its_mark() -> None:

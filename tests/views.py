@@ -86,7 +86,7 @@ def a_row(
         note=note,
         metadata=metadata or {},
         parent_key=parent_key,
-        places=PLACES,
+        device_labels=PLACES,
         file_sizes=file_sizes or {},
     )
 

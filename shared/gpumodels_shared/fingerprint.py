@@ -62,14 +62,14 @@ class Match:
     compared: int
 
     @property
-    def is_whole(self) -> bool:
+    def is_full(self) -> bool:
         """Every sample agrees, and there is at least one."""
         return self.matched == self.compared and self.compared >= 1
 
     @property
     def is_patched(self) -> bool:
         """Half of the samples or more agree, and at least 3: the file's weights, with something merged into some of them."""
-        return not self.is_whole and self.matched >= 3 and 2 * self.matched >= self.compared
+        return not self.is_full and self.matched >= 3 and 2 * self.matched >= self.compared
 
 
 def choose_samples(
@@ -123,7 +123,7 @@ def is_constant(data: bytes, dtype: str) -> bool:
     return data == data[:size] * (len(data) // size)
 
 
-class Places:
+class TensorFinder:
     """Finds a model's tensors in a file: under their key, below a common prefix, or under any key if keys were renamed."""
 
     def __init__(self, tensors: Mapping[str, tuple[str, tuple[int, ...]]]) -> None:
@@ -153,7 +153,7 @@ class Places:
 
 
 @dataclass(frozen=True, slots=True)
-class SoughtSample:
+class DecodedSample:
     """A sample in comparable form, decoded once for any number of files."""
 
     key: str
@@ -164,14 +164,14 @@ class SoughtSample:
     """The routes by which the values can have been cast."""
 
 
-def sought(fingerprint: Fingerprint) -> tuple[SoughtSample, ...]:
+def decode_samples(fingerprint: Fingerprint) -> tuple[DecodedSample, ...]:
     """The fingerprint's samples, decoded for `FileIndex.match`."""
     return tuple(map(_sought, fingerprint.samples))
 
 
-def _sought(sample: TensorSample) -> SoughtSample:
+def _sought(sample: TensorSample) -> DecodedSample:
     values = comparable(sample.dtype, sample.data)
-    return SoughtSample(sample.key, sample.dtype, tuple(sample.shape), values, possible_routes(sample.dtype, values))
+    return DecodedSample(sample.key, sample.dtype, tuple(sample.shape), values, possible_routes(sample.dtype, values))
 
 
 _Position = tuple[str, int]
@@ -186,7 +186,7 @@ class FileIndex:
 
     def __init__(self, file: FileValues) -> None:
         self.file = file
-        self._places = Places(file.tensors)
+        self._places = TensorFinder(file.tensors)
         self._values: dict[_Position, Values] = {}
         """The values read, in comparable form."""
         self._firsts: dict[tuple[_Position, str, CastRoute], Values] = {}
@@ -200,9 +200,9 @@ class FileIndex:
         """The number of cached values of tensors, read or cast: about 600 bytes each."""
         return len(self._values) + len(self._firsts) + len(self._cast)
 
-    def match(self, samples: Sequence[SoughtSample]) -> Match:
+    def match(self, samples: Sequence[DecodedSample]) -> Match:
         """How many of the samples agree. Counting stops once fewer than a third can: the file is then no match."""
-        names = Places(self.file.tensors)
+        names = TensorFinder(self.file.tensors)
         matched = 0
         for number, sample in enumerate(samples):
             if 3 * (number - matched) > 2 * len(samples):
@@ -213,7 +213,7 @@ class FileIndex:
                 matched += 1
         return Match(matched, len(samples))
 
-    def _key_of(self, sample: SoughtSample, named: str | None) -> str | None:
+    def _key_of(self, sample: DecodedSample, named: str | None) -> str | None:
         """The key of the tensor that the sample agrees with: `named` if there is one, else the first with a suitable shape."""
         if not sample.values:
             return None
@@ -226,7 +226,7 @@ class FileIndex:
             found += [(order, position) for order, position in alike if self._agrees(position, sample, route)]
         return min(found)[1][0] if found else None
 
-    def _agrees(self, position: _Position, sample: SoughtSample, route: CastRoute) -> bool:
+    def _agrees(self, position: _Position, sample: DecodedSample, route: CastRoute) -> bool:
         """Whether the values there, cast by this route, are the sample's: the first value is compared first, as most differ."""
         if self._first(position, sample.dtype, route) != sample.values[:1]:
             return False
@@ -267,10 +267,10 @@ class FileIndex:
 
 def compare(fingerprint: Fingerprint, file: FileValues) -> Match:
     """How many of the samples agree with the file. To compare several fingerprints, make one `FileIndex`."""
-    return FileIndex(file).match(sought(fingerprint))
+    return FileIndex(file).match(decode_samples(fingerprint))
 
 
-def may_hold(shapes: Iterable[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]) -> bool:
+def shapes_may_match(shapes: Iterable[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]) -> bool:
     """Whether at least half of the samples could be from a tensor of the file, by shape alone; with fewer there is no match.
 
     Args:
@@ -296,7 +296,7 @@ def best_files(matches: Mapping[str, Match]) -> tuple[str, ...]:
     It is also a tie if another file agrees with more than half as many samples as the best, and these may be the samples with
     which the best one doesn't agree: the model may be made of both.
     """
-    sufficient = {path: match for path, match in matches.items() if match.is_whole or match.is_patched}
+    sufficient = {path: match for path, match in matches.items() if match.is_full or match.is_patched}
     best = max((match.matched for match in sufficient.values()), default=0)
     found = {path for path, match in sufficient.items() if match.matched == best}
     if found:

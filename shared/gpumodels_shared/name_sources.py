@@ -58,9 +58,9 @@ CONFIDENCE: Final[Mapping[str, float]] = {
     NameSource.ATTRIBUTE: 0.8,
     NameSource.NAMES_AND_SHAPES: 0.7,
 }
-PATCHED_CONFIDENCE: Final = 0.75
+PATCHED_VALUES_CONFIDENCE: Final = 0.75
 """Of a name by values, if something was merged into some of them."""
-SURE_ENOUGH: Final = 0.6
+MIN_NAME_CONFIDENCE: Final = 0.6
 """Below this confidence, the name shown is the class."""
 KNOWN_FILE_CONFIDENCE: Final = 0.5
 """Of a class shown as name if the file is known but gives no name, or candidates are known. Below this confidence, only part of

@@ -29,7 +29,7 @@ from gpumodels_shared.places import open_file
 MAX_TRIES: Final = 5
 
 
-def is_held(descriptor: int) -> bool:
+def is_locked(descriptor: int) -> bool:
     """Whether a writer holds the lock of this open file; the check leaves the file unlocked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -123,7 +123,7 @@ class SnapshotReader:
 
     def is_locked(self) -> bool:
         """Whether the writer, or a process that inherited its descriptor, still holds the file's lock."""
-        return is_held(self._descriptor)
+        return is_locked(self._descriptor)
 
     def still_named(self) -> bool:
         """Whether the path still leads to this file."""

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Final
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 LONGEST_WAIT_SECONDS: Final = 0.05
 """A fork waits no longer than this: a disk may be slow, and the host comes first."""
 
 
-@resident
+@never_pickled
 class ForkGate:
     """Held by the sidecar's thread while it works, and by a thread of the host for the length of its fork."""
 
@@ -31,7 +31,7 @@ class ForkGate:
         self._lock.release()
 
     @contextmanager
-    def ajar(self) -> Iterator[None]:
+    def released(self) -> Iterator[None]:
         """Release the gate for as long as the sidecar's thread waits in the middle of its work."""
         self._lock.release()
         try:

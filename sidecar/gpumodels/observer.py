@@ -1,7 +1,7 @@
 """Attaches to the host's torch, keeps models and devices up to date, and has names found. Knows nothing of the snapshot file.
 
-Of its two kinds of work, the first never waits for the second. `look` finds out what is there. Changes that torch notifies us of
-are seen at once, whatever was spent before, at a cost that depends on what changed; other changes are found by comparing all
+Of its two kinds of work, the first never waits for the second. `update` finds out what is there. Changes that torch notifies us
+of are seen at once, whatever was spent before, at a cost that depends on what changed; other changes are found by comparing all
 modules in turn, in a small share of a core. `find_names` finds out what the models are called, as long as there is time for it.
 """
 
@@ -21,7 +21,7 @@ from gpumodels.models.allocators import DeviceCounters, DeviceSource, TorchDevic
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.scan import Scanner
-from gpumodels.models.training_state import Parts, TrainingState
+from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.naming.model_names import ModelNames
 from gpumodels.naming.name_queue import NameQueue
 from gpumodels.naming.pipeline_slots import PipelineSlots
@@ -32,15 +32,15 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.publishing.snapshot_models import SnapshotModels
 from gpumodels.support.budget import Budget
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.tensors.module_reader import ModuleReader
-from gpumodels.tensors.tensor_storages import TensorAccounts
+from gpumodels.tensors.tensor_storages import TensorReader
 from gpumodels_shared.schema import DeviceMemory, Model
 
 WALK_SHARE: Final = 0.005
 """Share of a core in which changes without notice are searched for (`parameter.data = …`, `module.weight = …`)."""
 LONGEST_WALK_SECONDS: Final = 0.05
-"""Processor time of the walk in one `look`, however long ago the last one was."""
+"""Processor time of the walk in one `update`, however long ago the last one was."""
 ASK_KERNEL_SECONDS: Final = 10.0
 """Between two queries for mapped files, at a millisecond each, if torch notified us of nothing."""
 OLDEST_MEASURE_SECONDS: Final = 30.0
@@ -59,7 +59,7 @@ LONGEST_TRY_SECONDS: Final = 0.3
 """No further try begins after this: while thousands of modules are built in a row, a slightly old state is better than none."""
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Attachment:
     """All that is made once torch has been imported."""
@@ -77,14 +77,14 @@ class Attachment:
     devices: DeviceSource
 
 
-@resident
+@never_pickled
 class Observer:
-    """One per sidecar. `attach_when_possible` is called in a thread of the host, `look` and `find_names` in the sidecar's.
+    """One per sidecar. `attach_when_possible` is called in a thread of the host, `update` and `find_names` in the sidecar's.
 
     Args:
         devices: where the allocators' counters come from; None for torch itself.
         pause: called between two slices of work; lets the host's threads run, and raises to end the work.
-        pause_naming: called instead while names are found, which may take long; may call `look`.
+        pause_naming: called instead while names are found, which may take long; may call `update`.
         failures: where what can't be read is counted.
         clock: monotonic seconds.
         samples_accelerators: whether values may be copied from accelerators.
@@ -113,7 +113,7 @@ class Observer:
         self.budget = Budget(clock)
         self.models: tuple[Model, ...] = ()
         self.devices: tuple[DeviceMemory, ...] = ()
-        self._parts: Parts | None = None
+        self._parts: NonModelBytes | None = None
         self._found: list[FoundModel] = []
         self._seen_version = -1
         self._last_look_at = clock()
@@ -126,8 +126,8 @@ class Observer:
         self._measure_seconds = 0.0
         self._measured_at = float("-inf")
         self._seen_allocated = 0
-        self.last_seconds = 0.0
-        """Processor time of the last `look`."""
+        self.last_update_seconds = 0.0
+        """Processor time of the last `update`."""
         self._swept_at = float("-inf")
 
     @property
@@ -160,7 +160,7 @@ class Observer:
                 attached.hooks.remove()
                 attached.origin_tracker.close()
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Bring `models` and `devices` up to date with all changes that torch notified us of, and with some of the others."""
         if self._attached is None:
             self._attach(imported_torch())
@@ -173,8 +173,8 @@ class Observer:
             self._update_models(attached, counters)
             self.devices = device_memory(self.models, self._parts, counters)
         finally:
-            self.last_seconds = time.thread_time() - began
-            self.budget.charge(self.last_seconds)
+            self.last_update_seconds = time.thread_time() - began
+            self.budget.charge(self.last_update_seconds)
         self._sweep_if_unexplained(attached)
 
     def find_names(self) -> None:
@@ -230,10 +230,10 @@ class Observer:
         try:
             accelerators = AcceleratorSampler(torch, self._failures) if self._samples_accelerators else None
             origin_tracker = OriginTracker(torch, accelerators)
-            accounts = TensorAccounts(torch, origin_tracker, self._failures)
-            training_state = TrainingState(torch, accounts, self._failures)
+            tensor_reader = TensorReader(torch, origin_tracker, self._failures)
+            training_state = TrainingState(torch, tensor_reader, self._failures)
             pipeline_slots = PipelineSlots(self._failures)
-            comfy_loras = ComfyLoras(accounts, self._failures, self.registry.look_again)
+            comfy_loras = ComfyLoras(tensor_reader, self._failures, self.registry.request_scan)
             listeners = (pipeline_slots, training_state, comfy_loras)
             model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
             return Attachment(
@@ -242,7 +242,7 @@ class Observer:
                 origin_tracker=origin_tracker,
                 training_state=training_state,
                 comfy_loras=comfy_loras,
-                scanner=Scanner(self.registry, ModuleReader(accounts), self._failures),
+                scanner=Scanner(self.registry, ModuleReader(tensor_reader), self._failures),
                 model_names=model_names,
                 name_queue=NameQueue(self.registry, model_names, self._failures, self.budget),
                 snapshot_models=SnapshotModels(self.registry, model_names, self._failures),
@@ -295,9 +295,9 @@ class Observer:
         began = time.thread_time()
         origin_tracker = attached.origin_tracker
         with self._failures.guard("noting loads that raised"):
-            attached.hooks.loads.finish_what_raised()
+            attached.hooks.loads.finish_raised_loads()
         if not self.registry.only_moved() and self._may_ask_kernel():
-            origin_tracker.may_ask_kernel()
+            origin_tracker.allow_kernel_query()
         try:
             found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)
             found += attached.comfy_loras.adapters(found, self._pause)
@@ -307,7 +307,7 @@ class Observer:
             self._full_scan_seconds = time.thread_time() - began
         is_same = len(found) == len(self._found) and all(map(is_, found, self._found))
         self._found = self._found if is_same else found
-        attached.name_queue.see(self._found)
+        attached.name_queue.set_models(self._found)
         self.describe()
         self._measure(attached)
 

@@ -23,8 +23,8 @@ from gpumodels.publishing.process_info import process_info
 from gpumodels.publishing.publisher import Publisher
 from gpumodels.support.descriptors import close_all_inherited
 from gpumodels.support.failures import LOGGER, Failures
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.other_threads import OtherThreads
-from gpumodels.support.resident import resident
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import default_directory
 from gpumodels_shared.schema import SidecarHealth, Snapshot
@@ -48,7 +48,7 @@ class _Stopping(BaseException):  # no error: it goes through every guard
     """Raised in the sidecar's thread to end whatever it is doing, once it is asked to stop."""
 
 
-@resident
+@never_pickled
 class _SidecarThread(threading.Thread):
     """The sidecar's thread. Other copies of this package in the same process find it by its name."""
 
@@ -60,7 +60,7 @@ class _SidecarThread(threading.Thread):
     """This copy of the package; dead once nobody can call its `stop()` any more."""
 
 
-@resident
+@never_pickled
 class Sidecar:
     """A process's one sidecar: the thread, what it observes, and what it publishes."""
 
@@ -140,7 +140,7 @@ class Sidecar:
         with self.failures.guard("a tick"):
             self._busy_since = time.thread_time()
             self._wait_while_building()
-            self._observer.look()
+            self._observer.update()
             self._publish_at = time.monotonic() + NAMES_SECONDS
             return
         self._publisher.beat()  # the failure is no sign that the process hangs
@@ -161,7 +161,7 @@ class Sidecar:
                     process=replace(self._process, torch_version=observer.torch_version),
                     devices=observer.devices,
                     models=observer.models,
-                    health=SidecarHealth(round(observer.last_seconds, 4), len(observer.registry), self.failures.count),
+                    health=SidecarHealth(round(observer.last_update_seconds, 4), len(observer.registry), self.failures.count),
                     warnings=observer.warnings,
                 )
             )
@@ -170,7 +170,7 @@ class Sidecar:
     def _pause(self) -> None:
         """Leave the interpreter to the host's threads, between two slices of work."""
         began = time.monotonic()
-        with self.fork_gate.ajar():
+        with self.fork_gate.released():
             stopping = self._stopping.wait(PAUSE_SECONDS)
             if not stopping and time.thread_time() - self._busy_since > BURST_SECONDS and self._others.are_busy():
                 # In a busy host, waiting for the interpreter was a part of the pause.
@@ -194,7 +194,7 @@ class Sidecar:
     def _wait_while_building(self) -> None:
         give_up = time.monotonic() + LONGEST_BUILD_SECONDS
         while (now := time.monotonic()) < give_up and now - self._observer.registry.grew_at < QUIET_SECONDS:
-            with self.fork_gate.ajar():
+            with self.fork_gate.released():
                 stopping = self._stopping.wait(QUIET_SECONDS)
             if stopping:
                 return

@@ -109,7 +109,7 @@ def counting(*arguments):
 HeaderWorker._ask = counting
 prints = [model.fingerprint for model in decode(Path(wanted).read_bytes()).models]
 catalogue = Catalogue([models], cache=Cache(Path(cache) / "catalogue.sqlite"))
-catalogue.recognise(prints)
+catalogue.find_files_of(prints)
 began = time.monotonic()
 catalogue.start()
 while len(values := catalogue.state().values) < len(prints) and time.monotonic() - began < float(longest):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.models.training_state import Parts
+from gpumodels.models.training_state import NonModelBytes
 from modules import Attached, attached, distinct_bytes
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -48,14 +48,14 @@ def test_dynamic_and_static_caches_of_transformers_are_caches() -> None:
             dynamic = model(torch.ones(1, 10, dtype=torch.long), use_cache=True).past_key_values
         assert isinstance(dynamic, transformers.DynamicCache)
         by_hand = distinct_storages([tensor for layer in dynamic.layers for tensor in (layer.keys, layer.values)])
-        assert sidecar.parts() == Parts(caches={"cpu": by_hand})
+        assert sidecar.parts() == NonModelBytes(caches={"cpu": by_hand})
         static = transformers.StaticCache(config=model.config, max_cache_len=32)
         with torch.no_grad():
             model(torch.ones(1, 10, dtype=torch.long), past_key_values=static, use_cache=True)
         tensors = [value for layer in static.layers for value in vars(layer).values() if isinstance(value, torch.Tensor)]
-        assert sidecar.parts() == Parts(caches={"cpu": by_hand + distinct_storages(tensors)})
+        assert sidecar.parts() == NonModelBytes(caches={"cpu": by_hand + distinct_storages(tensors)})
         del dynamic
-        assert sidecar.parts() == Parts(caches={"cpu": distinct_storages(tensors)})
+        assert sidecar.parts() == NonModelBytes(caches={"cpu": distinct_storages(tensors)})
 
 
 def distinct_storages(tensors: list[torch.Tensor]) -> int:

@@ -17,13 +17,13 @@ from gpumodels_shared.fingerprint import (
     VALUES,
     FileIndex,
     Match,
-    Places,
+    TensorFinder,
     agrees,
     best_files,
     choose_samples,
     compare,
+    decode_samples,
     same_names_and_shapes,
-    sought,
 )
 from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.schema import Fingerprint, Model, Snapshot, TensorSample
@@ -81,7 +81,7 @@ def test_a_cast_and_a_double_cast_agree_and_other_values_do_not(first: str, betw
     in_memory = cast(in_file, *([between] if between else []), last)
     fingerprint = a_fingerprint(in_memory)
     assert len(fingerprint.samples) == TENSORS
-    assert compare(fingerprint, AFile(in_file)).is_whole
+    assert compare(fingerprint, AFile(in_file)).is_full
     assert compare(fingerprint, AFile(cast(a_state(2), first))).matched == 0
 
 
@@ -93,13 +93,13 @@ def test_values_of_more_precision_do_not_come_from_a_file_of_less() -> None:
 def test_constants_are_no_evidence() -> None:
     assert all("norm" not in sample.key for sample in a_fingerprint(a_state(1)).samples)
     assert a_fingerprint({"norm": torch.ones(64)}).samples == ()
-    assert not compare(Fingerprint((), 0), AFile(a_state(1))).is_whole
+    assert not compare(Fingerprint((), 0), AFile(a_state(1))).is_full
 
 
 def test_renamed_keys_are_found_by_shape_and_value() -> None:
     state = a_state(1)
     renamed = {f"model.diffusion_model.{key.replace('blocks', 'layers')}": tensor for key, tensor in state.items()}
-    assert compare(a_fingerprint(state), AFile(renamed)).is_whole
+    assert compare(a_fingerprint(state), AFile(renamed)).is_full
 
 
 def test_split_projections_are_found_in_the_fused_one_and_a_fused_one_by_its_first() -> None:
@@ -109,8 +109,8 @@ def test_split_projections_are_found_in_the_fused_one_and_a_fused_one_by_its_fir
         for k, part in enumerate("qkv")
     }
     fused = {f"{i}.qkv": torch.cat([split[f"{i}.{part}"] for part in "qkv"]) for i in range(8)}
-    assert compare(a_fingerprint(split), AFile(fused)).is_whole
-    assert compare(a_fingerprint(fused), AFile(split)).is_whole
+    assert compare(a_fingerprint(split), AFile(fused)).is_full
+    assert compare(a_fingerprint(fused), AFile(split)).is_full
 
 
 def test_merged_weights_leave_a_patched_match_and_too_many_none() -> None:
@@ -123,7 +123,7 @@ def test_merged_weights_leave_a_patched_match_and_too_many_none() -> None:
 
     assert patched(5) == Match(TENSORS - 5, TENSORS)
     assert patched(5).is_patched
-    assert not patched(5).is_whole
+    assert not patched(5).is_full
     assert not patched(9).is_patched
 
 
@@ -185,7 +185,7 @@ def cast_by_torch(sample_dtype: str, sample: bytes, file_dtype: str, in_file: by
 
 def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
     """The same rule without an index and with torch's own casts: compares each sample with each tensor that it may come from."""
-    places, matched = Places(file.tensors), 0
+    places, matched = TensorFinder(file.tensors), 0
     for number, sample in enumerate(fingerprint.samples):
         if 3 * (number - matched) > 2 * len(fingerprint.samples):
             break
@@ -252,7 +252,7 @@ def test_an_index_finds_what_comparing_each_with_each_finds(
             for name, tensor in zip(names, state.values(), strict=False)
         ]
         fingerprint = Fingerprint(tuple(samples), 0)
-        assert index.match(sought(fingerprint)) == compared_pair_by_pair(fingerprint, file)
+        assert index.match(decode_samples(fingerprint)) == compared_pair_by_pair(fingerprint, file)
 
 
 def test_a_files_values_are_read_once_however_many_models_are_compared_with_it() -> None:
@@ -270,6 +270,6 @@ def test_a_files_values_are_read_once_however_many_models_are_compared_with_it()
     index = FileIndex(file)
     for seed in (1, 2, 3, 4):
         for dtype in ("float32", "bfloat16", "float8_e4m3fn"):
-            assert index.match(sought(a_fingerprint(cast(a_state(seed), dtype)))).is_whole == (seed == 1)
+            assert index.match(decode_samples(a_fingerprint(cast(a_state(seed), dtype)))).is_full == (seed == 1)
     assert len(file.places) == len(set(file.places)) <= len(state)
-    assert index.match(sought(Fingerprint((TensorSample("x", "float16", (4, 4), b"odd"),), 0))) == Match(0, 1)
+    assert index.match(decode_samples(Fingerprint((TensorSample("x", "float16", (4, 4), b"odd"),), 0))) == Match(0, 1)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import decode
-from gpumodels_shared.name_sources import CONFIDENCE, FROM_FILES, KNOWN_FILE_CONFIDENCE, SURE_ENOUGH, NameSource
+from gpumodels_shared.name_sources import CONFIDENCE, FROM_FILES, KNOWN_FILE_CONFIDENCE, MIN_NAME_CONFIDENCE, NameSource
 from gpumodels_tui.view.model_facts import SOURCES
 from snapshots import a_model, a_snapshot
 
@@ -31,7 +31,7 @@ def test_what_a_newer_sidecar_knows_a_name_by_is_read_all_the_same() -> None:
 def test_the_stronger_a_source_the_surer_and_all_that_name_a_model_are_sure_enough() -> None:
     ordered = [CONFIDENCE[source] for source in NameSource if source in CONFIDENCE]
     assert ordered == sorted(ordered, reverse=True)
-    assert min(ordered) >= SURE_ENOUGH > KNOWN_FILE_CONFIDENCE
+    assert min(ordered) >= MIN_NAME_CONFIDENCE > KNOWN_FILE_CONFIDENCE
     assert CONFIDENCE.keys() >= FROM_FILES
 
 

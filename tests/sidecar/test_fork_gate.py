@@ -31,7 +31,7 @@ def test_work_that_raised_leaves_the_gate_open(gate: ForkGate) -> None:
 
 def test_a_fork_comes_through_while_the_work_pauses_and_not_after(gate: ForkGate) -> None:
     with gate:
-        with gate.ajar():
+        with gate.released():
             assert gate.close_for_fork()
             gate.open_after_fork()
         assert not gate.close_for_fork()
@@ -39,7 +39,7 @@ def test_a_fork_comes_through_while_the_work_pauses_and_not_after(gate: ForkGate
 
 def test_a_pause_that_raises_ends_with_the_gate_held(gate: ForkGate) -> None:
     with gate:
-        with pytest.raises(RuntimeError, match="stopped"), gate.ajar():
+        with pytest.raises(RuntimeError, match="stopped"), gate.released():
             raise RuntimeError("stopped")
         assert not gate.close_for_fork()
     assert gate.close_for_fork()

@@ -46,10 +46,10 @@ class Watched:
         self.failures = Failures()
         self.observer = Observer(self.devices, lambda: None, lambda: None, self.failures, self.clock)
 
-    def look(self, after_seconds: float = 1.0) -> list[str]:
+    def update(self, after_seconds: float = 1.0) -> list[str]:
         """Class names of the models on the fake GPU, after so many seconds."""
         self.clock.now += after_seconds
-        self.observer.look()
+        self.observer.update()
         self.observer.find_names()
         return [model.class_name for model in self.observer.models if "cuda:0" in model.bytes_by_device]
 
@@ -82,65 +82,65 @@ class Silent(Backbone):
 def test_memory_that_the_allocator_counts_is_divided_by_use(watched: Watched) -> None:
     model = on_gpu(Backbone())
     watched.devices.allocated_bytes = distinct_bytes(model) + 5000
-    assert "Backbone" in watched.look()
+    assert "Backbone" in watched.update()
     (memory,) = (device for device in watched.observer.devices if device.device == "cuda:0")
     assert (memory.models_bytes, memory.other_bytes) == (distinct_bytes(model), 5000)
     assert watched.failures.count == 0
 
 
 def test_unexplained_memory_makes_it_sweep_for_unregistered_modules(watched: Watched) -> None:
-    watched.look()
+    watched.update()
     hidden = Silent.__new__(Silent)
     hidden.__setstate__(on_gpu(Backbone()).__dict__)
     watched.devices.allocated_bytes = 10 * GIB
-    assert "Silent" not in watched.look()
-    assert "Silent" not in watched.look(after_seconds=61)  # the sweep is made at the end of this
-    assert "Silent" in watched.look()
+    assert "Silent" not in watched.update()
+    assert "Silent" not in watched.update(after_seconds=61)  # the sweep is made at the end of this
+    assert "Silent" in watched.update()
 
 
 def test_changes_without_notice_in_a_small_host_are_found_by_the_next_scan(watched: Watched) -> None:
     model = Backbone()
-    watched.look()
+    watched.update()
     before = watched.observer.models
     model.blocks[0].get_submodule("q").weight.data = torch.zeros(1)
-    watched.look()
+    watched.update()
     assert watched.observer.models != before
 
 
 def test_what_is_loaded_into_a_known_model_is_named_even_where_the_savings_are_spent(watched: Watched, tmp_path: Path) -> None:
     save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
     model = Backbone()
-    watched.look()
+    watched.update()
     watched.observer.budget.spend(0.4)
     model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
-    watched.look(0.1)
+    watched.update(0.1)
     assert "chosen" in {found.name for found in watched.observer.models}
 
 
 def test_an_unloaded_model_is_gone_after_the_next_update_even_where_the_budget_is_spent(watched: Watched) -> None:
     model = on_gpu(Backbone())
-    assert "Backbone" in watched.look()
+    assert "Backbone" in watched.update()
     watched.observer.budget.spend(100)
     del model
-    assert "Backbone" not in watched.look()
+    assert "Backbone" not in watched.update()
 
 
 def test_a_change_of_allocated_bytes_makes_it_scan(watched: Watched) -> None:
     model = nn.Linear(512, 512, bias=False)
     model.weight = nn.Parameter(a_fake((512, 512), "cuda:0"), requires_grad=False)
-    watched.look()
+    watched.update()
     model.weight.data = a_fake((2048, 512), "cuda:0")
     watched.devices.allocated_bytes = 100 * 1024**2
-    watched.look()
+    watched.update()
     (found,) = (one for one in watched.observer.models if one.class_name == "Linear" and "cuda:0" in one.bytes_by_device)
     assert found.bytes_by_device == {"cuda:0": 2048 * 512 * 2}
 
 
 def test_a_new_model_is_shown_even_where_the_savings_are_spent(watched: Watched) -> None:
-    watched.look()
+    watched.update()
     watched.observer.budget.spend(0.4)
     model = on_gpu(Backbone())
-    assert "Backbone" in watched.look()
+    assert "Backbone" in watched.update()
     assert model is not None
 
 
@@ -156,7 +156,7 @@ def test_an_attach_that_fails_half_way_leaves_nothing_behind_and_is_not_tried_ag
     observer = Observer(TorchDevices(torch), lambda: None, lambda: None, Failures())
     observer.attach_when_possible()
     for _ in range(3):
-        observer.look()
+        observer.update()
         observer.find_names()
     assert (len(tries), observer._failures.count) == (1, 1)
     assert torch.load.__code__ is code

@@ -12,7 +12,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 from apps import LARGE, SMALL, app_showing, pressed
 from gpumodels_tui.app import INTERVALS, GpuModelsApp, ViewChanged
 from gpumodels_tui.sources.opening import Sources
-from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, STYLES
+from gpumodels_tui.theme import DEFAULT_THEME, STYLES, THEMES
 from gpumodels_tui.view.rows import DeviceRow, View
 from gpumodels_tui.watching import WatchingThread
 from gpumodels_tui.widgets.keys_line import KeysLine
@@ -161,14 +161,14 @@ async def test_a_capital_s_saves_a_picture(tmp_path: Path, monkeypatch: pytest.M
         assert "saved " in shown(app)
 
 
-@pytest.mark.parametrize("look", LOOKS)
-async def test_every_look_shows_the_same(look: str) -> None:
-    app = app_showing(a_full_view(), look=look)
+@pytest.mark.parametrize("theme_name", THEMES)
+async def test_every_theme_shows_the_same(theme_name: str) -> None:
+    app = app_showing(a_full_view(), theme_name=theme_name)
     async with app.run_test(size=SMALL) as pilot:
         await pilot.pause()
-        assert STYLES.look.theme.name == look
+        assert STYLES.theme.theme.name == theme_name
         assert_looks_like(app, "looks-80x24", drawn=False)
-    app.wear(DEFAULT_LOOK)
+    app.apply_theme(DEFAULT_THEME)
 
 
 @pytest.mark.slow
@@ -178,7 +178,7 @@ async def test_the_palette_changes_the_look_of_all_screens() -> None:
         await pressed(pilot, "enter", "ctrl+p", *"theme light", "enter")
         assert app.theme == "light"
         assert app.export_screenshot().count("#0b6e7a") > 0
-        app.wear(DEFAULT_LOOK)
+        app.apply_theme(DEFAULT_THEME)
 
 
 @pytest.mark.slow

@@ -32,7 +32,7 @@ async def test_a_failure_of_the_thread_ends_the_viewer_with_code_1() -> None:
 
 async def test_a_terminal_that_is_behind_is_sent_the_newest_view_alone_when_it_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     has_room = True
-    monkeypatch.setattr("gpumodels_tui.app.keeps_up", lambda: has_room)
+    monkeypatch.setattr("gpumodels_tui.app.is_writable", lambda: has_room)
     app = GpuModelsApp(a_view(a_gpu(a_row("at-first"))))
     async with app.run_test() as pilot:
         await pilot.pause()
@@ -54,7 +54,7 @@ async def test_a_terminal_that_is_behind_is_sent_the_newest_view_alone_when_it_h
 
 async def test_a_frozen_picture_stays_when_a_terminal_that_was_behind_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
     has_room = False
-    monkeypatch.setattr("gpumodels_tui.app.keeps_up", lambda: has_room)
+    monkeypatch.setattr("gpumodels_tui.app.is_writable", lambda: has_room)
     app = GpuModelsApp(a_view(a_gpu(a_row("at-first"))))
     async with app.run_test() as pilot:
         app.receive(a_view(a_gpu(a_row("newer"))))

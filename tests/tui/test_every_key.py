@@ -199,7 +199,7 @@ EFFECTS: Final[dict[str, Case]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlacedColumn:
     """Where keys are pressed: how one gets there, and whose bindings count, the nearest last."""
 
     keys: tuple[str, ...]
@@ -209,18 +209,18 @@ class Place:
 
 
 PLACES: Final = {
-    "overview": Place((), (GpuModelsApp, OverviewScreen, ModelTable)),
-    "devices": Place(("tab",), (GpuModelsApp, OverviewScreen, DevicePanel)),
-    "filter": Place(("slash",), (GpuModelsApp, OverviewScreen, WordsInput)),
-    "layers": Place(("enter",), (GpuModelsApp, LayersScreen, LayerTable)),
-    "facts of a model": Place(("enter", "tab"), (GpuModelsApp, LayersScreen, FactsPanel)),
-    "process": Place(("p",), (GpuModelsApp, ProcessScreen, ModelTable)),
-    "facts of a process": Place(("p", "tab"), (GpuModelsApp, ProcessScreen, FactsPanel)),
-    "timeline": Place(("t",), (GpuModelsApp, TimelineScreen, EventTable)),
-    "help": Place(("question_mark",), (TextScreen,), "question_mark"),
-    "warnings": Place(("w",), (TextScreen,), "w"),
-    "facts": Place(("enter", "i"), (TextScreen,), "i"),
-    "palette": Place(("ctrl+p",), (PaletteScreen, Input)),
+    "overview": PlacedColumn((), (GpuModelsApp, OverviewScreen, ModelTable)),
+    "devices": PlacedColumn(("tab",), (GpuModelsApp, OverviewScreen, DevicePanel)),
+    "filter": PlacedColumn(("slash",), (GpuModelsApp, OverviewScreen, WordsInput)),
+    "layers": PlacedColumn(("enter",), (GpuModelsApp, LayersScreen, LayerTable)),
+    "facts of a model": PlacedColumn(("enter", "tab"), (GpuModelsApp, LayersScreen, FactsPanel)),
+    "process": PlacedColumn(("p",), (GpuModelsApp, ProcessScreen, ModelTable)),
+    "facts of a process": PlacedColumn(("p", "tab"), (GpuModelsApp, ProcessScreen, FactsPanel)),
+    "timeline": PlacedColumn(("t",), (GpuModelsApp, TimelineScreen, EventTable)),
+    "help": PlacedColumn(("question_mark",), (TextScreen,), "question_mark"),
+    "warnings": PlacedColumn(("w",), (TextScreen,), "w"),
+    "facts": PlacedColumn(("enter", "i"), (TextScreen,), "i"),
+    "palette": PlacedColumn(("ctrl+p",), (PaletteScreen, Input)),
 }
 
 PRINTABLE: Final = frozenset(
@@ -231,7 +231,7 @@ TAKEN_BY_TYPING: Final = frozenset(
 ) - {"enter", "escape"}
 
 
-def bindings_at(place: Place) -> dict[str, Binding]:
+def bindings_at(place: PlacedColumn) -> dict[str, Binding]:
     """By key, as the classes declare them: the nearest wins. While one types, what can be printed or moves there is no key."""
     found: dict[str, Binding] = {}
     for owner in place.owners:

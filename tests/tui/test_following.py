@@ -31,7 +31,7 @@ class Asked(Catalogue):
         self.times += 1
         self.files = list(paths)
 
-    def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
+    def find_files_of(self, fingerprints: Iterable[Fingerprint]) -> None:
         self.fingerprints = list(fingerprints)
 
     def add(self, directories: Iterable[Path | str]) -> None:
@@ -88,5 +88,5 @@ def test_a_live_comfyuis_folders_are_looked_through_where_that_is_wanted(tmp_pat
     feed = a_feed(a_snapshot(unnamed(), process=a_process(pid=os.getpid())))
     for wanted, directories in ((True, [tmp_path / "models"]), (False, [])):
         catalogue = Asked()
-        Following(catalogue, with_places=wanted).see(feed)
+        Following(catalogue, with_model_folders=wanted).see(feed)
         assert catalogue.directories == directories

@@ -65,7 +65,7 @@ def a_hostile_row(name: str, key: str) -> ModelRow:
         key=key,
         tree=tree,
     )
-    return replace(row, places={"cuda:0": name, name: name}, process_state=a_process_state(a_snapshot(), key="hostile"))
+    return replace(row, device_labels={"cuda:0": name, name: name}, process_state=a_process_state(a_snapshot(), key="hostile"))
 
 
 def a_hostile_view() -> View:

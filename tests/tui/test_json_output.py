@@ -8,7 +8,7 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.json_output import text
-from gpumodels_tui.oneshot import Glance
+from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.gpus import GpuReading, HardwareState
 from snapshots import (
@@ -42,7 +42,7 @@ MODEL_KEYS = [
 def document_of(
     feed: FeedState, hardware: HardwareState | None = None, catalogue: CatalogueState | None = None
 ) -> dict[str, Any]:
-    written = text(Glance(feed, hardware or some_hardware(a_gpu()), catalogue or CatalogueState(), NOON_NS))
+    written = text(Snapshots(feed, hardware or some_hardware(a_gpu()), catalogue or CatalogueState(), NOON_NS))
     assert written.isascii()
     assert written.count("\n") == 1
     parsed = json.loads(written)
@@ -101,7 +101,7 @@ def test_all_states_are_there_also_the_exited() -> None:
 
 def test_names_come_as_they_are_and_escaped_so_that_no_terminal_is_steered() -> None:
     evil = "\x1b]0;owned\x07\x7f\u202e"
-    written = text(Glance(a_feed(a_snapshot(a_model(evil))), HardwareState(), CatalogueState(), NOON_NS))
+    written = text(Snapshots(a_feed(a_snapshot(a_model(evil))), HardwareState(), CatalogueState(), NOON_NS))
     assert written.rstrip("\n").isprintable()
     (model,) = json.loads(written)["processes"][0]["models"]
     assert model["name"] == evil

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from gpumodels_tui.plain_terminal import ASCII, CONSOLE, driver_for, in_ascii, in_console_font, needs_ascii
-from gpumodels_tui.theme import LOOKS
+from gpumodels_tui.theme import THEMES
 from gpumodels_tui.view.events import EventKind
 from gpumodels_tui.widgets.event_table import SIGNS
 from gpumodels_tui.widgets.memory_bar import FREE, MARKS
@@ -37,7 +37,7 @@ def test_the_parts_of_a_bar_are_told_apart_by_their_marks_alone() -> None:
 def test_every_part_and_every_kind_of_event_has_a_role_in_every_look() -> None:
     roles = {role for _, role, _ in MARKS.values()} | {role for _, role in SIGNS.values()}
     assert set(SIGNS) == set(EventKind)
-    for look in LOOKS.values():
+    for look in THEMES.values():
         assert roles <= set(look.styles)
 
 

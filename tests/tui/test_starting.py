@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.starting import collect_again
+from gpumodels_tui.starting import resume_collection
 from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.keys_line import KeysLine
 from screen_text import shown
@@ -31,7 +31,7 @@ def test_what_the_first_picture_does_not_show_is_not_loaded_for_it() -> None:
 async def test_the_collector_rests_until_there_is_a_picture() -> None:
     gc.disable()
     try:
-        app = GpuModelsApp(a_full_view(), clock=lambda: NOON_SECONDS, once_drawn=collect_again)
+        app = GpuModelsApp(a_full_view(), clock=lambda: NOON_SECONDS, after_first_drawing=resume_collection)
         async with app.run_test(size=(120, 40)) as pilot:
             await pilot.pause()
             assert WAN in shown(app)

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from gpumodels_tui import terminal
-from gpumodels_tui.terminal import end_soon, is_gone, keeps_up, on_the_terminal, signals_meaning
+from gpumodels_tui.terminal import exit_soon, is_gone, is_writable, leave_on_signals, on_the_terminal
 
 WITHIN_SECONDS = 30.0
 
@@ -82,7 +82,7 @@ def test_a_process_that_is_on_its_terminal_already_is_left_alone(own: OwnTermina
 def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[None]]:
     """Notes each time that the process would be ended in a while; gives the signals their own meanings back."""
     noted: list[None] = []
-    monkeypatch.setattr(terminal, "end_soon", lambda: noted.append(None))
+    monkeypatch.setattr(terminal, "exit_soon", lambda: noted.append(None))
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCONT)}
     yield noted
     for number, handler in before.items():
@@ -92,7 +92,7 @@ def patience(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[None]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 async def test_a_signal_leaves_in_order_by_the_event_loop(patience: list[None], number: signal.Signals) -> None:
     left = asyncio.Event()
-    with signals_meaning(left.set):
+    with leave_on_signals(left.set):
         signal.raise_signal(number)
         assert not left.is_set()  # a signal handler runs in the middle of anything
         await asyncio.wait_for(left.wait(), WITHIN_SECONDS)
@@ -103,14 +103,14 @@ async def test_a_signal_leaves_in_order_by_the_event_loop(patience: list[None], 
 def test_a_signal_without_an_event_loop_ends_the_process_without_a_complaint(
     patience: list[None], number: signal.Signals
 ) -> None:
-    with pytest.raises(SystemExit) as ended, signals_meaning(lambda: pytest.fail("there is nothing to leave")):
+    with pytest.raises(SystemExit) as ended, leave_on_signals(lambda: pytest.fail("there is nothing to leave")):
         signal.raise_signal(number)
     assert ended.value.code == 0
 
 
 def test_signals_mean_what_they_meant_before_afterwards(patience: list[None]) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)]
-    with signals_meaning(lambda: None):
+    with leave_on_signals(lambda: None):
         assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] != before
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)] == before
 
@@ -118,7 +118,7 @@ def test_signals_mean_what_they_meant_before_afterwards(patience: list[None]) ->
 def test_after_a_hangup_nothing_takes_the_terminal_back(patience: list[None]) -> None:
     taken: list[int] = []
     signal.signal(signal.SIGCONT, lambda number, frame: taken.append(number))
-    with pytest.raises(SystemExit), signals_meaning(lambda: None):
+    with pytest.raises(SystemExit), leave_on_signals(lambda: None):
         signal.raise_signal(signal.SIGHUP)
     signal.raise_signal(signal.SIGCONT)
     assert taken == []
@@ -133,7 +133,7 @@ def test_a_process_that_hangs_is_ended_from_a_thread_that_keeps_nobody(monkeypat
 
     monkeypatch.setattr(terminal, "PATIENCE_SECONDS", 0.0)
     monkeypatch.setattr(os, "_exit", end)
-    end_soon()
+    exit_soon()
     assert ended.wait(WITHIN_SECONDS)
     assert codes == [(0, True)]
 
@@ -141,12 +141,12 @@ def test_a_process_that_hangs_is_ended_from_a_thread_that_keeps_nobody(monkeypat
 def test_a_terminal_that_takes_no_more_does_not_keep_up_until_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     screen, stderr = os.pipe()  # the kernel empties a terminal's own buffers whenever it likes
     monkeypatch.setattr(terminal, "STDERR", stderr)
-    assert keeps_up()
+    assert is_writable()
     os.set_blocking(stderr, False)
     sent = os.write(stderr, bytes(1 << 20))
-    assert not keeps_up()
+    assert not is_writable()
     assert len(os.read(screen, sent)) == sent
-    assert keeps_up()
+    assert is_writable()
     os.close(screen)
     os.close(stderr)
 
@@ -156,7 +156,7 @@ def test_what_nobody_can_wait_for_keeps_up(monkeypatch: pytest.MonkeyPatch, tmp_
     os.close(closed)
     for descriptor in (closed, -1):
         monkeypatch.setattr(terminal, "STDERR", descriptor)
-        assert keeps_up()
+        assert is_writable()
 
 
 def test_a_terminal_is_gone_when_its_window_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:

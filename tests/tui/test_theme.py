@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, use
+from gpumodels_tui.theme import DEFAULT_THEME, THEMES, use_theme
 from screen_text import grounds, painted_columns, shown
 from views import NOON_SECONDS, a_full_view
 
@@ -16,7 +16,7 @@ from views import NOON_SECONDS, a_full_view
 def _the_default_look_afterwards() -> Iterator[None]:
     """There is one terminal, so there is one look: the next test has the usual one."""
     yield
-    use(DEFAULT_LOOK)
+    use_theme(DEFAULT_THEME)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def _the_default_look_afterwards() -> Iterator[None]:
     ids=["overview", "all", "unattached", "layers", "process", "timeline", "filter"],
 )
 async def test_a_look_with_a_ground_of_its_own_paints_every_cell(keys: list[str]) -> None:
-    app = GpuModelsApp(a_full_view(["a warning"]), clock=lambda: NOON_SECONDS, look="light")
+    app = GpuModelsApp(a_full_view(["a warning"]), clock=lambda: NOON_SECONDS, theme_name="light")
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         for key in keys:
@@ -40,13 +40,13 @@ async def test_a_look_with_a_ground_of_its_own_paints_every_cell(keys: list[str]
         assert painted_columns(app) == [80] * 24
 
 
-@pytest.mark.parametrize("look", [name for name, look in LOOKS.items() if not look.theme.ansi])
-async def test_a_look_is_drawn_on_its_own_ground_with_its_own_keys_from_the_first(look: str) -> None:
-    app = GpuModelsApp(a_full_view(["a warning"]), clock=lambda: NOON_SECONDS, look=look)
+@pytest.mark.parametrize("theme_name", [name for name, screen_theme in THEMES.items() if not screen_theme.theme.ansi])
+async def test_a_theme_is_drawn_on_its_own_ground_with_its_own_keys_from_the_first(theme_name: str) -> None:
+    app = GpuModelsApp(a_full_view(["a warning"]), clock=lambda: NOON_SECONDS, theme_name=theme_name)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
         assert "q Quit" in shown(app)
-        theme = LOOKS[look].theme
+        theme = THEMES[theme_name].theme
         assert grounds(app) == {theme.background, theme.foreground}  # the latter under the cursor's line
         assert theme.accent is not None
         assert theme.accent in app.export_screenshot()

@@ -21,12 +21,12 @@ from textual.reactive import Reactive, reactive
 from textual.screen import Screen
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.overview import OverviewScreen
+from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
 from gpumodels_tui.screens.view_screen import ViewScreen
-from gpumodels_tui.terminal import end_soon, is_gone, keeps_up
-from gpumodels_tui.theme import DEFAULT_LOOK, LOOKS, PICTURE_COLOURS, use
-from gpumodels_tui.view.device_names import HOST, in_words
+from gpumodels_tui.terminal import exit_soon, is_gone, is_writable
+from gpumodels_tui.theme import DEFAULT_THEME, PICTURE_COLOURS, THEMES, use_theme
+from gpumodels_tui.view.device_names import HOST, device_in_words
 from gpumodels_tui.view.rows import View
 
 if TYPE_CHECKING:
@@ -113,32 +113,32 @@ class GpuModelsApp(App[int]):
         *,
         watching: WatchingThread | None = None,
         clock: Callable[[], float] = time.time,
-        look: str = DEFAULT_LOOK,
+        theme_name: str = DEFAULT_THEME,
         driver_class: type[Driver] | None = None,
-        once_drawn: Callable[[], None] | None = None,
+        after_first_drawing: Callable[[], None] | None = None,
     ) -> None:
         """Args:
         view: The first view to show.
         watching: Provides newer views; without it, they come only from `receive`.
         clock: Returns seconds since the epoch; used for ages.
-        look: One of `LOOKS`.
+        look: One of `THEMES`.
         driver_class: Textual's driver; None for the default.
-        once_drawn: Called after the first drawing.
+        after_first_drawing: Called after the first drawing.
         """
-        super().__init__(driver_class, ansi_color=LOOKS[look].theme.ansi)
+        super().__init__(driver_class, ansi_color=THEMES[theme_name].theme.ansi)
         self._watching = watching
-        self._once_drawn = once_drawn
+        self._once_drawn = after_first_drawing
         self._has_started_updates = False
         self._waiting: View | None = None
         """The newest view if it isn't shown yet, because the display is frozen or the terminal doesn't keep up."""
         self._later: Timer | None = None
         self._interval = INTERVALS.index(1.0)
         self.animation_level = "none"
-        for one in LOOKS.values():
+        for one in THEMES.values():
             self.register_theme(one.theme)
-        use(look)
+        use_theme(theme_name)
         # Assigning the theme normally would parse all styles a second time; none are parsed yet.
-        self.set_reactive(GpuModelsApp.theme, look)
+        self.set_reactive(GpuModelsApp.theme, theme_name)
         self.stylesheet.set_variables(self.get_css_variables())
         self.clock = clock
         self.set_reactive(GpuModelsApp.view, view)
@@ -174,7 +174,7 @@ class GpuModelsApp(App[int]):
 
     def _leave_without_terminal(self) -> None:
         if is_gone():
-            end_soon()
+            exit_soon()
             self.leave()
 
     def _fail_from_thread(self, error: Exception) -> None:
@@ -198,7 +198,7 @@ class GpuModelsApp(App[int]):
             self._later = None
         if self._waiting is None or self.frozen:
             return
-        if not keeps_up():
+        if not is_writable():
             self._later = self.set_timer(BEHIND_SECONDS, self._show_waiting)
             return
         self.view, self._waiting = self._waiting, None
@@ -211,14 +211,14 @@ class GpuModelsApp(App[int]):
         else:
             event.screen.view = self.view
 
-    @on(ModelAsked)
-    def _model_asked(self, event: ModelAsked) -> None:
+    @on(ModelRequested)
+    def _model_asked(self, event: ModelRequested) -> None:
         from gpumodels_tui.screens.layers import LayersScreen
 
         self._open(LayersScreen(event.device_key, event.model_key))
 
-    @on(ProcessAsked)
-    def _process_asked(self, event: ProcessAsked) -> None:
+    @on(ProcessRequested)
+    def _process_asked(self, event: ProcessRequested) -> None:
         self._open_process(event.process_key)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -240,7 +240,7 @@ class GpuModelsApp(App[int]):
         """Show the help for the present screen."""
         from gpumodels_tui.screens.help_screen import help_screen
 
-        explained = self.screen.explained() if isinstance(self.screen, ViewScreen) else ()
+        explained = self.screen.explanations() if isinstance(self.screen, ViewScreen) else ()
         self.push_screen(help_screen(self, self.screen.active_bindings.values(), explained))
 
     def action_timeline(self) -> None:
@@ -301,14 +301,14 @@ class GpuModelsApp(App[int]):
         """Exit normally, as the signals do."""
         self.leave()
 
-    def wear(self, look: str) -> None:
+    def apply_theme(self, theme_name: str) -> None:
         """Switch to another theme on all screens."""
         if os.environ.get("NO_COLOR"):
             self._say("NO_COLOR is set: only the monochrome theme is available.")
             return
-        use(look)
-        self.ansi_color = LOOKS[look].theme.ansi
-        self.theme = look
+        use_theme(theme_name)
+        self.ansi_color = THEMES[theme_name].theme.ansi
+        self.theme = theme_name
         self._repaint()
 
     def _resumed(self, app: App[int]) -> None:
@@ -333,12 +333,12 @@ class GpuModelsApp(App[int]):
         if view is not None:
             for device in view.devices:
                 for row in device.models:
-                    where = f"{'in' if device.key == HOST else 'on'} {in_words(device.label)}"
+                    where = f"{'in' if device.key == HOST else 'on'} {device_in_words(device.label)}"
                     hint = f"{row.kind} {where}, {row.process}"
                     found.append(Choice(row.name, hint, partial(self._show_model, device.key, row.key)))
             found += [Choice(row.title, "process", partial(self._open_process, row.key)) for row in view.process_rows]
-        for name, look in LOOKS.items():
-            found.append(Choice(f"theme {name}", look.says, partial(self.wear, name)))
+        for name, screen_theme in THEMES.items():
+            found.append(Choice(f"theme {name}", screen_theme.description, partial(self.apply_theme, name)))
         for action, name in COMMANDS_OFFERED.items():
             found.append(Choice(name, "command", partial(self.run_action, action)))
         return found

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
 """The packages that the extra `tui` installs."""
 
-LOOKS: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
+THEMES: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
 """The names of all looks in `theme`, which is imported only for the screens."""
 
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 from gpumodels_tui.plain_terminal import needs_ascii
                 from gpumodels_tui.starting import run_app
 
-                return run_app(sources, look=arguments.theme, ascii_only=arguments.ascii or needs_ascii(os.environ))
+                return run_app(sources, theme_name=arguments.theme, ascii_only=arguments.ascii or needs_ascii(os.environ))
             _say("this terminal can't draw screens (TERM=dumb); using --once")
         return _print_once(sources, arguments.json)
     except ModuleNotFoundError as error:
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         help="read model files below D; repeatable. Default: those in config.toml, else ComfyUI's and Hugging Face's folders",
     )
     parser.add_argument(
-        "--theme", choices=LOOKS, default=LOOKS[0], help="the colours of the screens; default: the terminal's own sixteen"
+        "--theme", choices=THEMES, default=THEMES[0], help="the colours of the screens; default: the terminal's own sixteen"
     )
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII only; the default if the locale is not UTF-8")
     output = parser.add_mutually_exclusive_group()
@@ -106,7 +106,7 @@ def _sources(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
 def _print_once(sources: Sources, as_json: bool) -> int:
     from gpumodels_tui import json_output
     from gpumodels_tui.oneshot import glance, table
-    from gpumodels_tui.sources.feed import NOT_THERE
+    from gpumodels_tui.sources.feed import NO_SUCH_DIRECTORY
     from gpumodels_tui.view.builder import build_view
 
     seen = glance(sources)
@@ -116,14 +116,15 @@ def _print_once(sources: Sources, as_json: bool) -> int:
     elif view.processes:
         sys.stdout.write(table(view, seen.taken_at_ns))
     sys.stdout.flush()
-    missing = {one.path for one in seen.feed.unreadable if one.reason == NOT_THERE}
+    missing = {one.path for one in seen.feed.unreadable if one.reason == NO_SUCH_DIRECTORY}
     for warning in view.warnings:
         if view.processes or not any(warning.startswith(safe_text(f"{path}: ")) for path in missing):
             _say(f"warning: {warning}")
     if view.processes:
         return 0
     where = ", ".join(
-        safe_text(str(directory)) + (f" ({NOT_THERE})" if directory in missing else "") for directory in seen.feed.directories
+        safe_text(str(directory)) + (f" ({NO_SUCH_DIRECTORY})" if directory in missing else "")
+        for directory in seen.feed.directories
     )
     _say(
         f"error: no running sidecar's file in {where}; start one by `import gpumodels; gpumodels.start()` in a process, "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.name_sources import SURE_ENOUGH
+from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE
 from gpumodels_shared.schema import Model
-from gpumodels_tui.catalogue.model_folders import comfyui_places, comfyui_root
+from gpumodels_tui.catalogue.model_folders import comfyui_model_folders, comfyui_root
 from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 
@@ -15,12 +15,12 @@ from gpumodels_tui.sources.feed import FeedState, ProcessState
 class Following:
     """Requests each file and folder only once. Only one thread at a time may use it."""
 
-    def __init__(self, catalogue: Catalogue, with_places: bool = True) -> None:
+    def __init__(self, catalogue: Catalogue, with_model_folders: bool = True) -> None:
         """Args:
         with_places: Whether to add ComfyUI's model folders, besides the files that snapshots name.
         """
         self._catalogue = catalogue
-        self._with_places = with_places
+        self._with_places = with_model_folders
         self._seen: FeedState | None = None
         self._known: set[str] = set()
 
@@ -30,7 +30,7 @@ class Following:
             return
         self._seen = feed
         self._catalogue.follow(files_named(feed))
-        self._catalogue.recognise(
+        self._catalogue.find_files_of(
             model.fingerprint
             for model in sorted(_models(feed), key=lambda model: (-model.resident_bytes, -model.loaded_at_ns))
             if model.fingerprint is not None and _is_without_file(model)
@@ -38,7 +38,7 @@ class Following:
         for process in feed.processes:
             if self._with_places and process.key not in self._known and process.snapshot is not None:
                 self._known.add(process.key)
-                self._catalogue.add(places_of(process))
+                self._catalogue.add(model_folders_of(process))
 
 
 def files_named(feed: FeedState) -> list[str]:
@@ -51,12 +51,12 @@ def needs_directories(feed: FeedState) -> bool:
     return any(model.fingerprint is not None and _is_without_file(model) for model in _models(feed))
 
 
-def places_in(feed: FeedState) -> list[Path]:
+def model_folders_in(feed: FeedState) -> list[Path]:
     """The model folders of all live ComfyUI processes."""
-    return [folder for process in feed.processes for folder in places_of(process)]
+    return [folder for process in feed.processes for folder in model_folders_of(process)]
 
 
-def places_of(process: ProcessState) -> list[Path]:
+def model_folders_of(process: ProcessState) -> list[Path]:
     """The model folders of a live ComfyUI process; empty for any other process."""
     if process.snapshot is None or process.liveness is not Liveness.LIVE or not process.is_local:
         return []
@@ -68,7 +68,7 @@ def places_of(process: ProcessState) -> list[Path]:
     except OSError:
         return []  # another user's process, or it has exited, or this isn't Linux
     root = comfyui_root(command, working_directory)
-    return [] if root is None else comfyui_places(root, command)
+    return [] if root is None else comfyui_model_folders(root, command)
 
 
 def _models(feed: FeedState) -> list[Model]:
@@ -77,4 +77,4 @@ def _models(feed: FeedState) -> list[Model]:
 
 def _is_without_file(model: Model) -> bool:
     """Whether the sidecar couldn't name the model's file with certainty."""
-    return model.confidence < SURE_ENOUGH or not model.files
+    return model.confidence < MIN_NAME_CONFIDENCE or not model.files

@@ -11,7 +11,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory
 from gpumodels_shared.units import describe_model
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.oneshot import Glance
+from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.builder import warnings_of
 from gpumodels_tui.view.device_names import HOST, Device, devices_named, join_devices
@@ -22,20 +22,20 @@ Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | Non
 SCHEMA: Final = 1
 
 
-def document(glance: Glance) -> dict[str, Json]:
+def document(glance: Snapshots) -> dict[str, Json]:
     """All of it. Names, paths and metadata are as they were found; `display` and `warnings` are safe to print."""
     joined = join_devices(glance.feed, glance.hardware)
     return {
         "schema": SCHEMA,
         "taken_at": _time(glance.taken_at_ns),
         "host": socket.gethostname(),
-        "gpus": [_gpu(device) for device in joined.devices if device.key != HOST and device.is_another],
+        "gpus": [_gpu(device) for device in joined.devices if device.key != HOST and device.is_distinct],
         "processes": [_process(process, glance.catalogue) for process in glance.feed.processes],
         "warnings": list(warnings_of(glance.feed, glance.hardware, glance.catalogue)),
     }
 
 
-def text(glance: Glance) -> str:
+def text(glance: Snapshots) -> str:
     """The document as one line of ASCII: nothing in it can steer a terminal."""
     return json.dumps(document(glance), ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
 

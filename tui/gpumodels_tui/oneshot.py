@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_age, format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.following import Following, files_named, needs_directories, places_in
+from gpumodels_tui.following import Following, files_named, model_folders_in, needs_directories
 from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.gpus import HardwareState
 from gpumodels_tui.sources.opening import Sources
@@ -27,7 +27,7 @@ WIDEST_ALIGNED: Final = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class Snapshots:
     """The state of everything at one moment."""
 
     feed: FeedState
@@ -36,7 +36,7 @@ class Glance:
     taken_at_ns: int
 
 
-def glance(sources: Sources) -> Glance:
+def glance(sources: Sources) -> Snapshots:
     """Read everything once, which takes a few heartbeats of the sidecars and at most `MODEL_FILES_SECONDS`."""
     feed = sources.feed()
     hardware = sources.hardware()
@@ -46,7 +46,7 @@ def glance(sources: Sources) -> Glance:
     finally:
         feed.close()
         hardware.close()
-    return Glance(state, devices, _model_files(sources, state), time.time_ns())
+    return Snapshots(state, devices, _model_files(sources, state), time.time_ns())
 
 
 def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
@@ -54,10 +54,10 @@ def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
     must_search = needs_directories(state)
     directories = sources.model_directories if sources.are_chosen or must_search else ()
     files = files_named(state)
-    if not files and not directories and not (must_search and places_in(state)):
+    if not files and not directories and not (must_search and model_folders_in(state)):
         return CatalogueState(warnings=sources.warnings)
     catalogue = replace(sources, model_directories=directories).catalogue()
-    Following(catalogue, with_places=must_search).see(state)
+    Following(catalogue, with_model_folders=must_search).see(state)
     return catalogue.read_now(files, MODEL_FILES_SECONDS)
 
 

@@ -18,7 +18,7 @@ from typing import Final, cast
 import platformdirs
 from msgspec import Struct
 
-from gpumodels_tui.catalogue.model_folders import default_places
+from gpumodels_tui.catalogue.model_folders import default_model_folders
 
 APPLICATION: Final = "gpumodels"
 
@@ -50,7 +50,7 @@ def model_directories(
     stated, problem = _stated(config or config_path())
     if stated:
         return ModelDirectories(tuple(as_path(one) for one in stated), True)
-    return ModelDirectories(tuple(default_places(environment, home or Path.home())), False, problem)
+    return ModelDirectories(tuple(default_model_folders(environment, home or Path.home())), False, problem)
 
 
 def as_path(text: str) -> Path:

@@ -15,25 +15,25 @@ FIRST_VIEW_SECONDS: Final = 0.25
 """How long the first drawing waits for the first view."""
 
 
-def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
+def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False) -> int:
     """Run the screens until the user quits. Returns the exit code: 0, or 1 after a failure."""
-    gc.disable()  # until `collect_again`: nearly all objects created by imports stay alive
+    gc.disable()  # until `resume_collection`: nearly all objects created by imports stay alive
     watching = WatchingThread(sources)
     watching.start()
     try:
         from gpumodels_tui.app import GpuModelsApp
         from gpumodels_tui.plain_terminal import driver_for
-        from gpumodels_tui.terminal import is_gone, on_the_terminal, signals_meaning
-        from gpumodels_tui.theme import COLOURLESS
+        from gpumodels_tui.terminal import is_gone, leave_on_signals, on_the_terminal
+        from gpumodels_tui.theme import MONOCHROME
 
         app = GpuModelsApp(
             watching.first(FIRST_VIEW_SECONDS),
             watching=watching,
-            look=COLOURLESS if os.environ.get("NO_COLOR") else look,
+            theme_name=MONOCHROME if os.environ.get("NO_COLOR") else theme_name,
             driver_class=driver_for(ascii_only, os.environ.get("TERM", "")),
-            once_drawn=collect_again,
+            after_first_drawing=resume_collection,
         )
-        with on_the_terminal(), signals_meaning(app.leave):
+        with on_the_terminal(), leave_on_signals(app.leave):
             try:
                 app.run()
             except OSError:
@@ -45,7 +45,7 @@ def run_app(sources: Sources, *, look: str, ascii_only: bool = False) -> int:
         watching.stop()
 
 
-def collect_again() -> None:
+def resume_collection() -> None:
     """Exclude all present objects from garbage collection, and turn it on again."""
     gc.freeze()
     gc.enable()

@@ -37,14 +37,14 @@ def on_the_terminal() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def signals_meaning(leave: Callable[[], None]) -> Iterator[None]:
+def leave_on_signals(leave: Callable[[], None]) -> Iterator[None]:
     """On SIGTERM and SIGHUP, call `leave` in the event loop; when no loop is running, exit the process."""
 
     def end(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGHUP:
             # SIGCONT is sent with it, on which Textual would use the terminal that no longer exists.
             signal.signal(signal.SIGCONT, _nothing)
-            end_soon()
+            exit_soon()
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
@@ -59,14 +59,14 @@ def signals_meaning(leave: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def end_soon() -> None:
+def exit_soon() -> None:
     """Exit the process after `PATIENCE_SECONDS` if it still runs then: a write to a terminal that is gone may hang."""
     timer = threading.Timer(PATIENCE_SECONDS, os._exit, [0])
     timer.daemon = True
     timer.start()
 
 
-def keeps_up() -> bool:
+def is_writable() -> bool:
     """Whether the terminal can be written to without waiting. Otherwise new frames would only queue behind older ones."""
     try:
         return bool(select.select((), (STDERR,), (), 0)[1])

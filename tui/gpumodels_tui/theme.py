@@ -48,12 +48,19 @@ class ScreenTheme(Struct, frozen=True):
 
     theme: Theme
     styles: Mapping[str, Style]
-    says: str
+    description: str
     """Its description in the palette."""
 
 
 def _theme(
-    name: str, says: str, colours: Mapping[str, str], *, ground: str = "", text: str = "", dark: bool = True, bold: bool = False
+    name: str,
+    description: str,
+    colours: Mapping[str, str],
+    *,
+    ground: str = "",
+    text: str = "",
+    dark: bool = True,
+    bold: bool = False,
 ) -> ScreenTheme:
     """Make a theme from its colours by name: `accent` (headings and keys), `bar`, `warning`, `muted`, and the parts of bars.
 
@@ -113,7 +120,7 @@ def _theme(
         WARNING: Style(color=colours["warning"], bold=True),
         **{role: Style(color=colours[role]) for role in (FIRST, SECOND, THIRD, OTHERS, TRAINING, CACHES, REST)},
     }
-    return ScreenTheme(theme, styles, says)
+    return ScreenTheme(theme, styles, description)
 
 
 _COLOURS: Final = {
@@ -132,7 +139,7 @@ _COLOURS: Final = {
     REST: "bright_black",
 }
 
-LOOKS: Final[Mapping[str, ScreenTheme]] = {
+THEMES: Final[Mapping[str, ScreenTheme]] = {
     screen_theme.theme.name: screen_theme
     for screen_theme in (
         _theme("terminal", "the terminal's own sixteen colours", _COLOURS),
@@ -209,8 +216,8 @@ LOOKS: Final[Mapping[str, ScreenTheme]] = {
 }
 """By name, the default first."""
 
-DEFAULT_LOOK: Final = "terminal"
-COLOURLESS: Final = "monochrome"
+DEFAULT_THEME: Final = "terminal"
+MONOCHROME: Final = "monochrome"
 """The theme for NO_COLOR."""
 
 
@@ -218,26 +225,26 @@ class _Styles(Mapping[str, Style]):
     """The styles of the theme in use, which is the same for all screens."""
 
     def __init__(self) -> None:
-        self.look = LOOKS[DEFAULT_LOOK]
+        self.theme = THEMES[DEFAULT_THEME]
 
     def __getitem__(self, role: str) -> Style:
-        return self.look.styles[role]
+        return self.theme.styles[role]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.look.styles)
+        return iter(self.theme.styles)
 
     def __len__(self) -> int:
-        return len(self.look.styles)
+        return len(self.theme.styles)
 
 
 STYLES: Final = _Styles()
 """The styles in use, by role."""
 
 
-def use(name: str) -> ScreenTheme:
+def use_theme(name: str) -> ScreenTheme:
     """Switch to this theme."""
-    STYLES.look = LOOKS[name]
-    return STYLES.look
+    STYLES.theme = THEMES[name]
+    return STYLES.theme
 
 
 PICTURE_COLOURS: Final = TerminalTheme(

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState
-from gpumodels_tui.sources.gpus import HardwareState, host_alone
+from gpumodels_tui.sources.gpus import HardwareState, host_memory_only
 from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.builder import ViewBuilder
 from gpumodels_tui.view.events import History
@@ -104,7 +104,7 @@ class WatchingThread(threading.Thread):
             shown_from: View | None = None
             shown: View | None = None
             # The driver may take seconds to start, so the first view doesn't wait for it.
-            devices, devices_at = host_alone(), float("-inf")
+            devices, devices_at = host_memory_only(), float("-inf")
             catalogue: Catalogue | None = None
             following: Following | None = None
             facts = CatalogueState()

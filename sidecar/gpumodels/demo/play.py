@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from gpumodels import sidecar
 
 if TYPE_CHECKING:
-    from gpumodels.demo.stage import Stage
+    from gpumodels.demo.model_loader import ModelLoader
 
 ACTION_SECONDS: Final = 3.0
 INTERVAL_SECONDS: Final = 0.25
@@ -80,21 +80,21 @@ def _run_models(directory: Path, simulated_gpus: int, seconds: float | None, hol
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     from gpumodels.demo.cast import real_specs, simulated_specs
-    from gpumodels.demo.stage import RealStage, SimulatedStage
+    from gpumodels.demo.model_loader import FileLoader, SimulatedLoader
 
-    stage: Stage
+    model_loader: ModelLoader
     if simulated_gpus:
         specs = simulated_specs()
-        stage = simulated = SimulatedStage(specs, simulated_gpus)
+        model_loader = simulated = SimulatedLoader(specs, simulated_gpus)
         sidecar.start_with(simulated, interval=INTERVAL_SECONDS, label="gpumodels demo (simulated)")
     else:
         specs = real_specs()
-        stage = real = RealStage(specs, directory)
+        model_loader = real = FileLoader(specs, directory)
         real.write_files()
         sidecar.start(interval=INTERVAL_SECONDS, label="gpumodels demo")
     at_start = list(specs) if simulated_gpus else [role for role in specs if role != "low"]
     for role in at_start:
-        stage.load(role)
+        model_loader.load(role)
     if not _wait_until_published({specs[role].name for role in at_start}, stopping):
         if stopping.is_set():
             return 0
@@ -102,7 +102,7 @@ def _run_models(directory: Path, simulated_gpus: int, seconds: float | None, hol
         return 1
     print(READY_LINE, flush=True)
     until = time.monotonic() + (seconds if seconds is not None else float("inf"))
-    actions = _actions(stage, both_experts=bool(simulated_gpus))
+    actions = _actions(model_loader, both_experts=bool(simulated_gpus))
     while not stopping.wait(max(0.0, min(ACTION_SECONDS, until - time.monotonic()))) and time.monotonic() < until:
         if not hold:
             next(actions)()
@@ -118,23 +118,23 @@ def _wait_until_published(names: set[str], stopping: threading.Event) -> bool:
     return False
 
 
-def _actions(stage: Stage, both_experts: bool) -> Iterator[Callable[[], None]]:
+def _actions(model_loader: ModelLoader, both_experts: bool) -> Iterator[Callable[[], None]]:
     """An endless sequence of actions, each with one effect that a viewer can see."""
 
     def swap_experts(out: str, into: str) -> None:
-        stage.unload(out)
-        stage.load(into)
+        model_loader.unload(out)
+        model_loader.load(into)
 
     while True:
-        yield lambda: stage.offload_half("high")
-        yield lambda: stage.unload("lora")
-        yield lambda: stage.bring_back("high")
-        yield lambda: stage.load("lora")
-        yield lambda: stage.unload("text")
+        yield lambda: model_loader.offload_half("high")
+        yield lambda: model_loader.unload("lora")
+        yield lambda: model_loader.bring_back("high")
+        yield lambda: model_loader.load("lora")
+        yield lambda: model_loader.unload("text")
         if not both_experts:
             yield lambda: swap_experts("high", "low")
-        yield lambda: stage.offload_half("vace")
-        yield lambda: stage.load("text")
-        yield lambda: stage.bring_back("vace")
+        yield lambda: model_loader.offload_half("vace")
+        yield lambda: model_loader.load("text")
+        yield lambda: model_loader.bring_back("vace")
         if not both_experts:
             yield lambda: swap_experts("low", "high")

@@ -17,7 +17,7 @@ from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.mapped_storages import PATH_TYPES, name_of_open, path_of_bytes, path_of_mapped
 from gpumodels.provenance.origin_tracker import OriginTracker, absolute
 from gpumodels.support.instances import state_of
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
 
 MAX_TENSORS: Final = 200_000
@@ -25,7 +25,7 @@ MAX_DEPTH: Final = 4
 """How deep dictionaries in the result of `torch.load` are searched: `{"optimizer": {"state": {0: {…}}}}`."""
 
 
-@resident
+@never_pickled
 class FileReaders:
     """Reports to the provenance which files are read, and which tensors are read from them."""
 

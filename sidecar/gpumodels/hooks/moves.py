@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from gpumodels.observing.observers import Observers
 from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.provenance.origin import ELSEWHERE, Origin
+from gpumodels.provenance.origin import NO_OBSERVED_FILE, Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.accelerators import ACCELERATORS
 from gpumodels.support.instances import state_getter
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
 from gpumodels.tensors.tensor_storages import UNREADABLE
 
@@ -33,7 +33,7 @@ _TensorBeforeMove = tuple[dict[str, Any], str, "weakref.ref[Any]", "Origin | Non
 origin."""
 
 
-@resident
+@never_pickled
 class Moves:
     """Observes moves, and updates the provenance."""
 
@@ -83,7 +83,7 @@ class Moves:
                             ref = origin_of(id(tensor.untyped_storage()))
                         except UNREADABLE:
                             continue
-                        if ref is not None and ref.value is not ELSEWHERE:
+                        if ref is not None and ref.value is not NO_OBSERVED_FILE:
                             found.append((table, name, ref, ref.value, None))
                             continue
                     storage = None if tensor is None else tensors.storage_of(tensor)
@@ -102,7 +102,7 @@ class Moves:
         origin_tracker, tensors = self._origin_tracker, self._origin_tracker.tensors
         origin = origin_tracker.current_origin(tensor, storage)
         sample = None
-        if origin is None or origin is ELSEWHERE:
+        if origin is None or origin is NO_OBSERVED_FILE:
             sample = tensors.sample(storage, tensor)
             if sample is None and origin_tracker.files_read.version and type(tensor) in tensors.plain_types and tensor.dim() > 1:
                 sample = origin_tracker.sampler.take(tensor)

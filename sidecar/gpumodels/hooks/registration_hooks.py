@@ -11,11 +11,11 @@ from typing import Any
 
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import is_compiling, keep_from_compiler
 
 
-@resident
+@never_pickled
 class RegistrationHooks:
     """Two global hooks, for registered modules and for registered parameters."""
 
@@ -41,7 +41,7 @@ class RegistrationHooks:
                     registry.add_new(child)
                 if id(parent) not in known:
                     registry.add_new(parent)
-                registry.touch_known(id(parent))
+                registry.note_change(id(parent))
             except Exception as error:  # noqa: BLE001  # as `guard` does, without its two extra calls
                 failures.note("noting a registration", error)
 
@@ -51,7 +51,7 @@ class RegistrationHooks:
             try:
                 if id(parent) not in known:
                     registry.add_new(parent)
-                registry.touch_known(id(parent))
+                registry.note_change(id(parent))
             except Exception as error:  # noqa: BLE001
                 failures.note("noting a registration", error)
 

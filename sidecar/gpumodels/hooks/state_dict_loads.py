@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from gpumodels.observing.observers import Observers
 from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.provenance.origin import ELSEWHERE, STATE_DICT, Origin
+from gpumodels.provenance.origin import NO_OBSERVED_FILE, STATE_DICT, Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _LoadedTensor = tuple["Origin | None", "weakref.ref[Any] | None", tuple[int, ...
 origin, and whether its values are observable: their origin is known, or they are in host memory."""
 
 
-@resident
+@never_pickled
 class _OpenLoad(NamedTuple):
     """A load that hasn't returned yet."""
 
@@ -34,7 +34,7 @@ class _OpenLoad(NamedTuple):
     """By key of the state dict; None if that isn't a dict."""
 
 
-@resident
+@never_pickled
 class StateDictLoads:
     """Observes loads of state dicts, and updates the provenance."""
 
@@ -51,7 +51,7 @@ class StateDictLoads:
         load = module_type.load_state_dict
         observers.observe(load, "noting a state dict's origins", self._load_began, self._load_ended)
 
-    def finish_what_raised(self) -> None:
+    def finish_raised_loads(self) -> None:
         """Note the origins of what loads that raised have loaded: torch copies all tensors that fit before it raises."""
         for load in self._calls.take_raised():
             self._finish(load, is_complete=False)
@@ -106,14 +106,14 @@ class StateDictLoads:
     def _note_loaded(self, module: nn.Module, loaded: Mapping[str, _LoadedTensor] | None, is_complete: bool) -> None:
         """Set the origins of the module's tensors; after a load that raised, only of those whose shapes fit."""
         origin_tracker = self._origin_tracker
-        read = origin_tracker.files_read.taken_since_load()
+        read = origin_tracker.files_read.take_read_since_load()
         if loaded is None or not all(is_observable for _, _, _, _, is_observable in loaded.values()):
-            origin_tracker.unseen_loads.put(module, read)
+            origin_tracker.unobserved_loads.put(module, read)
         else:
-            origin_tracker.unseen_loads.take(module)
+            origin_tracker.unobserved_loads.take(module)
         if loaded is None:
             for any_tensor in _tensors_below(module):
-                origin_tracker.tensors.put_origin(origin_tracker.tensors.storage_of(any_tensor), ELSEWHERE)
+                origin_tracker.tensors.put_origin(origin_tracker.tensors.storage_of(any_tensor), NO_OBSERVED_FILE)
             return
         owners: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
         for key, source in loaded.items():
@@ -135,10 +135,10 @@ class StateDictLoads:
         if storage is not None and before is not None and before() is storage:
             if origin is not None and id(storage) not in tensors.origins_by_id:
                 tensors.put_origin(storage, origin)  # the tensor was assigned, not copied: the values didn't move
-        elif origin is None or origin is ELSEWHERE:
-            tensors.put_origin(storage, ELSEWHERE)
+        elif origin is None or origin is NO_OBSERVED_FILE:
+            tensors.put_origin(storage, NO_OBSERVED_FILE)
         else:
-            tensors.put_origin(storage, self._origin_tracker.one_origin(origin.path, STATE_DICT, origin.stamp))
+            tensors.put_origin(storage, self._origin_tracker.shared_origin(origin.path, STATE_DICT, origin.stamp))
         if sample is not None:
             tensors.put_sample(storage, tensor, sample)
 

@@ -20,7 +20,7 @@ from gpumodels.provenance.accelerator_samples import AcceleratorSampler
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.known_classes import all_subclasses
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 
 class Listener(Protocol):
@@ -39,7 +39,7 @@ class Listener(Protocol):
         """Add objects that were made before the hooks were installed."""
 
 
-@resident
+@never_pickled
 class TorchHooks:
     """Reports what happens in torch to the registry, the provenance and the listeners. Replaces nothing in torch."""
 
@@ -68,9 +68,9 @@ class TorchHooks:
         self._module_type = torch.nn.Module
         self._observers = Observers(torch, failures)
         self._registrations = RegistrationHooks(torch, registry, failures)
-        self._readers = FileReaders(torch, origin_tracker, registry.load_below)
-        self.loads = StateDictLoads(torch, origin_tracker, registry.load_below)
-        moves = Moves(torch, origin_tracker, registry.move_below)
+        self._readers = FileReaders(torch, origin_tracker, registry.note_load)
+        self.loads = StateDictLoads(torch, origin_tracker, registry.note_load)
+        moves = Moves(torch, origin_tracker, registry.note_move)
 
         self._on_import: dict[str, Callable[[ModuleType], None]] = {}
         """By name of a module, what to call once it is imported."""

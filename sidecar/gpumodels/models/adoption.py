@@ -12,13 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from gpumodels.support.resident import resident
-from gpumodels.tensors.module_reader import Aside, ModuleReading
+from gpumodels.support.never_pickled import never_pickled
+from gpumodels.tensors.module_reader import ModuleReading, UnregisteredModule
 
 STEP: Final = 64
 
 
-@resident
+@never_pickled
 @dataclass(slots=True)
 class Forest:
     """The readings of all modules, and which modules each of them holds."""
@@ -40,7 +40,7 @@ def adopt(forest: Forest, holders: dict[int, int]) -> Iterator[None]:
     """
     keepers: list[int] = []
     for count, (key, reading) in enumerate(forest.readings.items()):
-        if reading.aside:
+        if reading.unregistered:
             keepers.append(key)
         if count % STEP == 0:
             yield
@@ -50,33 +50,35 @@ def adopt(forest: Forest, holders: dict[int, int]) -> Iterator[None]:
     tops: dict[int, int] = {}
     for key in keepers:
         tops[key] = _top(key, holders)
-        kept[tops[key]] += len(forest.readings[key].aside)
+        kept[tops[key]] += len(forest.readings[key].unregistered)
     adopted: dict[int, list[tuple[str, int]]] = {}
     # The keepers of most modules first: a model adopts its blocks before one of these could adopt the model.
     for key in sorted(keepers, key=lambda keeper: -kept[tops[keeper]]):
         yield
-        for aside in _own_parts(key, forest, holders):
-            kept_module = forest.readings.get(aside.key)
+        for unregistered in _own_parts(key, forest, holders):
+            kept_module = forest.readings.get(unregistered.key)
             if kept_module is None or kept_module.has_identity:
                 continue
-            if aside.key not in holders and _top(key, holders) != aside.key:
-                holders[aside.key] = key
-                adopted.setdefault(key, []).append((aside.path, aside.key))
+            if unregistered.key not in holders and _top(key, holders) != unregistered.key:
+                holders[unregistered.key] = key
+                adopted.setdefault(key, []).append((unregistered.path, unregistered.key))
     forest.adopted.update((key, tuple(children)) for key, children in adopted.items())
 
 
-def _own_parts(keeper: int, forest: Forest, holders: Mapping[int, int]) -> list[Aside]:
+def _own_parts(keeper: int, forest: Forest, holders: Mapping[int, int]) -> list[UnregisteredModule]:
     """The modules in its plain attributes, except those in objects that lead back to it or to a module above it."""
-    asides = forest.readings[keeper].aside
-    if not any(aside.through_object for aside in asides):
+    asides = forest.readings[keeper].unregistered
+    if not any(unregistered.through_object for unregistered in asides):
         return list(asides)
     above = set(_above(keeper, holders))
-    circular = {_attribute(aside) for aside in asides if aside.through_object and aside.key in above}
-    return [aside for aside in asides if not aside.through_object or _attribute(aside) not in circular]
+    circular = {_attribute(unregistered) for unregistered in asides if unregistered.through_object and unregistered.key in above}
+    return [
+        unregistered for unregistered in asides if not unregistered.through_object or _attribute(unregistered) not in circular
+    ]
 
 
-def _attribute(aside: Aside) -> str:
-    return aside.path.partition(".")[0]
+def _attribute(unregistered: UnregisteredModule) -> str:
+    return unregistered.path.partition(".")[0]
 
 
 def _above(key: int, holders: Mapping[int, int]) -> list[int]:

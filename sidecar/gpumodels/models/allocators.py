@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Protocol
 
-from gpumodels.models.training_state import Parts
+from gpumodels.models.training_state import NonModelBytes
 from gpumodels.support.accelerators import ACCELERATORS
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.schema import DeviceMemory, Model
 
 MAX_DEVICES: Final = 64
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class DeviceCounters:
     """One device's memory according to its allocator, or to a simulation."""
@@ -37,7 +37,7 @@ class DeviceSource(Protocol):
         ...
 
 
-@resident
+@never_pickled
 class TorchDevices:
     """The allocators of the torch that the host imported."""
 
@@ -68,7 +68,7 @@ class TorchDevices:
 
 
 def device_memory(
-    models: Sequence[Model], parts: Parts | None, counters: Mapping[str, DeviceCounters]
+    models: Sequence[Model], parts: NonModelBytes | None, counters: Mapping[str, DeviceCounters]
 ) -> tuple[DeviceMemory, ...]:
     """The memory of each device that holds a model or that an allocator has counters for, divided by use.
 

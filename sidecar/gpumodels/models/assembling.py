@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels.models.adoption import Forest
 from gpumodels.provenance.files_read import Stamp
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.tensors.module_reader import ModuleReading
-from gpumodels.tensors.tensor_storages import META, StorageReading
+from gpumodels.tensors.tensor_storages import META, TensorStorage
 from gpumodels_shared.schema import LayerTree
 
 STEP: Final = 32
@@ -20,7 +20,7 @@ _MemoryKey = tuple[int, int, int]
 """Row of the layer tree, index of the device, index of the dtype."""
 
 
-@resident
+@never_pickled
 class Part(NamedTuple):
     """The modules that make up one model: a root and all below it, except those that are models of their own."""
 
@@ -31,11 +31,11 @@ class Part(NamedTuple):
     leave_out: Set[int] = frozenset()
     slot: str | None = None
     """The name under which a container holds the root."""
-    together: tuple[int, ...] = ()
+    equal_roots: tuple[int, ...] = ()
     """Keys of the equal roots, this one included, that together are one model."""
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundModel:
     """One model as the scan found it. It stays the same object for as long as nothing about it changes."""
@@ -48,9 +48,9 @@ class FoundModel:
     """Keys of all its modules, those of adapters included."""
     storages: Mapping[tuple[str, int], int]
     """The size of every storage that it holds, whichever model the storage counts towards."""
-    elsewhere: Set[tuple[str, int]]
+    counted_elsewhere: Set[tuple[str, int]]
     """Those of its storages that count towards a model before it."""
-    repeated: Set[tuple[str, int]]
+    shared_within: Set[tuple[str, int]]
     """Those of its storages that several of its tensors share."""
     bytes_by_device: Mapping[str, int]
     missing_bytes: int
@@ -64,7 +64,7 @@ class FoundModel:
     """Bytes by (path, source), on whichever device they are now and whichever model they count towards."""
     stamps: Mapping[str, Stamp]
     """By path, the stamps that those files had when they were read."""
-    tensor_paths: frozenset[str]
+    attribute_names: frozenset[str]
     """Attribute names of modules and tensors that hold memory, as `lora_down` or `weight`; the model's kind is judged by them."""
     adapter_bytes: int
     attached_to: int | None
@@ -80,7 +80,7 @@ class FoundModel:
 
     def __post_init__(self) -> None:
         """Compute the sums once, as every scan needs them."""
-        shared = sum(self.storages[key] for key in self.elsewhere)
+        shared = sum(self.storages[key] for key in self.counted_elsewhere)
         own = sum(self.bytes_by_device.values()) + self.missing_bytes
         for name, size in (("shared_bytes", shared), ("own_bytes", own), ("held_bytes", own + shared)):
             object.__setattr__(self, name, size)
@@ -95,20 +95,20 @@ class FoundModel:
         """The key of the actual model: of the root, or of the module inside its wrappers."""
         return self.part.core
 
-    def is_built_like(self, other: FoundModel) -> bool:
+    def has_same_structure_as(self, other: FoundModel) -> bool:
         """Whether it has the same modules under the same names with as many parameters: no tensor's shape has changed."""
         return self.keys == other.keys and self.tree.names == other.tree.names and self.tree.parameters == other.tree.parameters
 
     @property
     def is_counted_elsewhere(self) -> bool:
         """Whether it is but another object around a network that is counted already: a copy, a trace, an interface."""
-        return bool(self.storages) and len(self.elsewhere) == len(self.storages) and not self.unread
+        return bool(self.storages) and len(self.counted_elsewhere) == len(self.storages) and not self.unread
 
 
 def assemble(
     part: Part,
     forest: Forest,
-    elsewhere: Set[tuple[str, int]],
+    counted_elsewhere: Set[tuple[str, int]],
     models: list[FoundModel],
     members: set[int],
 ) -> Iterator[None]:
@@ -124,18 +124,18 @@ def assemble(
         members: receives the keys of all modules that were visited.
     """
     readings = forest.readings
-    base = _Sums(elsewhere)
+    base = _Sums(counted_elsewhere)
     adapters: dict[str, _Sums] = {}
     trail: list[str] = []
     # Preorder; a module that is held twice is listed where it is met first.
     stack: list[tuple[str, int, int, str | None]] = [("", 0, part.root, None)]
     class_name = readings[part.core].class_name
-    if part.together:
-        class_name = f"{class_name} × {len(part.together)}"
+    if part.equal_roots:
+        class_name = f"{class_name} × {len(part.equal_roots)}"
         trail.append("")
         base.add_node("", 0, class_name)
         stack.clear()
-        stack += [(str(number), 1, key, None) for number, key in enumerate(part.together)][::-1]
+        stack += [(str(number), 1, key, None) for number, key in enumerate(part.equal_roots)][::-1]
     while stack:
         for _ in range(min(len(stack), STEP)):
             name, depth, key, adapter = stack.pop()
@@ -146,9 +146,9 @@ def assemble(
             del trail[depth:]
             trail.append(name)
             if adapter is not None:
-                _sums_of_adapter(adapters, adapter, elsewhere).add(".".join(trail[1:]), 1, reading, key)
+                _sums_of_adapter(adapters, adapter, counted_elsewhere).add(".".join(trail[1:]), 1, reading, key)
             elif name in PEFT_TABLES and reading.class_name == "ParameterDict":
-                _add_table(reading, ".".join(trail[1:]), adapters, elsewhere)
+                _add_table(reading, ".".join(trail[1:]), adapters, counted_elsewhere)
             else:
                 base.add(name, depth, reading, key)
             holds_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
@@ -156,9 +156,9 @@ def assemble(
                 if child in readings and child not in members:
                     stack.append((child_name, depth + 1, child, adapter or (child_name if holds_adapters else None)))
         yield
-    yield from _finish(part, None, class_name, base, members, elsewhere, models)
+    yield from _finish(part, None, class_name, base, members, counted_elsewhere, models)
     for adapter, sums in adapters.items():
-        yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
+        yield from _finish(part, adapter, "adapter", sums, members, counted_elsewhere, models)
     yield from base.free_in_steps()
 
 
@@ -166,7 +166,7 @@ def assemble_adapter(
     part: Part,
     adapter: str,
     layers: Sequence[tuple[str, ModuleReading]],
-    elsewhere: Set[tuple[str, int]],
+    counted_elsewhere: Set[tuple[str, int]],
     members: Set[int],
     models: list[FoundModel],
 ) -> Iterator[None]:
@@ -180,28 +180,28 @@ def assemble_adapter(
         members: the base model's.
         models: receives the adapter.
     """
-    sums = _Sums(elsewhere)
+    sums = _Sums(counted_elsewhere)
     sums.add_node("", 0, "adapter")
     for count, (name, reading) in enumerate(layers):
         sums.add(name, 1, reading)
         if count % STEP == 0:
             yield
-    yield from _finish(part, adapter, "adapter", sums, members, elsewhere, models)
+    yield from _finish(part, adapter, "adapter", sums, members, counted_elsewhere, models)
 
 
-def _sums_of_adapter(adapters: dict[str, _Sums], name: str, elsewhere: Set[tuple[str, int]]) -> _Sums:
+def _sums_of_adapter(adapters: dict[str, _Sums], name: str, counted_elsewhere: Set[tuple[str, int]]) -> _Sums:
     sums = adapters.get(name)
     if sums is None:
-        sums = adapters[name] = _Sums(elsewhere)
+        sums = adapters[name] = _Sums(counted_elsewhere)
         sums.add_node("", 0, "adapter")
     return sums
 
 
-def _add_table(reading: ModuleReading, path: str, adapters: dict[str, _Sums], elsewhere: Set[tuple[str, int]]) -> None:
+def _add_table(reading: ModuleReading, path: str, adapters: dict[str, _Sums], counted_elsewhere: Set[tuple[str, int]]) -> None:
     """Add PEFT's adapters of an embedding: a ParameterDict with one parameter per adapter."""
     for storage, (identity, elements) in zip(reading.storages, reading.parameters, strict=False):
         one = reading._replace(children=(), storages=(storage,), parameters=((identity, elements),))
-        _sums_of_adapter(adapters, storage.tensor, elsewhere).add(path, 1, one)
+        _sums_of_adapter(adapters, storage.tensor, counted_elsewhere).add(path, 1, one)
 
 
 def _finish(
@@ -210,7 +210,7 @@ def _finish(
     class_name: str,
     sums: _Sums,
     members: Set[int],
-    elsewhere: Set[tuple[str, int]],
+    counted_elsewhere: Set[tuple[str, int]],
     models: list[FoundModel],
 ) -> Iterator[None]:
     """Append the model to `models` if it holds memory; all its modules have been added to the sums."""
@@ -259,8 +259,8 @@ def _finish(
             class_name=class_name,
             members=members,
             storages=sums.storages,
-            elsewhere=elsewhere & sums.storages.keys() if elsewhere else frozenset(),
-            repeated=sums.repeated,
+            counted_elsewhere=counted_elsewhere & sums.storages.keys() if counted_elsewhere else frozenset(),
+            shared_within=sums.shared_within,
             bytes_by_device={device: size for device, size in sums.bytes_by_device.items() if device != META},
             missing_bytes=sums.bytes_by_device.get(META, 0),
             parameters=total_parameters,
@@ -279,7 +279,7 @@ def _finish(
             keys=keys,
             bytes_by_origin=sums.bytes_by_origin,
             stamps=sums.stamps,
-            tensor_paths=frozenset(sums.tensor_names),
+            attribute_names=frozenset(sums.tensor_names),
             adapter_bytes=sums.adapter_bytes,
             attached_to=sums.attached_to,
             unread=sums.unread,
@@ -287,7 +287,7 @@ def _finish(
     )
 
 
-@resident
+@never_pickled
 class _TreeColumns:
     """The columns of a layer tree that is being built."""
 
@@ -300,12 +300,12 @@ class _TreeColumns:
         self.keys: list[int] = []
 
 
-@resident
+@never_pickled
 class _Sums:
     """The rows and sums of a model, built up while its modules are visited in preorder."""
 
-    def __init__(self, elsewhere: Set[tuple[str, int]]) -> None:
-        self._elsewhere = elsewhere
+    def __init__(self, counted_elsewhere: Set[tuple[str, int]]) -> None:
+        self._counted_elsewhere = counted_elsewhere
         self._parameters_seen: set[int] = set()
         self._adapter_depth: int | None = None
         self.names: list[str] = []
@@ -316,7 +316,7 @@ class _Sums:
         self.touched: set[int] = set()
         """Positions of the modules that hold memory themselves, known or unknown."""
         self.storages: dict[tuple[str, int], int] = {}
-        self.repeated: set[tuple[str, int]] = set()
+        self.shared_within: set[tuple[str, int]] = set()
         self.devices: dict[str, int] = {}
         self.dtypes: dict[str, int] = {}
         self.memory: dict[_MemoryKey, int] = {}
@@ -369,7 +369,7 @@ class _Sums:
             delattr(self, name)
             yield
 
-    def _add_storage(self, position: int, storage: StorageReading) -> None:
+    def _add_storage(self, position: int, storage: TensorStorage) -> None:
         key, dtype, size, origin, tensor = storage
         self.tensor_names.add(tensor)
         if not size:
@@ -382,10 +382,10 @@ class _Sums:
             self.bytes_by_origin[source] = self.bytes_by_origin.get(source, 0) + size
             if origin.stamp is not None:
                 self.stamps[origin.path] = origin.stamp
-        if key in self.storages or key in self._elsewhere:
+        if key in self.storages or key in self._counted_elsewhere:
             self.shared[entry] = self.shared.get(entry, 0) + size
             if key in self.storages:
-                self.repeated.add(key)
+                self.shared_within.add(key)
             self.storages[key] = size
             return
         self.storages[key] = size

@@ -15,12 +15,12 @@ from gpumodels.observing.observers import Observers
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import is_a, state_of
 from gpumodels.support.known_classes import all_subclasses
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import in_slices
 from gpumodels.support.torch_private import MODULES
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.module_reader import ModuleReading
-from gpumodels.tensors.tensor_storages import StorageReading, TensorAccounts
+from gpumodels.tensors.tensor_storages import TensorReader, TensorStorage
 from gpumodels_shared.file_names import checkpoint_of
 
 UNKNOWN_FILE: Final = ""
@@ -34,7 +34,7 @@ Layers = dict[str, ModuleReading]
 """By the patched weight's key, what is added to it, as the reading of a module that would hold it."""
 
 
-@resident
+@never_pickled
 class ComfyLoras:
     """Weak references to live patchers. Nobody registers these, so their constructor is observed.
 
@@ -44,8 +44,8 @@ class ComfyLoras:
         changed: called when patches were added or a patcher died.
     """
 
-    def __init__(self, accounts: TensorAccounts, failures: Failures, changed: Callable[[], None]) -> None:
-        self._accounts = accounts
+    def __init__(self, tensor_reader: TensorReader, failures: Failures, changed: Callable[[], None]) -> None:
+        self._tensor_reader = tensor_reader
         self._failures = failures
         self._changed = changed
         self._patchers: WeakTable[None] = WeakTable(on_death=lambda _: changed())
@@ -160,11 +160,11 @@ class ComfyLoras:
 
     def _reading(self, patch: tuple[Any, ...], ref: KeyedRef) -> tuple[str, ModuleReading]:
         """The file and the tensors of one patch of a weight; a patch is (strength, what is added, strength of the model, …)."""
-        storages: list[StorageReading] = []
+        storages: list[TensorStorage] = []
         parameters: list[tuple[int, int]] = []
-        for tensor in _tensors_in(patch[1], self._accounts.tensor_type):
-            self._accounts.add_storages(tensor, storages, "lora_patch")
-            parameters.append((id(tensor), self._accounts.elements(tensor)))
+        for tensor in _tensors_in(patch[1], self._tensor_reader.tensor_type):
+            self._tensor_reader.add_storages(tensor, storages, "lora_patch")
+            parameters.append((id(tensor), self._tensor_reader.elements(tensor)))
         kind = type(patch[1])
         class_name = str(patch[1][0]) if kind is tuple else kind.__name__
         paths = {storage.origin.path for storage in storages if storage.origin is not None and storage.origin.path}

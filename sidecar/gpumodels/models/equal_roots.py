@@ -18,7 +18,7 @@ from gpumodels.models.adoption import Forest
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import container_of, mro_of
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels_shared.file_names import checkpoint_of
 
@@ -46,7 +46,7 @@ _NO_HOLDERS: Final = frozenset(
 Shape = tuple[Any, ...]
 
 
-@resident
+@never_pickled
 class EqualRoots:
     """Remembers which roots one object holds, for as long as they live."""
 
@@ -72,8 +72,8 @@ class EqualRoots:
         """Whether there are roots whose holders were not searched for yet, and a search is allowed now."""
         return self._is_waiting and self._clock() >= self._not_before
 
-    def find(self, forest: Forest, roots: Sequence[tuple[int, int]], together: dict[int, tuple[int, ...]]) -> Iterator[None]:
-        """Fill `together`: for the first of some equal roots that one object holds, all of them.
+    def find(self, forest: Forest, roots: Sequence[tuple[int, int]], equal_roots: dict[int, tuple[int, ...]]) -> Iterator[None]:
+        """Fill `equal_roots`: for the first of some equal roots that one object holds, all of them.
 
         A module that turns out to hold some of them, and that was unknown so far, is added to the registry.
         """
@@ -107,7 +107,7 @@ class EqualRoots:
                 known = self._group_numbers.get(key)
                 if known is not None and known[1] is not None:
                     by_number.setdefault(known[1], []).append(key)
-            together.update((some[0], tuple(some)) for some in by_number.values() if len(some) >= MIN_EQUAL_ROOTS)
+            equal_roots.update((some[0], tuple(some)) for some in by_number.values() if len(some) >= MIN_EQUAL_ROOTS)
 
     def _search_if_allowed(self, keys: Sequence[int], unknown: Sequence[int], forest: Forest) -> None:
         started = self._clock()

@@ -7,15 +7,15 @@ from typing import Final
 
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.updating import Exchanged, storages_of, updated
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched
 
 KEYS_PER_STEP: Final = 1000
 """Modules, or storages, that are processed in one step."""
 
 
-@resident
-class Taken:
+@never_pickled
+class CountedAlready:
     """The storages and the cores of the models assembled so far, which later models may not count again."""
 
     def __init__(self) -> None:
@@ -30,8 +30,8 @@ class Taken:
             yield
 
 
-@resident
-class Claims:
+@never_pickled
+class Ownership:
     """Which root's models hold what. With this, a model that shares nothing is assembled without going through the others."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Claims:
 
     def take(self, root: int, group: Group) -> Generator[None, None, bool]:
         """Add a group. Returns whether no other group holds any of its modules' storages or cores."""
-        is_apart = not group.stand_elsewhere
+        is_apart = not group.cores_elsewhere
         roots, holders = self._roots, self._holders
         for members in group.members:
             for some in batched(members, KEYS_PER_STEP):
@@ -80,9 +80,9 @@ class Claims:
             is_apart &= count == 1
         return is_apart
 
-    def are_nobody_elses(self, group: Group) -> Generator[None, None, bool]:
+    def is_unshared(self, group: Group) -> Generator[None, None, bool]:
         """Whether no other group holds any of this group's storages or cores."""
-        if group.stand_elsewhere or any(self._cores[core] > 1 for core in group.cores()):
+        if group.cores_elsewhere or any(self._cores[core] > 1 for core in group.cores()):
             return False
         for keys in batched(group.storages(), KEYS_PER_STEP):
             if any(self._holders[key] != 1 for key in keys):
@@ -125,24 +125,24 @@ class Claims:
             del self._cores[core]
 
 
-@resident
+@never_pickled
 class Group:
     """The models of one root, with what tells whether they are still up to date."""
 
-    def __init__(self, core: int, together: tuple[int, ...]) -> None:
+    def __init__(self, core: int, equal_roots: tuple[int, ...]) -> None:
         self.core = core
-        self.together = together
+        self.equal_roots = equal_roots
         self.models: list[FoundModel] = []
         self.members: list[set[int]] = []
         """By part, the keys of all its modules, those without memory included."""
         self.probes: list[int] = []
         """Keys of a few modules of each part. A change to a part as a whole is noticed at once by reading these."""
-        self.stand_elsewhere: set[int] = set()
+        self.cores_elsewhere: set[int] = set()
         """Cores of parts that are listed under another root."""
 
     def cores(self) -> Set[int]:
         """The cores of all its parts, those under another root included."""
-        return self.stand_elsewhere.union(model.core for model in self.models)
+        return self.cores_elsewhere.union(model.core for model in self.models)
 
     def storages(self) -> Set[tuple[str, int]]:
         """All storages that its models hold."""
@@ -150,7 +150,7 @@ class Group:
             return self.models[0].storages.keys()
         return {key for model in self.models for key in model.storages}
 
-    def update(self, exchanged: Exchanged, claims: Claims) -> Generator[None, None, bool]:
+    def update(self, exchanged: Exchanged, claims: Ownership) -> Generator[None, None, bool]:
         """Update the sums for modules that hold other tensors now. Returns False if the group must be assembled anew instead."""
         before = storages_of(former for former, _ in exchanged.values())
         now = storages_of(reading for _, reading in exchanged.values())
@@ -159,7 +159,7 @@ class Group:
         affected = [number for number, members in enumerate(self.members) if not exchanged.keys().isdisjoint(members)]
         if len(affected) != 1 or len(self.models) != len(self.members):
             return False  # they lie in several parts, or some part has adapters or no memory
-        if any(not before.keys().isdisjoint(other.elsewhere) for other in self.models):
+        if any(not before.keys().isdisjoint(other.counted_elsewhere) for other in self.models):
             return False
         model = yield from updated(self.models[affected[0]], exchanged, before, now)
         if model is None or not claims.exchange(before, now):
@@ -167,9 +167,9 @@ class Group:
         self.models[affected[0]] = model
         return True
 
-    def is_outdated(self, core: int, changed: Set[int], taken: Taken) -> bool:
+    def is_outdated(self, core: int, changed: Set[int], taken: CountedAlready) -> bool:
         """Whether the group must be assembled anew."""
-        if not self.models or self.core != core or not self.stand_elsewhere <= taken.cores:
+        if not self.models or self.core != core or not self.cores_elsewhere <= taken.cores:
             return True
         if any(not members.isdisjoint(changed) for members in self.members):
             return True
@@ -179,7 +179,9 @@ class Group:
         for model in self.models:
             keys = model.storages.keys()  # a view's `isdisjoint` goes through the smaller of the two
             overlaps = not (keys.isdisjoint(taken.storages) and keys.isdisjoint(within))
-            if (overlaps or model.elsewhere) and (taken.storages | within) & model.storages.keys() != model.elsewhere:
+            if (overlaps or model.counted_elsewhere) and (
+                taken.storages | within
+            ) & model.storages.keys() != model.counted_elsewhere:
                 return True
             if len(self.models) > 1:
                 within.update(model.storages)

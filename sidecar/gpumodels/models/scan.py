@@ -15,12 +15,12 @@ from gpumodels.models.adoption import Forest
 from gpumodels.models.assembling import FoundModel, Part, assemble
 from gpumodels.models.equal_roots import EqualRoots
 from gpumodels.models.grouping import find_roots, parts_of
-from gpumodels.models.groups import Claims, Group, Taken
-from gpumodels.models.training_state import Parts, TrainingState
+from gpumodels.models.groups import CountedAlready, Group, Ownership
+from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.models.updating import MOST_EXCHANGED
 from gpumodels.observing.module_registry import Changes, ModuleRegistry
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import in_slices
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels.tensors.module_reader import ModuleReader, ModuleReading
@@ -32,7 +32,7 @@ MODULES_PER_STEP: Final = 32
 """Modules compared in one step, at about a microsecond each."""
 
 
-@resident
+@never_pickled
 class _Comparison:
     """The differences between modules as they are now and as they were read before."""
 
@@ -54,18 +54,18 @@ class _Comparison:
             del self.readings[key]
             former = None
         self.read.add(key)
-        if former is None or former.children != reading.children or former.aside != reading.aside:
+        if former is None or former.children != reading.children or former.unregistered != reading.unregistered:
             self.is_rearranged = True
-        elif former.says_the_same(reading):
+        elif former.is_unchanged_from(reading):
             return
         else:
             self.former.setdefault(key, former)
         self.readings[key] = reading
         self.changed.add(key)
 
-    def forget(self, gone: Sequence[KeyedRef]) -> Iterator[None]:
+    def forget(self, died: Sequence[KeyedRef]) -> Iterator[None]:
         """Remove the readings of deleted modules."""
-        for count, ref in enumerate(gone):
+        for count, ref in enumerate(died):
             reading = self.readings.get(ref.key)
             if reading is not None and reading.ref is ref:
                 del self.readings[ref.key]
@@ -75,7 +75,7 @@ class _Comparison:
                 yield
 
 
-@resident
+@never_pickled
 class Scanner:
     """Remembers what it read, so that an unchanged module costs no more than a comparison."""
 
@@ -91,10 +91,10 @@ class Scanner:
         self._forest = Forest(self._readings)
         self._roots: list[tuple[int, int]] = []
         self._equal = EqualRoots(registry, failures, reader.module_type)
-        self._together: dict[int, tuple[int, ...]] = {}
+        self._equal_roots: dict[int, tuple[int, ...]] = {}
         """For the first of some equal roots that one object holds, all of them."""
         self._groups: dict[int, Group] = {}
-        self._claims = Claims()
+        self._claims = Ownership()
         self._is_unfinished = False
         """A scan began and never ended: what is remembered may be wrong."""
 
@@ -113,7 +113,7 @@ class Scanner:
         everything = everything or self._is_unfinished
         comparison = _Comparison(self._readings, is_rearranged=self._is_unfinished)
         if self._is_unfinished:
-            self._groups, self._claims = {}, Claims()
+            self._groups, self._claims = {}, Ownership()
         self._is_unfinished = True
         found = self._scan(pause, comparison, changes, afresh, everything, walk_seconds)
         self._is_unfinished = False
@@ -129,7 +129,7 @@ class Scanner:
         walk_seconds: float,
     ) -> list[FoundModel]:
         roots_before = self._roots
-        self._reader.look_again()
+        self._reader.begin_scan()
         in_slices(self._compare_reported(comparison, changes, afresh, everything), pause)
         if walk_seconds and not everything:
             in_slices(self._walk(comparison, walk_seconds), pause)
@@ -150,17 +150,17 @@ class Scanner:
     def _found(self) -> list[FoundModel]:
         return [model for group in self._groups.values() for model in group.models if not model.is_counted_elsewhere]
 
-    def measure(self, training_state: TrainingState, pause: Callable[[], None]) -> Parts:
+    def measure(self, training_state: TrainingState, pause: Callable[[], None]) -> NonModelBytes:
         """The memory that is kept beside the models of the last scan."""
-        parts = Parts()
+        parts = NonModelBytes()
         in_slices(training_state.measure(self._readings, self._claims.storages, parts), pause)
         return parts
 
     def _compare_reported(self, comparison: _Comparison, changes: Changes, afresh: bool, everything: bool) -> Iterator[None]:
         """Compare the modules of which the registry was notified with their last readings, and read those that differ."""
-        yield from comparison.forget(changes.gone)
+        yield from comparison.forget(changes.died)
         unread, self._unread = self._unread, []
-        yield from self._compare(self._registry.refs() if everything else [*unread, *changes.come], comparison, afresh)
+        yield from self._compare(self._registry.refs() if everything else [*unread, *changes.added], comparison, afresh)
         for key in changes.touched:
             yield from self._read_below(key, comparison)
 
@@ -208,8 +208,8 @@ class Scanner:
             yield from self._read([ref for key in some if (ref := self._registry.ref(key)) is not None], comparison)
             for key in some:
                 reading = comparison.readings.get(key)
-                if reading is not None and (reading.children or reading.aside):
-                    below = [key for _, key in reading.children] + [one.key for one in reading.aside]
+                if reading is not None and (reading.children or reading.unregistered):
+                    below = [key for _, key in reading.children] + [one.key for one in reading.unregistered]
                     waiting += [key for key in below if key not in met]
                     met.update(below)
             yield
@@ -234,9 +234,9 @@ class Scanner:
                     self._unread.append(ref)
                 continue
             comparison.note(ref.key, reading)
-            if not (reading.children or reading.aside):
+            if not (reading.children or reading.unregistered):
                 continue
-            below = [key for _, key in reading.children] + [one.key for one in reading.aside]
+            below = [key for _, key in reading.children] + [one.key for one in reading.unregistered]
             waiting += [found for key in below if key not in readings and (found := registry.ref(key)) is not None]
 
     def _find_roots(self, changed: set[int]) -> Iterator[None]:
@@ -245,9 +245,9 @@ class Scanner:
         roots: list[tuple[int, int]] = []
         yield from find_roots(forest, roots)
         changed.update(key for key in before.keys() | forest.adopted.keys() if before.get(key) != forest.adopted.get(key))
-        self._together = {}
-        yield from self._equal.find(forest, roots, self._together)
-        others = {key for first, keys in self._together.items() for key in keys if key != first}
+        self._equal_roots = {}
+        yield from self._equal.find(forest, roots, self._equal_roots)
+        others = {key for first, keys in self._equal_roots.items() for key in keys if key != first}
         self._forest, self._roots = forest, [pair for pair in roots if pair[0] not in others]
 
     def _update(self, comparison: _Comparison) -> Iterator[None]:
@@ -267,19 +267,19 @@ class Scanner:
         touched = yield from claims.roots_with(changed)
         new: dict[int, Group] = {}
         for root, core in self._roots:
-            group, together = self._groups.get(root), self._together.get(root, ())
-            if group is None or root in touched or group.core != core or group.together != together:
-                new[root] = Group(core, together)
-        gone = self._groups.keys() - {root for root, _ in self._roots}
-        before = {root: self._groups[root] for root in (*new, *gone) if root in self._groups}
+            group, equal_roots = self._groups.get(root), self._equal_roots.get(root, ())
+            if group is None or root in touched or group.core != core or group.equal_roots != equal_roots:
+                new[root] = Group(core, equal_roots)
+        died = self._groups.keys() - {root for root, _ in self._roots}
+        before = {root: self._groups[root] for root in (*new, *died) if root in self._groups}
         are_apart = True
         for group in before.values():
-            are_apart = are_apart and (yield from claims.are_nobody_elses(group))
+            are_apart = are_apart and (yield from claims.is_unshared(group))
         if are_apart:
             for root, group in before.items():
                 yield from claims.drop(root, group)
             for root, group in new.items():
-                yield from self._assemble(root, group, Taken())
+                yield from self._assemble(root, group, CountedAlready())
             for root, group in new.items():
                 are_apart &= yield from claims.take(root, group)
             if are_apart:
@@ -291,12 +291,12 @@ class Scanner:
         """Go through all models. A storage that two of them hold counts towards the first, and a model that two containers
         hold is listed under the first."""
         groups: dict[int, Group] = {}
-        taken, claims = Taken(), Claims()
+        taken, claims = CountedAlready(), Ownership()
         for root, core in self._roots:
             group = self._groups.get(root)
-            together = self._together.get(root, ())
-            if group is None or group.together != together or group.is_outdated(core, changed, taken):
-                group = Group(core, together)
+            equal_roots = self._equal_roots.get(root, ())
+            if group is None or group.equal_roots != equal_roots or group.is_outdated(core, changed, taken):
+                group = Group(core, equal_roots)
                 yield from self._assemble(root, group, taken)
             else:
                 for model in group.models:
@@ -305,24 +305,24 @@ class Scanner:
             yield from claims.take(root, group)
         self._groups, self._claims = groups, claims
 
-    def _assemble(self, root: int, group: Group, taken: Taken) -> Iterator[None]:
+    def _assemble(self, root: int, group: Group, taken: CountedAlready) -> Iterator[None]:
         """Add the root's models to the group, and what they hold to `taken`."""
         parts: list[Part] = []
-        if group.together:
-            parts.append(Part(root, root, together=group.together))
+        if group.equal_roots:
+            parts.append(Part(root, root, equal_roots=group.equal_roots))
         else:
             yield from parts_of(root, group.core, self._forest, parts)
         for part in parts:
             if part.core in taken.cores:
-                group.stand_elsewhere.add(part.core)
+                group.cores_elsewhere.add(part.core)
                 continue
             made: list[FoundModel] = []
             members: set[int] = set()
             yield from assemble(part, self._forest, frozenset(), made, members)
             if any(not model.storages.keys().isdisjoint(taken.storages) for model in made):
-                elsewhere = frozenset(key for model in made for key in taken.storages & model.storages.keys())
+                counted_elsewhere = frozenset(key for model in made for key in taken.storages & model.storages.keys())
                 made, members = [], set()
-                yield from assemble(part, self._forest, elsewhere, made, members)
+                yield from assemble(part, self._forest, counted_elsewhere, made, members)
             for model in made:
                 yield from taken.add(model)
             group.models += made

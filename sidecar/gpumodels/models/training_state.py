@@ -11,23 +11,23 @@ from gpumodels.observing.observers import Observers
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import state_getter, state_of
 from gpumodels.support.known_classes import all_subclasses
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched
 from gpumodels.support.torch_private import PARAMETERS
 from gpumodels.support.weak_table import WeakTable
 from gpumodels.tensors.module_reader import ModuleReading
-from gpumodels.tensors.tensor_storages import META, StorageReading, TensorAccounts
+from gpumodels.tensors.tensor_storages import META, TensorReader, TensorStorage
 
 STEP: Final = 32
 """Modules, or optimizer states, processed between two points at which the work may be interrupted."""
 
 StorageKey = tuple[str, int]
-"""A `StorageReading.key`: the device, and the storage's identity."""
+"""A `TensorStorage.key`: the device, and the storage's identity."""
 
 
-@resident
+@never_pickled
 @dataclass(slots=True)
-class Parts:
+class NonModelBytes:
     """Bytes by device. Each storage counts once, and not at all if a model already counts it."""
 
     gradients: dict[str, int] = field(default_factory=dict)
@@ -35,12 +35,12 @@ class Parts:
     caches: dict[str, int] = field(default_factory=dict)
 
 
-@resident
+@never_pickled
 class TrainingState:
     """Weak references to live optimizers and caches. Nobody registers these, so their constructors are observed."""
 
-    def __init__(self, torch: ModuleType, accounts: TensorAccounts, failures: Failures) -> None:
-        self._accounts = accounts
+    def __init__(self, torch: ModuleType, tensor_reader: TensorReader, failures: Failures) -> None:
+        self._tensor_reader = tensor_reader
         self._failures = failures
         self.optimizers: WeakTable[None] = WeakTable()
         self.caches: WeakTable[None] = WeakTable()
@@ -77,7 +77,9 @@ class TrainingState:
         for one in found:
             (self.optimizers if self._optimizer_type in type(one).__mro__ else self.caches).put(one, None)
 
-    def measure(self, readings: Mapping[int, ModuleReading], models: Collection[StorageKey], parts: Parts) -> Iterator[None]:
+    def measure(
+        self, readings: Mapping[int, ModuleReading], models: Collection[StorageKey], parts: NonModelBytes
+    ) -> Iterator[None]:
         """Fill `parts`. Yields wherever it may be interrupted, and holds no tensor then.
 
         Args:
@@ -100,9 +102,9 @@ class TrainingState:
                 self._add(states, parts.optimizer, counted, models)
                 yield
 
-    def _gradients_of(self, readings: Sequence[ModuleReading]) -> list[StorageReading]:
-        found: list[StorageReading] = []
-        gradient_of, state_of_module = self._accounts.gradient, self._state_of_module
+    def _gradients_of(self, readings: Sequence[ModuleReading]) -> list[TensorStorage]:
+        found: list[TensorStorage] = []
+        gradient_of, state_of_module = self._tensor_reader.gradient, self._state_of_module
         for reading in readings:
             module = reading.ref() if reading.parameters else None
             if module is None:
@@ -111,33 +113,33 @@ class TrainingState:
                 for parameter in [*state_of_module(module)[PARAMETERS].values()]:
                     gradient = gradient_of(parameter)
                     if gradient is not None:
-                        self._accounts.add_storages(gradient, found)
+                        self._tensor_reader.add_storages(gradient, found)
             except Exception as error:  # noqa: BLE001  # like a guard, but one per module would take longer than all the rest
                 self._failures.note("reading gradients", error)
         return found
 
-    def _storages_in(self, cache: Any) -> list[StorageReading]:
-        found: list[StorageReading] = []
+    def _storages_in(self, cache: Any) -> list[TensorStorage]:
+        found: list[TensorStorage] = []
         with self._failures.guard("reading a cache"):
-            for tensor in self._accounts.attributes.all_in(cache):
-                self._accounts.add_storages(tensor, found)
+            for tensor in self._tensor_reader.attributes.tensors_inside(cache):
+                self._tensor_reader.add_storages(tensor, found)
         return found
 
-    def _states_of(self, optimizer: Any) -> list[list[StorageReading]]:
+    def _states_of(self, optimizer: Any) -> list[list[TensorStorage]]:
         """The storages of an optimizer's state, in lists for STEP parameters each."""
-        found: list[list[StorageReading]] = [[]]
+        found: list[list[TensorStorage]] = [[]]
         with self._failures.guard("reading an optimizer's state"):
             state = state_of(optimizer).get("state", {}) if optimizer is not None else {}
             for count, entries in enumerate([*state.values()]):
                 if count % STEP == 0:
                     found.append([])
-                for tensor in self._accounts.attributes.all_in(dict(entries)):
-                    self._accounts.add_storages(tensor, found[-1])
+                for tensor in self._tensor_reader.attributes.tensors_inside(dict(entries)):
+                    self._tensor_reader.add_storages(tensor, found[-1])
         return found
 
     def _add(
         self,
-        storages: Iterable[StorageReading],
+        storages: Iterable[TensorStorage],
         to: dict[str, int],
         counted: set[StorageKey],
         models: Collection[StorageKey],

@@ -15,7 +15,7 @@ from typing import Final
 from gpumodels.models.assembling import ADAPTER_PREFIXES, FoundModel
 from gpumodels.provenance.origin import Origin
 from gpumodels.tensors.module_reader import ModuleReading
-from gpumodels.tensors.tensor_storages import META, StorageReading
+from gpumodels.tensors.tensor_storages import META, TensorStorage
 
 MOST_EXCHANGED: Final = 64
 """Modules; with more of them, updating is no faster than assembling the model anew."""
@@ -23,14 +23,14 @@ ROWS_PER_STEP: Final = 4000
 
 Exchanged = Mapping[int, tuple[ModuleReading, ModuleReading]]
 """By module, its readings before and now."""
-_Storages = Mapping[tuple[str, int], StorageReading]
+_Storages = Mapping[tuple[str, int], TensorStorage]
 _MemoryRow = tuple[int, int, int, int]
 """A row of `LayerTree.memory`."""
 
 
 def storages_of(readings: Iterable[ModuleReading]) -> _Storages | None:
     """The storages of these modules by key; None if any is repeated, empty, an adapter's or unreadable."""
-    found: dict[tuple[str, int], StorageReading] = {}
+    found: dict[tuple[str, int], TensorStorage] = {}
     for reading in readings:
         if reading.unread:
             return None
@@ -105,13 +105,18 @@ def updated(
             tree, parameters=columns, devices=tuple(devices), dtypes=tuple(dtypes), memory=_with_rows(tree.memory, memory)
         ),
         bytes_by_origin={origin: size for origin, size in by_origin.items() if size},
-        tensor_paths=model.tensor_paths.union(storage.tensor for storage in now.values()),
+        attribute_names=model.attribute_names.union(storage.tensor for storage in now.values()),
     )
 
 
 def _is_updatable(model: FoundModel, exchanged: Exchanged, before: _Storages, now: _Storages) -> bool:
     """Whether the readings differ in nothing that decides which modules form a model, or which model it is."""
-    if model.unread or model.adapter_bytes or not model.repeated.isdisjoint(before) or not model.elsewhere.isdisjoint(before):
+    if (
+        model.unread
+        or model.adapter_bytes
+        or not model.shared_within.isdisjoint(before)
+        or not model.counted_elsewhere.isdisjoint(before)
+    ):
         return False
     if not {one.tensor for one in before.values()} <= {one.tensor for one in now.values()}:
         return False

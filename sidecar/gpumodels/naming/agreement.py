@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from gpumodels.support.resident import resident
-from gpumodels_shared.fingerprint import FileValues, Places, agrees
+from gpumodels.support.never_pickled import never_pickled
+from gpumodels_shared.fingerprint import FileValues, TensorFinder, agrees
 from gpumodels_shared.floats import decode_values
 from gpumodels_shared.schema import TensorSample
 
@@ -26,7 +26,7 @@ MAX_COMPARISONS: Final = 50_000
 _NUMBERS: Final = frozenset({"float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"})
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """Counts of tensors."""
@@ -91,13 +91,13 @@ _RELATED: Final = "related"
 _OTHER: Final = "other"
 
 
-@resident
+@never_pickled
 class _Judge:
     """Compares samples with one file."""
 
     def __init__(self, file: FileValues) -> None:
         self._file = file
-        self._places = Places(file.tensors)
+        self._places = TensorFinder(file.tensors)
         self.comparisons = 0
 
     def outcome(self, sample: TensorSample) -> str | None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from gpumodels.naming.agreement import Agreement
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Naming:
     """A name, and what it rests on."""
@@ -27,7 +27,7 @@ class Naming:
     """Files between which the evidence can't decide."""
 
 
-@resident
+@never_pickled
 class ComparedCheckpoint(NamedTuple):
     """How a model's samples agreed with one checkpoint."""
 
@@ -36,7 +36,7 @@ class ComparedCheckpoint(NamedTuple):
     match: Match
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class MatchedFiles:
     """What comparing a model with files gave."""
@@ -53,7 +53,7 @@ class MatchedFiles:
     """By checkpoint, everything that was compared."""
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class FileAgreement:
     """How a model agrees with the files that it is named by."""
@@ -86,7 +86,7 @@ class Inquiry(Protocol):
         """The one checkpoint that was read when the model was created and is as large as it; else empty."""
 
 
-@resident
+@never_pickled
 class NothingToAsk:
     """An `Inquiry` about a model of which nothing more can be found out."""
 
@@ -111,7 +111,7 @@ class NothingToAsk:
         return ()
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """Everything known about one model's name. Stages return it with something added or taken away."""

@@ -21,16 +21,16 @@ from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.file_names import checkpoint_of
-from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, Match, SoughtSample, best_files, same_names_and_shapes, sought
+from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, DecodedSample, Match, best_files, decode_samples, same_names_and_shapes
 from gpumodels_shared.schema import Fingerprint
 
 READ_BEFORE_NS: Final = 120 * 10**9
 """A file may be read so long before the model is created that its values are loaded into."""
 
 
-@resident
+@never_pickled
 class FileMatching:
     """Compares models with files. Remembers nothing about models."""
 
@@ -76,7 +76,7 @@ class FileMatching:
         fingerprint = Fingerprint(samples.samples, self._first_seen_ns(found, samples))
         compared: dict[str, ComparedCheckpoint] = {}
         if before is not None and before.fingerprint is not None and before.fingerprint.samples == samples.samples:
-            if before.match is not None and before.match.is_whole:
+            if before.match is not None and before.match.is_full:
                 return before
             fingerprint = before.fingerprint
             compared.update(before.compared)
@@ -87,13 +87,13 @@ class FileMatching:
         }
         stated.update(map(checkpoint_of, stated_paths))
         contradicts_config = False
-        wanted = sought(fingerprint)
+        wanted = decode_samples(fingerprint)
         for checkpoint, files in groups.items():
             self._pause()
             match, has_same_tensors = self._compare(
                 fingerprint, wanted, checkpoint, files, compared, is_stated=checkpoint in stated
             )
-            contradicts_config |= has_same_tensors and not (match.is_whole or match.is_patched)
+            contradicts_config |= has_same_tensors and not (match.is_full or match.is_patched)
         best = best_files({checkpoint: one.match for checkpoint, one in compared.items() if checkpoint in groups})
         paths = tuple(file.path for checkpoint in best for file in groups[checkpoint])
         most = max((compared[checkpoint].match for checkpoint in best), key=lambda match: match.matched, default=None)
@@ -102,14 +102,14 @@ class FileMatching:
     def _first_seen_ns(self, found: FoundModel, samples: ModelSamples) -> int:
         """When the model held these values first: now, or before they were saved if it did then."""
         saved_ns = self._origin_tracker.saved.first_ns(RawSample(one.dtype, one.shape, one.data) for one in samples.samples)
-        if saved_ns is not None and self._registry.born_ns(found.core) < saved_ns:
+        if saved_ns is not None and self._registry.built_ns(found.core) < saved_ns:
             return saved_ns - COARSE_CLOCK_NS  # the file's own time may lag behind
         return time.time_ns()
 
     def _compare(
         self,
         fingerprint: Fingerprint,
-        wanted: Sequence[SoughtSample],
+        wanted: Sequence[DecodedSample],
         checkpoint: str,
         files: Sequence[ReadFile],
         compared: dict[str, ComparedCheckpoint],
@@ -142,7 +142,7 @@ class FileMatching:
             among: the paths that may be it; None for all.
         """
         wanted = dict(self._samples.shapes(found))
-        since_ns = self._registry.born_ns(found.core) - READ_BEFORE_NS
+        since_ns = self._registry.built_ns(found.core) - READ_BEFORE_NS
         fitting: list[str] = []
         for checkpoint, files in groups.items():
             self._pause()

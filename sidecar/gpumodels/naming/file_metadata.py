@@ -8,7 +8,7 @@ from typing import Final
 
 from gpumodels.provenance.files_read import Stamp, stamp_of
 from gpumodels.support.failures import LOGGER, Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 WITHOUT_SAFETENSORS: Final = (
     "safetensors is not installed in this process: no file metadata; names are from files, configs and classes"
@@ -26,7 +26,7 @@ MAX_HEADER_BYTES: Final = 12 * 1024 * 1024
 """A larger header isn't read, as that isn't worth the host's time."""
 
 
-@resident
+@never_pickled
 class FileMetadata:
     """Remembers each file's metadata by path and stamp: a file that was replaced says nothing about what was loaded before."""
 

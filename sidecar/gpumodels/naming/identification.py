@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from gpumodels.naming.evidence import Evidence, Naming
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.file_names import checkpoint_of, file_group_name, name_from_attribute, name_from_config
 from gpumodels_shared.name_sources import (
     CONFIDENCE,
     FROM_FILES,
     KNOWN_FILE_CONFIDENCE,
-    PATCHED_CONFIDENCE,
+    PATCHED_VALUES_CONFIDENCE,
     RECENCY_CONFIDENCE,
     NameSource,
 )
@@ -69,8 +69,8 @@ def name_by_matching_files(evidence: Evidence) -> Evidence:
             # A file and its copy in another precision have one name, and which of the two it was doesn't show.
             is_one = len(checkpoints) == 1
             source = NameSource.VALUES if is_by_values else NameSource.NAMES_AND_SHAPES
-            is_patched = matched.match is not None and not matched.match.is_whole
-            confidence = PATCHED_CONFIDENCE if is_patched else CONFIDENCE[source]
+            is_patched = matched.match is not None and not matched.match.is_full
+            confidence = PATCHED_VALUES_CONFIDENCE if is_patched else CONFIDENCE[source]
             files, candidates = (matched.paths, ()) if is_one else ((), matched.paths)
             return replace(evidence, naming=Naming(name, source, confidence, files, candidates))
     return replace(
@@ -165,7 +165,7 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
         is_from_file = chosen.naming is not None and chosen.naming.source in FROM_FILES
         return replace(chosen, file_naming=chosen.naming if is_from_file else None)
     if naming.source == NameSource.VALUES and not of_samples.is_patched:
-        naming = replace(naming, confidence=PATCHED_CONFIDENCE)
+        naming = replace(naming, confidence=PATCHED_VALUES_CONFIDENCE)
     return replace(evidence, naming=naming, agreement=agreement)
 
 
@@ -253,7 +253,7 @@ def _as_class(evidence: Evidence, candidates: tuple[str, ...] = ()) -> Evidence:
     return replace(evidence, naming=Naming(name, NameSource.CLASS, confidence, evidence.files, candidates))
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class _FileGroup:
     """One file, or the shards of one checkpoint."""

@@ -12,7 +12,7 @@ from gpumodels.naming.file_matching import FileMatching
 from gpumodels.naming.file_metadata import FileMetadata
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.naming.pipeline_slots import PipelineSlot
-from gpumodels.naming.recency import read_at_that_time
+from gpumodels.naming.recency import read_when_built
 from gpumodels.naming.stated_files import was_read
 from gpumodels.naming.stated_names import StatedNames, stated_names
 from gpumodels.naming.verification import Checked, Verification
@@ -21,13 +21,13 @@ from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import FilesRead, Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 Version = tuple[int, int, int]
 """Of what was read, loaded and sampled in this process: equal versions give equal answers about an unchanged model."""
 
 
-@resident
+@never_pickled
 class Sources:
     """What answers are found with; remembers nothing about models."""
 
@@ -52,7 +52,7 @@ class Sources:
         return self.files_read.version, self.origin_tracker.version, self.origin_tracker.samples_version
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class _MatchedFrom:
     """What `MatchedFiles` were found from: the same again gives the same."""
@@ -62,7 +62,7 @@ class _MatchedFrom:
     version: Version
 
 
-@resident
+@never_pickled
 @dataclass(slots=True)
 class Findings:
     """What was found out about one model so far; kept while it lives."""
@@ -83,7 +83,7 @@ class Findings:
     """The last name that a file gave it."""
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class ModelInquiry:
     """An `evidence.Inquiry` about one model."""
@@ -134,7 +134,7 @@ class ModelInquiry:
             return was_read(origin, read)  # something else may have been loaded since
         confirmed = self.findings.confirmed_origins
         if origin not in confirmed and (
-            not self.sources.registry.born_ns(self.found.core) or was_read(origin, self.sources.files_read.paths())
+            not self.sources.registry.built_ns(self.found.core) or was_read(origin, self.sources.files_read.paths())
         ):
             confirmed.add(origin)
         return origin in confirmed
@@ -146,7 +146,7 @@ class ModelInquiry:
         known, samples = self.findings.matched, self._samples()
         before = self.findings.matched_from
         # By names and shapes alone, a model that is built alike is the same.
-        is_alike = before is not None and not samples.samples and self.found.is_built_like(before.found)
+        is_alike = before is not None and not samples.samples and self.found.has_same_structure_as(before.found)
         found = before.found if before is not None and is_alike else self.found
         matched_from = _MatchedFrom(found, self.findings.stated_origins, self.sources.version())
         # Where no name depends on it, nothing needs to be right about values that change at every scan, as in training.
@@ -182,8 +182,8 @@ class ModelInquiry:
         """See `evidence.Inquiry`."""
         if not self.findings.read_at_creation:
             checkpoints = self.sources.files_read.groups().values()
-            born_ns = self.sources.registry.born_ns(self.found.core)
-            self.findings.read_at_creation = read_at_that_time(checkpoints, born_ns, self.found.held_bytes)
+            built_ns = self.sources.registry.built_ns(self.found.core)
+            self.findings.read_at_creation = read_when_built(checkpoints, built_ns, self.found.held_bytes)
         return self.findings.read_at_creation
 
     def _samples(self) -> ModelSamples:
@@ -195,4 +195,4 @@ class ModelInquiry:
     def _read_for_unseen_load(self) -> tuple[str, ...] | None:
         """The files that were read just before values were loaded into it unseen; None where that never happened."""
         refs = (self.sources.registry.ref(self.found.core), self.sources.registry.ref(self.found.root))
-        return self.sources.origin_tracker.read_for(*(ref() for ref in refs if ref is not None))
+        return self.sources.origin_tracker.files_read_before_load(*(ref() for ref in refs if ref is not None))

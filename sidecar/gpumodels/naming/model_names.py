@@ -21,7 +21,7 @@ from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.files_read import Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
 from gpumodels_shared.name_sources import FROM_FILES, NameSource
 from gpumodels_shared.schema import Fingerprint
@@ -30,7 +30,7 @@ MOST_SHRUNK: Final = 20
 """A model in memory is up to so many times as large as its file: two bits a weight become 32."""
 
 
-@resident
+@never_pickled
 class Counts(NamedTuple):
     """How many of a model's tensors agree with its file."""
 
@@ -38,7 +38,7 @@ class Counts(NamedTuple):
     compared: int
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Identified:
     """One model's name, and everything about it that goes into a snapshot."""
@@ -56,7 +56,7 @@ class Identified:
     """Of all its tensors, where they were counted."""
 
 
-@resident
+@never_pickled
 class Need(IntEnum):
     """How urgent it is to find out about a model, again."""
 
@@ -70,7 +70,7 @@ class Need(IntEnum):
     """It has no name yet."""
 
 
-@resident
+@never_pickled
 class _KnownName(NamedTuple):
     """What was found out about a model, and from what."""
 
@@ -80,7 +80,7 @@ class _KnownName(NamedTuple):
     slot: PipelineSlot | None
 
 
-@resident
+@never_pickled
 class _PendingName(NamedTuple):
     """What is said of a model until it is found out about, and what that was made from: the same again is the same object."""
 
@@ -89,7 +89,7 @@ class _PendingName(NamedTuple):
     identified: Identified
 
 
-@resident
+@never_pickled
 @dataclass(slots=True)
 class _NamesOfModule:
     """The names of a model and, by name, of the adapters in it (None is the model itself)."""
@@ -99,7 +99,7 @@ class _NamesOfModule:
     pending: dict[str | None, _PendingName] = field(default_factory=dict)
 
 
-@resident
+@never_pickled
 class ModelNames:
     """Says at once what is known about a model's name, and finds out the rest when it is asked to."""
 
@@ -124,7 +124,7 @@ class ModelNames:
 
     def update_pipelines(self) -> None:
         """Read which models are in which pipeline; once for all models of a scan, before `latest`."""
-        self._slots = self._pipelines.places()
+        self._slots = self._pipelines.by_id()
 
     def latest(self, found: FoundModel, core: weakref.ref[Any]) -> Identified:
         """What is known by now. Nothing is compared, no file is read.
@@ -265,14 +265,14 @@ class ModelNames:
         """What this model was loaded from isn't what the next one is."""
         files_read = self._sources.files_read
         if naming.files:
-            files_read.account_for(set(naming.files).__contains__)
+            files_read.drop_explained(set(naming.files).__contains__)
         elif naming.source in (NameSource.CONFIG, NameSource.PIPELINE):
-            files_read.account_for(lambda path: any(was_read(origin, [path]) for origin in findings.stated_origins))
+            files_read.drop_explained(lambda path: any(was_read(origin, [path]) for origin in findings.stated_origins))
 
     def _is_sought(self, known: _KnownName, found: FoundModel) -> bool:
         """Whether enough was read since that the model may be from it; hosts read data from small files, too, all the time."""
         files_read, version = self._sources.files_read, known.version[0]
-        return files_read.version != version and files_read.bytes_since(version) * MOST_SHRUNK >= found.held_bytes
+        return files_read.version != version and files_read.bytes_read_since(version) * MOST_SHRUNK >= found.held_bytes
 
     def _merged_metadata(self, files: Sequence[str], stamps: Mapping[str, Stamp]) -> Mapping[str, str]:
         merged: dict[str, str] = {}

@@ -10,7 +10,7 @@ from gpumodels.models.assembling import ADAPTER_PREFIXES, FoundModel
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import MODULES, PARAMETERS
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels_shared.fingerprint import TENSORS, VALUES, keys_examined, samples_among
@@ -21,7 +21,7 @@ WRAPPED_KEYS: Final = ("base_layer.", "_orig_mod.", "_fsdp_wrapped_module.", "_c
 """What wrappers add to the keys of the weights they wrap."""
 
 
-@resident
+@never_pickled
 class ModelTensor(NamedTuple):
     """Where one of a model's tensors is kept; the tensor itself isn't held."""
 
@@ -32,7 +32,7 @@ class ModelTensor(NamedTuple):
     """Under which the module holds it."""
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class ModelSamples:
     """A model's samples."""
@@ -58,7 +58,7 @@ class ModelSamples:
         return bool(self.in_reach) and 2 * len(self.in_reach) >= min(TENSORS, self.tensors)
 
 
-@resident
+@never_pickled
 class SampleReader:
     """Reads samples of models. Remembers nothing, and holds no module or tensor while it pauses."""
 
@@ -82,7 +82,7 @@ class SampleReader:
             # What was loaded since may have made constants say something, and what said something a constant.
             if again.samples == before.samples or (before.version == version and len(again.samples) == len(before.samples)):
                 return again
-        if before is None or before.version != version or not found.is_built_like(before.found):
+        if before is None or before.version != version or not found.has_same_structure_as(before.found):
             examined, tensors = self._tensors_to_sample(found)
         else:
             examined, tensors = before.examined, before.tensors
@@ -167,7 +167,7 @@ class SampleReader:
 
         If one went just now, and its memory is somebody else's, that shows in bytes that differ, and it is looked at properly.
         """
-        read = self._origin_tracker.sampler.read_again
+        read = self._origin_tracker.sampler.read_memory
         return all(
             read(address, len(sample.data)) == sample.data
             for address, sample in zip(before.addresses, before.in_reach, strict=True)
@@ -186,7 +186,7 @@ class SampleReader:
     def _read(self, ref: ModelTensor) -> TensorSample | None:
         """As it is, where it lies in host memory."""
         tensor = _held(ref)
-        sample = None if tensor is None else self._origin_tracker.sampler.take_from_aside(tensor)
+        sample = None if tensor is None else self._origin_tracker.sampler.take_from_other_thread(tensor)
         return None if sample is None else TensorSample(ref.key, *sample)
 
 

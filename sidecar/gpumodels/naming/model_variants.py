@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.schema import Model
 
 
-@resident
+@never_pickled
 class ModelVariants:
     """Remembers the variants that were asked for since the last `forget_unused`, and in the period before it."""
 

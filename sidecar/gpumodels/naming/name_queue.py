@@ -12,13 +12,13 @@ from gpumodels.naming.model_names import ModelNames, Need
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.budget import Budget
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 LOAN_SECONDS: Final = {Need.UNKNOWN: 5.0, Need.SOUGHT: 2.0, Need.CHANGED: 0.5, Need.RECHECK: 0.0}
 """Processor time that may be borrowed: scans leave up to SAVINGS_SECONDS of debt, and new models are named all the same."""
 
 
-@resident
+@never_pickled
 class NameQueue:
     """Names one model after the other: first those without a name, the largest first, the newest first if equally large."""
 
@@ -36,9 +36,9 @@ class NameQueue:
         self._to_recheck: list[FoundModel] = []
         """Models about which nothing is new that this round has not reached yet; the last is the next."""
         self._done: set[FoundModel] = set()
-        """Models that were identified since the last `see`."""
+        """Models that were identified since the last `set_models`."""
 
-    def see(self, found: Sequence[FoundModel]) -> None:
+    def set_models(self, found: Sequence[FoundModel]) -> None:
         """Take the models of the last scan. Those about which nothing is new are checked again in rounds, one after the other."""
         self._done.clear()
         if found is not self._found:

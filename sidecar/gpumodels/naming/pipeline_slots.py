@@ -11,11 +11,11 @@ from gpumodels.observing.observers import Observers
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import is_a, state_of
 from gpumodels.support.known_classes import all_subclasses
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class PipelineSlot:
     """A slot of a pipeline that a model fills."""
@@ -26,7 +26,7 @@ class PipelineSlot:
     """What the pipeline was loaded from: `org/name` or a path."""
 
 
-@resident
+@never_pickled
 class PipelineSlots:
     """Weak references to live pipelines, and the slots of their components."""
 
@@ -57,7 +57,7 @@ class PipelineSlots:
         for pipeline in pipelines:
             self._pipelines.put(pipeline, None)
 
-    def places(self) -> dict[int, PipelineSlot]:
+    def by_id(self) -> dict[int, PipelineSlot]:
         """The slots of all components, modules or not, by the component's id. Ids are valid only for the moment."""
         found: dict[int, PipelineSlot] = {}
         for ref in self._pipelines.refs():

@@ -13,17 +13,17 @@ AFTER_NS: Final = 60 * 10**9
 """Or at most this long after, as models are built before they are filled."""
 
 
-def read_at_that_time(checkpoints: Iterable[Sequence[ReadFile]], born_ns: int, held_bytes: int) -> tuple[str, ...]:
+def read_when_built(checkpoints: Iterable[Sequence[ReadFile]], built_ns: int, held_bytes: int) -> tuple[str, ...]:
     """The files of the one checkpoint that was read when the model was built and is about as large, in whatever precision.
 
     Empty if there are several or none, or if the model was built before it was observed.
     """
-    if not born_ns:
+    if not built_ns:
         return ()
     fitting = [
         files
         for files in checkpoints
-        if all(born_ns - BEFORE_NS <= file.read_ns <= born_ns + AFTER_NS for file in files)
+        if all(built_ns - BEFORE_NS <= file.read_ns <= built_ns + AFTER_NS for file in files)
         and _is_as_large(sum(file.stamp.size_bytes for file in files if file.stamp is not None), held_bytes)
     ]
     return tuple(file.path for file in fitting[0]) if len(fitting) == 1 else ()

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from gpumodels.support.instances import class_attribute, is_a, state_of
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import MODULES
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class StatedNames:
     """Names that a module states in its config and attributes."""

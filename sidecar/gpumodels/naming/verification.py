@@ -14,7 +14,7 @@ from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.schema import TensorSample
 
@@ -24,7 +24,7 @@ COUNT_AGAIN_SECONDS: Final = 60.0
 """A model in training differs at every scan; its tensors are not counted at every scan."""
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What was found out about one model and its files, and from what."""
@@ -36,7 +36,7 @@ class Checked:
     """When all tensors were counted, on a monotonic clock; infinity where that is impossible."""
 
 
-@resident
+@never_pickled
 class Verification:
     """Compares models with the files that they are named by. Remembers nothing."""
 

@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from gpumodels.observing.mechanism import Observation
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import path_of_is_compiling
 
 Statement = TypeVar("Statement", bound=ast.stmt)
@@ -34,7 +34,7 @@ FUTURE_FLAGS: Final = 0x1FE0000
 UNSUPPORTED_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 
-@resident
+@never_pickled
 class CodeExchange:
     """The functions whose code was exchanged, each with its original code."""
 
@@ -81,7 +81,7 @@ class CodeExchange:
         return _CallObserver.started.__code__, _CallObserver.returned.__code__
 
 
-@resident
+@never_pickled
 class _CallObserver:
     """A constant of the new code, which calls these two methods."""
 
@@ -111,7 +111,7 @@ def _caller() -> FrameType:
     return sys._getframe(2)
 
 
-@resident
+@never_pickled
 class _IsCompiling(NamedTuple):
     """How the new code asks whether torch is compiling."""
 
@@ -226,7 +226,7 @@ def _last_statement_of(function: ast.FunctionDef) -> ast.stmt:
     return last
 
 
-@resident
+@never_pickled
 class _ReturnRewriter(ast.NodeTransformer):
     """Makes `return x if torch.compiler.is_compiling() else observer.returned(x)` of `return x`; not in nested functions."""
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gpumodels.observing.mechanism import Observation
 from gpumodels.support.failures import LOGGER, Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 monitoring: Any = getattr(sys, "monitoring", None)
 TOOL_NAME: Final = "gpumodels"
@@ -17,7 +17,7 @@ TOOL_IDS: Final = (4, 3, 5, 2, 1, 0)
 1 (coverage) and 0 (debuggers)."""
 
 
-@resident
+@never_pickled
 class CodeMonitoring:
     """The sidecar as one of the six tools that `sys.monitoring` allows."""
 

@@ -10,7 +10,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Final
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 IMPORTING: Final = "_find_and_load_unlocked"
 """The importlib function that asks finders during an import; `importlib.util.find_spec` asks them without importing anything."""
@@ -30,7 +30,7 @@ def imported_torch() -> ModuleType | None:
     return torch if hasattr(torch, "UntypedStorage") and "torch.nn.modules.module" in sys.modules else None
 
 
-@resident
+@never_pickled
 class ImportHook(MetaPathFinder):
     """Calls back in the importing thread, right after a module was executed and before the host continues. Finds no modules."""
 
@@ -74,7 +74,7 @@ class ImportHook(MetaPathFinder):
             arrived(module)
 
 
-@resident
+@never_pickled
 class _ReportingLoader(Loader):
     """Replaces a module's own loader during a single import."""
 

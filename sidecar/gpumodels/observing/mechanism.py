@@ -6,13 +6,13 @@ from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType
 from typing import Any, NamedTuple, Protocol
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 Started = Callable[[FrameType], None]
 Returned = Callable[[FrameType, Any], None]
 
 
-@resident
+@never_pickled
 class Observation(NamedTuple):
     """The callbacks for one observed function."""
 

@@ -8,27 +8,27 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 
 if TYPE_CHECKING:
     from torch import nn
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What happened to modules since the previous scan, as far as events reported it."""
 
-    come: tuple[KeyedRef, ...] = ()
+    added: tuple[KeyedRef, ...] = ()
     """Modules that were added to the registry."""
-    gone: tuple[KeyedRef, ...] = ()
+    died: tuple[KeyedRef, ...] = ()
     """Modules that died since then."""
     touched: tuple[int, ...] = ()
     """Keys of modules that, with all below them, were moved, cast or loaded, or had something registered with them."""
 
 
-@resident
+@never_pickled
 class ModuleRegistry:
     """Live modules, in the order in which they were added. The host's threads add to it, the sidecar's thread reads it."""
 
@@ -57,10 +57,10 @@ class ModuleRegistry:
             self.version += 1
             self.grew_at = self._clock()
 
-    def add(self, module: nn.Module, born_ns: int = 0) -> None:
-        """Add a module. `born_ns` is when it was constructed, realtime nanoseconds; 0 if that wasn't observed."""
+    def add(self, module: nn.Module, built_ns: int = 0) -> None:
+        """Add a module. `built_ns` is when it was constructed, realtime nanoseconds; 0 if that wasn't observed."""
         if module not in self._living:
-            self._come.append(self._living.put(module, born_ns))
+            self._come.append(self._living.put(module, built_ns))
             self.version += 1
             self.grew_at = self._clock()
 
@@ -69,27 +69,27 @@ class ModuleRegistry:
         for module in modules:
             self.add(module)
 
-    def born_ns(self, key: int) -> int:
+    def built_ns(self, key: int) -> int:
         """When the module with this id was constructed, realtime nanoseconds; 0 if that wasn't observed, as for copies."""
         ref = self._living.ref(key)
         return 0 if ref is None else int(ref.value)
 
-    def load_below(self, module: Any) -> None:
+    def note_load(self, module: Any) -> None:
         """Note that values were loaded into this module and those below it; add it if it is unknown."""
         self._is_loaded = True
-        self.move_below(module)
+        self.note_move(module)
 
-    def move_below(self, module: Any) -> None:
+    def note_move(self, module: Any) -> None:
         """Note that this module and those below it were moved or cast; add it if it is unknown."""
         self.add(module)
-        self.touch_known(id(module))
+        self.note_change(id(module))
 
-    def touch_known(self, key: int) -> None:
+    def note_change(self, key: int) -> None:
         """Note that something changed in the registered module with this id."""
         self._touched.append(key)
         self.version += 1
 
-    def look_again(self) -> None:
+    def request_scan(self) -> None:
         """Request a scan because something other than a module changed."""
         self.version += 1
 
@@ -100,8 +100,8 @@ class ModuleRegistry:
     def take_changes(self) -> Changes:
         """The changes since the previous call."""
         self._is_loaded = False
-        gone, come, touched = _drained(self._gone), _drained(self._come), _drained(self._touched)
-        return Changes(come, gone, tuple(dict.fromkeys(touched)))
+        died, added, touched = _drained(self._gone), _drained(self._come), _drained(self._touched)
+        return Changes(added, died, tuple(dict.fromkeys(touched)))
 
     def refs(self) -> list[KeyedRef]:
         """Weak references to all modules, in the order in which they were added."""

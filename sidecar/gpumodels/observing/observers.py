@@ -15,12 +15,12 @@ from typing import Any
 
 from gpumodels.observing.mechanism import Mechanism, Observation, Returned, Started
 from gpumodels.support.failures import LOGGER, Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import can_keep_from_compiler, keep_from_compiler
 from gpumodels.support.weak_table import WeakTable
 
 
-@resident
+@never_pickled
 class Observers:
     """The observed functions, and the mechanism for this version of Python."""
 

@@ -10,12 +10,12 @@ import sys
 from types import CodeType, FrameType
 from typing import Generic, TypeVar
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 Noted = TypeVar("Noted")
 
 
-@resident
+@never_pickled
 class OpenCalls(Generic[Noted]):
     """Notes by the id of the call's frame, which is the same object from start to return. No frame is kept alive."""
 

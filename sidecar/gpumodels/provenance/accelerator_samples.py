@@ -19,13 +19,13 @@ from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.support.accelerators import ACCELERATORS
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
 from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.floats import ITEM_BYTES
 
 
-@resident
+@never_pickled
 class AcceleratorSampler:
     """Takes samples of plain tensors on accelerators."""
 

@@ -8,8 +8,8 @@ from typing import Final
 
 from gpumodels.provenance.files_read import JoinedFiles, ReadFile, stamp_of
 from gpumodels.provenance.safetensors_values import SafetensorsValues
-from gpumodels.support.resident import resident
-from gpumodels_shared.fingerprint import FileIndex, FileValues, Match, SoughtSample
+from gpumodels.support.never_pickled import never_pickled
+from gpumodels_shared.fingerprint import DecodedSample, FileIndex, FileValues, Match
 
 READABLE: Final = (".safetensors", ".sft")
 MAX_KEPT_TENSORS: Final = 100_000
@@ -17,7 +17,7 @@ MAX_KEPT_VALUES: Final = 20_000
 """The most values kept in the indexes of all checkpoints: about 12 MB."""
 
 
-@resident
+@never_pickled
 class CheckpointValues:
     """A cache of checkpoints' headers and compared values, since many models are compared with the same files."""
 
@@ -28,7 +28,7 @@ class CheckpointValues:
         self._indexes: dict[str, tuple[tuple[int, ...], FileIndex]] = {}
         """By checkpoint, least recently used first: the `ReadFile.number`s of its files, and the index."""
 
-    def match(self, checkpoint: str, files: Sequence[ReadFile], values: FileValues, samples: Sequence[SoughtSample]) -> Match:
+    def match(self, checkpoint: str, files: Sequence[ReadFile], values: FileValues, samples: Sequence[DecodedSample]) -> Match:
         """How many of the samples agree with this checkpoint, whose `values` `values_of` just returned."""
         numbers = tuple(file.number for file in files)
         kept = self._indexes.pop(checkpoint, None)

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 from gpumodels.provenance.files_read import Stamp
 from gpumodels.support.brief_lock import BriefLock
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 MODEL_SUFFIXES: Final = (".safetensors", ".sft", ".gguf", ".pt", ".pth", ".bin", ".ckpt")
 _SUFFIX_BYTES: Final = tuple(suffix.encode() for suffix in MODEL_SUFFIXES)
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class _Mapping:
     """An address range at which a file is mapped."""
@@ -32,7 +32,7 @@ class _Mapping:
     """Whether the storage that owned the mapping was freed, so that the addresses may have been reused."""
 
 
-@resident
+@never_pickled
 class FileMappings:
     """The known mappings. The host's threads write, they and the scan read: lists are replaced, never modified."""
 

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.support.brief_lock import BriefLock
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.fingerprint import FileValues, rank
 
@@ -25,7 +25,7 @@ MAX_SAMPLES_OF_ONE: Final = MAX_KEPT_SAMPLES // 2
 """The most samples kept of one file, so that it can't evict all others: those of the keys that fingerprints prefer."""
 
 
-@resident
+@never_pickled
 class Stamp(NamedTuple):
     """A file's version: what differs after it was modified or replaced."""
 
@@ -43,7 +43,7 @@ def stamp_of(path: str) -> Stamp | None:
     return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@resident
+@never_pickled
 class SampledFile:
     """A file of which only samples are known, taken while the host read it: the first values of every tensor."""
 
@@ -59,7 +59,7 @@ class SampledFile:
         return sample.data if start == 0 else b""
 
 
-@resident
+@never_pickled
 class JoinedFiles:
     """The shards of a checkpoint, read like a single file."""
 
@@ -72,7 +72,7 @@ class JoinedFiles:
         return self._holders[key].read(key, start, count)
 
 
-@resident
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class ReadFile:
     """A file that the host read or has mapped."""
@@ -88,7 +88,7 @@ class ReadFile:
     """When it was last read, realtime nanoseconds; 0 if that wasn't observed."""
 
 
-@resident
+@never_pickled
 class _ReadingThread:
     """A thread of the host. Its thread id wouldn't do, as ids are reused."""
 
@@ -96,7 +96,7 @@ class _ReadingThread:
     """Whether it loads into models what it reads; otherwise it reads for other threads, as those of a pool do."""
 
 
-@resident
+@never_pickled
 class FilesRead:
     """The files read most recently, at most MAX_FILES. The host's threads add to it."""
 
@@ -131,7 +131,7 @@ class FilesRead:
             self._forget_oldest()
         return stamp
 
-    def taken_since_load(self) -> tuple[str, ...]:
+    def take_read_since_load(self) -> tuple[str, ...]:
         """Remove and return the paths read since the last load: by this thread, or, if none, by threads that never load."""
         with self._lock:
             this = self._this_thread()
@@ -142,7 +142,7 @@ class FilesRead:
                 del self._since_load[path]
         return tuple(taken)
 
-    def account_for(self, known: Callable[[str], bool]) -> None:
+    def drop_explained(self, known: Callable[[str], bool]) -> None:
         """Drop files whose model is known from the candidates for the next load.
 
         Args:
@@ -171,7 +171,7 @@ class FilesRead:
         """The files at these paths; those that weren't read get the number 0 and no stamp."""
         return [self._files.get(path) or ReadFile(path, 0, None) for path in paths]
 
-    def bytes_since(self, version: int) -> float:
+    def bytes_read_since(self, version: int) -> float:
         """The total size of the files read since `version`; infinite if a file's size isn't known."""
         stamps = [file.stamp for file in list(self._files.values()) if file.number > version]
         return sum(math.inf if stamp is None else stamp.size_bytes for stamp in stamps)

@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from gpumodels.support.descriptors import OwnDescriptor
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import without_overrides
 from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.floats import ITEM_BYTES
@@ -18,7 +18,7 @@ RAW_BLOCKS: Final = frozenset({"GGUFParameter", "GGMLTensor"})
 OWN_MEMORY: Final = "/proc/self/mem"
 
 
-@resident
+@never_pickled
 class RawSample(NamedTuple):
     """A tensor's dtype, shape and first values: a `schema.TensorSample` without its key."""
 
@@ -27,7 +27,7 @@ class RawSample(NamedTuple):
     data: bytes
 
 
-@resident
+@never_pickled
 class _SampleLocation(NamedTuple):
     """Where a tensor's sample lies in host memory."""
 
@@ -38,7 +38,7 @@ class _SampleLocation(NamedTuple):
     """The sample's length in bytes."""
 
 
-@resident
+@never_pickled
 class TensorSampler:
     """Takes samples of plain tensors and of raw blocks, not of other classes. One per process: a forked child needs its own."""
 
@@ -53,7 +53,7 @@ class TensorSampler:
             self._memory = None
 
     def close(self) -> None:
-        """Close /proc/self/mem: `take_from_aside` and `read_again` return nothing from then on."""
+        """Close /proc/self/mem: `take_from_other_thread` and `read_memory` return nothing from then on."""
         memory, self._memory = self._memory, None
         if memory is not None:
             memory.close()
@@ -66,7 +66,7 @@ class TensorSampler:
         found = self._location(tensor)
         return None if found is None else RawSample(found.dtype, found.shape, ctypes.string_at(found.address, found.length))
 
-    def take_from_aside(self, tensor: Any) -> RawSample | None:
+    def take_from_other_thread(self, tensor: Any) -> RawSample | None:
         """The tensor's sample, for a thread that isn't using the tensor.
 
         Its memory may be freed meanwhile, so it is read through the kernel: then that is an error, not a SIGSEGV.
@@ -74,7 +74,7 @@ class TensorSampler:
         found = self._location(tensor) if self._memory is not None else None
         if found is None:
             return None
-        data = self.read_again(found.address, found.length)
+        data = self.read_memory(found.address, found.length)
         return RawSample(found.dtype, found.shape, data) if len(data) == found.length else None
 
     def address_of(self, tensor: Any) -> int:
@@ -82,7 +82,7 @@ class TensorSampler:
         found = self._location(tensor)
         return 0 if found is None else found.address
 
-    def read_again(self, address: int, length: int) -> bytes:
+    def read_memory(self, address: int, length: int) -> bytes:
         """The bytes at this address now, whatever they belong to; empty if they can't be read."""
         memory = self._memory
         try:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from gpumodels.provenance.file_mappings import FileMappings
 from gpumodels.provenance.files_read import FilesRead, Stamp
 from gpumodels.provenance.host_samples import RawSample, TensorSampler
-from gpumodels.provenance.origin import ELSEWHERE, MAPPED, READ, Origin
+from gpumodels.provenance.origin import MAPPED, NO_OBSERVED_FILE, READ, Origin
 from gpumodels.provenance.saves import SavedValues
 from gpumodels.provenance.tensor_origins import TensorOrigins
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from gpumodels.provenance.accelerator_samples import AcceleratorSampler
 
 
-@resident
+@never_pickled
 class OriginTracker:
     """Where tensors' values came from. Hooks report to it in the host's threads; the scan queries it."""
 
@@ -34,9 +34,9 @@ class OriginTracker:
         self.sampler = TensorSampler(torch)
         self.files_read = FilesRead()
         self.saved = SavedValues()
-        self.unseen_loads: WeakTable[tuple[str, ...]] = WeakTable()
+        self.unobserved_loads: WeakTable[tuple[str, ...]] = WeakTable()
         """For modules whose values couldn't be observed while they were loaded: the files that were read just before."""
-        self._latest = ELSEWHERE
+        self._latest = NO_OBSERVED_FILE
         self.active = True
         """False once closed: hooks then note nothing."""
         self.version = 0
@@ -58,11 +58,11 @@ class OriginTracker:
         storage = self.tensors.storage_of(tensor)
         if self.tensors.origin(storage) is None:
             mapped = self._mapped_origin(tensor, storage)
-            self.tensors.put_origin(storage, mapped or self.one_origin(path, READ, stamp))
+            self.tensors.put_origin(storage, mapped or self.shared_origin(path, READ, stamp))
 
-    def read_for(self, *modules: Any) -> tuple[str, ...] | None:
+    def files_read_before_load(self, *modules: Any) -> tuple[str, ...] | None:
         """The files read just before an unobserved load into the first of these modules that had one; None if none had."""
-        known = [self.unseen_loads.get(module) for module in modules if module is not None]
+        known = [self.unobserved_loads.get(module) for module in modules if module is not None]
         return next((read for read in known if read is not None), None)
 
     # Called by the scan.
@@ -82,7 +82,7 @@ class OriginTracker:
 
     def sample_of(self, tensor: Tensor) -> RawSample | None:
         """The tensor's first values now, if they are in host memory; otherwise the last sample taken of them."""
-        return self.sampler.take_from_aside(tensor) or self.tensors.sample(self.tensors.storage_of(tensor), tensor)
+        return self.sampler.take_from_other_thread(tensor) or self.tensors.sample(self.tensors.storage_of(tensor), tensor)
 
     def sample_accelerators(self, tensors: Iterable[Tensor]) -> None:
         """Sample those of the tensors that have no sample yet, for `sample_of`; nothing unless the user asked for it."""
@@ -101,7 +101,7 @@ class OriginTracker:
         """Learn from the kernel which files are mapped right now, for models loaded before the sidecar started."""
         self._mappings.query_kernel(self.files_read.add_mapped)
 
-    def may_ask_kernel(self) -> None:
+    def allow_kernel_query(self) -> None:
         """Call `read_kernel_mappings` when `origin_of` first needs it, until `forget_kernel_mappings`."""
         self._mappings.allow_kernel_query(self.files_read.add_mapped)
 
@@ -109,7 +109,7 @@ class OriginTracker:
         """Drop what the kernel listed: it is true only at that moment, as addresses are reused."""
         self._mappings.forget_kernel_mappings()
 
-    def one_origin(self, path: str, source: str, stamp: Stamp | None) -> Origin:
+    def shared_origin(self, path: str, source: str, stamp: Stamp | None) -> Origin:
         """An origin, the same object for successive tensors of one file."""
         latest = self._latest
         if latest.path != path or latest.source != source or latest.stamp != stamp:
@@ -124,7 +124,7 @@ class OriginTracker:
         if not self._mappings.may_know or storage is None or type(tensor) not in self.tensors.plain_types or not tensor.is_cpu:
             return None
         mapped = self._mappings.file_at(storage.data_ptr(), asks_kernel)
-        return None if mapped is None else self.one_origin(mapped[0], MAPPED, mapped[1])
+        return None if mapped is None else self.shared_origin(mapped[0], MAPPED, mapped[1])
 
 
 def absolute(path: Any) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 from gpumodels.provenance.files_read import stamp_of
 from gpumodels.support.descriptors import OwnDescriptor
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.floats import ITEM_BYTES
 
 MAX_HEADER_BYTES: Final = 32 * 1024 * 1024
@@ -36,7 +36,7 @@ DTYPES: Final = {
 """The format's names for the dtypes that can be compared."""
 
 
-@resident
+@never_pickled
 class SafetensorsValues:
     """A file, or the shards of a checkpoint. Headers and values that were read are cached; files stay open until `close`.
 

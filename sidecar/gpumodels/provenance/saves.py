@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from typing import Final
 
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 MAX_KEPT: Final = 100_000
 """The most tensors whose values are remembered, as hashes: about 10 MB."""
 
 
-@resident
+@never_pickled
 class SavedValues:
     """When values were first saved, realtime nanoseconds. The host's threads write to it."""
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin import Origin
 from gpumodels.support.brief_lock import BriefLock
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import storages_can_be_referred_to, without_overrides
 from gpumodels.support.weak_table import WeakTable
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, UntypedStorage
 
 
-@resident
+@never_pickled
 class TensorOrigins:
     """Origins and samples by storage. Written to in the host's threads, read by the scan."""
 

@@ -42,7 +42,7 @@ def with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], varia
 
 def _sharers(ids: Mapping[FoundModel, str]) -> dict[str, set[str]]:
     """By model, the ids of all models that share a storage with it, its own included."""
-    shared = {key for one in ids for key in one.elsewhere}
+    shared = {key for one in ids for key in one.counted_elsewhere}
     holders: dict[tuple[str, int], set[str]] = {}
     for one, model_id in ids.items() if shared else ():
         for key in shared & one.storages.keys():

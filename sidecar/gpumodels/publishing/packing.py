@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, Final
 
 from gpumodels.publishing.folding import fold_deepest
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.codec import MAX_PAYLOAD_BYTES, Encoder
 from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
@@ -15,7 +15,7 @@ ELEMENTS_PER_STEP: Final = 4000
 """Elements of a column that are packed in one piece, which takes well below a millisecond."""
 
 
-@resident
+@never_pickled
 class SnapshotPacker:
     """Packs what `codec.encode` packs, byte for byte, and keeps each model's bytes for as long as it is the same object."""
 

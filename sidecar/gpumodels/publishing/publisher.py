@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpumodels.publishing.packing import SnapshotPacker
 from gpumodels.support.failures import LOGGER, Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.cleaning import clean_dead_files, clean_own_predecessors
 from gpumodels_shared.identity import ProcessIdentity
 from gpumodels_shared.places import chosen_group, default_directory, ensure_directory, share_directory
@@ -19,7 +19,7 @@ from gpumodels_shared.schema import Snapshot
 from gpumodels_shared.writer import SnapshotWriter
 
 
-@resident
+@never_pickled
 class Publisher:
     """Owns the writer. If the file can't be made, or was removed, it tries again at every tick."""
 

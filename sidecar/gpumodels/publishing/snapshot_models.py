@@ -18,7 +18,7 @@ from gpumodels.naming.rival_names import without_rival_names
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.publishing.model_relations import with_relations
 from gpumodels.support.failures import Failures
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
 from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
@@ -28,7 +28,7 @@ MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
 
 
-@resident
+@never_pickled
 class _Described(NamedTuple):
     """A model as a snapshot has it, and what it was made from: made from the same again, it is the same object."""
 
@@ -38,7 +38,7 @@ class _Described(NamedTuple):
     model: Model
 
 
-@resident
+@never_pickled
 @dataclass(slots=True)
 class _Identity:
     """A model's id and age, which stay the same while it lives, and what was last published of it."""
@@ -53,7 +53,7 @@ class _Identity:
     """By adapter's name, and None for the model itself, how each was last described."""
 
 
-@resident
+@never_pickled
 class SnapshotModels:
     """Remembers each model's identity by its core module, so that moves, casts and wrappers change neither id nor age."""
 
@@ -140,7 +140,7 @@ class SnapshotModels:
         slot = identified.slot or found.part.slot
         adapter_share = found.adapter_bytes / total if total else 0.0
         samples, tensors = identified.samples, identified.tensors
-        kind = kind_of(found.class_name, found.tensor_paths, adapter_share, slot, identified.naming.files)
+        kind = kind_of(found.class_name, found.attribute_names, adapter_share, slot, identified.naming.files)
         return replace(
             _described(identity.model_id, kind, identity.first_seen_ns, found, identified.naming, identity.accelerator),
             architecture=identified.architecture,

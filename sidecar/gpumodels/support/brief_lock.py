@@ -7,12 +7,12 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 LONGEST_WAIT_SECONDS: Final = 0.05
 
 
-@resident
+@never_pickled
 class BriefLock:
     """A reentrant lock (a signal handler of the host may interrupt its holder) that is given up on after `LONGEST_WAIT_SECONDS`.
 

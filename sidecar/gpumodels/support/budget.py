@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 RATE: Final = 0.002
 """The steady income: CPU seconds per second, as a share of one core."""
@@ -18,7 +18,7 @@ SAVINGS_SECONDS: Final = 0.25
 """The most that is saved up. Together with a minute's income, and the walk's, it is less than 1 % of a core over any minute."""
 
 
-@resident
+@never_pickled
 class Budget:
     """Work may begin while anything is left, however long it then takes; overspending becomes a debt."""
 

@@ -11,10 +11,10 @@ import weakref
 from contextlib import suppress
 from typing import Final
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 
-@resident
+@never_pickled
 class OwnDescriptor:
     """An open file that remembers its inode and the process that opened it."""
 

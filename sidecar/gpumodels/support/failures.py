@@ -6,13 +6,13 @@ import logging
 from types import TracebackType
 from typing import Final
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 LOGGER: Final = logging.getLogger("gpumodels")
 LOGGER.addHandler(logging.NullHandler())  # without a handler, Python prints warnings where the host hasn't set up logging
 
 
-@resident
+@never_pickled
 class Failures:
     """Counts and logs errors. `guard` catches any Exception."""
 
@@ -38,7 +38,7 @@ class Failures:
         return _Guard(self, where)
 
 
-@resident
+@never_pickled
 class _Guard:
     __slots__ = ("_failures", "_where")
 

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 BUSY_SHARE: Final = 0.1
 """Share of a core above which the process's other threads count as busy."""
 BUSY_WINDOW_SECONDS: Final = 0.01
 
 
-@resident
+@never_pickled
 class OtherThreads:
     """Measures how much CPU time the other threads of the process took lately. Only one thread may ask, about all others."""
 

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping
 from types import CodeType
 from typing import Any, Generic, TypeVar
 
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 
 Value = TypeVar("Value")
 
 
-@resident
+@never_pickled
 class KeyedRef(weakref.ref[Any]):
     """A weak reference that carries its key and value, so that one bound method can be the callback of all references."""
 
@@ -25,7 +25,7 @@ class KeyedRef(weakref.ref[Any]):
     value: Any
 
 
-@resident
+@never_pickled
 class WeakTable(Generic[Value]):
     """Values by live object, in the order in which they were added. Thread-safe: each step is a single dict operation."""
 

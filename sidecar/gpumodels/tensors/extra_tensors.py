@@ -14,7 +14,7 @@ from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, Sim
 from typing import Any, Final, NamedTuple
 
 from gpumodels.support.instances import container_of, is_a, items_of, mro_of, name_of, package_of, state_of, values_of
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import packed_type
 
 MAX_ITEMS: Final = 10_000
@@ -52,7 +52,7 @@ NO_WEIGHTS: Final = ("patches", "optim", "grad", "main_", "exp_avg", "momentum")
 """Parts of attribute names that mean no weights: LoRAs (which are counted separately), optimizer state, gradients."""
 
 
-@resident
+@never_pickled
 class ExtraTensors(NamedTuple):
     """What was found in a module's plain attributes."""
 
@@ -67,7 +67,7 @@ class ExtraTensors(NamedTuple):
 NO_EXTRA_TENSORS: Final = ExtraTensors([], [], [])
 
 
-@resident
+@never_pickled
 class ExtraTensorFinder:
     """Finds extra tensors in instance dictionaries of modules, and in other objects."""
 
@@ -106,13 +106,13 @@ class ExtraTensorFinder:
             _AttributeWalk(self, found, name).visit(value, name)
         return NO_EXTRA_TENSORS if found is None else found
 
-    def all_in(self, value: Any) -> Iterator[Any]:
+    def tensors_inside(self, value: Any) -> Iterator[Any]:
         """The tensors in a library's object, such as a cache or an optimizer's state, at any depth up to MAX_DEPTH."""
         found = ExtraTensors([], [], [])
         _AttributeWalk(self, found, "", max_objects=0).visit(value, "")
         return (tensor for _, tensor, _ in found.tensors)
 
-    def on_tensor(self, tensor: Any) -> list[Any]:
+    def tensors_on(self, tensor: Any) -> list[Any]:
         """The tensors in a tensor's own attributes: the parts of a wrapper, scales, codebooks, a partition of it."""
         found = ExtraTensors([], [], [])
         for name, value in values_of(tensor):
@@ -121,7 +121,7 @@ class ExtraTensorFinder:
         return [inner for _, inner, _ in found.tensors]
 
 
-@resident
+@never_pickled
 class _AttributeWalk:
     """Visits everything that an attribute leads to, and adds what it finds to `found`."""
 

@@ -9,24 +9,24 @@ from types import MethodType
 from typing import Any, Final, NamedTuple
 
 from gpumodels.support.instances import mro_of, name_of, state_getter
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy
 from gpumodels.tensors.script_modules import ScriptModules
-from gpumodels.tensors.tensor_storages import UNREADABLE, StorageReading, TensorAccounts
+from gpumodels.tensors.tensor_storages import UNREADABLE, TensorReader, TensorStorage
 
 
-@resident
+@never_pickled
 class ModuleReading(NamedTuple):
     """What a module itself holds, its children's contents excluded."""
 
     class_name: str
     children: tuple[tuple[str, int], ...]
     """Names and ids of its child modules."""
-    storages: tuple[StorageReading, ...]
+    storages: tuple[TensorStorage, ...]
     """The storages of its parameters, buffers and other weights."""
-    caches: tuple[StorageReading, ...]
+    caches: tuple[TensorStorage, ...]
     """The storages of what it made while running and keeps for the next step: not part of the model."""
     parameters: tuple[tuple[int, int], ...]
     """Its own parameters: identity and number of elements."""
@@ -38,14 +38,14 @@ class ModuleReading(NamedTuple):
     """A hash of the module's state, equal as long as nothing changed: see `ModuleReader._stamp`."""
     ref: KeyedRef
     """A reference to the module that was read; another module may have its id by now."""
-    aside: tuple[Aside, ...] = ()
+    unregistered: tuple[UnregisteredModule, ...] = ()
     """Modules in its plain attributes, not registered with torch."""
     unread: int = 0
     """How many of its tensors or packed weights have an unknown size."""
     is_lightning: bool = False
     """Whether it is a LightningModule, a wrapper of the actual network."""
 
-    def says_the_same(self, other: ModuleReading) -> bool:
+    def is_unchanged_from(self, other: ModuleReading) -> bool:
         """Whether all fields but `ref` are equal. Comparing references would compare the modules, running their code."""
         return self[:_REF] == other[:_REF] and self[_REF + 1 :] == other[_REF + 1 :]
 
@@ -53,8 +53,8 @@ class ModuleReading(NamedTuple):
 _REF: Final = ModuleReading._fields.index("ref")
 
 
-@resident
-class Aside(NamedTuple):
+@never_pickled
+class UnregisteredModule(NamedTuple):
     """A module that another one keeps in a plain attribute, perhaps inside lists, dicts or objects, unregistered with torch."""
 
     path: str
@@ -65,7 +65,7 @@ class Aside(NamedTuple):
     """Whether the path leads through an object that isn't a module."""
 
 
-@resident
+@never_pickled
 class _ClassFacts(NamedTuple):
     """What is read from a module's class."""
 
@@ -80,7 +80,7 @@ _Tables = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
 """The `_modules`, `_parameters` and `_buffers` of a module, or of its TorchScript equivalents."""
 
 
-@resident
+@never_pickled
 class _UnpackedWeights(NamedTuple):
     """The sizes of packed weights."""
 
@@ -90,14 +90,14 @@ class _UnpackedWeights(NamedTuple):
     """Identifies them, in place of a storage's identity."""
 
 
-@resident
+@never_pickled
 class ModuleReader:
     """Reads modules without running their code: instance dictionaries only, no attribute look-ups on modules."""
 
-    def __init__(self, accounts: TensorAccounts) -> None:
-        torch, failures = accounts.torch, accounts.failures
-        self._accounts = accounts
-        self._plain_types = accounts.plain_types
+    def __init__(self, tensor_reader: TensorReader) -> None:
+        torch, failures = tensor_reader.torch, tensor_reader.failures
+        self._tensor_reader = tensor_reader
+        self._plain_types = tensor_reader.plain_types
         self._strided = torch.strided
         self.module_type: type = torch.nn.Module
         self._state_of = state_getter(self.module_type)
@@ -108,9 +108,9 @@ class ModuleReader:
         self._classes: dict[int, _ClassFacts] = {}
         """By id, as a class may have a metaclass that defines `__hash__`."""
 
-    def look_again(self) -> None:
+    def begin_scan(self) -> None:
         """Begin a new scan of all modules."""
-        self._accounts.attributes.begin_scan()
+        self._tensor_reader.attributes.begin_scan()
 
     def changed(self, refs: Sequence[KeyedRef], known: Mapping[int, ModuleReading]) -> list[KeyedRef]:
         """Those of the live modules whose state differs from their known reading, or that have none.
@@ -146,10 +146,10 @@ class ModuleReader:
             return None  # its __init__ hasn't run yet
         modules, parameters, buffers = tables
         children: tuple[tuple[str, int], ...] = ()
-        storages: list[StorageReading] = []
-        caches: list[StorageReading] = []
+        storages: list[TensorStorage] = []
+        caches: list[TensorStorage] = []
         elements: list[tuple[int, int]] = []
-        aside: list[Aside] = []
+        unregistered: list[UnregisteredModule] = []
         stamp, unread, is_complete = 0, 0, False
         try:
             if modules:
@@ -165,15 +165,15 @@ class ModuleReader:
                 stamp = self._stamp(state)
                 unread += self._add_tensors(state, parameters, storages, elements)
                 unread += self._add_tensors(state, buffers, storages, None)
-            found = self._accounts.attributes.of(state)
+            found = self._tensor_reader.attributes.of(state)
             if found is not NO_EXTRA_TENSORS:
                 unread += self._add_extra(module, found, storages, caches)
-                aside += self._unregistered_modules(module, found, children)
+                unregistered += self._unregistered_modules(module, found, children)
                 for _, other, _ in found.modules:
                     add(other)
             is_complete = True
         except Exception as error:  # noqa: BLE001  # as `guard` does, which would cost more per module than the rest
-            self._accounts.failures.note("reading a part of a module", error)
+            self._tensor_reader.failures.note("reading a part of a module", error)
         class_facts = self._class_facts(type(module))
         class_name = class_facts.name
         if class_facts.is_script:
@@ -189,7 +189,7 @@ class ModuleReader:
             _attached_to(state) if "org_forward" in state else None,
             stamp,
             ref,
-            tuple(aside),
+            tuple(unregistered),
             unread if is_complete else unread + 1,
             class_facts.is_lightning,
         )
@@ -198,39 +198,43 @@ class ModuleReader:
         self,
         state: dict[str, Any],
         tensors: Mapping[str, Any],
-        storages: list[StorageReading],
+        storages: list[TensorStorage],
         elements: list[tuple[int, int]] | None,
     ) -> int:
         """Add the storages of a module's parameters or buffers; returns how many of these have an unknown size."""
         unread = 0
-        accounts = self._accounts
+        tensor_reader = self._tensor_reader
         has_hook = "_hf_hook" in state
         for name, tensor in [*tensors.items()]:
             if tensor is None:
                 continue
             if elements is not None:
-                elements.append((id(tensor), accounts.elements(tensor)))
-            unread += accounts.add_storages(self._tensor_or_copy(state, name, tensor) if has_hook else tensor, storages, name)
+                elements.append((id(tensor), tensor_reader.elements(tensor)))
+            unread += tensor_reader.add_storages(
+                self._tensor_or_copy(state, name, tensor) if has_hook else tensor, storages, name
+            )
         return unread
 
-    def _add_extra(self, module: Any, found: ExtraTensors, storages: list[StorageReading], caches: list[StorageReading]) -> int:
+    def _add_extra(self, module: Any, found: ExtraTensors, storages: list[TensorStorage], caches: list[TensorStorage]) -> int:
         """Add the storages of tensors in plain attributes; returns how many of these have an unknown size."""
         unread = 0
         for name, tensor, is_cache in found.tensors:
-            unread += self._accounts.add_storages(tensor, caches if is_cache else storages, name)
+            unread += self._tensor_reader.add_storages(tensor, caches if is_cache else storages, name)
         for name, packed in found.packed:
             unread += self._add_packed(module, name, packed, id(packed), storages)
         return unread
 
-    def _unregistered_modules(self, module: Any, found: ExtraTensors, children: Sequence[tuple[str, int]]) -> list[Aside]:
+    def _unregistered_modules(
+        self, module: Any, found: ExtraTensors, children: Sequence[tuple[str, int]]
+    ) -> list[UnregisteredModule]:
         """The modules in plain attributes, each once; the module itself is included only if an object leads back to it."""
         met = {key for _, key in children}
-        aside: list[Aside] = []
+        unregistered: list[UnregisteredModule] = []
         for path, other, through_object in found.modules:
             if id(other) not in met and (through_object or other is not module):
                 met.add(id(other))
-                aside.append(Aside(path, id(other), through_object))
-        return aside
+                unregistered.append(UnregisteredModule(path, id(other), through_object))
+        return unregistered
 
     def _class_facts(self, kind: type) -> _ClassFacts:
         known = self._classes.get(id(kind))
@@ -247,27 +251,27 @@ class ModuleReader:
 
     def _tensor_or_copy(self, state: dict[str, Any], name: str, tensor: Any) -> Any:
         """The tensor itself, or, if it is on `meta`, the copy from which accelerate's hook will restore it, if there is one."""
-        if self._accounts.is_meta(tensor):
+        if self._tensor_reader.is_meta(tensor):
             copy = offloaded_copy(state, name)
             return tensor if copy is None else copy
         return tensor
 
-    def _add_script_tensors(self, module: Any, state: dict[str, Any], storages: list[StorageReading]) -> int:
+    def _add_script_tensors(self, module: Any, state: dict[str, Any], storages: list[TensorStorage]) -> int:
         """Add what a script module holds besides parameters and buffers; returns how many parts have an unknown size."""
         unread = 0
         known = {storage.key for storage in storages}
-        tensor_type = self._accounts.tensor_type
+        tensor_type = self._tensor_reader.tensor_type
         for name, value in self._scripts.tensors(state):
             if tensor_type not in mro_of(type(value)):
                 unread += self._add_packed(module, name, value, 0, storages)
                 continue
-            found: list[StorageReading] = []
-            unread += self._accounts.add_storages(value, found, name)
+            found: list[TensorStorage] = []
+            unread += self._tensor_reader.add_storages(value, found, name)
             storages += [storage for storage in found if storage.key not in known]
             known.update(storage.key for storage in found)
         return unread
 
-    def _add_packed(self, module: Any, name: str, packed: Any, identity: int, storages: list[StorageReading]) -> int:
+    def _add_packed(self, module: Any, name: str, packed: Any, identity: int, storages: list[TensorStorage]) -> int:
         """Add packed weights by the sizes of what they unpack to; returns 1 if these are unknown, else 0.
 
         They are unpacked only once, as this briefly takes the same amount of memory again.
@@ -279,21 +283,21 @@ class ModuleReader:
         unpacked = known.get((name, identity))
         if unpacked is None:
             tensors = self._scripts.unpacked(packed)
-            found: list[StorageReading] = []
+            found: list[TensorStorage] = []
             for tensor in tensors or ():
-                self._accounts.add_storages(tensor, found)
+                self._tensor_reader.add_storages(tensor, found)
             distinct = {storage.key: (storage.dtype, storage.size_bytes) for storage in found}
             sizes = None if tensors is None else list(distinct.values())
             # An object that several modules hold is identified by its address; TorchScript returns a new one at every access.
             unpacked = known[name, identity] = _UnpackedWeights(sizes, identity or 64 * next(self._numbers))
         for number, (dtype, size) in enumerate(unpacked.sizes or ()):
-            storages.append(StorageReading((HOST, -unpacked.number - number), dtype, size, None, name))
+            storages.append(TensorStorage((HOST, -unpacked.number - number), dtype, size, None, name))
         return int(unpacked.sizes is None)
 
     def _stamp(
         self,
         state: dict[str, Any],
-        storages: list[StorageReading] | None = None,
+        storages: list[TensorStorage] | None = None,
         elements: list[tuple[int, int]] | None = None,
     ) -> int:
         """A hash of everything that a reading depends on: names and identities, devices, storages and their sizes.
@@ -310,8 +314,8 @@ class ModuleReader:
         except KeyError:  # the wrapper of a traced module
             return hash(id(state.get(TRACED)))
         stamp: list[Any] = [*modules.keys(), *map(id, modules.values())] if modules else []
-        accounts, plain_types, strided = self._accounts, self._plain_types, self._strided
-        identity_of = accounts.identity_of_storage
+        tensor_reader, plain_types, strided = self._tensor_reader, self._plain_types, self._strided
+        identity_of = tensor_reader.identity_of_storage
         for tensors in (parameters, buffers) if buffers else (parameters,):
             for name, tensor in tensors.items():
                 if type(tensor) in plain_types:
@@ -323,24 +327,24 @@ class ModuleReader:
                         device, identity, size = tensor.device, identity_of(storage), storage.nbytes()
                         stamp += (name, id(tensor), device, identity, size)
                         if tensor.__dict__:
-                            stamp += accounts.stamp(tensor)
+                            stamp += tensor_reader.stamp(tensor)
                         elif storages is not None and tensor.layout is strided:
                             if elements is not None and tensors is parameters:
                                 elements.append((id(tensor), tensor.numel()))
-                            storages.append(accounts.plain_storage(tensor, storage, device, identity, size, name))
+                            storages.append(tensor_reader.plain_storage(tensor, storage, device, identity, size, name))
                             continue
                     else:
-                        stamp += (name, id(tensor), accounts.stamp(tensor))
+                        stamp += (name, id(tensor), tensor_reader.stamp(tensor))
                 elif tensor is not None:
-                    stamp += (name, id(tensor), accounts.stamp(tensor))
+                    stamp += (name, id(tensor), tensor_reader.stamp(tensor))
                 else:
                     continue
                 if storages is not None:
                     return 0
-        found = accounts.attributes.of(state)
+        found = tensor_reader.attributes.of(state)
         if found is not NO_EXTRA_TENSORS:
             for name, tensor, _ in found.tensors:
-                stamp += (name, id(tensor), self._accounts.stamp(tensor))
+                stamp += (name, id(tensor), self._tensor_reader.stamp(tensor))
             for path, module, _ in found.modules:
                 stamp += (path, id(module))
             for name, packed in found.packed:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import concrete_module_type, packed_type, script_tables
 
 CONSTANT_NODES: Final = ("prim::Constant", "prim::ConstantMKLDNNTensor")
@@ -26,7 +26,7 @@ LINEAR_SUFFIX: Final = "LinearPackedParamsBase"
 MAX_DEPTH: Final = 6
 
 
-@resident
+@never_pickled
 class ScriptModules:
     """Reads the C++ objects behind `torch.jit.ScriptModule`s and packed weights."""
 

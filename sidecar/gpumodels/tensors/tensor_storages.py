@@ -13,7 +13,7 @@ from gpumodels.provenance.origin import Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of, state_of
-from gpumodels.support.resident import resident
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import storage_identity, tensor_identity, without_overrides
 from gpumodels.tensors.extra_tensors import ExtraTensorFinder
 
@@ -35,8 +35,8 @@ SPARSE: Final = {
 """By layout, the methods that return the tensors which hold the memory."""
 
 
-@resident
-class StorageReading(NamedTuple):
+@never_pickled
+class TensorStorage(NamedTuple):
     """A storage that a tensor keeps alive."""
 
     key: tuple[str, int]
@@ -50,8 +50,8 @@ class StorageReading(NamedTuple):
     """The name under which the module holds the tensor."""
 
 
-@resident
-class TensorAccounts:
+@never_pickled
+class TensorReader:
     """Reads tensors of any class by torch's own descriptors, so that a subclass's overrides aren't called."""
 
     def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, failures: Failures) -> None:
@@ -76,7 +76,7 @@ class TensorAccounts:
         self._is_meta, self._identity_of = tensor.is_meta.__get__, tensor_identity(torch)
         self.identity_of_storage = storage_identity(torch)
 
-    def add_storages(self, tensor: Any, storages: list[StorageReading], name: str = "") -> int:
+    def add_storages(self, tensor: Any, storages: list[TensorStorage], name: str = "") -> int:
         """Add the storages behind a tensor; one that consists of others (DTensor, torchao's, sparse) is taken apart.
 
         Args:
@@ -152,7 +152,7 @@ class TensorAccounts:
                 return [tensor]
         parts: list[Any] = []
         if depth < MAX_DEPTH and not _is_fake(state_of(tensor)):
-            parts = [inner for inner in self.attributes.on_tensor(tensor) if inner is not tensor]
+            parts = [inner for inner in self.attributes.tensors_on(tensor) if inner is not tensor]
             if not parts and type(tensor) not in self.plain_types:
                 parts = self._flattened(tensor)
         if not parts:
@@ -180,17 +180,17 @@ class TensorAccounts:
         except UNREADABLE:
             return True
 
-    def _storage_of(self, tensor: Any, named: Any, name: str) -> StorageReading:
+    def _storage_of(self, tensor: Any, named: Any, name: str) -> TensorStorage:
         """The tensor's storage; `named` is the tensor that the module holds: `tensor` itself, or one that consists of it."""
         if type(tensor) in self.plain_types and tensor is named:
             return self._storage(tensor, named, name)
         with self._without_overrides():
             return self._storage(tensor, named, name)
 
-    def plain_storage(self, tensor: Any, storage: Any, device: Any, identity: int, size_bytes: int, name: str) -> StorageReading:
+    def plain_storage(self, tensor: Any, storage: Any, device: Any, identity: int, size_bytes: int, name: str) -> TensorStorage:
         """The storage of a strided tensor of torch's own class without attributes, as nearly all tensors are."""
         dtype = tensor.dtype
-        return StorageReading(
+        return TensorStorage(
             (self._device_names.get(device) or self._name_of_device(device), identity),
             self._dtype_names.get(dtype) or self._name_of_dtype(dtype),
             size_bytes,
@@ -204,18 +204,18 @@ class TensorAccounts:
     def _name_of_dtype(self, dtype: Any) -> str:
         return self._dtype_names.setdefault(dtype, str(dtype).removeprefix("torch."))
 
-    def _storage(self, tensor: Any, named: Any, name: str) -> StorageReading:
+    def _storage(self, tensor: Any, named: Any, name: str) -> TensorStorage:
         device_name, dtype_name = self._name_of_device(self._device_of(tensor)), self._name_of_dtype(self._dtype_of(tensor))
         try:
             storage = self._untyped_storage(tensor)
         except UNREADABLE:
             size = self.tensor_type.numel(tensor) * self.tensor_type.element_size(tensor)
-            return StorageReading((device_name, -self._identity_of(tensor)), dtype_name, size, None, name)
+            return TensorStorage((device_name, -self._identity_of(tensor)), dtype_name, size, None, name)
         origin = None
         if tensor is named or self._layout_of(named) is self._strided:  # others have no storage of their own
             tracker = self._origin_tracker
             origin = tracker.origin_of(named, storage if named is tensor else tracker.tensors.storage_of(named))
-        return StorageReading((device_name, self.identity_of_storage(storage)), dtype_name, storage.nbytes(), origin, name)
+        return TensorStorage((device_name, self.identity_of_storage(storage)), dtype_name, storage.nbytes(), origin, name)
 
 
 def _is_fake(state: dict[str, Any]) -> bool:

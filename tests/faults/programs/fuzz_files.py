@@ -20,7 +20,7 @@ from typing import Final
 
 from gpumodels_shared.layout import HEADER_BYTES, HEARTBEAT_OFFSET, SLOT_HEADER_BYTES
 from gpumodels_tui import json_output
-from gpumodels_tui.oneshot import Glance, table
+from gpumodels_tui.oneshot import Snapshots, table
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.sources.tailing import TailedFile
 from gpumodels_tui.view.builder import build_view
@@ -162,7 +162,7 @@ class Fuzzer:
 def show(process: ProcessState) -> None:
     """Pass a snapshot through all that a viewer prints."""
     feed = a_feed(process)
-    glance = Glance(feed, HARDWARE, NOTHING_KNOWN, NOON_NS)
+    glance = Snapshots(feed, HARDWARE, NOTHING_KNOWN, NOON_NS)
     json_output.text(glance)
     table(build_view(feed, HARDWARE, NOTHING_KNOWN), NOON_NS)
 

@@ -15,7 +15,7 @@ from gpumodels.demo import play, run_demo
 Handler = Callable[[int, None], None]
 
 
-class RecordingStage:
+class RecordingLoader:
     """Does nothing, refuses what can't be done, and ends the play as SIGTERM would after so many acts."""
 
     def __init__(self, roles: Mapping[str, object], *_: object) -> None:
@@ -57,33 +57,33 @@ class RecordingStage:
 
 
 class Theatre:
-    """The demo with such a stage, a sidecar that publishes nothing, and signals that reach only the demo."""
+    """The demo with such a loader, a sidecar that publishes nothing, and signals that reach only the demo."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.handlers: dict[int, Handler] = {}
         self.started: list[str] = []
         self.acts = 0
-        self.stages: list[RecordingStage] = []
+        self.loaders: list[RecordingLoader] = []
         self.publishes = True
         monkeypatch.setattr(play, "ACTION_SECONDS", 0.0)
         monkeypatch.setattr("gpumodels.demo.play.signal.signal", self.handlers.__setitem__)
         monkeypatch.setattr("gpumodels.demo.play.sidecar.start", lambda **options: self.started.append(options["label"]))
         monkeypatch.setattr("gpumodels.demo.play.sidecar.start_with", lambda _, **options: self.started.append(options["label"]))
         monkeypatch.setattr("gpumodels.demo.play.sidecar.published_names", self.published_names)
-        monkeypatch.setattr("gpumodels.demo.stage.RealStage", self.stage)
-        monkeypatch.setattr("gpumodels.demo.stage.SimulatedStage", self.stage)
+        monkeypatch.setattr("gpumodels.demo.model_loader.FileLoader", self.model_loader)
+        monkeypatch.setattr("gpumodels.demo.model_loader.SimulatedLoader", self.model_loader)
         for name in ("GPUMODELS_DEMO_DIRECTORY", "GPUMODELS_DEMO_HOLD"):
             monkeypatch.delenv(name, raising=False)
 
-    def stage(self, *arguments: Any) -> RecordingStage:
-        stage = RecordingStage(*arguments)
-        stage.acts_left, stage.end = self.acts, self.terminate
-        self.stages.append(stage)
-        return stage
+    def model_loader(self, *arguments: Any) -> RecordingLoader:
+        model_loader = RecordingLoader(*arguments)
+        model_loader.acts_left, model_loader.end = self.acts, self.terminate
+        self.loaders.append(model_loader)
+        return model_loader
 
     def published_names(self) -> set[str]:
-        (stage,) = self.stages
-        return {stage.roles[role].name for role in stage.loaded} if self.publishes else set()  # type: ignore[attr-defined]
+        (model_loader,) = self.loaders
+        return {model_loader.roles[role].name for role in model_loader.loaded} if self.publishes else set()  # type: ignore[attr-defined]
 
     def terminate(self) -> None:
         self.handlers[signal.SIGTERM](signal.SIGTERM, None)
@@ -98,29 +98,29 @@ def theatre(monkeypatch: pytest.MonkeyPatch) -> Theatre:
 def test_it_plays_round_after_round_and_each_act_can_follow_the_one_before(theatre: Theatre, simulated_gpus: int) -> None:
     theatre.acts = 60
     assert run_demo(simulated_gpus) == 0
-    (stage,) = theatre.stages
-    assert len(stage.acts) >= 60
-    assert {act.partition(" ")[0] for act in stage.acts} >= {"load", "unload", "offload", "bring"}
-    assert {role for role in stage.roles if f"load {role}" in stage.acts} == set(stage.roles)
-    assert any(stage.acts.count(act) > 2 for act in stage.acts), "no second round"
+    (model_loader,) = theatre.loaders
+    assert len(model_loader.acts) >= 60
+    assert {act.partition(" ")[0] for act in model_loader.acts} >= {"load", "unload", "offload", "bring"}
+    assert {role for role in model_loader.roles if f"load {role}" in model_loader.acts} == set(model_loader.roles)
+    assert any(model_loader.acts.count(act) > 2 for act in model_loader.acts), "no second round"
 
 
 def test_real_experts_take_turns_and_simulated_ones_are_there_together(theatre: Theatre) -> None:
     theatre.acts = 40
     for simulated_gpus in (0, 2):
-        theatre.stages.clear()
+        theatre.loaders.clear()
         run_demo(simulated_gpus)
-        (stage,) = theatre.stages
-        assert ("unload high" in stage.acts) == (simulated_gpus == 0)
+        (model_loader,) = theatre.loaders
+        assert ("unload high" in model_loader.acts) == (simulated_gpus == 0)
         swapped = ["unload high", "load low"]
-        assert (swapped in [stage.acts[at : at + 2] for at in range(len(stage.acts))]) == (simulated_gpus == 0)
+        assert (swapped in [model_loader.acts[at : at + 2] for at in range(len(model_loader.acts))]) == (simulated_gpus == 0)
     assert theatre.started == ["gpumodels demo", "gpumodels demo (simulated)"]
 
 
 def test_it_says_that_it_is_ready_when_viewers_can_see_its_models(theatre: Theatre, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_demo(seconds=0.0) == 0
     assert capsys.readouterr().out == "ready\n"
-    assert theatre.stages[0].acts == ["write", *(f"load {role}" for role in ("high", "vace", "vae", "text", "lora"))]
+    assert theatre.loaders[0].acts == ["write", *(f"load {role}" for role in ("high", "vace", "vae", "text", "lora"))]
 
 
 def test_models_that_nobody_can_see_are_an_error_in_one_line(
@@ -145,7 +145,7 @@ def test_it_holds_still_where_only_its_table_is_asked_for(theatre: Theatre, monk
     monkeypatch.setenv("GPUMODELS_DEMO_HOLD", "1")
     monkeypatch.setattr(play, "ACTION_SECONDS", 0.001)
     run_demo(seconds=0.01)
-    assert all(act == "write" or act.startswith("load") for act in theatre.stages[0].acts)
+    assert all(act == "write" or act.startswith("load") for act in theatre.loaders[0].acts)
 
 
 def test_files_are_written_where_the_environment_says_or_are_gone_afterwards(
@@ -153,13 +153,13 @@ def test_files_are_written_where_the_environment_says_or_are_gone_afterwards(
 ) -> None:
     directories: list[Path] = []
 
-    def stage(specs: Mapping[str, object], directory: Path) -> RecordingStage:
+    def model_loader(specs: Mapping[str, object], directory: Path) -> RecordingLoader:
         assert directory.is_dir()
         directories.append(directory)
-        theatre.stages.clear()
-        return theatre.stage(specs)
+        theatre.loaders.clear()
+        return theatre.model_loader(specs)
 
-    monkeypatch.setattr("gpumodels.demo.stage.RealStage", stage)
+    monkeypatch.setattr("gpumodels.demo.model_loader.FileLoader", model_loader)
     run_demo(seconds=0.0)
     monkeypatch.setenv("GPUMODELS_DEMO_DIRECTORY", str(tmp_path))
     run_demo(seconds=0.0)

@@ -80,7 +80,7 @@ def test_a_move_touches_the_module_that_was_moved_once() -> None:
         sidecar.registry.take_changes()
         model.half()
         changes = sidecar.registry.take_changes()
-        assert (changes.come, changes.touched) == ((), (id(model),))
+        assert (changes.added, changes.touched) == ((), (id(model),))
 
 
 def test_a_module_that_stands_in_the_tree_twice_is_carried_over_once(tmp_path: Path) -> None:

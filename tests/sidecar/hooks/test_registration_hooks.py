@@ -66,7 +66,7 @@ def test_a_known_module_that_registers_something_new_is_touched(hooks: Registrat
     registry.take_changes()
     model.weight = nn.Parameter(torch.zeros(2, 2))
     changes = registry.take_changes()
-    assert (changes.come, changes.touched) == ((), (id(model),))
+    assert (changes.added, changes.touched) == ((), (id(model),))
 
 
 def test_nothing_is_noted_while_torch_compiles(

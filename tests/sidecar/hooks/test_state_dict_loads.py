@@ -82,7 +82,7 @@ def test_a_tensor_that_does_not_fit_is_not_from_the_file_and_those_that_fit_are(
         state = load_file(a_file(tmp_path / "mine.safetensors", nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 48))))
         with pytest.raises(RuntimeError, match="size mismatch"):
             model.load_state_dict(state)
-        sidecar.hooks.loads.finish_what_raised()
+        sidecar.hooks.loads.finish_raised_loads()
         assert origins(sidecar, model[0]) == {"mine.safetensors"}
         assert origins(sidecar, model[1]) == {"unknown"}
 
@@ -94,9 +94,9 @@ def test_what_is_no_dictionary_is_not_looked_into_and_ends_what_was_known(tmp_pa
         path = a_file(tmp_path / "second.safetensors")
         model.load_state_dict(UserDict(load_file(path)))
         assert "first.safetensors" not in origins(sidecar, model)
-        assert sidecar.origin_tracker.read_for(model) == (str(path),)
+        assert sidecar.origin_tracker.files_read_before_load(model) == (str(path),)
         model.load_state_dict(load_file(path))
-        assert sidecar.origin_tracker.read_for(model) is None
+        assert sidecar.origin_tracker.files_read_before_load(model) is None
         assert origins(sidecar, model) == {"second.safetensors"}
 
 

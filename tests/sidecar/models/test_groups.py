@@ -9,7 +9,7 @@ from typing import TypeVar
 from torch import nn
 
 from gpumodels.models.assembling import FoundModel
-from gpumodels.models.groups import Claims, Group, Taken
+from gpumodels.models.groups import CountedAlready, Group, Ownership
 from modules import Backbone, Block, attached
 
 Result = TypeVar("Result")
@@ -55,26 +55,26 @@ def two_that_share_a_block() -> tuple[nn.Module, nn.Module]:
 
 def test_groups_that_share_nothing_are_apart() -> None:
     with groups_of(Backbone(), Backbone()) as (first, second):
-        claims = Claims()
+        claims = Ownership()
         assert result_of(claims.take(first.core, first))
         assert result_of(claims.take(second.core, second))
-        assert result_of(claims.are_nobody_elses(first))
+        assert result_of(claims.is_unshared(first))
         assert set(claims.storages) == first.storages() | second.storages()
 
 
 def test_who_comes_second_to_a_storage_is_not_apart_and_then_neither_is_the_first() -> None:
     with groups_of(*two_that_share_a_block()) as (first, second):
-        claims = Claims()
+        claims = Ownership()
         assert result_of(claims.take(first.core, first))
         assert not result_of(claims.take(second.core, second))
-        assert not result_of(claims.are_nobody_elses(first))
-        assert not result_of(claims.are_nobody_elses(second))
+        assert not result_of(claims.is_unshared(first))
+        assert not result_of(claims.is_unshared(second))
 
 
 def test_all_roots_above_a_module_are_found_and_only_a_lone_one_is_the_only_one() -> None:
     pair = two_that_share_a_block()
     with groups_of(*pair) as (first, second):
-        claims = Claims()
+        claims = Ownership()
         for group in (first, second):
             result_of(claims.take(group.core, group))
         common, own = id(pair[0].get_submodule("common")), id(pair[1].get_submodule("own"))
@@ -87,7 +87,7 @@ def test_all_roots_above_a_module_are_found_and_only_a_lone_one_is_the_only_one(
 
 def test_what_a_dropped_group_held_is_nobodys() -> None:
     with groups_of(Backbone(), Backbone()) as (gone, stays):
-        claims = Claims()
+        claims = Ownership()
         for group in (gone, stays):
             result_of(claims.take(group.core, group))
         finish(claims.drop(gone.core, gone))
@@ -98,7 +98,7 @@ def test_what_a_dropped_group_held_is_nobodys() -> None:
 
 def test_storages_are_exchanged_by_who_alone_holds_them_and_for_what_nobody_holds() -> None:
     with groups_of(Backbone(1), Backbone(1)) as (first, second):
-        claims = Claims()
+        claims = Ownership()
         for group in (first, second):
             result_of(claims.take(group.core, group))
         (former, *_), (others, *_) = sorted(first.storages()), sorted(second.storages())
@@ -111,7 +111,7 @@ def test_storages_are_exchanged_by_who_alone_holds_them_and_for_what_nobody_hold
 def test_a_group_is_outdated_when_a_module_of_its_own_changed_or_what_it_shares_is_taken_by_others() -> None:
     pair = two_that_share_a_block()
     with groups_of(*pair) as (first, second):
-        alone, after_the_other = Taken(), Taken()
+        alone, after_the_other = CountedAlready(), CountedAlready()
         finish(after_the_other.add(first.models[0]))
         assert not first.is_outdated(first.core, set(), alone)
         assert first.is_outdated(first.core, {id(pair[0].get_submodule("own.q"))}, alone)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from gpumodels.models.training_state import Parts
+from gpumodels.models.training_state import NonModelBytes
 from modules import attached, distinct_bytes
 
 FLOAT = 4
@@ -28,17 +28,17 @@ def test_caches_kept_as_attributes_are_caches_and_no_part_of_the_model() -> None
         model.past_key_values = torch.zeros(7)
         (found,) = sidecar.scan()
         assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
-        assert sidecar.parts() == Parts(caches={"cpu": (300 + 400 + 7) * FLOAT})
+        assert sidecar.parts() == NonModelBytes(caches={"cpu": (300 + 400 + 7) * FLOAT})
 
 
 def test_gradients_count_beside_the_model_and_go_when_they_are_cleared() -> None:
     with attached() as sidecar:
         model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 64))
-        assert sidecar.parts() == Parts()
+        assert sidecar.parts() == NonModelBytes()
         model(torch.ones(1, 64)).sum().backward()
-        assert sidecar.parts() == Parts(gradients={"cpu": distinct_bytes(model)})
+        assert sidecar.parts() == NonModelBytes(gradients={"cpu": distinct_bytes(model)})
         model.zero_grad(set_to_none=True)
-        assert sidecar.parts() == Parts()
+        assert sidecar.parts() == NonModelBytes()
 
 
 OPTIMIZERS: list[tuple[str, Callable[[nn.Module], torch.optim.Optimizer], int]] = [
@@ -93,7 +93,7 @@ def test_what_a_model_already_counts_is_in_no_other_sum() -> None:
         model.register_buffer("average", torch.zeros(64, 64))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         optimizer.state[model.weight] = {"average": model.get_buffer("average"), "momentum": torch.zeros(50)}
-        assert sidecar.parts() == Parts(optimizer={"cpu": 50 * FLOAT})
+        assert sidecar.parts() == NonModelBytes(optimizer={"cpu": 50 * FLOAT})
 
 
 def test_a_storage_that_two_optimizers_hold_counts_once() -> None:
@@ -103,7 +103,7 @@ def test_a_storage_that_two_optimizers_hold_counts_once() -> None:
         optimizers = [torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2)]
         for optimizer in optimizers:
             optimizer.state[model.weight] = {"momentum_buffer": momentum}
-        assert sidecar.parts() == Parts(optimizer={"cpu": 64 * 64 * FLOAT})
+        assert sidecar.parts() == NonModelBytes(optimizer={"cpu": 64 * 64 * FLOAT})
 
 
 def test_a_host_is_training_while_an_optimizer_lives() -> None:
@@ -123,5 +123,5 @@ def test_an_optimizer_whose_state_cannot_be_read_hides_no_other() -> None:
         broken, good = (torch.optim.SGD(model.parameters(), lr=0.1) for _ in range(2))
         broken.__dict__["state"] = 5
         good.state[model.weight] = {"momentum_buffer": torch.zeros(50)}
-        assert sidecar.parts() == Parts(optimizer={"cpu": 50 * FLOAT})
+        assert sidecar.parts() == NonModelBytes(optimizer={"cpu": 50 * FLOAT})
         assert sidecar.failures.count == 1

@@ -159,7 +159,7 @@ def test_one_changed_module_of_a_large_model_costs_some_copied_columns() -> None
             sidecar.scanner.scan(lambda: None, everything=False)
             for turn in range(3):  # the first also pays for finding the roots
                 model.blocks[1].get_submodule("q").weight.data = torch.zeros(turn + 1)
-                sidecar.registry.touch_known(id(model.blocks[1]))
+                sidecar.registry.note_change(id(model.blocks[1]))
                 with counted() as work:
                     sidecar.scanner.scan(lambda: None, everything=False)
             return work.steps

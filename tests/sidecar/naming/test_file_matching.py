@@ -67,7 +67,7 @@ def test_the_file_with_the_models_values_matches_and_others_do_not(sidecar: Atta
     matched = matching.match()
     assert (matched.paths, matched.contradicts_config) == ((base,), False)
     assert matched.match is not None
-    assert matched.match.is_whole
+    assert matched.match.is_full
     assert matched.compared.keys() == {base, other}
     assert matching.pauses >= 2
     del model
@@ -99,7 +99,7 @@ def test_files_that_a_config_names_are_compared_though_nobody_read_them(sidecar:
     base = written(tmp_path / "tiny" / "model.safetensors")
     model = Backbone()
     model.load_state_dict({key: value.clone() for key, value in load_file(base).items()})
-    sidecar.origin_tracker.files_read.account_for(lambda path: True)
+    sidecar.origin_tracker.files_read.drop_explained(lambda path: True)
     matched = Matching(sidecar).match(stated=(str(tmp_path / "tiny"),))
     assert matched.paths == (base,)
 

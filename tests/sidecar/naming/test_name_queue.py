@@ -36,10 +36,10 @@ class Watched:
         self.paused = 0
         self.observer = Observer(TorchDevices(torch), lambda: None, self._pause, Failures(), lambda: self.now)
 
-    def look(self, after_seconds: float = 1.0) -> dict[str, Model]:
+    def update(self, after_seconds: float = 1.0) -> dict[str, Model]:
         """The models by class, with or without names, after so many seconds."""
         self.now += after_seconds
-        self.observer.look()
+        self.observer.update()
         return {model.class_name: model for model in self.observer.models}
 
     def named(self) -> dict[str, Model]:
@@ -56,7 +56,7 @@ def watched() -> Iterator[Watched]:
     gc.collect()
     watched = Watched()
     watched.observer.attach_when_possible()
-    watched.look()
+    watched.update()
     watched.named()
     try:
         yield watched
@@ -84,7 +84,7 @@ def test_a_model_is_published_before_its_name_is_found_under_the_name_that_it_st
     model = Backbone()
     model.__dict__["model_name"] = "my-tune"
     model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
-    pending = watched.look()["Backbone"]
+    pending = watched.update()["Backbone"]
     assert (pending.name, pending.name_source, pending.confidence) == ("my-tune", NameSource.PENDING, 0.0)
     assert (pending.files, pending.candidates, pending.metadata) == ((), (), {})
     known = watched.named()["Backbone"]
@@ -96,14 +96,14 @@ def test_a_known_name_stays_while_the_model_is_identified_anew(watched: Watched,
     save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
     model = Backbone()
     model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
-    watched.look()
+    watched.update()
     watched.named()
     model.half()
-    assert watched.look()["Backbone"].name == "chosen"
+    assert watched.update()["Backbone"].name == "chosen"
     assert watched.named()["Backbone"].name == "chosen"
     save_file(Backbone().state_dict(), tmp_path / "another.safetensors")
     model.load_state_dict(load_file(tmp_path / "another.safetensors"))
-    assert watched.look()["Backbone"].name_source == NameSource.PENDING  # its former name no longer holds
+    assert watched.update()["Backbone"].name_source == NameSource.PENDING  # its former name no longer holds
     assert watched.named()["Backbone"].name == "another"
 
 
@@ -125,31 +125,31 @@ def test_a_model_that_was_seen_before_its_file_was_read_is_sought_at_once_whatev
 ) -> None:
     saved_long_ago(Backbone(), tmp_path / "chosen.safetensors")
     model = Backbone()
-    watched.look()
+    watched.update()
     assert watched.named()["Backbone"].name_source == "class"
     watched.observer.budget.charge(100.0)  # as scans do in a busy host
     unseen_copy(model, tmp_path / "chosen.safetensors")
-    assert watched.look(0.1)["Backbone"].name_source == NameSource.PENDING
+    assert watched.update(0.1)["Backbone"].name_source == NameSource.PENDING
     assert watched.named()["Backbone"].name == "chosen"
     saved_long_ago(Backbone(), tmp_path / "another.safetensors")
     unseen_copy(model, tmp_path / "another.safetensors")
     model.register_buffer("scale", torch.ones(4))
     watched.observer.budget.charge(100.0)
-    watched.look(0.1)
+    watched.update(0.1)
     assert watched.named()["Backbone"].name == "another"
 
 
 def test_data_that_a_host_reads_seeks_no_name(watched: Watched, tmp_path: Path) -> None:
     torch.save({"sample": torch.rand(8)}, tmp_path / "sample.pt")
     model = Backbone()
-    watched.look()
+    watched.update()
     known = watched.named()["Backbone"]
     assert known.resident_bytes > 20 * (tmp_path / "sample.pt").stat().st_size
     watched.observer.budget.spend(3.0)
     for number in range(3):
         torch.save({"sample": torch.rand(8)}, tmp_path / f"sample-{number}.pt")
         torch.load(tmp_path / f"sample-{number}.pt")
-        assert watched.look(0.1)["Backbone"] is known
+        assert watched.update(0.1)["Backbone"] is known
     assert watched.named()["Backbone"] is known
     assert model.training
 
@@ -158,29 +158,29 @@ def test_a_debt_delays_no_arrival_no_load_no_move_and_no_end(watched: Watched, t
     save_file(Backbone().state_dict(), tmp_path / "chosen.safetensors")
     watched.observer.budget.spend(1000.0)
     model = Backbone()
-    before = watched.look(0.1)["Backbone"]
+    before = watched.update(0.1)["Backbone"]
     model.half()
-    halved = watched.look(0.1)["Backbone"]
+    halved = watched.update(0.1)["Backbone"]
     assert halved.resident_bytes * 2 == before.resident_bytes
     assert dict(halved.dtypes) == {"float16": halved.resident_bytes}
     model.to("meta")
-    assert watched.look(0.1)["Backbone"].resident_bytes == 0
+    assert watched.update(0.1)["Backbone"].resident_bytes == 0
     del model
-    assert "Backbone" not in watched.look(0.1)
+    assert "Backbone" not in watched.update(0.1)
 
 
 def test_new_models_are_named_on_credit_and_known_ones_wait(watched: Watched, found_out: list[str]) -> None:
     model = Small()
-    watched.look()
+    watched.update()
     watched.named()
     found_out.clear()
     watched.observer.budget.spend(1.0)
     newcomer = Backbone()
-    watched.look(0.1)
+    watched.update(0.1)
     watched.named()
     assert "Backbone" in found_out
     assert "Small" not in found_out
-    watched.look(1000.0)
+    watched.update(1000.0)
     watched.named()
     assert "Small" in found_out
     assert model is not newcomer
@@ -190,11 +190,11 @@ def test_the_largest_of_those_that_wait_comes_first_and_those_that_wait_before_a
     watched: Watched, found_out: list[str]
 ) -> None:
     old = Small(blocks=9)
-    watched.look()
+    watched.update()
     watched.named()
     found_out.clear()
     middle, large, small = nn.Linear(600, 600), Backbone(blocks=8), nn.Conv2d(300, 300, 3)
-    watched.look()
+    watched.update()
     watched.named()
     in_order = list(dict.fromkeys(found_out))
     assert [name for name in in_order if name in ("Linear", "Backbone", "Conv2d")] == ["Backbone", "Conv2d", "Linear"]
@@ -204,12 +204,12 @@ def test_the_largest_of_those_that_wait_comes_first_and_those_that_wait_before_a
 
 def test_at_each_update_a_model_is_identified_once_at_most(watched: Watched, found_out: list[str]) -> None:
     model = Backbone()
-    watched.look()
+    watched.update()
     watched.named()
     for _ in range(3):
         model.half() if next(model.parameters()).dtype is torch.float32 else model.float()
         found_out.clear()
-        watched.look(1000.0)
+        watched.update(1000.0)
         watched.named()
         assert found_out.count("Backbone") == 1
 
@@ -230,7 +230,7 @@ def test_a_name_is_found_once(watched: Watched, tmp_path: Path, monkeypatch: pyt
         models.append(Backbone())
         for key, value in load_file(tmp_path / f"tune-{number}.safetensors").items():  # in a way that isn't observed
             models[-1].get_parameter(key).data.copy_(value)
-    watched.look()
+    watched.update()
     watched.named()
     assert sorted(model.name for model in watched.observer.models if model.class_name == "Backbone") == [
         "tune-0",
@@ -240,7 +240,7 @@ def test_a_name_is_found_once(watched: Watched, tmp_path: Path, monkeypatch: pyt
     ]
     opened.clear()
     for _ in range(5):
-        watched.look()
+        watched.update()
         watched.named()
     assert [name for name in opened if name.startswith("tune-")] == []
     assert len(models) == 4
@@ -248,10 +248,10 @@ def test_a_name_is_found_once(watched: Watched, tmp_path: Path, monkeypatch: pyt
 
 def test_what_did_not_change_is_the_same_object_and_so_is_not_packed_again(watched: Watched) -> None:
     models = [Backbone(), Small()]
-    first = watched.look()
+    first = watched.update()
     first = watched.named()
     models.append(Backbone(blocks=5))
-    watched.look()
+    watched.update()
     again = {model.id: model for model in watched.observer.models}
     assert all(again[model.id] is model for model in first.values() if model.class_name in ("Backbone", "Small"))
 
@@ -261,19 +261,19 @@ def test_seeing_one_changed_model_costs_what_that_model_costs_and_not_the_others
         model.half() if next(model.parameters()).dtype is torch.float32 else model.float()
         watched.now += 1e-6  # no time for a walk
         with counted() as work:
-            watched.observer.look()
+            watched.observer.update()
         return work.steps
 
     model = Backbone(blocks=20)
-    watched.look()
+    watched.update()
     watched.named()
     watched.observer.budget.spend(1.0)
     alone = steps_of_a_move()
     others = [Backbone(blocks=2) for _ in range(100)]
-    watched.look()
+    watched.update()
     watched.named()
     watched.observer.budget.spend(10.0)
-    watched.look(0.0)
+    watched.update(0.0)
     among = steps_of_a_move()
     assert among - alone < 100 * 100  # some lines for each of the other rows, none for their modules
     assert len(others) == 100
@@ -284,14 +284,14 @@ def test_the_round_asks_nothing_about_what_a_model_was_before(watched: Watched, 
         save_file(Backbone().state_dict(), tmp_path / f"{name}.safetensors")
     model = Backbone()
     model.load_state_dict(load_file(tmp_path / "first.safetensors"))
-    watched.look()
+    watched.update()
     watched.observer.budget.spend(1.0)  # so that the round is not gone through
     assert watched.named()["Backbone"].name == "first"
     model.load_state_dict(load_file(tmp_path / "second.safetensors"))
-    watched.look(0.1)
+    watched.update(0.1)
     assert watched.named()["Backbone"].name == "second"
     for _ in range(4):
-        watched.look(1000.0)
+        watched.update(1000.0)
         names = watched.named()
         assert names["Backbone"].name == "second"
     attached = watched.observer._attached
@@ -303,7 +303,7 @@ def test_the_round_asks_nothing_about_what_a_model_was_before(watched: Watched, 
 
 def test_while_names_are_found_it_pauses(watched: Watched) -> None:
     models = [Backbone(blocks=40) for _ in range(3)]
-    watched.look()
+    watched.update()
     before = watched.paused
     watched.named()
     assert watched.paused - before >= len(models)
@@ -381,10 +381,10 @@ def test_after_a_thousand_loads_and_drops_all_is_as_it_was_after_fifty(watched: 
         for number in range(loads):
             model = Backbone()
             model.load_state_dict(load_file(tmp_path / f"tune-{number % 3}.safetensors"))
-            watched.look(10.0)
+            watched.update(10.0)
             assert watched.named()["Backbone"].name == f"tune-{number % 3}"
             del model
-        watched.look()
+        watched.update()
         watched.named()
         gc.collect()
         observer = watched.observer
@@ -416,7 +416,7 @@ def test_a_stated_name_that_is_no_usable_path_costs_nothing_but_itself(
     for one in (unloaded, model):
         one.__dict__["config"] = {"_name_or_path": stated}
     model.load_state_dict(load_file(tmp_path / "chosen.safetensors"))
-    assert watched.look().keys() == {"Small", "Backbone"}
+    assert watched.update().keys() == {"Small", "Backbone"}
     named = watched.named()
     assert (named["Backbone"].name, named["Small"].name) == ("chosen", "Small")
     monkeypatch.chdir(tmp_path)
@@ -428,7 +428,7 @@ def test_an_error_while_naming_leaves_the_model_its_row(watched: Watched, monkey
 
     monkeypatch.setattr("gpumodels.naming.model_inquiry.stated_names", fails)
     model = Backbone()
-    seen = watched.look()["Backbone"]
+    seen = watched.update()["Backbone"]
     assert (seen.name, seen.resident_bytes) == ("Backbone", sum(one.nbytes for one in model.parameters()))
     assert (watched.named()["Backbone"].name, watched.named()["Backbone"].name_source) == ("Backbone", "class")
     assert watched.observer._failures.count > 0

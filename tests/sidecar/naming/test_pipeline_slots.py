@@ -71,7 +71,7 @@ def test_a_component_has_its_slot_and_the_name_of_a_pipeline_whose_files_were_re
         assert (found.slot, found.kind, found.name, found.name_source) == ("unet", "checkpoint", "org/tiny", "pipeline")
         del pipeline
         gc.collect()
-        assert sidecar.pipeline_slots.places() == {}
+        assert sidecar.pipeline_slots.by_id() == {}
     assert not hasattr(pipelines.register_modules, "__wrapped__")  # type: ignore[attr-defined]
 
 
@@ -102,7 +102,7 @@ def test_a_pipeline_that_cannot_be_read_hides_no_other() -> None:
         pipelines = PipelineSlots(sidecar.failures)
         broken, whole = Broken(), Whole()
         pipelines.add_all([broken, whole])
-        assert [place.slot for place in pipelines.places().values()] == ["vae"]
+        assert [place.slot for place in pipelines.by_id().values()] == ["vae"]
         assert sidecar.failures.count == 0  # none of its code is run
 
 
@@ -110,23 +110,23 @@ def test_each_component_has_its_own_slot_and_what_is_none_or_private_has_none(pi
     with attached() as sidecar:
         unet, vae, scheduler = Backbone(), Backbone(), object()
         pipeline = pipelines(unet=unet, vae=vae, scheduler=scheduler, safety_checker=None, _private=Backbone())
-        assert sidecar.pipeline_slots.places() == {
+        assert sidecar.pipeline_slots.by_id() == {
             id(unet): PipelineSlot("unet", "org/tiny"),
             id(vae): PipelineSlot("vae", "org/tiny"),
             id(scheduler): PipelineSlot("scheduler", "org/tiny"),
         }
         pipeline.unet = replaced = Backbone()
-        assert sidecar.pipeline_slots.places()[id(replaced)].slot == "unet"
-        assert id(unet) not in sidecar.pipeline_slots.places()
+        assert sidecar.pipeline_slots.by_id()[id(replaced)].slot == "unet"
+        assert id(unet) not in sidecar.pipeline_slots.by_id()
 
 
 def test_pipelines_that_were_there_before_are_found_by_the_sweep(pipelines: Callable[..., Any]) -> None:
     unet = Backbone()
     pipeline = pipelines(unet=unet)
     with attached() as sidecar:
-        assert sidecar.pipeline_slots.places() == {}
+        assert sidecar.pipeline_slots.by_id() == {}
         sidecar.hooks.sweep()
-        assert sidecar.pipeline_slots.places() == {id(unet): PipelineSlot("unet", "org/tiny")}
+        assert sidecar.pipeline_slots.by_id() == {id(unet): PipelineSlot("unet", "org/tiny")}
         assert pipeline is not None
 
 
@@ -139,11 +139,11 @@ def test_a_pipeline_is_not_kept_alive_and_one_of_another_shape_says_nothing() ->
     slots = PipelineSlots(Failures())
     local, nameless, odd = Loaded({"unet": 1, "_name_or_path": 5}), Loaded({"unet": 1}), Loaded(["unet"])
     slots.add_all([local, nameless, odd])
-    assert slots.places() == {id(local.unet): PipelineSlot("unet", None), id(nameless.unet): PipelineSlot("unet", None)}
+    assert slots.by_id() == {id(local.unet): PipelineSlot("unet", None), id(nameless.unet): PipelineSlot("unet", None)}
     watched = weakref.ref(local)
     del local
     assert watched() is None
-    assert len(slots.places()) == 1
+    assert len(slots.by_id()) == 1
 
 
 def test_without_diffusers_there_are_no_classes_of_pipelines() -> None:

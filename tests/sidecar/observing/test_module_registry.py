@@ -44,7 +44,7 @@ def test_modules_come_once_oldest_first_and_are_not_compared(registry: ModuleReg
         registry.add_new(module)
     registry.add_all(modules)
     assert [id(ref()) for ref in registry.refs()] == [id(module) for module in modules]
-    assert [ref.key for ref in registry.take_changes().come] == [id(module) for module in modules]
+    assert [ref.key for ref in registry.take_changes().added] == [id(module) for module in modules]
     assert len(registry) == registry.version == 3
 
 
@@ -52,12 +52,12 @@ def test_when_a_module_was_built_is_known_where_somebody_saw_it(registry: Module
     seen, told, unseen = nn.Module(), nn.Module(), nn.Module()
     before = time.time_ns()
     registry.add_new(seen)
-    registry.add(told, born_ns=5)
+    registry.add(told, built_ns=5)
     registry.add(unseen)
     registry.add(seen)
-    assert before <= registry.born_ns(id(seen)) <= time.time_ns()
-    assert [registry.born_ns(id(module)) for module in (told, unseen)] == [5, 0]
-    assert registry.born_ns(id(registry)) == 0
+    assert before <= registry.built_ns(id(seen)) <= time.time_ns()
+    assert [registry.built_ns(id(module)) for module in (told, unseen)] == [5, 0]
+    assert registry.built_ns(id(registry)) == 0
 
 
 def test_changes_are_told_once_and_each_touched_module_once(registry: ModuleRegistry) -> None:
@@ -65,30 +65,30 @@ def test_changes_are_told_once_and_each_touched_module_once(registry: ModuleRegi
     registry.add_all([one, other])
     registry.take_changes()
     for module in (other, one, other):
-        registry.move_below(module)
+        registry.note_move(module)
     changes = registry.take_changes()
-    assert (changes.come, changes.gone, changes.touched) == ((), (), (id(other), id(one)))
+    assert (changes.added, changes.died, changes.touched) == ((), (), (id(other), id(one)))
     assert registry.take_changes() == Changes()
 
 
 def test_a_module_that_went_is_told_of_by_the_reference_by_which_it_was_known(registry: ModuleRegistry) -> None:
     module = nn.Module()
     registry.add(module)
-    (ref,) = registry.take_changes().come
+    (ref,) = registry.take_changes().added
     version = registry.version
     del module
     gc.collect()
     assert registry.version == version + 1
-    assert registry.take_changes() == Changes(gone=(ref,))
+    assert registry.take_changes() == Changes(died=(ref,))
     assert (len(registry), registry.ref(ref.key)) == (0, None)
 
 
 def test_what_is_moved_or_loaded_is_known_from_then_on(registry: ModuleRegistry) -> None:
     one, other = nn.Module(), nn.Module()
-    registry.move_below(one)
-    registry.load_below(other)
+    registry.note_move(one)
+    registry.note_load(other)
     changes = registry.take_changes()
-    assert [ref.key for ref in changes.come] == list(changes.touched) == [id(one), id(other)]
+    assert [ref.key for ref in changes.added] == list(changes.touched) == [id(one), id(other)]
 
 
 def test_moves_alone_are_told_from_what_brings_new_values(registry: ModuleRegistry) -> None:
@@ -96,12 +96,12 @@ def test_moves_alone_are_told_from_what_brings_new_values(registry: ModuleRegist
     registry.add(one)
     registry.take_changes()
     assert not registry.only_moved()  # nothing happened at all
-    registry.move_below(one)
+    registry.note_move(one)
     assert registry.only_moved()
-    registry.load_below(one)
+    registry.note_load(one)
     assert not registry.only_moved()
     registry.take_changes()
-    registry.move_below(one)
+    registry.note_move(one)
     assert registry.only_moved()
     registry.add(other)
     assert not registry.only_moved()
@@ -116,7 +116,7 @@ def test_the_version_stays_while_nothing_happens(registry: ModuleRegistry) -> No
     registry.take_changes()
     registry.only_moved()
     assert registry.version == version
-    registry.look_again()
+    registry.request_scan()
     assert registry.version == version + 1
     assert registry.take_changes() == Changes()
 
@@ -128,7 +128,7 @@ def test_when_the_last_unknown_module_came_is_when_the_registry_last_grew(regist
     assert registry.grew_at == 100.0
     clock.seconds = 101.0
     registry.add(first)
-    registry.move_below(first)
+    registry.note_move(first)
     assert registry.grew_at == 100.0
     registry.add_new(second)
     assert registry.grew_at == 101.0

@@ -13,7 +13,7 @@ from gpumodels.provenance import checkpoint_values
 from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, SampledFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels_shared.fingerprint import VALUES, Match, sought
+from gpumodels_shared.fingerprint import VALUES, Match, decode_samples
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from model_files import BROKEN, write_model
 from work import counted
@@ -53,7 +53,7 @@ def is_had(checkpoints: CheckpointValues, *files: ReadFile) -> bool:
 def matched(checkpoints: CheckpointValues, state: State, *files: ReadFile, whole: str = "whole") -> Match:
     with checkpoints.values_of(whole, files) as values:
         assert values is not None
-        return checkpoints.match(whole, files, values, sought(Fingerprint(samples(state), 1)))
+        return checkpoints.match(whole, files, values, decode_samples(Fingerprint(samples(state), 1)))
 
 
 def test_values_that_were_sampled_when_the_file_was_read_are_used_whatever_is_there_now(checkpoints: CheckpointValues) -> None:

@@ -53,15 +53,15 @@ def test_what_a_thread_read_itself_explains_what_it_loads() -> None:
     files = FilesRead()
     files.add("/m/mine.safetensors")
     in_a_thread(lambda: files.add("/m/theirs.safetensors"))
-    assert files.taken_since_load() == ("/m/mine.safetensors",)
+    assert files.take_read_since_load() == ("/m/mine.safetensors",)
 
 
 def test_what_the_threads_of_a_pool_read_explains_what_another_thread_loads() -> None:
     files = FilesRead()
     for shard in (1, 2):
         in_a_thread(lambda shard=shard: files.add(f"/m/{shard}.safetensors"))  # type: ignore[misc]
-    assert files.taken_since_load() == ("/m/1.safetensors", "/m/2.safetensors")
-    assert files.taken_since_load() == ()
+    assert files.take_read_since_load() == ("/m/1.safetensors", "/m/2.safetensors")
+    assert files.take_read_since_load() == ()
 
 
 def test_a_thread_that_loads_by_itself_reads_for_nobody_else() -> None:
@@ -69,11 +69,11 @@ def test_a_thread_that_loads_by_itself_reads_for_nobody_else() -> None:
 
     def loads_and_reads_on() -> None:
         files.add("/m/a.safetensors")
-        assert files.taken_since_load() == ("/m/a.safetensors",)
+        assert files.take_read_since_load() == ("/m/a.safetensors",)
         files.add("/m/b.safetensors")
 
     in_a_thread(loads_and_reads_on)
-    assert files.taken_since_load() == ()
+    assert files.take_read_since_load() == ()
 
 
 def test_threads_come_and_go_and_nothing_of_them_is_kept() -> None:
@@ -81,7 +81,7 @@ def test_threads_come_and_go_and_nothing_of_them_is_kept() -> None:
     for number in range(3 * files_read.MAX_FILES):
         in_a_thread(lambda number=number: files.add(f"/m/{number}.safetensors"))  # type: ignore[misc]
     assert len(files._since_load) == files_read.MAX_FILES
-    assert len(files.taken_since_load()) == files_read.MAX_FILES
+    assert len(files.take_read_since_load()) == files_read.MAX_FILES
 
 
 def test_a_new_thread_is_not_taken_for_one_that_ended() -> None:
@@ -94,13 +94,13 @@ def test_a_new_thread_is_not_taken_for_one_that_ended() -> None:
 
     def loads_and_reads_on() -> None:
         loads("/m/a.safetensors")
-        files.taken_since_load()
+        files.take_read_since_load()
         loads("/m/late.safetensors")
 
     in_a_thread(loads_and_reads_on)
     in_a_thread(lambda: loads("/m/b.safetensors"))
     taken: list[tuple[str, ...]] = []
-    in_a_thread(lambda: taken.append(files.taken_since_load()))
+    in_a_thread(lambda: taken.append(files.take_read_since_load()))
     assert taken == [("/m/b.safetensors",)]  # the ids are the same more often than not
 
 

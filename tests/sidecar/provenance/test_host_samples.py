@@ -50,7 +50,7 @@ def test_the_first_values_of_every_dtype_that_is_compared_are_had_from_within_an
 ) -> None:
     tensor = (torch.arange(64).reshape(4, 16) + 1).to(getattr(torch, dtype))
     expected = RawSample(dtype, (4, 16), bytes_of(tensor))
-    assert sampler.take(tensor) == sampler.take_from_aside(tensor) == expected
+    assert sampler.take(tensor) == sampler.take_from_other_thread(tensor) == expected
     assert sampler.take(nn.Parameter(tensor, requires_grad=False)) == expected
 
 
@@ -83,7 +83,7 @@ UNFIT: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("make", UNFIT.values(), ids=UNFIT.keys())
 def test_there_is_no_sample_of(sampler: TensorSampler, make: Callable[[], Any]) -> None:
     tensor = make()
-    assert sampler.take(tensor) is sampler.take_from_aside(tensor) is None
+    assert sampler.take(tensor) is sampler.take_from_other_thread(tensor) is None
     assert sampler.address_of(tensor) == 0
 
 
@@ -98,29 +98,29 @@ def test_blocks_of_a_file_are_taken_as_they_lie_there_whatever_their_class_says(
 def test_what_was_written_meanwhile_is_read_again_at_the_address(sampler: TensorSampler) -> None:
     tensor = torch.zeros(64)
     address = sampler.address_of(tensor)
-    assert sampler.read_again(address, 8) == bytes(8)
+    assert sampler.read_memory(address, 8) == bytes(8)
     tensor.fill_(1.0)
-    assert sampler.read_again(address, 8) == bytes_of(tensor)[:8]
+    assert sampler.read_memory(address, 8) == bytes_of(tensor)[:8]
 
 
 @FROM_ASIDE
 def test_an_address_where_nothing_is_gives_nothing_and_no_error(sampler: TensorSampler) -> None:
-    assert sampler.read_again(8, 64) == b""
-    assert sampler.read_again(0, 64) == b""
+    assert sampler.read_memory(8, 64) == b""
+    assert sampler.read_memory(0, 64) == b""
 
 
 def test_once_closed_nothing_is_read_from_aside_and_the_owner_still_can(sampler: TensorSampler) -> None:
     tensor = torch.arange(64.0)
     sampler.close()
     sampler.close()
-    assert sampler.take_from_aside(tensor) is None
-    assert sampler.read_again(tensor.data_ptr(), 64) == b""
+    assert sampler.take_from_other_thread(tensor) is None
+    assert sampler.read_memory(tensor.data_ptr(), 64) == b""
     assert sampler.take(tensor) == RawSample("float32", (64,), bytes_of(tensor))
 
 
 def test_where_the_processs_memory_can_not_be_opened_only_the_owner_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(host_samples, "OWN_MEMORY", "/nowhere/at/all")
     one, tensor = TensorSampler(torch), torch.arange(64.0)
-    assert one.take_from_aside(tensor) is None
+    assert one.take_from_other_thread(tensor) is None
     assert one.take(tensor) == RawSample("float32", (64,), bytes_of(tensor))
     one.close()

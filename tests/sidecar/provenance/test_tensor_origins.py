@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.provenance.origin import ELSEWHERE, READ, Origin
+from gpumodels.provenance.origin import NO_OBSERVED_FILE, READ, Origin
 from gpumodels.provenance.tensor_origins import TensorOrigins
 
 HERE = Origin("/m/a.safetensors", READ)
@@ -48,7 +48,7 @@ def test_what_is_known_of_values_is_known_of_every_tensor_that_shows_them(origin
 
 def test_what_came_last_is_what_is_known(origins: TensorOrigins) -> None:
     storage = torch.zeros(64).untyped_storage()
-    for origin in (HERE, ELSEWHERE):
+    for origin in (HERE, NO_OBSERVED_FILE):
         origins.put_origin(storage, origin)
         assert origins.origin(storage) is origin
         assert origins.origins_by_id[id(storage)].value is origin

@@ -257,12 +257,12 @@ def test_an_object_in_which_nothing_was_found_is_opened_again_at_the_next_look(a
 def test_on_a_tensor_what_is_counted_elsewhere_is_left_out(attributes: ExtraTensorFinder) -> None:
     tensor: Any = torch.zeros(4)
     tensor.scale, tensor.main_grad, tensor.exp_avg, tensor.patches = (torch.zeros(size) for size in (1, 2, 3, 4))
-    assert [inner.numel() for inner in attributes.on_tensor(tensor)] == [1]
+    assert [inner.numel() for inner in attributes.tensors_on(tensor)] == [1]
 
 
 def test_all_tensors_in_an_optimizers_state_are_found(attributes: ExtraTensorFinder) -> None:
     state = {0: {"step": 1, "exp_avg": torch.zeros(1), "blocks": [torch.zeros(2), (torch.zeros(3),)]}}
-    assert [tensor.numel() for tensor in attributes.all_in(state)] == [1, 2, 3]
+    assert [tensor.numel() for tensor in attributes.tensors_inside(state)] == [1, 2, 3]
 
 
 def test_the_copy_that_accelerate_keeps_is_found_behind_its_hooks_and_prefixes() -> None:

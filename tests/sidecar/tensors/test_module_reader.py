@@ -13,7 +13,7 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.module_reader import ModuleReader, ModuleReading
-from gpumodels.tensors.tensor_storages import TensorAccounts
+from gpumodels.tensors.tensor_storages import TensorReader
 from modules import Backbone, Block, attached, distinct_bytes
 
 FLOAT = 4
@@ -24,7 +24,7 @@ def test_a_tensor_that_nobody_can_read_is_counted_as_unread_beside_its_model() -
         model = Backbone()
         model.register_buffer("odd", torch.zeros(4))
         with pytest.MonkeyPatch.context() as patch:
-            accounts = sidecar.scanner._reader._accounts
+            tensor_reader = sidecar.scanner._reader._tensor_reader
 
             def unable(read: Callable[..., Any]) -> Callable[..., Any]:
                 def reads(*arguments: Any) -> Any:
@@ -34,8 +34,8 @@ def test_a_tensor_that_nobody_can_read_is_counted_as_unread_beside_its_model() -
 
                 return reads
 
-            patch.setattr(accounts, "_storage_of", unable(accounts._storage_of))
-            patch.setattr(accounts, "plain_storage", unable(accounts.plain_storage))
+            patch.setattr(tensor_reader, "_storage_of", unable(tensor_reader._storage_of))
+            patch.setattr(tensor_reader, "plain_storage", unable(tensor_reader.plain_storage))
             (found,) = sidecar.models()
         assert found.resident_bytes == distinct_bytes(model) - 4 * FLOAT
         assert found.unread_tensors == 1
@@ -92,7 +92,7 @@ class Reading:
     def __init__(self) -> None:
         self.failures = Failures()
         self.tracker = OriginTracker(torch)
-        self.reader = ModuleReader(TensorAccounts(torch, self.tracker, self.failures))
+        self.reader = ModuleReader(TensorReader(torch, self.tracker, self.failures))
         self.table: WeakTable[int] = WeakTable()
         self.added: list[Any] = []
 
@@ -100,13 +100,13 @@ class Reading:
         return self.table.ref(id(module)) or self.table.put(module, 0)
 
     def of(self, module: nn.Module, *known: nn.Module) -> ModuleReading:
-        self.reader.look_again()
+        self.reader.begin_scan()
         found = self.reader.read(self.ref(module), {id(one): None for one in known}, self.added.append)
         assert found is not None
         return found
 
     def has_changed(self, module: nn.Module, reading: ModuleReading) -> bool:
-        self.reader.look_again()
+        self.reader.begin_scan()
         changed = self.reader.changed([self.ref(module)], {id(module): reading})
         assert changed in ([], [self.ref(module)])
         return bool(changed)
@@ -143,7 +143,7 @@ def test_what_a_module_itself_holds_is_read_and_not_what_is_below(reading: Readi
         ("num_batches_tracked", "int64", 8, "cpu"),
     ]
     assert found.parameters == ((id(model.weight), 8), (id(model.bias), 8))
-    assert (found.unread, found.aside, found.caches, reading.added) == (0, (), (), [])
+    assert (found.unread, found.unregistered, found.caches, reading.added) == (0, (), (), [])
 
 
 def test_modules_that_are_not_known_are_told_of(reading: Reading) -> None:
@@ -158,7 +158,9 @@ def test_modules_in_attributes_stand_aside_each_once_and_itself_never(reading: R
     model.child = nn.Module()
     other = nn.Module()
     model.kept, model.list, model.me = [other, model.child], [other], [model]
-    assert [(aside.path, aside.key, aside.through_object) for aside in reading.of(model).aside] == [("kept.0", id(other), False)]
+    assert [
+        (unregistered.path, unregistered.key, unregistered.through_object) for unregistered in reading.of(model).unregistered
+    ] == [("kept.0", id(other), False)]
 
 
 CHANGES: dict[str, Callable[[Any], object]] = {
@@ -182,7 +184,7 @@ def test_a_change_of_what_it_holds_is_seen(reading: Reading, change: Callable[[A
     change(model)
     assert reading.has_changed(model, before)
     after = reading.of(model)
-    assert not after.says_the_same(before)
+    assert not after.is_unchanged_from(before)
     assert not reading.has_changed(model, after)
 
 
@@ -195,7 +197,7 @@ def test_values_and_gradients_are_no_change(reading: Reading) -> None:
     model.width = 5  # type: ignore[assignment]
     assert not reading.has_changed(model, before)
     again = reading.of(model)._replace(ref=WeakTable[int]().put(model, 0))
-    assert again.says_the_same(before)
+    assert again.is_unchanged_from(before)
 
 
 def test_another_module_under_the_same_id_has_changed_and_one_that_died_is_left_out(reading: Reading) -> None:
@@ -218,7 +220,7 @@ def test_a_module_of_which_a_part_can_not_be_read_is_counted_and_keeps_its_rest(
     model = nn.Linear(4, 4)
     model.kept = [torch.zeros(1)]  # type: ignore[assignment]
     before = reading.of(model)
-    monkeypatch.setattr(reading.reader._accounts.attributes, "of", fails)
+    monkeypatch.setattr(reading.reader._tensor_reader.attributes, "of", fails)
     found = reading.of(model)
     assert (found.class_name, found.unread) == ("Linear", before.unread + 1)
     assert reading.failures.count == 1

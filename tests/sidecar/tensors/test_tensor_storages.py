@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from gpumodels.models.allocators import DeviceCounters, device_memory
-from gpumodels.models.training_state import Parts
+from gpumodels.models.training_state import NonModelBytes
 from modules import Backbone, a_fake, attached, distinct_bytes
 
 FLOAT = 4
@@ -77,7 +77,7 @@ def test_allocated_bytes_that_nothing_accounts_for_are_other_and_never_negative(
         model = nn.Linear(4, 4, bias=False)
         model.weight = nn.Parameter(a_fake((1024, 1024), "cuda:0"), requires_grad=False)
         models = sidecar.models()
-        parts = Parts(gradients={"cuda:0": 100}, optimizer={"cuda:0": 200}, caches={"cuda:0": 300})
+        parts = NonModelBytes(gradients={"cuda:0": 100}, optimizer={"cuda:0": 200}, caches={"cuda:0": 300})
         size = 1024 * 1024 * 2
         (memory,) = device_memory(models, parts, {"cuda:0": DeviceCounters(size + 1000, size + 5000)})
         assert (memory.models_bytes, memory.gradients_bytes, memory.optimizer_bytes, memory.cache_bytes) == (size, 100, 200, 300)

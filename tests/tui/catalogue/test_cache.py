@@ -29,8 +29,8 @@ HEADER = FileHeader("safetensors", {"title": "x"}, 3, {"float32": 16}, b"\x91\x9
 FINGERPRINT = Fingerprint((TensorSample("a", "float32", (4,), bytes(16)),), 5)
 
 
-def a_job(real: str = "/m/a.safetensors", stamp: Stamp = STAMP, is_whole: bool = False) -> Job:
-    return Job(real, ".safetensors", stamp, is_whole)
+def a_job(real: str = "/m/a.safetensors", stamp: Stamp = STAMP, with_all_metadata: bool = False) -> Job:
+    return Job(real, ".safetensors", stamp, with_all_metadata)
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_long_metadata_are_recalled_in_part_or_whole_as_wanted(path: Path) -> No
     brief = recalled(path)
     assert brief is not None
     assert (brief.metadata, brief.is_brief) == ({"title": "x"}, True)
-    assert recalled(path, a_job(is_whole=True)) == long
+    assert recalled(path, a_job(with_all_metadata=True)) == long
 
 
 def test_a_path_that_is_no_unicode_is_recalled(path: Path) -> None:
@@ -308,7 +308,7 @@ def test_a_full_one_forgets_what_was_of_no_use_for_longest(path: Path) -> None:
     limit = 1024 * 1024
     cache = Cache(path, max_bytes=limit)
     large = replace(HEADER, metadata={f"key {number}": os.urandom(400).hex() for number in range(40)})
-    jobs = [a_job(f"/m/{number}.safetensors", is_whole=True) for number in range(400)]
+    jobs = [a_job(f"/m/{number}.safetensors", with_all_metadata=True) for number in range(400)]
     for job in jobs:
         cache.keep(job, large)
         cache.save()

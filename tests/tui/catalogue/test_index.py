@@ -60,7 +60,7 @@ def facts_at(index: Index, path: str) -> FileFacts:
 
 
 def test_a_file_is_pending_until_it_is_read(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     assert index.state().pending == 1
     job = take(index)
     assert index.state().pending == 1
@@ -72,25 +72,25 @@ def test_a_file_is_pending_until_it_is_read(index: Index) -> None:
 
 
 def test_a_file_seen_again_unchanged_is_not_read_again(index: Index) -> None:
-    assert index.saw(a_sighting("/m/a.safetensors"))
+    assert index.enter(a_sighting("/m/a.safetensors"))
     read_all(index)
-    assert not index.saw(a_sighting("/m/a.safetensors"))
+    assert not index.enter(a_sighting("/m/a.safetensors"))
     assert index.next_job() is None
 
 
 def test_a_changed_file_keeps_its_old_facts_until_it_is_read(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors", size=100))
+    index.enter(a_sighting("/m/a.safetensors", size=100))
     read_all(index)
-    index.saw(a_sighting("/m/a.safetensors", size=200))
+    index.enter(a_sighting("/m/a.safetensors", size=200))
     assert facts_at(index, "/m/a.safetensors").size_bytes == 100
     read_all(index)
     assert facts_at(index, "/m/a.safetensors").size_bytes == 200
 
 
 def test_an_answer_about_an_older_state_of_the_file_is_dropped(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors", size=100))
+    index.enter(a_sighting("/m/a.safetensors", size=100))
     job = take(index)
-    index.saw(a_sighting("/m/a.safetensors", size=200))
+    index.enter(a_sighting("/m/a.safetensors", size=200))
     index.read(job, HEADER)
     assert index.state().by_path == {}
     assert index.state().pending == 1
@@ -99,8 +99,8 @@ def test_an_answer_about_an_older_state_of_the_file_is_dropped(index: Index) -> 
 
 def test_every_name_of_a_file_leads_to_the_same_facts_and_it_is_read_once(index: Index) -> None:
     blob, link, other = "/hub/blobs/0f", "/hub/snapshots/r1/m.safetensors", "/hub/snapshots/r2/m.safetensors"
-    index.saw(a_sighting(link, blob))
-    index.saw(a_sighting(other, blob))
+    index.enter(a_sighting(link, blob))
+    index.enter(a_sighting(other, blob))
     assert read_all(index) == [blob]
     by_path = index.state().by_path
     assert set(by_path) == {blob, link, other}
@@ -110,70 +110,70 @@ def test_every_name_of_a_file_leads_to_the_same_facts_and_it_is_read_once(index:
 
 
 def test_a_symlink_that_leads_elsewhere_now_leaves_its_old_file(index: Index) -> None:
-    index.saw(a_sighting("/m/current.safetensors", "/m/v1.safetensors", inode=1))
-    index.saw(a_sighting("/m/v1.safetensors", inode=1))
+    index.enter(a_sighting("/m/current.safetensors", "/m/v1.safetensors", inode=1))
+    index.enter(a_sighting("/m/v1.safetensors", inode=1))
     read_all(index)
-    index.saw(a_sighting("/m/current.safetensors", "/m/v2.safetensors", inode=2))
+    index.enter(a_sighting("/m/current.safetensors", "/m/v2.safetensors", inode=2))
     read_all(index)
     assert facts_at(index, "/m/current.safetensors").path == "/m/v2.safetensors"
     assert facts_at(index, "/m/v1.safetensors").aliases == ()
 
 
 def test_a_file_goes_with_its_last_name(index: Index) -> None:
-    index.saw(a_sighting("/m/link.safetensors", "/m/a.safetensors"))
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/link.safetensors", "/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     read_all(index)
-    assert index.lost("/m/a.safetensors")
+    assert index.remove("/m/a.safetensors")
     assert "/m/link.safetensors" in index.state().by_path
-    assert index.lost("/m/link.safetensors")
-    assert not index.lost("/m/link.safetensors")
+    assert index.remove("/m/link.safetensors")
+    assert not index.remove("/m/link.safetensors")
     assert index.state().by_path == {}
 
 
 def test_a_file_that_goes_before_it_was_read_is_no_longer_pending(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
-    index.lost("/m/a.safetensors")
+    index.enter(a_sighting("/m/a.safetensors"))
+    index.remove("/m/a.safetensors")
     assert index.state().pending == 0
     assert index.next_job() is None
 
 
 def test_urgent_files_are_read_first_also_when_they_waited_already(index: Index) -> None:
     for name in "abc":
-        index.saw(a_sighting(f"/m/{name}.safetensors"))
-    index.saw(a_sighting("/m/c.safetensors"), urgent=True)
+        index.enter(a_sighting(f"/m/{name}.safetensors"))
+    index.enter(a_sighting("/m/c.safetensors"), urgent=True)
     assert read_all(index) == ["/m/c.safetensors", "/m/a.safetensors", "/m/b.safetensors"]
 
 
 def test_a_broken_file_is_one_warning_until_it_is_repaired(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
-    index.saw(a_sighting("/m/good.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/good.safetensors"))
     index.failed(take(index), "invalid JSON in header")
     read_all(index)
     assert index.state().warnings == ("/m/a.safetensors: invalid JSON in header",)
     assert "/m/good.safetensors" in index.state().by_path
-    index.saw(a_sighting("/m/a.safetensors", size=101))
+    index.enter(a_sighting("/m/a.safetensors", size=101))
     read_all(index)
     assert index.state().warnings == ()
 
 
 def test_a_warning_goes_with_its_file(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     index.failed(take(index), "empty file")
-    index.lost("/m/a.safetensors")
+    index.remove("/m/a.safetensors")
     assert index.state().warnings == ()
 
 
 def test_a_good_file_that_breaks_loses_its_facts(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     read_all(index)
-    index.saw(a_sighting("/m/a.safetensors", size=7))
+    index.enter(a_sighting("/m/a.safetensors", size=7))
     index.failed(take(index), "too short")
     assert index.state().by_path == {}
     assert len(index.state().warnings) == 1
 
 
 def test_a_file_that_is_being_written_is_tried_again_before_it_is_reported(index: Index, clock: FakeClock) -> None:
-    index.saw(a_sighting("/m/a.safetensors", modified=NOW))
+    index.enter(a_sighting("/m/a.safetensors", modified=NOW))
     tries = 0
     while (wait := index.seconds_until_due()) is not None or tries == 0:
         clock.seconds += wait or 0.0
@@ -190,22 +190,22 @@ def test_a_file_that_is_being_written_is_tried_again_before_it_is_reported(index
 def test_each_change_of_a_file_being_written_gives_it_more_time(index: Index, clock: FakeClock) -> None:
     for second in range(20):
         clock.seconds = 100.0 + second
-        index.saw(a_sighting("/m/a.safetensors", size=second, modified=NOW + second))
+        index.enter(a_sighting("/m/a.safetensors", size=second, modified=NOW + second))
         index.failed(take(index), "truncated", unfinished=True)
         assert index.state().warnings == ()
-    index.saw(a_sighting("/m/a.safetensors", size=20, modified=NOW + 20))
+    index.enter(a_sighting("/m/a.safetensors", size=20, modified=NOW + 20))
     read_all(index)
     assert "/m/a.safetensors" in index.state().by_path
 
 
 def test_an_old_truncated_file_is_reported_at_once(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors", modified=NOW - 3600))
+    index.enter(a_sighting("/m/a.safetensors", modified=NOW - 3600))
     index.failed(take(index), "truncated", unfinished=True)
     assert index.state().warnings == ("/m/a.safetensors: truncated",)
 
 
 def test_a_disk_that_did_not_answer_is_tried_again_while_the_warning_stands(index: Index, clock: FakeClock) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     index.failed(take(index), "no answer within 5 s", again_seconds=60.0)
     assert index.state().pending == 0
     assert index.next_job() is None
@@ -215,7 +215,7 @@ def test_a_disk_that_did_not_answer_is_tried_again_while_the_warning_stands(inde
 
 
 def test_a_file_that_no_reader_knows_is_neither_facts_nor_warning(index: Index) -> None:
-    index.saw(a_sighting("/elsewhere/pytorch_model.bin"), urgent=True)
+    index.enter(a_sighting("/elsewhere/pytorch_model.bin"), urgent=True)
     job = take(index)
     assert job.suffix is None
     index.read(job, None)
@@ -224,9 +224,9 @@ def test_a_file_that_no_reader_knows_is_neither_facts_nor_warning(index: Index) 
 
 
 def test_a_name_with_a_suffix_has_a_nameless_blob_read_anew(index: Index) -> None:
-    index.saw(a_sighting("/hub/blobs/0f"))
+    index.enter(a_sighting("/hub/blobs/0f"))
     index.read(take(index), None)
-    index.saw(a_sighting("/hub/snapshots/r/m.safetensors", "/hub/blobs/0f"))
+    index.enter(a_sighting("/hub/snapshots/r/m.safetensors", "/hub/blobs/0f"))
     job = take(index)
     assert job.suffix == ".safetensors"
     index.read(job, HEADER)
@@ -235,15 +235,15 @@ def test_a_name_with_a_suffix_has_a_nameless_blob_read_anew(index: Index) -> Non
 
 def test_what_there_is_nothing_to_read_of_is_a_warning(index: Index) -> None:
     fifo = Sighting("/m/f.safetensors", "/m/f.safetensors", None, "not a regular file (a FIFO)")
-    assert index.saw(fifo)
-    assert not index.saw(fifo)
+    assert index.enter(fifo)
+    assert not index.enter(fifo)
     assert index.state().warnings == ("/m/f.safetensors: not a regular file (a FIFO)",)
-    index.saw(a_sighting("/m/f.safetensors"))
+    index.enter(a_sighting("/m/f.safetensors"))
     assert index.state().warnings == ()
 
 
 def test_hostile_names_and_reasons_are_made_harmless(index: Index) -> None:
-    index.saw(a_sighting("/m/\x1b[2J\u202e.safetensors"))
+    index.enter(a_sighting("/m/\x1b[2J\u202e.safetensors"))
     index.failed(take(index), "bad \x1b]0;title\x07")
     (warning,) = index.state(("a notice\nof two lines",)).warnings[1:]
     assert warning == "/m/\\x1b[2J\\u202e.safetensors: bad \\x1b]0;title\\x07"
@@ -251,7 +251,7 @@ def test_hostile_names_and_reasons_are_made_harmless(index: Index) -> None:
 
 def test_thousands_of_broken_files_are_counted_not_listed(index: Index) -> None:
     for number in range(MAX_WARNINGS + 50):
-        index.saw(Sighting(f"/m/{number}.safetensors", f"/m/{number}.safetensors", None, "a broken symlink"))
+        index.enter(Sighting(f"/m/{number}.safetensors", f"/m/{number}.safetensors", None, "a broken symlink"))
     warnings = index.state(("first of all",)).warnings
     assert len(warnings) == MAX_WARNINGS + 2
     assert warnings[0] == "first of all"
@@ -259,10 +259,10 @@ def test_thousands_of_broken_files_are_counted_not_listed(index: Index) -> None:
 
 
 def test_a_state_does_not_change_after_it_was_given_out(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     read_all(index)
     state = index.state()
-    index.lost("/m/a.safetensors")
+    index.remove("/m/a.safetensors")
     assert "/m/a.safetensors" in state.by_path
 
 
@@ -271,7 +271,7 @@ LONG = FileHeader("safetensors", {"title": "x", "ss_tag_frequency": "tag " * 1_0
 
 def test_a_file_that_is_known_from_before_is_not_read(index: Index) -> None:
     for name in "ab":
-        index.saw(a_sighting(f"/m/{name}.safetensors"))
+        index.enter(a_sighting(f"/m/{name}.safetensors"))
     jobs = index.jobs_to_recall(10)
     assert [job.real for job in jobs] == ["/m/a.safetensors", "/m/b.safetensors"]
     assert index.jobs_to_recall(10) == []
@@ -282,9 +282,9 @@ def test_a_file_that_is_known_from_before_is_not_read(index: Index) -> None:
 
 
 def test_a_file_that_changed_since_it_was_recalled_is_read(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors", size=100))
+    index.enter(a_sighting("/m/a.safetensors", size=100))
     (job,) = index.jobs_to_recall(10)
-    index.saw(a_sighting("/m/a.safetensors", size=200))
+    index.enter(a_sighting("/m/a.safetensors", size=200))
     index.recalled(job, HEADER)
     assert index.state().by_path == {}
     assert [job.stamp.size_bytes for job in index.jobs_to_recall(10)] == [200]
@@ -292,28 +292,28 @@ def test_a_file_that_changed_since_it_was_recalled_is_read(index: Index) -> None
 
 
 def test_a_file_that_was_read_already_is_not_offered_for_recall(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     index.read(take(index), HEADER)
     assert index.jobs_to_recall(10) == []
 
 
 def test_long_metadata_stay_behind_until_a_model_came_from_the_file(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     index.read(take(index), LONG)
     assert facts_at(index, "/m/a.safetensors").metadata == {"title": "x"}
-    index.saw(a_sighting("/m/a.safetensors"), urgent=True)
+    index.enter(a_sighting("/m/a.safetensors"), urgent=True)
     (job,) = index.jobs_to_recall(10)
-    assert job.is_whole
+    assert job.with_all_metadata
     index.recalled(job, LONG)
     assert facts_at(index, "/m/a.safetensors").metadata == LONG.metadata
-    index.saw(a_sighting("/m/a.safetensors"), urgent=True)
+    index.enter(a_sighting("/m/a.safetensors"), urgent=True)
     assert index.next_job() is None
 
 
 def test_a_part_that_was_recalled_is_not_enough_once_all_is_wanted(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors"))
+    index.enter(a_sighting("/m/a.safetensors"))
     (job,) = index.jobs_to_recall(10)
-    index.saw(a_sighting("/m/a.safetensors"), urgent=True)
+    index.enter(a_sighting("/m/a.safetensors"), urgent=True)
     index.recalled(job, LONG.brief())
     assert index.state().by_path == {}
     index.read(take(index), LONG)
@@ -321,8 +321,8 @@ def test_a_part_that_was_recalled_is_not_enough_once_all_is_wanted(index: Index)
 
 
 def test_files_whose_facts_are_older_than_themselves_are_not_compared(index: Index) -> None:
-    index.saw(a_sighting("/m/a.safetensors", size=100))
+    index.enter(a_sighting("/m/a.safetensors", size=100))
     read_all(index)
     assert [known.facts.path for known in index.known_files()] == ["/m/a.safetensors"]
-    index.saw(a_sighting("/m/a.safetensors", size=200))
+    index.enter(a_sighting("/m/a.safetensors", size=200))
     assert index.known_files() == []

@@ -19,14 +19,14 @@ def a_sighting(path: str) -> Sighting:
 def test_a_state_is_told_once_and_only_when_something_changed() -> None:
     told: list[int] = []
     ledger = Ledger(0.0, lambda: told.append(len(ledger.state.warnings)))
-    ledger.looking = False
+    ledger.is_walking = False
     ledger.publish()
-    ledger.say("/m", "/m: no such file or directory")
+    ledger.set_notice("/m", "/m: no such file or directory")
     ledger.publish()
     ledger.publish()
-    ledger.say("/m", "/m: no such file or directory")
+    ledger.set_notice("/m", "/m: no such file or directory")
     ledger.publish()
-    ledger.say("/m", None)
+    ledger.set_notice("/m", None)
     ledger.publish()
     assert told == [1, 0]
 
@@ -34,8 +34,8 @@ def test_a_state_is_told_once_and_only_when_something_changed() -> None:
 def test_while_files_wait_states_are_held_back_and_the_last_one_never_is() -> None:
     told: list[int] = []
     ledger = Ledger(0.0, lambda: told.append(ledger.state.pending))
-    ledger.looking = False
-    ledger.saw(a_sighting(f"/m/{number}.safetensors") for number in range(100))
+    ledger.is_walking = False
+    ledger.enter(a_sighting(f"/m/{number}.safetensors") for number in range(100))
     for _ in range(100):
         job = ledger.next_job()
         assert job is not None
@@ -49,7 +49,7 @@ def test_while_files_wait_states_are_held_back_and_the_last_one_never_is() -> No
 def test_nothing_is_told_after_closing() -> None:
     told: list[None] = []
     ledger = Ledger(0.0, lambda: told.append(None))
-    ledger.saw([a_sighting("/m/a.safetensors")])
+    ledger.enter([a_sighting("/m/a.safetensors")])
     ledger.close()
     ledger.publish()
     assert told == []
@@ -67,13 +67,13 @@ def test_closing_releases_whoever_waits_for_work() -> None:
 
 def test_waiting_for_all_to_be_read_ends_at_the_deadline_with_what_there_is() -> None:
     ledger = Ledger(0.0, None)
-    ledger.saw([a_sighting("/m/a.safetensors")])
+    ledger.enter([a_sighting("/m/a.safetensors")])
     assert ledger.wait_until_read(time.monotonic() + 0.01).pending == 1
 
 
 def test_without_a_worker_nobody_waits_for_files() -> None:
     ledger = Ledger(0.0, None)
-    ledger.saw([a_sighting("/m/a.safetensors")])
+    ledger.enter([a_sighting("/m/a.safetensors")])
     job = ledger.next_job()
     assert job is not None
     ledger.postponed(job, "model files can't be read")
@@ -86,7 +86,7 @@ def test_values_are_compared_only_when_all_directories_were_walked_and_each_is_t
     fingerprint, other = (Fingerprint((TensorSample("w", "float32", (4, 4), byte * 64),), 1) for byte in (b"0", b"1"))
     ledger.search([fingerprint, other])
     before = ledger.may_compare  # a file that isn't entered yet may be the one, or as good as the one
-    ledger.looked()
+    ledger.finish_walk()
     assert (before, ledger.may_compare) == (False, True)
     assert ledger.wait_until_read(0.0).unsettled == {fingerprint, other}
     verdict = ValuesMatch(("/m/a.safetensors",), (), 1, 1)
@@ -113,7 +113,7 @@ def test_what_was_settled_stays_so_when_others_are_sought_too() -> None:
 
 def test_an_answer_about_what_was_wanted_before_ends_no_search_for_what_is_wanted_now() -> None:
     ledger = Ledger(0.0, None)
-    ledger.looked()
+    ledger.finish_walk()
     first, second = (Fingerprint((TensorSample("w", "float32", (4, 4), byte * 64),), 1) for byte in (b"0", b"1"))
     ledger.search([first])
     before = ledger.changes

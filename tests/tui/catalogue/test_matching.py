@@ -13,13 +13,20 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples, may_hold
+from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, choose_samples, shapes_may_match
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.cache import SETTLED_NS, Cache
 from gpumodels_tui.catalogue.facts import CatalogueState, ValuesMatch
 from gpumodels_tui.catalogue.index import KnownFile
 from gpumodels_tui.catalogue.kept_matches import files_key
-from gpumodels_tui.catalogue.matching import MAX_NAMES_BYTES, MAX_SAMPLE_BYTES, MAX_SAMPLES, Matching, parts_of, sought_after
+from gpumodels_tui.catalogue.matching import (
+    MAX_NAMES_BYTES,
+    MAX_SAMPLE_BYTES,
+    MAX_SAMPLES,
+    Matching,
+    fingerprints_within_limits,
+    parts_of,
+)
 from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.headers.header_reader import FileRead, HeaderWorker, NoWorkerError
 from gpumodels_tui.headers.headers import Wanted
@@ -46,7 +53,7 @@ def verdict_of(
     """What is known when all is compared that must be."""
     matching = Matching()
     matching.want([fingerprint])
-    matching.look_through(files)
+    matching.find_candidates(files)
     while (comparison := matching.next_comparison()) is not None:
         assert matching.verdicts() == {}
         matching.compared(comparison, [matches.get(comparison.candidate.names[0])])
@@ -109,22 +116,22 @@ def test_a_file_of_the_same_tick_as_the_values_may_have_been_written_from_them()
     ],
 )
 def test_half_of_the_samples_need_a_place_whole_or_fused(shapes: list[tuple[int, ...]], is_one: bool) -> None:
-    assert may_hold(shapes, [sample.shape for sample in SQUARES.samples]) is is_one
+    assert shapes_may_match(shapes, [sample.shape for sample in SQUARES.samples]) is is_one
 
 
 def test_what_was_compared_stands_until_the_file_changes() -> None:
     matching = Matching()
     matching.want([SQUARES])
-    matching.look_through(squares("/a"))
+    matching.find_candidates(squares("/a"))
     comparison = matching.next_comparison()
     assert comparison is not None
     matching.compared(comparison, [WHOLE])
-    matching.look_through(squares("/a", "/b"))
+    matching.find_candidates(squares("/a", "/b"))
     again = matching.next_comparison()
     assert again is not None
     assert again.candidate.names == ("/b",)
     assert matching.verdicts() == {SQUARES: ValuesMatch(("/a",), (), 2, 2)}  # until something better is known
-    matching.look_through([a_known_file("/a", (4, 4), (8, 8), modified_ns=2)])
+    matching.find_candidates([a_known_file("/a", (4, 4), (8, 8), modified_ns=2)])
     changed = matching.next_comparison()
     assert changed is not None
     assert changed.candidate.names == ("/a",)
@@ -143,7 +150,7 @@ def made_of(matches: Mapping[str, tuple[int, int]], fingerprint: Fingerprint) ->
     """The verdict where a file has so many of the first part's samples and so many of the second's."""
     matching = Matching()
     matching.want([fingerprint])
-    matching.look_through([a_known_file(path, (4, 4), (8, 8)) for path in matches])
+    matching.find_candidates([a_known_file(path, (4, 4), (8, 8)) for path in matches])
     while (comparison := matching.next_comparison()) is not None:
         counts = dict(zip(("clip_l", "clip_g"), matches[comparison.candidate.names[0]], strict=True))
         asked = [search.fingerprint.samples for search in comparison.searches]
@@ -183,7 +190,7 @@ def test_a_part_is_looked_for_again_when_files_come() -> None:
     matching, pair = Matching(), a_pair()
     matching.want([pair])
     for paths in (["/g"], ["/g", "/l"]):
-        matching.look_through([a_known_file(path, (4, 4), (8, 8)) for path in paths])
+        matching.find_candidates([a_known_file(path, (4, 4), (8, 8)) for path in paths])
         while (comparison := matching.next_comparison()) is not None:
             own = "clip_l" if comparison.candidate.names[0] == "/l" else "clip_g"
             asked = [search.fingerprint.samples for search in comparison.searches]
@@ -195,7 +202,7 @@ def test_a_file_is_compared_once_with_all_who_wait_for_it_and_the_rest_of_an_ans
     others = [a_fingerprint((4, 4), (8, 8), taken_at_ns=TAKEN_NS + number) for number in range(3)]
     matching = Matching()
     matching.want(others)
-    matching.look_through(squares("/a", "/b"))
+    matching.find_candidates(squares("/a", "/b"))
     asked = []
     while (comparison := matching.next_comparison()) is not None:
         asked.append((comparison.candidate.names[0], len(comparison.searches)))
@@ -208,11 +215,11 @@ def test_a_file_is_compared_once_with_all_who_wait_for_it_and_the_rest_of_an_ans
 def test_what_a_files_reading_told_counts_when_files_are_looked_through() -> None:
     matching, (file,) = Matching(), squares("/a")
     matching.want([SQUARES, a_fingerprint((4, 4), taken_at_ns=0)])
-    searches = matching.for_a_file_of(file.stamp.modified_ns)
+    searches = matching.searches_for(file.stamp.modified_ns)
     assert [search.fingerprint for search in searches] == [SQUARES]  # the other one's values were there before the file
     matching.read(files_key(((file.facts.path, file.stamp),)), searches, [WHOLE])
     assert (matching.verdicts(), SQUARES in matching.unsettled()) == ({}, True)
-    assert matching.look_through([file]) == []
+    assert matching.find_candidates([file]) == []
     assert matching.verdicts() == {SQUARES: ValuesMatch(("/a",), (), 2, 2)}
     assert matching.unsettled() == frozenset()
 
@@ -220,7 +227,7 @@ def test_what_a_files_reading_told_counts_when_files_are_looked_through() -> Non
 def test_what_was_kept_of_the_same_values_need_not_be_compared() -> None:
     matching, files = Matching(), squares("/a", "/b")
     matching.want([SQUARES])
-    (waiting,) = matching.look_through(files)
+    (waiting,) = matching.find_candidates(files)
     a, b = (files_key(((file.facts.path, file.stamp),)) for file in files)
     matching.recalled({waiting.values: {a: WHOLE, b"gone": WHOLE}, b"others": {b: WHOLE}})
     comparison = matching.next_comparison()
@@ -235,12 +242,12 @@ def test_whether_shapes_fit_is_asked_once_for_all_models_and_files_of_the_same_s
 
     def asking(shapes: Iterable[tuple[int, ...]], wanted: Sequence[tuple[int, ...]]) -> bool:
         asked.append(wanted)
-        return may_hold(shapes, wanted)
+        return shapes_may_match(shapes, wanted)
 
-    monkeypatch.setattr("gpumodels_tui.catalogue.matching.may_hold", asking)
+    monkeypatch.setattr("gpumodels_tui.catalogue.matching.shapes_may_match", asking)
     matching = Matching()
     matching.want(a_fingerprint((4, 4), (8, 8), taken_at_ns=TAKEN_NS + number) for number in range(20))
-    assert len(matching.look_through(squares(*map(str, range(50))))) == 20
+    assert len(matching.find_candidates(squares(*map(str, range(50))))) == 20
     assert len(asked) == 1
 
 
@@ -248,13 +255,13 @@ def test_what_no_sidecar_of_ours_wrote_is_not_looked_for() -> None:
     sample = TensorSample("x", "float32", (4, 4), bytes(64))
     long_key, long_data = replace(sample, key="x" * MAX_NAMES_BYTES), replace(sample, data=bytes(MAX_SAMPLE_BYTES + 1))
     giants = [Fingerprint(samples, TAKEN_NS) for samples in ((long_key,), (long_data,), (sample,) * (MAX_SAMPLES + 1))]
-    assert sought_after([SQUARES, *giants, SQUARES]) == (SQUARES,)
+    assert fingerprints_within_limits([SQUARES, *giants, SQUARES]) == (SQUARES,)
 
 
 def test_nobody_is_searched_for_who_is_not_asked_for_any_more() -> None:
     matching = Matching()
     matching.want([SQUARES])
-    matching.look_through(squares("/a"))
+    matching.find_candidates(squares("/a"))
     comparison = matching.next_comparison()
     assert comparison is not None
     matching.want([])
@@ -306,7 +313,7 @@ def cast(state: Mapping[str, torch.Tensor], *dtypes: str) -> State:
 def find(directory: Path, fingerprints: Sequence[Fingerprint], cache: Cache | None = None) -> dict[Fingerprint, ValuesMatch]:
     """What a catalogue of this directory finds out in one go."""
     catalogue = Catalogue([directory], cache=cache)
-    catalogue.recognise(fingerprints)
+    catalogue.find_files_of(fingerprints)
     state = catalogue.read_now([], WITHIN_SECONDS)
     assert (state.pending, state.warnings) == (0, ())
     return dict(state.values)
@@ -473,7 +480,7 @@ class CutShort(HeaderWorker):
 def a_run_cut_short(directory: Path, fingerprints: Sequence[Fingerprint], cache: Path, reader: CutShort) -> CatalogueState:
     """What is known when the reader has done what it may, or all that there is to do."""
     catalogue = Catalogue([directory], on_change=lambda: None, reader=reader, cache=Cache(cache))
-    catalogue.recognise(fingerprints)
+    catalogue.find_files_of(fingerprints)
     catalogue.start()
     wait_until(lambda: reader.is_over.is_set() or len(catalogue.state().values) == len(fingerprints), WITHIN_SECONDS)
     catalogue.stop()
@@ -547,7 +554,7 @@ def test_without_a_worker_nothing_is_said_of_a_models_file_until_there_is_one(
     assert find(tmp_path / "models", [], Cache(tmp_path / "c" / "c.sqlite")) == {}
     fingerprint, reader = fingerprint_of(state), Failing()
     catalogue = Catalogue([tmp_path / "models"], reader=reader, cache=Cache(tmp_path / "c" / "c.sqlite"))
-    catalogue.recognise([fingerprint])
+    catalogue.find_files_of([fingerprint])
     catalogue.start()
     try:
         assert reader.failed.wait(WITHIN_SECONDS)
@@ -568,7 +575,7 @@ def test_a_file_that_comes_later_makes_a_tie(tmp_path: Path) -> None:
     fingerprint = fingerprint_of(state)
     catalogue = Catalogue([tmp_path])
     catalogue.start()
-    catalogue.recognise([fingerprint])
+    catalogue.find_files_of([fingerprint])
 
     def wait_for(holds: Callable[[CatalogueState], bool]) -> None:
         wait_until(lambda: holds(catalogue.state()), WITHIN_SECONDS)

@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_tui.catalogue.model_folders import comfyui_places, comfyui_root, default_places, extra_model_paths, hub_cache
-from gpumodels_tui.following import places_of
+from gpumodels_tui.catalogue.model_folders import (
+    comfyui_model_folders,
+    comfyui_root,
+    default_model_folders,
+    extra_model_paths,
+    hub_cache,
+)
+from gpumodels_tui.following import model_folders_of
 from snapshots import a_process, a_process_state, a_snapshot
 
 
@@ -22,11 +28,11 @@ def a_comfyui(root: Path) -> Path:
 
 
 def test_what_exists_is_looked_through_by_itself(tmp_path: Path) -> None:
-    assert default_places({}, tmp_path) == []
+    assert default_model_folders({}, tmp_path) == []
     hub = tmp_path / ".cache" / "huggingface" / "hub"
     hub.mkdir(parents=True)
     comfyui = a_comfyui(tmp_path / "ComfyUI")
-    assert default_places({}, tmp_path) == [hub, comfyui / "models"]
+    assert default_model_folders({}, tmp_path) == [hub, comfyui / "models"]
 
 
 def test_the_hub_cache_is_where_hugging_faces_variables_say() -> None:
@@ -58,7 +64,7 @@ def test_its_yaml_names_more_directories(tmp_path: Path) -> None:
         "    vae: |\n        models/VAE\n        embeddings\n        models/missing\n"
         "other:\n    loras: ../beside\n    broken: 7\nempty:\n"
     )
-    assert comfyui_places(root, ()) == [
+    assert comfyui_model_folders(root, ()) == [
         root / "models",
         tmp_path / "a1111/models/Stable-diffusion",
         tmp_path / "a1111/models/VAE",
@@ -73,7 +79,7 @@ def test_its_flags_name_files_and_a_base_directory(tmp_path: Path) -> None:
     (tmp_path / "loras").mkdir()
     (tmp_path / "x.yaml").write_text(f"s:\n  loras: {tmp_path}/loras\n")
     arguments = ["--extra-model-paths-config", str(tmp_path / "x.yaml"), "--cpu", f"--base-directory={tmp_path}/base"]
-    assert comfyui_places(root, arguments) == [tmp_path / "base" / "models", tmp_path / "loras"]
+    assert comfyui_model_folders(root, arguments) == [tmp_path / "base" / "models", tmp_path / "loras"]
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,7 @@ def test_a_yaml_file_that_is_none_names_nothing(tmp_path: Path, content: bytes) 
 def test_a_live_process_in_a_comfyui_shows_the_way_to_its_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(a_comfyui(tmp_path))
     snapshot = a_snapshot(process=a_process(pid=os.getpid(), command=["python", "main.py"]))
-    assert places_of(a_process_state(snapshot)) == [tmp_path / "models"]
-    assert places_of(a_process_state(snapshot, Liveness.DEAD)) == []
-    assert places_of(a_process_state(snapshot, is_local=False)) == []
-    assert places_of(a_process_state(snapshot, pid=2**22 + 1)) == []
+    assert model_folders_of(a_process_state(snapshot)) == [tmp_path / "models"]
+    assert model_folders_of(a_process_state(snapshot, Liveness.DEAD)) == []
+    assert model_folders_of(a_process_state(snapshot, is_local=False)) == []
+    assert model_folders_of(a_process_state(snapshot, pid=2**22 + 1)) == []

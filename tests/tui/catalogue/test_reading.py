@@ -13,7 +13,7 @@ from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.cache import Cache
 from gpumodels_tui.catalogue.facts import CatalogueState, ValuesMatch
 from gpumodels_tui.catalogue.ledger import Ledger
-from gpumodels_tui.catalogue.reading import Reading
+from gpumodels_tui.catalogue.reading import FileReading
 from gpumodels_tui.catalogue.tree import Sighting, Stamp
 from gpumodels_tui.headers.header_reader import FileRead, NoWorkerError, TimedOutError
 from gpumodels_tui.headers.headers import FileHeader, UnreadableError, Wanted
@@ -70,17 +70,17 @@ class Read:
         until: Callable[[CatalogueState], bool] = lambda state: not state.pending,
         *,
         wanted: Iterable[Fingerprint] = (),
-        when_read: Callable[[Reading], None] | None = None,
+        when_read: Callable[[FileReading], None] | None = None,
         cache: Cache | None = None,
     ) -> None:
         self.recognised: list[str] = []
         self._until = until
         self._when_read = when_read
         self._ledger = Ledger(0.0, self._changed)
-        self._reading = Reading(self._ledger, reader, cache, self.recognised.extend)
-        self._ledger.saw(sightings)
-        self._ledger.looked()
-        self._reading.recognise(wanted)
+        self._reading = FileReading(self._ledger, reader, cache, self.recognised.extend)
+        self._ledger.enter(sightings)
+        self._ledger.finish_walk()
+        self._reading.find_files_of(wanted)
         self._reading.run()
 
     @property
@@ -149,7 +149,7 @@ def test_a_model_is_known_by_what_its_file_said_when_it_was_read() -> None:
 def test_a_model_that_comes_when_all_files_are_read_is_compared_with_those_that_may_be_its_own() -> None:
     reader, fingerprint = ToldReader(match=Match(1, 1)), a_fingerprint()
     files = [a_sighting("/m/a.safetensors"), a_sighting("/m/later.safetensors", modified_ns=2 * fingerprint.taken_at_ns)]
-    read = Read(reader, files, is_settled, when_read=lambda reading: reading.recognise([fingerprint]))
+    read = Read(reader, files, is_settled, when_read=lambda reading: reading.find_files_of([fingerprint]))
     assert read.state.values == {fingerprint: ValuesMatch(("/m/a.safetensors",), (), 1, 1)}
     assert (len(reader.read_paths), reader.compared) == (2, [("/m/a.safetensors",)])
     assert set(read.recognised) == {"/m/a.safetensors"}
@@ -160,7 +160,7 @@ def test_what_was_compared_at_an_earlier_start_is_not_compared_again(tmp_path: P
     for compared in ([("/m/a.safetensors",)], []):
         reader, cache = ToldReader(match=Match(1, 1)), Cache(tmp_path / "c.sqlite")
         files = [a_sighting("/m/a.safetensors")]
-        read = Read(reader, files, is_settled, when_read=lambda reading: reading.recognise([fingerprint]), cache=cache)
+        read = Read(reader, files, is_settled, when_read=lambda reading: reading.find_files_of([fingerprint]), cache=cache)
         assert read.state.values == {fingerprint: ValuesMatch(("/m/a.safetensors",), (), 1, 1)}
         assert reader.compared == compared
 
@@ -169,9 +169,9 @@ def compared_in_vain(failure: Exception, until: Callable[[CatalogueState], bool]
     """What is known of a model when its file, which was read before, fails so."""
     reader = ToldReader(match=Match(1, 1))
 
-    def ask(reading: Reading) -> None:
+    def ask(reading: FileReading) -> None:
         reader.failures["/m/a.safetensors"] = failure
-        reading.recognise([a_fingerprint()])
+        reading.find_files_of([a_fingerprint()])
 
     state = Read(reader, [a_sighting("/m/a.safetensors")], until, when_read=ask).state
     assert reader.compared == [("/m/a.safetensors",)]

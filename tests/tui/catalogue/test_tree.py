@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from gpumodels_tui.catalogue.tree import Listing, look_at, walk
+from gpumodels_tui.catalogue.tree import Listing, inspect_path, walk
 from model_files import titled, write_model
 
 
@@ -18,7 +18,7 @@ def names(directory: Path) -> list[str]:
 
 
 def problem_of(path: Path) -> str | None:
-    sighting = look_at(str(path))
+    sighting = inspect_path(str(path))
     assert sighting is not None
     assert sighting.stamp is None
     return sighting.problem
@@ -35,7 +35,7 @@ def test_a_walk_finds_model_files_at_any_depth_and_nothing_else(tmp_path: Path) 
 def test_a_file_is_seen_with_its_real_path_and_size(tmp_path: Path) -> None:
     path = titled(tmp_path / "m.safetensors", "x")
     (listing,) = everything(tmp_path)
-    assert listing.sightings == [look_at(str(path))]
+    assert listing.sightings == [inspect_path(str(path))]
     (sighting,) = listing.sightings
     assert sighting.stamp is not None
     assert (sighting.real, sighting.stamp.size_bytes) == (str(path), path.stat().st_size)
@@ -82,17 +82,17 @@ def test_what_is_no_file_says_what_it_is(tmp_path: Path) -> None:
 
 
 def test_a_name_that_is_not_there_is_none(tmp_path: Path) -> None:
-    assert look_at(str(tmp_path / "gone.safetensors")) is None
-    assert look_at(str(tmp_path / "gone" / "m.safetensors")) is None
+    assert inspect_path(str(tmp_path / "gone.safetensors")) is None
+    assert inspect_path(str(tmp_path / "gone" / "m.safetensors")) is None
 
 
 def test_a_replaced_file_of_the_same_size_and_time_has_another_stamp(tmp_path: Path) -> None:
     path = titled(tmp_path / "m.safetensors", "one")
-    before, times = look_at(str(path)), path.stat()
+    before, times = inspect_path(str(path)), path.stat()
     titled(tmp_path / "new", "two")
     os.utime(tmp_path / "new", ns=(times.st_atime_ns, times.st_mtime_ns))
     (tmp_path / "new").replace(path)
-    after = look_at(str(path))
+    after = inspect_path(str(path))
     assert before is not None
     assert after is not None
     assert before.stamp != after.stamp

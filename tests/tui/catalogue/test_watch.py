@@ -343,7 +343,7 @@ def test_a_directory_that_is_added_later_is_read_with_all_below_it(running: Star
 
 
 def test_a_file_in_tmp_has_no_neighbours_worth_watching(running: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gpumodels_tui.catalogue.looking.NEVER_WATCHED", {str(tmp_path)})
+    monkeypatch.setattr("gpumodels_tui.catalogue.file_finder.NEVER_WATCHED", {str(tmp_path)})
     named = titled(tmp_path / "a.safetensors", "a")
     titled(tmp_path / "b.safetensors", "b")
     catalogue = running()

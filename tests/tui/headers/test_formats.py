@@ -6,7 +6,7 @@ from importlib import import_module
 
 import pytest
 
-from gpumodels_tui.headers.formats import READERS, suffix_of, tells_of_others
+from gpumodels_tui.headers.formats import READERS, describes_others, suffix_of
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,9 @@ def test_every_format_has_a_reader(suffix: str) -> None:
 
 @pytest.mark.parametrize("name", ["config.json", "adapter_config.json", "model.safetensors.index.json"])
 def test_configs_and_indexes_tell_of_the_files_beside_them(name: str) -> None:
-    assert tells_of_others(f"/m/{name}")
+    assert describes_others(f"/m/{name}")
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "old.ckpt", "config.json.bak", "tokenizer.json", "config.json/a.gguf"])
 def test_models_and_other_files_tell_of_themselves_alone(name: str) -> None:
-    assert not tells_of_others(f"/m/{name}")
+    assert not describes_others(f"/m/{name}")

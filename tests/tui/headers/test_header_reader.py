@@ -98,15 +98,19 @@ def test_a_fingerprint_is_told_to_each_worker_once(worker: HeaderWorker, tmp_pat
     psutil.wait_procs([psutil.Process(worker.pid)], 10)
     for _ in range(2):
         assert worker.compare([wanted], [str(path)], ".safetensors") == (Match(1, 1),)
-    assert [len(request.told) for request in requests[-3:]] == [0, 1, 0]  # the first of them went to the worker that was dead
-    assert sum(len(request.told) for request in requests) == 2
+    assert [len(request.new_fingerprints) for request in requests[-3:]] == [
+        0,
+        1,
+        0,
+    ]  # the first of them went to the worker that was dead
+    assert sum(len(request.new_fingerprints) for request in requests) == 2
 
 
 @pytest.mark.slow
 def test_a_worker_that_knows_too_many_fingerprints_forgets_them(
     worker: HeaderWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gpumodels_tui.headers.header_reader.MAX_TOLD", 2)
+    monkeypatch.setattr("gpumodels_tui.headers.header_reader.MAX_SENT", 2)
     path, wanted = a_file_and_its_values(tmp_path / "a.safetensors")
     for number in (1, 2, 3, 1, 2, 3):
         assert worker.compare([replace(wanted, number=number)], [str(path)], ".safetensors") == (Match(1, 1),)

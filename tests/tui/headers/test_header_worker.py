@@ -77,9 +77,9 @@ def test_a_files_table_of_tensors_is_parsed_once_for_its_header_and_for_all_mode
 
     monkeypatch.setattr(safetensors_header, "_entries", parsing)
     monkeypatch.setattr(StoredTensors, "read", reading)
-    told = (wanted_square(7, 1.0, 50.0), wanted_square(8, 1.0, 2.0), wanted_square(9, 1.0, shape=(9, 9)))
+    new_fingerprints = (wanted_square(7, 1.0, 50.0), wanted_square(8, 1.0, 2.0), wanted_square(9, 1.0, shape=(9, 9)))
     worker = Worker(READERS)
-    reply = worker.answer(Request(os.fsencode(path), ".safetensors", (7, 8, 9, 7), told))
+    reply = worker.answer(Request(os.fsencode(path), ".safetensors", (7, 8, 9, 7), new_fingerprints))
     assert reply.header is not None
     assert reply.matches == (Match(2, 2), Match(1, 2), None, Match(2, 2))
     assert (len(parsed), sorted(read)) == (1, ["w0", "w1"])
@@ -92,9 +92,9 @@ def test_what_there_is_no_time_for_is_left_out_of_the_reply_but_never_all(
 ) -> None:
     monkeypatch.setattr("gpumodels_tui.headers.header_worker.COMPARING_SECONDS", -1.0)
     path = write_square(tmp_path / "m.safetensors", 1.0)
-    told = (wanted_square(1, 1.0), wanted_square(2, 1.0))
+    new_fingerprints = (wanted_square(1, 1.0), wanted_square(2, 1.0))
     worker = Worker(READERS)
-    assert worker.answer(Request(os.fsencode(path), ".safetensors", (1, 2), told)).matches == (Match(1, 1),)
+    assert worker.answer(Request(os.fsencode(path), ".safetensors", (1, 2), new_fingerprints)).matches == (Match(1, 1),)
     assert worker.answer(Request(os.fsencode(path), ".safetensors", (2, 1), is_read=False)).matches == (Match(1, 1),)
 
 

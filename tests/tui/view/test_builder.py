@@ -195,7 +195,7 @@ def test_devices_are_called_what_the_lists_call_them_whatever_their_process_call
     (on,), (off,) = gpu.models, host.models
     assert gpu.label == "1"
     assert off.note == "offloaded from GPU 1"
-    assert dict(on.places) == {"cuda:0": "1", "cpu": "host"}
+    assert dict(on.device_labels) == {"cuda:0": "1", "cpu": "host"}
     assert told_of(on, "memory") == ["30.0 GB on GPU 1, 2.0 GB in host memory"]
 
 

@@ -95,7 +95,7 @@ def test_an_uncertain_device_stays_its_processs_own(process: ProcessState, gpus:
     assert where(joined, device) == f"4711:{device}"
     (own,) = [one for one in joined.devices if one.key == where(joined, device)]
     assert own.title == f"{device} of ComfyUI/main.py 4711"
-    assert not own.is_another
+    assert not own.is_distinct
     assert joined.devices[-1].key == "host"
 
 
@@ -116,7 +116,7 @@ def test_without_a_driver_and_uuids_each_processs_device_is_a_row_of_its_own() -
         "Host memory",
     ]
     (alone, _) = join_devices(a_feed(using("cuda:0")), some_hardware()).devices
-    assert (alone.title, alone.is_another) == ("cuda:0", True)
+    assert (alone.title, alone.is_distinct) == ("cuda:0", True)
 
 
 def test_a_simulated_device_says_so_and_is_never_taken_for_a_real_one() -> None:

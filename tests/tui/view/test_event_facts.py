@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from msgspec.structs import replace
 
-from gpumodels_tui.view.event_facts import facts_of_event, what_was_there
+from gpumodels_tui.view.event_facts import facts_of_event, facts_of_held_models
 from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.view.model_facts import Fact
 from snapshots import GIB, MIB, NOON_NS
@@ -69,10 +69,10 @@ def test_what_is_not_known_is_no_line() -> None:
 
 
 def test_what_was_there_is_a_line_a_model() -> None:
-    assert what_was_there([("wan", 20 * GIB), ("vae", 300 * MIB)]) == [Fact("20.0 GB", "wan"), Fact("300 MB", "vae")]
+    assert facts_of_held_models([("wan", 20 * GIB), ("vae", 300 * MIB)]) == [Fact("20.0 GB", "wan"), Fact("300 MB", "vae")]
 
 
 def test_nothing_hostile_reaches_what_is_drawn() -> None:
     evil = replace(LOADED, name=EVIL, process=EVIL, device=EVIL)
-    facts = [*facts_of_event(evil), *what_was_there([(EVIL, GIB)])]
+    facts = [*facts_of_event(evil), *facts_of_held_models([(EVIL, GIB)])]
     assert all(text.isprintable() for fact in facts for text in (fact.label, fact.value))

@@ -118,6 +118,6 @@ def test_an_adapter_knows_its_base() -> None:
 
 
 def test_who_runs_on_a_gpu_is_asked_of_the_kernel_and_the_gone_are_left_out() -> None:
-    known = Hardware().who_runs([a_gpu(processes={os.getpid(): GIB, 2**22 + 1: GIB})])
+    known = Hardware().processes_on([a_gpu(processes={os.getpid(): GIB, 2**22 + 1: GIB})])
     assert list(known) == [os.getpid()]
     assert known[os.getpid()].command

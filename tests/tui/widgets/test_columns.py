@@ -39,5 +39,5 @@ def test_a_title_gives_way_to_its_short_form_and_that_to_the_mark_of_the_order()
 
 @given(st.lists(st.tuples(st.integers(1, 20), st.integers(0, 40), st.integers(0, 9)), max_size=8), st.integers(0, 150))
 def test_columns_never_leave_the_width_they_have(shapes: list[tuple[int, int, int]], width: int) -> None:
-    places = arrange([a_column(str(index), *shape) for index, shape in enumerate(shapes)], width)
-    assert all(place.x + place.width <= max(width, 0) for place in places)
+    placed_columns = arrange([a_column(str(index), *shape) for index, shape in enumerate(shapes)], width)
+    assert all(place.x + place.width <= max(width, 0) for place in placed_columns)

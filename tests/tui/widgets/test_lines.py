@@ -8,11 +8,11 @@ from textual.strip import Strip
 
 from gpumodels_tui.theme import ACCENT, CHOSEN, CURSOR, MUTED, PLAIN, STYLES
 from gpumodels_tui.widgets.cells import Cell, fitted, text
-from gpumodels_tui.widgets.columns import Column, Place
+from gpumodels_tui.widgets.columns import Column, PlacedColumn
 from gpumodels_tui.widgets.lines import THUMB, Emphasis, Line, difference, drawn, segments_of
 
 COLUMN: Column[str] = Column("", lambda row, _: text(row), least=4)
-PLACES = (Place(COLUMN, 2, 4), Place(COLUMN, 7, 4), Place(COLUMN, 12, 4))
+PLACES = (PlacedColumn(COLUMN, 2, 4), PlacedColumn(COLUMN, 7, 4), PlacedColumn(COLUMN, 12, 4))
 
 
 def a_line(*cells: str, emphasis: Emphasis = Emphasis.NONE, mark: str = "", thumb: bool = False) -> Line:

@@ -132,10 +132,10 @@ def test_a_row_whose_device_has_other_readings_is_known_to_look_the_same() -> No
     row, other = a_row("m"), a_row("other", 9 * GIB)
     gpu = a_gpu(row)
     table = ModelTable()
-    assert table.looks_same(entry_of(row, gpu), entry_of(row, replace(gpu, utilization_percent=3)))
-    assert not table.looks_same(entry_of(row, gpu), entry_of(row, a_gpu(other, row)))  # it has another mark in the bar
-    assert not table.looks_same(entry_of(row, gpu), entry_of(row, gpu, depth=1))
-    assert not table.looks_same(entry_of(row, gpu), entry_of(row, replace(gpu, total_bytes=GIB)))
+    assert table.draws_same(entry_of(row, gpu), entry_of(row, replace(gpu, utilization_percent=3)))
+    assert not table.draws_same(entry_of(row, gpu), entry_of(row, a_gpu(other, row)))  # it has another mark in the bar
+    assert not table.draws_same(entry_of(row, gpu), entry_of(row, gpu, depth=1))
+    assert not table.draws_same(entry_of(row, gpu), entry_of(row, replace(gpu, total_bytes=GIB)))
 
 
 def test_rows_of_one_process_do_not_say_of_which_and_several_devices_say_on_which() -> None:

@@ -9,8 +9,8 @@ from gpumodels_tui.widgets.notices import (
     counted,
     no_match,
     no_models,
+    no_processes,
     no_room,
-    nobody_there,
 )
 
 
@@ -19,10 +19,10 @@ def test_one_is_singular_and_every_other_number_plural() -> None:
 
 
 def test_where_nobody_is_there_it_says_where_it_looked_and_every_way_to_start() -> None:
-    said = nobody_there(["/dev/shm/gpumodels-0", "/tmp/gpumodels-0"]).plain
+    said = no_processes(["/dev/shm/gpumodels-0", "/tmp/gpumodels-0"]).plain
     assert "Searched /dev/shm/gpumodels-0, /tmp/gpumodels-0\n" in said
     assert all(f"{command} " in said and meaning in said for command, meaning in WAYS_TO_START)
-    assert "Searched no directory" in nobody_there([]).plain
+    assert "Searched no directory" in no_processes([]).plain
 
 
 def test_an_empty_device_names_those_that_hold_models_with_the_numbers_that_choose_them() -> None:
@@ -37,6 +37,6 @@ def test_a_terminal_that_is_too_small_is_told_how_large_it_is_and_should_be() ->
 
 def test_names_from_outside_steer_no_terminal_and_are_no_markup() -> None:
     hostile = "[bold]\x1b[2J\u202e"
-    for notice in (nobody_there([hostile]), no_models(hostile, [(1, hostile, 1)]), no_match(hostile)):
+    for notice in (no_processes([hostile]), no_models(hostile, [(1, hostile, 1)]), no_match(hostile)):
         assert "[bold]\\x1b[2J\\u202e" in notice.plain
         assert "\x1b" not in notice.plain

@@ -167,7 +167,7 @@ class Cache:
                 continue
             try:
                 header = _HEADERS.decode(packed)
-                if header.is_brief and job.is_whole:
+                if header.is_brief and job.with_all_metadata:
                     metadata = _full_metadata(connection, path, stamp)
                     if metadata is None:
                         continue

@@ -34,7 +34,7 @@ class Job:
     real: str
     suffix: str | None
     stamp: Stamp
-    is_whole: bool = False
+    with_all_metadata: bool = False
     """All metadata are wanted; of a file that no model came from, a part will do."""
 
 
@@ -119,7 +119,7 @@ class Index:
         """All names in this directory's tree."""
         return list(self._tree.below(directory))
 
-    def saw(self, sighting: Sighting, urgent: bool = False) -> bool:
+    def enter(self, sighting: Sighting, urgent: bool = False) -> bool:
         """A name as it is now."""
         path = sighting.path
         if sighting.stamp is None:
@@ -159,7 +159,7 @@ class Index:
             self._restate(sighting.real, file)
         return changed
 
-    def lost(self, path: str) -> bool:
+    def remove(self, path: str) -> bool:
         """The name is gone."""
         known = self.knows(path)
         self._forget(path)
@@ -189,7 +189,7 @@ class Index:
     def recalled(self, job: Job, header: FileHeader) -> None:
         """What a file said at an earlier start; it needn't be read."""
         file = self._files.get(job.real)
-        if file is not None and file.stamp == job.stamp and (job.is_whole or not file.is_wanted):
+        if file is not None and file.stamp == job.stamp and (job.with_all_metadata or not file.is_wanted):
             self._urgent.pop(job.real, None)
             self._queue.pop(job.real, None)
             file.header, file.header_stamp, file.reason = header, job.stamp, None

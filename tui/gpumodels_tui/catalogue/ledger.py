@@ -38,7 +38,7 @@ class Ledger:
         """Whether values are being compared, or will be once all files are read."""
         self.changes = 0
         """Counts new searches, and changes of files that may change which file a model came from."""
-        self.looking = True
+        self.is_walking = True
         """Whether directories are still being walked; more files will follow, so new states can wait."""
 
     @property
@@ -54,27 +54,27 @@ class Ledger:
 
     # For the thread that finds files.
 
-    def looked(self) -> None:
+    def finish_walk(self) -> None:
         """Record that all directories have been walked once."""
         with self._lock:
-            self.looking = False
+            self.is_walking = False
             self._lock.notify_all()
 
-    def saw(self, sightings: Iterable[Sighting], urgent: bool = False) -> None:
+    def enter(self, sightings: Iterable[Sighting], urgent: bool = False) -> None:
         """Enter what was found at these paths."""
         with self._lock:
             for sighting in sightings:
-                self._dirty |= self._index.saw(sighting, urgent)
+                self._dirty |= self._index.enter(sighting, urgent)
             self._lock.notify_all()
 
-    def lost(self, path: str) -> None:
+    def remove(self, path: str) -> None:
         """Remove this path: nothing is there any more."""
         with self._lock:
-            if self._index.lost(path):
+            if self._index.remove(path):
                 self._changed()
                 self._lock.notify_all()
 
-    def say(self, subject: str, text: str | None) -> None:
+    def set_notice(self, subject: str, text: str | None) -> None:
         """Set the warning about a subject, such as a directory; None removes it."""
         with self._lock:
             if self._notices.get(subject) == text:
@@ -117,7 +117,7 @@ class Ledger:
     @property
     def may_compare(self) -> bool:
         """Whether values are to be compared, and all files that could hold them have been found."""
-        return self.is_searching and not self.looking
+        return self.is_searching and not self.is_walking
 
     def search(self, fingerprints: Iterable[Fingerprint]) -> None:
         """Have these values compared with the known files, and again whenever those change."""
@@ -219,7 +219,7 @@ class Ledger:
         """Publish a new state if something changed; while files are being found or read, at most every `PUBLISH_SECONDS`."""
         with self._lock:
             now = time.monotonic()
-            busy = self.looking or self._index.pending > 0
+            busy = self.is_walking or self._index.pending > 0
             if not self._dirty or self._closed or (busy and now - self._published_at < PUBLISH_SECONDS):
                 return
             self._renew(now)

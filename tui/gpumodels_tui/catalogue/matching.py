@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count, takewhile
 from typing import Final
 
-from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, best_files, may_hold
+from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, TENSORS, VALUES, Match, best_files, shapes_may_match
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.candidates import Candidate, PackedShapes, candidates_among
 from gpumodels_tui.catalogue.facts import ValuesMatch
@@ -106,17 +106,17 @@ class Matching:
         """Counts changes of verdicts, and of whether they are settled."""
 
     def want(self, fingerprints: Iterable[Fingerprint]) -> None:
-        """Replace the fingerprints to search for. New ones are matched with files at the next `look_through`."""
+        """Replace the fingerprints to search for. New ones are matched with files at the next `find_candidates`."""
         before = self._searches
-        self._searches = {one: before.get(one) or self._search_for(one) for one in sought_after(fingerprints)}
+        self._searches = {one: before.get(one) or self._search_for(one) for one in fingerprints_within_limits(fingerprints)}
         self._all = [one for search in self._searches.values() for one in (search, *search.parts)]
         self.changes += 1
 
-    def for_a_file_of(self, modified_ns: int) -> list[Search]:
+    def searches_for(self, modified_ns: int) -> list[Search]:
         """The searches whose values a file written at this time may hold."""
         return [search for search in self._all if search.is_for(modified_ns)]
 
-    def look_through(self, files: Sequence[KnownFile]) -> list[Search]:
+    def find_candidates(self, files: Sequence[KnownFile]) -> list[Search]:
         """Find the candidates of each search again; results for unchanged files are kept. Returns the searches that wait."""
         candidates = candidates_among(files)
         self._candidates = {candidate.key: candidate for candidate in candidates}
@@ -148,7 +148,7 @@ class Matching:
             self._judge(search)
 
     def read(self, key: bytes, searches: Sequence[Search], matches: Sequence[Match | None]) -> None:
-        """Enter the results for a file that was just read; they count from the next `look_through`. None is ignored."""
+        """Enter the results for a file that was just read; they count from the next `find_candidates`. None is ignored."""
         for search, match in zip(searches, matches, strict=False):
             if match is not None:
                 search.compared[key] = match
@@ -197,7 +197,7 @@ class Matching:
         found = self._may_hold.get(key)
         if found is None:
             file_shapes = (shape for packed in shapes for shape in unpacked_shapes(packed))
-            found = self._may_hold[key] = may_hold(file_shapes, search.shapes)
+            found = self._may_hold[key] = shapes_may_match(file_shapes, search.shapes)
         return found
 
     def _judge_all(self) -> None:
@@ -239,7 +239,7 @@ def _is_complete(verdict: ValuesMatch | None) -> bool:
     return verdict is not None and verdict.matched == verdict.compared
 
 
-def sought_after(fingerprints: Iterable[Fingerprint]) -> tuple[Fingerprint, ...]:
+def fingerprints_within_limits(fingerprints: Iterable[Fingerprint]) -> tuple[Fingerprint, ...]:
     """The first `MAX_FINGERPRINTS` distinct fingerprints that are within the limits."""
     return tuple(dict.fromkeys(filter(_is_within_limits, fingerprints)))[:MAX_FINGERPRINTS]
 

@@ -14,13 +14,13 @@ EXTRA_PATHS_FLAG: Final = "--extra-model-paths-config"
 BASE_FLAG: Final = "--base-directory"
 
 
-def default_places(environment: Mapping[str, str], home: Path) -> list[Path]:
+def default_model_folders(environment: Mapping[str, str], home: Path) -> list[Path]:
     """The model folders that exist on this machine for this user."""
     hub = hub_cache(environment, home)
     folders = [hub] if hub.is_dir() else []
     comfyui = home / "ComfyUI"
     if is_comfyui(comfyui):
-        folders += comfyui_places(comfyui, ())
+        folders += comfyui_model_folders(comfyui, ())
     return list(dict.fromkeys(folders))
 
 
@@ -50,7 +50,7 @@ def comfyui_root(command: Sequence[str], working_directory: Path) -> Path | None
     return None
 
 
-def comfyui_places(root: Path, arguments: Sequence[str]) -> list[Path]:
+def comfyui_model_folders(root: Path, arguments: Sequence[str]) -> list[Path]:
     """The existing model folders of a ComfyUI at `root` that was started with these arguments."""
     bases = [Path(base) for base in _values(arguments, BASE_FLAG)] or [root]
     folders = [root / base / "models" for base in bases]

@@ -13,7 +13,7 @@ from gpumodels_tui.catalogue.cache import Cache, is_settled
 from gpumodels_tui.catalogue.index import Job
 from gpumodels_tui.catalogue.kept_matches import files_key
 from gpumodels_tui.catalogue.ledger import Ledger
-from gpumodels_tui.catalogue.matching import Comparison, Matching, Search, sought_after
+from gpumodels_tui.catalogue.matching import Comparison, Matching, Search, fingerprints_within_limits
 from gpumodels_tui.catalogue.tree import Stamp
 from gpumodels_tui.headers.header_reader import HeaderReading, NoWorkerError, TimedOutError
 from gpumodels_tui.headers.headers import UnreadableError
@@ -29,8 +29,8 @@ RECALLED_AT_ONCE: Final = 1_000
 COMPARING: Final = "comparing values"
 
 
-class Reading:
-    """Reads files in a thread of its own, which calls `run`; other threads call `recognise` and `stop`.
+class FileReading:
+    """Reads files in a thread of its own, which calls `run`; other threads call `find_files_of` and `stop`.
 
     Args:
         on_recognised: called with the paths of files that models turned out to come from.
@@ -63,15 +63,15 @@ class Reading:
                     self._ledger.publish()
                 if self._cache is not None:
                     self._cache.save()
-                    self._ledger.say("the cache", self._cache.problem)
+                    self._ledger.set_notice("the cache", self._cache.problem)
                 self._ledger.publish()
         finally:
             if self._cache is not None:
                 self._cache.close()
 
-    def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
+    def find_files_of(self, fingerprints: Iterable[Fingerprint]) -> None:
         """Find the files that hold these values, and forget earlier requests; cheap if nothing is new."""
-        wanted = sought_after(fingerprints)
+        wanted = fingerprints_within_limits(fingerprints)
         if frozenset(wanted) != frozenset(self._wanted):
             self._wanted = wanted
             self._ledger.search(wanted)
@@ -109,7 +109,7 @@ class Reading:
             self._ledger.failed(job, "its disk does not answer", again_seconds=AGAIN_SECONDS)
             return
         self._pass_on_wanted()
-        searches = self._matching.for_a_file_of(job.stamp.modified_ns)
+        searches = self._matching.searches_for(job.stamp.modified_ns)
         try:
             found = self._reader.read(job.real, job.suffix, [search.wanted for search in searches])
         except TimedOutError as error:
@@ -124,7 +124,7 @@ class Reading:
             key = files_key(((job.real, job.stamp),))
             self._matching.read(key, searches, found.matches)
             self._keep(key, [job.stamp], searches, found.matches)
-            self._ledger.read(job, found.header, is_wanted=any(match is not None and match.is_whole for match in found.matches))
+            self._ledger.read(job, found.header, is_wanted=any(match is not None and match.is_full for match in found.matches))
 
     # Values.
 
@@ -137,7 +137,7 @@ class Reading:
         self._pass_on_wanted()
         if self._matched_at_change != changes:
             self._matched_at_change = changes
-            waiting = matching.look_through(self._ledger.known_files())
+            waiting = matching.find_candidates(self._ledger.known_files())
             if waiting and self._cache is not None:
                 matching.recalled(self._cache.look_up_matches({search.values for search in waiting}))
         comparison = matching.next_comparison()
@@ -166,11 +166,11 @@ class Reading:
                 return
             # It was readable a moment ago; what has happened to it is found by the next check.
         except NoWorkerError as error:
-            self._ledger.say(COMPARING, str(error))
+            self._ledger.set_notice(COMPARING, str(error))
             self._ledger.publish()
             self._stopped.wait(AGAIN_SECONDS)
             return
-        self._ledger.say(COMPARING, None)
+        self._ledger.set_notice(COMPARING, None)
         self._keep(candidate.key, [stamp for _, stamp in candidate.files], searches, matches)
         self._matching.compared(comparison, matches or (None,) * len(searches))
 

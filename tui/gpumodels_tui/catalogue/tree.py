@@ -61,7 +61,7 @@ class Listing:
     problem: str | None = None
 
 
-def look_at(path: str) -> Sighting | None:
+def inspect_path(path: str) -> Sighting | None:
     """What is at this path now; None if nothing is."""
     try:
         real = os.path.realpath(path, strict=True)
@@ -108,7 +108,7 @@ def _list(entry: os.DirEntry[str], listing: Listing, waiting: list[tuple[str, st
     try:
         if entry.is_symlink():
             if is_model:
-                sighting = look_at(entry.path)
+                sighting = inspect_path(entry.path)
                 if sighting is not None:
                     listing.sightings.append(sighting)
             elif entry.is_dir():

@@ -1,6 +1,6 @@
 """The catalogue: model directories and the files that snapshots name, kept up to date as a series of immutable states.
 
-One thread finds files (`looking`); another has the header worker read them, one by one (`reading`). Neither is the caller's,
+One thread finds files (`finder`); another has the header worker read them, one by one (`reading`). Neither is the caller's,
 so that a slow disk never blocks a screen.
 """
 
@@ -15,9 +15,9 @@ from typing import Final
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_tui.catalogue.cache import Cache
 from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.catalogue.file_finder import FileFinder
 from gpumodels_tui.catalogue.ledger import Ledger
-from gpumodels_tui.catalogue.looking import Looking
-from gpumodels_tui.catalogue.reading import Reading
+from gpumodels_tui.catalogue.reading import FileReading
 from gpumodels_tui.headers.header_reader import HeaderReading, HeaderWorker
 
 SETTLE_SECONDS: Final = 3.0
@@ -63,8 +63,8 @@ class Catalogue:
         self._running = _Threads(
             self._directories, self._reader, self._cache, self._ledger(self._settle_seconds, self._on_change), watched=True
         )
-        self._running.looking.follow(self._wanted)
-        self._running.reading.recognise(self._unrecognised)
+        self._running.finder.follow(self._wanted)
+        self._running.reading.find_files_of(self._unrecognised)
         self._running.start()
 
     def stop(self) -> None:
@@ -82,7 +82,7 @@ class Catalogue:
         if self._running is None:
             self._wanted.extend(paths)
         else:
-            self._running.looking.follow(paths)
+            self._running.finder.follow(paths)
 
     def add(self, directories: Iterable[Path | str]) -> None:
         """Watch these directories too, with everything below them. Cheap for directories that are watched already."""
@@ -90,14 +90,14 @@ class Catalogue:
         if self._running is None:
             self._directories = tuple(dict.fromkeys([*self._directories, *paths]))
         else:
-            self._running.looking.add(paths)
+            self._running.finder.add(paths)
 
-    def recognise(self, fingerprints: Iterable[Fingerprint]) -> None:
+    def find_files_of(self, fingerprints: Iterable[Fingerprint]) -> None:
         """Find the files that hold these models' values; results appear in `CatalogueState.values`. Cheap to repeat."""
         if self._running is None:
             self._unrecognised = tuple(fingerprints)
         else:
-            self._running.reading.recognise(fingerprints)
+            self._running.reading.find_files_of(fingerprints)
 
     def read_now(self, paths: Iterable[str], deadline_seconds: float) -> CatalogueState:
         """Read these files first, then the directories, as many as possible before the deadline.
@@ -111,11 +111,11 @@ class Catalogue:
             self._cache,
             self._ledger(0.0, None),
             watched=False,
-            models_beside=bool(self._unrecognised),
+            with_neighbours=bool(self._unrecognised),
         )
-        work.looking.follow([*self._wanted, *paths])
+        work.finder.follow([*self._wanted, *paths])
         if work is not self._running:
-            work.reading.recognise(self._unrecognised)
+            work.reading.find_files_of(self._unrecognised)
         if work is self._running:
             return work.read_until(deadline)
         work.start()
@@ -126,7 +126,7 @@ class Catalogue:
     def _ledger(self, settle_seconds: float, on_change: Callable[[], None] | None) -> Ledger:
         ledger = Ledger(settle_seconds, on_change)
         for notice in self._notices:
-            ledger.say(notice, notice)
+            ledger.set_notice(notice, notice)
         return ledger
 
 
@@ -140,15 +140,15 @@ class _Threads:
         cache: Cache | None,
         ledger: Ledger,
         watched: bool,
-        models_beside: bool = True,
+        with_neighbours: bool = True,
     ) -> None:
         self.ledger = ledger
-        self.looking = Looking(directories, ledger, watched, models_beside)
-        self.reading = Reading(ledger, reader, cache, self.looking.follow)
+        self.finder = FileFinder(directories, ledger, watched, with_neighbours)
+        self.reading = FileReading(ledger, reader, cache, self.finder.follow)
         self._reader = reader
         self._threads = [
             threading.Thread(target=work, name=f"gpumodels-catalogue-{name}", daemon=True)
-            for name, work in (("looks", self.looking.run), ("reads", self.reading.run))
+            for name, work in (("looks", self.finder.run), ("reads", self.reading.run))
         ]
 
     def start(self) -> None:
@@ -159,11 +159,11 @@ class _Threads:
         self.ledger.close()
         self.reading.stop()
         self._reader.close()
-        self.looking.stop()
+        self.finder.stop()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join(STOP_SECONDS)
 
     def read_until(self, deadline: float) -> CatalogueState:
-        self.looking.wait_until_looked(deadline)
+        self.finder.wait_until_found(deadline)
         return self.ledger.wait_until_read(deadline)

@@ -39,7 +39,7 @@ def suffix_of(path: str) -> str | None:
     return suffix if stem and dot and suffix in READERS else None
 
 
-def tells_of_others(path: str) -> bool:
+def describes_others(path: str) -> bool:
     """Whether the file is not a model file itself, but describes those beside it."""
     suffix = suffix_of(path)
     return suffix in CONFIGS or suffix == SHARD_INDEX

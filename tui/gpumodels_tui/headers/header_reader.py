@@ -29,7 +29,7 @@ START_SECONDS: Final = 30.0
 WANTED_AT_ONCE: Final = 250
 """The most fingerprints in one request: a frame of a megabyte, and at most a fraction of a second to compare."""
 
-MAX_TOLD: Final = 2_000
+MAX_SENT: Final = 2_000
 """The most fingerprints that a worker holds, at some ten kilobytes each."""
 
 KILL_SECONDS: Final = 0.5
@@ -92,7 +92,7 @@ class HeaderWorker:
         self._unkillable: list[subprocess.Popen[bytes]] = []
         self._closed = threading.Event()
         self._reading = threading.Lock()
-        self._told: set[int] = set()
+        self._sent: set[int] = set()
         """The fingerprints sent to the present worker."""
 
     @property
@@ -147,12 +147,14 @@ class HeaderWorker:
 
     def _with_wanted(self, request: Request, wanted: Sequence[Wanted]) -> bytes:
         """The encoded request, with the fingerprints that this worker hasn't been sent yet."""
-        forget = len(self._told) > MAX_TOLD
+        forget = len(self._sent) > MAX_SENT
         if forget:
-            self._told.clear()
-        told = tuple(one for one in wanted if one.number not in self._told)
-        self._told.update(one.number for one in told)
-        return frame(replace(request, wanted=tuple(one.number for one in wanted), told=told, forget=forget))
+            self._sent.clear()
+        new_fingerprints = tuple(one for one in wanted if one.number not in self._sent)
+        self._sent.update(one.number for one in new_fingerprints)
+        return frame(
+            replace(request, wanted=tuple(one.number for one in wanted), new_fingerprints=new_fingerprints, forget=forget)
+        )
 
     def _ask(self, process: subprocess.Popen[bytes], request: bytes) -> Reply:
         assert process.stdin is not None
@@ -197,7 +199,7 @@ class HeaderWorker:
         """End this worker. If it has `ended` by itself, return why: its error output, else its exit status."""
         process, error_output = self._process, self._error_output
         self._process = self._error_output = None
-        self._told.clear()
+        self._sent.clear()
         cause = ""
         if process is not None:
             status = _wait(process) if ended else None

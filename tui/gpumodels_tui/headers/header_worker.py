@@ -20,7 +20,7 @@ from typing import Final, cast
 
 import msgspec
 
-from gpumodels_shared.fingerprint import FileIndex, Match, SoughtSample, may_hold, sought
+from gpumodels_shared.fingerprint import DecodedSample, FileIndex, Match, decode_samples, shapes_may_match
 from gpumodels_tui.headers.formats import READERS
 from gpumodels_tui.headers.headers import FRAME, FileHeader, Reply, Request, UnreadableError, frame
 from gpumodels_tui.headers.stored_tensors import StoredTensors, unpacked_shapes
@@ -48,7 +48,7 @@ class HeaderReader:
 class _Decoded:
     """A wanted fingerprint, decoded for comparing."""
 
-    samples: tuple[SoughtSample, ...]
+    samples: tuple[DecodedSample, ...]
     shapes: tuple[tuple[int, ...], ...]
     """Sorted, so that all fine-tunes of one model have the same."""
 
@@ -64,8 +64,8 @@ class Worker:
         """The reply to the request; errors because of a file are part of it."""
         if request.forget:
             self._fingerprints.clear()
-        for one in request.told:
-            samples = sought(one.fingerprint)
+        for one in request.new_fingerprints:
+            samples = decode_samples(one.fingerprint)
             self._fingerprints[one.number] = _Decoded(samples, tuple(sorted(sample.shape for sample in samples)))
         wanted = [self._fingerprints[number] for number in request.wanted]
         paths = [os.fsdecode(path) for path in (request.path, *request.others)]
@@ -114,7 +114,7 @@ class Worker:
 def _matches(shapes: bytes, values: Callable[[], StoredTensors], wanted: Sequence[_Decoded]) -> tuple[Match | None, ...]:
     """Match each fingerprint with a file that contains these shapes."""
     file_shapes = unpacked_shapes(shapes)
-    is_possible = {one: may_hold(file_shapes, one) for one in dict.fromkeys(one.shapes for one in wanted)}
+    is_possible = {one: shapes_may_match(file_shapes, one) for one in dict.fromkeys(one.shapes for one in wanted)}
     if not any(is_possible.values()):
         return (None,) * len(wanted)
     return tuple(_in_time(FileIndex(values()), [one if is_possible[one.shapes] else None for one in wanted]))

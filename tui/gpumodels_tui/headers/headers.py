@@ -75,8 +75,8 @@ class Request:
     suffix: str | None
     """Selects the reader; None for the one that recognises the file's first bytes."""
     wanted: tuple[int, ...] = ()
-    """Numbers of the fingerprints to compare, sent in `told` of this request or an earlier one."""
-    told: tuple[Wanted, ...] = ()
+    """Numbers of the fingerprints to compare, sent in `new_fingerprints` of this request or an earlier one."""
+    new_fingerprints: tuple[Wanted, ...] = ()
     forget: bool = False
     """Whether to forget all fingerprints sent before."""
     is_read: bool = True

@@ -15,7 +15,7 @@ from textual.binding import ActiveBinding, Binding
 
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import ACCENT, HEADING, MUTED, STYLES
-from gpumodels_tui.widgets.explained import Explained, Group
+from gpumodels_tui.widgets.explanations import Explanation, Group
 
 THIS_SCREEN: Final = "This screen"
 NAVIGATION: Final = "Navigation"
@@ -95,7 +95,7 @@ def _keys(title: str, meanings: dict[str, tuple[list[str], bool]]) -> Renderable
     return RenderableGroup(Text(title, STYLES[HEADING]), table)
 
 
-def _marks(title: str, explained: Sequence[Explained]) -> RenderableType:
+def _marks(title: str, explained: Sequence[Explanation]) -> RenderableType:
     table = _table()
     for one in explained:
         table.add_row(Text.assemble(*((mark, STYLES[role]) for mark, role in one.marks)), Text(one.words))

@@ -26,7 +26,7 @@ from gpumodels_tui.widgets.layer_table import LayerTable
 from gpumodels_tui.widgets.table_messages import HeadingClicked
 
 if TYPE_CHECKING:
-    from gpumodels_tui.widgets import explained
+    from gpumodels_tui.widgets import explanations
 
 WIDE_COLUMNS: Final = 118
 """From this width on, the facts are beside the tree instead of above it."""
@@ -122,15 +122,15 @@ class LayersScreen(ListScreen):
         self.set_class(tree is None or not tree.names, "-treeless")
         if tree is not None and tree.names:
             counted_on = torch_device(device, row)
-            if self._summed != (tree, counted_on, row.places):
-                self._summed = (tree, counted_on, row.places)
+            if self._summed != (tree, counted_on, row.device_labels):
+                self._summed = (tree, counted_on, row.device_labels)
                 table = self.query_one(LayerTable)
-                table.labels = row.places
+                table.labels = row.device_labels
                 table.show_layers(sum_layers(tree, counted_on))
 
-    def explained(self) -> Sequence[explained.Group]:
+    def explanations(self) -> Sequence[explanations.Group]:
         """Explanations of the tree's marks and short titles."""
-        from gpumodels_tui.widgets.explained import LAYERS
+        from gpumodels_tui.widgets.explanations import LAYERS
 
         return LAYERS
 
@@ -186,7 +186,7 @@ def torch_device(device: DeviceRow, row: ModelRow) -> str:
     """The process's name for the device, which the snapshot's layer trees use."""
     if device.key == HOST:
         return "cpu"
-    if (known := next((name for name, label in row.places.items() if label == device.label), None)) is not None:
+    if (known := next((name for name, label in row.device_labels.items() if label == device.label), None)) is not None:
         return known
     accelerators = [name for name in row.model.bytes_by_device if name != "cpu"]
     if row.model.device is not None and row.model.device != "cpu":

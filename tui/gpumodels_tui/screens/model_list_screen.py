@@ -9,15 +9,15 @@ from textual import on
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 
-from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.list_screen import ListScreen
+from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
 from gpumodels_tui.view.listing import Entry, Order
 from gpumodels_tui.view.rows import ModelRow
 from gpumodels_tui.widgets.model_table import ModelTable
 from gpumodels_tui.widgets.table_messages import HeadingClicked, RowOpened
 
 if TYPE_CHECKING:
-    from gpumodels_tui.widgets import explained
+    from gpumodels_tui.widgets import explanations
 
 SORT_STEPS: Final = ("on", "age", "name", "off", "kind", "process")
 """The columns that `s` goes through; `<` and `>` go through all columns."""
@@ -74,9 +74,9 @@ class ModelListScreen(ListScreen):
         """The model under the cursor."""
         return None if self.entry is None else self.entry.row
 
-    def explained(self) -> Sequence[explained.Group]:
+    def explanations(self) -> Sequence[explanations.Group]:
         """Explanations of the list's marks and short titles."""
-        from gpumodels_tui.widgets.explained import MODELS
+        from gpumodels_tui.widgets.explanations import MODELS
 
         return MODELS
 
@@ -128,9 +128,9 @@ class ModelListScreen(ListScreen):
     def _opened(self) -> None:
         entry = self.entry
         if entry is not None and entry.row is not None:
-            self.post_message(ModelAsked(entry.device.key, entry.row.key))
+            self.post_message(ModelRequested(entry.device.key, entry.row.key))
         elif entry is not None:
-            self.post_message(ProcessAsked(entry.process_key))
+            self.post_message(ProcessRequested(entry.process_key))
 
     def _sort_by(self, column: str) -> None:
         self.order = Order(column)

@@ -25,7 +25,7 @@ from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.memory_bar import legend
 from gpumodels_tui.widgets.model_table import ModelTable
-from gpumodels_tui.widgets.notices import counted, no_match, no_models, nobody_there
+from gpumodels_tui.widgets.notices import counted, no_match, no_models, no_processes
 from gpumodels_tui.widgets.one_line import OneLine, appear
 from gpumodels_tui.widgets.table_messages import CursorMoved
 
@@ -204,7 +204,7 @@ class OverviewScreen(ModelListScreen):
         if self.words:
             return no_match(self.words)
         if not view.processes or device is None:
-            return nobody_there(view.directories)
+            return no_processes(view.directories)
         return no_models(device.title, [(other.number, other.title, len(other.models)) for other in view.devices if other.models])
 
     def _show_title(self, view: View, shown: Sequence[DeviceRow], listed: Sequence[Entry]) -> None:

@@ -14,13 +14,13 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.screens.asked import ModelAsked, ProcessAsked
 from gpumodels_tui.screens.device_keys import ALL, device_keys
 from gpumodels_tui.screens.list_screen import ListScreen
+from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
-from gpumodels_tui.view.device_names import HOST, in_words
-from gpumodels_tui.view.event_facts import ENDS, facts_of_event, what_was_there
+from gpumodels_tui.view.device_names import HOST, device_in_words
+from gpumodels_tui.view.event_facts import ENDS, facts_of_event, facts_of_held_models
 from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.event_table import EventTable
@@ -30,7 +30,7 @@ from gpumodels_tui.widgets.notices import counted
 from gpumodels_tui.widgets.table_messages import RowOpened
 
 if TYPE_CHECKING:
-    from gpumodels_tui.widgets import explained
+    from gpumodels_tui.widgets import explanations
 
 FACTS_BOX_COLUMNS: Final = 76
 GRAPH_SHARE: Final = 0.35
@@ -41,7 +41,7 @@ class TimelineScreen(ListScreen):
     """The timeline of all models, or of one."""
 
     shows: ClassVar[str] = "timeline"
-    tells_history: ClassVar[bool] = True
+    shows_history: ClassVar[bool] = True
     AUTO_FOCUS = "EventTable"
 
     DEFAULT_CSS = """
@@ -111,9 +111,9 @@ class TimelineScreen(ListScreen):
         devices = () if self.view is None else self.view.devices
         return next((row for device in devices for row in device.models if row.key == key), None)
 
-    def explained(self) -> Sequence[explained.Group]:
+    def explanations(self) -> Sequence[explanations.Group]:
         """Explanations of the events' and graphs' marks."""
-        from gpumodels_tui.widgets.explained import EVENTS
+        from gpumodels_tui.widgets.explanations import EVENTS
 
         return EVENTS
 
@@ -146,7 +146,7 @@ class TimelineScreen(ListScreen):
         title = Text.assemble(
             ("Timeline", STYLES[HEADING]),
             (f"  {counted(len(shown), 'event')}", STYLES[MUTED]),
-            (f"  only {in_words(chosen.label)}; 0 shows all" if chosen is not None else "", STYLES[WARNING]),
+            (f"  only {device_in_words(chosen.label)}; 0 shows all" if chosen is not None else "", STYLES[WARNING]),
             (f"  only {safe_text(name, 60)}; o shows all" if self._only is not None else "", STYLES[WARNING]),
             (f'  matching "{safe_text(self.words)}"; Esc shows all' if self.words else "", STYLES[WARNING]),
             no_wrap=True,
@@ -194,9 +194,9 @@ class TimelineScreen(ListScreen):
         event, model = self.event, self.model
         rows = () if self.view is None else self.view.process_rows
         if model is not None:
-            self.post_message(ModelAsked("", model.key))
+            self.post_message(ModelRequested("", model.key))
         elif event is not None and event.kind is EventKind.STARTED and any(row.key == event.process_key for row in rows):
-            self.post_message(ProcessAsked(event.process_key or ""))
+            self.post_message(ProcessRequested(event.process_key or ""))
         else:
             self.action_facts()
 
@@ -209,7 +209,7 @@ class TimelineScreen(ListScreen):
         blocks: list[RenderableType] = [facts_table(facts_of_event(event), width, wrap=True)]
         if event.held:
             title = "Models it held" if event.kind is not EventKind.OUT_OF_MEMORY else "Models in memory"
-            blocks += [Text(""), headed(title), facts_table(what_was_there(event.held), width, wrap=True)]
+            blocks += [Text(""), headed(title), facts_table(facts_of_held_models(event.held), width, wrap=True)]
         elif event.model_key is not None and self.model is None:
             blocks += [Text(""), Text("This model is no longer in memory.", STYLES[MUTED])]
         elif event.kind in ENDS:

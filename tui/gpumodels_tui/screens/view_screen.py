@@ -23,7 +23,7 @@ from gpumodels_tui.widgets.notices import LEAST_COLUMNS, LEAST_LINES, counted, n
 from gpumodels_tui.widgets.one_line import OneLine, appear
 
 if TYPE_CHECKING:
-    from gpumodels_tui.widgets import explained
+    from gpumodels_tui.widgets import explanations
 
 MESSAGE_SECONDS: Final = 6.0
 
@@ -50,7 +50,7 @@ class ViewScreen(Screen[None]):
     shows: ClassVar[str] = ""
     """The application's action that opens this screen; it is disabled here."""
 
-    tells_history: ClassVar[bool] = False
+    shows_history: ClassVar[bool] = False
     """Whether the screen draws the history, so that it must be drawn again for a new one."""
 
     view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
@@ -73,7 +73,7 @@ class ViewScreen(Screen[None]):
         """Draw the differences from the view shown before."""
         raise NotImplementedError
 
-    def explained(self) -> Sequence[explained.Group]:
+    def explanations(self) -> Sequence[explanations.Group]:
         """Explanations of the screen's marks for the help; imported on demand."""
         return ()
 
@@ -103,7 +103,7 @@ class ViewScreen(Screen[None]):
         """Show a newer view, or the first one, and its warnings."""
         if view is None or not self.is_mounted or not self.is_current:
             return
-        if before is not None and not self.tells_history and _differ_in_history_alone(before, view):
+        if before is not None and not self.shows_history and _differ_in_history_alone(before, view):
             return
         self.show(view)
         if self._shown_warnings != (view.warnings, view.progress):

@@ -25,7 +25,7 @@ from gpumodels_shared.places import (
     shared_directories,
     snapshot_files,
 )
-from gpumodels_shared.reader import is_held
+from gpumodels_shared.reader import is_locked
 from gpumodels_shared.schema import Snapshot
 from gpumodels_tui.sources.tailing import TailedFile
 
@@ -34,7 +34,7 @@ MAX_FILES: Final = 256
 
 LIST_DIRECTORIES_SECONDS: Final = 1.0
 
-NOT_THERE: Final = "no such directory (yet)"
+NO_SUCH_DIRECTORY: Final = "no such directory (yet)"
 """The reason given for a directory that the user asked for and that may still be created."""
 
 MAX_SETTLE_SECONDS: Final = 10.0
@@ -152,7 +152,7 @@ class SnapshotFeed:
                 os.close(descriptor)
         except FileNotFoundError:
             listing.follow(directory, -1, [])
-            return listing, NOT_THERE if self._chosen is not None else None
+            return listing, NO_SUCH_DIRECTORY if self._chosen is not None else None
         except OSError as error:
             listing.follow(directory, -1, [])
             return listing, error.strerror or str(error)
@@ -232,7 +232,7 @@ def _rank(path: Path, owner: int) -> float:
     except OSError:
         return 0.0
     try:
-        return float("-inf") if is_held(descriptor) else -os.fstat(descriptor).st_mtime
+        return float("-inf") if is_locked(descriptor) else -os.fstat(descriptor).st_mtime
     except OSError:
         return 0.0
     finally:

@@ -61,7 +61,7 @@ class HardwareState(Struct, frozen=True):
     """The processes on the GPUs by pid, as far as the kernel lets us see them."""
 
 
-def host_alone() -> HardwareState:
+def host_memory_only() -> HardwareState:
     """Host memory only, for the first screen: the GPU driver may take seconds to start."""
     total, available = _host_memory()
     return HardwareState((), total, (total - available) // HOST_STEP_BYTES * HOST_STEP_BYTES)
@@ -81,9 +81,9 @@ class Hardware:
     def read(self) -> HardwareState:
         """Read all devices. Values that the driver refuses are None; a lost GPU keeps its row while it still reports a UUID."""
         gpus, problem = self._read_gpus()
-        return replace(host_alone(), gpus=gpus, problem=problem, running=self.who_runs(gpus))
+        return replace(host_memory_only(), gpus=gpus, problem=problem, running=self.processes_on(gpus))
 
-    def who_runs(self, gpus: Iterable[GpuReading]) -> dict[int, GpuProcess]:
+    def processes_on(self, gpus: Iterable[GpuReading]) -> dict[int, GpuProcess]:
         """The processes on these GPUs. Each pid is looked up once, for as long as the driver keeps reporting it."""
         pids = {pid for gpu in gpus for pid in gpu.processes}
         self._running = {pid: self._running[pid] if pid in self._running else _process_of(pid) for pid in pids}

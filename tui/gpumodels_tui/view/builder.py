@@ -14,7 +14,7 @@ from gpumodels_shared.schema import SMALL_MODELS_ID, DeviceMemory, Model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpus import HardwareState
-from gpumodels_tui.view.device_names import Device, Devices, holds_memory, in_words, join_devices, process_title
+from gpumodels_tui.view.device_names import Device, Devices, device_in_words, holds_memory, join_devices, process_title
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched, facts_from_files
 from gpumodels_tui.view.memory_parts import memory_parts
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
@@ -215,14 +215,14 @@ def _row(
         note=", ".join(_notes(process, model, device, home, labels)),
         metadata=one.metadata,
         parent_key=None if model.parent is None else f"{process.key}/{model.parent}",
-        places=labels,
+        device_labels=labels,
         file_sizes=one.file_sizes,
     )
 
 
 def _notes(process: ProcessState, model: Model, device: str, home: str, labels: Mapping[str, str]) -> list[str]:
     def words(name: str) -> str:
-        return in_words(safe_text(labels.get(name, name), 40))
+        return device_in_words(safe_text(labels.get(name, name), 40))
 
     notes = [process.liveness.value] if process.liveness is not Liveness.LIVE else []
     if device == "cpu" and home != "cpu":

@@ -36,7 +36,7 @@ class Device(Struct, frozen=True):
     utilization_percent: int | None = None
     temperature_celsius: int | None = None
     power_watts: float | None = None
-    is_another: bool = True
+    is_distinct: bool = True
     """Whether it is certainly none of the others; False for a `cuda:0` that may be any of the driver's GPUs."""
 
     @property
@@ -137,11 +137,11 @@ def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory:
         name=memory.name,
         total_bytes=memory.total_bytes,
         used_bytes=held,
-        is_another=memory.uuid is not None or memory.simulated or not has_driver,
+        is_distinct=memory.uuid is not None or memory.simulated or not has_driver,
     )
 
 
-def in_words(label: str) -> str:
+def device_in_words(label: str) -> str:
     """The name of the device with this label within a sentence: `GPU 0`, `cuda:1`, `host memory`."""
     return f"GPU {label}" if label.isdecimal() else "host memory" if label == HOST else label
 
@@ -162,7 +162,7 @@ def _with_distinct_titles(devices: Sequence[Device], feed: FeedState, keys: Mapp
     owners = {key: processes[process] for (process, _), key in keys.items()}
     return [
         replace(device, title=f"{device.title} of {process_title(owners[device.key])}")
-        if device.uuid is None and (not device.is_another or titles.count(device.title) > 1)
+        if device.uuid is None and (not device.is_distinct or titles.count(device.title) > 1)
         else device
         for device in devices
     ]

@@ -8,7 +8,7 @@ from typing import Final
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.view.device_names import in_words
+from gpumodels_tui.view.device_names import device_in_words
 from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.view.model_facts import Fact
 
@@ -26,13 +26,13 @@ def facts_of_event(event: Event) -> list[Fact]:
         facts.append(Fact("model", safe_text(event.name)))
     facts.append(Fact("process", safe_text(event.process)))
     if event.device:
-        facts.append(Fact("device", in_words(safe_text(event.device, 40))))
+        facts.append(Fact("device", device_in_words(safe_text(event.device, 40))))
     if event.size_bytes:
         facts.append(Fact(_size_label(event.kind), format_bytes(event.size_bytes)))
     return facts
 
 
-def what_was_there(held: Sequence[tuple[str, int]]) -> list[Fact]:
+def facts_of_held_models(held: Sequence[tuple[str, int]]) -> list[Fact]:
     """One line per model, with its bytes as the label."""
     return [Fact(format_bytes(size), safe_text(name)) for name, size in held]
 

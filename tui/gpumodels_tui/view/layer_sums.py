@@ -37,12 +37,12 @@ class LayerSums:
     parameters: Sequence[int]
     dtypes: Sequence[str]
     """The dtype of most bytes, with `+` appended if there are others."""
-    places: Sequence[int]
+    device_bits: Sequence[int]
     """A bit mask of the tree's devices that each subtree has bytes on."""
 
     def devices(self, layer: int) -> list[str]:
         """The devices that the layer has bytes on, by torch's names; `meta` means in no memory."""
-        return [device for bit, device in enumerate(self.tree.devices[:MOST_DEVICES]) if self.places[layer] >> bit & 1]
+        return [device for bit, device in enumerate(self.tree.devices[:MOST_DEVICES]) if self.device_bits[layer] >> bit & 1]
 
     def total_bytes(self, layer: int) -> int:
         """The layer's bytes on the device and off it."""
@@ -119,11 +119,11 @@ def sum_layers(tree: LayerTree, device: str) -> LayerSums:
     on_bytes, off_bytes, shared_bytes = [0] * count, [0] * count, [0] * count
     parameters = list(tree.parameters)
     by_dtype = [[0] * count for _ in tree.dtypes[:MOST_DTYPES]]
-    places = [0] * count
+    device_bits = [0] * count
     for layer, position, dtype, size in tree.memory:
         (on_bytes if tree.devices[position] == device else off_bytes)[layer] += size
         if size and position < MOST_DEVICES:
-            places[layer] |= 1 << position
+            device_bits[layer] |= 1 << position
         if dtype < MOST_DTYPES:
             by_dtype[dtype][layer] += size
     for layer, _, _, size in tree.shared:
@@ -134,9 +134,9 @@ def sum_layers(tree: LayerTree, device: str) -> LayerSums:
             if column[layer]:
                 column[parents[layer]] += column[layer]
     for layer in range(count - 1, 0, -1):
-        places[parents[layer]] |= places[layer]
+        device_bits[parents[layer]] |= device_bits[layer]
     dtypes = [_main_dtype(tree.dtypes, [column[layer] for column in by_dtype]) for layer in range(count)]
-    return LayerSums(tree, parents, ends, on_bytes, off_bytes, shared_bytes, parameters, dtypes, places)
+    return LayerSums(tree, parents, ends, on_bytes, off_bytes, shared_bytes, parameters, dtypes, device_bits)
 
 
 class Outline:

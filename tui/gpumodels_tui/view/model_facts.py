@@ -7,10 +7,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from gpumodels_shared.name_sources import SURE_ENOUGH, NameSource
+from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE, NameSource
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_bytes, format_count
-from gpumodels_tui.view.device_names import HOST, in_words
+from gpumodels_tui.view.device_names import HOST, device_in_words
 from gpumodels_tui.view.rows import ModelRow
 
 SOURCES: Final[Mapping[str, str]] = {
@@ -83,7 +83,7 @@ def raw_metadata(row: ModelRow) -> list[Fact]:
 def _certainty(confidence: float) -> str:
     if confidence >= SURE:
         return "sure"
-    return "likely" if confidence >= SURE_ENOUGH else "uncertain"
+    return "likely" if confidence >= MIN_NAME_CONFIDENCE else "uncertain"
 
 
 def _files(row: ModelRow) -> list[Fact]:
@@ -129,8 +129,8 @@ def _memory(row: ModelRow) -> str:
 
 def _on_device(row: ModelRow, device: str) -> str:
     """`on GPU 0`, `in host memory`: with the device's name in the lists, not the process's own name for it."""
-    label = row.places.get(device, HOST if device == "cpu" else device)
-    return f"{'in' if label == HOST else 'on'} {in_words(safe_text(label, 40))}"
+    label = row.device_labels.get(device, HOST if device == "cpu" else device)
+    return f"{'in' if label == HOST else 'on'} {device_in_words(safe_text(label, 40))}"
 
 
 def _sharers(row: ModelRow) -> str:

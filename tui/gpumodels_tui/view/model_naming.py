@@ -10,7 +10,13 @@ from dataclasses import replace
 from typing import Final
 
 from gpumodels_shared.file_names import checkpoint_of, file_group_name
-from gpumodels_shared.name_sources import CONFIDENCE, KNOWN_FILE_CONFIDENCE, PATCHED_CONFIDENCE, SURE_ENOUGH, NameSource
+from gpumodels_shared.name_sources import (
+    CONFIDENCE,
+    KNOWN_FILE_CONFIDENCE,
+    MIN_NAME_CONFIDENCE,
+    PATCHED_VALUES_CONFIDENCE,
+    NameSource,
+)
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
@@ -29,7 +35,7 @@ def named(model: Model, catalogue: CatalogueState) -> tuple[Model, str]:
     """
     better = _better_named(model, catalogue)
     shown = _shown(better)
-    is_pending = better.confidence < SURE_ENOUGH and (
+    is_pending = better.confidence < MIN_NAME_CONFIDENCE and (
         better.name_source == NameSource.PENDING or better.fingerprint in catalogue.unsettled
     )
     if not is_pending:
@@ -39,7 +45,7 @@ def named(model: Model, catalogue: CatalogueState) -> tuple[Model, str]:
 
 def _better_named(model: Model, catalogue: CatalogueState) -> Model:
     verdict = None if model.fingerprint is None else catalogue.values.get(model.fingerprint)
-    if model.confidence >= SURE_ENOUGH:
+    if model.confidence >= MIN_NAME_CONFIDENCE:
         is_whole = verdict is not None and verdict.files and verdict.matched == verdict.compared
         return replace(model, files=verdict.files) if verdict is not None and is_whole and not model.files else model
     if verdict is not None:
@@ -54,14 +60,14 @@ def _shown(model: Model) -> str:
     if model.name_source == NameSource.RECENCY and model.candidates:
         hint = file_group_name(model.candidates, {})
         return name if hint is None else f"{name} · {safe_text(hint, LONGEST_NAME)}?"
-    is_guess = model.confidence < SURE_ENOUGH and model.name_source not in (NameSource.CLASS, NameSource.PENDING)
+    is_guess = model.confidence < MIN_NAME_CONFIDENCE and model.name_source not in (NameSource.CLASS, NameSource.PENDING)
     return f"{name}?" if is_guess else name
 
 
 def _stated_name(model: Model, catalogue: CatalogueState) -> str | None:
     """What its one file says that it is, where the sidecar knew the file but couldn't read its metadata, and sizes agree."""
     if (
-        not KNOWN_FILE_CONFIDENCE <= model.confidence < SURE_ENOUGH
+        not KNOWN_FILE_CONFIDENCE <= model.confidence < MIN_NAME_CONFIDENCE
         or model.name_source not in (NameSource.CLASS, NameSource.PENDING)
         or model.candidates
     ):
@@ -98,7 +104,7 @@ def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) ->
         model,
         name=name,
         name_source=NameSource.VALUES,
-        confidence=CONFIDENCE[NameSource.VALUES] if is_whole else PATCHED_CONFIDENCE,
+        confidence=CONFIDENCE[NameSource.VALUES] if is_whole else PATCHED_VALUES_CONFIDENCE,
         files=verdict.files or model.files,
         candidates=verdict.candidates,
         matched_samples=verdict.matched,

@@ -23,7 +23,7 @@ LEAST_CHANGE_SHARE: Final = 0.005
 """A change of less than this share of the model's size is not recorded."""
 SAME_SECONDS: Final = 60
 """Repetitions of an event within this time are recorded as one event with a count."""
-MOST_HELD: Final = 100
+MOST_MODELS_LISTED: Final = 100
 """The most models listed in an event; nobody reads more than a hundred."""
 SEARCHED_EVENTS: Final = 40
 """How many of the latest events are searched for an earlier occurrence."""
@@ -146,7 +146,7 @@ def _end_event(kind: EventKind, process: ProcessState, models: Mapping[str, _Loc
 
 
 def _largest(held: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-    return tuple(sorted(((name, size) for name, size in held if size), key=lambda one: (-one[1], one[0]))[:MOST_HELD])
+    return tuple(sorted(((name, size) for name, size in held if size), key=lambda one: (-one[1], one[0]))[:MOST_MODELS_LISTED])
 
 
 def _models_on_device(

@@ -42,7 +42,7 @@ class ModelRow(Struct, frozen=True):
     """Raw metadata of the snapshot and the files together. Not safe to draw without safe_text."""
     parent_key: str | None = None
     """For an adapter: the key of its base model."""
-    places: Mapping[str, str] = field(default_factory=dict)
+    device_labels: Mapping[str, str] = field(default_factory=dict)
     """The devices' labels (`DeviceRow.label`) by the names that the process uses."""
     file_sizes: Mapping[str, int] = field(default_factory=dict)
     """The sizes in bytes of its files and candidates, by path, as far as they have been read."""

@@ -43,7 +43,7 @@ class Column(Struct, Generic[RowT], frozen=True):
         return (title[:room] if mark else title) + mark
 
 
-class Place(Struct, Generic[RowT], frozen=True):
+class PlacedColumn(Struct, Generic[RowT], frozen=True):
     """A column with its position and width."""
 
     column: Column[RowT]
@@ -51,7 +51,7 @@ class Place(Struct, Generic[RowT], frozen=True):
     width: int
 
 
-def arrange(columns: Sequence[Column[RowT]], width: int, x: int = 0) -> tuple[Place[RowT], ...]:
+def arrange(columns: Sequence[Column[RowT]], width: int, x: int = 0) -> tuple[PlacedColumn[RowT], ...]:
     """Arrange columns side by side in `width`, starting at `x`: drop the least important until the rest fits, then widen them.
 
     Spare room is distributed one terminal column at a time, until each table column has its `most`.
@@ -70,11 +70,11 @@ def arrange(columns: Sequence[Column[RowT]], width: int, x: int = 0) -> tuple[Pl
             for position in growing[:spare]:
                 widths[position] += 1
             spare -= len(growing[:spare])
-    places: list[Place[RowT]] = []
+    placed_columns: list[PlacedColumn[RowT]] = []
     for column, column_width in zip(kept, widths, strict=True):
-        places.append(Place(column, x, column_width))
+        placed_columns.append(PlacedColumn(column, x, column_width))
         x += column_width + GAP
-    return tuple(places)
+    return tuple(placed_columns)
 
 
 def _least(columns: Sequence[Column[RowT]]) -> int:

@@ -195,7 +195,7 @@ class LayerTable(LineTable[int]):
         return min(2 * self.sums.tree.depths[layer], max(width // 2, 0))
 
     def _name_width(self) -> int:
-        return next((placed.width for placed in self.places if placed.column.key == "name"), 0)
+        return next((placed.width for placed in self.placed_columns if placed.column.key == "name"), 0)
 
     def _name_cell(self, layer: int, width: int) -> Cell:
         sums = self.sums

@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from gpumodels_tui.theme import HEADING, STYLES
 from gpumodels_tui.widgets.cells import fitted, text
-from gpumodels_tui.widgets.columns import Column, Place, RowT, arrange
+from gpumodels_tui.widgets.columns import Column, PlacedColumn, RowT, arrange
 from gpumodels_tui.widgets.lines import Emphasis, Line, difference, drawn
 from gpumodels_tui.widgets.table_messages import CursorMoved, HeadingClicked, RowOpened
 
@@ -67,7 +67,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         self._positions: dict[Hashable, int] = {}
         self._cursor = 0
         self._top = 0
-        self._places: tuple[Place[RowT], ...] = ()
+        self._placed_columns: tuple[PlacedColumn[RowT], ...] = ()
         self._arranged_for: Size | None = None
         self._sorted: tuple[str, bool] | None = None
         self._is_lit = False
@@ -93,9 +93,9 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         return self._columns
 
     @property
-    def places(self) -> Sequence[Place[RowT]]:
+    def placed_columns(self) -> Sequence[PlacedColumn[RowT]]:
         """The columns that fit, with their positions."""
-        return self._places
+        return self._placed_columns
 
     def row_at(self, y: int) -> RowT | None:
         """The row on this line of the widget; None if there is none."""
@@ -201,7 +201,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         """Scroll by this many rows; the cursor stays on its row."""
         self._scroll_to_row(self._top + rows)
 
-    def looks_same(self, before: RowT, after: RowT) -> bool:
+    def draws_same(self, before: RowT, after: RowT) -> bool:
         """Whether the new row is certain to be drawn like the old one, so that it need not be composed."""
         return False
 
@@ -219,8 +219,8 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if self._arranged_for != self.size:
             self._fit()  # drawn before `on_resize`: otherwise the line would be blank now, and drawn again immediately
         line = self._lines[y] if y < len(self._lines) else Line()
-        strip = drawn(line, self._places, self.size.width, self.LEAD, self.TAIL)
-        return strip if STYLES.look.theme.ansi else strip.apply_style(self.rich_style)
+        strip = drawn(line, self._placed_columns, self.size.width, self.LEAD, self.TAIL)
+        return strip if STYLES.theme.theme.ansi else strip.apply_style(self.rich_style)
 
     def on_resize(self) -> None:
         """Fit the columns to the new width."""
@@ -238,7 +238,9 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         if self._is_on_bar(event.x):
             return
         if event.y < self._head_lines:
-            column = next((placed.column.key for placed in self._places if placed.x <= event.x <= placed.x + placed.width), "")
+            column = next(
+                (placed.column.key for placed in self._placed_columns if placed.x <= event.x <= placed.x + placed.width), ""
+            )
             if column:
                 self.post_message(HeadingClicked(self, column))
             return
@@ -340,7 +342,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
                 continue
             self._lines[y] = line
             self.lines_refreshed += 1
-            x, width = difference(before, line, self._places) or (0, self.size.width)
+            x, width = difference(before, line, self._placed_columns) or (0, self.size.width)
             regions.append(Region(x, y, width, 1))
         return regions
 
@@ -353,13 +355,15 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def _arrange(self) -> None:
         self._arranged_for = self.size
         self._drawn = []
-        self._places = arrange(self.columns_for(self.size.width), max(self.size.width - self.LEAD - self.TAIL, 0), self.LEAD)
+        self._placed_columns = arrange(
+            self.columns_for(self.size.width), max(self.size.width - self.LEAD - self.TAIL, 0), self.LEAD
+        )
 
     def _line_at(self, y: int, before: RowT | None = None) -> Line:
         thumb = self._is_thumb(y - self._head_lines)
         if y < self._head_lines:
             titles = tuple(
-                fitted(text(self._title(placed), HEADING), placed.width, placed.column.right) for placed in self._places
+                fitted(text(self._title(placed), HEADING), placed.width, placed.column.right) for placed in self._placed_columns
             )
             return Line(Emphasis.HEADING, cells=titles)
         position = self._top + y - self._head_lines
@@ -367,18 +371,19 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             return Line(thumb=thumb)
         row = self._rows[position]
         self._drawn[y] = row
-        if before is not None and self.looks_same(before, row):
+        if before is not None and self.draws_same(before, row):
             cells = self._lines[y].cells
         else:
             cells = tuple(
-                fitted(placed.column.draw(row, placed.width), placed.width, placed.column.right) for placed in self._places
+                fitted(placed.column.draw(row, placed.width), placed.width, placed.column.right)
+                for placed in self._placed_columns
             )
         if position != self._cursor or not self._is_marked:
             return Line(cells=cells, thumb=thumb)
         lit = self._is_lit or (self._has_cursor and self.has_focus)
         return Line(Emphasis.CURSOR if lit else Emphasis.CHOSEN, MARK[: self.LEAD], cells, thumb)
 
-    def _title(self, placed: Place[RowT]) -> str:
+    def _title(self, placed: PlacedColumn[RowT]) -> str:
         if self._sorted is None or placed.column.key != self._sorted[0]:
             return placed.column.heading(placed.width)
         return placed.column.heading(placed.width, DESCENDING if self._sorted[1] else ASCENDING)

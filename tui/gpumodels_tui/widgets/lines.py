@@ -13,7 +13,7 @@ from textual.strip import Strip
 
 from gpumodels_tui.theme import CHOSEN, CURSOR, MUTED, STYLES
 from gpumodels_tui.widgets.cells import Cell
-from gpumodels_tui.widgets.columns import Place
+from gpumodels_tui.widgets.columns import PlacedColumn
 
 RowT = TypeVar("RowT")
 
@@ -39,22 +39,22 @@ class Line(Struct, frozen=True):
     """Whether the scroll bar's handle is on this line."""
 
 
-def difference(before: Line, after: Line, places: Sequence[Place[RowT]]) -> tuple[int, int] | None:
+def difference(before: Line, after: Line, placed_columns: Sequence[PlacedColumn[RowT]]) -> tuple[int, int] | None:
     """The range from the first different cell to the last, as x and width; None if the entire line differs.
 
     It is one range for all differences, since for each range the line is sent to the terminal from the widget's left edge on.
     """
     if (before.emphasis, before.mark, before.thumb) != (after.emphasis, after.mark, after.thumb):
         return None
-    if not len(before.cells) == len(after.cells) == len(places):
+    if not len(before.cells) == len(after.cells) == len(placed_columns):
         return None
-    changed = [placed for placed, old, new in zip(places, before.cells, after.cells, strict=True) if old != new]
+    changed = [placed for placed, old, new in zip(placed_columns, before.cells, after.cells, strict=True) if old != new]
     if not changed:
         return None
     return changed[0].x, changed[-1].x + changed[-1].width - changed[0].x
 
 
-def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail: int) -> Strip:
+def drawn(line: Line, placed_columns: Sequence[PlacedColumn[RowT]], width: int, lead: int, tail: int) -> Strip:
     """Draw the line in `width` terminal columns.
 
     Args:
@@ -66,7 +66,7 @@ def drawn(line: Line, places: Sequence[Place[RowT]], width: int, lead: int, tail
     """
     pieces: list[tuple[str, str]] = [(line.mark.ljust(lead), "")]
     x = lead
-    for placed, cell in zip(places, line.cells, strict=False):
+    for placed, cell in zip(placed_columns, line.cells, strict=False):
         pieces.append((" " * (placed.x - x), ""))
         pieces.extend(cell)
         x = placed.x + placed.width

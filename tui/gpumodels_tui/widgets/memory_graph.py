@@ -12,7 +12,7 @@ from textual.widget import Widget
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.theme import BAR, HEADING, MUTED, STYLES, TRACK, WARNING
-from gpumodels_tui.view.device_names import in_words
+from gpumodels_tui.view.device_names import device_in_words
 from gpumodels_tui.view.events import EventKind, History
 from gpumodels_tui.view.recorder import KEPT_SECONDS
 from gpumodels_tui.view.rows import DeviceRow
@@ -77,7 +77,7 @@ class MemoryGraph(Widget):
         """Draw one line."""
         cell = self._lines[y] if y < len(self._lines) else ()
         strip = Strip(segments_of(cell)).adjust_cell_length(self.size.width)
-        return strip if STYLES.look.theme.ansi else strip.apply_style(self.rich_style)
+        return strip if STYLES.theme.theme.ansi else strip.apply_style(self.rich_style)
 
     def _draw(self) -> None:
         assert self._shown is not None
@@ -109,7 +109,7 @@ def _graph(device: DeviceRow, history: History, now: int, width: int, height: in
         text(f"peak {format_bytes(most)}", MUTED),
     ]
     if height == 1:
-        name = in_words(safe_text(device.label, 12))
+        name = device_in_words(safe_text(device.label, 12))
         labels = [(*text(name, HEADING), *text(f"  {_bytes(device.used_bytes)}, peak {format_bytes(most)}", MUTED))]
     return [
         (

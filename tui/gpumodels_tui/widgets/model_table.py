@@ -67,7 +67,7 @@ class ModelTable(LineTable[Entry]):
         """The key of the model or process, and of its device."""
         return row.key
 
-    def looks_same(self, before: Entry, after: Entry) -> bool:
+    def draws_same(self, before: Entry, after: Entry) -> bool:
         """Whether the model's row and its mark in the device's bar are unchanged."""
         return (
             before.row is after.row
@@ -135,7 +135,7 @@ class ModelTable(LineTable[Entry]):
         if entry.row is None:
             return BLANK
         cell = bytes_cell(entry.off_bytes, OFF)
-        if not entry.off_bytes or any(placed.column.title == OFFLOAD for placed in self.places):
+        if not entry.off_bytes or any(placed.column.title == OFFLOAD for placed in self.placed_columns):
             return cell
         words = format_bytes(entry.off_bytes).rjust(width)
         filled = on_and_off_columns(entry, width)[1]

@@ -21,7 +21,7 @@ WAYS_TO_START: Final = (
 )
 
 
-def nobody_there(directories: Sequence[str]) -> Text:
+def no_processes(directories: Sequence[str]) -> Text:
     """The notice that no process has a sidecar: the directories searched, and how to start one."""
     notice = Text(no_wrap=False)
     notice.append("No process with gpumodels is running.\n", STYLES[STRONG])

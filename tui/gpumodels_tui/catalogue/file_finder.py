@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Final
 
 from gpumodels_tui.catalogue.ledger import PUBLISH_SECONDS, Ledger
-from gpumodels_tui.catalogue.tree import NEVER_ENTERED, NEVER_WATCHED, Sighting, Stamp, is_directory_link, look_at, walk
+from gpumodels_tui.catalogue.tree import NEVER_ENTERED, NEVER_WATCHED, Sighting, Stamp, inspect_path, is_directory_link, walk
 from gpumodels_tui.catalogue.watches import Change, Watches
-from gpumodels_tui.headers.formats import suffix_of, tells_of_others
+from gpumodels_tui.headers.formats import describes_others, suffix_of
 
 GATHER_SECONDS: Final = 0.1
 """How long changes are collected: a file being written changes many times a second, and is inspected only once."""
@@ -50,10 +50,10 @@ class _Root:
     """Whether everything below it is watched too; not so for the directory of a followed file."""
 
 
-class Looking:
+class FileFinder:
     """Finds model files in a thread of its own, which calls `run`; other threads call `follow`, `add` and `stop`."""
 
-    def __init__(self, directories: Sequence[str], ledger: Ledger, watched: bool, models_beside: bool = True) -> None:
+    def __init__(self, directories: Sequence[str], ledger: Ledger, watched: bool, with_neighbours: bool = True) -> None:
         """Args:
         directories: walked with everything below them.
         watched: whether changes are followed.
@@ -61,7 +61,7 @@ class Looking:
         """
         self._directories = list(directories)
         self._ledger = ledger
-        self._models_beside = models_beside
+        self._models_beside = with_neighbours
         self._lock = threading.Condition()
         self._changes: dict[Change, None] = {}
         self._followed: OrderedDict[str, None] = OrderedDict()
@@ -88,7 +88,7 @@ class Looking:
         for directory in list(self._directories):
             self._open_root(directory)
         self._open_new_roots()
-        self._ledger.looked()
+        self._ledger.finish_walk()
         with self._lock:
             self._walked = True
             self._lock.notify_all()
@@ -149,7 +149,7 @@ class Looking:
             if new:
                 self._lock.notify_all()
 
-    def wait_until_looked(self, deadline: float) -> None:
+    def wait_until_found(self, deadline: float) -> None:
         """Wait until all directories are walked and all followed files inspected, or until the deadline (monotonic time)."""
         with self._lock:
             self._lock.wait_for(
@@ -197,11 +197,11 @@ class Looking:
     # Single files.
 
     def _inspect(self, path: str, urgent: bool = False) -> None:
-        sighting = look_at(path)
+        sighting = inspect_path(path)
         if sighting is None:
-            self._ledger.lost(path)
+            self._ledger.remove(path)
             return
-        self._ledger.saw([sighting], urgent)
+        self._ledger.enter([sighting], urgent)
         self._follow_target(sighting)
 
     def _inspect_new_followed(self) -> None:
@@ -276,12 +276,12 @@ class Looking:
             if Path(directory).is_file():
                 self.follow([directory])
             elif self._may_enter(directory, real):
-                self._ledger.say(directory, self._watch(directory, real, is_deep))
+                self._ledger.set_notice(directory, self._watch(directory, real, is_deep))
                 root.watched = real
                 self._walk(directory)
         except OSError as error:
             if is_deep:  # for a followed file's directory, the error of the file itself is enough
-                self._ledger.say(directory, f"{directory}: {(error.strerror or type(error).__name__).lower()}")
+                self._ledger.set_notice(directory, f"{directory}: {(error.strerror or type(error).__name__).lower()}")
 
     def _is_deep(self, path: str) -> bool:
         """Whether the path is in a directory that is watched with everything below it."""
@@ -303,7 +303,7 @@ class Looking:
             if self._watches is not None and root.watched is not None:
                 self._watches.unwatch(root.watched)
             del self._roots[directory]
-            self._ledger.say(directory, None)
+            self._ledger.set_notice(directory, None)
             for name in self._ledger.names_below(directory):
                 self._inspect(name)
             if directory in self._directories or identity is not None:
@@ -319,15 +319,15 @@ class Looking:
         aliases: list[Sighting] = []
         for listing in walk(directory, self._may_enter if is_deep else lambda path, real: path == directory):
             if not (is_deep or self._models_beside):
-                listing.sightings = [sighting for sighting in listing.sightings if tells_of_others(sighting.path)]
-            self._ledger.saw(listing.sightings)
+                listing.sightings = [sighting for sighting in listing.sightings if describes_others(sighting.path)]
+            self._ledger.enter(listing.sightings)
             missing.difference_update(sighting.path for sighting in listing.sightings)
             aliases.extend(sighting for sighting in listing.sightings if sighting.real != sighting.path)
             links.extend(listing.links if is_deep else ())
             if listing.problem is not None:
-                self._ledger.say(listing.path, f"{listing.path}: {listing.problem}")
+                self._ledger.set_notice(listing.path, f"{listing.path}: {listing.problem}")
             elif listing.path not in self._roots:
-                self._ledger.say(listing.path, None)
+                self._ledger.set_notice(listing.path, None)
             if self._stopped.is_set():
                 return
             self._ledger.publish()

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gpumodels_tui.catalogue import looking
+from gpumodels_tui.catalogue import file_finder
+from gpumodels_tui.catalogue.file_finder import FileFinder
 from gpumodels_tui.catalogue.ledger import Ledger
-from gpumodels_tui.catalogue.looking import Looking
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def paths(*numbers: int) -> list[str]:
 
 
 def test_of_more_files_than_can_be_followed_those_go_that_nobody_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "MAX_FOLLOWED", 4)
-    one = Looking([], Ledger(0.0, None), watched=False)
+    monkeypatch.setattr(file_finder, "MAX_FOLLOWED", 4)
+    one = FileFinder([], Ledger(0.0, None), watched=False)
     one.follow(paths(0, 1, 2, 3))
     one.follow(paths(0))
     one.follow(paths(4, 5))
@@ -39,8 +39,8 @@ def test_of_more_files_than_can_be_followed_those_go_that_nobody_asks_for(monkey
 
 
 def test_many_followed_files_are_looked_at_in_turn(monkeypatch: pytest.MonkeyPatch, looks: list[str]) -> None:
-    monkeypatch.setattr(looking, "CHECKED_AT_ONCE", 10)
-    one = Looking([], Ledger(0.0, None), watched=False)
+    monkeypatch.setattr(file_finder, "CHECKED_AT_ONCE", 10)
+    one = FileFinder([], Ledger(0.0, None), watched=False)
     one.follow(paths(*range(25)))
     for expected in (10, 20, 25, 35):
         one._check_followed()
@@ -51,15 +51,15 @@ def test_many_followed_files_are_looked_at_in_turn(monkeypatch: pytest.MonkeyPat
 def test_nobody_is_told_that_all_was_looked_at_while_a_directory_is_being_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = Looking([], Ledger(0.0, None), watched=False)
+    one = FileFinder([], Ledger(0.0, None), watched=False)
     one._walked = True
     one.add([str(tmp_path)])
     waiting: list[bool] = []
 
-    def opens(_self: Looking, _directory: str, is_deep: bool = True) -> None:
+    def opens(_self: FileFinder, _directory: str, is_deep: bool = True) -> None:
         waiting.append(one._opening and is_deep)
 
-    monkeypatch.setattr(Looking, "_open_root", opens)
+    monkeypatch.setattr(FileFinder, "_open_root", opens)
     one._open_new_roots()
     assert waiting == [True]
     assert not one._opening

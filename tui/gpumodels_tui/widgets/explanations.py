@@ -13,44 +13,46 @@ from gpumodels_tui.widgets.event_table import SIGNS
 from gpumodels_tui.widgets.memory_bar import FREE, MARKS
 from gpumodels_tui.widgets.memory_graph import NOTHING, RAN_OUT
 
-Group = tuple[str, Sequence["Explained"]]
+Group = tuple[str, Sequence["Explanation"]]
 """A title, and the explanations below it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class Explanation:
     """Some marks with their roles, and their meaning."""
 
     marks: tuple[tuple[str, str], ...]
     words: str
 
 
-def _title(title: str, words: str) -> Explained:
-    return Explained(((title, HEADING),), words)
+def _title(title: str, words: str) -> Explanation:
+    return Explanation(((title, HEADING),), words)
 
 
-def _part(kind: PartKind, words: str) -> Explained:
+def _part(kind: PartKind, words: str) -> Explanation:
     mark, role, _ = MARKS[kind]
-    return Explained(((mark, role),), words)
+    return Explanation(((mark, role),), words)
 
 
 BARS: Final = (
-    Explained(tuple(MARKS[kind][:2] for kind in OF_MODELS), "Models: the three largest, and all others; same marks in the list"),
+    Explanation(
+        tuple(MARKS[kind][:2] for kind in OF_MODELS), "Models: the three largest, and all others; same marks in the list"
+    ),
     _part(PartKind.GRADIENTS, "Gradients"),
     _part(PartKind.OPTIMIZER, "Optimizer state"),
     _part(PartKind.CACHES, "KV caches: keys and values of attention"),
     _part(PartKind.OTHER, "Other tensors, such as activations"),
     _part(PartKind.ALLOCATOR_CACHE, "Cached by torch's allocator for reuse"),
     _part(PartKind.OUTSIDE, "Outside torch: the driver, other programs"),
-    Explained(((FREE, TRACK),), "Free"),
+    Explanation(((FREE, TRACK),), "Free"),
 )
 TITLES: Final = (
     _title("on dev", "Bytes on this device"),
     _title("off dev", "Other bytes: in host memory, on disk, or not loaded"),
     _title("% share", "Share of the device's memory"),
     _title("lay", "Layers: modules that hold memory"),
-    Explained((("bf16+", ""),), "Mostly bf16, with some bytes of other types"),
-    Explained((("name?", ""),), "The name is a guess; open the model to see why"),
+    Explanation((("bf16+", ""),), "Mostly bf16, with some bytes of other types"),
+    Explanation((("name?", ""),), "The name is a guess; open the model to see why"),
 )
 MODELS: Final = (("Titles", TITLES), ("Marks", BARS))
 """For a list of models: its titles, and the marks of its bars."""
@@ -60,8 +62,8 @@ _OF_LAYERS: Final = (
     _title("off dev", "Bytes elsewhere, or in no memory"),
     _title("of parent", "Share of the parent layer's bytes"),
     _title("gpu", "Devices: GPU numbers, host, or none (on disk, not loaded)"),
-    Explained((("+ shared", WARNING),), "Bytes that are counted at another layer or model"),
-    Explained((("bf16+", MUTED),), "Mostly bf16, with some bytes of other types"),
+    Explanation((("+ shared", WARNING),), "Bytes that are counted at another layer or model"),
+    Explanation((("bf16+", MUTED),), "Mostly bf16, with some bytes of other types"),
 )
 _EVENT_KINDS: Final = {
     EventKind.MOVED_ON: "From host memory or disk",
@@ -74,9 +76,9 @@ _EVENT_KINDS: Final = {
 LAYERS: Final = (("Titles", _OF_LAYERS),)
 
 _OF_EVENTS: Final = (
-    *(Explained(((f"{SIGNS[kind][0]} {kind.value}", SIGNS[kind][1]),), words) for kind, words in _EVENT_KINDS.items()),
-    Explained((("3×", OFF),), "Number of times within a minute"),
-    Explained(((NOTHING, TRACK),), "In the graph: no data"),
-    Explained(((RAN_OUT, WARNING),), "In the graph: out of memory"),
+    *(Explanation(((f"{SIGNS[kind][0]} {kind.value}", SIGNS[kind][1]),), words) for kind, words in _EVENT_KINDS.items()),
+    Explanation((("3×", OFF),), "Number of times within a minute"),
+    Explanation(((NOTHING, TRACK),), "In the graph: no data"),
+    Explanation(((RAN_OUT, WARNING),), "In the graph: out of memory"),
 )
 EVENTS: Final = (("Marks", _OF_EVENTS),)

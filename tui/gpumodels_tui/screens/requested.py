@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.message import Message
 
 
-class ModelAsked(Message):
+class ModelRequested(Message):
     """Open a model's facts and layers."""
 
     def __init__(self, device_key: str, model_key: str) -> None:
@@ -18,7 +18,7 @@ class ModelAsked(Message):
         self.model_key = model_key
 
 
-class ProcessAsked(Message):
+class ProcessRequested(Message):
     """Open the screen of a process."""
 
     def __init__(self, process_key: str) -> None:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from gpumodels_tui.theme import HEADING, STYLES
 from gpumodels_tui.view.events import EventKind
 from gpumodels_tui.widgets.event_table import SIGNS
-from gpumodels_tui.widgets.explained import BARS, EVENTS, LAYERS, MODELS, TITLES, Explained, Group
+from gpumodels_tui.widgets.explanations import BARS, EVENTS, LAYERS, MODELS, TITLES, Explanation, Group
 from gpumodels_tui.widgets.layer_table import LayerTable
 from gpumodels_tui.widgets.memory_bar import FREE, MARKS
 from gpumodels_tui.widgets.model_table import ModelTable
 
 
-def explained(groups: tuple[Group, ...]) -> list[Explained]:
+def explained(groups: tuple[Group, ...]) -> list[Explanation]:
     return [one for _, group in groups for one in group]
 
 
-def marks(of: tuple[Explained, ...] | list[Explained]) -> list[str]:
+def marks(of: tuple[Explanation, ...] | list[Explanation]) -> list[str]:
     return [mark for one in of for mark, _ in one.marks]
 
 
-def titles(of: tuple[Explained, ...] | list[Explained]) -> set[str]:
+def titles(of: tuple[Explanation, ...] | list[Explanation]) -> set[str]:
     return {mark for one in of for mark, role in one.marks if role == HEADING}
 
 

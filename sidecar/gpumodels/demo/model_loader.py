@@ -22,7 +22,7 @@ SIMULATED_GPU_BYTES: Final = 80 * GIB
 SIMULATED_CACHE_BYTES: Final = GIB // 2
 
 
-class Stage(Protocol):
+class ModelLoader(Protocol):
     """What can be done with the demo's models, by their roles. Each call returns when it is done."""
 
     def load(self, role: str) -> None: ...
@@ -38,7 +38,7 @@ class Stage(Protocol):
         ...
 
 
-class RealStage:
+class FileLoader:
     """Loads files into host memory by ordinary calls of safetensors and torch. Offloaded blocks are freed and read again."""
 
     def __init__(self, specs: Mapping[str, ModelSpec], directory: Path) -> None:
@@ -84,7 +84,7 @@ class RealStage:
                 module.load_state_dict(own, assign=True, strict=False)
 
 
-class SimulatedStage:
+class SimulatedLoader:
     """Fake tensors that report `cuda:N` and take no memory. It counts their bytes, as a caching allocator would."""
 
     def __init__(self, specs: Mapping[str, ModelSpec], gpus: int) -> None:

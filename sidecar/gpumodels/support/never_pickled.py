@@ -7,7 +7,7 @@ from typing import Any, NoReturn, TypeVar
 Kind = TypeVar("Kind", bound=type)
 
 
-def resident(kind: Kind) -> Kind:
+def never_pickled(kind: Kind) -> Kind:
     """Decorator for every class of the sidecar: its objects can be neither pickled nor copied."""
     decorated: Any = kind
     decorated.__reduce_ex__ = _refuse

@@ -186,7 +186,7 @@ class FileIndex:
 
     def __init__(self, file: FileValues) -> None:
         self.file = file
-        self._places = TensorFinder(file.tensors)
+        self._tensor_finder = TensorFinder(file.tensors)
         self._values: dict[_Position, Values] = {}
         """The values read, in comparable form."""
         self._firsts: dict[tuple[_Position, str, CastRoute], Values] = {}
@@ -241,7 +241,7 @@ class FileIndex:
         found = self._by_first.get((shape, dtype, route))
         if found is None:
             found = self._by_first[shape, dtype, route] = {}
-            for order, key in enumerate(self._places.alike(shape)):
+            for order, key in enumerate(self._tensor_finder.alike(shape)):
                 if route in distinct_routes(self.file.tensors[key][0], dtype, (route,)):
                     for start in _starts(shape, self.file.tensors[key][1]):
                         for value in self._first((key, start), dtype, route):

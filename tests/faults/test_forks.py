@@ -39,7 +39,7 @@ def tick(sidecar):
     sidecar._publisher.publish(
         Snapshot(taken_at_ns=number, process=sidecar._process, warnings=(str(number),) * (number * 977 % 9000))
     )
-    with sidecar.fork_gate.ajar():
+    with sidecar.fork_gate.released():
         pass
 module.Sidecar._tick = tick
 module.SHORTEST_INTERVAL_SECONDS = 0.0

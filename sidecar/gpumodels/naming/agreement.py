@@ -97,17 +97,17 @@ class _Judge:
 
     def __init__(self, file: FileValues) -> None:
         self._file = file
-        self._places = TensorFinder(file.tensors)
+        self._tensor_finder = TensorFinder(file.tensors)
         self.comparisons = 0
 
     def outcome(self, sample: TensorSample) -> str | None:
         """None where there is nothing that the sample could be compared with."""
-        named = self._places.named(sample.key, sample.shape)
-        keys = [key for key in (self._places.alike(sample.shape) if named is None else (named,)) if self._is_of_kind(sample, key)]
+        named = self._tensor_finder.named(sample.key, sample.shape)
+        keys = [key for key in (self._tensor_finder.alike(sample.shape) if named is None else (named,)) if self._is_of_kind(sample, key)]
         for key in keys:
             self.comparisons += 1
             if agrees(sample, self._file, key):
-                self._places.found(sample.key, key)
+                self._tensor_finder.found(sample.key, key)
                 return _MATCHES
         if not keys:
             return None

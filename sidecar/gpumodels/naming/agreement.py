@@ -103,7 +103,11 @@ class _Judge:
     def outcome(self, sample: TensorSample) -> str | None:
         """None where there is nothing that the sample could be compared with."""
         named = self._tensor_finder.named(sample.key, sample.shape)
-        keys = [key for key in (self._tensor_finder.alike(sample.shape) if named is None else (named,)) if self._is_of_kind(sample, key)]
+        keys = [
+            key
+            for key in (self._tensor_finder.alike(sample.shape) if named is None else (named,))
+            if self._is_of_kind(sample, key)
+        ]
         for key in keys:
             self.comparisons += 1
             if agrees(sample, self._file, key):

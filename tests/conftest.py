@@ -4,8 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
 
 import pytest
+
+PROCESS_FOLDERS: Final = tuple(Path(__file__).parent / name for name in ("faults", "host_unchanged", "integration"))
+"""All tests in these take child processes, terminals or real loads, so that they are slow without saying so."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Don't even import the slow folders when slow tests are left out; None leaves the decision to pytest."""
+    return True if config.option.markexpr == "not slow" and collection_path in PROCESS_FOLDERS else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of the slow folders, before any are left out by their marks."""
+    for item in items:
+        if any(folder in item.path.parents for folder in PROCESS_FOLDERS):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -81,13 +81,11 @@ def full() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all tests here as slow, since they take child processes or seconds; the full counts take minutes."""
+    """The full counts take minutes."""
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.slow)
-            if FULL:
-                item.add_marker(pytest.mark.timeout(3600))
+        if FULL and here in item.path.parents:
+            item.add_marker(pytest.mark.timeout(3600))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

@@ -13,7 +13,7 @@ from host_unchanged.observing import plain
 from host_unchanged.recording import run_in_all_modes
 from host_unchanged.table import Mode
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.timeout(500)
 
 
 @dataclass(frozen=True, slots=True)

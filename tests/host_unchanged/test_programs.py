@@ -10,7 +10,7 @@ from host_unchanged.observing import plain
 from host_unchanged.recording import Recording, differences
 from host_unchanged.table import Mode, Program, groups, programs_of
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.timeout(500)
 
 Recordings = Callable[[str], Mapping[Mode, Recording]]
 ALL = [program for group in groups() for program in programs_of(group)]

@@ -19,7 +19,7 @@ from host_unchanged.recording import differences, environment_of
 from host_unchanged.stopping_host import SCENARIOS
 from host_unchanged.table import Mode
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = pytest.mark.timeout(500)
 
 FORK_HANDLER: Final = re.compile(r"list holds gpumodels(\.\w+)*\.\w*fork\w*")
 

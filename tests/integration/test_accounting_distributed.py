@@ -9,8 +9,6 @@ import pytest
 
 from processes import run_python
 
-pytestmark = pytest.mark.slow
-
 SETUP = """
 import json, os, sys, warnings
 warnings.simplefilter("ignore")

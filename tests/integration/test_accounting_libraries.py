@@ -12,7 +12,7 @@ from torch import nn
 from gpumodels.models.training_state import NonModelBytes
 from modules import Attached, attached, distinct_bytes
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def the_largest(sidecar: Attached) -> Any:

@@ -8,10 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.slow
-
 NAMES = (
     "Wan2_2-T2V-A14B-HIGH (checkpoint, ",
     "VACE-Depth (model, ",

@@ -20,8 +20,6 @@ from gpumodels_tui.headers.header_reader import FileRead, HeaderWorker
 from gpumodels_tui.headers.headers import Wanted
 from hosts import a_host
 
-pytestmark = pytest.mark.slow
-
 SETUP = """
 import gpumodels
 gpumodels.start()

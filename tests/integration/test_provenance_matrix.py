@@ -18,7 +18,6 @@ from provenance_cases import CASES, IMPORTS, NET, PREPARE, SETUP, START, Case
 NEEDED = ("accelerate", "diffusers", "gguf", "peft", "safetensors", "torch", "transformers")
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(any(find_spec(name) is None for name in NEEDED), reason="needs " + ", ".join(NEEDED)),
     pytest.mark.timeout(300),
 ]

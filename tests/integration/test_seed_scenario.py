@@ -5,13 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from gpumodels_shared.schema import Model
 from gpumodels_shared.units import describe_model
 from hosts import FAKES_SETUP, WAN_SETUP, Host, a_host
-
-pytestmark = pytest.mark.slow
 
 WAN_FILE = "Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors"
 LOAD_WAN = f"wan = loaded(WanModel, saved(WanModel(), folder + '/{WAN_FILE}', {{'model_type': 'Wan2_2-T2V-A14B-HIGH'}}))"

@@ -23,7 +23,6 @@ from terminals import PATIENCE_SECONDS, Terminal, on_a_pty, read_until
 from views import a_wan_tree
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
 ]
 

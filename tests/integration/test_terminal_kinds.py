@@ -18,7 +18,6 @@ from snapshots import GIB, MIB, WAN, a_device, a_model, a_snapshot
 from terminals import Terminal
 
 pytestmark = [
-    pytest.mark.slow,
     pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed"),
 ]
 

@@ -17,7 +17,7 @@ from gpumodels_shared.writer import SnapshotWriter
 from snapshots import GIB, MIB, NOON_NS, a_device, a_model, a_snapshot
 from terminals import on_a_pty, read_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")]
+pytestmark = pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")
 
 VIEWER = [str(Path(sys.executable).parent / "gpumodels-tui")]
 PIECE_BYTES = 400

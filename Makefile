@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_STAMP := $(VENV)/.installed-demo
 
+# Bytecode is kept: rewriting the assertions of all tests anew takes five seconds, in each process that runs tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 # What runs inside hosts is tested on other Pythons too, in a venv for each: make test-sidecar PYTHON=python3.12
 SIDECAR_VENV = .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null)
 SIDECAR_TESTS = tests/sidecar tests/shared $(wildcard tests/host_unchanged tests/integration/test_accounting_*.py) \

@@ -160,8 +160,18 @@ class Observer:
                 attached.hooks.remove()
                 attached.origin_tracker.close()
 
-    def update(self) -> None:
-        """Bring `models` and `devices` up to date with all changes that torch notified us of, and with some of the others."""
+    def was_notified(self) -> bool:
+        """Whether there is anything for `update(only_notified=True)`: torch was imported, or the registry was notified."""
+        if self._attached is None:
+            return not self._detached and imported_torch() is not None
+        return self.registry.version != self._seen_version
+
+    def update(self, only_notified: bool = False) -> None:
+        """Bring `models` and `devices` up to date with all changes that torch notified us of, and with some of the others.
+
+        Args:
+            only_notified: leave the others alone, and measure nothing beside the models.
+        """
         if self._attached is None:
             self._attach(imported_torch())
         attached = self._attached
@@ -170,12 +180,18 @@ class Observer:
         began = time.thread_time()
         try:
             counters = attached.devices.counters()
-            self._update_models(attached, counters)
+            self._update_models(attached, counters, only_notified)
             self.devices = device_memory(self.models, self._parts, counters)
         finally:
             self.last_update_seconds = time.thread_time() - began
             self.budget.charge(self.last_update_seconds)
-        self._sweep_if_unexplained(attached)
+        if not only_notified:
+            self._sweep_if_unexplained(attached)
+
+    def forget_momentary(self) -> None:
+        """Drop what was true only when it was read, before a wait in the middle of `find_names`."""
+        if self._attached is not None:
+            self._attached.origin_tracker.forget_kernel_mappings()
 
     def find_names(self) -> None:
         """Find out what the models are called, until all is known that can be, or the time for it is spent; updates `models`."""
@@ -269,14 +285,16 @@ class Observer:
         if unexplained > max(UNEXPLAINED_BYTES, UNEXPLAINED_SHARE * allocated):
             self._sweep(attached.hooks)
 
-    def _update_models(self, attached: Attachment, counters: Mapping[str, DeviceCounters]) -> None:
+    def _update_models(self, attached: Attachment, counters: Mapping[str, DeviceCounters], only_notified: bool) -> None:
         """Scan until nothing changed meanwhile, a few times at most: a model half moved is a state that never lasted."""
         now, allocated = self._clock(), _allocated(counters)
         walk_seconds = min(LONGEST_WALK_SECONDS, WALK_SHARE * (now - self._last_look_at)) if now >= self._walk_not_before else 0.0
+        if only_notified:
+            walk_seconds = 0.0
         self._last_look_at = now
         # Memory was allocated or freed, maybe without notice: compare all modules, if that is quick or the budget allows it.
         moved = abs(allocated - self._seen_allocated) > ALLOCATION_THRESHOLD_BYTES
-        everything = moved and (self._full_scan_seconds <= walk_seconds or self.budget.allows())
+        everything = moved and not only_notified and (self._full_scan_seconds <= walk_seconds or self.budget.allows())
         version = self._seen_version
         for attempt in range(SCAN_TRIES):
             if attempt and (self.registry.version == version or self._clock() - now > LONGEST_TRY_SECONDS):
@@ -284,6 +302,8 @@ class Observer:
             without_notice = self.registry.version == self._seen_version and not everything
             version, began = self.registry.version, time.thread_time()
             self._scan(attached, everything and not attempt, 0.0 if attempt else walk_seconds)
+            if not only_notified:
+                self._measure(attached)
             if without_notice:  # assembling a large model takes long: the time is paid off before the next walk
                 excess = time.thread_time() - began - walk_seconds
                 self._walk_not_before = now + max(0.0, excess) / WALK_SHARE
@@ -309,7 +329,6 @@ class Observer:
         self._found = self._found if is_same else found
         attached.name_queue.set_models(self._found)
         self.describe()
-        self._measure(attached)
 
     def _measure(self, attached: Attachment) -> None:
         """Measure what is kept beside the models. This goes through all modules, so it is rarer the more there are."""

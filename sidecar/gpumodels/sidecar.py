@@ -23,6 +23,7 @@ from gpumodels.publishing.process_info import process_info
 from gpumodels.publishing.publisher import Publisher
 from gpumodels.support.descriptors import close_all_inherited
 from gpumodels.support.failures import LOGGER, Failures
+from gpumodels.support.host_profilers import leave_torch_trace, profiler_is_running
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.other_threads import OtherThreads
 from gpumodels_shared.identity import this_process
@@ -41,6 +42,7 @@ LONG_PAUSE_SECONDS: Final = 0.012
 """Pauses last this long after BURST_SECONDS of work in one tick, if the host is busy: large changes show later, without harm."""
 NAMES_SECONDS: Final = 0.1
 """How long a tick waits for the names of new models, before it publishes these as pending."""
+PROFILED: Final = "a profiler is running in this process; until it ends, only new and changed models are shown, without names"
 THREAD_NAME: Final = "gpumodels"
 
 
@@ -90,6 +92,8 @@ class Sidecar:
         self._busy_since = 0.0
         """Processor time of this thread when the tick began."""
         self._others = OtherThreads()
+        self._is_resting = False
+        """Whether viewers were told that a profiler runs."""
         self._thread = _SidecarThread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.serves_pid = self.pid
         self._thread.end = _stop_own
@@ -129,18 +133,38 @@ class Sidecar:
         while True:
             self._tick_at = time.monotonic() + self._interval_seconds
             with self.fork_gate, suppress(_Stopping):
-                self._tick()
-                self._find_names()
+                if profiler_is_running():
+                    self._rest()
+                else:
+                    self._is_resting = False
+                    self._tick()
+                    self._find_names()
             # After a long tick the next was put off for the sake of names (`_pause_naming`); now there are none to find.
-            if self._stopping.wait(max(0.0, min(self._interval_seconds, self._tick_at - time.monotonic()))):
+            if self._wait(max(0.0, min(self._interval_seconds, self._tick_at - time.monotonic()))):
                 return
 
-    def _tick(self) -> None:
+    def _wait(self, seconds: float) -> bool:
+        """Wait this long. Returns True at once when the sidecar is to stop."""
+        stopping = self._stopping.wait(seconds)
+        leave_torch_trace()
+        return stopping
+
+    def _rest(self) -> None:
+        """A tick beside a profiler, which records the sidecar, too: the heartbeat, and models that are new or changed."""
+        if self._observer.was_notified():
+            self._tick(only_notified=True)
+        elif self._is_resting:
+            self._publisher.beat()
+            return
+        self._is_resting = True
+        self._publish()
+
+    def _tick(self, only_notified: bool = False) -> None:
         """Bring the models up to date. They are published when their names are found, or soon in any case."""
         with self.failures.guard("a tick"):
             self._busy_since = time.thread_time()
             self._wait_while_building()
-            self._observer.update()
+            self._observer.update(only_notified)
             self._publish_at = time.monotonic() + NAMES_SECONDS
             return
         self._publisher.beat()  # the failure is no sign that the process hangs
@@ -162,7 +186,7 @@ class Sidecar:
                     devices=observer.devices,
                     models=observer.models,
                     health=SidecarHealth(round(observer.last_update_seconds, 4), len(observer.registry), self.failures.count),
-                    warnings=observer.warnings,
+                    warnings=(*observer.warnings, PROFILED) if self._is_resting else observer.warnings,
                 )
             )
         observer.budget.charge(time.thread_time() - began)
@@ -171,16 +195,17 @@ class Sidecar:
         """Leave the interpreter to the host's threads, between two slices of work."""
         began = time.monotonic()
         with self.fork_gate.released():
-            stopping = self._stopping.wait(PAUSE_SECONDS)
+            stopping = self._wait(PAUSE_SECONDS)
             if not stopping and time.thread_time() - self._busy_since > BURST_SECONDS and self._others.are_busy():
                 # In a busy host, waiting for the interpreter was a part of the pause.
-                stopping = self._stopping.wait(max(0.0, LONG_PAUSE_SECONDS - (time.monotonic() - began)))
+                stopping = self._wait(max(0.0, LONG_PAUSE_SECONDS - (time.monotonic() - began)))
         if stopping:
             raise _Stopping
 
     def _pause_naming(self) -> None:
         """The same while names are found: models are scanned and published meanwhile, as often as ever."""
         self._pause()
+        self._rest_while_profiled()
         now = time.monotonic()
         if now >= self._tick_at:
             self._tick()
@@ -191,11 +216,24 @@ class Sidecar:
             self._observer.describe()
             self._publish()
 
+    def _rest_while_profiled(self) -> None:
+        """Put off naming until no profiler runs."""
+        if not profiler_is_running():
+            return
+        self._observer.forget_momentary()
+        while profiler_is_running():
+            self._rest()
+            with self.fork_gate.released():
+                stopping = self._wait(self._interval_seconds)
+            if stopping:
+                raise _Stopping
+        self._is_resting = False
+
     def _wait_while_building(self) -> None:
         give_up = time.monotonic() + LONGEST_BUILD_SECONDS
         while (now := time.monotonic()) < give_up and now - self._observer.registry.grew_at < QUIET_SECONDS:
             with self.fork_gate.released():
-                stopping = self._stopping.wait(QUIET_SECONDS)
+                stopping = self._wait(QUIET_SECONDS)
             if stopping:
                 return
             self._publisher.beat()

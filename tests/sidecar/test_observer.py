@@ -164,3 +164,22 @@ def test_an_attach_that_fails_half_way_leaves_nothing_behind_and_is_not_tried_ag
     assert observer.models == ()
     assert observer.warnings == (NOT_ATTACHED,)
     observer.detach()
+
+
+def test_with_notified_changes_only_a_new_model_is_shown_and_nothing_is_searched_or_measured(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = on_gpu(Backbone())
+    assert watched.update() == ["Backbone"]
+    measured: list[object] = []
+    monkeypatch.setattr(TrainingState, "measure", lambda *arguments: measured.append(arguments))
+    assert not watched.observer.was_notified()
+    model._parameters.clear()  # notifies of nothing
+    second = on_gpu(Backbone())
+    assert watched.observer.was_notified()
+    watched.clock.now += 3600.0
+    watched.observer.update(only_notified=True)
+    assert [model.class_name for model in watched.observer.models] == ["Backbone", "Backbone"]
+    assert not watched.observer.was_notified()
+    assert measured == []
+    del second

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gpumodels.sidecar import BURST_SECONDS, LONG_PAUSE_SECONDS, PAUSE_SECONDS, Sidecar
+from gpumodels.sidecar import BURST_SECONDS, LONG_PAUSE_SECONDS, PAUSE_SECONDS, PROFILED, Sidecar
 from gpumodels.support.other_threads import OtherThreads
 
 
@@ -83,3 +83,40 @@ def test_pauses_are_long_only_after_much_work_beside_a_host_that_computes(sideca
     first, second = pauses(2 * BURST_SECONDS, busy=True)
     assert first == PAUSE_SECONDS
     assert 0.0 <= second <= LONG_PAUSE_SECONDS
+
+
+def profiler_runs(monkeypatch: pytest.MonkeyPatch, *answers: bool) -> None:
+    """Whether a profiler runs, each time it is asked; the last answer stays."""
+    running = list(answers)
+    monkeypatch.setattr("gpumodels.sidecar.profiler_is_running", lambda: running.pop(0) if len(running) > 1 else running[0])
+
+
+def test_beside_a_profiler_only_notified_changes_are_looked_for_and_viewers_are_told(
+    sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profiler_runs(monkeypatch, True, True, True, False)
+    done: list[str] = []
+    notified = iter((False, True, False))
+    monkeypatch.setattr(sidecar._observer, "was_notified", lambda: next(notified))
+    monkeypatch.setattr(sidecar._observer, "update", lambda only_notified: done.append(f"update {only_notified}"))
+    monkeypatch.setattr(sidecar._observer, "find_names", lambda: done.append("names"))
+    monkeypatch.setattr(sidecar._publisher, "beat", lambda: done.append("beat"))
+    monkeypatch.setattr(sidecar._publisher, "publish", lambda snapshot: done.append(f"publish {PROFILED in snapshot.warnings}"))
+    monkeypatch.setattr("gpumodels.sidecar._leave_signals_to_host", lambda: None)
+    sidecar._stopping = Waits(4)
+    sidecar._run()
+    assert done == ["publish True", "update True", "publish True", "beat", "update False", "names", "publish False"]
+
+
+def test_naming_waits_for_the_end_of_a_profile(sidecar: Sidecar, monkeypatch: pytest.MonkeyPatch) -> None:
+    profiler_runs(monkeypatch, True, True, True, False)
+    rests: list[int] = []
+    monkeypatch.setattr(sidecar, "_rest", lambda: rests.append(len(rests)))
+    forgotten: list[bool] = []
+    monkeypatch.setattr(sidecar._observer, "forget_momentary", lambda: forgotten.append(True))
+    sidecar._tick_at = sidecar._busy_since = float("inf")
+    sidecar._stopping = waits = Waits(99)
+    with sidecar.fork_gate:
+        sidecar._pause_naming()
+    assert (rests, forgotten) == ([0, 1], [True])
+    assert waits.seconds == [PAUSE_SECONDS, 1.0, 1.0]

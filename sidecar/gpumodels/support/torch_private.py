@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -110,3 +111,16 @@ def is_compiling(torch: ModuleType) -> Callable[[], bool]:
     for name in path_of_is_compiling(torch) or ():
         found = getattr(found, name)
     return found if found is not torch else bool
+
+
+def is_trace_context(profile: object) -> bool:
+    """Whether this is what `sys.getprofile` gives in a thread that `torch.profiler.profile(with_stack=True)` records."""
+    kind = type(profile)
+    name, module = (type.__getattribute__(kind, key) for key in ("__name__", "__module__"))
+    return (name, module) == ("TraceContext", "builtins")
+
+
+def torch_profiler_is_running() -> bool:
+    """Whether a profile of `torch.profiler` or `torch.autograd.profiler` is being recorded in this process."""
+    profiler = sys.modules.get("torch.autograd.profiler")
+    return isinstance(profiler, ModuleType) and profiler.__dict__.get("_is_profiler_enabled") is True

@@ -261,3 +261,30 @@ PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, compute)
 PROCESSES(nvmlDeviceGetComputeRunningProcesses_v2, compute)
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, graphics)
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2, graphics)
+
+/* Without a version: as in drivers before 450. */
+typedef struct {
+    unsigned int pid;
+    bytes_t used;
+} first_process_t;
+
+static nvmlReturn_t copy_first_processes(const process_t *list, unsigned int have, unsigned int *count, first_process_t *to) {
+    unsigned int room = *count;
+    *count = have;
+    if (have == 0) return SUCCESS;
+    if (room < have || !to) return INSUFFICIENT_SIZE;
+    for (unsigned int each = 0; each < have; each++) {
+        to[each].pid = list[each].pid;
+        to[each].used = list[each].used;
+    }
+    return SUCCESS;
+}
+
+#define FIRST_PROCESSES(question, list)                                                       \
+    nvmlReturn_t question(void *handle, unsigned int *count, first_process_t *to) {           \
+        gpu_t *gpu;                                                                           \
+        nvmlReturn_t code = find(handle, &gpu);                                               \
+        return code ? code : copy_first_processes(gpu->list, gpu->list##_count, count, to);   \
+    }
+FIRST_PROCESSES(nvmlDeviceGetComputeRunningProcesses, compute)
+FIRST_PROCESSES(nvmlDeviceGetGraphicsRunningProcesses, graphics)

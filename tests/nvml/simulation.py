@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +22,8 @@ def compiler() -> str | None:
 class SimulatedNvml:
     """The library in a directory of its own, and the file that it answers from."""
 
-    def __init__(self, directory: Path) -> None:
-        """Compile it.
+    def __init__(self, directory: Path, without: Sequence[str] = ()) -> None:
+        """Compile it, without the functions named in `without`: drivers of other ages lack some.
 
         Raises:
             FileNotFoundError: this machine has no C compiler.
@@ -35,6 +36,9 @@ class SimulatedNvml:
         self._values = directory / "gpus.txt"
         library = directory / "libnvidia-ml.so.1"
         command = [found, "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(library), str(SOURCE)]
+        hidden = directory / "hidden.map"
+        hidden.write_text("{ global: *; local: " + "".join(f"{name}; " for name in without) + "};\n")
+        command += [f"-Wl,--version-script={hidden}"] if without else []
         subprocess.run(command, check=True, capture_output=True, text=True)
         self.says()
 

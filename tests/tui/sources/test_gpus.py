@@ -11,9 +11,9 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from gpumodels_tui.sources.gpus import GpuReading, Hardware, HardwareState
+from gpumodels_tui.sources.gpus import PROCESS_CALLS, GpuReading, Hardware, HardwareState
 from nvml.simulation import SimulatedNvml, compiler
-from snapshots import A100, GIB, a_gpu
+from snapshots import A100, GIB, a_gpu, a_model, a_snapshot, published
 
 READER = """
 import msgspec, sys
@@ -120,6 +120,98 @@ def test_a_driver_that_is_not_loaded_is_a_problem(tmp_path: Path) -> None:
     assert "Driver Not Loaded" in state.problem
 
 
+COMPUTE, GRAPHICS = PROCESS_CALLS
+
+
+def versions(*suffixes: str) -> tuple[str, ...]:
+    return tuple(call + suffix for call in PROCESS_CALLS for suffix in suffixes)
+
+
+def read_by_a_library_without(directory: Path, functions: tuple[str, ...], *gpus: GpuReading) -> HardwareState:
+    """What is read from such a driver."""
+    if compiler() is None or sys.platform != "linux":
+        pytest.skip("no C compiler whose linker hides functions")
+    nvml = SimulatedNvml(directory, without=functions)
+    nvml.says(*gpus)
+    client = Client(nvml)
+    state = client.read()
+    client.close()
+    return state
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffixes", [("_v3",), ("_v3", "_v2"), ("_v2",), ("_v2", ""), ("",)], ids=str)
+def test_a_driver_is_asked_for_processes_in_a_version_that_it_has(tmp_path: Path, suffixes: tuple[str, ...]) -> None:
+    gpu = a_gpu(processes={4711: 18 * GIB, 4712: None, 4713: GIB})
+    state = read_by_a_library_without(tmp_path, versions(*suffixes), gpu)
+    assert (state.gpus, state.problem) == ((gpu,), None)
+
+
+@pytest.mark.slow
+def test_a_driver_that_lists_no_processes_says_so_and_tells_the_rest(tmp_path: Path) -> None:
+    state = read_by_a_library_without(tmp_path, versions("_v3", "_v2", ""), a_gpu(processes={4711: GIB}))
+    assert state.gpus == (a_gpu(processes={}),)
+    assert state.problem is not None
+    assert COMPUTE in state.problem
+    assert GRAPHICS in state.problem
+    assert "unknown" in state.problem
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("function", "lost"),
+    [
+        ("nvmlDeviceGetUtilizationRates", {"utilization_percent": None}),
+        ("nvmlDeviceGetPowerUsage", {"power_watts": None}),
+        ("nvmlDeviceGetName", {"name": "GPU"}),
+        ("nvmlErrorString", {}),
+    ],
+)
+def test_what_a_driver_has_no_function_for_is_unknown_and_said(tmp_path: Path, function: str, lost: dict[str, object]) -> None:
+    state = read_by_a_library_without(tmp_path, (function,), a_gpu())
+    assert state.gpus == (replace(a_gpu(), **lost),)
+    assert (state.problem is None) == (not lost)
+    assert not lost or function in (state.problem or "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["nvmlDeviceGetMemoryInfo_v2", "nvmlDeviceGetTemperature", "nvmlDeviceGetTemperatureV"])
+def test_where_another_function_tells_the_same_that_one_is_asked(tmp_path: Path, function: str) -> None:
+    state = read_by_a_library_without(tmp_path, (function,), a_gpu())
+    assert (state.gpus, state.problem) == ((a_gpu(),), None)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("function", ["nvmlDeviceGetCount_v2", "nvmlInitWithFlags"])
+def test_a_driver_that_cannot_even_be_started_or_counted_is_a_problem(tmp_path: Path, function: str) -> None:
+    state = read_by_a_library_without(tmp_path, (function,), a_gpu())
+    assert state.gpus == ()
+    assert "Function Not Found" in (state.problem or "")
+
+
+@pytest.mark.slow
+def test_the_table_is_printed_beside_a_driver_of_another_age(tmp_path: Path) -> None:
+    if compiler() is None or sys.platform != "linux":
+        pytest.skip("no C compiler whose linker hides functions")
+    nvml = SimulatedNvml(tmp_path, without=versions("_v3", "_v2", ""))
+    nvml.says(a_gpu())
+    snapshots = tmp_path / "snapshots"
+    snapshots.mkdir(mode=0o700)
+    writer = published(snapshots, a_snapshot(a_model()))
+    shown = subprocess.run(
+        [sys.executable, "-m", "gpumodels_tui", "--once", "--dir", str(snapshots)],
+        env=nvml.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    writer.abandon()
+    assert "Traceback" not in shown.stderr
+    assert "NVIDIA H100" in shown.stdout
+    assert COMPUTE in shown.stderr
+
+
 class FakeNvml(ModuleType):
     """pynvml on a machine without the library."""
 
@@ -148,3 +240,56 @@ def test_without_the_library_there_are_no_gpus_and_no_problem_and_it_is_not_aske
         assert state.host_used_bytes is not None
     assert FakeNvml.asked == 1
     hardware.close()
+
+
+class BrokenNvml(ModuleType):
+    """A binding that starts, and then raises something that isn't its own error at every call but the first few."""
+
+    class NVMLError(Exception):
+        pass
+
+    @staticmethod
+    def nvmlInit() -> None:
+        pass
+
+    @staticmethod
+    def nvmlDeviceGetCount() -> int:
+        return 1
+
+    @staticmethod
+    def nvmlDeviceGetHandleByIndex(index: int) -> object:
+        return index
+
+    @staticmethod
+    def nvmlDeviceGetUUID(handle: object) -> str:
+        return A100
+
+    @staticmethod
+    def nvmlDeviceGetUtilizationRates(handle: object) -> object:
+        raise OSError("exception: access violation")
+
+    @staticmethod
+    def nvmlDeviceGetName(handle: object) -> str:
+        return b"\xff".decode()
+
+    @staticmethod
+    def nvmlShutdown() -> None:
+        raise AttributeError("nvmlShutdown")
+
+
+def test_nothing_that_a_binding_raises_reaches_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pynvml", BrokenNvml("pynvml"))
+    hardware = Hardware()
+    states = [hardware.read() for _ in range(2)]
+    hardware.close()
+    assert [state.gpus for state in states] == [(GpuReading(0, A100, "GPU"),)] * 2
+    problem = states[1].problem or ""
+    assert "nvmlDeviceGetUtilizationRates (exception: access violation)" in problem
+    assert problem.count("nvmlDeviceGetUtilizationRates") == 1
+
+
+def test_a_binding_that_cannot_be_imported_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "pynvml.py").write_text("raise RuntimeError('half an installation')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    assert "half an installation" in (Hardware().read().problem or "")

@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
-from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.sources.nvml_calls import NvmlCalls, available, description
 
 RETRY_SECONDS: Final = 10.0
 """How long to wait before a driver that doesn't answer is asked again."""
@@ -20,8 +20,7 @@ RETRY_SECONDS: Final = 10.0
 HOST_STEP_BYTES: Final = 32 * 1024**2
 """Used host memory is rounded down to this: it changes all the time, and nobody needs it in finer steps."""
 
-NOT_AVAILABLE: Final = 2**63
-"""NVML marks a 64-bit value as not available by numbers above this, larger than any GPU's memory."""
+PROCESS_CALLS: Final = ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses")
 
 
 class GpuReading(Struct, frozen=True):
@@ -73,6 +72,7 @@ class Hardware:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._nvml: ModuleType | None = None
+        self._calls: NvmlCalls | None = None
         self._missing = False
         self._problem: str | None = None
         self._retry_at = float("-inf")
@@ -91,71 +91,67 @@ class Hardware:
 
     def close(self) -> None:
         """Shut NVML down; a later reading starts it again."""
-        nvml, self._nvml = self._nvml, None
+        nvml, self._nvml, self._calls = self._nvml, None, None
         if nvml is not None:
-            with contextlib.suppress(nvml.NVMLError):
+            with contextlib.suppress(Exception):  # it is over, however it says so
                 nvml.nvmlShutdown()
 
     def _read_gpus(self) -> tuple[tuple[GpuReading, ...], str | None]:
-        nvml = self._nvml or self._start()
-        if nvml is None:
+        if self._calls is None and not self._start():
             return (), self._problem
+        nvml, calls = self._nvml, self._calls
+        assert nvml is not None
+        assert calls is not None
         try:
             count = int(nvml.nvmlDeviceGetCount())
-        except nvml.NVMLError as error:
+        except Exception as error:  # noqa: BLE001  # the binding raises more than its own errors
             self.close()
             self._fail(error)
             return (), self._problem
-        readings = (_read_gpu(nvml, index) for index in range(count))
-        return tuple(reading for reading in readings if reading is not None), None
+        readings = [_read_gpu(calls, index) for index in range(count)]
+        return tuple(reading for reading in readings if reading is not None), calls.problem
 
-    def _start(self) -> ModuleType | None:
+    def _start(self) -> bool:
         if self._missing or self._clock() < self._retry_at:
-            return None
+            return False
+        nvml = None
         try:
             nvml = importlib.import_module("pynvml")
-        except ImportError:
-            self._missing = True
-            return None
-        try:
             nvml.nvmlInit()
-        except nvml.NVMLError_LibraryNotFound:
-            self._missing = True
-            return None
-        except nvml.NVMLError as error:
-            self._fail(error)
-            return None
-        self._nvml, self._problem = nvml, None
-        return nvml
+        except Exception as error:  # noqa: BLE001  # the binding raises more than its own errors, also while it is imported
+            if isinstance(error, getattr(nvml, "NVMLError_LibraryNotFound", ImportError)):
+                self._missing = True
+            else:
+                self._fail(error)
+            return False
+        self._nvml, self._calls, self._problem = nvml, NvmlCalls(nvml), None
+        return True
 
     def _fail(self, error: Exception) -> None:
-        self._problem = (
-            f"NVML: {safe_text(str(error))}; is the NVIDIA driver loaded, and does it match its library? (see nvidia-smi)"
-        )
+        said = description(error)
+        self._problem = f"NVML: {said}; is the NVIDIA driver loaded, and does it match its library? (see nvidia-smi)"
         self._retry_at = self._clock() + RETRY_SECONDS
 
 
-def _read_gpu(nvml: ModuleType, index: int) -> GpuReading | None:
+def _read_gpu(calls: NvmlCalls, index: int) -> GpuReading | None:
     """One GPU. Each value is queried on its own, since drivers refuse some on some GPUs; None if it has no UUID."""
-    handle = _query(nvml, nvml.nvmlDeviceGetHandleByIndex, index)
-    uuid = _text(_query(nvml, nvml.nvmlDeviceGetUUID, handle)) if handle is not None else None
+    handle = calls.structure("nvmlDeviceGetHandleByIndex", index)
+    uuid = calls.text("nvmlDeviceGetUUID", handle) if handle is not None else None
     if uuid is None:
         return None
-    # Version 2 counts the driver's reserved memory separately, as nvidia-smi does.
-    memory = _query(nvml, nvml.nvmlDeviceGetMemoryInfo, handle, getattr(nvml, "nvmlMemory_v2", None))
-    memory = memory if memory is not None else _query(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
-    utilization = _query(nvml, nvml.nvmlDeviceGetUtilizationRates, handle)
-    milliwatts = _number(_query(nvml, nvml.nvmlDeviceGetPowerUsage, handle))
+    memory = calls.memory(handle)
+    utilization = calls.structure("nvmlDeviceGetUtilizationRates", handle)
+    milliwatts = calls.number("nvmlDeviceGetPowerUsage", handle)
     return GpuReading(
         index=index,
         uuid=uuid,
-        name=_text(_query(nvml, nvml.nvmlDeviceGetName, handle)) or "GPU",
-        total_bytes=_number(getattr(memory, "total", None)),
-        used_bytes=_number(getattr(memory, "used", None)),
-        utilization_percent=_number(getattr(utilization, "gpu", None)),
-        temperature_celsius=_number(_query(nvml, nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)),
+        name=calls.text("nvmlDeviceGetName", handle) or "GPU",
+        total_bytes=available(getattr(memory, "total", None)),
+        used_bytes=available(getattr(memory, "used", None)),
+        utilization_percent=available(getattr(utilization, "gpu", None)),
+        temperature_celsius=calls.temperature(handle),
         power_watts=None if milliwatts is None else milliwatts / 1000,
-        processes=_processes(nvml, handle),
+        processes=_processes(calls, handle),
     )
 
 
@@ -185,36 +181,15 @@ def _process_of(pid: int) -> GpuProcess | None:
         with contextlib.suppress(psutil.Error, KeyError):
             user = process.username()
         return GpuProcess(pid, command, user, int(process.create_time() * 1e9))
-    except psutil.Error:
+    except (psutil.Error, OverflowError, ValueError):  # the latter two for numbers that can't be a pid
         return None
 
 
-def _processes(nvml: ModuleType, handle: object) -> dict[int, int | None]:
+def _processes(calls: NvmlCalls, handle: object) -> dict[int, int | None]:
     """Bytes by pid; NVML lists a process that both computes and draws twice, with the same bytes."""
     found: dict[int, int | None] = {}
-    for query in (nvml.nvmlDeviceGetComputeRunningProcesses, nvml.nvmlDeviceGetGraphicsRunningProcesses):
-        processes = _query(nvml, query, handle)
-        for process in processes if isinstance(processes, list) else []:
-            used = _number(process.usedGpuMemory)
-            known = found.get(int(process.pid))
-            found[int(process.pid)] = used if known is None else known if used is None else max(known, used)
+    for function in PROCESS_CALLS:
+        for pid, used in calls.processes(function, handle):
+            known = found.get(pid)
+            found[pid] = used if known is None else known if used is None else max(known, used)
     return found
-
-
-def _query(nvml: ModuleType, query: Callable[..., object], *arguments: object) -> object | None:
-    """The driver's answer; None if it gives none: not supported, not permitted, not in this version, GPU lost."""
-    try:
-        return query(*arguments)
-    except nvml.NVMLError:
-        return None
-
-
-def _number(value: object) -> int | None:
-    """The value if it is available: NVML marks others by the largest numbers of the type."""
-    return value if isinstance(value, int) and 0 <= value < NOT_AVAILABLE else None
-
-
-def _text(value: object) -> str | None:
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "backslashreplace")
-    return value if isinstance(value, str) else None

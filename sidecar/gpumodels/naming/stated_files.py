@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 from gpumodels.provenance.checkpoint_values import READABLE
+from gpumodels_shared.hub_cache import hub_cache
 
 MAX_CONFIG_FILES: Final = 64
 
@@ -37,12 +40,17 @@ def files_at(stated: str) -> tuple[str, ...]:
         return ()
 
 
+def _hub_cache() -> str:
+    """The hub's cache as this process knows it; huggingface_hub reads the variables once, when it is imported."""
+    constants = sys.modules.get("huggingface_hub.constants")
+    known = constants.__dict__.get("HF_HUB_CACHE") if type(constants) is ModuleType else None
+    return known if type(known) is str else hub_cache(os.environ, str(Path.home()))
+
+
 def _files_below(stated: str) -> tuple[str, ...]:
     roots = [Path(stated)] if os.path.isabs(stated) or stated.startswith(("./", "../")) or Path(stated).is_dir() else []  # noqa: PTH117
     if not roots and stated.count("/") <= 1:
-        home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-        cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-        snapshots = cache / f"models--{stated.replace('/', '--')}" / "snapshots"
+        snapshots = Path(_hub_cache()) / f"models--{stated.replace('/', '--')}" / "snapshots"
         roots = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
     found: list[str] = []
     for root in roots:

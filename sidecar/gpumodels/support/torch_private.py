@@ -123,4 +123,4 @@ def is_trace_context(profile: object) -> bool:
 def torch_profiler_is_running() -> bool:
     """Whether a profile of `torch.profiler` or `torch.autograd.profiler` is being recorded in this process."""
     profiler = sys.modules.get("torch.autograd.profiler")
-    return isinstance(profiler, ModuleType) and profiler.__dict__.get("_is_profiler_enabled") is True
+    return type(profiler) is ModuleType and profiler.__dict__.get("_is_profiler_enabled") is True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -24,12 +26,29 @@ def test_a_directory_means_the_safetensors_in_it_and_one_level_below(tmp_path: P
 
 
 def test_a_repository_means_its_files_in_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "huggingface_hub.constants", raising=False)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     snapshot = tmp_path / "models--org--name" / "snapshots" / "0a1b"
     assert files_at("org/name") == ()
     path = touched(snapshot / "model.safetensors")
     assert files_at("org/name") == files_at(" org/name ") == (path,)
     assert files_at("org/name/deeper") == ()
+
+
+def test_the_hubs_cache_is_where_this_processs_variables_or_its_huggingface_hub_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = touched(tmp_path / "old" / "models--org--name" / "snapshots" / "0a1b" / "model.safetensors")
+    known = touched(tmp_path / "known" / "models--org--name" / "snapshots" / "0a1b" / "model.safetensors")
+    monkeypatch.delitem(sys.modules, "huggingface_hub.constants", raising=False)
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("DISK", str(tmp_path))
+    monkeypatch.setenv("HUGGINGFACE_HUB_CACHE", "$DISK/old")
+    assert files_at("org/name") == (older,)
+    constants = ModuleType("huggingface_hub.constants")
+    vars(constants)["HF_HUB_CACHE"] = str(tmp_path / "known")
+    monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
+    assert files_at("org/name") == (known,)
 
 
 def test_only_so_many_files_are_listed(tmp_path: Path) -> None:

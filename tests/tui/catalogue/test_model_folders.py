@@ -13,7 +13,6 @@ from gpumodels_tui.catalogue.model_folders import (
     comfyui_root,
     default_model_folders,
     extra_model_paths,
-    hub_cache,
 )
 from gpumodels_tui.following import model_folders_of
 from snapshots import a_process, a_process_state, a_snapshot
@@ -35,12 +34,27 @@ def test_what_exists_is_looked_through_by_itself(tmp_path: Path) -> None:
     assert default_model_folders({}, tmp_path) == [hub, comfyui / "models"]
 
 
-def test_the_hub_cache_is_where_hugging_faces_variables_say() -> None:
-    home = Path("/home/ada")
-    assert hub_cache({"HF_HUB_CACHE": "/a", "HF_HOME": "/b"}, home) == Path("/a")
-    assert hub_cache({"HF_HOME": "~/b"}, home) == Path("/home/ada/b/hub")
-    assert hub_cache({"XDG_CACHE_HOME": "/c"}, home) == Path("/c/huggingface/hub")
-    assert hub_cache({}, home) == Path("/home/ada/.cache/huggingface/hub")
+def test_the_hub_cache_is_where_hugging_faces_variables_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("new", "old", "home/hub"):
+        (tmp_path / name).mkdir(parents=True)
+    environment = {
+        "DISK": str(tmp_path),
+        "HF_HOME": "~/home",
+        "HUGGINGFACE_HUB_CACHE": "${DISK}/old",
+        "HF_HUB_CACHE": "$DISK/new",
+    }
+    assert default_model_folders(environment, tmp_path) == [tmp_path / "new"]
+    del environment["HF_HUB_CACHE"]
+    assert default_model_folders(environment, tmp_path) == [tmp_path / "old"]
+    del environment["HUGGINGFACE_HUB_CACHE"]
+    assert default_model_folders(environment, tmp_path) == [tmp_path / "home" / "hub"]
+    monkeypatch.chdir(tmp_path)
+    assert default_model_folders({"HF_HUB_CACHE": "old"}, tmp_path) == [tmp_path / "old"]
+
+
+@pytest.mark.parametrize("value", ["", "\0", "/nowhere", "x" * 5000])
+def test_a_hub_cache_that_is_no_directory_is_not_looked_through(tmp_path: Path, value: str) -> None:
+    assert default_model_folders({"HF_HUB_CACHE": value}, tmp_path) == []
 
 
 @pytest.mark.parametrize("command", [["python", "main.py", "--cpu"], ["python", "-s", "main.py"], ["python", "./main.py"]])
@@ -70,6 +84,29 @@ def test_its_yaml_names_more_directories(tmp_path: Path) -> None:
         tmp_path / "a1111/models/VAE",
         tmp_path / "a1111/embeddings",
         tmp_path / "beside",
+    ]
+
+
+def test_only_the_base_path_is_expanded_and_lines_are_joined_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("KIND", "expanded")
+    (tmp_path / "extra.yaml").write_text(
+        "one:\n    base_path: ~/$KIND\n    vae: $KIND/vae\n    loras: ~/loras\n"
+        "    clip: |\n        with spaces  \n        /absolute\n"
+        "two:\n    vae: $KIND\n    loras: ~\n    clip: ~/clip\n"
+        "three:\n    base_path: beside\n    vae: vae\n"
+        "four:\n    base_path: ''\n    vae: vae\n"
+    )
+    base = tmp_path / "home" / "expanded"
+    assert extra_model_paths(tmp_path / "extra.yaml") == [
+        base / "$KIND" / "vae",
+        base / "~" / "loras",
+        base / "with spaces  ",
+        Path("/absolute"),
+        tmp_path / "$KIND",
+        tmp_path / "~" / "clip",
+        tmp_path / "beside" / "vae",
+        tmp_path / "vae",
     ]
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, cast
 
+from gpumodels_shared.hub_cache import expanded, hub_cache
+
 MAX_YAML_BYTES: Final = 64 * 1024
 EXTRA_PATHS: Final = "extra_model_paths.yaml"
 EXTRA_PATHS_FLAG: Final = "--extra-model-paths-config"
@@ -16,21 +18,13 @@ BASE_FLAG: Final = "--base-directory"
 
 def default_model_folders(environment: Mapping[str, str], home: Path) -> list[Path]:
     """The model folders that exist on this machine for this user."""
-    hub = hub_cache(environment, home)
-    folders = [hub] if hub.is_dir() else []
+    hub = hub_cache(environment, str(home))
+    # Set to nothing, it is the directory that a process happens to work in, which may hold anything.
+    folders = [Path.cwd() / hub] if hub and _is_directory(Path(hub)) else []
     comfyui = home / "ComfyUI"
     if is_comfyui(comfyui):
         folders += comfyui_model_folders(comfyui, ())
     return list(dict.fromkeys(folders))
-
-
-def hub_cache(environment: Mapping[str, str], home: Path) -> Path:
-    """The directory where huggingface_hub keeps its downloads."""
-    if hub := environment.get("HF_HUB_CACHE"):
-        return _resolved(hub, home)
-    if hugging_face := environment.get("HF_HOME"):
-        return _resolved(hugging_face, home) / "hub"
-    return _resolved(environment.get("XDG_CACHE_HOME") or "~/.cache", home) / "huggingface" / "hub"
 
 
 def is_comfyui(root: Path) -> bool:
@@ -63,8 +57,9 @@ def comfyui_model_folders(root: Path, arguments: Sequence[str]) -> list[Path]:
 def extra_model_paths(file: Path) -> list[Path]:
     """The directories listed in ComfyUI's YAML file.
 
-    Each section maps kinds of models to paths, one per line, relative to the section's `base_path`. Empty if the file is
-    missing or broken, or PyYAML is not installed.
+    Each section maps kinds of models to paths, one per line. ComfyUI expands `~` and variables in a section's `base_path` only,
+    and joins it with the lines as they are; without one, they are relative to the file. Empty if the file is missing or broken,
+    or PyYAML is not installed.
     """
     try:
         with file.open("rb") as opened:
@@ -87,12 +82,14 @@ def extra_model_paths(file: Path) -> list[Path]:
 
 def _folders_of(section: Mapping[object, object], yaml_directory: Path) -> Iterator[Path]:
     stated = section.get("base_path")
-    base = _resolved(os.path.expandvars(stated), Path.home(), yaml_directory) if isinstance(stated, str) else yaml_directory
+    base = yaml_directory
+    if isinstance(stated, str) and "\0" not in stated:
+        base = yaml_directory / expanded(stated, os.environ, str(Path.home()))
     for kind, paths in section.items():
         if kind != "base_path" and isinstance(paths, str):
-            for line in paths.splitlines():
-                if line.strip() and "\0" not in line:
-                    yield _resolved(os.path.expandvars(line.strip()), Path.home(), base)
+            for line in paths.split("\n"):
+                if line and "\0" not in line:
+                    yield Path(os.path.normpath(base / line))
 
 
 def _values(arguments: Sequence[str], flag: str) -> Iterable[str]:
@@ -106,12 +103,6 @@ def _values(arguments: Sequence[str], flag: str) -> Iterable[str]:
                 yield value
         elif is_open:
             yield argument
-
-
-def _resolved(text: str, home: Path, base: Path | None = None) -> Path:
-    if text == "~" or text.startswith("~/"):
-        return home / text[2:]
-    return Path(os.path.normpath((base or Path.cwd()) / text))
 
 
 def _is_directory(path: Path) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from watchdog.observers import Observer
 
 from gpumodels_tui.catalogue import watches
 from gpumodels_tui.catalogue.watches import Change, Watches, remote_file_system
+from lost_events import lose_events
 from model_files import write_model
 
 if TYPE_CHECKING:
@@ -134,3 +137,51 @@ def test_a_directory_that_is_not_there_is_an_error(watched: Watches, tmp_path: P
 def test_a_local_directory_is_not_taken_for_a_remote_one(tmp_path: Path) -> None:
     assert remote_file_system(str(tmp_path / "gone")) is None
     assert remote_file_system("/proc") is None
+
+
+def test_events_that_the_kernel_dropped_are_told_of_without_a_word_on_stderr(
+    heard: Heard, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    losses: list[str] = []
+    first, second = Watches(heard, lambda: losses.append("first")), Watches(heard, lambda: losses.append("second"))
+    first.watch(str(tmp_path))
+    lose_events()
+    assert set(losses) == {"first", "second"}
+    losses.clear()
+    second.stop()
+    lose_events()
+    assert set(losses) == {"first"}
+    first.stop()
+    assert capfd.readouterr().err == ""
+
+
+def test_what_watchdog_logs_of_polling_is_no_loss(heard: Heard) -> None:
+    losses: list[int] = []
+    watches = Watches(heard, lambda: losses.append(1))
+    logging.getLogger("watchdog.observers.polling").warning("Cannot take a snapshot")
+    assert losses == []
+    watches.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="of the kernel's own queue")
+def test_a_queue_that_really_overflowed_is_told_of(heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    inotify = pytest.importorskip("watchdog.observers.inotify_c")
+    reads, lost = threading.Event(), threading.Event()
+    read_events = inotify.InotifyFD.read_events
+
+    def read_when_allowed(self: Any) -> Any:
+        reads.wait(WITHIN_SECONDS)
+        return read_events(self)
+
+    watches = Watches(heard, lost.set)
+    watches.watch(str(tmp_path))
+    monkeypatch.setattr(inotify.InotifyFD, "read_events", read_when_allowed)
+    (tmp_path / "first").touch()  # the reading thread returns from its present call
+    room = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    for number in range(room // 2 + 1):
+        os.close(os.open(tmp_path / f"{number % 7}", os.O_CREAT | os.O_WRONLY))
+        (tmp_path / f"{number % 7}").unlink()
+    reads.set()
+    assert lost.wait(WITHIN_SECONDS)
+    watches.stop()

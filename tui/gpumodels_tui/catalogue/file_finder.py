@@ -27,7 +27,11 @@ CHECK_SECONDS: Final = 0.75
 """Between two checks of the followed files, and of whether the directories are still the same ones."""
 
 RESCAN_SECONDS: Final = 300.0
-"""Between two full walks, which find the changes that a flooded event queue dropped."""
+"""Between two full walks, which find what changed without any report."""
+
+REST_SECONDS: Final = 1.0
+REST_RATIO: Final = 4.0
+"""After a full walk because of lost reports, the next begins no sooner than so long, or than so many times the last one took."""
 
 MAX_FOLLOWED: Final = 10_000
 
@@ -76,7 +80,12 @@ class FileFinder:
         """Whether some of them are being opened right now."""
         self._stopped = threading.Event()
         self._walked = False
-        self._watches = Watches(self._on_change) if watched else None
+        self._watches = Watches(self._on_change, self._on_loss) if watched else None
+        self._lost = False
+        """Whether reports of changes were lost since the last full walk began."""
+        self._walk_again = False
+        """Whether watches were still being renewed during the last full walk, so that changes went unseen behind it."""
+        self._walk_not_before = float("-inf")
         self._roots: dict[str, _Root] = {}
         """The given directories, and those that symlinks in them point to."""
         self._names: dict[str, str] = {}
@@ -96,7 +105,7 @@ class FileFinder:
         while not self._stopped.is_set():
             self._ledger.publish()
             with self._lock:
-                if not (self._changes or self._uninspected or self._unopened):
+                if not (self._changes or self._uninspected or self._unopened or self._is_walk_due()):
                     self._lock.wait(PUBLISH_SECONDS if self._ledger.is_due() else CHECK_SECONDS)
                 news = bool(self._changes)
             if news and self._stopped.wait(GATHER_SECONDS):
@@ -109,9 +118,10 @@ class FileFinder:
             self._open_new_roots()
             self._check_followed()
             self._check_roots()
+            if self._is_walk_due():
+                self._walk_after_loss()
             if time.monotonic() >= rescan_at:
-                for root in list(self._roots):
-                    self._walk(root)
+                self._walk_all()
                 rescan_at = time.monotonic() + RESCAN_SECONDS
 
     def stop(self) -> None:
@@ -166,6 +176,12 @@ class FileFinder:
             with self._lock:
                 self._changes[change] = None
                 self._lock.notify_all()
+
+    def _on_loss(self) -> None:
+        """Called by the watches' threads when reports of changes were lost."""
+        with self._lock:
+            self._lost = True
+            self._lock.notify_all()
 
     def _handle_change(self, change: Change) -> None:
         path = self._name_in_use(change.path)
@@ -309,6 +325,22 @@ class FileFinder:
             if directory in self._directories or identity is not None:
                 self._names = {real: name for real, name in self._names.items() if name != directory}
                 self._open_root(directory, root.is_deep)
+
+    def _is_walk_due(self) -> bool:
+        return (self._lost or self._walk_again) and time.monotonic() >= self._walk_not_before
+
+    def _walk_after_loss(self) -> None:
+        """Find what changed without a report, at once, and once more when the directories are surely watched again."""
+        with self._lock:
+            self._walk_again, self._lost = self._lost, False
+        began = time.monotonic()
+        self._walk_all()
+        ended = time.monotonic()
+        self._walk_not_before = ended + max(REST_SECONDS, REST_RATIO * (ended - began))
+
+    def _walk_all(self) -> None:
+        for root in list(self._roots):
+            self._walk(root)
 
     def _walk(self, directory: str) -> None:
         """Record everything below the directory, and inspect the known names that the walk didn't find."""

@@ -8,6 +8,7 @@ import os
 import tempfile
 import threading
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,8 @@ _REMOTE: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph"
 """File systems that other machines can change without this kernel noticing, like all `fuse.*`."""
 
 
-_NULL_HANDLER: Final = logging.NullHandler()
+_INOTIFY_LOG: Final = "watchdog.observers.inotify"
+"""watchdog's modules for inotify, whose names begin so, log a warning when events were lost (from version 7.1 on), no event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +64,46 @@ class Change:
     is_directory: bool
 
 
-class Watches(FileSystemEventHandler):
-    """All watched directories. `on_change` is called from other threads; call `watch` and `unwatch` from one thread."""
+class _WatchdogLog(logging.Handler):
+    """Keeps watchdog's log from stderr, and has those told whose events were lost, which nothing but a warning in it says."""
 
-    def __init__(self, on_change: Callable[[Change], None], poll_seconds: float = POLL_SECONDS) -> None:
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.listeners: weakref.WeakSet[Watches] = weakref.WeakSet()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(_INOTIFY_LOG):
+            for listener in list(self.listeners):
+                listener.on_loss()
+
+
+_WATCHDOG_LOG: Final = _WatchdogLog()
+
+
+class Watches(FileSystemEventHandler):
+    """All watched directories. Call `watch` and `unwatch` from one thread.
+
+    Args:
+        on_change: called with each change, from other threads.
+        on_loss: called, from other threads too, when the kernel's queue overflowed and anything may have changed. watchdog then
+            watches the directories anew that it finds, which goes on after the call.
+        poll_seconds: between two polls where nothing reports changes.
+    """
+
+    def __init__(
+        self,
+        on_change: Callable[[Change], None],
+        on_loss: Callable[[], None] = lambda: None,
+        poll_seconds: float = POLL_SECONDS,
+    ) -> None:
         self._on_change = on_change
+        self.on_loss = on_loss
         self._poll_seconds = poll_seconds
         self._notifying: BaseObserver | None = None
         self._polling: BaseObserver | None = None
         self._watched: dict[str, tuple[BaseObserver, ObservedWatch]] = {}
         _silence_watchdog()
+        _WATCHDOG_LOG.listeners.add(self)
 
     def watch(self, directory: str, recursive: bool = True) -> str | None:
         """Watch the directory and everything below it, except symlinks. Changes are reported under its path.
@@ -110,6 +142,7 @@ class Watches(FileSystemEventHandler):
 
     def stop(self) -> None:
         """End all watches. A thread that hangs on a dead file system is abandoned after `STOP_SECONDS`."""
+        _WATCHDOG_LOG.listeners.discard(self)
         observers = [observer for observer in (self._notifying, self._polling) if observer is not None]
         self._notifying = self._polling = None
         self._watched.clear()
@@ -175,8 +208,8 @@ def _require_spare_watch(observer: BaseObserver) -> None:
 
 
 def _silence_watchdog() -> None:
-    """Keep its log from stderr, and ignore its harmless warning about directories renamed in quick succession."""
-    logging.getLogger("watchdog").addHandler(_NULL_HANDLER)
+    """Take over its log, and ignore its harmless warning about directories renamed in quick succession."""
+    logging.getLogger("watchdog").addHandler(_WATCHDOG_LOG)
     warnings.filterwarnings("ignore", message="Callback with id", category=RuntimeWarning)
 
 

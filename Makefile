@@ -13,13 +13,17 @@ SIDECAR_VENV = .venv-$(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.versi
 SIDECAR_TESTS = tests/sidecar tests/shared $(wildcard tests/host_unchanged tests/integration/test_accounting_*.py) \
 	tests/integration/test_provenance_matrix.py tests/integration/test_seed_scenario.py
 
-.PHONY: demo test test-sidecar test-hosts check format bench faults pictures wheel clean
+# Libraries that are large or quarrel with others are tested in a venv of their own.
+LIBRARIES_VENV := .venv-libraries
+LIBRARIES := tests/libraries/requirements.txt
+
+.PHONY: demo test test-sidecar test-libraries test-hosts check format bench faults pictures wheel clean
 
 demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not slow" -n 2
+	$(BIN)/pytest -m "not slow and not libraries" -n 2
 	$(BIN)/pytest -m slow
 
 test-sidecar:
@@ -27,6 +31,10 @@ test-sidecar:
 	@$(MAKE) --no-print-directory VENV=$(SIDECAR_VENV) $(SIDECAR_VENV)/.installed
 	$(SIDECAR_VENV)/bin/pytest -m "not slow" -n 2 $(SIDECAR_TESTS)
 	$(SIDECAR_VENV)/bin/pytest -m slow $(SIDECAR_TESTS)
+
+test-libraries:
+	@$(MAKE) --no-print-directory VENV=$(LIBRARIES_VENV) $(LIBRARIES_VENV)/.installed-libraries
+	$(LIBRARIES_VENV)/bin/pytest -m libraries tests/libraries
 
 # Public test suites beside the sidecar; checkouts are yours: make test-hosts SUITES="safetensors=DIR peft=DIR accelerate=DIR"
 test-hosts: $(STAMP)
@@ -37,7 +45,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow" -n 2 -q
+	$(BIN)/pytest -m "not slow and not libraries" -n 2 -q
 
 format: $(STAMP)
 	$(BIN)/ruff format .
@@ -56,7 +64,7 @@ wheel:
 	.ci/wheel
 
 clean:
-	rm -rf $(VENV) .venv-3.* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-3.* $(LIBRARIES_VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(STAMP): EXTRAS := dev
@@ -65,4 +73,8 @@ $(STAMP) $(DEMO_STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "gpumodels: installing into $(VENV) (some minutes the first time)" >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]' >&2
+	@touch $@
+
+$(VENV)/.installed-libraries: $(STAMP) $(LIBRARIES)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' -r $(LIBRARIES) >&2
 	@touch $@

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,7 @@ def test_bitsandbytes_nf4_counts_its_double_quantization() -> None:
     bitsandbytes = pytest.importorskip("bitsandbytes")
     with attached() as sidecar:
         model = nn.Sequential(bitsandbytes.nn.Linear4bit(256, 512, compress_statistics=True, quant_type="nf4", bias=False))
+        assert the_largest(sidecar).parameters == 256 * 512
         model.to("cpu")
         weight = each(model)[0].weight
         assert weight.quant_state is not None
@@ -125,6 +127,7 @@ def test_bitsandbytes_nf4_counts_its_double_quantization() -> None:
         found = the_largest(sidecar)
         assert sum(found.bytes_by_device.values()) == distinct_storages(tensors)
         assert 256 * 512 // 2 < sum(found.bytes_by_device.values()) < 256 * 512 * 0.6
+        assert found.parameters == 256 * 512
 
 
 def test_bitsandbytes_int8_counts_the_same_before_and_after_a_forward() -> None:
@@ -138,6 +141,7 @@ def test_bitsandbytes_int8_counts_the_same_before_and_after_a_forward() -> None:
             model(torch.randn(2, 256, dtype=torch.float16))
         after = int8_tensors(each(model)[0])
         assert sum(the_largest(sidecar).bytes_by_device.values()) == distinct_storages(after)
+        assert the_largest(sidecar).parameters == 256 * 512
         assert distinct_storages(after) >= 256 * 512
 
 
@@ -157,6 +161,86 @@ def test_gguf_parameters_of_diffusers_count_their_packed_bytes() -> None:
         found = the_largest(sidecar)
         assert found.bytes_by_device == {"cpu": 64 * 256 // 32 * 34}
         assert found.dtypes == {"uint8": 64 * 256 // 32 * 34}
+        assert found.parameters == 64 * 256
+
+
+LINEAR = 256 * 512 + 512
+"""Weights and biases of a layer from 256 to 512 features."""
+
+
+def bitnets_linear() -> nn.Module:
+    return layer_of("bitnet", "BitLinear", 256, 512, bias=True, dtype=torch.float32)
+
+
+def fp8s_linear() -> nn.Module:
+    return layer_of("finegrained_fp8", "FP8Linear", 256, 512, block_size=(128, 128), activation_scheme="dynamic", has_bias=True)
+
+
+def higgs_linear() -> nn.Module:
+    sizes = {"num_bits": 4, "group_size": 256, "hadamard_size": 256}
+    return layer_of("higgs", "HiggsLinear", 256, 512, bias=True, dtype=torch.float16, **sizes)
+
+
+def ggufs_linear() -> nn.Module:
+    return layer_of("gguf.utils", "GgufLinear", 256, 512, 12, bias=True)
+
+
+def ggufs_experts() -> nn.Module:
+    return layer_of("gguf.utils", "GgufExperts", 4, 256, 512, 12, 8, nn.SiLU())
+
+
+def mxfp4s_experts() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GptOssConfig(hidden_size=256, intermediate_size=512, num_local_experts=4)
+    return layer_of("mxfp4", "Mxfp4GptOssExperts", config)
+
+
+def fp4s_experts() -> nn.Module:
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Qwen3MoeConfig(hidden_size=256, moe_intermediate_size=512, num_experts=4)
+    return layer_of("finegrained_fp8", "FP8Experts", config, block_size=(128, 128), expert_dtype="fp4")
+
+
+def bitsandbytes_experts() -> nn.Module:
+    parametrize = pytest.importorskip("bitsandbytes.nn.parametrize")
+    experts = nn.Module()
+    for name, shape in {"gate_up_proj": (4, 1024, 256), "down_proj": (4, 256, 512)}.items():
+        experts.register_parameter(name, nn.Parameter(torch.randn(shape)))
+        parametrize.replace_parameter_4bit(experts, name)
+    return experts
+
+
+def layer_of(module: str, name: str, *arguments: Any, **keywords: Any) -> nn.Module:
+    """A layer as transformers makes it before it loads a quantized checkpoint."""
+    kind = getattr(pytest.importorskip(f"transformers.integrations.{module}"), name)
+    layer: nn.Module = kind(*arguments, **keywords)
+    return layer
+
+
+EXPERTS = 4 * 1024 * 256 + 4 * 256 * 512
+"""Weights of four experts with 256 features and 512 inner ones."""
+
+
+@pytest.mark.parametrize(
+    ("make", "elements"),
+    [
+        (bitnets_linear, LINEAR),
+        (fp8s_linear, LINEAR),
+        (higgs_linear, LINEAR),
+        (ggufs_linear, LINEAR),
+        (ggufs_experts, EXPERTS),
+        (mxfp4s_experts, EXPERTS + 4 * 1024 + 4 * 256),
+        (fp4s_experts, EXPERTS),
+        (bitsandbytes_experts, EXPERTS),
+    ],
+)
+def test_packed_layers_of_transformers_count_as_many_parameters_as_they_were(
+    make: Callable[[], nn.Module], elements: int
+) -> None:
+    with attached() as sidecar:
+        layer = make()
+        assert the_largest(sidecar).parameters == elements
+        assert layer is not None
 
 
 def test_group_offloads_copies_in_host_memory_count_with_their_model() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from gpumodels.support.instances import container_of, is_a, items_of, mro_of, name_of, package_of, state_of, values_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import packed_type
+from gpumodels.tensors.packed_parameters import is_tensor_of_a_kernel
 
 MAX_ITEMS: Final = 10_000
 """The most items visited in a list or dict, and from one attribute on in total; anything larger is data, not weights."""
@@ -187,6 +188,9 @@ class _AttributeWalk:
             for name in holding_attributes or tuple(state):
                 self.visit(state.get(name), f"{path}.{name}", depth + 1, objects, is_cache)
             return
+        if is_tensor_of_a_kernel(state := state_of(value)):
+            self._visit_tensor_of_a_kernel(state["storage"], path, depth, objects, is_cache)
+            return
         empty = self._finder._empty
         if objects >= self._max_objects or id(value) in empty or _is_closed(kind, mro):
             return
@@ -199,6 +203,10 @@ class _AttributeWalk:
                 self.visit(item, f"{path}.{name}", depth + 1, objects + 1, is_cache or _names_a_cache(name))
         if objects == 0 and len(found.tensors) + len(found.modules) + len(found.packed) == before:
             empty.add(id(value))
+
+    def _visit_tensor_of_a_kernel(self, storage: Any, path: str, depth: int, objects: int, is_cache: bool) -> None:
+        """Add the tensor in which a kernel's own kind of tensor keeps its values, perhaps inside an object with their layout."""
+        self.visit(state_of(storage).get("data", storage), path, depth + 1, objects, is_cache)
 
 
 def offloaded_copy(state: Mapping[str, Any], name: str) -> Any:

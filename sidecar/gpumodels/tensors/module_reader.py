@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count
 from types import MethodType
 from typing import Any, Final, NamedTuple
@@ -13,6 +14,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy
+from gpumodels.tensors.packed_parameters import PackedParameters
 from gpumodels.tensors.script_modules import ScriptModules
 from gpumodels.tensors.tensor_storages import UNREADABLE, TensorReader, TensorStorage
 
@@ -29,7 +31,7 @@ class ModuleReading(NamedTuple):
     caches: tuple[TensorStorage, ...]
     """The storages of what it made while running and keeps for the next step: not part of the model."""
     parameters: tuple[tuple[int, int], ...]
-    """Its own parameters: identity and number of elements."""
+    """Its own parameters: identity and number of elements; those of packed weights before they were packed."""
     has_identity: bool
     """Whether its class derives from one by which a library marks complete models: see MODEL_CLASSES."""
     attached_to: int | None
@@ -88,6 +90,8 @@ class _UnpackedWeights(NamedTuple):
     """Dtype and bytes of each tensor that they unpack to; None if they can't be unpacked."""
     number: int
     """Identifies them, in place of a storage's identity."""
+    elements: int
+    """How many weights and biases they are."""
 
 
 @never_pickled
@@ -102,6 +106,7 @@ class ModuleReader:
         self.module_type: type = torch.nn.Module
         self._state_of = state_getter(self.module_type)
         self._scripts = ScriptModules(torch, failures)
+        self._packed_parameters = PackedParameters(torch)
         self._unpacked: WeakTable[dict[tuple[str, int], _UnpackedWeights]] = WeakTable()
         """For modules with packed weights: what these unpack to, by attribute and identity."""
         self._numbers = count(1)
@@ -167,10 +172,13 @@ class ModuleReader:
                 unread += self._add_tensors(state, buffers, storages, None)
             found = self._tensor_reader.attributes.of(state)
             if found is not NO_EXTRA_TENSORS:
-                unread += self._add_extra(module, found, storages, caches)
+                unread += self._add_extra(module, found, storages, caches, elements)
                 unregistered += self._unregistered_modules(module, found, children)
                 for _, other, _ in found.modules:
                     add(other)
+            if self._packed_parameters.may_hold(state, [storage.dtype for storage in storages]):
+                with suppress(*UNREADABLE):  # they are counted as torch counts them
+                    elements = self._packed_parameters.counted(state, modules, parameters, buffers, elements)
             is_complete = True
         except Exception as error:  # noqa: BLE001  # as `guard` does, which would cost more per module than the rest
             self._tensor_reader.failures.note("reading a part of a module", error)
@@ -215,13 +223,20 @@ class ModuleReader:
             )
         return unread
 
-    def _add_extra(self, module: Any, found: ExtraTensors, storages: list[TensorStorage], caches: list[TensorStorage]) -> int:
+    def _add_extra(
+        self,
+        module: Any,
+        found: ExtraTensors,
+        storages: list[TensorStorage],
+        caches: list[TensorStorage],
+        elements: list[tuple[int, int]],
+    ) -> int:
         """Add the storages of tensors in plain attributes; returns how many of these have an unknown size."""
         unread = 0
         for name, tensor, is_cache in found.tensors:
             unread += self._tensor_reader.add_storages(tensor, caches if is_cache else storages, name)
         for name, packed in found.packed:
-            unread += self._add_packed(module, name, packed, id(packed), storages)
+            unread += self._add_packed(module, name, packed, id(packed), storages, elements)
         return unread
 
     def _unregistered_modules(
@@ -271,7 +286,15 @@ class ModuleReader:
             known.update(storage.key for storage in found)
         return unread
 
-    def _add_packed(self, module: Any, name: str, packed: Any, identity: int, storages: list[TensorStorage]) -> int:
+    def _add_packed(
+        self,
+        module: Any,
+        name: str,
+        packed: Any,
+        identity: int,
+        storages: list[TensorStorage],
+        elements: list[tuple[int, int]] | None = None,
+    ) -> int:
         """Add packed weights by the sizes of what they unpack to; returns 1 if these are unknown, else 0.
 
         They are unpacked only once, as this briefly takes the same amount of memory again.
@@ -289,7 +312,11 @@ class ModuleReader:
             distinct = {storage.key: (storage.dtype, storage.size_bytes) for storage in found}
             sizes = None if tensors is None else list(distinct.values())
             # An object that several modules hold is identified by its address; TorchScript returns a new one at every access.
-            unpacked = known[name, identity] = _UnpackedWeights(sizes, identity or 64 * next(self._numbers))
+            number = identity or 64 * next(self._numbers)
+            weights = [tensor for tensor in tensors or () if tensor.is_quantized or tensor.is_floating_point()]
+            unpacked = known[name, identity] = _UnpackedWeights(sizes, number, sum(map(self._tensor_reader.elements, weights)))
+        if elements is not None:
+            elements.append((unpacked.number, unpacked.elements))
         for number, (dtype, size) in enumerate(unpacked.sizes or ()):
             storages.append(TensorStorage((HOST, -unpacked.number - number), dtype, size, None, name))
         return int(unpacked.sizes is None)

@@ -5,7 +5,6 @@ A tensor without a readable storage is counted by its number of elements; if tha
 
 from __future__ import annotations
 
-from math import prod
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +15,7 @@ from gpumodels.support.instances import mro_of, state_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import storage_identity, tensor_identity, without_overrides
 from gpumodels.tensors.extra_tensors import ExtraTensorFinder
+from gpumodels.tensors.packed_parameters import stated_elements
 
 META: Final = "meta"
 UNREADABLE: Final = (NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError)
@@ -103,7 +103,7 @@ class TensorReader:
         return unread
 
     def elements(self, tensor: Any) -> int:
-        """The tensor's number of elements; for a DeepSpeed partition, that of the complete parameter."""
+        """The tensor's number of elements; of a packed tensor, or a DeepSpeed partition, that of the original if stated."""
         if type(tensor) in self.plain_types and not tensor.__dict__:
             return int(tensor.numel())
         with self._without_overrides():
@@ -111,8 +111,8 @@ class TensorReader:
                 count = int(self.tensor_type.numel(tensor))
             except UNREADABLE:
                 return 0
-            shape = None if count else state_of(tensor).get("ds_shape")
-            return prod(shape) if shape is not None and tuple in mro_of(type(shape)) else count
+            stated = stated_elements(state_of(tensor))
+            return count if stated is None else stated
 
     def is_meta(self, tensor: Any) -> bool:
         """Whether the tensor is on the `meta` device, which has no memory."""

@@ -42,8 +42,8 @@ uint8 int8 uint16 int16 uint32 int32 int64 float8_e4m3fn float8_e4m3fnuz float8_
 PACKED_DTYPES: Final = frozenset(_PACKED_DTYPES.split())
 """Dtypes that hold quantized weights."""
 
-STATE_WORDS: Final = ("scale", "zero", "absmax", "codebook", "tables", "qbiases", "_shape", "g_idx", "perm", "SCB")
-"""Parts of the names of parameters that belong to the quantization."""
+STATE_WORDS: Final = ("scale", "zero", "absmax", "codebook", "tables", "qbiases", "_shape", "g_idx", "_perm", "SCB", "weight_sf")
+"""Parts of the names of tensors that belong to the quantization: scales, zero points, codebooks, orders, shapes."""
 
 MAX_DIMENSIONS: Final = 16
 
@@ -131,7 +131,7 @@ class PackedParameters:
             ]
         found = _sizes_of_kernel_tensors(state)
         known = {**dict(as_torch_counts), **found}
-        weights = [one for one in tensors if one.name != "bias"]
+        weights = [one for one in tensors if one.name != "bias" and not any(word in one.name for word in STATE_WORDS)]
         if weights:
             largest = max(weights, key=lambda one: one.size_bytes)
             elements = _by_quantization_state(state)
@@ -150,7 +150,7 @@ class PackedParameters:
             with self._without_overrides():
                 found[id(bias)] = known.get(id(bias), prod(self._size(bias)))
         for one in weights:
-            if one.is_parameter and not one.is_packed and not any(word in one.name for word in STATE_WORDS):
+            if one.is_parameter and not one.is_packed:
                 found.setdefault(id(one.tensor), known[id(one.tensor)])
         return [*found.items()]
 

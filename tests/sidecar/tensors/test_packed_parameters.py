@@ -118,6 +118,29 @@ def vllm() -> nn.Module:
     return a_layer(parameters, **sizes)
 
 
+def aqlm() -> nn.Module:
+    """Two bits a weight; the codebook of a small layer is larger than its codes."""
+    parameters = {
+        "codebooks": torch.zeros(1, 65536, 1, 8),
+        "codes": packed(OUT, IN // 8, 1, dtype=torch.int16),
+        "scales": torch.zeros(OUT, 1, 1, 1),
+        "bias": torch.zeros(OUT),
+    }
+    return a_layer(parameters, in_features=IN, out_features=OUT)
+
+
+def nvfp4() -> nn.Module:
+    """Of transformers 5: all in buffers, the scales twice."""
+    buffers = {
+        "weight": torch.zeros(OUT, IN // 2, dtype=torch.uint8),
+        "weight_sf": torch.zeros(OUT, IN, dtype=torch.int32),
+        "weight_sf_rowmajor": torch.zeros(OUT, IN // 16, dtype=torch.uint8),
+        "weight_global_scale": torch.zeros(1),
+        "bias": torch.zeros(OUT),
+    }
+    return a_layer({}, buffers, in_features=IN, out_features=OUT)
+
+
 def an_embedding() -> nn.Module:
     return a_layer({"weight": packed(OUT, IN // 2), "bias": torch.zeros(OUT)}, num_embeddings=OUT, embedding_dim=IN)
 
@@ -145,6 +168,8 @@ STAND_INS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "compressed-tensors": (compressed_tensors, WEIGHT + OUT),
     "float8": (float8, WEIGHT + OUT),
     "vLLM": (vllm, WEIGHT + OUT),
+    "AQLM": (aqlm, WEIGHT + OUT),
+    "NVFP4": (nvfp4, WEIGHT + OUT),
     "an embedding": (an_embedding, WEIGHT + OUT),
     "experts of four bits": (lambda: experts(lambda columns: columns // 2), 2 * 256 * 64 + 2 * 64 * 128),
     "experts of GGUF": (lambda: experts(lambda columns: columns // 32 * 34), 2 * 256 * 64 + 2 * 64 * 128),

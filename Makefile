@@ -23,7 +23,7 @@ demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
 
 test: $(STAMP)
-	$(BIN)/pytest -m "not slow and not libraries" -n 2
+	$(BIN)/pytest -m "not slow" -n 2
 	$(BIN)/pytest -m slow
 
 test-sidecar:
@@ -45,7 +45,7 @@ check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest -m "not slow and not libraries" -n 2 -q
+	$(BIN)/pytest -m "not slow" -n 2 -q
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -9,21 +9,28 @@ from typing import Final
 
 import pytest
 
-PROCESS_FOLDERS: Final = tuple(Path(__file__).parent / name for name in ("faults", "host_unchanged", "integration"))
+TESTS: Final = Path(__file__).parent
+PROCESS_FOLDERS: Final = tuple(TESTS / name for name in ("faults", "host_unchanged", "integration"))
 """All tests in these take child processes, terminals or real loads, so that they are slow without saying so."""
+LIBRARIES_FOLDER: Final = TESTS / "libraries"
+"""All tests in it need libraries that only `make test-libraries` installs; other runs leave them out."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Don't even import the slow folders when slow tests are left out; None leaves the decision to pytest."""
-    return True if config.option.markexpr == "not slow" and collection_path in PROCESS_FOLDERS else None
+    """Don't even import the folders whose tests are left out; None leaves the decision to pytest."""
+    expression = config.option.markexpr
+    is_left_out = expression == "not slow" and collection_path in PROCESS_FOLDERS
+    return True if is_left_out or (expression != "libraries" and collection_path == LIBRARIES_FOLDER) else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of the slow folders, before any are left out by their marks."""
+    """Mark the tests of these folders, before any are left out by their marks."""
     for item in items:
         if any(folder in item.path.parents for folder in PROCESS_FOLDERS):
             item.add_marker(pytest.mark.slow)
+        elif LIBRARIES_FOLDER in item.path.parents:
+            item.add_marker(pytest.mark.libraries)
 
 
 @pytest.fixture(scope="session", autouse=True)

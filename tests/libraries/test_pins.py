@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from library_hosts import installed_versions, needs, pinned_versions
 
-pytestmark = [pytest.mark.libraries, needs("openai-whisper")]
+pytestmark = [needs("openai-whisper")]
 
 
 def test_every_library_is_installed_in_its_version() -> None:

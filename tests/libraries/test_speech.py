@@ -8,7 +8,7 @@ import pytest
 
 from library_hosts import a_library_host, needs, rows_of
 
-pytestmark = [pytest.mark.libraries, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 A_SMALL_WHISPER = """
 import whisper

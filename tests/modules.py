@@ -123,6 +123,19 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
         origin_tracker.close()
 
 
+@contextmanager
+def frozen() -> Iterator[None]:
+    """As in a server that forks after loading: the garbage collector says nothing of what is there."""
+    were_frozen = gc.get_freeze_count() > 0
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        if were_frozen:
+            gc.freeze()
+
+
 def distinct_bytes(*modules: nn.Module, device: str | None = None) -> int:
     """The sum that the tests do by hand: each storage of parameters and buffers once."""
     seen: dict[int, int] = {}

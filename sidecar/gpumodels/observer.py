@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import is_
 from types import ModuleType
@@ -54,6 +54,11 @@ UNEXPLAINED_BYTES: Final = 256 * 1024**2
 SWEEP_SECONDS: Final = 60.0
 """At least this long between two sweeps, as each stops the host for some 25 ms per million objects."""
 NOT_ATTACHED: Final = "no models are shown, because torch can't be observed here; see the log of gpumodels"
+WALK_LOAN_SECONDS: Final = 0.3
+"""Processor time that the search for frozen objects may borrow."""
+WALK_REST_FACTOR: Final = 1000
+"""It begins again, as other objects may be reachable then, after so many times as long as it took, and SWEEP_SECONDS at least."""
+_OVER: Final = object()
 SCAN_TRIES: Final = 3
 LONGEST_TRY_SECONDS: Final = 0.3
 """No further try begins after this: while thousands of modules are built in a row, a slightly old state is better than none."""
@@ -129,6 +134,11 @@ class Observer:
         self.last_update_seconds = 0.0
         """Processor time of the last `update`."""
         self._swept_at = float("-inf")
+        self._walk: Iterator[None] | None = None
+        """The walk in progress for objects that the sweep left out."""
+        self._walk_seconds = 0.0
+        """Processor time that it took so far."""
+        self._walk_again_at = float("inf")
 
     @property
     def torch_version(self) -> str | None:
@@ -198,6 +208,7 @@ class Observer:
         attached = self._attached
         if attached is None:
             return
+        self._walk_on(attached)
         origin_tracker = attached.origin_tracker
         if self._may_ask_kernel():
             self._asked_version, self._asked_at = self.registry.version, self._clock()
@@ -274,7 +285,26 @@ class Observer:
     def _sweep(self, hooks: TorchHooks) -> None:
         self._swept_at = self._clock()
         with self._failures.guard("sweeping for modules"):
-            hooks.sweep()
+            if not hooks.sweep() and self._walk is None:
+                self._walk, self._walk_seconds = hooks.walk(), 0.0
+
+    def _walk_on(self, attached: Attachment) -> None:
+        """Search for frozen objects, at once for as long as the loan lasts, then little by little; and again much later."""
+        if self._walk is None and self._clock() >= self._walk_again_at:
+            self._walk_again_at = float("inf")
+            self._sweep(attached.hooks)
+        while self._walk is not None and self.budget.allows(WALK_LOAN_SECONDS):
+            began = time.thread_time()
+            is_over = True
+            with self._failures.guard("searching for frozen objects"):
+                is_over = next(self._walk, _OVER) is _OVER
+            seconds = time.thread_time() - began
+            self._walk_seconds += seconds
+            self.budget.spend(seconds)
+            if is_over:
+                self._walk = None
+                self._walk_again_at = self._clock() + max(SWEEP_SECONDS, WALK_REST_FACTOR * self._walk_seconds)
+            self._pause_naming()
 
     def _sweep_if_unexplained(self, attached: Attachment) -> None:
         """Search for unregistered modules, if an allocator counts many bytes that nothing accounts for."""

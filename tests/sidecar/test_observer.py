@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -9,12 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import _global_module_registration_hooks
 
+from gpumodels.hooks import torch_hooks
 from gpumodels.models.allocators import DeviceCounters, TorchDevices
 from gpumodels.models.training_state import TrainingState
 from gpumodels.observer import NOT_ATTACHED, Observer
 from gpumodels.observing.observers import Observers
+from gpumodels.observing.reachable_objects import HOST_CODE, Root
 from gpumodels.support.failures import Failures
-from modules import Backbone, a_fake, distinct_bytes
+from modules import Backbone, a_fake, distinct_bytes, frozen
 
 GIB = 1024**3
 
@@ -55,7 +58,8 @@ class Watched:
 
 
 @pytest.fixture
-def watched() -> Iterator[Watched]:
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
+    monkeypatch.setattr(torch_hooks, "roots_of_process", list)  # torch's objects are frozen in these tests
     watched = Watched()
     watched.observer.attach_when_possible()
     try:
@@ -96,6 +100,29 @@ def test_unexplained_memory_makes_it_sweep_for_unregistered_modules(watched: Wat
     assert "Silent" not in watched.update()
     assert "Silent" not in watched.update(after_seconds=61)  # the sweep is made at the end of this
     assert "Silent" in watched.update()
+
+
+def test_frozen_models_are_found_by_and_by_however_late_and_once_they_are_unfrozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    app: dict[str, nn.Module] = {}
+    monkeypatch.setattr(torch_hooks, "roots_of_process", lambda: [Root(HOST_CODE, lambda: [app])])
+    first, second, third = on_gpu(Backbone()), on_gpu(Backbone(2)), on_gpu(Backbone(1))
+    app["first"] = first
+    watched = Watched()
+    with frozen():
+        watched.observer.attach_when_possible()
+        try:
+            assert len(watched.update()) + len(watched.update()) == 1
+            app["second"] = second  # it wasn't reachable before
+            assert len(watched.update()) == 1
+            watched.update(after_seconds=61)
+            assert len(watched.update()) == 2
+            gc.unfreeze()
+            watched.update(after_seconds=61)
+            assert len(watched.update()) == 3
+        finally:
+            watched.observer.detach()
+    assert third is not None
+    assert watched.failures.count == 0
 
 
 def test_changes_without_notice_in_a_small_host_are_found_by_the_next_scan(watched: Watched) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import compress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import compress, repeat
+from operator import is_
 from types import FrameType, ModuleType
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from gpumodels.hooks.state_dict_loads import StateDictLoads
 from gpumodels.observing.import_hook import imported
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.observing.observers import Observers
+from gpumodels.observing.reachable_objects import ReachableObjects, Wanted, roots_of_process
 from gpumodels.provenance.accelerator_samples import AcceleratorSampler
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import LOGGER, Failures
@@ -66,6 +68,8 @@ class TorchHooks:
         self._failures = failures
         self._listeners = listeners
         self._module_type = torch.nn.Module
+        self._closed = (torch.nn.Module, torch.Tensor)
+        """What these hold is read from the modules."""
         self._observers = Observers(torch, failures)
         self._registrations = RegistrationHooks(torch, registry, failures)
         self._readers = FileReaders(torch, origin_tracker, registry.note_load)
@@ -112,16 +116,27 @@ class TorchHooks:
         self._observers.remove()
         self._registrations.remove()
 
-    def sweep(self) -> None:
+    def sweep(self) -> bool:
         """Find the objects that were made before, by one pass over all that the garbage collector tracks, by exact type.
 
         `isinstance` would run foreign `__class__` properties. Takes about 25 ms per million objects, entirely in C.
+
+        Returns:
+            Whether that was everything. After `gc.freeze()` it isn't: what was there then is left out, torch's classes too.
         """
         tracked = gc.get_objects()
-        modules: tuple[set[type], Callable[[Iterable[Any]], None]] = all_subclasses(self._module_type), self._registry.add_all
-        for types, add_all in (modules, *((listener.types(), listener.add_all) for listener in self._listeners)):
+        for types, add_all in self._wanted():
             if types:
                 add_all(list(compress(tracked, map(types.__contains__, map(type, tracked)))))
+        return any(map(is_, tracked, repeat(self._module_type)))
+
+    def walk(self) -> Iterator[None]:
+        """Find the same objects by following references, in slices. All threads but the one that asks for the first are asked."""
+        yield from ReachableObjects(self._wanted(), self._closed).walk(roots_of_process())
+
+    def _wanted(self) -> list[Wanted]:
+        listeners: list[Wanted] = [(listener.types(), listener.add_all) for listener in self._listeners]
+        return [(all_subclasses(self._module_type), self._registry.add_all), *listeners]
 
     def _module_constructed(self, frame: FrameType) -> None:
         self._registry.add_new(frame.f_locals["self"])

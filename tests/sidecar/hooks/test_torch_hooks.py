@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from gpumodels.hooks import torch_hooks
 from gpumodels.observing.observers import Observers
-from modules import Backbone, attached
+from gpumodels.observing.reachable_objects import HOST_CODE, Root
+from modules import Backbone, attached, distinct_bytes, frozen, rows
 
 
 def observed() -> list[Any]:
@@ -55,6 +58,24 @@ def test_the_sweep_finds_modules_made_before_and_only_those() -> None:
         sidecar.hooks.sweep()
         known = {id(ref()) for ref in sidecar.registry.refs()}
         assert {id(module) for module in model.modules()} <= known
+
+
+def test_frozen_modules_and_optimizers_are_found_by_a_walk_where_the_sweep_says_that_it_missed_some(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = {"models": [Backbone()]}
+    optimizer = torch.optim.SGD(app["models"][0].parameters())
+    monkeypatch.setattr(torch_hooks, "roots_of_process", lambda: [Root(HOST_CODE, lambda: [app, [optimizer]])])
+    with attached() as sidecar, frozen():
+        gc.unfreeze()
+        assert sidecar.hooks.sweep()
+    with attached() as sidecar, frozen():
+        assert not sidecar.hooks.sweep()
+        assert sidecar.scan() == []
+        for _ in sidecar.hooks.walk():
+            pass
+        assert rows(sidecar) == [("Backbone", {"cpu": distinct_bytes(*app["models"])})]
+        assert len(sidecar.training_state.optimizers) == 1
 
 
 def test_a_failure_inside_a_hook_does_not_reach_the_host() -> None:

@@ -31,7 +31,9 @@ WRAPPERS: Final = {
         ("LoraModel", "AdaLoraModel", "LoHaModel", "LoKrModel", "OFTModel", "BOFTModel", "IA3Model", "VeraModel", "HRAModel"),
         "model",
     ),
-    "DeepSpeedEngine": "module",
+    **dict.fromkeys(
+        ("DeepSpeedEngine", "DeepSpeedHybridEngine", "PipelineEngine", "DualPipeVEngine", "InferenceEngine"), "module"
+    ),
     "Float16Module": "module",
     "_FabricModule": "_original_module",
     **dict.fromkeys(

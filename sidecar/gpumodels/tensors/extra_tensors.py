@@ -41,13 +41,17 @@ CACHE_MODULE: Final = "transformers.cache_utils"
 """All classes of this module, caches and their layers, keep tensors in their attributes."""
 
 _LIBRARIES: Final = """
-accelerate diffusers lightning lightning_fabric numpy pandas PIL pytorch_lightning safetensors tokenizers torch transformers
+accelerate deepspeed diffusers lightning lightning_fabric numpy pandas PIL pytorch_lightning safetensors tokenizers torch
+transformers
 """
 CLOSED_PACKAGES: Final = (frozenset(sys.stdlib_module_names) - {"argparse"}) | frozenset(_LIBRARIES.split())
 """Packages whose objects are not inspected: they lead from one model to others (trainers, offloading hooks), or to none."""
 
 CLOSED_CLASSES: Final = frozenset({"BaseException", "Dataset", "DataLoader", "LRScheduler", "Optimizer", "Trainer"})
 """Objects are not inspected either if their class or one of its bases has one of these names."""
+
+OPTIMIZER_SUFFIXES: Final = ("Optimizer", "Optim")
+"""Nor if one of these names ends so: libraries wrap torch's optimizers in classes that keep master weights beside them."""
 
 NO_WEIGHTS: Final = ("patches", "optim", "grad", "main_", "exp_avg", "momentum")
 """Parts of attribute names that mean no weights: LoRAs (which are counted separately), optimizer state, gradients."""
@@ -264,7 +268,7 @@ def _is_closed(kind: type, mro: tuple[type, ...]) -> bool:
     package = package_of(kind)
     if package is None or package in CLOSED_PACKAGES or Enum in mro or type in mro:
         return True
-    return any(name_of(base) in CLOSED_CLASSES for base in mro)
+    return any(name_of(base) in CLOSED_CLASSES or name_of(base).endswith(OPTIMIZER_SUFFIXES) for base in mro)
 
 
 def _holding_attributes(kind: type) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ from itertools import count
 from types import MethodType
 from typing import Any, Final, NamedTuple
 
-from gpumodels.support.instances import mro_of, name_of, state_getter
+from gpumodels.support.instances import mro_of, name_of, package_of, state_getter
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS
 from gpumodels.support.weak_table import KeyedRef, WeakTable
@@ -76,6 +76,7 @@ class _ClassFacts(NamedTuple):
     has_identity: bool
     is_lightning: bool
     is_script: bool
+    is_engine: bool
 
 
 _Tables = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
@@ -172,7 +173,8 @@ class ModuleReader:
                 unread += self._add_tensors(state, buffers, storages, None)
             found = self._tensor_reader.attributes.of(state)
             if found is not NO_EXTRA_TENSORS:
-                unread += self._add_extra(module, found, storages, caches, elements)
+                if not self._class_facts(type(module)).is_engine:
+                    unread += self._add_extra(module, found, storages, caches, elements)
                 unregistered += self._unregistered_modules(module, found, children)
                 for _, other, _ in found.modules:
                     add(other)
@@ -261,6 +263,7 @@ class ModuleReader:
                 has_identity=not names.isdisjoint(MODEL_CLASSES),
                 is_lightning="LightningModule" in names,
                 is_script=self._scripts.has(kind),
+                is_engine=any(name_of(base) in ENGINES and package_of(base) == ENGINES[name_of(base)] for base in mro_of(kind)),
             )
         return known
 
@@ -393,6 +396,8 @@ TRACED: Final = "_actual_script_module"
 """The attribute in which a traced module keeps its script module, the only thing that it holds."""
 MODEL_CLASSES: Final = frozenset({"PreTrainedModel", "ModelMixin", "SentenceTransformer"})
 """The base classes of complete models in transformers, diffusers and sentence-transformers."""
+ENGINES: Final = {"DeepSpeedEngine": "deepspeed", "InferenceEngine": "deepspeed"}
+"""By class, the package of modules that run another one: tensors in their plain attributes are losses, norms and counters."""
 
 
 def _class_name(kind: type) -> str:

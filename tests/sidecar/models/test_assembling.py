@@ -123,6 +123,63 @@ def test_a_partitioned_parameter_counts_the_bytes_that_are_here_and_all_its_para
         assert the_only(sidecar).bytes_by_device == {"cpu": 10 * FLOAT + WIDTH * WIDTH * FLOAT}
 
 
+def a_class_of(package: str, name: str, *bases: type) -> Any:
+    """An empty class of this name that says it is from this package."""
+    return type(name, bases, {"__module__": f"{package}.runtime"})
+
+
+def partitioned(model: nn.Module) -> int:
+    """Leave of every parameter what ZeRO-3 leaves: half of its values, in an attribute. Returns their bytes."""
+    local = 0
+    for parameter in model.parameters():
+        weight: Any = parameter
+        whole = weight.data
+        weight.ds_shape, weight.ds_numel = whole.shape, whole.numel()
+        weight.ds_tensor = whole.flatten()[: whole.numel() // 2].clone()
+        weight.data = torch.empty(0)
+        local += weight.ds_tensor.nbytes
+    return local
+
+
+def test_what_zero_keeps_for_training_is_no_part_of_the_model_that_its_engine_runs() -> None:
+    with attached() as sidecar:
+        model = Backbone(2, 64)
+        parameters = sum(parameter.numel() for parameter in model.parameters())
+        local = partitioned(model)
+        optimizer = a_class_of("deepspeed", "DeepSpeedZeroOptimizer_Stage3", object)()
+        optimizer.fp32_partitioned_groups_flat = [torch.zeros(5000)]
+        swapper = a_class_of("deepspeed", "AsyncPartitionedParameterSwapper", object)()
+        swapper.buffers = torch.zeros(6000)
+        mapping = a_class_of("deepspeed", "tensor_fragment", object)()
+        mapping.hp_fragment = torch.zeros(7000)
+        for parameter in model.parameters():
+            weight: Any = parameter
+            weight._z3_optimizer, weight.nvme_swapper, weight._hp_mapping = optimizer, swapper, mapping
+        engine = a_class_of("deepspeed", "DeepSpeedEngine", nn.Module)()
+        engine.module, engine.optimizer, engine.losses = model, optimizer, torch.zeros(8)
+        found = the_only(sidecar)
+        assert (found.class_name, found.bytes_by_device) == ("Backbone", {"cpu": local})
+        assert found.parameters == parameters
+        assert sidecar.scan() == [found]
+        assert sidecar.failures.count == 0
+
+
+def test_a_class_that_only_has_the_name_of_an_engine_keeps_its_tensors() -> None:
+    with attached() as sidecar:
+        engine = a_class_of("mine", "DeepSpeedEngine", nn.Module)()
+        engine.module, engine.table = Backbone(1, 64), torch.zeros(1000)
+        assert the_only(sidecar).bytes_by_device == {"cpu": distinct_bytes(engine) + 1000 * FLOAT}
+
+
+@pytest.mark.parametrize("name", ["MixedPrecisionOptimizer", "FP16_Optimizer", "ScheduledOptim"])
+def test_an_optimizer_of_any_librarys_own_class_adds_nothing_to_the_module_that_holds_it(name: str) -> None:
+    with attached() as sidecar:
+        model: Any = Backbone(1, 64)
+        model.trainer = a_class_of("megatron", name, object)()
+        model.trainer.fp32_copies = [torch.zeros(5000)]
+        assert the_only(sidecar).bytes_by_device == {"cpu": distinct_bytes(model)}
+
+
 class Wrapper(torch.Tensor):
     """Like TransformerEngine's float8 tensors: a wrapper without storage that keeps several tensors in its attributes."""
 

@@ -13,9 +13,10 @@ from gpumodels.support.instances import state_getter, state_of
 from gpumodels.support.known_classes import all_subclasses
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched
-from gpumodels.support.torch_private import PARAMETERS
+from gpumodels.support.torch_private import LOAD_HOOKS, PARAMETERS
 from gpumodels.support.weak_table import WeakTable
 from gpumodels.tensors.module_reader import ModuleReading
+from gpumodels.tensors.sharded_parameters import accumulated_gradients, parameters_beside
 from gpumodels.tensors.tensor_storages import META, TensorReader, TensorStorage
 
 STEP: Final = 32
@@ -110,10 +111,14 @@ class TrainingState:
             if module is None:
                 continue
             try:
-                for parameter in [*state_of_module(module)[PARAMETERS].values()]:
-                    gradient = gradient_of(parameter)
-                    if gradient is not None:
-                        self._tensor_reader.add_storages(gradient, found)
+                state = state_of_module(module)
+                parameters, gradients = [*state[PARAMETERS].values()], []
+                if state.get(LOAD_HOOKS):
+                    parameters += parameters_beside(state)
+                    gradients += accumulated_gradients(state)
+                gradients += [gradient for parameter in parameters if (gradient := gradient_of(parameter)) is not None]
+                for gradient in gradients:
+                    self._tensor_reader.add_storages(gradient, found)
             except Exception as error:  # noqa: BLE001  # like a guard, but one per module would take longer than all the rest
                 self._failures.note("reading gradients", error)
         return found

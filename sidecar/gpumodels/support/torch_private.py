@@ -14,6 +14,8 @@ PARAMETERS: Final = "_parameters"
 BUFFERS: Final = "_buffers"
 MODULES: Final = "_modules"
 """Under these names a module's instance dictionary holds its parameters, buffers and submodules, by name. So since torch 0.1."""
+LOAD_HOOKS: Final = "_load_state_dict_post_hooks"
+"""Under this name it holds the hooks that run after values were loaded. So since torch 1.12."""
 
 
 def storage_identity(torch: ModuleType) -> Callable[[Any], int]:

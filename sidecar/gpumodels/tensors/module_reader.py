@@ -11,11 +11,12 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels.support.instances import mro_of, name_of, package_of, state_getter
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS
+from gpumodels.support.torch_private import BUFFERS, LOAD_HOOKS, MODULES, PARAMETERS
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy
 from gpumodels.tensors.packed_parameters import PackedParameters
 from gpumodels.tensors.script_modules import ScriptModules
+from gpumodels.tensors.sharded_parameters import tensors_of_shards
 from gpumodels.tensors.tensor_storages import UNREADABLE, TensorReader, TensorStorage
 
 
@@ -181,6 +182,8 @@ class ModuleReader:
             if self._packed_parameters.may_hold(state, [storage.dtype for storage in storages]):
                 with suppress(*UNREADABLE):  # they are counted as torch counts them
                     elements = self._packed_parameters.counted(state, modules, parameters, buffers, elements)
+            if state.get(LOAD_HOOKS):
+                unread += self._add_shards(state, storages)
             is_complete = True
         except Exception as error:  # noqa: BLE001  # as `guard` does, which would cost more per module than the rest
             self._tensor_reader.failures.note("reading a part of a module", error)
@@ -239,6 +242,17 @@ class ModuleReader:
             unread += self._tensor_reader.add_storages(tensor, caches if is_cache else storages, name)
         for name, packed in found.packed:
             unread += self._add_packed(module, name, packed, id(packed), storages, elements)
+        return unread
+
+    def _add_shards(self, state: dict[str, Any], storages: list[TensorStorage]) -> int:
+        """Add what FSDP2 keeps besides the registered parameters; returns how many tensors have an unknown size."""
+        unread = 0
+        known = {storage.key for storage in storages}
+        for name, tensor in tensors_of_shards(state, self._tensor_reader.tensor_type):
+            found: list[TensorStorage] = []
+            unread += self._tensor_reader.add_storages(tensor, found, name)
+            storages += [storage for storage in found if storage.key not in known]
+            known.update(storage.key for storage in found)
         return unread
 
     def _unregistered_modules(
@@ -379,6 +393,9 @@ class ModuleReader:
                 stamp += (path, id(module))
             for name, packed in found.packed:
                 stamp += (name, id(packed))
+        if state.get(LOAD_HOOKS):
+            for name, tensor in tensors_of_shards(state, self._tensor_reader.tensor_type):
+                stamp += (name, id(tensor), self._tensor_reader.stamp(tensor))
         return hash(tuple(stamp))
 
 

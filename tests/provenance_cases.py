@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, FluxTransformer2DModel, LTXVideoTransformer
 from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from transformers import BertConfig, BertModel, CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import MixtralConfig, MixtralForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 os.chdir(sys.argv[1])
 torch.manual_seed(7)
 
@@ -73,6 +74,10 @@ llama.save_pretrained("tiny-llama")
 llama.save_pretrained("sharded-llama", max_shard_size="300KB")
 adapted = get_peft_model(llama, LoraConfig(r=16, target_modules=["q_proj", "v_proj", "up_proj"], init_lora_weights=False))
 adapted.save_pretrained("my-adapter")
+mixture = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=256)
+Qwen3MoeForCausalLM(Qwen3MoeConfig(**mixture, head_dim=16, moe_intermediate_size=64, num_experts=8,
+                                   num_experts_per_tok=2)).save_pretrained("tiny-qwen-moe")
+MixtralForCausalLM(MixtralConfig(**mixture, intermediate_size=128, num_local_experts=4)).save_pretrained("tiny-mixtral")
 names = [("model.embed_tokens", "token_embd"), ("model.layers.", "blk."), ("self_attn.q_proj", "attn_q"),
          ("self_attn.k_proj", "attn_k"), ("self_attn.v_proj", "attn_v"), ("self_attn.o_proj", "attn_output"),
          ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down"),
@@ -121,7 +126,7 @@ from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2D
 from peft import PeftModel
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save_file
-from transformers import AutoConfig, AutoModel, BertModel, LlamaForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BertModel, LlamaForCausalLM
 for library in (diffusers, transformers):
     library.utils.logging.set_verbosity_error()
 nothing = {name: None for name in ("tokenizer", "feature_extractor", "image_encoder")}
@@ -170,6 +175,8 @@ class Case:
     """Statements that leave the models in `kept`."""
     expected: tuple[tuple[str | None, str | None], ...]
     """(name, a file's ending) for each model, in any order; a name of None: none may be claimed."""
+    confidence: float | None = None
+    """What each name's confidence must be, where that is the point."""
 
 
 def _pipeline(name: str, *folders: str) -> tuple[tuple[str, str], ...]:
@@ -252,6 +259,30 @@ CASES: Final = (
         "transformers: cast, then moved and cast again",
         "kept = LlamaForCausalLM.from_pretrained('sharded-llama', dtype=torch.bfloat16).half().float()",
         (("sharded-llama", "sharded-llama/"),),
+    ),
+    Case(
+        "transformers: experts fused while loading, each in a tensor of its own in the file",
+        "kept = AutoModelForCausalLM.from_pretrained('tiny-qwen-moe')",
+        (("tiny-qwen-moe", "tiny-qwen-moe/"),),
+        confidence=0.97,
+    ),
+    Case(
+        "transformers: experts renamed, fused and cast while loading",
+        "kept = AutoModelForCausalLM.from_pretrained('tiny-mixtral', dtype=torch.bfloat16)",
+        (("tiny-mixtral", "tiny-mixtral/"),),
+        confidence=0.97,
+    ),
+    Case(
+        "transformers: one of the experts fused while loading patched",
+        """
+kept = AutoModelForCausalLM.from_pretrained("tiny-qwen-moe")
+with torch.no_grad():
+    for layer in kept.model.layers:
+        layer.mlp.experts.down_proj[3].mul_(1.5)
+del layer
+""",
+        (("tiny-qwen-moe", "tiny-qwen-moe/"),),
+        confidence=0.75,
     ),
     Case(
         "transformers: GGUF",

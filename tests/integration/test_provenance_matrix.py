@@ -78,6 +78,8 @@ def test_a_model_has_the_name_of_what_was_loaded(host: tuple[str, Host], case: C
     OUTCOMES[order, case.name] = outcomes
     said = [(model.name, model.name_source, model.confidence, model.files, model.candidates) for model in found]
     assert "wrong" not in outcomes, said
+    if case.confidence is not None:
+        child.models_when(lambda found: all(model.confidence == case.confidence for model in found))
     if "uncertain" in outcomes:
         OUTCOMES[order, case.name].append(str(said))
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import ADAPTER_PREFIXES, FoundModel
+from gpumodels.naming.weight_conversions import WeightConversions, conversions_of
 from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.provenance.host_samples import TensorPart
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
 from gpumodels.support.never_pickled import never_pickled
@@ -26,10 +29,21 @@ class ModelTensor(NamedTuple):
     """Where one of a model's tensors is kept; the tensor itself isn't held."""
 
     key: str
-    """In the model's state dict."""
+    """In the model's state dict; of a tensor that was converted while it was loaded, in its file."""
     module: KeyedRef
     name: str
     """Under which the module holds it."""
+    part: TensorPart | None = None
+    """Which part of it; None for all of it."""
+
+
+@never_pickled
+class _Conversions(NamedTuple):
+    """The conversions with which a module was loaded."""
+
+    prefix: str
+    """Of the module, in the model's state dict."""
+    used: WeightConversions
 
 
 @never_pickled
@@ -122,34 +136,46 @@ class SampleReader:
         for ref in self.tensors_of(found.core):
             tensor = _held(ref)
             if tensor is not None:
-                yield ref.key, tuple(tensor.shape)
+                yield ref.key, tuple(tensor.shape) if ref.part is None else ref.part.shape
 
     def tensors_of(self, core: int) -> Iterator[ModelTensor]:
-        """Every parameter that isn't an adapter's."""
-        waiting = [("", core)]
+        """Every parameter that isn't an adapter's; of one that was made of several tensors while it was loaded, each of these.
+
+        Left out are those that were converted in a way in which they can't be compared with their file.
+        """
+        waiting: list[tuple[str, int, _Conversions | None]] = [("", core, None)]
         count = 0
         met = {core}
         while waiting:
-            prefix, key = waiting.pop()
+            prefix, key, conversions = waiting.pop()
             ref = self._registry.ref(key)
             module = ref() if ref is not None else None
             if ref is None or module is None:
                 continue
-            names = [
-                name
+            stated = conversions_of(state_of(module))
+            conversions = conversions if stated is None else _Conversions(prefix, stated)
+            found = [
+                found
                 for name, tensor in list(_table(module, PARAMETERS).items())
                 if tensor is not None and not name.startswith(ADAPTER_PREFIXES)
+                for found in self._as_loaded(ModelTensor(f"{prefix}{name}", ref, name), tensor, conversions)
             ]
             for name, child in list(_table(module, MODULES).items()):
                 if child is not None and id(child) not in met and not name.startswith(ADAPTER_PREFIXES):
                     met.add(id(child))
-                    waiting.append((_below(prefix, name), id(child)))
+                    waiting.append((_below(prefix, name), id(child), conversions))
             module = child = None
-            for name in names:
-                yield ModelTensor(f"{prefix}{name}", ref, name)
+            yield from found
             count += 1
             if count % MODULES_PER_STEP == 0:
                 self._pause()
+
+    def _as_loaded(self, ref: ModelTensor, tensor: Any, conversions: _Conversions | None) -> Sequence[ModelTensor]:
+        """The tensors in the file that this one was made of."""
+        if conversions is None or type(tensor) not in self._origin_tracker.tensors.plain_types:
+            return (ref,)
+        parts = conversions.used.parts_of(ref.key[len(conversions.prefix) :], tuple(tensor.shape))
+        return [ref._replace(key=conversions.prefix + part.key, part=part.part) for part in parts]
 
     def _tensors_to_sample(self, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
         """Where samples are to be looked for, and how many tensors there are."""
@@ -160,7 +186,9 @@ class SampleReader:
 
     def _is_too_small(self, ref: ModelTensor) -> bool:
         tensor = _held(ref)
-        return tensor is not None and type(tensor) in self._origin_tracker.tensors.plain_types and tensor.numel() < VALUES
+        if tensor is None or type(tensor) not in self._origin_tracker.tensors.plain_types:
+            return False
+        return (tensor.numel() if ref.part is None else math.prod(ref.part.shape)) < VALUES
 
     def _are_unchanged(self, before: ModelSamples) -> bool:
         """Whether the same bytes stand where the samples stood: the storages are the same while the scan finds the same model.
@@ -175,18 +203,18 @@ class SampleReader:
 
     def _address(self, ref: ModelTensor) -> int:
         tensor = _held(ref)
-        return 0 if tensor is None else self._origin_tracker.sampler.address_of(tensor)
+        return 0 if tensor is None else self._origin_tracker.sampler.address_of(tensor, ref.part)
 
     def _sample(self, ref: ModelTensor) -> TensorSample | None:
         """As it is, or as it was last seen."""
         tensor = _held(ref)
-        sample = None if tensor is None else self._origin_tracker.sample_of(tensor)
+        sample = None if tensor is None else self._origin_tracker.sample_of(tensor, ref.part)
         return None if sample is None else TensorSample(ref.key, *sample)
 
     def _read(self, ref: ModelTensor) -> TensorSample | None:
         """As it is, where it lies in host memory."""
         tensor = _held(ref)
-        sample = None if tensor is None else self._origin_tracker.sampler.take_from_other_thread(tensor)
+        sample = None if tensor is None else self._origin_tracker.sampler.take_from_other_thread(tensor, ref.part)
         return None if sample is None else TensorSample(ref.key, *sample)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -25,6 +26,15 @@ class RawSample(NamedTuple):
     dtype: str
     shape: tuple[int, ...]
     data: bytes
+
+
+@never_pickled
+class TensorPart(NamedTuple):
+    """A part of a tensor that is compared by itself, as if it were a tensor: an expert's matrix in a stack of them."""
+
+    offset: int
+    """Its first element, counted from the tensor's."""
+    shape: tuple[int, ...]
 
 
 @never_pickled
@@ -66,20 +76,20 @@ class TensorSampler:
         found = self._location(tensor)
         return None if found is None else RawSample(found.dtype, found.shape, ctypes.string_at(found.address, found.length))
 
-    def take_from_other_thread(self, tensor: Any) -> RawSample | None:
-        """The tensor's sample, for a thread that isn't using the tensor.
+    def take_from_other_thread(self, tensor: Any, part: TensorPart | None = None) -> RawSample | None:
+        """The sample of the tensor, or of a part of it, for a thread that isn't using the tensor.
 
         Its memory may be freed meanwhile, so it is read through the kernel: then that is an error, not a SIGSEGV.
         """
-        found = self._location(tensor) if self._memory is not None else None
+        found = self._location(tensor, part) if self._memory is not None else None
         if found is None:
             return None
         data = self.read_memory(found.address, found.length)
         return RawSample(found.dtype, found.shape, data) if len(data) == found.length else None
 
-    def address_of(self, tensor: Any) -> int:
-        """The address of the tensor's sample; 0 if it can't be sampled."""
-        found = self._location(tensor)
+    def address_of(self, tensor: Any, part: TensorPart | None = None) -> int:
+        """The address of the sample of the tensor, or of a part of it; 0 if it can't be sampled."""
+        found = self._location(tensor, part)
         return 0 if found is None else found.address
 
     def read_memory(self, address: int, length: int) -> bytes:
@@ -90,23 +100,25 @@ class TensorSampler:
         except OSError:
             return b""
 
-    def _location(self, tensor: Any) -> _SampleLocation | None:
+    def _location(self, tensor: Any, part: TensorPart | None = None) -> _SampleLocation | None:
         if type(tensor) in self._plain_types:
-            return self._location_in_plain(tensor)
+            return self._location_in_plain(tensor, part)
         if type(tensor).__name__ not in RAW_BLOCKS:
             return None
         with self._without_overrides():
-            return self._location_in_plain(tensor)
+            return self._location_in_plain(tensor, part)
 
-    def _location_in_plain(self, tensor: Any) -> _SampleLocation | None:
+    def _location_in_plain(self, tensor: Any, part: TensorPart | None) -> _SampleLocation | None:
         if not tensor.is_cpu or tensor.layout is not self._strided:
             return None
         dtype = self._dtypes.get(tensor.dtype)
-        if dtype is None or tensor.numel() < VALUES or not tensor.is_contiguous():
+        offset, shape = part if part is not None else (0, tuple(tensor.shape))
+        if dtype is None or math.prod(shape) < VALUES or tensor.numel() < offset + VALUES or not tensor.is_contiguous():
             return None
         name, length = dtype
-        start = tensor.storage_offset() * (length // VALUES)
+        item = length // VALUES
+        start = (tensor.storage_offset() + offset) * item
         if tensor.untyped_storage().nbytes() < start + length:  # FSDP and others resize storages to 0
             return None
         pointer = tensor.data_ptr()
-        return _SampleLocation(name, tuple(tensor.shape), pointer, length) if pointer else None
+        return _SampleLocation(name, shape, pointer + offset * item, length) if pointer else None

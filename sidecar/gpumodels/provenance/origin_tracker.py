@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from gpumodels.provenance.file_mappings import FileMappings
 from gpumodels.provenance.files_read import FilesRead, Stamp
-from gpumodels.provenance.host_samples import RawSample, TensorSampler
+from gpumodels.provenance.host_samples import RawSample, TensorPart, TensorSampler
 from gpumodels.provenance.origin import MAPPED, NO_OBSERVED_FILE, READ, Origin
 from gpumodels.provenance.saves import SavedValues
 from gpumodels.provenance.tensor_origins import TensorOrigins
@@ -80,9 +80,13 @@ class OriginTracker:
             self.tensors.put_origin(storage, found)
         return found
 
-    def sample_of(self, tensor: Tensor) -> RawSample | None:
-        """The tensor's first values now, if they are in host memory; otherwise the last sample taken of them."""
-        return self.sampler.take_from_other_thread(tensor) or self.tensors.sample(self.tensors.storage_of(tensor), tensor)
+    def sample_of(self, tensor: Tensor, part: TensorPart | None = None) -> RawSample | None:
+        """The first values now of the tensor, or of a part of it, if they are in host memory; otherwise the last sample taken."""
+        now = self.sampler.take_from_other_thread(tensor, part)
+        if now is not None or (part is not None and part.offset):
+            return now
+        last = self.tensors.sample(self.tensors.storage_of(tensor), tensor)
+        return last if last is None or part is None else last._replace(shape=part.shape)
 
     def sample_accelerators(self, tensors: Iterable[Tensor]) -> None:
         """Sample those of the tensors that have no sample yet, for `sample_of`; nothing unless the user asked for it."""

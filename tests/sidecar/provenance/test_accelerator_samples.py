@@ -126,7 +126,9 @@ def test_models_loaded_straight_onto_an_accelerator_are_named_by_values_only_on_
         save_file(model.state_dict(), tmp_path / "straight.safetensors")
         os.utime(tmp_path / "straight.safetensors", (1e9, 1e9))  # long before it was loaded
         sidecar.origin_tracker.files_read.add(str(tmp_path / "straight.safetensors"))
-        monkeypatch.setattr(sidecar.origin_tracker.sampler, "take_from_other_thread", lambda tensor: None)  # as on an accelerator
+        monkeypatch.setattr(
+            sidecar.origin_tracker.sampler, "take_from_other_thread", lambda *arguments: None
+        )  # as on an accelerator
         if asked:
             monkeypatch.setattr(sidecar.origin_tracker, "_accelerators", sampler)
         found = {one.name: one.name_source for one in sidecar.models()}

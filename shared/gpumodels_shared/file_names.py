@@ -26,6 +26,19 @@ _STATE: Final = (
     r"(?i)^((checkpoint|epoch|step|iter|global_step)[-_]?\d+|v?\d+([._]\d+)*|model|weights|checkpoint|ckpt|ema|final|last|best)$"
 )
 """Names of a training run's states and a model's versions: only useful together with the name of the directory above."""
+_SAVED_STATE: Final = (
+    r"(?i)^((best|last|latest|final|ema)([-_](model|weights|checkpoint|ckpt|v?\d+))?|\d+|"
+    r"(model|weights|checkpoint|ckpt)[-_](best|last|latest|final|ema)|(checkpoint|ckpt|epoch|step|iter|global_step)[-_=]?\d+([-_=.]\w+)*)$"
+)
+"""Names of a training run's files, of which its folder holds several (`best.pt` and `last.pt`): they are told apart by both."""
+_STATES_FOLDER: Final = r"(?i)^(weights?|models?|checkpoints?|ckpts?|snapshots?|states?)$"
+"""Names of the folder inside a training run's in which it keeps its files."""
+_NUMBERED: Final = r"(?i)^[a-z]\w*[-_=]?\d+.*$"
+_CONTENT_HASH: Final = r"(?i)^((sha|md|blake)\w*(-s\d+)?[-_:]+)?[0-9a-f]{30,}$"
+"""Names that stores give to what they keep: hashes of 128 bits and more; the first two digits may be a folder's name."""
+_UUID: Final = r"(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_FILE_SUFFIX: Final = r"(?i)\.(safetensors|sft|gguf|ggml|pt|pth|bin|ckpt|pkl|onnx|engine|torchscript|ya?ml|json|toml)$"
+"""Suffixes of model files, and of the files that describe an architecture."""
 _HUB: Final = r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/"
 """A path in a Hugging Face cache. Like all patterns here it is compiled by `re` at first use, to keep the host's start fast."""
 
@@ -54,6 +67,11 @@ def hub_repository(path: str) -> str | None:
 def is_generic(path: str) -> bool:
     """Whether the file's own name doesn't name a model (`model.safetensors`); its directory then holds this model only."""
     return re.match(_GENERIC, _without_packaging(re.sub(SHARD, "", PurePath(path).stem))) is not None
+
+
+def is_named_by_content(path: str) -> bool:
+    """Whether the file lies in a store that calls it by its content's hash: what people call it, the symlinks to it say."""
+    return re.match(_CONTENT_HASH, PurePath(path).stem) is not None or re.search(r"(?:^|/)models--[^/]+/blobs/", path) is not None
 
 
 def file_group_name(paths: tuple[str, ...], metadata: Mapping[str, Mapping[str, str]]) -> str | None:
@@ -90,21 +108,43 @@ def name_from_path(path: str) -> str | None:
     A path in a hub cache gives `org/name`, or `org/name/file` if the file's name has words that the repository's lacks: many
     repositories hold several models, or one in several quantizations. A generic stem (`diffusion_pytorch_model`) gives the name
     of the nearest directory above that isn't a component (`unet`, `text_encoder_2`), unless that is a folder for models of any
-    kind (`loras`, `output`, a home directory). Suffixes for packaging and precision are left out.
+    kind (`loras`, `output`, a home directory). A training run's file has both names, `run/best`, or its own where the directory
+    says nothing. A hash of the content is no name. Suffixes for packaging and precision are left out.
     """
     pure = PurePath(path)
     stem = _without_packaging(re.sub(SHARD, "", pure.stem))
+    is_state = re.match(_SAVED_STATE, stem) is not None
     is_name = bool(stem) and not re.match(_GENERIC, stem)
     if repository := hub_repository(path):
         is_blob = "/blobs/" in path  # named by its content's hash
-        return f"{repository}/{stem}" if is_name and not is_blob and not contains_name(repository, stem) else repository
-    if is_name:
+        return (
+            f"{repository}/{stem}"
+            if (is_name or is_state) and not is_blob and not contains_name(repository, stem)
+            else repository
+        )
+    if re.match(_CONTENT_HASH, stem):
+        return None
+    if is_name and not is_state:
         return stem
-    for parent in pure.parents:
-        if re.match(_COMPONENT, parent.name):
+    folder = _name_from_folder(pure, is_state)
+    if not is_state:
+        return folder
+    return f"{folder}/{stem}" if folder is not None else None if stem.isdigit() else stem
+
+
+def _name_from_folder(file: PurePath, is_state: bool) -> str | None:
+    """The name of the nearest directory above the file that is a model's own; None if that isn't named after a model.
+
+    Args:
+        file: the file.
+        is_state: it is one of a training run's, which keeps them in a folder of its own.
+    """
+    for parent in file.parents:
+        if re.match(_COMPONENT, parent.name) or (is_state and re.match(_STATES_FOLDER, parent.name)):
             continue
         if re.match(_STATE, parent.name):
-            return f"{parent.parent.name}/{parent.name}" if _names_a_model(parent.parent) else None
+            alone = parent.name if re.match(_NUMBERED, parent.name) and not re.match(r"v\d", parent.name) else None
+            return f"{parent.parent.name}/{parent.name}" if _names_a_model(parent.parent) else alone
         return parent.name if _names_a_model(parent) else None
     return None
 
@@ -112,6 +152,8 @@ def name_from_path(path: str) -> str | None:
 def name_from_config(stated: str) -> str | None:
     """A name from a config's `_name_or_path`: `org/name` unchanged, from a local path by `name_from_path`; else None."""
     stated = stated.strip().rstrip("/")
+    if re.search(_FILE_SUFFIX, stated):
+        return name_from_path(stated)
     if repository := hub_repository(stated + "/"):
         return repository
     if stated.count("/") == 1 and not stated.startswith((".", "/", "~")) and all(map(_may_be_named, stated.split("/"))):
@@ -120,8 +162,13 @@ def name_from_config(stated: str) -> str | None:
 
 
 def name_from_attribute(stated: str) -> str | None:
-    """The name that a module or a file states for itself; None if it only describes a role (`encoder`, `unet`, `model`)."""
+    """The name that a module or a file states for itself; None if it only describes a role (`encoder`, `unet`, `model`).
+
+    What it states may be the file that it was made from: `yolo11n` from `yolo11n.yaml`.
+    """
     name = stated.strip()
+    if re.search(_FILE_SUFFIX, name):
+        name = name_from_path(name) or ""
     return None if not name or re.match(_GENERIC, name) or re.match(_COMPONENT, name) or name.lower() in ROLE_NAMES else name
 
 
@@ -134,6 +181,8 @@ def _names_a_model(directory: PurePath) -> bool:
     """Whether the directory seems to be named after a model, not after what is kept there or whom it belongs to."""
     name = directory.name
     if not name or re.match(_GENERIC, name) or name.lower() in FOLDER_NAMES or name.startswith("tmp"):
+        return False
+    if re.match(_CONTENT_HASH, name) or re.match(_UUID, name):
         return False
     return directory.parent.as_posix() not in ("/home", "/Users")
 

@@ -10,6 +10,7 @@ from gpumodels_shared.file_names import (
     file_group_name,
     hub_repository,
     is_generic,
+    is_named_by_content,
     name_from_attribute,
     name_from_config,
     name_from_path,
@@ -181,7 +182,9 @@ WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.s
         ("/ComfyUI/models/loras/pytorch_lora_weights.safetensors", None),
         ("/ComfyUI/models/vae/diffusion_pytorch_model.safetensors", None),
         ("/workspace/output/model.safetensors", None),
-        ("/workspace/output/checkpoint-500/model.safetensors", None),
+        ("/workspace/output/checkpoint-500/model.safetensors", "checkpoint-500"),
+        ("/workspace/output/checkpoint/model.safetensors", None),
+        ("/workspace/output/v2/model.safetensors", None),
         ("/home/ada/Downloads/model.safetensors", None),
     ],
 )
@@ -212,3 +215,79 @@ def test_shards_of_another_count_are_another_checkpoint() -> None:
     assert checkpoint_of("/m/x-00001-of-00003.gguf") == checkpoint_of("/m/x-00003-of-00003.gguf")
     assert checkpoint_of("/m/x-00001-of-00003.gguf") != checkpoint_of("/m/x-00001-of-00002.gguf")
     assert checkpoint_of("/m/x.gguf") == "/m/x.gguf"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/w/runs/detect/train/weights/best.pt", "train/best"),
+        ("/w/runs/detect/train/weights/last.pt", "train/last"),
+        ("/w/runs/detect/train2/weights/last.pt", "train2/last"),
+        ("/w/run1/last.ckpt", "run1/last"),
+        ("/w/run1/best.pth", "run1/best"),
+        ("/w/run1/last-v1.ckpt", "run1/last-v1"),
+        ("/w/run1/12.ckpt", "run1/12"),
+        ("/w/my-run/epoch=3-step=100.ckpt", "my-run/epoch=3-step=100"),
+        ("/w/my-run/epoch=03-val_loss=0.12.ckpt", "my-run/epoch=03-val_loss=0.12"),
+        ("/w/lightning_logs/version_0/checkpoints/epoch=3-step=100.ckpt", "version_0/epoch=3-step=100"),
+        ("/w/fold_0/checkpoint_best.pth", "fold_0/checkpoint_best"),
+        ("/w/my-run/checkpoint-500/pytorch_model.bin", "my-run/checkpoint-500"),
+        ("/w/my-run/checkpoint-500/best.pt", "my-run/checkpoint-500/best"),
+        ("/h/hub/models--org--yolo/snapshots/0a/best.pt", "org/yolo/best"),
+        ("weights/best.pt", "best"),
+        ("/workspace/output/best.pt", "best"),
+        ("/tmp/tmpab12/last.ckpt", "last"),
+        ("/workspace/output/epoch_3.safetensors", "epoch_3"),
+        ("/workspace/output/12.ckpt", None),
+        ("/workspace/weights/model.safetensors", None),
+    ],
+)
+def test_the_files_of_a_training_run_are_told_apart(path: str, name: str | None) -> None:
+    assert name_from_path(path) == name
+
+
+@pytest.mark.parametrize(
+    ("stated", "name"),
+    [
+        ("yolo11n.yaml", "yolo11n"),
+        ("yolo11n.pt", "yolo11n"),
+        ("/w/runs/detect/train/weights/best.pt", "train/best"),
+        ("runs/train3/weights/last.pt", "train3/last"),
+        ("encoder.pt", None),
+        ("model.yaml", None),
+        ("GPT-4.1", "GPT-4.1"),
+    ],
+)
+def test_a_name_that_is_a_files_is_said_without_its_suffix(stated: str, name: str | None) -> None:
+    assert name_from_attribute(stated) == name
+
+
+def test_a_configs_file_is_named_as_a_file_is() -> None:
+    assert name_from_config("runs/train/weights/best.pt") == "train/best"
+    assert name_from_config("/m/my-net_fp16.safetensors") == "my-net"
+
+
+SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        f"/h/hub/blobs/9f/{SHA256}",
+        f"/o/models/blobs/sha256-{SHA256}",
+        f"/w/.git/annex/objects/x1/Zq/SHA256E-s90--{SHA256}.safetensors/SHA256E-s90--{SHA256}.safetensors",
+        f"/w/.dvc/cache/files/md5/9f/{SHA256[:30]}",
+        f"/w/.git/lfs/objects/9f/86/{SHA256}",
+        f"/cas/9f/{SHA256[:40]}",
+        f"/m/{SHA256}/model.safetensors",
+        "/m/123e4567-e89b-12d3-a456-426614174000/model.safetensors",
+    ],
+)
+def test_a_hash_is_nobodys_name(path: str) -> None:
+    assert name_from_path(path) is None
+
+
+def test_a_stores_file_is_known_by_its_hash() -> None:
+    assert is_named_by_content(f"/h/hub/blobs/9f/{SHA256}")
+    assert is_named_by_content("/h/hub/models--org--name/blobs/0a1b2c")
+    assert not is_named_by_content("/m/cafe.safetensors")

@@ -54,6 +54,7 @@ MAX_BITS: Final = 16.5
 _SIMPLE: Final = frozenset({bool, int, float, str, type(None), dict, list, tuple, set})
 
 
+@never_pickled
 class _Tensor(NamedTuple):
     """A parameter or buffer of a module."""
 

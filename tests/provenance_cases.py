@@ -110,6 +110,10 @@ save_file({f"{part}.{k}": v for part, seed in (("unet", 13), ("vae", 14)) for k,
 torch.save(a_net(15), "plain_v1.pt")
 torch.save({"state_dict": a_net(16), "epoch": 3, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}}}, "nested_v1.ckpt")
 torch.save(a_net(17), "mapped_v1.pth")
+linears = lambda: torch.nn.Sequential(*(torch.nn.Linear(128, 128) for _ in range(3))).eval()
+torch.jit.save(torch.jit.script(linears()), "scripted_v1.pt")
+torch.jit.save(torch.jit.trace(linears(), torch.zeros(1, 128)), "traced_v1.pt")
+torch.jit.save(torch.jit.freeze(torch.jit.script(linears())), "frozen_v1.pt")
 base = a_net(20)
 os.mkdir("tunes")
 for number in range(61):
@@ -429,6 +433,21 @@ del state
         "torch.load: .pt in half",
         "kept = loaded({k: v.half() for k, v in torch.load('plain_v1.pt').items()}, Net().half())",
         (("plain_v1", "plain_v1.pt"),),
+    ),
+    Case(
+        "torch.jit.load: scripted, traced and frozen",
+        "kept = [torch.jit.load(f'{name}_v1.pt') for name in ('scripted', 'traced', 'frozen')]",
+        (("scripted_v1", "scripted_v1.pt"), ("traced_v1", "traced_v1.pt"), ("frozen_v1", "frozen_v1.pt")),
+    ),
+    Case(
+        "torch.jit.load: from an open file, then in half",
+        "with open('traced_v1.pt', 'rb') as file:\n    kept = torch.jit.load(file).half()",
+        (("traced_v1", "traced_v1.pt"),),
+    ),
+    Case(
+        "torch.load: a file of torch.jit.save",
+        "kept = torch.load('scripted_v1.pt', weights_only=False)",
+        (("scripted_v1", "scripted_v1.pt"),),
     ),
     Case(
         "torch.load: a nested .ckpt from an open file",

@@ -16,9 +16,12 @@ from gpumodels.provenance.files_read import SampledFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.mapped_storages import PATH_TYPES, name_of_open, path_of_bytes, path_of_mapped
 from gpumodels.provenance.origin_tracker import OriginTracker, absolute
+from gpumodels.support.failures import Failures
 from gpumodels.support.instances import state_of
+from gpumodels.support.module_tables import entries_of, tables_of
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
+from gpumodels.support.torch_private import without_modes
+from gpumodels.tensors.script_modules import ScriptModules
 
 MAX_TENSORS: Final = 200_000
 MAX_DEPTH: Final = 4
@@ -29,9 +32,12 @@ MAX_DEPTH: Final = 4
 class FileReaders:
     """Reports to the provenance which files are read, and which tensors are read from them."""
 
-    def __init__(self, torch: ModuleType, origin_tracker: OriginTracker, module_found: Callable[[Any], object]) -> None:
+    def __init__(
+        self, torch: ModuleType, origin_tracker: OriginTracker, module_found: Callable[[Any], object], failures: Failures
+    ) -> None:
         """`module_found`: called with each module that is unpickled from a file."""
         self._torch = torch
+        self._scripts = ScriptModules(torch, failures)
         self._origin_tracker = origin_tracker
         self._module_found = module_found
         self._without_modes = without_modes(torch)
@@ -39,6 +45,8 @@ class FileReaders:
     def observe(self, observers: Observers) -> None:
         """Begin to observe torch's own functions."""
         observers.observe(self._torch.load, "noting what torch.load read", returned=self._torch_loaded)
+        observers.observe(self._torch.jit.load, "noting what torch.jit.load read", returned=self._torch_loaded)
+        observers.observe(self._torch.jit.save, "noting what torch.jit.save writes", started=self._script_saves)
         observers.observe(self._torch.save, "noting what torch.save writes", started=self._torch_saves)
         untyped = getattr(getattr(self._torch.storage, "_StorageBase", None), "untyped", None)
         observers.observe(untyped, "remembering a mapped file", started=self._storage_made)
@@ -69,7 +77,7 @@ class FileReaders:
         }
 
     def _torch_loaded(self, frame: FrameType, result: Any) -> None:
-        """`torch.load` returns: every tensor in its result was read from the file."""
+        """`torch.load` or `torch.jit.load` returns: every tensor in its result was read from the file."""
         path = _path_of(frame.f_locals["f"])
         if path is None or not self._origin_tracker.active:
             return
@@ -77,7 +85,7 @@ class FileReaders:
         samples: dict[str, RawSample] = {}
         stamp = stamp_of(path)
         with self._without_modes():
-            for key, tensor in _tensors_in(result, self._torch, self._module_found):
+            for key, tensor in self._tensors_in(result, self._module_found):
                 self._origin_tracker.note_read(tensor, path, stamp)
                 sample = sampler.take(tensor)
                 if sample is not None:
@@ -90,9 +98,12 @@ class FileReaders:
     def _safetensors_saves(self, frame: FrameType) -> None:
         self._note_saved(frame.f_locals["tensors"])
 
+    def _script_saves(self, frame: FrameType) -> None:
+        self._note_saved(frame.f_locals["m"])
+
     def _note_saved(self, saved: Any) -> None:
         with self._without_modes():
-            samples = (self._origin_tracker.sampler.take(tensor) for _, tensor in _tensors_in(saved, self._torch))
+            samples = (self._origin_tracker.sampler.take(tensor) for _, tensor in self._tensors_in(saved))
             self._origin_tracker.saved.note(sample for sample in samples if sample is not None)
 
     def _storage_made(self, frame: FrameType) -> None:
@@ -129,8 +140,33 @@ class FileReaders:
             return
         state_dict, stamp = result[0] if type(result) is tuple else result, stamp_of(path)
         with self._without_modes():
-            for _, tensor in _tensors_in(state_dict, self._torch):
+            for _, tensor in self._tensors_in(state_dict):
                 self._origin_tracker.note_read(tensor, path, stamp)
+
+    def _tensors_in(
+        self, result: Any, module_found: Callable[[Any], object] = id, prefix: str = "", depth: int = 0
+    ) -> Iterator[tuple[str, Any]]:
+        """Keys and tensors from dictionaries up to MAX_DEPTH deep, and from modules; each module is passed to `module_found`."""
+        bases = type(result).__mro__
+        if self._torch.Tensor in bases:
+            yield prefix, result
+        elif self._torch.nn.Module in bases:
+            module_found(result)
+            state = state_of(result)
+            tables = tables_of(state)
+            for table in (tables.parameters, tables.buffers):
+                for name, tensor in entries_of(table):
+                    yield f"{prefix}{name}", tensor
+            if self._scripts.has(type(result)):
+                for name, tensor in self._scripts.tensors(state):
+                    if self._torch.Tensor in type(tensor).__mro__:
+                        yield f"{prefix}{name}", tensor
+            for name, child in entries_of(tables.modules):
+                yield from self._tensors_in(child, module_found, f"{prefix}{name}.", depth)
+        elif dict in bases and depth < MAX_DEPTH:
+            for key, value in list(dict.items(result))[:MAX_TENSORS]:
+                if type(key) in (str, int):
+                    yield from self._tensors_in(value, module_found, str(key), depth + 1)
 
 
 def _path_of(file: Any) -> str | None:
@@ -139,30 +175,6 @@ def _path_of(file: Any) -> str | None:
         return absolute(file)
     name = name_of_open(file)
     return absolute(name) if name is not None and Path(name).is_file() else None
-
-
-def _tensors_in(
-    result: Any, torch: ModuleType, module_found: Callable[[Any], object] = id, prefix: str = "", depth: int = 0
-) -> Iterator[tuple[str, Any]]:
-    """Keys and tensors from dictionaries up to MAX_DEPTH deep, and from modules, each of which is passed to `module_found`."""
-    bases = type(result).__mro__
-    if torch.Tensor in bases:
-        yield prefix, result
-    elif torch.nn.Module in bases:
-        module_found(result)
-        state = state_of(result)
-        for table in (state.get(PARAMETERS), state.get(BUFFERS)):
-            for name, tensor in [*table.items()] if type(table) is dict else ():
-                if tensor is not None:
-                    yield f"{prefix}{name}", tensor
-        children = state.get(MODULES)
-        for name, child in [*children.items()] if type(children) is dict else ():
-            if child is not None:
-                yield from _tensors_in(child, torch, module_found, f"{prefix}{name}.", depth)
-    elif dict in bases and depth < MAX_DEPTH:
-        for key, value in list(dict.items(result))[:MAX_TENSORS]:
-            if type(key) in (str, int):
-                yield from _tensors_in(value, torch, module_found, str(key), depth + 1)
 
 
 def _gguf_samples(reader: Any) -> dict[str, RawSample]:

@@ -17,8 +17,9 @@ from gpumodels.provenance.origin import NO_OBSERVED_FILE, Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.accelerators import ACCELERATORS
 from gpumodels.support.instances import state_getter
+from gpumodels.support.module_tables import entries_of, entry, tables_of
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
+from gpumodels.support.torch_private import without_modes
 from gpumodels.tensors.tensor_storages import UNREADABLE
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ MOVING_METHODS: Final = ("to", *ACCELERATORS, "cpu", "ipu", "mtia", "half", "flo
 """The methods of `torch.nn.Module` that move or cast; `to_empty` and `share_memory` don't copy values to new storages."""
 
 
-_TensorBeforeMove = tuple[dict[str, Any], str, "weakref.ref[Any]", "Origin | None", "RawSample | None"]
-"""A tensor before a move: the dictionary that holds it and its name there, its storage, its origin, and a sample if it has no
+_TensorBeforeMove = tuple[Any, str, "weakref.ref[Any]", "Origin | None", "RawSample | None"]
+"""A tensor before a move: the table that holds it and its name there, its storage, its origin, and a sample if it has no
 origin."""
 
 
@@ -75,9 +76,9 @@ class Moves:
         origin_of, plain_types = tensors.origins_by_id.get, tensors.plain_types
         waiting, met, state_of = [root], {id(root)}, self._state_of_module
         while waiting:
-            state = state_of(waiting.pop())
-            for table in (state[PARAMETERS], state[BUFFERS]):
-                for name, tensor in [*table.items()] if table else ():
+            tables = tables_of(state_of(waiting.pop()))
+            for table in (tables.parameters, tables.buffers):
+                for name, tensor in entries_of(table):
                     if type(tensor) in plain_types:  # inlined: runs for a thousand tensors per move
                         try:
                             ref = origin_of(id(tensor.untyped_storage()))
@@ -86,18 +87,16 @@ class Moves:
                         if ref is not None and ref.value is not NO_OBSERVED_FILE:
                             found.append((table, name, ref, ref.value, None))
                             continue
-                    storage = None if tensor is None else tensors.storage_of(tensor)
+                    storage = tensors.storage_of(tensor)
                     if storage is not None and (noted := self._note_before_move(table, name, tensor, storage)) is not None:
                         found.append(noted)
-            for child in [*state[MODULES].values()]:
-                if child is not None and id(child) not in met:
+            for _, child in entries_of(tables.modules):
+                if id(child) not in met:
                     met.add(id(child))
                     waiting.append(child)
         return found
 
-    def _note_before_move(
-        self, table: dict[str, Any], name: str, tensor: Tensor, storage: UntypedStorage
-    ) -> _TensorBeforeMove | None:
+    def _note_before_move(self, table: Any, name: str, tensor: Tensor, storage: UntypedStorage) -> _TensorBeforeMove | None:
         """The origin, or else a sample, of a tensor that has no noted origin; None if neither can be had."""
         origin_tracker, tensors = self._origin_tracker, self._origin_tracker.tensors
         origin = origin_tracker.current_origin(tensor, storage)
@@ -112,7 +111,7 @@ class Moves:
         tensors = self._origin_tracker.tensors
         storage_of, origins, plain_types = tensors.storage_of, tensors.origins_by_id, tensors.plain_types
         for table, name, before, origin, sample in moved:
-            tensor = table.get(name)
+            tensor = entry(table, name)
             if tensor is None:
                 continue
             try:

@@ -13,8 +13,9 @@ from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin import NO_OBSERVED_FILE, STATE_DICT, Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
+from gpumodels.support.module_tables import NO_TABLES, ModuleTables, entries_of, entry, tables_of
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.torch_private import BUFFERS, MODULES, PARAMETERS, without_modes
+from gpumodels.support.torch_private import without_modes
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -115,15 +116,15 @@ class StateDictLoads:
             for any_tensor in _tensors_below(module):
                 origin_tracker.tensors.put_origin(origin_tracker.tensors.storage_of(any_tensor), NO_OBSERVED_FILE)
             return
-        owners: dict[str, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+        owners: dict[str, ModuleTables] = {}
         for key, source in loaded.items():
             path, _, name = key.rpartition(".")
             owner = owners.get(path)
             if owner is None:
                 owner = owners[path] = _tables_at(module, path)
-            tensor: Any = owner[0].get(name)
+            tensor: Any = entry(owner.parameters, name)
             if tensor is None:
-                tensor = owner[1].get(name)
+                tensor = entry(owner.buffers, name)
             _, _, shape, _, _ = source
             if tensor is not None and (is_complete or tensor.shape == shape):
                 self._note_tensor(tensor, source)
@@ -147,21 +148,20 @@ def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
     """All parameters and buffers of the module and those below it."""
     waiting, met = [module], {id(module)}
     while waiting:
-        state = state_of(waiting.pop())
-        for table in (state[PARAMETERS], state[BUFFERS]):
-            yield from (tensor for tensor in table.values() if tensor is not None)
-        for child in state[MODULES].values():
-            if child is not None and id(child) not in met:
+        tables = tables_of(state_of(waiting.pop()))
+        for table in (tables.parameters, tables.buffers):
+            yield from (tensor for _, tensor in entries_of(table))
+        for _, child in entries_of(tables.modules):
+            if id(child) not in met:
                 met.add(id(child))
                 waiting.append(child)
 
 
-def _tables_at(module: nn.Module, path: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """Parameters and buffers of the module at this dotted path of a state dict's key; empty if there is no such module."""
+def _tables_at(module: nn.Module, path: str) -> ModuleTables:
+    """The tables of the module at this dotted path of a state dict's key; empty if there is no such module."""
     owner: Any = module
     for part in path.split(".") if path else ():
-        owner = state_of(owner)[MODULES].get(part)
+        owner = entry(tables_of(state_of(owner)).modules, part)
         if owner is None:
-            return {}, {}
-    state = state_of(owner)
-    return state[PARAMETERS], state[BUFFERS]
+            return NO_TABLES
+    return tables_of(state_of(owner))

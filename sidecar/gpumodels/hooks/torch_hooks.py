@@ -72,7 +72,7 @@ class TorchHooks:
         """What these hold is read from the modules."""
         self._observers = Observers(torch, failures)
         self._registrations = RegistrationHooks(torch, registry, failures)
-        self._readers = FileReaders(torch, origin_tracker, registry.note_load)
+        self._readers = FileReaders(torch, origin_tracker, registry.note_load, failures)
         self.loads = StateDictLoads(torch, origin_tracker, registry.note_load)
         moves = Moves(torch, origin_tracker, registry.note_move)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 from gpumodels.models.adoption import Forest
 from gpumodels.provenance.files_read import Stamp
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.torch_private import TRACED
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import META, TensorStorage
 from gpumodels_shared.schema import LayerTree
@@ -143,6 +144,10 @@ def assemble(
                 continue
             members.add(key)
             reading = readings[key]
+            children = forest.children(key)
+            if len(children) == 1 and children[0][0] == TRACED and not reading.storages:
+                stack.append((name, depth, children[0][1], adapter))  # a traced module is its script module
+                continue
             del trail[depth:]
             trail.append(name)
             if adapter is not None:
@@ -152,7 +157,7 @@ def assemble(
             else:
                 base.add(name, depth, reading, key)
             holds_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
-            for child_name, child in reversed(forest.children(key)):
+            for child_name, child in reversed(children):
                 if child in readings and child not in members:
                     stack.append((child_name, depth + 1, child, adapter or (child_name if holds_adapters else None)))
         yield

@@ -15,9 +15,9 @@ from gpumodels.observing.observers import Observers
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import is_a, state_of
 from gpumodels.support.known_classes import all_subclasses
+from gpumodels.support.module_tables import entry, tables_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import in_slices
-from gpumodels.support.torch_private import MODULES
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import TensorReader, TensorStorage
@@ -212,7 +212,7 @@ def _patched_model(module: Any, key: str, models: Sequence[FoundModel]) -> Found
         for model in models:
             if model.adapter is None and id(module) in model.members:
                 return model
-        module = state_of(module).get(MODULES, {}).get(name)
+        module = entry(tables_of(state_of(module)).modules, name)
     return None
 
 

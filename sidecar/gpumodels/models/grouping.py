@@ -8,7 +8,7 @@ from typing import Final
 from gpumodels.models.adoption import Forest, adopt
 from gpumodels.models.assembling import Part
 from gpumodels.support.slices import batched
-from gpumodels.tensors.module_reader import TRACED
+from gpumodels.support.torch_private import TRACED
 from gpumodels_shared.file_names import checkpoint_of
 
 CONTAINER_DEPTH: Final = 3

@@ -11,6 +11,7 @@ from gpumodels.observing.observers import Observers
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import state_getter, state_of
 from gpumodels.support.known_classes import all_subclasses
+from gpumodels.support.module_tables import entries_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched
 from gpumodels.support.torch_private import LOAD_HOOKS, PARAMETERS
@@ -112,7 +113,7 @@ class TrainingState:
                 continue
             try:
                 state = state_of_module(module)
-                parameters, gradients = [*state[PARAMETERS].values()], []
+                parameters, gradients = [parameter for _, parameter in entries_of(state[PARAMETERS])], []
                 if state.get(LOAD_HOOKS):
                     parameters += parameters_beside(state)
                     gradients += accumulated_gradients(state)

@@ -13,8 +13,8 @@ from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.host_samples import TensorPart
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
+from gpumodels.support.module_tables import entries_of, entry, tables_of
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.torch_private import MODULES, PARAMETERS
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels_shared.fingerprint import TENSORS, VALUES, keys_examined, samples_among
 from gpumodels_shared.schema import TensorSample
@@ -156,12 +156,12 @@ class SampleReader:
             conversions = conversions if stated is None else _Conversions(prefix, stated)
             found = [
                 found
-                for name, tensor in list(_table(module, PARAMETERS).items())
-                if tensor is not None and not name.startswith(ADAPTER_PREFIXES)
+                for name, tensor in entries_of(tables_of(state_of(module)).parameters)
+                if not name.startswith(ADAPTER_PREFIXES)
                 for found in self._as_loaded(ModelTensor(f"{prefix}{name}", ref, name), tensor, conversions)
             ]
-            for name, child in list(_table(module, MODULES).items()):
-                if child is not None and id(child) not in met and not name.startswith(ADAPTER_PREFIXES):
+            for name, child in entries_of(tables_of(state_of(module)).modules):
+                if id(child) not in met and not name.startswith(ADAPTER_PREFIXES):
                     met.add(id(child))
                     waiting.append((_below(prefix, name), id(child), conversions))
             module = child = None
@@ -228,13 +228,4 @@ def _below(prefix: str, name: str) -> str:
 def _held(ref: ModelTensor) -> Any:
     """The module's parameter of this name, as long as both live."""
     module = ref.module()
-    table: Any = {} if module is None else _table(module, PARAMETERS)
-    try:
-        return table[ref.name]
-    except (KeyError, AttributeError, RuntimeError):  # TorchScript's tables raise what they like
-        return None
-
-
-def _table(module: Any, name: str) -> Any:
-    """The module's table of that name: a dict, or TorchScript's, which has less methods; a traced module has none."""
-    return state_of(module).get(name, {})
+    return None if module is None else entry(tables_of(state_of(module)).parameters, ref.name)

@@ -14,6 +14,8 @@ PARAMETERS: Final = "_parameters"
 BUFFERS: Final = "_buffers"
 MODULES: Final = "_modules"
 """Under these names a module's instance dictionary holds its parameters, buffers and submodules, by name. So since torch 0.1."""
+TRACED: Final = "_actual_script_module"
+"""Under this name a traced module holds its script module, and nothing under the three names above."""
 LOAD_HOOKS: Final = "_load_state_dict_post_hooks"
 """Under this name it holds the hooks that run after values were loaded. So since torch 1.12."""
 

@@ -10,8 +10,9 @@ from types import MethodType
 from typing import Any, Final, NamedTuple
 
 from gpumodels.support.instances import mro_of, name_of, package_of, state_getter
+from gpumodels.support.module_tables import entries_of
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.torch_private import BUFFERS, LOAD_HOOKS, MODULES, PARAMETERS
+from gpumodels.support.torch_private import BUFFERS, LOAD_HOOKS, MODULES, PARAMETERS, TRACED
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy
 from gpumodels.tensors.packed_parameters import PackedParameters
@@ -159,8 +160,7 @@ class ModuleReader:
         unregistered: list[UnregisteredModule] = []
         stamp, unread, is_complete = 0, 0, False
         try:
-            if modules:
-                named_children = [(name, child) for name, child in modules.items() if child is not None]
+            if named_children := entries_of(modules):
                 children = tuple([(name, id(child)) for name, child in named_children])
                 for _, child in named_children:
                     if id(child) not in known:
@@ -218,9 +218,7 @@ class ModuleReader:
         unread = 0
         tensor_reader = self._tensor_reader
         has_hook = "_hf_hook" in state
-        for name, tensor in [*tensors.items()]:
-            if tensor is None:
-                continue
+        for name, tensor in entries_of(tensors):
             if elements is not None:
                 elements.append((id(tensor), tensor_reader.elements(tensor)))
             unread += tensor_reader.add_storages(
@@ -357,11 +355,13 @@ class ModuleReader:
             modules, parameters, buffers = state[MODULES], state[PARAMETERS], state[BUFFERS]
         except KeyError:  # the wrapper of a traced module
             return hash(id(state.get(TRACED)))
+        if type(modules) is not dict:
+            modules = dict(entries_of(modules))
         stamp: list[Any] = [*modules.keys(), *map(id, modules.values())] if modules else []
         tensor_reader, plain_types, strided = self._tensor_reader, self._plain_types, self._strided
         identity_of = tensor_reader.identity_of_storage
-        for tensors in (parameters, buffers) if buffers else (parameters,):
-            for name, tensor in tensors.items():
+        for tensors in (parameters, buffers) if type(buffers) is not dict or buffers else (parameters,):
+            for name, tensor in tensors.items() if type(tensors) is dict else entries_of(tensors):
                 if type(tensor) in plain_types:
                     try:
                         storage = tensor.untyped_storage()
@@ -409,8 +409,6 @@ def _tables(state: dict[str, Any]) -> _Tables | None:
 
 
 HOST: Final = "cpu"
-TRACED: Final = "_actual_script_module"
-"""The attribute in which a traced module keeps its script module, the only thing that it holds."""
 MODEL_CLASSES: Final = frozenset({"PreTrainedModel", "ModelMixin", "SentenceTransformer"})
 """The base classes of complete models in transformers, diffusers and sentence-transformers."""
 ENGINES: Final = {"DeepSpeedEngine": "deepspeed", "InferenceEngine": "deepspeed"}

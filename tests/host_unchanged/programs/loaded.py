@@ -18,6 +18,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from host_unchanged.observing import bits, file_bits, outcome, scanned
 from host_unchanged.table import program
 
+TORCH: Any = torch
+"""Torch where its own functions have no types."""
+
 
 class Network(nn.Module):
     def __init__(self) -> None:
@@ -82,6 +85,40 @@ def every_way_to_load() -> Any:
         assigned = Network()
         results[name] += [bits(assigned.load_state_dict(state, assign=True)), [each._version for each in assigned.parameters()]]
     return results
+
+
+def _from_stream_to_script() -> Any:
+    with open("frozen.pt", "rb") as stream:
+        return TORCH.jit.load(stream)
+
+
+SCRIPT_WAYS: dict[str, Callable[[], Any]] = {
+    "scripted": lambda: TORCH.jit.load("scripted.pt"),
+    "traced": lambda: TORCH.jit.load("traced.pt", map_location="cpu"),
+    "frozen": _from_stream_to_script,
+    "torch.load": lambda: torch.load("scripted.pt", weights_only=False),
+}
+
+
+@program
+def torchscript_loaded_cast_and_saved() -> Any:
+    """Graphs as they are and as they were optimized, since nothing may be compiled or profiled that wasn't."""
+    made = Network().eval()
+    traced = TORCH.jit.trace(made, torch.ones(1, 8))
+    TORCH.jit.save(TORCH.jit.script(made), "scripted.pt")
+    TORCH.jit.save(traced, "traced.pt")
+    TORCH.jit.save(TORCH.jit.freeze(TORCH.jit.script(made)), "frozen.pt")
+    results: dict[str, Any] = {}
+    for name, way in SCRIPT_WAYS.items():
+        model = way()
+        scanned(2)
+        results[name] = [model.code, str(model.graph), list(model.state_dict()), bits(model(torch.ones(1, 8)))]
+        scanned(1)
+        if name != "frozen":
+            results[name] += [bits(model.load_state_dict(made.state_dict())), bits(model.double()(torch.ones(1, 8).double()))]
+        TORCH.jit.save(model, f"{name}.out.pt")
+        results[name] += [sorted(vars(model)), bits(Path(f"{name}.out.pt").read_bytes())]
+    return [results, str(TORCH.jit.last_executed_optimized_graph()), bits(traced.half())]
 
 
 @program
@@ -157,6 +194,10 @@ def errors_of_loading() -> Any:
         "not strict": outcome(model.load_state_dict, {"unknown": torch.zeros(1)}, strict=False),
         "no dictionary": outcome(model.load_state_dict, 3),
         "shared": outcome(safetensors.torch.save_file, {"a": (shared := torch.zeros(4)), "b": shared}, "shared.safetensors"),
+        "missing script": outcome(TORCH.jit.load, "nowhere.pt"),
+        "no script": outcome(TORCH.jit.load, "weights.pt"),
+        "nowhere to save a script": outcome(TORCH.jit.save, TORCH.jit.script(model), "nowhere/at/all.pt"),
+        "no script to save": outcome(TORCH.jit.save, model, "model.pt"),
         "nowhere to save": outcome(torch.save, {}, "nowhere/at/all.pt"),
         "not a device": outcome(model.to, "nonsense"),
         "not a buffer": outcome(model.register_buffer, "a.b", torch.zeros(1)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import inspect
 import io
 import sys
@@ -22,6 +24,8 @@ from modules import Attached, Backbone, attached
 safetensors = pytest.importorskip("safetensors.torch")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
 load_file, save_file = safetensors.load_file, safetensors.save_file
+jit: Any = torch.jit
+"""As its functions have no types."""
 
 
 def sources(sidecar: Attached, *tensors: torch.Tensor) -> list[tuple[str, str] | None]:
@@ -42,6 +46,96 @@ def test_what_torch_load_reads_is_known_by_its_file(tmp_path: Path) -> None:
         whole.seek(0)
         torch.load(whole, weights_only=False)
         assert sidecar.failures.count == 0
+
+
+class Layers(nn.Module):
+    """What TorchScript can compile: two linears."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(256, 256), nn.Linear(256, 256)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.second(self.first(x))
+        return out
+
+
+TORCHSCRIPT: dict[str, Callable[[], Any]] = {
+    "scripted": lambda: jit.script(Layers()),
+    "traced": lambda: jit.trace(Layers(), torch.zeros(1, 256)),
+    "frozen": lambda: jit.freeze(jit.script(Layers().eval())),
+}
+
+
+def in_torchscript(path: Path, make: Callable[[], Any]) -> Path:
+    """A file of such a model, written long ago."""
+    jit.save(make(), str(path))
+    return long_ago(path)
+
+
+def from_an_open_file(path: Path) -> Any:
+    with path.open("rb") as file:
+        return jit.load(file)
+
+
+WAYS_TO_LOAD_TORCHSCRIPT: dict[str, Callable[[Path], Any]] = {
+    "by its path": lambda path: jit.load(str(path)),
+    "from an open file": from_an_open_file,
+    "by torch.load": lambda path: torch.load(path, weights_only=False),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:'torch.load' received a zip file")
+@pytest.mark.parametrize("load", WAYS_TO_LOAD_TORCHSCRIPT.values(), ids=WAYS_TO_LOAD_TORCHSCRIPT.keys())
+@pytest.mark.parametrize("make", TORCHSCRIPT.values(), ids=TORCHSCRIPT.keys())
+def test_torchscript_is_called_by_its_file_and_stays_so_when_it_is_cast(
+    make: Callable[[], Any], load: Callable[[Path], Any], tmp_path: Path
+) -> None:
+    path = in_torchscript(tmp_path / "mine_v1.pt", make)
+    with attached() as sidecar:
+        model = load(path)
+        gc.collect()
+        for _ in range(2):
+            found = the_model(sidecar)
+            assert (found.name, found.class_name, found.name_source, found.confidence) == ("mine_v1", "Layers", "read file", 0.95)
+            model.half()
+        assert sidecar.failures.count == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_of_several_models_in_torchscript_each_is_called_by_its_own_file(tmp_path: Path) -> None:
+    paths = [in_torchscript(tmp_path / f"{name}.pt", make) for name, make in TORCHSCRIPT.items()]
+    with attached() as sidecar:
+        models = nn.ModuleDict({path.stem: jit.load(str(path)) for path in paths})
+        gc.collect()
+        assert sorted((found.name, found.class_name) for found in sidecar.models()) == [
+            (name, "Layers") for name in sorted(TORCHSCRIPT)
+        ]
+        assert len(models) == 3
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("form", ["scripted", "traced"])
+def test_a_copy_of_a_model_in_torchscript_is_known_by_its_values(form: str, tmp_path: Path) -> None:
+    path = in_torchscript(tmp_path / "mine_v1.pt", TORCHSCRIPT[form])
+    with attached() as sidecar:
+        model = copy.deepcopy(jit.load(str(path)))
+        gc.collect()
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence) == ("mine_v1", "values", 0.97)
+        assert sidecar.failures.count == 0
+        assert model is not None
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_model_that_is_only_saved_in_torchscript_does_not_come_from_that_file(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        model = jit.script(Layers())
+        jit.save(model, str(tmp_path / "mine_v1.pt"))
+        read = jit.load(str(tmp_path / "mine_v1.pt"))
+        gc.collect()
+        assert sorted((found.name, found.confidence) for found in sidecar.models()) == [("Layers", 0.0), ("mine_v1", 0.95)]
+        assert read is not None
 
 
 def test_the_shards_of_a_gguf_file_are_one_model(tmp_path: Path) -> None:

@@ -29,6 +29,24 @@ def test_values_from_elsewhere_end_what_was_known_of_the_tensors(tmp_path: Path)
         assert found.files == ()
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("form", ["script", "trace"])
+def test_a_file_loaded_into_a_model_in_torchscript_gives_its_name_and_casts_keep_it(form: str, tmp_path: Path) -> None:
+    jit: Any = torch.jit
+    with attached() as sidecar:
+        made = nn.Sequential(nn.Linear(256, 256), nn.Linear(256, 256))
+        path = a_file(tmp_path / "mine.safetensors", made)
+        model = jit.script(made) if form == "script" else jit.trace(made, torch.zeros(1, 256))
+        model.load_state_dict({key: value + 1 for key, value in load_file(path).items()})
+        assert the_model(sidecar).confidence < 0.6
+        model.load_state_dict(load_file(path))
+        for cast in (model.half, model.float):
+            found = the_model(sidecar)
+            assert (found.name, found.name_source, found.confidence) == ("mine", "state dict", 0.95)
+            cast()
+        assert sidecar.failures.count == 0
+
+
 def test_a_second_file_copied_over_a_mapped_first_one_gives_its_name(tmp_path: Path) -> None:
     with attached() as sidecar:
         model = Backbone()

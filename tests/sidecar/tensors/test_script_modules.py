@@ -246,3 +246,14 @@ def test_packed_weights_that_raise_have_a_size_that_nobody_knows(failures: Failu
     scripts = ScriptModules(torch, failures)
     assert scripts.unpacked(a_script_object("__torch__.torch.classes.quantized.LinearPackedParamsBase", fails)) is None
     assert failures.count == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_layers_of_a_traced_model_are_those_of_the_model() -> None:
+    with attached() as sidecar:
+        model = traced()
+        gc.collect()
+        (found,) = sidecar.scan()
+        assert found.tree.names == ("", "first", "second")
+        assert [found.tree.class_names[number] for number in found.tree.classes] == ["Net", "Linear", "Linear"]
+        assert model is not None

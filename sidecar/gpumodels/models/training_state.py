@@ -113,13 +113,16 @@ class TrainingState:
                 continue
             try:
                 state = state_of_module(module)
-                parameters, gradients = [parameter for _, parameter in entries_of(state[PARAMETERS])], []
+                table = state[PARAMETERS]
+                parameters = [*table.values()] if type(table) is dict else [each for _, each in entries_of(table)]
                 if state.get(LOAD_HOOKS):
                     parameters += parameters_beside(state)
-                    gradients += accumulated_gradients(state)
-                gradients += [gradient for parameter in parameters if (gradient := gradient_of(parameter)) is not None]
-                for gradient in gradients:
-                    self._tensor_reader.add_storages(gradient, found)
+                    for gradient in accumulated_gradients(state):
+                        self._tensor_reader.add_storages(gradient, found)
+                for parameter in parameters:
+                    gradient = gradient_of(parameter)
+                    if gradient is not None:
+                        self._tensor_reader.add_storages(gradient, found)
             except Exception as error:  # noqa: BLE001  # like a guard, but one per module would take longer than all the rest
                 self._failures.note("reading gradients", error)
         return found

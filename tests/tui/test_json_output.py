@@ -9,7 +9,7 @@ from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Snapshots
-from gpumodels_tui.sources.feed import FeedState
+from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpus import GpuReading, HardwareState
 from snapshots import (
     GIB,
@@ -91,6 +91,18 @@ def test_gpus_are_what_the_driver_or_a_simulation_says_and_each_only_once() -> N
     )
     assert [(gpu["index"], gpu["uuid"]) for gpu in found["gpus"]] == [(0, H100), (1, "GPU-other"), (1, "GPU-sim")]
     assert [device["device"] for device in found["processes"][0]["devices"]] == ["cuda:1", "cuda:0", "cuda:2"]
+
+
+def test_devices_that_only_exited_processes_report_are_no_gpus_any_more() -> None:
+    def simulating(liveness: Liveness) -> ProcessState:
+        device = a_device("cuda:0", GIB, name="H100 (simulated)", simulated=True, total_bytes=80 * GIB)
+        return a_process_state(a_snapshot(devices=[device]), liveness, key=liveness.value)
+
+    live, exited = simulating(Liveness.LIVE), simulating(Liveness.EXITED)
+    found = document_of(a_feed(live, exited), some_hardware())
+    assert len(found["gpus"]) == 1
+    assert [process["state"] for process in found["processes"]] == ["live", "exited"]
+    assert document_of(a_feed(exited), some_hardware())["gpus"] == []
 
 
 def test_all_states_are_there_also_the_exited() -> None:

@@ -7,6 +7,9 @@ import socket
 from datetime import datetime, timezone
 from typing import Final, TypeAlias
 
+from msgspec.structs import replace
+
+from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory
 from gpumodels_shared.units import describe_model
@@ -24,7 +27,8 @@ SCHEMA: Final = 1
 
 def document(glance: Snapshots) -> dict[str, Json]:
     """All of it. Names, paths and metadata are as they were found; `display` and `warnings` are safe to print."""
-    joined = join_devices(glance.feed, glance.hardware)
+    present = tuple(process for process in glance.feed.processes if process.liveness is not Liveness.EXITED)
+    joined = join_devices(replace(glance.feed, processes=present), glance.hardware)
     return {
         "schema": SCHEMA,
         "taken_at": _time(glance.taken_at_ns),

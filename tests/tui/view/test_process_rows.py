@@ -49,6 +49,12 @@ def test_a_device_that_is_called_what_its_process_calls_it_is_named_once() -> No
     assert [device.title for device in row.devices] == ["cuda:0"]
 
 
+def test_a_device_that_another_process_calls_by_a_longer_name_is_told_of_by_both() -> None:
+    state = a_process_state(a_snapshot(devices=[a_device("cuda:1", GIB)]))
+    row = attached_row(state, {"cuda:1": Device(f"gpu:{H100}", "cuda:10  NVIDIA H100", 10, H100)}, [], {})
+    assert [device.title for device in row.devices] == ["cuda:1 = cuda:10  NVIDIA H100"]
+
+
 def test_the_dead_hold_nothing_and_those_who_published_nothing_are_rows_all_the_same() -> None:
     dead = a_process_state(a_snapshot(devices=[a_device("cuda:0", GIB)]), Liveness.DEAD)
     (device,) = attached_row(dead, {"cuda:0": GPU}, [(GPU.key, "m", GIB)], {"cuda:0": GIB}).devices

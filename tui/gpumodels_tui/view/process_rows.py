@@ -82,7 +82,7 @@ def attached_row(
         models = ((key, size) for device_key, key, size in held if device_key == device.key)
         parts = memory_parts(models, [memory], counted.get(memory.device)) if holds_memory(state) else ()
         name = safe_text(memory.device, 40)
-        title = name if device.title.startswith(name) else f"{name} = {device.title}"
+        title = name if f"{device.title} ".startswith(f"{name} ") else f"{name} = {device.title}"
         devices.append(ProcessDevice(device.key, memory.device, title, parts, device.total_bytes))
     info = state.snapshot.process if state.snapshot is not None else None
     return ProcessRow(

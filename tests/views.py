@@ -21,6 +21,7 @@ from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process, a_snapshot, a_
 NOON_SECONDS: Final = NOON_NS / 1e9
 DAY_SECONDS: Final = 86_400.0
 PLACES: Final = {"cuda:0": "0", "cuda:1": "1", "cpu": "host"}
+KEYS: Final = {"cuda:0": "gpu:0", "cuda:1": "gpu:1", "cpu": "host"}
 """What the lists call the devices that a process calls so."""
 SMALL_LAYERS: Final = {
     "blocks.0.attn": 6 * MIB,
@@ -87,6 +88,7 @@ def a_row(
         metadata=metadata or {},
         parent_key=parent_key,
         device_labels=PLACES,
+        device_keys=KEYS,
         file_sizes=file_sizes or {},
     )
 

@@ -132,6 +132,14 @@ def test_the_devices_name_inside_the_process_is_found_for_a_model_on_several_gpu
     assert torch_device(a_host(row), structs.replace(row, on_bytes=GIB)) == "cpu"
 
 
+def test_of_two_devices_that_are_called_the_same_the_process_knows_which_is_which() -> None:
+    half = a_model("big", device="cuda:0", bytes_by_device={"cuda:0": 4 * GIB, "cuda:1": 4 * GIB})
+    labels, keys = {"cuda:0": "cuda:0", "cuda:1": "cuda:0"}, {"cuda:0": "gpu:own", "cuda:1": "gpu:shared"}
+    row = structs.replace(a_row("big", 4 * GIB), model=half, device_labels=labels, device_keys=keys)
+    devices = [structs.replace(a_gpu(row), key=key, label="cuda:0") for key in ("gpu:own", "gpu:shared")]
+    assert [torch_device(device, row) for device in devices] == ["cuda:0", "cuda:1"]
+
+
 @pytest.mark.slow
 async def test_a_click_on_a_title_sorts_the_layers() -> None:
     app = app_showing(a_view(a_gpu(a_small_model())))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from msgspec import structs
 
 from apps import LARGE, SMALL, app_showing, pressed
 from gpumodels_tui.app import GpuModelsApp
@@ -14,9 +15,9 @@ from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.screens.timeline import TimelineScreen
 from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.widgets.event_table import EventTable
-from screen_text import assert_looks_like, shown
+from screen_text import assert_looks_like, lines_shown, shown
 from snapshots import GIB, NOON_NS, WAN
-from views import a_full_view, a_view_with_a_past, out_of_memory, with_events
+from views import a_full_view, a_gpu, a_view, a_view_with_a_past, out_of_memory, with_events
 
 pytestmark = pytest.mark.usefixtures("universal_time")
 
@@ -66,6 +67,24 @@ async def test_a_number_shows_one_devices_graph_and_events_and_zero_all_again() 
         assert [event.name for event in listed(app)] == ["on-gpu-1", "on-gpu-0"]
         await pressed(pilot, "9")
         assert len(listed(app)) == 2
+
+
+async def test_of_devices_with_one_name_only_the_chosen_ones_events_are_shown_and_only_its_graph_is_marked() -> None:
+    first, second = (structs.replace(a_gpu(index=number), key=f"{number}:cuda:0", label="cuda:0") for number in range(2))
+    key = second.key
+    events = [
+        structs.replace(out_of_memory(), device="cuda:0", device_key=key),
+        Event(1, NOON_NS, EventKind.LOADED, "on-second", "vllm 2", "cuda:0", GIB, "on-second", device_key=key),
+    ]
+    app = app_showing(with_events(a_view(first, second), *events))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t")
+        graphs = [next(line for line in lines_shown(app) if f"GPU {number}" in line) for number in range(2)]
+        assert ["!" in graph for graph in graphs] == [False, True]
+        await pressed(pilot, "1")
+        assert not listed(app)
+        await pressed(pilot, "2")
+        assert [event.number for event in listed(app)] == [1, 1]
 
 
 async def test_the_models_that_were_there_when_memory_ran_out_are_named() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from msgspec import structs
 
@@ -16,7 +17,7 @@ from gpumodels_tui.view.events import Event, EventKind, History
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import facts_of_process
 from gpumodels_tui.view.recorder import KEPT_SECONDS, MOST_EVENTS, SAMPLE_SECONDS, Recorder, events_between
-from gpumodels_tui.view.rows import View
+from gpumodels_tui.view.rows import DeviceRow, View
 from gpumodels_tui.widgets.memory_graph import columns_of
 from snapshots import (
     GIB,
@@ -48,6 +49,10 @@ def view_of(processes: Sequence[ProcessState], used_bytes: int = 20 * GIB) -> Vi
 
 def on_gpu(name: str, size: int, off_bytes: int = 0) -> Model:
     return a_model(name, size, device="cuda:0", off_bytes=off_bytes)
+
+
+def is_on(event: Event, device: DeviceRow) -> bool:
+    return event.is_on(device.key, device.label)
 
 
 def happened(before: View, after: View) -> list[tuple[str, str, int]]:
@@ -115,6 +120,39 @@ def test_the_device_that_ran_out_is_found_by_its_own_name_whatever_its_title_beg
     (event,) = events_between(after(0), after(1), NOON_NS)
     assert event.device in {device.label for device in after(1).devices}
     assert event.held
+
+
+def test_what_happened_on_one_processs_device_happened_on_no_others_of_the_same_name() -> None:
+    def after(count: int, *models: Model) -> View:
+        """Two processes whose `cuda:0` may be any GPU, and the first one's models."""
+        device = replace(a_device("cuda:0", GIB, reserved_bytes=GIB), out_of_memory_count=count)
+        first = a_snapshot(*models, process=a_process(pid=1), devices=[device])
+        second = a_snapshot(on_gpu("other", GIB), process=a_process(pid=2), devices=[a_device("cuda:0", GIB)])
+        states = [a_process_state(first, key="first"), a_process_state(second, key="second")]
+        return build_view(a_feed(*states), some_hardware(), CatalogueState())
+
+    full, half, none = on_gpu("m", 4 * GIB), on_gpu("m", 2 * GIB, off_bytes=2 * GIB), a_model("m", 4 * GIB)
+    views = [after(0), after(0, full), after(1, half), after(1, none), after(1)]
+    devices = {device.key: device for device in views[0].devices}
+    assert devices["first:cuda:0"].label == devices["second:cuda:0"].label
+    events = [event for before, now in pairwise(views) for event in events_between(before, now, NOON_NS)]
+    kinds = [EventKind.LOADED, EventKind.OUT_OF_MEMORY, EventKind.MOVED_OFF, EventKind.MOVED_OFF]
+    assert [event.kind for event in events[:-1]] == kinds
+    for event in events[:-1]:
+        assert is_on(event, devices["first:cuda:0"])
+        assert not is_on(event, devices["second:cuda:0"])
+    assert is_on(events[-1], devices["host"])
+
+
+def test_memory_that_ran_out_on_a_device_that_is_not_shown_ran_out_on_none_that_is() -> None:
+    view = a_view(on_gpu("m", GIB))
+    (process,) = view.processes
+    assert process.snapshot is not None
+    device = replace(a_device(f"{view.devices[0].label}", GIB), out_of_memory_count=1)
+    later = structs.replace(view, processes=(structs.replace(process, snapshot=replace(process.snapshot, devices=(device,))),))
+    (event,) = events_between(view, later, NOON_NS)
+    assert event.device == view.devices[0].label
+    assert not any(is_on(event, row) for row in later.devices)
 
 
 def test_memory_that_ran_out_before_anybody_looked_stands_with_the_process() -> None:

@@ -186,7 +186,7 @@ def torch_device(device: DeviceRow, row: ModelRow) -> str:
     """The process's name for the device, which the snapshot's layer trees use."""
     if device.key == HOST:
         return "cpu"
-    if (known := next((name for name, label in row.device_labels.items() if label == device.label), None)) is not None:
+    if (known := next((name for name, key in row.device_keys.items() if key == device.key), None)) is not None:
         return known
     accelerators = [name for name in row.model.bytes_by_device if name != "cpu"]
     if row.model.device is not None and row.model.device != "cpu":

@@ -227,7 +227,7 @@ class TimelineScreen(ListScreen):
     def _is_wanted(self, event: Event, words: list[str]) -> bool:
         if self._only is not None and event.model_key != self._only:
             return False
-        if self.device is not None and event.device != self.device.label:
+        if self.device is not None and not event.is_on(self.device.key, self.device.label):
             return False
         held = "\n".join(name for name, _ in event.held)
         text = f"{event.name}\n{event.process}\n{event.kind.value}\n{event.device}\n{held}".casefold()

@@ -111,7 +111,7 @@ def _rows_of(
         facts = facts_from_files(one)
         for device in _devices_of(one.model):
             if (key := keys.get(device)) is not None:
-                yield key, _row(process, title, one, facts, device, labels)
+                yield key, _row(process, title, one, facts, device, labels, keys)
 
 
 def _memories(processes: Sequence[ProcessState], joined: Devices) -> dict[str, list[DeviceMemory]]:
@@ -188,7 +188,13 @@ def _devices_of(model: Model) -> list[str]:
 
 
 def _row(
-    process: ProcessState, title: str, one: EnrichedModel, facts: Mapping[str, str], device: str, labels: Mapping[str, str]
+    process: ProcessState,
+    title: str,
+    one: EnrichedModel,
+    facts: Mapping[str, str],
+    device: str,
+    labels: Mapping[str, str],
+    keys: Mapping[str, str],
 ) -> ModelRow:
     model = one.model
     home = model.device or "cpu"
@@ -216,6 +222,7 @@ def _row(
         metadata=one.metadata,
         parent_key=None if model.parent is None else f"{process.key}/{model.parent}",
         device_labels=labels,
+        device_keys=keys,
         file_sizes=one.file_sizes,
     )
 

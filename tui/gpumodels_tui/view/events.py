@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
-from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
-
-if TYPE_CHECKING:
-    pass
 
 
 class EventKind(Enum):
@@ -38,7 +34,7 @@ class Event(Struct, frozen=True):
     """The name of the model, or of the process if the event isn't about a model. Safe to draw."""
     process: str
     device: str = ""
-    """The device's label."""
+    """The device's label, which devices of several processes may share."""
     size_bytes: int = 0
     """The change in bytes; for a process's end, its models' bytes; for out of memory, the allocator's reserved bytes."""
     model_key: str | None = None
@@ -46,6 +42,12 @@ class Event(Struct, frozen=True):
     process_key: str | None = None
     held: tuple[tuple[str, int], ...] = ()
     """Names and bytes of models, largest first: those on the device for out of memory, its own for a process's end."""
+    device_key: str | None = None
+    """The device's key (`DeviceRow.key`); None if there is no device, or nothing but its label is known."""
+
+    def is_on(self, key: str, label: str) -> bool:
+        """Whether it happened on the device of this key and label."""
+        return self.device == label if self.device_key is None else self.device_key == key
 
 
 class History(Struct, frozen=True):

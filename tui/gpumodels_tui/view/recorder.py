@@ -68,7 +68,7 @@ class Recorder:
         self._number += 1
         for position in range(len(self._events) - 1, max(len(self._events) - SEARCHED_EVENTS, 0) - 1, -1):
             old = self._events[position]
-            if (old.kind, old.model_key, old.device, old.name) == (event.kind, event.model_key, event.device, event.name):
+            if _repeats(event, old):
                 if event.at_ns - old.at_ns <= SAME_SECONDS * 10**9 and event.model_key is not None:
                     del self._events[position]
                     event = replace(event, times=old.times + 1)
@@ -130,10 +130,10 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
         yield _end_event(EventKind.EXITED, process, old, now_ns)
     for key, model in old.items():
         if key not in new and model.row.process_state.key not in ended:
-            yield _event(EventKind.UNLOADED, now_ns, model, model.main_device, model.held)
+            yield _event(EventKind.UNLOADED, now_ns, model, model.main_device_key, model.held)
     for key, model in new.items():
         if key not in old:
-            yield _event(EventKind.LOADED, now_ns, model, model.main_device, model.held)
+            yield _event(EventKind.LOADED, now_ns, model, model.main_device_key, model.held)
         elif model.row is not old[key].row:
             yield from _changes(old[key], model, now_ns)
 
@@ -174,9 +174,11 @@ def _out_of_memory_events(
             title = process_title(process)
             reserved = max(memory.reserved_bytes or 0, (before.reserved_bytes or 0) if before is not None else 0)
             device = _device_of(view, process.key, memory.device)
-            key, label = (None, safe_text(memory.device, 40)) if device is None else (device.key, device.label)
-            held = _models_on_device(models, key, process.key)
-            yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title, label, reserved, None, times, process.key, held)
+            label = safe_text(memory.device, 40) if device is None else device.label
+            held = _models_on_device(models, None if device is None else device.key, process.key)
+            # A device that isn't shown has a key that no other has, as one that isn't joined with the driver's.
+            key = f"{process.key}:{memory.device}" if device is None else device.key
+            yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title, label, reserved, None, times, process.key, held, key)
 
 
 def _device_of(view: View, process_key: str, name: str) -> DeviceRow | None:
@@ -205,8 +207,8 @@ class _LocatedModel(Struct):
         return self.on.get(HOST, ("", 0))[1]
 
     @property
-    def main_device(self) -> str:
-        return max(self.on.values(), key=lambda labelled: labelled[1])[0]
+    def main_device_key(self) -> str:
+        return max(self.on, key=lambda key: self.on[key][1])
 
 
 def _models(view: View) -> dict[str, _LocatedModel]:
@@ -226,21 +228,19 @@ def _changes(old: _LocatedModel, new: _LocatedModel, now_ns: int) -> Iterator[Ev
     less_off = -more_off
     moved = False
     for key in {**old.on, **new.on}:
-        label, after = new.on.get(key) or (old.on[key][0], 0)
-        change = after - old.on.get(key, ("", 0))[1]
+        change = new.on.get(key, ("", 0))[1] - old.on.get(key, ("", 0))[1]
         if key == HOST or abs(change) < least:
             continue
         if change > 0:
             from_host = max(old.on_host - new.on_host, less_off) >= change // 2
-            yield _event(EventKind.MOVED_ON if from_host else EventKind.GREW, now_ns, new, label, change)
+            yield _event(EventKind.MOVED_ON if from_host else EventKind.GREW, now_ns, new, key, change, old)
         else:
             to_host = max(new.on_host - old.on_host, more_off) >= -change // 2
-            yield _event(EventKind.MOVED_OFF if to_host else EventKind.SHRANK, now_ns, new, label, -change)
+            yield _event(EventKind.MOVED_OFF if to_host else EventKind.SHRANK, now_ns, new, key, -change, old)
         moved = True
     change = new.on_host - old.on_host
     if not moved and abs(change) >= least:
-        label = (new.on.get(HOST) or old.on[HOST])[0]
-        yield _event(EventKind.GREW if change > 0 else EventKind.SHRANK, now_ns, new, label, abs(change))
+        yield _event(EventKind.GREW if change > 0 else EventKind.SHRANK, now_ns, new, HOST, abs(change), old)
 
 
 def _initial_events(view: View) -> Iterator[Event]:
@@ -251,9 +251,22 @@ def _initial_events(view: View) -> Iterator[Event]:
             started = process.snapshot.process.started_at_ns
             yield Event(0, started, EventKind.STARTED, title, title, process_key=process.key)
     for model in _models(view).values():
-        yield _event(EventKind.LOADED, model.row.loaded_at_ns, model, model.main_device, model.held)
+        yield _event(EventKind.LOADED, model.row.loaded_at_ns, model, model.main_device_key, model.held)
 
 
-def _event(kind: EventKind, at_ns: int, model: _LocatedModel, device: str, size: int) -> Event:
+def _event(kind: EventKind, at_ns: int, model: _LocatedModel, key: str, size: int, before: _LocatedModel | None = None) -> Event:
+    """An event of a model on the device with this key, which it may have left since `before`."""
     row = model.row
-    return Event(0, at_ns, kind, row.name, row.process, device, size, row.key, process_key=row.process_state.key)
+    label = next(seen.on[key][0] for seen in (model, before) if seen is not None and key in seen.on)
+    return Event(0, at_ns, kind, row.name, row.process, label, size, row.key, process_key=row.process_state.key, device_key=key)
+
+
+def _repeats(event: Event, old: Event) -> bool:
+    """Whether it is the same as the older event, but for its time and size."""
+    return (old.kind, old.model_key, old.device, old.device_key, old.name) == (
+        event.kind,
+        event.model_key,
+        event.device,
+        event.device_key,
+        event.name,
+    )

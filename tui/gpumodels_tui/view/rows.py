@@ -44,6 +44,8 @@ class ModelRow(Struct, frozen=True):
     """For an adapter: the key of its base model."""
     device_labels: Mapping[str, str] = field(default_factory=dict)
     """The devices' labels (`DeviceRow.label`) by the names that the process uses."""
+    device_keys: Mapping[str, str] = field(default_factory=dict)
+    """The devices' keys (`DeviceRow.key`) by the names that the process uses."""
     file_sizes: Mapping[str, int] = field(default_factory=dict)
     """The sizes in bytes of its files and candidates, by path, as far as they have been read."""
 

@@ -99,7 +99,7 @@ def _graph(device: DeviceRow, history: History, now: int, width: int, height: in
     ran_out = {
         column_at(event.at_ns // 10**9, now, width)
         for event in history.events
-        if event.kind is EventKind.OUT_OF_MEMORY and event.device == device.label
+        if event.kind is EventKind.OUT_OF_MEMORY and event.is_on(device.key, device.label)
     }
     most = max((used for used in (*columns, device.used_bytes) if used is not None), default=0)
     scale = max(device.total_bytes or 0, most, 1)

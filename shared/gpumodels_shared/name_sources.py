@@ -37,6 +37,8 @@ class NameSource(str, Enum):
     """The model's class, with the architecture if a config tells it."""
     PENDING = "pending"
     """A provisional name from the model itself, until its values have been compared with files."""
+    LEFTOVER = "leftover"
+    """What is left of a model, held by reference cycles only, is called by that model."""
     SUM = "sum"
     """The entry that sums up many small modules."""
 

@@ -189,6 +189,8 @@ class Model:
     """Size and time of change (realtime nanoseconds) of each of `files` when it was read; empty if that isn't known."""
     unread_tensors: int = 0
     """How many tensors, or objects of packed weights, have an unknown size: it holds at least `bytes_by_device`."""
+    leftover_of: str | None = None
+    """The name of the model that this is left of: held by reference cycles only, it waits for Python's garbage collector."""
 
     @property
     def resident_bytes(self) -> int:

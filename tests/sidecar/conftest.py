@@ -16,6 +16,6 @@ def _frozen_imports() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _nothing_of_the_hosts_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only those imports are frozen: an observer that searched them would spend what its test has for other work."""
+def _no_search_for_frozen_objects(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave torch's frozen objects alone, which would be searched through for half a second each time."""
     monkeypatch.setattr("gpumodels.hooks.torch_hooks.roots_of_process", list)

@@ -36,6 +36,7 @@ PROCESS_KEYS = ["pid", "label", "user", "state", "started_at", "snapshot_at", "d
 MODEL_KEYS = [
     *["id", "name", "kind", "class", "display", "bytes_by_device", "offloaded_bytes", "layers", "parameters", "dtypes"],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
+    "leftover_of",
 ]
 
 

@@ -108,6 +108,7 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
         "parent": model.parent,
         "adapters": list(model.adapters),
         "slot": model.slot,
+        "leftover_of": model.leftover_of,
     }
 
 

@@ -10,6 +10,7 @@ from gpumodels.models.adoption import Forest
 from gpumodels.provenance.files_read import Stamp
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import TRACED
+from gpumodels.support.weak_table import KeyedRef
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import META, TensorStorage
 from gpumodels_shared.schema import LayerTree
@@ -19,6 +20,16 @@ STEP: Final = 32
 
 _MemoryKey = tuple[int, int, int]
 """Row of the layer tree, index of the device, index of the dtype."""
+
+
+@never_pickled
+@dataclass(frozen=True, slots=True, eq=False)
+class FormerModel:
+    """A model that something is left of: it was deleted, or parts of it were replaced."""
+
+    ref: KeyedRef | None
+    """Its core, alive or dead; None if no scan ever saw it."""
+    class_name: str = ""
 
 
 @never_pickled
@@ -34,6 +45,8 @@ class Part(NamedTuple):
     """The name under which a container holds the root."""
     equal_roots: tuple[int, ...] = ()
     """Keys of the equal roots, this one included, that together are one model."""
+    left_of: FormerModel | None = None
+    """The model that this is what is left of."""
 
 
 @never_pickled
@@ -132,7 +145,8 @@ def assemble(
     stack: list[tuple[str, int, int, str | None]] = [("", 0, part.root, None)]
     class_name = readings[part.core].class_name
     if part.equal_roots:
-        class_name = f"{class_name} × {len(part.equal_roots)}"
+        others = len({readings[key].class_name for key in part.equal_roots}) > 1
+        class_name = f"{class_name} and others" if others else f"{class_name} × {len(part.equal_roots)}"
         trail.append("")
         base.add_node("", 0, class_name)
         stack.clear()

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Generator, Iterator, Set
 from typing import Final
 
-from gpumodels.models.assembling import FoundModel
+from gpumodels.models.assembling import FormerModel, FoundModel
 from gpumodels.models.updating import Exchanged, storages_of, updated
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched
+from gpumodels.support.weak_table import KeyedRef
 
 KEYS_PER_STEP: Final = 1000
 """Modules, or storages, that are processed in one step."""
@@ -90,6 +91,11 @@ class Ownership:
             yield
         return True
 
+    def roots_of(self, module: int) -> Collection[int]:
+        """The roots that have this module below them."""
+        root = self._roots.get(module)
+        return self._roots_of_shared.get(module) or (() if root is None else (root,))
+
     def only_root_with(self, module: int) -> int | None:
         """The root that has this module below it; None if there are several, or none."""
         return None if module in self._roots_of_shared else self._roots.get(module)
@@ -129,9 +135,12 @@ class Ownership:
 class Group:
     """The models of one root, with what tells whether they are still up to date."""
 
-    def __init__(self, core: int, equal_roots: tuple[int, ...]) -> None:
+    def __init__(self, core: int, equal_roots: tuple[int, ...], left_of: FormerModel | None = None) -> None:
         self.core = core
         self.equal_roots = equal_roots
+        self.left_of = left_of
+        self.core_ref: KeyedRef | None = None
+        """The core's module, alive or dead."""
         self.models: list[FoundModel] = []
         self.members: list[set[int]] = []
         """By part, the keys of all its modules, those without memory included."""
@@ -139,6 +148,11 @@ class Group:
         """Keys of a few modules of each part. A change to a part as a whole is noticed at once by reading these."""
         self.cores_elsewhere: set[int] = set()
         """Cores of parts that are listed under another root."""
+
+    @property
+    def made_of(self) -> tuple[int, tuple[int, ...], FormerModel | None]:
+        """What it was made from: from something else, it is another group."""
+        return self.core, self.equal_roots, self.left_of
 
     def cores(self) -> Set[int]:
         """The cores of all its parts, those under another root included."""

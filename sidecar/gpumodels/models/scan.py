@@ -12,10 +12,11 @@ from itertools import islice
 from typing import Final
 
 from gpumodels.models.adoption import Forest
-from gpumodels.models.assembling import FoundModel, Part, assemble
+from gpumodels.models.assembling import FormerModel, FoundModel, Part, assemble
 from gpumodels.models.equal_roots import EqualRoots
 from gpumodels.models.grouping import find_roots, parts_of
 from gpumodels.models.groups import CountedAlready, Group, Ownership
+from gpumodels.models.leftovers import Leftovers
 from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.models.updating import MOST_EXCHANGED
 from gpumodels.observing.module_registry import Changes, ModuleRegistry
@@ -92,7 +93,10 @@ class Scanner:
         self._roots: list[tuple[int, int]] = []
         self._equal = EqualRoots(registry, failures, reader.module_type)
         self._equal_roots: dict[int, tuple[int, ...]] = {}
-        """For the first of some equal roots that one object holds, all of them."""
+        """For the first of some equal roots that one object holds, or that are left of one model, all of them."""
+        self._leftovers = Leftovers(failures, reader.tensor_type)
+        self._left_of: dict[int, FormerModel] = {}
+        """For the first root that is left of a model, that model."""
         self._groups: dict[int, Group] = {}
         self._claims = Ownership()
         self._is_unfinished = False
@@ -133,7 +137,7 @@ class Scanner:
         in_slices(self._compare_reported(comparison, changes, afresh, everything), pause)
         if walk_seconds and not everything:
             in_slices(self._walk(comparison, walk_seconds), pause)
-        if comparison.is_rearranged or self._equal.is_due:
+        if comparison.is_rearranged or self._equal.is_due or self._leftovers.is_due:
             known = len(self._registry)
             in_slices(self._find_roots(comparison.changed), pause)
             if len(self._registry) > known:  # the search came upon modules that hold some of the others
@@ -245,10 +249,22 @@ class Scanner:
         roots: list[tuple[int, int]] = []
         yield from find_roots(forest, roots)
         changed.update(key for key in before.keys() | forest.adopted.keys() if before.get(key) != forest.adopted.get(key))
-        self._equal_roots = {}
-        yield from self._equal.find(forest, roots, self._equal_roots)
+        left: dict[tuple[int, ...], FormerModel] = {}
+        yield from self._leftovers.find(self._readings, roots, self._model_with, left)
+        self._left_of = {keys[0]: former for keys, former in left.items()}
+        self._equal_roots = {keys[0]: keys for keys in left if len(keys) > 1}
+        all_left = {key for keys in left for key in keys}
+        yield from self._equal.find(forest, [pair for pair in roots if pair[0] not in all_left], self._equal_roots)
         others = {key for first, keys in self._equal_roots.items() for key in keys if key != first}
         self._forest, self._roots = forest, [pair for pair in roots if pair[0] not in others]
+
+    def _model_with(self, module: int) -> FormerModel | None:
+        """Of which model this module was a part in the previous scan; of the first, where several have it."""
+        root = next(iter(self._claims.roots_of(module)), None)
+        group = self._groups.get(root) if root is not None else None
+        if group is None or group.core_ref is None:
+            return None
+        return FormerModel(group.core_ref, group.models[0].class_name if group.models else "")
 
     def _update(self, comparison: _Comparison) -> Iterator[None]:
         """Update the models of modules in which only tensors were exchanged, and drop these modules from the changed ones."""
@@ -267,9 +283,10 @@ class Scanner:
         touched = yield from claims.roots_with(changed)
         new: dict[int, Group] = {}
         for root, core in self._roots:
-            group, equal_roots = self._groups.get(root), self._equal_roots.get(root, ())
-            if group is None or root in touched or group.core != core or group.equal_roots != equal_roots:
-                new[root] = Group(core, equal_roots)
+            group = self._groups.get(root)
+            made_of = core, self._equal_roots.get(root, ()), self._left_of.get(root)
+            if group is None or root in touched or group.made_of != made_of:
+                new[root] = Group(*made_of)
         died = self._groups.keys() - {root for root, _ in self._roots}
         before = {root: self._groups[root] for root in (*new, *died) if root in self._groups}
         are_apart = True
@@ -294,9 +311,9 @@ class Scanner:
         taken, claims = CountedAlready(), Ownership()
         for root, core in self._roots:
             group = self._groups.get(root)
-            equal_roots = self._equal_roots.get(root, ())
-            if group is None or group.equal_roots != equal_roots or group.is_outdated(core, changed, taken):
-                group = Group(core, equal_roots)
+            made_of = core, self._equal_roots.get(root, ()), self._left_of.get(root)
+            if group is None or group.made_of != made_of or group.is_outdated(core, changed, taken):
+                group = Group(*made_of)
                 yield from self._assemble(root, group, taken)
             else:
                 for model in group.models:
@@ -308,8 +325,9 @@ class Scanner:
     def _assemble(self, root: int, group: Group, taken: CountedAlready) -> Iterator[None]:
         """Add the root's models to the group, and what they hold to `taken`."""
         parts: list[Part] = []
-        if group.equal_roots:
-            parts.append(Part(root, root, equal_roots=group.equal_roots))
+        group.core_ref = self._readings[group.core].ref
+        if group.equal_roots or group.left_of is not None:
+            parts.append(Part(root, group.core, equal_roots=group.equal_roots, left_of=group.left_of))
         else:
             yield from parts_of(root, group.core, self._forest, parts)
         for part in parts:

@@ -44,7 +44,7 @@ class NameQueue:
         if found is not self._found:
             self._found, self._present = found, frozenset(found)
         if not self._to_recheck:
-            self._to_recheck = list(reversed(found))
+            self._to_recheck = [one for one in reversed(found) if one.part.left_of is None]
 
     def find_next(self) -> bool:
         """Identify one model. Returns whether there was one, and time for it."""
@@ -69,6 +69,8 @@ class NameQueue:
     def _models_in_need(self) -> list[tuple[Need, int, int]]:
         waiting: list[tuple[Need, int, int]] = []
         for number, found in enumerate(self._found):
+            if found.part.left_of is not None:
+                continue  # it is called by the model that it is left of
             core = self._registry.ref(found.core)
             with self._failures.guard("checking which names are known"), suppress(ReferenceError):
                 if core is not None and (need := self._model_names.need(found, core)) is not Need.RECHECK:

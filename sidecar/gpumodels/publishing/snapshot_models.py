@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from gpumodels.models.assembling import FoundModel
+from gpumodels.models.assembling import FormerModel, FoundModel
 from gpumodels.naming.evidence import Naming
 from gpumodels.naming.kinds import kind_of
 from gpumodels.naming.model_names import Identified, ModelNames
@@ -19,11 +19,13 @@ from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.publishing.model_relations import with_relations
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.weak_table import WeakTable
+from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
 
 HOST: Final = "cpu"
+UNSEEN_MODEL: Final = "a deleted model"
+"""Stands for the name of a model that lived too briefly to be seen, of which something is left."""
 MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
 
@@ -64,6 +66,8 @@ class SnapshotModels:
         self._identities: WeakTable[_Identity] = WeakTable()
         self._cores: dict[str, weakref.ref[Any]] = {}
         self._variants = ModelVariants()
+        self._names: dict[int, tuple[KeyedRef, str]] = {}
+        """By `id()` of the reference to its core, that reference and the latest name of each model, for what is left of it."""
         self._count = 0
 
     @property
@@ -87,10 +91,17 @@ class SnapshotModels:
                     model = self._model(one, core, now_ns)
                     ids[one] = model.id
                     large.append(model)
+        if len(self._names) > len(large):
+            self._forget_names(found)
         large = with_relations(without_rival_names(large, self._variants), ids, self._variants)
         self._variants.forget_unused()
         large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))
+
+    def _forget_names(self, found: Sequence[FoundModel]) -> None:
+        """Forget the names of dead models of which nothing is left."""
+        needed = {id(one.part.left_of.ref) for one in found if one.part.left_of is not None}
+        self._names = {key: known for key, known in self._names.items() if key in needed or known[0]() is not None}
 
     def living(self, models: Sequence[Model]) -> tuple[Model, ...]:
         """The models whose module is still alive: an unloaded model is dropped at once, even before the next scan."""
@@ -112,7 +123,9 @@ class SnapshotModels:
             self._cores[identity.model_id] = core
         return identity
 
-    def _model(self, found: FoundModel, core: weakref.ref[Any], now_ns: int) -> Model:
+    def _model(self, found: FoundModel, core: KeyedRef, now_ns: int) -> Model:
+        if found.part.left_of is not None:
+            return self._leftover(found, found.part.left_of, core, now_ns)
         identified = self._model_names.latest(found, core)
         identity = self._identity(core, now_ns)
         before = identity.described.get(found.adapter)
@@ -121,6 +134,22 @@ class SnapshotModels:
             return before.model
         describe = self._describe if found.adapter is None else self._describe_adapter
         model = describe(found, identified, identity, now_ns)
+        identity.described[found.adapter] = _Described(found, identified, identity.accelerator, model)
+        if found.adapter is None:
+            self._names[id(core)] = core, model.name
+        return model
+
+    def _leftover(self, found: FoundModel, former: FormerModel, core: KeyedRef, now_ns: int) -> Model:
+        """What is left of a model: called by that, and compared with no file."""
+        known = self._names.get(id(former.ref))
+        name = known[1] if known is not None else former.class_name or UNSEEN_MODEL
+        identity = self._identity(core, now_ns)
+        before = identity.described.get(found.adapter)
+        if before is not None and before.found is found and before.model.leftover_of == name:
+            return before.model
+        identified = Identified(Naming(f"left of {name}", NameSource.LEFTOVER, 1.0))
+        describe = self._describe if found.adapter is None else self._describe_adapter
+        model = replace(describe(found, identified, identity, now_ns), leftover_of=name)
         identity.described[found.adapter] = _Described(found, identified, identity.accelerator, model)
         return model
 

@@ -107,6 +107,7 @@ class ModuleReader:
         self._plain_types = tensor_reader.plain_types
         self._strided = torch.strided
         self.module_type: type = torch.nn.Module
+        self.tensor_type: type = torch.Tensor
         self._state_of = state_getter(self.module_type)
         self._scripts = ScriptModules(torch, failures)
         self._packed_parameters = PackedParameters(torch)

@@ -121,6 +121,13 @@ def test_a_state_and_a_slot_stand_with_the_process() -> None:
     assert (told(row, "process"), told(row, "slot")) == (["ComfyUI/main.py 4711 (stalled)"], ["unet"])
 
 
+def test_what_is_left_of_a_model_says_what_it_waits_for() -> None:
+    row = with_model(a_row("left of m"), leftover_of="m", name_source=NameSource.LEFTOVER, confidence=1.0)
+    assert told(row, "named by") == ["the model that it is left of (sure)"]
+    assert told(row, "held by") == ["reference cycles only: it waits for Python's garbage collector"]
+    assert told(a_row("m"), "held by") == []
+
+
 def test_raw_metadata_stand_as_the_files_hold_them_by_key() -> None:
     row = a_row(metadata={"ss_steps": "10", "modelspec.title": f"Wan{EVIL}"})
     assert raw_metadata(row) == [Fact("modelspec.title", "Wan\\x1b]0;owned\\x07\\u202e"), Fact("ss_steps", "10")]

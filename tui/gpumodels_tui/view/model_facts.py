@@ -24,6 +24,7 @@ SOURCES: Final[Mapping[str, str]] = {
     NameSource.PIPELINE: "the pipeline that it is part of",
     NameSource.ATTRIBUTE: "an attribute of the module",
     NameSource.RECENCY: "its class; a file was read when it was loaded",
+    NameSource.LEFTOVER: "the model that it is left of",
     NameSource.CLASS: "its class; no file is known",
     NameSource.PENDING: "a provisional name, until its values have been compared with all possible files",
 }
@@ -55,6 +56,8 @@ def facts_of(row: ModelRow) -> list[Fact]:
     described = [
         Fact("named by", f"{SOURCES.get(model.name_source, safe_text(model.name_source))} ({_certainty(model.confidence)})")
     ]
+    if model.leftover_of is not None:
+        described.append(Fact("held by", "reference cycles only: it waits for Python's garbage collector"))
     if model.architecture and model.architecture != model.class_name:
         described.append(Fact("class", safe_text(f"{model.class_name} · {model.architecture}")))
     else:

@@ -52,6 +52,12 @@ class _ModelOutline(msgspec.Struct, gc=False):
     metadata: _Mapped = msgspec.field(default_factory=dict)
 
 
+class _DeviceOutline(msgspec.Struct, gc=False):
+    device: msgspec.Raw
+    models_bytes: msgspec.Raw
+    held_by_functions: _Mapped = msgspec.field(default_factory=dict)
+
+
 class _Outline(msgspec.Struct, gc=False):
     """The lists that are never long in an honest snapshot, with a limit: four million warnings would fit into a payload.
 
@@ -59,7 +65,7 @@ class _Outline(msgspec.Struct, gc=False):
     """
 
     process: _ProcessOutline
-    devices: _Listed = msgspec.field(default_factory=list)
+    devices: Annotated[list[_DeviceOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
     models: Annotated[list[_ModelOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
     warnings: _Listed = msgspec.field(default_factory=list)
 
@@ -137,6 +143,7 @@ def _check_numbers(snapshot: Snapshot) -> None:
             device.optimizer_bytes,
             device.cache_bytes,
             device.other_bytes,
+            *device.held_by_functions.values(),
         )
         if _any_negative(count for count in counts if count is not None):
             raise DecodeError("a device has negative bytes")

@@ -80,6 +80,8 @@ class DeviceMemory:
     """allocated − models − gradients − optimizer − caches: activations, and tensors that no model holds."""
     out_of_memory_count: int | None = None
     """How many out-of-memory errors the caching allocator raised since the process started."""
+    held_by_functions: Mapping[str, int] = field(default_factory=dict)
+    """Of the other bytes, those in closures, partials and objects around the `forward` of modules, by name of what holds them."""
 
 
 @dataclass(frozen=True, slots=True)

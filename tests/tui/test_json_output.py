@@ -30,7 +30,7 @@ from snapshots import (
 GPU_KEYS = ["index", "uuid", "name", "total_bytes", "used_bytes", "utilization_percent", "temperature_celsius", "power_watts"]
 DEVICE_KEYS = [
     *["device", "uuid", "allocated_bytes", "reserved_bytes", "models_bytes"],
-    *["gradients_bytes", "optimizer_bytes", "cache_bytes", "other_bytes"],
+    *["gradients_bytes", "optimizer_bytes", "cache_bytes", "other_bytes", "held_by_functions"],
 ]
 PROCESS_KEYS = ["pid", "label", "user", "state", "started_at", "snapshot_at", "devices", "models"]
 MODEL_KEYS = [

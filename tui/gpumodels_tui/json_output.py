@@ -82,6 +82,7 @@ def _device(memory: DeviceMemory) -> dict[str, Json]:
         "optimizer_bytes": memory.optimizer_bytes,
         "cache_bytes": memory.cache_bytes,
         "other_bytes": memory.other_bytes,
+        "held_by_functions": dict(memory.held_by_functions),
     }
 
 

@@ -81,7 +81,7 @@ def device_memory(
             held[device] = held.get(device, 0) + size
     devices = held.keys() | counters.keys()
     if parts is not None:
-        devices |= parts.gradients.keys() | parts.optimizer.keys() | parts.caches.keys()
+        devices |= parts.gradients.keys() | parts.optimizer.keys() | parts.caches.keys() | parts.held_by_functions.keys()
     found: list[DeviceMemory] = []
     for device in sorted(devices):
         counted = counters.get(device, DeviceCounters())
@@ -102,6 +102,7 @@ def device_memory(
                 gradients_bytes=claimed[1] if parts is not None else None,
                 optimizer_bytes=claimed[2] if parts is not None else None,
                 cache_bytes=claimed[3] if parts is not None else None,
+                held_by_functions=dict(parts.held_by_functions.get(device, {})) if parts is not None else {},
                 out_of_memory_count=counted.out_of_memory_count,
                 other_bytes=max(0, (counted.allocated_bytes or 0) - sum(claimed)) if is_complete else None,
             )

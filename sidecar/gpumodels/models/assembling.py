@@ -11,8 +11,10 @@ from gpumodels.provenance.files_read import Stamp
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import TRACED
 from gpumodels.support.weak_table import KeyedRef
+from gpumodels.tensors.forward_holders import HELD_BY_FORWARD
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import META, TensorStorage
+from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.schema import LayerTree
 
 STEP: Final = 32
@@ -140,6 +142,7 @@ def assemble(
     readings = forest.readings
     base = _Sums(counted_elsewhere)
     adapters: dict[str, _Sums] = {}
+    held: list[tuple[str, ModuleReading]] = []
     trail: list[str] = []
     # Preorder; a module that is held twice is listed where it is met first.
     stack: list[tuple[str, int, int, str | None]] = [("", 0, part.root, None)]
@@ -170,10 +173,18 @@ def assemble(
                 _add_table(reading, ".".join(trail[1:]), adapters, counted_elsewhere)
             else:
                 base.add(name, depth, reading, key)
+            if reading.held:
+                held.append((".".join(trail[1:]), reading))
             holds_adapters = name in PEFT_TABLES and reading.class_name == "ModuleDict"
             for child_name, child in reversed(children):
                 if child in readings and child not in members:
-                    stack.append((child_name, depth + 1, child, adapter or (child_name if holds_adapters else None)))
+                    of_adapter = child_name if holds_adapters else None
+                    if child_name.startswith(HELD_BY_FORWARD):
+                        of_adapter = _held_adapter(_file_of(child, forest))
+                    stack.append((child_name, depth + 1, child, adapter or of_adapter))
+        yield
+    for path, reading in held:
+        _add_held(reading, path, base, adapters, counted_elsewhere)
         yield
     yield from _finish(part, None, class_name, base, members, counted_elsewhere, models)
     for adapter, sums in adapters.items():
@@ -221,6 +232,38 @@ def _add_table(reading: ModuleReading, path: str, adapters: dict[str, _Sums], co
     for storage, (identity, elements) in zip(reading.storages, reading.parameters, strict=False):
         one = reading._replace(children=(), storages=(storage,), parameters=((identity, elements),))
         _sums_of_adapter(adapters, storage.tensor, counted_elsewhere).add(path, 1, one)
+
+
+def _add_held(
+    reading: ModuleReading, path: str, base: _Sums, adapters: dict[str, _Sums], counted_elsewhere: Set[tuple[str, int]]
+) -> None:
+    """Add what functions around a module's `forward` hold of adapters; what a module of the model holds, too, is no adapter."""
+    for one in reading.held:
+        storages = tuple(storage for storage in one.storages if storage.key not in base.storages)
+        if storages:
+            files = [storage.origin.path for storage in storages if storage.origin is not None and storage.origin.path]
+            adapter = _held_adapter(checkpoint_of(files[0]) if files else "")
+            layer = reading._replace(class_name=one.holder, children=(), storages=storages, parameters=(one.parameter,))
+            _sums_of_adapter(adapters, adapter, counted_elsewhere).add(path, 1, layer)
+
+
+def _held_adapter(file: str) -> str:
+    """What tells an adapter that is held so from the others of its base model."""
+    return f"{file} {HELD_BY_FORWARD}" if file else HELD_BY_FORWARD
+
+
+def _file_of(root: int, forest: Forest) -> str:
+    """A file that something below this module came from; empty where none is known."""
+    waiting = [root]
+    for _ in range(STEP):
+        if not waiting:
+            break
+        key = waiting.pop()
+        for storage in forest.readings[key].storages:
+            if storage.origin is not None and storage.origin.path:
+                return checkpoint_of(storage.origin.path)
+        waiting += [child for _, child in forest.children(key) if child in forest.readings]
+    return ""
 
 
 def _finish(

@@ -16,12 +16,18 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched
 from gpumodels.support.torch_private import LOAD_HOOKS, PARAMETERS
 from gpumodels.support.weak_table import WeakTable
+from gpumodels.tensors.forward_holders import ForwardHolders
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.sharded_parameters import accumulated_gradients, parameters_beside
 from gpumodels.tensors.tensor_storages import META, TensorReader, TensorStorage
 
 STEP: Final = 32
 """Modules, or optimizer states, processed between two points at which the work may be interrupted."""
+
+MAX_HOLDERS: Final = 100
+"""Functions whose bytes are told apart."""
+MAX_HOLDER_NAME: Final = 200
+OTHER_HOLDERS: Final = "others"
 
 StorageKey = tuple[str, int]
 """A `TensorStorage.key`: the device, and the storage's identity."""
@@ -35,6 +41,8 @@ class NonModelBytes:
     gradients: dict[str, int] = field(default_factory=dict)
     optimizer: dict[str, int] = field(default_factory=dict)
     caches: dict[str, int] = field(default_factory=dict)
+    held_by_functions: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By device and name of the function, what functions around the `forward` of modules hold."""
 
 
 @never_pickled
@@ -48,6 +56,7 @@ class TrainingState:
         self.caches: WeakTable[None] = WeakTable()
         self._optimizer_type: type = torch.optim.Optimizer
         self._cache_type: type | None = None
+        self._holders = ForwardHolders(torch)
         self._state_of_module = state_getter(torch.nn.Module)
 
     def observe(self, observers: Observers) -> None:
@@ -103,6 +112,11 @@ class TrainingState:
             for states in self._states_of(ref()):
                 self._add(states, parts.optimizer, counted, models)
                 yield
+        for some in batched(readings.values(), STEP):
+            for reading in some:
+                if reading.has_functions:
+                    self._add_held(reading, parts, counted, models)
+            yield
 
     def _gradients_of(self, readings: Sequence[ModuleReading]) -> list[TensorStorage]:
         found: list[TensorStorage] = []
@@ -145,6 +159,23 @@ class TrainingState:
                 for tensor in self._tensor_reader.attributes.tensors_inside(dict(entries)):
                     self._tensor_reader.add_storages(tensor, found[-1])
         return found
+
+    def _add_held(
+        self, reading: ModuleReading, parts: NonModelBytes, counted: set[StorageKey], models: Collection[StorageKey]
+    ) -> None:
+        """Add what functions around the module's `forward` hold now and no model does, such as what hooks collect."""
+        module = reading.ref()
+        with self._failures.guard("reading forward hooks"):
+            for _, full_name, tensor, _ in self._holders.held(self._state_of_module(module))[0] if module is not None else ():
+                storages: list[TensorStorage] = []
+                self._tensor_reader.add_storages(tensor, storages)
+                sizes: dict[str, int] = {}
+                self._add(storages, sizes, counted, models)
+                for device, size in sizes.items():
+                    holders = parts.held_by_functions.setdefault(device, {})
+                    holder = full_name[:MAX_HOLDER_NAME]
+                    name = holder if holder in holders or len(holders) < MAX_HOLDERS else OTHER_HOLDERS
+                    holders[name] = holders.get(name, 0) + size
 
     def _add(
         self,

@@ -23,6 +23,7 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
+from gpumodels.tensors.forward_holders import HELD_BY_FORWARD
 from gpumodels_shared.name_sources import FROM_FILES, NameSource
 from gpumodels_shared.schema import Fingerprint
 
@@ -314,8 +315,9 @@ def _as_class(found: FoundModel) -> Naming:
 
 def _evidence_of_adapter(found: FoundModel) -> Evidence:
     """An adapter has no name of its own but the one that it was loaded under."""
-    is_named = found.adapter is not None and found.adapter not in (UNKNOWN_FILE, "default")
-    return Evidence(class_name="LoRA", attributes=(found.adapter,) if found.adapter is not None and is_named else ())
+    name = found.adapter
+    is_named = name is not None and name not in (UNKNOWN_FILE, "default") and not name.endswith(HELD_BY_FORWARD)
+    return Evidence(class_name="LoRA", attributes=(name,) if name is not None and is_named else ())
 
 
 def _counts(agreement: Agreement | None) -> Counts | None:

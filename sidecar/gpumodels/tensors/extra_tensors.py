@@ -196,7 +196,7 @@ class _AttributeWalk:
             self._visit_tensor_of_a_kernel(state["storage"], path, depth, objects, is_cache)
             return
         empty = self._finder._empty
-        if objects >= self._max_objects or id(value) in empty or _is_closed(kind, mro):
+        if objects >= self._max_objects or id(value) in empty or is_closed(kind, mro):
             return
         found = self._found
         before = len(found.tensors) + len(found.modules) + len(found.packed)
@@ -261,7 +261,7 @@ _SIMPLE: Final = frozenset(
 _PACKAGES: Final = frozenset(package for package, _ in HOLDING_ATTRIBUTES)
 
 
-def _is_closed(kind: type, mro: tuple[type, ...]) -> bool:
+def is_closed(kind: type, mro: tuple[type, ...]) -> bool:
     """Whether objects of this class are not inspected."""
     if kind is SimpleNamespace:
         return False

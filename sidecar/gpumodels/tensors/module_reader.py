@@ -15,6 +15,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, LOAD_HOOKS, MODULES, PARAMETERS, TRACED
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy
+from gpumodels.tensors.forward_holders import HELD_BY_FORWARD, HOOKS, ForwardHolders
 from gpumodels.tensors.packed_parameters import PackedParameters
 from gpumodels.tensors.script_modules import ScriptModules
 from gpumodels.tensors.sharded_parameters import tensors_of_shards
@@ -48,6 +49,10 @@ class ModuleReading(NamedTuple):
     """How many of its tensors or packed weights have an unknown size."""
     is_lightning: bool = False
     """Whether it is a LightningModule, a wrapper of the actual network."""
+    held: tuple[HeldTensor, ...] = ()
+    """Tensors of adapters that the functions hold which replace its `forward` or are called around it."""
+    has_functions: bool = False
+    """Whether there are such functions."""
 
     def is_unchanged_from(self, other: ModuleReading) -> bool:
         """Whether all fields but `ref` are equal. Comparing references would compare the modules, running their code."""
@@ -67,6 +72,18 @@ class UnregisteredModule(NamedTuple):
     """The `id()` of the unregistered module."""
     through_object: bool
     """Whether the path leads through an object that isn't a module."""
+
+
+@never_pickled
+class HeldTensor(NamedTuple):
+    """A tensor of an adapter that a function around a module's `forward` holds."""
+
+    name: str
+    holder: str
+    """The name of the function, or of the class of the object, that holds it."""
+    storages: tuple[TensorStorage, ...]
+    parameter: tuple[int, int]
+    """Its identity and number of elements."""
 
 
 @never_pickled
@@ -109,6 +126,7 @@ class ModuleReader:
         self.module_type: type = torch.nn.Module
         self.tensor_type: type = torch.Tensor
         self._state_of = state_getter(self.module_type)
+        self._holders = ForwardHolders(torch)
         self._scripts = ScriptModules(torch, failures)
         self._packed_parameters = PackedParameters(torch)
         self._unpacked: WeakTable[dict[tuple[str, int], _UnpackedWeights]] = WeakTable()
@@ -159,6 +177,8 @@ class ModuleReader:
         caches: list[TensorStorage] = []
         elements: list[tuple[int, int]] = []
         unregistered: list[UnregisteredModule] = []
+        held: tuple[HeldTensor, ...] = ()
+        has_functions = "forward" in state or bool(state.get(HOOKS[0]) or state.get(HOOKS[1]))
         stamp, unread, is_complete = 0, 0, False
         try:
             if named_children := entries_of(modules):
@@ -185,6 +205,8 @@ class ModuleReader:
                     elements = self._packed_parameters.counted(state, modules, parameters, buffers, elements)
             if state.get(LOAD_HOOKS):
                 unread += self._add_shards(state, storages)
+            if has_functions:
+                held = self._add_held(state, children, unregistered, add)
             is_complete = True
         except Exception as error:  # noqa: BLE001  # as `guard` does, which would cost more per module than the rest
             self._tensor_reader.failures.note("reading a part of a module", error)
@@ -206,6 +228,8 @@ class ModuleReader:
             tuple(unregistered),
             unread if is_complete else unread + 1,
             class_facts.is_lightning,
+            held,
+            has_functions,
         )
 
     def _add_tensors(
@@ -253,6 +277,30 @@ class ModuleReader:
             storages += [storage for storage in found if storage.key not in known]
             known.update(storage.key for storage in found)
         return unread
+
+    def _add_held(
+        self,
+        state: dict[str, Any],
+        children: Sequence[tuple[str, int]],
+        unregistered: list[UnregisteredModule],
+        add: Callable[[Any], None],
+    ) -> tuple[HeldTensor, ...]:
+        """What the functions around its `forward` hold: adapters' modules are added to `unregistered`, tensors are returned."""
+        tensors, modules = self._holders.held(state)
+        met = {key for _, key in children} | {one.key for one in unregistered}
+        for path, _, other, is_adapter in modules:
+            if is_adapter and id(other) not in met:
+                add(other)
+                unregistered.append(UnregisteredModule(HELD_BY_FORWARD + path, id(other), False))
+        found: list[HeldTensor] = []
+        for path, holder, tensor, is_adapter in tensors:
+            if not is_adapter:
+                continue
+            storages: list[TensorStorage] = []
+            self._tensor_reader.add_storages(tensor, storages, path.rpartition(".")[2])
+            identity = id(tensor), self._tensor_reader.elements(tensor)
+            found.append(HeldTensor(path, holder, tuple(storages), identity))
+        return tuple(found)
 
     def _unregistered_modules(
         self, module: Any, found: ExtraTensors, children: Sequence[tuple[str, int]]
@@ -386,6 +434,12 @@ class ModuleReader:
                     continue
                 if storages is not None:
                     return 0
+        if "forward" in state or state.get(HOOKS[0]) or state.get(HOOKS[1]):
+            for some in self._holders.held(state):
+                for _, _, value, is_adapter in some:
+                    if is_adapter:
+                        is_tensor = self.tensor_type in mro_of(type(value))
+                        stamp += (id(value), tensor_reader.stamp(value)) if is_tensor else (id(value),)
         found = tensor_reader.attributes.of(state)
         if found is not NO_EXTRA_TENSORS:
             for name, tensor, _ in found.tensors:

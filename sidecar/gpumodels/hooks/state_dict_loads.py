@@ -1,4 +1,7 @@
-"""Notes where the values loaded by `Module.load_state_dict` came from: looked up when a load begins, applied when it ends."""
+"""Notes where the values loaded by `Module.load_state_dict` came from: looked up when a load begins, applied when it ends.
+
+PEFT's hot swap, by which diffusers exchanges adapters, too, copies a state dict into an adapter without that method.
+"""
 
 from __future__ import annotations
 
@@ -46,16 +49,27 @@ class StateDictLoads:
         self._loaded = loaded
         self._without_modes = without_modes(torch)
         self._calls: OpenCalls[_OpenLoad] = OpenCalls()
+        self._swaps: OpenCalls[_OpenLoad] = OpenCalls()
 
     def observe(self, observers: Observers, module_type: Any) -> None:
         """Begin to observe `load_state_dict` of this class of modules."""
         load = module_type.load_state_dict
         observers.observe(load, "noting a state dict's origins", self._load_began, self._load_ended)
 
+    def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
+        """PEFT's module that swaps adapters, with the function to call once it is imported."""
+
+        def hotswap(module: ModuleType) -> None:
+            swap = module.hotswap_adapter_from_state_dict
+            observers.observe(swap, "noting a hot swap's origins", self._swap_began, self._swap_ended)
+
+        return {"peft.utils.hotswap": hotswap}
+
     def finish_raised_loads(self) -> None:
         """Note the origins of what loads that raised have loaded: torch copies all tensors that fit before it raises."""
         for load in self._calls.take_raised():
             self._finish(load, is_complete=False)
+        self._swaps.take_raised()  # it raises before it copies anything
 
     def _load_began(self, frame: FrameType) -> None:
         if self._origin_tracker.active:
@@ -71,6 +85,19 @@ class StateDictLoads:
         load = self._calls.end(frame)
         if load is not None and self._origin_tracker.active:
             self._finish(load, is_complete=True)
+
+    def _swap_began(self, frame: FrameType) -> None:
+        """PEFT is about to copy a state dict into an adapter; its keys lead to the tensors, as in the model inside a wrapper."""
+        if self._origin_tracker.active:
+            arguments = frame.f_locals
+            with self._without_modes():
+                tensors = self._tensors_of(arguments["state_dict"])
+            self._swaps.begin(frame, _OpenLoad(weakref.ref(_compiled(arguments["model"])), tensors))
+
+    def _swap_ended(self, frame: FrameType, _result: Any) -> None:
+        swap = self._swaps.end(frame)
+        if swap is not None and self._origin_tracker.active:
+            self._finish(swap, is_complete=True)
 
     def _finish(self, load: _OpenLoad, is_complete: bool) -> None:
         module = load.module()
@@ -142,6 +169,12 @@ class StateDictLoads:
             tensors.put_origin(storage, self._origin_tracker.shared_origin(origin.path, STATE_DICT, origin.stamp))
         if sample is not None:
             tensors.put_sample(storage, tensor, sample)
+
+
+def _compiled(module: Any) -> Any:
+    """The module inside `torch.compile`'s wrapper, if it is one."""
+    inner = entry(tables_of(state_of(module)).modules, "_orig_mod")
+    return module if inner is None else inner
 
 
 def _tensors_below(module: nn.Module) -> Iterator[Tensor]:

@@ -99,6 +99,7 @@ class TorchHooks:
         if accelerators is not None:
             accelerators.observe(self._observers)
         self._on_import.update(self._readers.awaited(self._observers))
+        self._on_import.update(self.loads.awaited(self._observers))
         for listener in self._listeners:
             listener.observe(self._observers)
             self._on_import.update(listener.awaited(self._observers))

@@ -52,6 +52,17 @@ class Part(NamedTuple):
 
 
 @never_pickled
+class SharedWeights(NamedTuple):
+    """Those of a model's weights that another model holds, too, or held; by their file neither is named."""
+
+    slots: Set[tuple[int, str]]
+    """Where the model holds them: the registry's key of the module, and the name of the tensor in it."""
+    bytes_by_origin: Mapping[tuple[str, str], int]
+    """Bytes by (path, source)."""
+    size_bytes: int
+
+
+@never_pickled
 @dataclass(frozen=True, slots=True, eq=False)
 class FoundModel:
     """One model as the scan found it. It stays the same object for as long as nothing about it changes."""
@@ -87,6 +98,8 @@ class FoundModel:
     """The key of a module of the model that it adapts from outside, as kohya's networks do."""
     unread: int = 0
     """How many of its tensors or packed weights are of unknown size: all other sums are then lower bounds."""
+    shared_weights: SharedWeights | None = None
+    """What `models.shared_weights` found; None where it shares nothing and never did."""
     shared_bytes: int = field(init=False)
     """Bytes that it holds but that count towards a model before it."""
     own_bytes: int = field(init=False)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Final
 
 from gpumodels.models.adoption import Forest, adopt
 from gpumodels.models.assembling import Part
 from gpumodels.support.slices import batched
 from gpumodels.support.torch_private import TRACED
+from gpumodels.tensors.tensor_storages import TensorStorage
 from gpumodels_shared.file_names import checkpoint_of
 
 CONTAINER_DEPTH: Final = 3
@@ -100,9 +102,7 @@ def parts_of(root: int, core: int, forest: Forest, parts: list[Part]) -> Iterato
     if not forest.readings[core].has_identity:
         yield from _identified_below(core, forest, found)
         if len(found) < 2:
-            files: dict[int, str | None] = {}
-            for _, key in _children(core, forest):
-                files[key] = yield from _file_of_most(key, forest)
+            files = yield from _files_of_most([key for _, key in _children(core, forest)], forest)
             found = [(name, key) for name, key in _children(core, forest) if files[key]]
             if len({files[key] for _, key in found}) < len(found):
                 found = []  # two from one file: layers of a model into which something else was loaded
@@ -137,26 +137,46 @@ def _children(key: int, forest: Forest) -> list[tuple[str, int]]:
     return children if len(children) <= MAX_PARTS else []
 
 
-def _file_of_most(root: int, forest: Forest) -> Generator[None, None, str | None]:
-    """The file that more than half of the bytes below this module came from; shards of one checkpoint are one file."""
+def _files_of_most(roots: Sequence[int], forest: Forest) -> Generator[None, None, dict[int, str | None]]:
+    """For each module, the file that more than half of the bytes below it came from; shards of one checkpoint are one file.
+
+    What several of them hold is nobody's, unless one holds nothing else.
+    """
+    held: dict[int, Mapping[tuple[str, int], TensorStorage]] = {}
+    for root in roots:
+        held[root] = yield from _storages_below(root, forest)
+    holders = Counter(key for storages in held.values() for key in storages)
+    yield
+    return {
+        root: _file_of_most([one for key, one in storages.items() if holders[key] == 1] or [*storages.values()])
+        for root, storages in held.items()
+    }
+
+
+def _storages_below(root: int, forest: Forest) -> Generator[None, None, Mapping[tuple[str, int], TensorStorage]]:
+    """The storages that this module and those below it hold, each once."""
     readings = forest.readings
-    total = 0
-    by_file: dict[str, int] = {}
+    found: dict[tuple[str, int], TensorStorage] = {}
     waiting, met = [root], {root}
     while waiting:
         for _ in range(min(len(waiting), STEP)):
             key = waiting.pop()
-            reading = readings[key]
-            for storage in reading.storages:
-                total += storage.size_bytes
-                if storage.origin is not None and storage.origin.path:
-                    file = checkpoint_of(storage.origin.path)
-                    by_file[file] = by_file.get(file, 0) + storage.size_bytes
+            found.update((storage.key, storage) for storage in readings[key].storages)
             for _, child in forest.children(key):
                 if child in readings and child not in met:
                     met.add(child)
                     waiting.append(child)
         yield
+    return found
+
+
+def _file_of_most(storages: Sequence[TensorStorage]) -> str | None:
+    total = sum(storage.size_bytes for storage in storages)
+    by_file: dict[str, int] = {}
+    for storage in storages:
+        if storage.origin is not None and storage.origin.path:
+            file = checkpoint_of(storage.origin.path)
+            by_file[file] = by_file.get(file, 0) + storage.size_bytes
     if not by_file:
         return None
     file = max(by_file, key=by_file.__getitem__)

@@ -17,6 +17,7 @@ from gpumodels.models.equal_roots import EqualRoots
 from gpumodels.models.grouping import find_roots, parts_of
 from gpumodels.models.groups import CountedAlready, Group, Ownership
 from gpumodels.models.leftovers import Leftovers
+from gpumodels.models.shared_weights import SharedWeightsFinder
 from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.models.updating import MOST_EXCHANGED
 from gpumodels.observing.module_registry import Changes, ModuleRegistry
@@ -99,6 +100,7 @@ class Scanner:
         """For the first root that is left of a model, that model."""
         self._groups: dict[int, Group] = {}
         self._claims = Ownership()
+        self._shared = SharedWeightsFinder()
         self._is_unfinished = False
         """A scan began and never ended: what is remembered may be wrong."""
 
@@ -149,10 +151,9 @@ class Scanner:
             if not comparison.is_rearranged and self._roots is roots_before:
                 in_slices(self._update(comparison), pause)
             in_slices(self._assemble_changed(comparison.changed), pause)
-        return self._found()
-
-    def _found(self) -> list[FoundModel]:
-        return [model for group in self._groups.values() for model in group.models if not model.is_counted_elsewhere]
+        models = [model for group in self._groups.values() for model in group.models if not model.is_counted_elsewhere]
+        in_slices(self._shared.see(models, self._readings), pause)
+        return [*self._shared.found]
 
     def measure(self, training_state: TrainingState, pause: Callable[[], None]) -> NonModelBytes:
         """The memory that is kept beside the models of the last scan."""

@@ -58,6 +58,7 @@ def agreement(
     files: Sequence[FileValues],
     pause: Callable[[], None],
     max_comparisons: int = MAX_COMPARISONS,
+    others: list[TensorSample] | None = None,
 ) -> Agreement | None:
     """How the samples agree with these files together; None where that would take too long.
 
@@ -66,6 +67,7 @@ def agreement(
         files: each a checkpoint that the model's values are said to be from.
         pause: called every few comparisons, while nothing is held.
         max_comparisons: what takes more than that isn't worth knowing.
+        others: receives the samples that are neither the files' nor made from them.
     """
     judges = [_Judge(file) for file in files]
     compared = matched = related = 0
@@ -77,6 +79,8 @@ def agreement(
             matched += 1
         elif _RELATED in outcomes:
             related += 1
+        elif others is not None and _OTHER in outcomes:
+            others.append(sample)
         total = sum(judge.comparisons for judge in judges)
         if total > max_comparisons:
             return None

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from gpumodels.naming.agreement import Agreement
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.fingerprint import Match
-from gpumodels_shared.schema import Fingerprint
+from gpumodels_shared.schema import Fingerprint, TensorSample
 
 
 @never_pickled
@@ -61,6 +61,8 @@ class FileAgreement:
     of_samples: Agreement
     of_all_tensors: Agreement | None = None
     """Counted where some samples don't agree; None while it isn't, or where it can't be."""
+    others: tuple[TensorSample, ...] = ()
+    """The samples that are neither the file's nor made from it."""
 
 
 class Inquiry(Protocol):
@@ -78,6 +80,9 @@ class Inquiry(Protocol):
 
     def agreement_with(self, paths: Sequence[str]) -> FileAgreement | None:
         """Compare the model with these files; None where its values are out of reach, or the files have changed."""
+
+    def files_of(self, samples: tuple[TensorSample, ...]) -> MatchedFiles:
+        """Compare some of the model's samples with the files that this process read."""
 
     def was_loaded_unseen(self) -> bool:
         """Whether values were loaded into it in a way that didn't show which file they are from."""
@@ -101,6 +106,10 @@ class NothingToAsk:
     def agreement_with(self, paths: Sequence[str]) -> FileAgreement | None:
         """Its values are out of reach."""
         return None
+
+    def files_of(self, samples: tuple[TensorSample, ...]) -> MatchedFiles:
+        """No file matches."""
+        return MatchedFiles(None)
 
     def was_loaded_unseen(self) -> bool:
         """No load was noticed."""
@@ -129,6 +138,8 @@ class Evidence:
     architecture: str | None = None
     attributes: tuple[str, ...] = ()
     """The values of its `model_name` and `name`, in this order."""
+    label: str | None = None
+    """The name under which a program holds it, as PEFT holds adapters: chosen for the values that it was loaded with."""
     inquiry: Inquiry = field(default_factory=NothingToAsk)
 
     matched: MatchedFiles | None = None

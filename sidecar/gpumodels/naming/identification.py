@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gpumodels.naming.evidence import Evidence, Naming
+from gpumodels.naming.evidence import Evidence, MatchedFiles, Naming
+from gpumodels.naming.stated_files import was_read
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.file_names import checkpoint_of, file_group_name, name_from_attribute, name_from_config
 from gpumodels_shared.name_sources import (
@@ -44,6 +45,9 @@ def name_by_file_of_most_bytes(evidence: Evidence) -> Evidence:
     evidence = replace(evidence, is_file_known=True)
     largest = groups[0]
     rivals = [other for other in groups[1:] if other.size_bytes * 2 > largest.size_bytes]
+    if largest.source != NameSource.STATE_DICT and not _is_stated(largest, evidence):
+        # Most of it was set, not loaded, into a model of another file: a draft model may have taken its target's embedding.
+        rivals = [other for other in groups[1:] if other in rivals or _is_stated(other, evidence)]
     if rivals:
         return _as_class(evidence, candidates=_paths_of([largest, *rivals]))
     name = file_group_name(largest.paths, evidence.metadata)
@@ -95,8 +99,8 @@ def name_by_pipeline(evidence: Evidence) -> Evidence:
 
 
 def name_by_attribute(evidence: Evidence) -> Evidence:
-    """What its `model_name` or `name` says, if that is more than its class."""
-    for attribute in evidence.attributes:
+    """What its `model_name` or `name` says, or the label under which it is held, if that is more than its class."""
+    for attribute in (*evidence.attributes, *([] if evidence.label is None else [evidence.label])):
         if attribute != evidence.class_name and (name := name_from_attribute(attribute)) is not None:
             return _named(evidence, name, NameSource.ATTRIBUTE)
     return evidence
@@ -140,7 +144,7 @@ def keep_name_of_file(evidence: Evidence) -> Evidence:
 
 
 def drop_refuted_name(evidence: Evidence) -> Evidence:
-    """A model whose values were all replaced loses its name, and so does one that another file fits better.
+    """A model whose values were all replaced loses its name, and so does one that another file fits better, or nearly as well.
 
     Where only some values differ the name stays, and how many do is said beside it.
     """
@@ -161,9 +165,13 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
     )
     if fits_another or of_samples.is_refuted:
         from_no_file = {("", "elsewhere"): evidence.total_bytes}
-        chosen = choose(replace(compared, bytes_by_origin=from_no_file, config_name=None, pipeline_name=None))
+        chosen = choose(replace(compared, bytes_by_origin=from_no_file, config_name=None, pipeline_name=None, label=None))
         is_from_file = chosen.naming is not None and chosen.naming.source in FROM_FILES
         return replace(chosen, file_naming=chosen.naming if is_from_file else None)
+    rest = evidence.inquiry.files_of(agreement.others) if agreement.others else MatchedFiles(None)
+    if rest.match is not None and 2 * rest.match.matched > of_samples.matched:
+        # As with files of which each holds more than half as much as the largest part.
+        return _as_class(replace(evidence, is_file_known=True, file_naming=None), (*naming.files, *rest.paths))
     if naming.source == NameSource.VALUES and not of_samples.is_patched:
         naming = replace(naming, confidence=PATCHED_VALUES_CONFIDENCE)
     return replace(evidence, naming=naming, agreement=agreement)
@@ -278,6 +286,11 @@ def _files_by_bytes(bytes_by_origin: Mapping[tuple[str, str], int]) -> list[_Fil
         for group in groups.values()
     ]
     return sorted(found, key=lambda group: (-group.size_bytes, group.paths))
+
+
+def _is_stated(group: _FileGroup, evidence: Evidence) -> bool:
+    """Whether its files lie where the model's config says that it was loaded from."""
+    return evidence.config_name is not None and was_read(evidence.config_name, group.paths)
 
 
 def _paths_of(groups: list[_FileGroup]) -> tuple[str, ...]:

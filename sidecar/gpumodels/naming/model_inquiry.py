@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 from gpumodels.models.assembling import FoundModel
+from gpumodels.models.comfy_loras import UNKNOWN_FILE
 from gpumodels.naming.evidence import Evidence, FileAgreement, MatchedFiles, Naming
 from gpumodels.naming.file_matching import FileMatching
 from gpumodels.naming.file_metadata import FileMetadata
@@ -22,6 +24,11 @@ from gpumodels.provenance.files_read import FilesRead, Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.tensors.forward_holders import HELD_BY_FORWARD
+from gpumodels_shared.schema import TensorSample
+
+UNCHOSEN_LABEL: Final = r"default(_\d+)?$"
+"""What PEFT and diffusers call an adapter for which nobody chose a name."""
 
 Version = tuple[int, int, int]
 """Of what was read, loaded and sampled in this process: equal versions give equal answers about an unchanged model."""
@@ -71,6 +78,8 @@ class Findings:
     matched: MatchedFiles | None = None
     matched_from: _MatchedFrom | None = None
     checked: Checked | None = None
+    rest: tuple[tuple[TensorSample, ...], Version, MatchedFiles] | None = None
+    """Samples that aren't from the files of its name, and which files they are from."""
     stamps: dict[str, Stamp] = field(default_factory=dict)
     """Of the files that it came from, as they were when they were read."""
     stated_origins: tuple[str, ...] = ()
@@ -116,6 +125,20 @@ class ModelInquiry:
             file_naming=self.findings.file_naming,
         )
 
+    def evidence_of_adapter(self) -> Evidence:
+        """An adapter states nothing of itself; a program may hold it under a name of its choice."""
+        self.findings.stamps.update(self.found.stamps)
+        held_as = self.found.adapter
+        is_chosen = held_as is not None and not (
+            held_as == UNKNOWN_FILE or held_as.endswith(HELD_BY_FORWARD) or re.match(UNCHOSEN_LABEL, held_as)
+        )
+        return Evidence(
+            class_name="LoRA",
+            label=held_as if is_chosen else None,
+            inquiry=self,
+            file_naming=self.findings.file_naming,
+        )
+
     def _config_name(self, stated: StatedNames) -> str | None:
         name = stated.config_name if self._may_be_from(stated.config_name) else None
         if stated.possible_name is not None and was_read(stated.possible_name, self.sources.files_read.paths()):
@@ -144,6 +167,8 @@ class ModelInquiry:
     def matched_files(self, is_name_claimed: bool) -> MatchedFiles:
         """See `evidence.Inquiry`."""
         known, samples = self.findings.matched, self._samples()
+        if self.found.adapter is not None and not samples.samples:
+            return MatchedFiles(None)  # its names and shapes are those of any adapter of this model
         before = self.findings.matched_from
         # By names and shapes alone, a model that is built alike is the same.
         is_alike = before is not None and not samples.samples and self.found.has_same_structure_as(before.found)
@@ -174,13 +199,22 @@ class ModelInquiry:
         self.findings.checked = checked
         return checked.agreement if checked is not None else None
 
+    def files_of(self, samples: tuple[TensorSample, ...]) -> MatchedFiles:
+        """See `evidence.Inquiry`."""
+        known, version = self.findings.rest, self.sources.version()
+        if known is None or known[:2] != (samples, version):
+            of_these = replace(self._samples(), samples=samples)
+            known = samples, version, self.sources.matching.match(self.found, of_these, self.findings.stated_origins, None)
+            self.findings.rest = known
+        return known[2]
+
     def was_loaded_unseen(self) -> bool:
         """See `evidence.Inquiry`."""
         return self._read_for_unseen_load() is not None
 
     def files_read_at_creation(self) -> tuple[str, ...]:
         """See `evidence.Inquiry`."""
-        if not self.findings.read_at_creation:
+        if not self.findings.read_at_creation and self.found.adapter is None:
             checkpoints = self.sources.files_read.groups().values()
             built_ns = self.sources.registry.built_ns(self.found.core)
             self.findings.read_at_creation = read_when_built(checkpoints, built_ns, self.found.held_bytes)

@@ -9,9 +9,9 @@ from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import FoundModel
-from gpumodels.models.comfy_loras import UNKNOWN_FILE
+from gpumodels.models.shared_weights import own_weights
 from gpumodels.naming.agreement import Agreement
-from gpumodels.naming.evidence import Evidence, Naming
+from gpumodels.naming.evidence import Naming
 from gpumodels.naming.file_metadata import WITHOUT_SAFETENSORS
 from gpumodels.naming.identification import choose_name, file_of_most, identify
 from gpumodels.naming.model_inquiry import Findings, ModelInquiry, Sources, Version
@@ -23,7 +23,6 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
-from gpumodels.tensors.forward_holders import HELD_BY_FORWARD
 from gpumodels_shared.name_sources import FROM_FILES, NameSource
 from gpumodels_shared.schema import Fingerprint
 
@@ -95,7 +94,7 @@ class _PendingName(NamedTuple):
 class _NamesOfModule:
     """The names of a model and, by name, of the adapters in it (None is the model itself)."""
 
-    findings: Findings = field(default_factory=Findings)
+    findings: dict[str | None, Findings] = field(default_factory=dict)
     known: dict[str | None, _KnownName] = field(default_factory=dict)
     pending: dict[str | None, _PendingName] = field(default_factory=dict)
 
@@ -174,7 +173,8 @@ class ModelNames:
         version, slot = self.version(), self._slot(found)
         before = names.known.get(found.adapter)
         try:
-            identified = self._identify_adapter(found) if found.adapter is not None else self._identify(found, core, names)
+            findings = names.findings.setdefault(found.adapter, Findings())
+            identified = self._identify(found, core, findings)
         except ReferenceError:
             raise
         except Exception:
@@ -204,10 +204,11 @@ class ModelNames:
     def _stated(self, found: FoundModel, core: weakref.ref[Any], names: _NamesOfModule) -> Identified:
         """What the model says of itself; its class where that can't be read: its bytes are shown in any case."""
         try:
+            inquiry = ModelInquiry(self._sources, found, names.findings.setdefault(found.adapter, Findings()))
             if found.adapter is not None:
-                return Identified(_as_pending(choose_name(_evidence_of_adapter(found))))
+                return Identified(_as_pending(choose_name(inquiry.evidence_of_adapter())))
             slot = self._slot(found)
-            evidence = ModelInquiry(self._sources, found, names.findings).stated_evidence(_alive(core), slot)
+            evidence = inquiry.stated_evidence(_alive(core), slot)
             return Identified(
                 naming=_as_pending(choose_name(evidence)),
                 architecture=evidence.architecture,
@@ -219,16 +220,17 @@ class ModelNames:
             self._failures.note("reading what a model says of itself", error)
             return Identified(_as_pending(_as_class(found)))
 
-    def _identify(self, found: FoundModel, core: weakref.ref[Any], names: _NamesOfModule) -> Identified:
-        slot, findings = self._slot(found), names.findings
+    def _identify(self, found: FoundModel, core: weakref.ref[Any], findings: Findings) -> Identified:
+        slot = self._slot(found) if found.adapter is None else None
         inquiry = ModelInquiry(self._sources, found, findings)
-        stated = inquiry.stated_evidence(_alive(core), slot)
+        own = own_weights(found)
+        stated = inquiry.stated_evidence(_alive(core), slot) if found.adapter is None else inquiry.evidence_of_adapter()
         evidence = identify(
             replace(
                 stated,
-                bytes_by_origin=found.bytes_by_origin,
-                total_bytes=found.held_bytes,
-                metadata=inquiry.metadata_of([path for path, _ in found.bytes_by_origin if path]),
+                bytes_by_origin=own.bytes_by_origin,
+                total_bytes=own.total_bytes,
+                metadata=inquiry.metadata_of([path for path, _ in own.bytes_by_origin if path]),
             )
         )
         naming, matched, agreement = evidence.naming, evidence.matched, evidence.agreement
@@ -247,20 +249,6 @@ class ModelNames:
             samples=_counts(agreement.of_samples) if agreement is not None else samples,
             tensors=_counts(agreement.of_all_tensors) if agreement is not None else None,
         )
-
-    def _identify_adapter(self, found: FoundModel) -> Identified:
-        """An adapter's name, its file's or the one that it was loaded under, with the file's metadata and stamp."""
-        inquiry = ModelInquiry(self._sources, found, Findings(stamps=dict(found.stamps)))
-        naming = choose_name(
-            replace(
-                _evidence_of_adapter(found),
-                bytes_by_origin=found.bytes_by_origin,
-                total_bytes=found.held_bytes,
-                metadata=inquiry.metadata_of([path for path, _ in found.bytes_by_origin if path]),
-            )
-        )
-        metadata = self._merged_metadata(naming.files, found.stamps)
-        return Identified(naming, metadata=metadata, file_stamps=_stamps_of(naming.files, found.stamps))
 
     def _account_for(self, naming: Naming, findings: Findings) -> None:
         """What this model was loaded from isn't what the next one is."""
@@ -296,8 +284,11 @@ def _alive(core: weakref.ref[Any]) -> Any:
 
 def _is_outdated(known: _KnownName, found: FoundModel) -> bool:
     """Whether another file was loaded into the model since."""
-    file = file_of_most(found.bytes_by_origin, found.held_bytes)
-    return file is not None and file != file_of_most(known.found.bytes_by_origin, known.found.held_bytes)
+    if known.found is found:
+        return False
+    now, before = own_weights(found), own_weights(known.found)
+    file = file_of_most(now.bytes_by_origin, now.total_bytes)
+    return file is not None and file != file_of_most(before.bytes_by_origin, before.total_bytes)
 
 
 def _names_a_file(known: _KnownName) -> bool:
@@ -311,13 +302,6 @@ def _as_pending(naming: Naming) -> Naming:
 
 def _as_class(found: FoundModel) -> Naming:
     return Naming("LoRA" if found.adapter is not None else found.class_name, NameSource.CLASS, 0.0)
-
-
-def _evidence_of_adapter(found: FoundModel) -> Evidence:
-    """An adapter has no name of its own but the one that it was loaded under."""
-    name = found.adapter
-    is_named = name is not None and name not in (UNKNOWN_FILE, "default") and not name.endswith(HELD_BY_FORWARD)
-    return Evidence(class_name="LoRA", attributes=(name,) if name is not None and is_named else ())
 
 
 def _counts(agreement: Agreement | None) -> Counts | None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from gpumodels.models.assembling import ADAPTER_PREFIXES, FoundModel
+from gpumodels.models.assembling import ADAPTER_PREFIXES, PEFT_TABLES, FoundModel
+from gpumodels.models.shared_weights import own_weights
 from gpumodels.naming.weight_conversions import WeightConversions, conversions_of
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.host_samples import TensorPart
@@ -91,6 +92,8 @@ class SampleReader:
         """
         if before is not None and before.found is found and before.version == version and self._are_unchanged(before):
             return before
+        if before is not None and own_weights(before.found).left_out != own_weights(found).left_out:
+            before = None
         if before is not None and before.samples:
             again = self._take(found, version, before.sampled, before.examined, before.tensors)
             # What was loaded since may have made constants say something, and what said something a constant.
@@ -127,48 +130,89 @@ class SampleReader:
 
     def in_host_memory(self, found: FoundModel) -> Iterator[TensorSample]:
         """Samples of all its tensors that lie in host memory."""
-        for ref in self.tensors_of(found.core):
+        for ref in self.tensors_of(found):
             if (sample := self._read(ref)) is not None:
                 yield sample
 
     def shapes(self, found: FoundModel) -> Iterator[tuple[str, tuple[int, ...]]]:
         """(key, shape) of all its tensors."""
-        for ref in self.tensors_of(found.core):
+        for ref in self.tensors_of(found):
             tensor = _held(ref)
             if tensor is not None:
                 yield ref.key, tuple(tensor.shape) if ref.part is None else ref.part.shape
 
-    def tensors_of(self, core: int) -> Iterator[ModelTensor]:
-        """Every parameter that isn't an adapter's; of one that was made of several tensors while it was loaded, each of these.
+    def tensors_of(self, found: FoundModel) -> Iterator[ModelTensor]:
+        """Every parameter that is neither an adapter's nor shared with another model; of an adapter, those that PEFT holds.
 
-        Left out are those that were converted in a way in which they can't be compared with their file.
+        Of one that was made of several tensors while it was loaded, each of these. Those are left out that were converted in a
+        way in which they can't be compared with their file.
         """
-        waiting: list[tuple[str, int, _Conversions | None]] = [("", core, None)]
+        if found.adapter is not None:
+            yield from self._tensors_of_adapter(found.core, found.adapter)
+            return
+        prefixes = ADAPTER_PREFIXES if 2 * found.adapter_bytes <= found.own_bytes else ()
+        left_out = own_weights(found).left_out
+        for prefix, ref, conversions in self._modules_below("", found.core, prefixes):
+            for one in self._parameters_of(prefix, ref, prefixes, conversions):
+                if (ref.key, one.name) not in left_out:
+                    yield one
+
+    def _tensors_of_adapter(self, core: int, adapter: str) -> Iterator[ModelTensor]:
+        """Their keys are those of the adapter's file, which doesn't say the name under which PEFT holds it."""
+        if not adapter or "." in adapter:
+            return  # ComfyUI's, by their files: no module holds them
+        for prefix, holder, _ in self._modules_below("", core, ADAPTER_PREFIXES):
+            for table, key in _children(holder):
+                ref = self._registry.ref(key) if table in PEFT_TABLES else None
+                if ref is None:
+                    continue
+                if any(one.name == adapter for one in self._parameters_of("", ref, (), None)):
+                    yield ModelTensor(f"{prefix}{table}", ref, adapter)
+                for name, layer in _children(ref):
+                    if name == adapter:
+                        for inner, module, _ in self._modules_below(f"{prefix}{table}.", layer, ()):
+                            yield from self._parameters_of(inner, module, (), None)
+
+    def _modules_below(
+        self, prefix: str, root: int, left_out: tuple[str, ...]
+    ) -> Iterator[tuple[str, KeyedRef, _Conversions | None]]:
+        """This module and those below it, with what their tensors' keys begin with, and how these were converted while loaded.
+
+        Args:
+            prefix: what the keys of the root's tensors begin with.
+            root: the registry's key of the root.
+            left_out: how the names of modules begin that are left out, with all below them.
+        """
+        waiting: list[tuple[str, int, _Conversions | None]] = [(prefix, root, None)]
+        met = {root}
         count = 0
-        met = {core}
         while waiting:
             prefix, key, conversions = waiting.pop()
             ref = self._registry.ref(key)
-            module = ref() if ref is not None else None
-            if ref is None or module is None:
+            if ref is None:
                 continue
-            stated = conversions_of(state_of(module))
+            stated = _stated_conversions(ref)
             conversions = conversions if stated is None else _Conversions(prefix, stated)
-            found = [
-                found
-                for name, tensor in entries_of(tables_of(state_of(module)).parameters)
-                if not name.startswith(ADAPTER_PREFIXES)
-                for found in self._as_loaded(ModelTensor(f"{prefix}{name}", ref, name), tensor, conversions)
-            ]
-            for name, child in entries_of(tables_of(state_of(module)).modules):
-                if id(child) not in met and not name.startswith(ADAPTER_PREFIXES):
-                    met.add(id(child))
-                    waiting.append((_below(prefix, name), id(child), conversions))
-            module = child = None
-            yield from found
+            for name, child in _children(ref):
+                if child not in met and not name.startswith(left_out):
+                    met.add(child)
+                    waiting.append((_below(prefix, name), child, conversions))
+            yield prefix, ref, conversions
             count += 1
             if count % MODULES_PER_STEP == 0:
                 self._pause()
+
+    def _parameters_of(
+        self, prefix: str, ref: KeyedRef, left_out: tuple[str, ...], conversions: _Conversions | None
+    ) -> list[ModelTensor]:
+        """The module's own parameters, as they were loaded; none if it was deleted."""
+        module = ref()
+        return [
+            found
+            for name, tensor in (entries_of(tables_of(state_of(module)).parameters) if module is not None else ())
+            if not name.startswith(left_out)
+            for found in self._as_loaded(ModelTensor(f"{prefix}{name}", ref, name), tensor, conversions)
+        ]
 
     def _as_loaded(self, ref: ModelTensor, tensor: Any, conversions: _Conversions | None) -> Sequence[ModelTensor]:
         """The tensors in the file that this one was made of."""
@@ -179,7 +223,7 @@ class SampleReader:
 
     def _tensors_to_sample(self, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
         """Where samples are to be looked for, and how many tensors there are."""
-        refs = {ref.key: ref for ref in self.tensors_of(found.core)}
+        refs = {ref.key: ref for ref in self.tensors_of(found)}
         examined = {key: refs[key] for key in keys_examined(refs, self._pause)}
         self._origin_tracker.sample_accelerators(tensor for ref in examined.values() if (tensor := _held(ref)) is not None)
         return {key: ref for key, ref in examined.items() if not self._is_too_small(ref)}, len(refs)
@@ -223,6 +267,17 @@ def _below(prefix: str, name: str) -> str:
     if not inner.endswith(WRAPPED_KEYS):
         return inner
     return prefix if not inner.endswith("base_model.model.") else inner[: -len("base_model.model.")]
+
+
+def _children(ref: KeyedRef) -> list[tuple[str, int]]:
+    """Names and ids of the modules that the module holds; none if it was deleted."""
+    module = ref()
+    return [] if module is None else [(name, id(child)) for name, child in entries_of(tables_of(state_of(module)).modules)]
+
+
+def _stated_conversions(ref: KeyedRef) -> WeightConversions | None:
+    module = ref()
+    return None if module is None else conversions_of(state_of(module))
 
 
 def _held(ref: ModelTensor) -> Any:

@@ -66,11 +66,12 @@ class Verification:
             return self._counted(before)
         if not samples.are_most or samples.tensors > MAX_TENSORS:
             return None
-        of_samples = self._compare(files, samples.in_reach)
+        others: list[TensorSample] = []
+        of_samples = self._compare(files, samples.in_reach, others)
         if of_samples is None:
             return None
         counted_at = before.counted_at if before is not None and before.files == files else float("-inf")
-        return self._counted(Checked(samples, files, FileAgreement(of_samples), counted_at))
+        return self._counted(Checked(samples, files, FileAgreement(of_samples, others=tuple(others)), counted_at))
 
     def _counted(self, checked: Checked) -> Checked:
         """The same with all tensors counted, where that is due."""
@@ -81,7 +82,9 @@ class Verification:
         counted_at = now if of_all is not None else float("inf")
         return replace(checked, agreement=replace(known, of_all_tensors=of_all), counted_at=counted_at)
 
-    def _compare(self, files: Mapping[str, Stamp | None], samples: Iterable[TensorSample]) -> Agreement | None:
+    def _compare(
+        self, files: Mapping[str, Stamp | None], samples: Iterable[TensorSample], others: list[TensorSample] | None = None
+    ) -> Agreement | None:
         checkpoints: dict[str, list[ReadFile]] = {}
         for file in self._origin_tracker.files_read.of([*files]):
             if file.stamp != files[file.path]:
@@ -93,4 +96,4 @@ class Verification:
                 for checkpoint, files_of_one in checkpoints.items()
             ]
             readable = [values for values in found if values is not None]
-            return agreement(samples, readable, self._pause) if readable else None
+            return agreement(samples, readable, self._pause, others=others) if readable else None

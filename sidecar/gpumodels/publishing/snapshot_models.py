@@ -158,8 +158,7 @@ class SnapshotModels:
         assert found.adapter is not None
         seen_ns = base.adapters_seen_ns.setdefault(found.adapter, now_ns)
         model_id = f"{base.model_id}/{found.adapter}"
-        described = _described(model_id, "lora", seen_ns, found, identified.naming, base.accelerator)
-        return replace(described, metadata=identified.metadata, file_stamps=identified.file_stamps, parent=base.model_id)
+        return replace(_described(model_id, "lora", seen_ns, found, identified, base.accelerator), parent=base.model_id)
 
     def _describe(self, found: FoundModel, identified: Identified, identity: _Identity, now_ns: int) -> Model:
         accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
@@ -168,26 +167,21 @@ class SnapshotModels:
         total = sum(found.bytes_by_device.values())
         slot = identified.slot or found.part.slot
         adapter_share = found.adapter_bytes / total if total else 0.0
-        samples, tensors = identified.samples, identified.tensors
         kind = kind_of(found.class_name, found.attribute_names, adapter_share, slot, identified.naming.files)
         return replace(
-            _described(identity.model_id, kind, identity.first_seen_ns, found, identified.naming, identity.accelerator),
+            _described(identity.model_id, kind, identity.first_seen_ns, found, identified, identity.accelerator),
             architecture=identified.architecture,
             shared_bytes=found.shared_bytes,
             unread_tensors=found.unread,
-            metadata=identified.metadata,
             slot=slot,
-            fingerprint=identified.fingerprint,
-            file_stamps=identified.file_stamps,
-            matched_samples=samples.matched if samples is not None else None,
-            compared_samples=samples.compared if samples is not None else None,
-            matched_tensors=tensors.matched if tensors is not None else None,
-            compared_tensors=tensors.compared if tensors is not None else None,
         )
 
 
-def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, naming: Naming, accelerator: str | None) -> Model:
+def _described(
+    model_id: str, kind: str, first_seen_ns: int, found: FoundModel, identified: Identified, accelerator: str | None
+) -> Model:
     """The fields that models and adapters have in common."""
+    naming, samples, tensors = identified.naming, identified.samples, identified.tensors
     host_bytes = found.bytes_by_device.get(HOST, 0) if accelerator is not None else 0
     return Model(
         id=model_id,
@@ -206,6 +200,13 @@ def _described(model_id: str, kind: str, first_seen_ns: int, found: FoundModel, 
         device=accelerator or HOST,
         offloaded_bytes=host_bytes + found.missing_bytes,
         tree=found.tree,
+        metadata=identified.metadata,
+        fingerprint=identified.fingerprint,
+        file_stamps=identified.file_stamps,
+        matched_samples=samples.matched if samples is not None else None,
+        compared_samples=samples.compared if samples is not None else None,
+        matched_tensors=tensors.matched if tensors is not None else None,
+        compared_tensors=tensors.compared if tensors is not None else None,
     )
 
 

@@ -23,6 +23,7 @@ FUNCTIONS: Final = {
     "accelerate.utils": ["load_checkpoint_in_model", "set_module_tensor_to_device"],
     "accelerate.hooks": ["add_hook_to_module"],
     "peft": ["get_peft_model", "PeftModel.from_pretrained", "PeftModel.merge_and_unload"],
+    "peft.utils.hotswap": ["hotswap_adapter", "hotswap_adapter_from_state_dict"],
     "bitsandbytes.nn": ["Params4bit.__new__", "Linear4bit.__init__"],
 }
 """Functions that a sidecar might be tempted to replace."""
@@ -144,6 +145,26 @@ def diffusers_saves_and_loads() -> Any:
     scanned()
     loaded.save_pretrained("again")
     return [file_bits("pipeline", "again"), bits(torch.from_numpy(images)), sorted(vars(loaded)), sorted(loaded.components)]
+
+
+@program
+def peft_swaps_an_adapters_weights() -> Any:
+    peft = need("peft")
+    from peft.utils import hotswap
+
+    torch.manual_seed(8)
+    for name, targets in (("first", ["q_proj"]), ("second", ["q_proj"]), ("other", ["q_proj", "v_proj"])):
+        config = peft.LoraConfig(r=2, target_modules=targets, init_lora_weights=False)
+        peft.get_peft_model(_loaded_llama(), config).save_pretrained(name)
+    model = peft.PeftModel.from_pretrained(_loaded_llama(), "first")
+    scanned()
+    results = [_answer(model)]
+    hotswap.hotswap_adapter(model, "second", adapter_name="default")
+    scanned()
+    results.append(_answer(model))
+    refused = outcome(hotswap.hotswap_adapter, model, "other", adapter_name="default")
+    scanned()
+    return [results, refused, _answer(model), bits(model.state_dict())]
 
 
 @program

@@ -151,3 +151,35 @@ def test_nothing_is_noted_once_it_is_closed(tmp_path: Path) -> None:
         model.load_state_dict(state)
         assert origins(sidecar, model) == {"unknown"}
         assert sidecar.failures.count == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_pefts_hot_swap_gives_an_adapter_the_second_files_origin_unless_it_refuses(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    hotswap = pytest.importorskip("peft.utils.hotswap")
+
+    def adapted(**options: Any) -> Any:
+        torch.manual_seed(1)
+        return peft.get_peft_model(Backbone(), peft.LoraConfig(target_modules=["q"], init_lora_weights=False, **options))
+
+    with attached() as sidecar:
+        for name, targets in (("first", ["q"]), ("second", ["q"]), ("other", ["q", "k"])):
+            config = peft.LoraConfig(target_modules=targets, init_lora_weights=False)
+            peft.get_peft_model(Backbone(), config).save_pretrained(tmp_path / name)
+        model: Any = peft.PeftModel.from_pretrained(Backbone(), tmp_path / "first")
+
+        def files() -> set[tuple[str, str]]:
+            loras = [found for found in sidecar.models() if found.kind == "lora"]
+            return {(Path(path).parent.name, found.name_source) for found in loras for path in found.files}
+
+        assert files() == {("first", "state dict")}
+        hotswap.hotswap_adapter(model, tmp_path / "second", adapter_name="default")
+        assert files() == {("second", "state dict")}
+        with pytest.raises(RuntimeError, match="unexpected keys"):
+            hotswap.hotswap_adapter(model, tmp_path / "other", adapter_name="default")
+        assert files() == {("second", "state dict")}
+        compiled = torch.compile(model)
+        hotswap.hotswap_adapter(compiled, tmp_path / "first", adapter_name="default")
+        assert files() == {("first", "state dict")}
+        assert len(sidecar.hooks.loads._swaps) == 0

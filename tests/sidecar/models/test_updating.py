@@ -52,7 +52,7 @@ def rows(tree: LayerTree) -> list[Any]:
 
 
 def said(model: FoundModel) -> dict[str, Any]:
-    names = set(FoundModel.__dataclass_fields__) - {"tree"}
+    names = set(FoundModel.__dataclass_fields__) - {"tree", "shared_weights"}  # what was shared once is remembered
     return {**{name: getattr(model, name) for name in names}, "tree": rows(model.tree)}
 
 

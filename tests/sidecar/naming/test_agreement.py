@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpumodels.naming.agreement import Agreement, agreement, correlation
+from gpumodels.naming.agreement import MAX_COMPARISONS, Agreement, agreement, correlation
 from gpumodels.provenance.files_read import FilesRead, JoinedFiles, SampledFile
 from gpumodels.provenance.host_samples import TensorSampler
 from gpumodels_shared.schema import TensorSample
@@ -32,8 +32,8 @@ def a_state(seed: int, layers: int = 12) -> dict[str, torch.Tensor]:
     return {f"blocks.{layer}.weight": torch.randn(32, 32, generator=generator) for layer in range(layers)}
 
 
-def agreed(state: State, *files: State, **options: int) -> Agreement | None:
-    return agreement(samples(state), [as_file(file) for file in files], lambda: None, **options)
+def agreed(state: State, *files: State, max_comparisons: int = MAX_COMPARISONS) -> Agreement | None:
+    return agreement(samples(state), [as_file(file) for file in files], lambda: None, max_comparisons)
 
 
 def test_what_was_loaded_and_cast_agrees_in_full() -> None:

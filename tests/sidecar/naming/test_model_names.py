@@ -433,3 +433,120 @@ def test_there_is_no_hint_where_another_model_has_the_file_or_values_deny_it_or_
         late = Renamed()
     assert said(the_model(sidecar)) == ("Renamed", "class")
     del late
+
+
+class Adapted(nn.Module):
+    """A linear as PEFT adapts it: what each adapter adds stands in a dictionary, under the adapter's name."""
+
+    def __init__(self, base: nn.Linear, *adapters: str, rank: int = 16) -> None:
+        super().__init__()
+        self.base_layer = base
+        self.lora_A = nn.ModuleDict({name: nn.Linear(256, rank, bias=False) for name in adapters})
+        self.lora_B = nn.ModuleDict({name: nn.Linear(rank, 256, bias=False) for name in adapters})
+
+
+class AdaptedBackbone(Backbone):
+    """A backbone with adapters in each of its linears."""
+
+    def __init__(self, *adapters: str) -> None:
+        super().__init__()
+        for block in self.blocks:
+            block.q, block.k = Adapted(block.q, *adapters), Adapted(block.k, *adapters)  # type: ignore[arg-type]
+
+    def of(self, adapter: str) -> dict[str, nn.Parameter]:
+        """The adapter's parameters, by the keys of its file."""
+        named = self.named_parameters()
+        return {f"base_model.model.{key.replace(f'.{adapter}', '')}": one for key, one in named if f".{adapter}." in key}
+
+
+def a_lora(files: Files, name: str) -> dict[str, torch.Tensor]:
+    values = {key: torch.randn_like(one) for key, one in AdaptedBackbone("default").of("default").items()}
+    path = files.directory / f"{name}.safetensors"
+    save_file(values, path)
+    os.utime(path, (1e9, 1e9))
+    found: dict[str, torch.Tensor] = load_file(path)
+    return found
+
+
+def load_adapter(model: AdaptedBackbone, adapter: str, state: dict[str, torch.Tensor]) -> None:
+    renamed = {key.removeprefix("base_model.model.").replace(".weight", f".{adapter}.weight"): one for key, one in state.items()}
+    model.load_state_dict(renamed, strict=False)
+
+
+def exchange(model: AdaptedBackbone, adapter: str, state: dict[str, torch.Tensor], every: int = 1) -> None:
+    for number, (key, parameter) in enumerate(model.of(adapter).items()):
+        if number % every == 0:
+            parameter.data.copy_(state[key])
+
+
+def the_adapters(sidecar: Attached) -> list[Model]:
+    return sorted((model for model in sidecar.models() if model.parent is not None), key=lambda model: model.id)
+
+
+@pytest.mark.parametrize("label", ["default", "pirate"])
+def test_an_adapter_whose_weights_are_exchanged_in_place_has_the_name_of_the_file_that_they_are_of(
+    sidecar: Attached, files: Files, label: str
+) -> None:
+    model = AdaptedBackbone(label)
+    load_adapter(model, label, a_lora(files, "pirate_v1"))
+    (found,) = the_adapters(sidecar)
+    assert (found.name, found.name_source) == ("pirate_v1", "state dict")
+    exchange(model, label, a_lora(files, "lawyer_v1"))
+    (found,) = the_adapters(sidecar)
+    assert (found.name, found.name_source, found.confidence) == ("lawyer_v1", "values", 0.97)
+    assert [Path(path).stem for path in found.files] == ["lawyer_v1"]
+
+
+@pytest.mark.parametrize("label", ["default", "default_0", "pirate"])
+def test_an_adapter_whose_weights_are_nobodys_has_no_name_not_even_its_label(sidecar: Attached, files: Files, label: str) -> None:
+    model = AdaptedBackbone(label)
+    load_adapter(model, label, a_lora(files, "pirate_v1"))
+    assert the_adapters(sidecar)[0].name == "pirate_v1"
+    exchange(model, label, {key: torch.randn_like(one) for key, one in model.of(label).items()})
+    (found,) = the_adapters(sidecar)
+    assert (found.name, found.confidence, found.files) == ("LoRA", 0.0, ())
+    assert found.fingerprint is not None, "viewers may know the file"
+
+
+def test_only_the_adapter_whose_weights_were_exchanged_changes_its_name(sidecar: Attached, files: Files) -> None:
+    model = AdaptedBackbone("one", "two")
+    load_adapter(model, "one", a_lora(files, "pirate_v1"))
+    load_adapter(model, "two", a_lora(files, "sailor_v1"))
+    exchange(model, "two", a_lora(files, "lawyer_v1"))
+    assert [found.name for found in the_adapters(sidecar)] == ["pirate_v1", "lawyer_v1"]
+
+
+def test_an_adapter_half_of_whose_weights_were_exchanged_has_both_files_as_candidates(sidecar: Attached, files: Files) -> None:
+    model = AdaptedBackbone("default")
+    load_adapter(model, "default", a_lora(files, "pirate_v1"))
+    exchange(model, "default", a_lora(files, "lawyer_v1"), every=2)
+    (found,) = the_adapters(sidecar)
+    assert (found.name, found.confidence) == ("LoRA", 0.5)
+    assert {Path(path).stem for path in found.candidates} == {"pirate_v1", "lawyer_v1"}
+
+
+def test_an_adapter_that_was_filled_unseen_is_named_by_its_values(sidecar: Attached, files: Files) -> None:
+    model = AdaptedBackbone("default")
+    exchange(model, "default", a_lora(files, "pirate_v1"))
+    (found,) = the_adapters(sidecar)
+    assert (found.name, found.name_source) == ("pirate_v1", "values")
+
+
+def test_a_trained_adapter_keeps_its_name_and_is_said_to_be_changed(sidecar: Attached, files: Files) -> None:
+    model = AdaptedBackbone("default")
+    load_adapter(model, "default", a_lora(files, "pirate_v1"))
+    for parameter in model.of("default").values():
+        parameter.data.add_(torch.randn_like(parameter), alpha=0.01)
+    (found,) = the_adapters(sidecar)
+    assert (found.name, found.name_source, found.matched_samples) == ("pirate_v1", "state dict", 0)
+
+
+def test_a_model_half_of_which_was_written_over_has_both_files_as_candidates(sidecar: Attached, files: Files) -> None:
+    model = loaded(files.read("first_v1"))
+    state = files.read("second_v1")
+    for number, (key, parameter) in enumerate(model.named_parameters()):
+        if number % 2:
+            parameter.data.copy_(state[key])
+    found = the_model(sidecar)
+    assert (found.name, found.confidence) == ("Backbone", 0.5)
+    assert {Path(path).stem for path in found.candidates} == {"first_v1", "second_v1"}

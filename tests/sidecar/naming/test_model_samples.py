@@ -63,9 +63,9 @@ def test_a_model_whose_values_say_nothing_is_not_gone_through_at_each_change(mon
     gone_through: list[int] = []
     of = SampleReader.tensors_of
 
-    def counted(own: SampleReader, core: int) -> Iterator[ModelTensor]:
-        gone_through.append(core)
-        return of(own, core)
+    def counted(own: SampleReader, found: FoundModel) -> Iterator[ModelTensor]:
+        gone_through.append(found.core)
+        return of(own, found)
 
     monkeypatch.setattr(SampleReader, "tensors_of", counted)
     with attached() as sidecar:

@@ -11,7 +11,7 @@ from gpumodels.models.assembling import Part
 from gpumodels.support.slices import batched
 from gpumodels.support.torch_private import TRACED
 from gpumodels.tensors.tensor_storages import TensorStorage
-from gpumodels_shared.file_names import checkpoint_of
+from gpumodels_shared.file_names import checkpoint_of, is_named_by_content
 
 CONTAINER_DEPTH: Final = 3
 """How many levels below a container models are searched for."""
@@ -171,6 +171,7 @@ def _storages_below(root: int, forest: Forest) -> Generator[None, None, Mapping[
 
 
 def _file_of_most(storages: Sequence[TensorStorage]) -> str | None:
+    """None for a file that a store calls by its hash, too: it may be a shard of the same checkpoint as another."""
     total = sum(storage.size_bytes for storage in storages)
     by_file: dict[str, int] = {}
     for storage in storages:
@@ -180,7 +181,7 @@ def _file_of_most(storages: Sequence[TensorStorage]) -> str | None:
     if not by_file:
         return None
     file = max(by_file, key=by_file.__getitem__)
-    return file if by_file[file] * 2 > total else None
+    return file if by_file[file] * 2 > total and not is_named_by_content(file) else None
 
 
 def _circle_above(key: int, holders: Mapping[int, int]) -> list[int]:

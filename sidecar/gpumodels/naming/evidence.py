@@ -78,6 +78,9 @@ class Inquiry(Protocol):
     def metadata_of(self, paths: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         """Each file's own metadata, by path."""
 
+    def symlinks_to(self, path: str) -> tuple[str, ...]:
+        """The symlinks by which people know a file that a store calls by its content's hash; empty for other files."""
+
     def agreement_with(self, paths: Sequence[str]) -> FileAgreement | None:
         """Compare the model with these files; None where its values are out of reach, or the files have changed."""
 
@@ -102,6 +105,10 @@ class NothingToAsk:
     def metadata_of(self, paths: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         """No file says anything."""
         return {}
+
+    def symlinks_to(self, path: str) -> tuple[str, ...]:
+        """It has a name of its own."""
+        return ()
 
     def agreement_with(self, paths: Sequence[str]) -> FileAgreement | None:
         """Its values are out of reach."""

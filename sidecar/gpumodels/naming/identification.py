@@ -8,7 +8,7 @@ Which sources of names there are, and how sure each is, stands in `gpumodels_sha
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -33,14 +33,16 @@ CLAIM_VALUES: Final = FROM_FILES - {NameSource.NAMES_AND_SHAPES}
 
 def compare_with_files(evidence: Evidence) -> Evidence:
     """Where no file is known that holds most of the model, compare its values with the files that it may be from."""
-    return evidence if _file_of_most(evidence) is not None else _with_matched_files(evidence, is_name_claimed=False)
+    return (
+        evidence if _is_most_from(_files_by_bytes(evidence), evidence) else _with_matched_files(evidence, is_name_claimed=False)
+    )
 
 
 def name_by_file_of_most_bytes(evidence: Evidence) -> Evidence:
     """The name of the file that holds more than half of the model, unless another holds more than half as much."""
-    groups = _files_by_bytes(evidence.bytes_by_origin)
+    groups = _files_by_bytes(evidence)
     evidence = replace(evidence, files=_paths_of(groups))
-    if _file_of_most(evidence) is None:
+    if not _is_most_from(groups, evidence):
         return evidence
     evidence = replace(evidence, is_file_known=True)
     largest = groups[0]
@@ -50,7 +52,10 @@ def name_by_file_of_most_bytes(evidence: Evidence) -> Evidence:
         rivals = [other for other in groups[1:] if other in rivals or _is_stated(other, evidence)]
     if rivals:
         return _as_class(evidence, candidates=_paths_of([largest, *rivals]))
-    name = file_group_name(largest.paths, evidence.metadata)
+    names = _names_of(largest.paths, evidence)
+    if len(names) > 1:
+        return _as_class(evidence, candidates=tuple(path for paths in names.values() for path in paths))
+    name = next(iter(names))
     return _named(evidence, name, NameSource(largest.source)) if name is not None else evidence
 
 
@@ -61,8 +66,8 @@ def name_by_matching_files(evidence: Evidence) -> Evidence:
         return evidence
     checkpoints: dict[str, list[str]] = {}
     for path in matched.paths:
-        checkpoints.setdefault(checkpoint_of(path), []).append(path)
-    names = {file_group_name(tuple(paths), evidence.metadata) for paths in checkpoints.values()}
+        checkpoints.setdefault(_checkpoint_of(path, evidence), []).append(path)
+    names = {name for paths in checkpoints.values() for name in _names_of(tuple(paths), evidence)}
     config_name = _config_name(evidence)
     is_by_values = matched.match is not None
     if is_by_values or not config_name:  # a config says more than names and shapes do
@@ -231,8 +236,9 @@ def file_of_most(bytes_by_origin: Mapping[tuple[str, str], int], total_bytes: in
     return next((checkpoint for checkpoint, size in sizes.items() if size * 2 > total_bytes), None)
 
 
-def _file_of_most(evidence: Evidence) -> str | None:
-    return file_of_most(evidence.bytes_by_origin, evidence.total_bytes)
+def _is_most_from(groups: Sequence[_FileGroup], evidence: Evidence) -> bool:
+    """Whether the first of these checkpoints holds more than half of the model."""
+    return bool(groups) and groups[0].size_bytes * 2 > evidence.total_bytes
 
 
 def _with_matched_files(evidence: Evidence, is_name_claimed: bool) -> Evidence:
@@ -271,12 +277,31 @@ class _FileGroup:
     size_bytes: int
 
 
-def _files_by_bytes(bytes_by_origin: Mapping[tuple[str, str], int]) -> list[_FileGroup]:
+def _names_of(paths: tuple[str, ...], evidence: Evidence) -> Mapping[str | None, tuple[str, ...]]:
+    """The names of a file or the shards of a checkpoint, with the paths that say so; several where people know it by several.
+
+    A store's file is called by the symlinks that lead to it. Without any, what it says of itself is its name, if anything.
+    """
+    symlinks = evidence.inquiry.symlinks_to(paths[0])
+    found: dict[str | None, tuple[str, ...]] = {}
+    for symlink in symlinks:
+        name = file_group_name((symlink,), {symlink: evidence.metadata.get(paths[0], {})})
+        found[name] = (*found.get(name, ()), symlink)
+    return found or {file_group_name(paths, evidence.metadata): paths}
+
+
+def _checkpoint_of(path: str, evidence: Evidence) -> str:
+    """The same for all shards of a checkpoint, also where a store keeps each of them under its hash."""
+    checkpoints = {checkpoint_of(symlink) for symlink in evidence.inquiry.symlinks_to(path)}
+    return min(checkpoints) if checkpoints else checkpoint_of(path)
+
+
+def _files_by_bytes(evidence: Evidence) -> list[_FileGroup]:
     """The checkpoints that hold something of the model, the largest part first."""
     groups: dict[str, dict[tuple[str, str], int]] = {}
-    for (path, source), size in bytes_by_origin.items():
+    for (path, source), size in evidence.bytes_by_origin.items():
         if path:
-            groups.setdefault(checkpoint_of(path), {})[path, source] = size
+            groups.setdefault(_checkpoint_of(path, evidence), {})[path, source] = size
     found = [
         _FileGroup(
             paths=tuple(sorted({path for path, _ in group})),

@@ -22,6 +22,7 @@ from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import FilesRead, Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
+from gpumodels.provenance.stored_files import StoredFiles
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.tensors.forward_holders import HELD_BY_FORWARD
@@ -48,6 +49,7 @@ class Sources:
         self.matching = FileMatching(registry, origin_tracker, checkpoints, self.samples, pause)
         self.verification = Verification(origin_tracker, checkpoints, self.samples, pause)
         self.metadata = FileMetadata(failures)
+        self.stored_files = StoredFiles(pause)
 
     @property
     def files_read(self) -> FilesRead:
@@ -191,6 +193,10 @@ class ModelInquiry:
     def metadata_of(self, paths: Sequence[str]) -> Mapping[str, Mapping[str, str]]:
         """See `evidence.Inquiry`."""
         return {path: self.sources.metadata.of(path, self.findings.stamps.get(path)) for path in paths}
+
+    def symlinks_to(self, path: str) -> tuple[str, ...]:
+        """See `evidence.Inquiry`."""
+        return self.sources.stored_files.names_of(path)
 
     def agreement_with(self, paths: Sequence[str]) -> FileAgreement | None:
         """See `evidence.Inquiry`."""

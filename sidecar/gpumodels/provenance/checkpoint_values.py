@@ -9,6 +9,7 @@ from typing import Final
 from gpumodels.provenance.files_read import JoinedFiles, ReadFile, stamp_of
 from gpumodels.provenance.safetensors_values import SafetensorsValues
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels_shared.file_names import is_named_by_content
 from gpumodels_shared.fingerprint import DecodedSample, FileIndex, FileValues, Match
 
 READABLE: Final = (".safetensors", ".sft")
@@ -58,7 +59,7 @@ class CheckpointValues:
         known = self._values.pop(checkpoint, None)
         paths = tuple(file.path for file in files)
         try:
-            if not all(path.endswith(READABLE) for path in paths):
+            if not all(path.endswith(READABLE) or is_named_by_content(path) for path in paths):
                 return None
             stamps = tuple(map(stamp_of, paths))
             if any(file.stamp is not None and file.stamp != stamp for file, stamp in zip(files, stamps, strict=True)):

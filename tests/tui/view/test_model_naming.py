@@ -34,6 +34,28 @@ def test_a_file_of_two_names_gives_none_but_lists_both() -> None:
     assert (found.name, found.candidates) == ("mine", ())
 
 
+def test_a_file_that_a_store_calls_by_its_hash_has_its_symlinks_name() -> None:
+    link, digest = "/nets/mine.safetensors", "9f86d081884c7d659a2feaa0c55ad015"
+    stored = FileFacts(f"/nets/.git/annex/MD5E-s9--{digest}.safetensors", 100, NOON_NS, "safetensors", aliases=(link,))
+    model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
+    found = enriched(model, structs.replace(a_catalogue(stored), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)})).model
+    assert (found.name, found.candidates) == ("mine", ())
+
+
+def test_shards_that_two_repositories_share_are_neithers() -> None:
+    ours, theirs = (
+        [f"/hub/models--{owner}--big/snapshots/0a/model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+        for owner in ("us", "them")
+    )
+    aliases = zip(ours, theirs, strict=True)
+    files = [FileFacts(f"/hub/blobs/{n}f", 100, NOON_NS, "safetensors", aliases=both) for n, both in enumerate(aliases)]
+    model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
+    verdict = ValuesMatch(tuple(ours), (), 16, 16)
+    found = enriched(model, structs.replace(a_catalogue(*files), values={FINGERPRINT: verdict})).model
+    assert (found.name, found.confidence) == ("WanModel", 0.0)
+    assert found.candidates == (*ours, theirs[0])
+
+
 def test_a_tie_is_no_name_but_its_candidates() -> None:
     model = recognised(ValuesMatch((), (TUNE, TWIN), 16, 16))
     assert (model.name, model.confidence, model.candidates) == ("WanModel", 0.0, (TUNE, TWIN))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from gpumodels_shared.file_names import checkpoint_of, file_group_name
+from gpumodels_shared.file_names import checkpoint_of, file_group_name, is_named_by_content
 from gpumodels_shared.name_sources import (
     CONFIDENCE,
     KNOWN_FILE_CONFIDENCE,
@@ -87,7 +87,7 @@ def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) ->
     """Named where all that agree have one name; else with the files between which the values can't decide."""
     agreeing = verdict.files or verdict.candidates
     metadata = {path: facts.metadata for path in agreeing if (facts := catalogue.by_path.get(path)) is not None}
-    others = _other_names(verdict.files, catalogue) if len(verdict.files) == 1 else {}
+    others = {} if verdict.parts or not verdict.files else _other_names(verdict.files, catalogue)
     if verdict.parts:
         names = dict.fromkeys(file_group_name(paths, metadata) for paths in verdict.parts)
         name = None if None in names else " + ".join(map(str, names))
@@ -113,12 +113,13 @@ def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) ->
 
 
 def _other_names(files: tuple[str, ...], catalogue: CatalogueState) -> dict[str, FileFacts]:
-    """The other paths that lead to this one file: by which of them a model was loaded, its values don't tell.
+    """The other paths that lead to this file, or to a checkpoint's first shard: by which a model was loaded, values don't tell.
 
-    The hub's blobs have no name but their symlinks'.
+    What a store calls by a hash, as the hub its blobs, has no name but its symlinks'.
     """
     facts = catalogue.by_path.get(files[0])
     if facts is None or not facts.aliases:
         return {}
     paths = (facts.path, *facts.aliases)
-    return {path: facts for path in paths if path not in files and suffix_of(path) is not None}
+    named = [path for path in paths if suffix_of(path) is not None and not is_named_by_content(path)]
+    return {path: facts for path in named if path not in files}

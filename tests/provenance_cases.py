@@ -78,6 +78,20 @@ mixture = dict(hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_k
 Qwen3MoeForCausalLM(Qwen3MoeConfig(**mixture, head_dim=16, moe_intermediate_size=64, num_experts=8,
                                    num_experts_per_tok=2)).save_pretrained("tiny-qwen-moe")
 MixtralForCausalLM(MixtralConfig(**mixture, intermediate_size=128, num_local_experts=4)).save_pretrained("tiny-mixtral")
+for parameter in adapted.parameters():
+    if parameter.requires_grad:
+        torch.nn.init.normal_(parameter)
+adapted.save_pretrained("other-adapter")
+LlamaForCausalLM(LlamaConfig(hidden_size=64, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2,
+                             intermediate_size=128, vocab_size=1000)).save_pretrained("tiny-draft")
+digest = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+repository = "hub/models--org--shared-net"
+for directory in ("hub/blobs/9f", repository + "/blobs", repository + "/snapshots/0a1b"):
+    os.makedirs(directory)
+save_file({f"blocks.{i}.{n}.{p}": torch.randn((64, 64) if p == "weight" else 64)
+           for i in range(6) for n in "qkv" for p in ("weight", "bias")}, f"hub/blobs/9f/{digest}")
+os.symlink(f"../../blobs/9f/{digest}", repository + "/blobs/e7a9")
+os.symlink("../../blobs/e7a9", repository + "/snapshots/0a1b/model.safetensors")
 names = [("model.embed_tokens", "token_embd"), ("model.layers.", "blk."), ("self_attn.q_proj", "attn_q"),
          ("self_attn.k_proj", "attn_k"), ("self_attn.v_proj", "attn_v"), ("self_attn.o_proj", "attn_output"),
          ("mlp.gate_proj", "ffn_gate"), ("mlp.up_proj", "ffn_up"), ("mlp.down_proj", "ffn_down"),
@@ -492,6 +506,39 @@ with safe_open("gamma_v1.safetensors", framework="pt") as file:
         "safetensors: safe_open, without a mapping",
         "kept = loaded(load_file('gamma_v1.safetensors', backend='pread'))",
         (("gamma_v1", "gamma_v1.safetensors"),),
+    ),
+    Case(
+        "transformers: a draft that takes its target's embedding and head",
+        """
+kept = [LlamaForCausalLM.from_pretrained("tiny-llama"), LlamaForCausalLM.from_pretrained("tiny-draft")]
+kept[1].model.embed_tokens.weight, kept[1].lm_head.weight = kept[0].model.embed_tokens.weight, kept[0].lm_head.weight
+""",
+        (("tiny-llama", "tiny-llama/"), ("tiny-draft", "tiny-draft/")),
+    ),
+    Case(
+        "peft: an adapter whose weights are swapped in place",
+        """
+from peft.utils.hotswap import hotswap_adapter
+kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained("tiny-llama"), "my-adapter")
+hotswap_adapter(kept, "other-adapter", adapter_name="default")
+""",
+        (("tiny-llama", "tiny-llama/"), ("other-adapter", "other-adapter/")),
+    ),
+    Case(
+        "peft: an adapter into which another one is copied",
+        """
+kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained("tiny-llama"), "my-adapter")
+file = load_file("other-adapter/adapter_model.safetensors")
+for key, parameter in kept.named_parameters():
+    if "lora_" in key:
+        parameter.data.copy_(file[key.replace(".default", "")])
+""",
+        (("tiny-llama", "tiny-llama/"), ("other-adapter", "other-adapter/")),
+    ),
+    Case(
+        "safetensors: a blob that repositories share, by its own path",
+        "kept = loaded(load_file(os.path.realpath('hub/models--org--shared-net/snapshots/0a1b/model.safetensors')))",
+        (("org/shared-net", "blobs/9f/"),),
     ),
     Case(
         "built, saved by safetensors, never loaded",

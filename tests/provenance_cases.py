@@ -251,6 +251,25 @@ CASES: Final = (
         " quantization_config=GGUFQuantizationConfig(compute_dtype=torch.float32))",
         (("ltx-mytune_v2-Q8_0", "ltx-mytune_v2-Q8_0.gguf"),),
     ),
+    Case(
+        "diffusers: groups of leaves offloaded to disk right after loading",
+        """
+kept = UNet2DConditionModel.from_pretrained("tiny-sd", subfolder="unet")
+kept.enable_group_offload(torch.device("cpu"), torch.device("cpu"), offload_type="leaf_level", offload_to_disk_path="leaves")
+""",
+        (("tiny-sd", "tiny-sd/unet/"),),
+    ),
+    Case(
+        "diffusers: blocks offloaded to disk, cast, after a step",
+        """
+kept = UNet2DConditionModel.from_pretrained("tiny-sd", subfolder="unet", torch_dtype=torch.bfloat16)
+kept.enable_group_offload(torch.device("cpu"), torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1,
+                          offload_to_disk_path="blocks")
+with torch.no_grad():
+    kept(torch.ones(1, 4, 8, 8).bfloat16(), 1, torch.ones(1, 4, 32).bfloat16())
+""",
+        (("tiny-sd", "tiny-sd/unet/"),),
+    ),
     Case("transformers: single file", "kept = BertModel.from_pretrained('tiny-bert')", (("tiny-bert", "tiny-bert/"),)),
     Case(
         "transformers: cast on load",
@@ -365,6 +384,32 @@ kept = accelerate.load_checkpoint_and_dispatch(kept, "beta_v1.safetensors", devi
         (("beta_v1", "beta_v1.safetensors"),),
     ),
     Case(
+        "accelerate: offloaded to disk right after loading, beside a second of the same folder",
+        """
+kept = [BertModel.from_pretrained("tiny-bert") for _ in range(2)]
+accelerate.disk_offload(kept[0], "offloaded", execution_device="cpu")
+""",
+        (("tiny-bert", "tiny-bert/"),) * 2,
+    ),
+    Case(
+        "accelerate: cast, offloaded to disk and used, beside a second of the same folder",
+        """
+kept = [BertModel.from_pretrained("tiny-bert", dtype=torch.bfloat16) for _ in range(2)]
+accelerate.disk_offload(kept[0], "offloaded-in-half", execution_device="cpu")
+kept[0](torch.arange(8)[None])
+""",
+        (("tiny-bert", "tiny-bert/"),) * 2,
+    ),
+    Case(
+        "accelerate: loaded to disk, beside a second of the same folder",
+        """
+places = {"embeddings": "cpu", "encoder": "disk", "pooler": "disk"}
+kept = [BertModel.from_pretrained("tiny-bert", device_map=places, offload_folder="elsewhere"),
+        BertModel.from_pretrained("tiny-bert")]
+""",
+        (("tiny-bert", "tiny-bert/"),) * 2,
+    ),
+    Case(
         "peft: an adapter on its base",
         "kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained('tiny-llama'), 'my-adapter')",
         (("tiny-llama", "tiny-llama/"), ("my-adapter", "my-adapter/")),
@@ -467,6 +512,31 @@ del state
         "torch.load: a nested .ckpt from an open file",
         "with open('nested_v1.ckpt', 'rb') as file:\n    kept = loaded(torch.load(file)['state_dict'])",
         (("nested_v1", "nested_v1.ckpt"),),
+    ),
+    Case(
+        "torch.load: put back by custom code",
+        "torch.load = torch.serialization.load\nkept = loaded(torch.load('plain_v1.pt'))",
+        (("plain_v1", "plain_v1.pt"),),
+        confidence=0.95,
+    ),
+    Case(
+        "torch.load: wrapped by custom code, and a copy of it kept from before",
+        """
+unwrapped = torch.load
+def with_more(*arguments, **options):
+    return unwrapped(*arguments, **{"weights_only": False, **options})
+torch.load = torch.serialization.load = with_more
+kept = [loaded(torch.load("plain_v1.pt")), loaded(torch.load("nested_v1.ckpt")["state_dict"])]
+torch.load = torch.serialization.load = unwrapped
+""",
+        (("plain_v1", "plain_v1.pt"), ("nested_v1", "nested_v1.ckpt")),
+        confidence=0.95,
+    ),
+    Case(
+        "load_state_dict: saved and loaded again",
+        "kept = loaded(load_file('alpha_v1.safetensors'))\n"
+        "torch.save(kept.state_dict(), 'swap.pt')\nkept.load_state_dict(torch.load('swap.pt'))",
+        (("alpha_v1", "alpha_v1.safetensors"),),
     ),
     Case(
         "torch.load: mapped .pth, assigned",

@@ -93,18 +93,18 @@ class FileReaders:
         self._origin_tracker.files_read.add(path, SampledFile(samples))
 
     def _torch_saves(self, frame: FrameType) -> None:
-        self._note_saved(frame.f_locals["obj"])
+        self._note_saved(frame.f_locals["obj"], frame.f_locals["f"])
 
     def _safetensors_saves(self, frame: FrameType) -> None:
-        self._note_saved(frame.f_locals["tensors"])
+        self._note_saved(frame.f_locals["tensors"], frame.f_locals.get("filename"))
 
     def _script_saves(self, frame: FrameType) -> None:
-        self._note_saved(frame.f_locals["m"])
+        self._note_saved(frame.f_locals["m"], frame.f_locals["f"])
 
-    def _note_saved(self, saved: Any) -> None:
+    def _note_saved(self, saved: Any, file: Any) -> None:
+        path = _path_of(file)
         with self._without_modes():
-            samples = (self._origin_tracker.sampler.take(tensor) for _, tensor in self._tensors_in(saved))
-            self._origin_tracker.saved.note(sample for sample in samples if sample is not None)
+            self._origin_tracker.note_saved(path, [tensor for _, tensor in self._tensors_in(saved)])
 
     def _storage_made(self, frame: FrameType) -> None:
         """`untyped()` is called: by safetensors on a storage that it has just mapped; rarely by anybody else."""

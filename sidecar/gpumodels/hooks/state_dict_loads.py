@@ -76,6 +76,8 @@ class StateDictLoads:
             arguments = frame.f_locals
             with self._without_modes():
                 tensors = self._tensors_of(arguments["state_dict"])
+                if tensors and len(self._origin_tracker.own_files):
+                    self._restore_origins(arguments["self"], tensors)
             raised = self._calls.end(frame)
             if raised is not None:  # an earlier load that raised, whose frame had the same id
                 self._finish(raised, is_complete=False)
@@ -131,6 +133,18 @@ class StateDictLoads:
                 found[key] = tensors.origin(storage_of(tensor)), None, tensor.shape, None, True
         return found
 
+    def _restore_origins(self, module: nn.Module, loaded: dict[str, _LoadedTensor]) -> None:
+        """Where values that were saved from this module come back from a file, set the origin that they had then."""
+        tensors, own_files = self._origin_tracker.tensors, self._origin_tracker.own_files
+        for key, (origin, before, shape, sample, is_observable) in loaded.items():
+            own = own_files.get(origin.path) if origin is not None else None
+            if own is None or not own.sources:
+                continue
+            tensor = _tensor_at(_tables_at(module, key.rpartition(".")[0]), key.rpartition(".")[2])
+            former = None if tensor is None else self._origin_tracker.current_origin(tensor, tensors.storage_of(tensor))
+            if former is not None and former.path in own.sources:
+                loaded[key] = former, before, shape, sample, is_observable
+
     def _note_loaded(self, module: nn.Module, loaded: Mapping[str, _LoadedTensor] | None, is_complete: bool) -> None:
         """Set the origins of the module's tensors; after a load that raised, only of those whose shapes fit."""
         origin_tracker = self._origin_tracker
@@ -149,9 +163,7 @@ class StateDictLoads:
             owner = owners.get(path)
             if owner is None:
                 owner = owners[path] = _tables_at(module, path)
-            tensor: Any = entry(owner.parameters, name)
-            if tensor is None:
-                tensor = entry(owner.buffers, name)
+            tensor = _tensor_at(owner, name)
             _, _, shape, _, _ = source
             if tensor is not None and (is_complete or tensor.shape == shape):
                 self._note_tensor(tensor, source)
@@ -161,7 +173,7 @@ class StateDictLoads:
         tensors = self._origin_tracker.tensors
         storage = tensors.storage_of(tensor)
         if storage is not None and before is not None and before() is storage:
-            if origin is not None and id(storage) not in tensors.origins_by_id:
+            if origin is not None and tensors.origin(storage) is not origin:
                 tensors.put_origin(storage, origin)  # the tensor was assigned, not copied: the values didn't move
         elif origin is None or origin is NO_OBSERVED_FILE:
             tensors.put_origin(storage, NO_OBSERVED_FILE)
@@ -188,6 +200,12 @@ def _tensors_below(module: nn.Module) -> Iterator[Tensor]:
             if id(child) not in met:
                 met.add(id(child))
                 waiting.append(child)
+
+
+def _tensor_at(tables: ModuleTables, name: str) -> Any:
+    """The parameter or buffer of this name; None if there is neither."""
+    tensor = entry(tables.parameters, name)
+    return entry(tables.buffers, name) if tensor is None else tensor
 
 
 def _tables_at(module: nn.Module, path: str) -> ModuleTables:

@@ -10,6 +10,7 @@ from operator import is_
 from types import FrameType, ModuleType
 from typing import Any, Protocol
 
+from gpumodels.hooks.disk_offloading import DiskOffloading
 from gpumodels.hooks.file_readers import FileReaders
 from gpumodels.hooks.moves import Moves
 from gpumodels.hooks.registration_hooks import RegistrationHooks
@@ -74,6 +75,7 @@ class TorchHooks:
         self._registrations = RegistrationHooks(torch, registry, failures)
         self._readers = FileReaders(torch, origin_tracker, registry.note_load, failures)
         self.loads = StateDictLoads(torch, origin_tracker, registry.note_load)
+        self._disk_offloading = DiskOffloading(torch, origin_tracker)
         moves = Moves(torch, origin_tracker, registry.note_move)
 
         self._on_import: dict[str, Callable[[ModuleType], None]] = {}
@@ -100,6 +102,7 @@ class TorchHooks:
             accelerators.observe(self._observers)
         self._on_import.update(self._readers.awaited(self._observers))
         self._on_import.update(self.loads.awaited(self._observers))
+        self._on_import.update(self._disk_offloading.awaited(self._observers))
         for listener in self._listeners:
             listener.observe(self._observers)
             self._on_import.update(listener.awaited(self._observers))

@@ -87,6 +87,9 @@ class Inquiry(Protocol):
     def files_of(self, samples: tuple[TensorSample, ...]) -> MatchedFiles:
         """Compare some of the model's samples with the files that this process read."""
 
+    def were_saved_from(self, paths: Sequence[str], files: Sequence[str]) -> bool:
+        """Whether this process wrote the files at these paths, of the model's values, which came from `files`."""
+
     def was_loaded_unseen(self) -> bool:
         """Whether values were loaded into it in a way that didn't show which file they are from."""
 
@@ -117,6 +120,10 @@ class NothingToAsk:
     def files_of(self, samples: tuple[TensorSample, ...]) -> MatchedFiles:
         """No file matches."""
         return MatchedFiles(None)
+
+    def were_saved_from(self, paths: Sequence[str], files: Sequence[str]) -> bool:
+        """No file was written."""
+        return False
 
     def was_loaded_unseen(self) -> bool:
         """No load was noticed."""

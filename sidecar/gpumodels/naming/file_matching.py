@@ -65,7 +65,12 @@ class FileMatching:
             among: the only files whose names and shapes count, if it is known which were read for it.
             before: the last answer: the same values are as old as they were then, and are compared only with files read since.
         """
-        groups = self._origin_tracker.files_read.groups()
+        offload_paths = self._origin_tracker.own_files.offload_paths
+        groups = {
+            checkpoint: files
+            for checkpoint, files in self._origin_tracker.files_read.groups().items()
+            if not any(file.path in offload_paths for file in files)
+        }
         if not samples.samples:
             return self._by_shapes(found, groups, among)
         stated_paths = [path for stated in stated_origins for path in files_at(stated)]
@@ -95,9 +100,14 @@ class FileMatching:
             )
             contradicts_config |= has_same_tensors and not (match.is_full or match.is_patched)
         best = best_files({checkpoint: one.match for checkpoint, one in compared.items() if checkpoint in groups})
+        if len(best) > 1:  # of equal ones, those that this process wrote are copies
+            best = tuple(name for name in best if not self._is_own(groups[name])) or best
         paths = tuple(file.path for checkpoint in best for file in groups[checkpoint])
         most = max((compared[checkpoint].match for checkpoint in best), key=lambda match: match.matched, default=None)
         return MatchedFiles(fingerprint, paths, most, contradicts_config and not best, compared)
+
+    def _is_own(self, files: Sequence[ReadFile]) -> bool:
+        return all(self._origin_tracker.own_files.get(file.path) is not None for file in files)
 
     def _first_seen_ns(self, found: FoundModel, samples: ModelSamples) -> int:
         """When the model held these values first: now, or before they were saved if it did then."""

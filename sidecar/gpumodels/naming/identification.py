@@ -138,11 +138,18 @@ def choose(evidence: Evidence) -> Evidence:
 def keep_name_of_file(evidence: Evidence) -> Evidence:
     """The name from a file stays when its evidence thins out, unless most of the model was loaded from another file since."""
     naming, former = evidence.naming, evidence.file_naming
-    if naming is None or naming.source in FROM_FILES:
+    if naming is None:
+        return replace(evidence, file_naming=None)
+    is_other = former is not None and bool(former.files and naming.files) and naming.files != former.files
+    if former is not None and is_other and evidence.inquiry.were_saved_from(naming.files, former.files):
+        return replace(evidence, naming=former)  # the values were written to disk and read back
+    if naming.source in FROM_FILES:
         return replace(evidence, file_naming=naming)
     if former is None or naming.candidates:
         return evidence
-    from_others = sum(size for (path, _), size in evidence.bytes_by_origin.items() if path not in former.files)
+    others = {path: size for (path, _), size in evidence.bytes_by_origin.items() if path not in former.files}
+    saved = {path for path in others if path and evidence.inquiry.were_saved_from((path,), former.files)}
+    from_others = sum(size for path, size in others.items() if path not in saved)
     if from_others * 2 > evidence.total_bytes:
         return replace(evidence, file_naming=None)
     return replace(evidence, naming=former)

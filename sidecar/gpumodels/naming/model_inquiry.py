@@ -21,6 +21,7 @@ from gpumodels.naming.verification import Checked, Verification
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import FilesRead, Stamp
+from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.provenance.stored_files import StoredFiles
 from gpumodels.support.failures import Failures
@@ -213,6 +214,19 @@ class ModelInquiry:
             known = samples, version, self.sources.matching.match(self.found, of_these, self.findings.stated_origins, None)
             self.findings.rest = known
         return known[2]
+
+    def were_saved_from(self, paths: Sequence[str], files: Sequence[str]) -> bool:
+        """See `evidence.Inquiry`. Where it isn't known where the values came from, they must be those that the model had."""
+        found = [self.sources.origin_tracker.own_files.get(path) for path in paths]
+        own = [file for file in found if file is not None]
+        if not own or len(own) < len(found):
+            return False
+        if all(file.sources for file in own):
+            return all(file.sources.issubset(files) for file in own)
+        samples = self.findings.samples.samples if self.findings.samples is not None else ()
+        hashes = frozenset[int]().union(*(file.hashes for file in own))
+        saved = sum(hash(RawSample(sample.dtype, sample.shape, sample.data)) in hashes for sample in samples)
+        return 2 * saved >= len(samples) > 0
 
     def was_loaded_unseen(self) -> bool:
         """See `evidence.Inquiry`."""

@@ -258,7 +258,7 @@ class SampleReader:
     def _read(self, ref: ModelTensor) -> TensorSample | None:
         """As it is, where it lies in host memory."""
         tensor = _held(ref)
-        sample = None if tensor is None else self._origin_tracker.sampler.take_from_other_thread(tensor, ref.part)
+        sample = None if tensor is None else self._origin_tracker.sample_now(tensor, ref.part)
         return None if sample is None else TensorSample(ref.key, *sample)
 
 

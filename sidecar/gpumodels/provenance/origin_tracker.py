@@ -8,9 +8,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gpumodels.provenance.file_mappings import FileMappings
-from gpumodels.provenance.files_read import FilesRead, Stamp
+from gpumodels.provenance.files_read import FilesRead, Stamp, stamp_of
 from gpumodels.provenance.host_samples import RawSample, TensorPart, TensorSampler
 from gpumodels.provenance.origin import MAPPED, NO_OBSERVED_FILE, READ, Origin
+from gpumodels.provenance.own_files import OwnFiles
 from gpumodels.provenance.saves import SavedValues
 from gpumodels.provenance.tensor_origins import TensorOrigins
 from gpumodels.support.never_pickled import never_pickled
@@ -34,6 +35,7 @@ class OriginTracker:
         self.sampler = TensorSampler(torch)
         self.files_read = FilesRead()
         self.saved = SavedValues()
+        self.own_files = OwnFiles()
         self.unobserved_loads: WeakTable[tuple[str, ...]] = WeakTable()
         """For modules whose values couldn't be observed while they were loaded: the files that were read just before."""
         self._latest = NO_OBSERVED_FILE
@@ -60,6 +62,15 @@ class OriginTracker:
             mapped = self._mapped_origin(tensor, storage)
             self.tensors.put_origin(storage, mapped or self.shared_origin(path, READ, stamp))
 
+    def note_saved(self, path: str | None, saved: Iterable[Tensor]) -> None:
+        """Note tensors that are about to be written to a file; None: to something that isn't a file."""
+        tensors = list(saved)
+        samples = [self.sampler.take(tensor) for tensor in tensors]
+        self.saved.note(sample for sample in samples if sample is not None)
+        if path is not None:
+            origins = [self.current_origin(tensor, self.tensors.storage_of(tensor)) for tensor in tensors]
+            self.own_files.add(path, origins, samples)
+
     def files_read_before_load(self, *modules: Any) -> tuple[str, ...] | None:
         """The files read just before an unobserved load into the first of these modules that had one; None if none had."""
         known = [self.unobserved_loads.get(module) for module in modules if module is not None]
@@ -82,11 +93,32 @@ class OriginTracker:
 
     def sample_of(self, tensor: Tensor, part: TensorPart | None = None) -> RawSample | None:
         """The first values now of the tensor, or of a part of it, if they are in host memory; otherwise the last sample taken."""
-        now = self.sampler.take_from_other_thread(tensor, part)
+        now = self.sample_now(tensor, part)
         if now is not None or (part is not None and part.offset):
             return now
         last = self.tensors.sample(self.tensors.storage_of(tensor), tensor)
         return last if last is None or part is None else last._replace(shape=part.shape)
+
+    def sample_now(self, tensor: Tensor, part: TensorPart | None = None) -> RawSample | None:
+        """The first values now of the tensor, or of a part of it, if they are in host memory."""
+        if self.tensors.has_placeholders and self.tensors.is_placeholder(self.tensors.storage_of(tensor)):
+            return None
+        return self.sampler.take_from_other_thread(tensor, part)
+
+    def note_offloaded(self, tensor: Tensor, path: str) -> None:
+        """Note that this tensor on `meta` stands for values that the host reads from a file when it needs them."""
+        storage = self.tensors.storage_of(tensor)
+        if storage is None or self.tensors.origin(storage) is not None:
+            return
+        own = self.own_files.get(path)
+        if own is None:
+            (file,) = self.files_read.of([path])
+            self.tensors.put_origin(storage, self.shared_origin(path, READ, file.stamp or stamp_of(path)))
+            return
+        if own.origin is not None:
+            self.tensors.put_origin(storage, own.origin)
+        if own.sample is not None:
+            self.tensors.put_sample(storage, tensor, own.sample)
 
     def sample_accelerators(self, tensors: Iterable[Tensor]) -> None:
         """Sample those of the tensors that have no sample yet, for `sample_of`; nothing unless the user asked for it."""
@@ -128,7 +160,9 @@ class OriginTracker:
         if not self._mappings.may_know or storage is None or type(tensor) not in self.tensors.plain_types or not tensor.is_cpu:
             return None
         mapped = self._mappings.file_at(storage.data_ptr(), asks_kernel)
-        return None if mapped is None else self.shared_origin(mapped[0], MAPPED, mapped[1])
+        if mapped is None or mapped[0] in self.own_files.offload_paths:
+            return None
+        return self.shared_origin(mapped[0], MAPPED, mapped[1])
 
 
 def absolute(path: Any) -> str:

@@ -37,6 +37,8 @@ class TensorOrigins:
         self._lock = BriefLock()
         self._samples: WeakTable[dict[int, RawSample]] = WeakTable()
         """By storage, then by the tensor's offset in it, in elements."""
+        self._placeholders: WeakTable[None] = WeakTable()
+        """Storages in which a library left nothing in particular while the values are in a file."""
 
     def __len__(self) -> int:
         """The number of storages whose origin is known."""
@@ -83,6 +85,20 @@ class TensorOrigins:
                     self._samples.put(storage, by_offset)
         with self._without_overrides():
             by_offset[self._tensor_type.storage_offset(tensor)] = sample
+
+    @property
+    def has_placeholders(self) -> bool:
+        """Whether `is_placeholder` is true of any storage."""
+        return len(self._placeholders) > 0
+
+    def is_placeholder(self, storage: UntypedStorage | None) -> bool:
+        """Whether what the storage holds are not the tensor's values, because these are in a file."""
+        return storage is not None and storage in self._placeholders
+
+    def put_placeholder(self, storage: UntypedStorage) -> None:
+        """Note that what the storage holds are not the tensor's values."""
+        if self._is_possible:
+            self._placeholders.put(storage, None)
 
     def forget_samples(self, storage: UntypedStorage | None) -> None:
         """Drop the storage's samples, because its values were overwritten unobserved."""

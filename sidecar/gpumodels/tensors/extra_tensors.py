@@ -5,11 +5,13 @@ They may be the attribute's value itself, or lie in nested lists and dicts or in
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any, Final, NamedTuple
 
@@ -220,6 +222,36 @@ def offloaded_copy(state: Mapping[str, Any], name: str) -> Any:
         state: the module's instance dictionary.
         name: the parameter's name in the module.
     """
+    for key, loader in _offloaded_weights(state, name):
+        weights = state_of(loader).get("state_dict") if type(loader).__name__ == "OffloadedWeightsLoader" else loader
+        if is_a(weights, dict) and dict.__contains__(weights, key):
+            return dict.__getitem__(weights, key)
+    return None
+
+
+def offloaded_file(state: Mapping[str, Any], name: str) -> str | None:
+    """The file from which accelerate reads a parameter that is on `meta` now; None if there is none.
+
+    Args:
+        state: the module's instance dictionary.
+        name: the parameter's name in the module.
+    """
+    for key, loader in _offloaded_weights(state, name):
+        loader_state = state_of(loader) if type(loader).__name__ == "OffloadedWeightsLoader" else {}
+        index, folder = loader_state.get("index"), loader_state.get("save_folder")
+        entry = dict.get(index, key) if is_a(index, dict) else None
+        if not is_a(entry, dict):
+            continue
+        file = dict.get(entry, "safetensors_file")
+        if file is None and type(folder) in (str, type(Path())):
+            file = f"{folder}/{key}.dat"
+        if type(file) is str:
+            return os.path.abspath(file)  # noqa: PTH100  # symlinks stay
+    return None
+
+
+def _offloaded_weights(state: Mapping[str, Any], name: str) -> Iterator[tuple[str, Any]]:
+    """The parameter's key, and what accelerate's hooks on the module restore it from by this key."""
     hook = state.get("_hf_hook")
     waiting = [hook]
     while waiting:
@@ -228,14 +260,10 @@ def offloaded_copy(state: Mapping[str, Any], name: str) -> Any:
         waiting += hook_state.get("hooks", ()) if type(hook).__name__ == "SequentialHook" else ()
         weights: Any = hook_state.get("weights_map")
         key = name
-        while type(weights).__name__ in ("PrefixedDataset", "OffloadedWeightsLoader"):
-            if type(weights).__name__ == "PrefixedDataset":
-                weights, key = weights.dataset, f"{weights.prefix}{key}"
-            else:
-                weights = weights.state_dict
-        if is_a(weights, dict) and dict.__contains__(weights, key):
-            return weights[key]
-    return None
+        while type(weights).__name__ == "PrefixedDataset":
+            weights, key = weights.dataset, f"{weights.prefix}{key}"
+        if weights is not None:
+            yield key, weights
 
 
 _SIMPLE: Final = frozenset(

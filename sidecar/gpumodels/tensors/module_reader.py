@@ -14,7 +14,7 @@ from gpumodels.support.module_tables import entries_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, LOAD_HOOKS, MODULES, PARAMETERS, TRACED
 from gpumodels.support.weak_table import KeyedRef, WeakTable
-from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy
+from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy, offloaded_file
 from gpumodels.tensors.forward_holders import HELD_BY_FORWARD, HOOKS, ForwardHolders
 from gpumodels.tensors.packed_parameters import PackedParameters
 from gpumodels.tensors.script_modules import ScriptModules
@@ -332,7 +332,11 @@ class ModuleReader:
         """The tensor itself, or, if it is on `meta`, the copy from which accelerate's hook will restore it, if there is one."""
         if self._tensor_reader.is_meta(tensor):
             copy = offloaded_copy(state, name)
-            return tensor if copy is None else copy
+            if copy is not None:
+                return copy
+            file = offloaded_file(state, name)
+            if file is not None:
+                self._tensor_reader.note_offloaded(tensor, file)
         return tensor
 
     def _add_script_tensors(self, module: Any, state: dict[str, Any], storages: list[TensorStorage]) -> int:

@@ -119,6 +119,11 @@ class TensorReader:
         with self._without_overrides():
             return bool(self._is_meta(tensor))
 
+    def note_offloaded(self, tensor: Any, path: str) -> None:
+        """Note that this tensor on `meta` stands for values in this file."""
+        if type(tensor) in self.plain_types:
+            self._origin_tracker.note_offloaded(tensor, path)
+
     def gradient(self, parameter: Any) -> Any:
         """The parameter's gradient, if any; None for tensors that aren't leaves, for which torch would warn."""
         if type(parameter) in self.plain_types:

@@ -18,9 +18,11 @@ FUNCTIONS: Final = {
     "transformers": ["PreTrainedModel.from_pretrained", "PreTrainedModel.save_pretrained", "DynamicCache.__init__", "pipeline"],
     "transformers.modeling_utils": ["load_state_dict"],
     "diffusers": ["ModelMixin.from_pretrained", "DiffusionPipeline.__init__", "DiffusionPipeline.register_modules"],
+    "diffusers.hooks.group_offloading": ["ModuleGroup._offload_to_disk", "ModuleGroup._onload_from_disk"],
     "gguf.gguf_reader": ["GGUFReader.__init__"],
     "accelerate": ["dispatch_model", "cpu_offload"],
     "accelerate.utils": ["load_checkpoint_in_model", "set_module_tensor_to_device"],
+    "accelerate.utils.offload": ["offload_weight"],
     "accelerate.hooks": ["add_hook_to_module"],
     "peft": ["get_peft_model", "PeftModel.from_pretrained", "PeftModel.merge_and_unload"],
     "peft.utils.hotswap": ["hotswap_adapter", "hotswap_adapter_from_state_dict"],
@@ -121,11 +123,10 @@ def transformers_copied_and_pickled() -> Any:
     return [_answer(copied), pickle_bits(pickle.dumps(loaded)), _answer(pickle.loads(pickle.dumps(copied)))]
 
 
-@program
-def diffusers_saves_and_loads() -> Any:
+def _unet() -> Any:
     diffusers = need("diffusers")
     torch.manual_seed(4)
-    unet = diffusers.UNet2DModel(
+    return diffusers.UNet2DModel(
         sample_size=8,
         in_channels=3,
         out_channels=3,
@@ -136,7 +137,24 @@ def diffusers_saves_and_loads() -> Any:
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
         attention_head_dim=4,
     )
-    pipeline = diffusers.DDPMPipeline(unet, diffusers.DDPMScheduler(num_train_timesteps=4))
+
+
+@program
+def diffusers_offloads_groups_to_disk() -> Any:
+    _unet().save_pretrained("unet")
+    unet, device = need("diffusers").UNet2DModel.from_pretrained("unet").eval(), torch.device("cpu")
+    unet.enable_group_offload(device, device, offload_type="leaf_level", offload_to_disk_path="groups")
+    scanned()
+    with torch.no_grad():
+        answers = [bits(unet(torch.ones(1, 3, 8, 8), 1).sample) for _ in range(2)]
+    scanned()
+    return [answers, file_bits("groups"), [[name, list(each.shape)] for name, each in unet.named_parameters()]]
+
+
+@program
+def diffusers_saves_and_loads() -> Any:
+    diffusers = need("diffusers")
+    pipeline = diffusers.DDPMPipeline(_unet(), diffusers.DDPMScheduler(num_train_timesteps=4))
     pipeline.save_pretrained("pipeline")
     loaded = diffusers.DDPMPipeline.from_pretrained("pipeline")
     scanned()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,6 +19,7 @@ from gpumodels.tensors.extra_tensors import (
     ExtraTensorFinder,
     ExtraTensors,
     offloaded_copy,
+    offloaded_file,
 )
 from modules import Backbone, Block, a_fake, attached, distinct_bytes, the_only
 
@@ -281,3 +283,22 @@ def test_the_copy_that_accelerate_keeps_is_found_behind_its_hooks_and_prefixes()
     assert offloaded_copy({}, "weight") is None
     align.weights_map = None
     assert offloaded_copy({"_hf_hook": align}, "weight") is None
+
+
+def test_the_file_that_accelerate_reads_is_found_behind_its_hooks_and_prefixes() -> None:
+    loader: Any = a_class_of("accelerate.utils", "OffloadedWeightsLoader")()
+    loader.state_dict, loader.save_folder = {}, Path("/tmp/offload")
+    loader.index = {
+        "layers.0.weight": {"dtype": "float32", "shape": [1]},
+        "layers.0.scale": {"safetensors_file": "/models/base/../base/one.safetensors", "weight_name": "other"},
+        "layers.0.odd": 3,
+    }
+    prefixed: Any = a_class_of("accelerate.utils", "PrefixedDataset")()
+    prefixed.dataset, prefixed.prefix = loader, "layers.0."
+    align: Any = a_class_of("accelerate.hooks", "AlignDevicesHook")()
+    align.weights_map = prefixed
+    found = [offloaded_file({"_hf_hook": align}, name) for name in ("weight", "scale", "odd", "bias")]
+    assert found == ["/tmp/offload/layers.0.weight.dat", "/models/base/one.safetensors", None, None]
+    loader.save_folder = None
+    assert offloaded_file({"_hf_hook": align}, "weight") is None
+    assert offloaded_file({}, "weight") is None

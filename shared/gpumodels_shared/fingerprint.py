@@ -9,7 +9,8 @@ A sample agrees with a tensor of a file if the file's values, rounded to nearest
 one other dtype (float32 file, cast to bfloat16, kept as float16), are exactly the sample's. Rounding is deterministic, so the
 right file always agrees completely; files that can't be distinguished in a narrow dtype agree completely as well, and tie.
 Keys may have been renamed (then any tensor of that shape will do) and projections fused or split: q, k, v are searched for at
-whole multiples of their size in a larger tensor, and at the start of a smaller one.
+whole multiples of their size in a larger tensor, and at the start of a smaller one; so are matrices that were stacked. Where a
+tensor was evidently made from others in yet another way, it isn't compared.
 
 Pure functions, standard library only: the sidecar compares with the files that its process read, the viewer with all others.
 """
@@ -33,10 +34,16 @@ TENSORS_EXAMINED: Final = 256
 """The most tensors examined to find TENSORS samples: a model may begin with tensors of zeros."""
 KEYS_PER_STEP: Final = 500
 VALUES: Final = 16
+MOST_OF_A_FEW: Final = 3
+"""The fewest samples that must agree where others don't."""
 FUSED_AT_MOST: Final = 8
 """The most tensors that may have been fused into one along their first dimension."""
+STACKED_AT_MOST: Final = 64
+"""The most matrices that are searched for in a stack of them."""
 COARSE_CLOCK_NS: Final = 20_000_000
 """Tolerance for file times: file systems use a clock that ticks every 1 to 10 ms, so a file may be newer than it says."""
+PATH_LEVELS: Final = 3
+"""How far below a module its tensors are searched for: `experts.0.gate_proj.weight` are in `experts`."""
 SAME_SHAPES_AT_MOST: Final = 4000
 """The most tensors of a shape that are compared if keys were renamed."""
 
@@ -69,7 +76,7 @@ class Match:
     @property
     def is_patched(self) -> bool:
         """Half of the samples or more agree, and at least 3: the file's weights, with something merged into some of them."""
-        return not self.is_full and self.matched >= 3 and 2 * self.matched >= self.compared
+        return not self.is_full and self.matched >= MOST_OF_A_FEW and 2 * self.matched >= self.compared
 
 
 def choose_samples(
@@ -130,6 +137,8 @@ class TensorFinder:
         self._tensors = tensors
         self._prefix = ""
         self._by_trailing_shape: dict[tuple[int, ...], list[str]] = {}
+        self._folders: set[str] = set()
+        """The dotted paths of which tensors are at most PATH_LEVELS below."""
 
     def named(self, key: str, shape: tuple[int, ...]) -> str | None:
         """The file's key for the tensor, if it is the same or has the known prefix, and the shape agrees; else None."""
@@ -140,11 +149,39 @@ class TensorFinder:
         return None
 
     def alike(self, shape: tuple[int, ...]) -> Sequence[str]:
-        """Keys of tensors that agree in all dimensions but the first: they may be the same, fused from such, or a part of one."""
+        """Keys of tensors that agree in all dimensions but the first: they may be the same, fused from such, or a part of one.
+
+        Of a matrix also stacks of such matrices, and of a stack the matrices that it may consist of.
+        """
         if not self._by_trailing_shape:
             for key, (_, in_file) in self._tensors.items():
                 self._by_trailing_shape.setdefault(in_file[1:], []).append(key)
-        return self._by_trailing_shape.get(shape[1:], ())[:SAME_SHAPES_AT_MOST]
+                if len(in_file) == 3:
+                    self._by_trailing_shape.setdefault(in_file[2:], []).append(key)
+        found: Sequence[str] = self._by_trailing_shape.get(shape[1:], ())
+        if len(shape) == 3:
+            found = [*found, *self._by_trailing_shape.get(shape[2:], ())]
+        return found[:SAME_SHAPES_AT_MOST]
+
+    def without_prefix(self) -> TensorFinder:
+        """A finder for another model in the same file, which doesn't go through the file's tensors again."""
+        other = TensorFinder(self._tensors)
+        other._by_trailing_shape, other._folders = self._by_trailing_shape, self._folders
+        return other
+
+    def was_converted(self, key: str) -> bool:
+        """Whether the tensor, not found in the file, was evidently made from others there: the file knows its place in the model.
+
+        Then what it was made from, and how, isn't known, and that it differs says nothing.
+        """
+        if not self._folders:
+            for in_file in self._tensors:
+                for _ in range(PATH_LEVELS):
+                    in_file, _, _ = in_file.rpartition(".")
+                    self._folders.add(in_file)
+        module, _, _ = (self._prefix + key).rpartition(".")
+        parent, _, _ = module.rpartition(".")
+        return any(folder and folder in self._folders for folder in (module, parent))
 
     def found(self, key: str, in_file: str) -> None:
         """Note that the tensor was found under `in_file`, as other keys may have the same prefix."""
@@ -201,17 +238,26 @@ class FileIndex:
         return len(self._values) + len(self._firsts) + len(self._cast)
 
     def match(self, samples: Sequence[DecodedSample]) -> Match:
-        """How many of the samples agree. Counting stops once fewer than a third can: the file is then no match."""
-        names = TensorFinder(self.file.tensors)
+        """How many of the samples agree. Counting stops once fewer than a third can: the file is then no match.
+
+        Of a file with which most agree, those that can't be compared don't count.
+        """
+        names = self._tensor_finder.without_prefix()
         matched = 0
+        others: list[str] = []
         for number, sample in enumerate(samples):
             if 3 * (number - matched) > 2 * len(samples):
                 break
-            key = self._key_of(sample, names.named(sample.key, sample.shape))
+            named = names.named(sample.key, sample.shape)
+            key = self._key_of(sample, named)
             if key is not None:
                 names.found(sample.key, key)
                 matched += 1
-        return Match(matched, len(samples))
+            elif named is None:
+                others.append(sample.key)
+        if matched < MOST_OF_A_FEW or 2 * matched < len(samples):
+            return Match(matched, len(samples))
+        return Match(matched, len(samples) - sum(map(names.was_converted, others)))
 
     def _key_of(self, sample: DecodedSample, named: str | None) -> str | None:
         """The key of the tensor that the sample agrees with: `named` if there is one, else the first with a suitable shape."""
@@ -277,11 +323,21 @@ def shapes_may_match(shapes: Iterable[tuple[int, ...]], wanted: Sequence[tuple[i
         shapes: of the file's tensors.
         wanted: of the tensors that the samples are from.
     """
-    heights: dict[tuple[int, ...], list[int]] = {}
+    heights: dict[tuple[int, ...], set[int]] = {}
+    stacked: dict[tuple[int, ...], set[int]] = {}
     for shape in shapes:
         if shape:
-            heights.setdefault(shape[1:], []).append(shape[0])
-    possible = sum(any(_may_be_fused(shape[0], height) for height in heights.get(shape[1:], ())) for shape in wanted if shape)
+            heights.setdefault(shape[1:], set()).add(shape[0])
+        if len(shape) == 3:
+            stacked.setdefault(shape[2:], set()).add(shape[1])
+    possible = 0
+    for shape in filter(None, wanted):
+        may_match = any(_may_be_fused(shape[0], height) for height in heights.get(shape[1:], ()))
+        if not may_match and len(shape) == 2:
+            may_match = any(height % shape[0] == 0 for height in stacked.get(shape[1:], ()) if shape[0])
+        elif not may_match and len(shape) == 3:
+            may_match = any(shape[1] % height == 0 for height in heights.get(shape[2:], ()) if height)
+        possible += may_match
     return possible > 0 and 2 * possible >= len(wanted)
 
 
@@ -300,7 +356,7 @@ def best_files(matches: Mapping[str, Match]) -> tuple[str, ...]:
     best = max((match.matched for match in sufficient.values()), default=0)
     found = {path for path, match in sufficient.items() if match.matched == best}
     if found:
-        compared = max(matches[path].compared for path in found)
+        compared = max(match.compared for match in matches.values())  # what isn't compared with one may be another's
         found.update(path for path, match in matches.items() if 2 * match.matched > best and match.matched + best <= compared)
     return tuple(sorted(found))
 
@@ -339,3 +395,12 @@ def _starts(wanted: Sequence[int], in_file: Sequence[int]) -> Iterator[int]:
             yield 0  # the first of several that were fused in memory
         elif larger % smaller == 0:
             yield from range(0, math.prod(in_file), math.prod(wanted))
+        else:  # parts of unequal heights: q is larger than k and v where these are shared
+            step = math.gcd(larger, smaller)
+            if larger // step <= STACKED_AT_MOST:
+                yield from range(0, math.prod(in_file[1:]) * (larger - smaller + 1), math.prod(in_file[1:]) * step)
+    elif len(wanted) == 3 and len(in_file) == 2 and wanted[2] == in_file[1] and in_file[0] and wanted[1] % in_file[0] == 0:
+        yield 0  # the first of several that were stacked in memory
+    elif len(wanted) == 2 and len(in_file) == 3 and wanted[1] == in_file[2] and wanted[0] and in_file[1] % wanted[0] == 0:
+        is_searched = math.prod(in_file[:2]) <= STACKED_AT_MOST * wanted[0]
+        yield from range(0, math.prod(in_file) if is_searched else 0, math.prod(wanted))

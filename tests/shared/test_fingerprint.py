@@ -24,6 +24,7 @@ from gpumodels_shared.fingerprint import (
     compare,
     decode_samples,
     same_names_and_shapes,
+    shapes_may_match,
 )
 from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.schema import Fingerprint, Model, Snapshot, TensorSample
@@ -113,6 +114,59 @@ def test_split_projections_are_found_in_the_fused_one_and_a_fused_one_by_its_fir
     assert compare(a_fingerprint(fused), AFile(split)).is_full
 
 
+def a_block(seed: int, layer: int, heights: Mapping[str, int]) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(100 * seed + layer)
+    return {f"layers.{layer}.attn.{kind}.weight": torch.randn(rows, 32, generator=generator) for kind, rows in heights.items()}
+
+
+def test_projections_of_unequal_heights_are_found_in_the_fused_one() -> None:
+    state = {key: value for layer in range(6) for key, value in a_block(1, layer, {"q": 64, "k": 16, "v": 16, "o": 32}).items()}
+    fused = {key: value for key, value in state.items() if ".o." in key}
+    for layer in range(6):
+        fused[f"layers.{layer}.attn.qkv.weight"] = torch.cat([state[f"layers.{layer}.attn.{kind}.weight"] for kind in "qkv"])
+    assert compare(a_fingerprint(state), AFile(fused)) == Match(TENSORS, TENSORS)
+    assert compare(a_fingerprint(fused), AFile(state)) == Match(12, 12)
+    assert shapes_may_match([tuple(value.shape) for value in fused.values()], [(64, 32), (16, 32)])
+
+
+def test_stacked_matrices_are_found_one_by_one_and_a_stack_by_its_first() -> None:
+    generator = torch.Generator().manual_seed(5)
+    state = {f"layers.{i}.experts.{e}.weight": torch.randn(24, 32, generator=generator) for i in range(4) for e in range(4)}
+    stacked = {
+        f"layers.{i}.experts.w{half}": torch.stack([state[f"layers.{i}.experts.{e}.weight"] for e in (2 * half, 2 * half + 1)])
+        for i in range(4)
+        for half in (0, 1)
+    }
+    assert compare(a_fingerprint(state), AFile(stacked)) == Match(16, 16)
+    assert compare(a_fingerprint(stacked), AFile(state)) == Match(8, 8)
+    for file, model in ((stacked, state), (state, stacked)):
+        assert shapes_may_match([tuple(value.shape) for value in file.values()], [tuple(value.shape) for value in model.values()])
+
+
+def test_what_was_made_of_others_in_a_way_that_is_not_known_is_not_compared_with_them() -> None:
+    state = {key: value for layer in range(6) for key, value in a_block(2, layer, {"q": 64, "o": 32, "up": 48}).items()}
+    turned = {key.replace("up.weight", "up_t"): value.t() if ".up." in key else value for key, value in state.items()}
+    sampled = sum("up_t" in sample.key for sample in a_fingerprint(turned).samples)
+    assert sampled
+    for prefix in ("", "model."):
+        file = AFile({f"{prefix}{key}": value for key, value in state.items()})
+        assert compare(a_fingerprint(turned), file) == Match(TENSORS - sampled, TENSORS - sampled)
+    added = {f"control.{number}.weight": torch.randn(8, 40) for number in range(4)}
+    match = compare(a_fingerprint({**state, **added}), AFile(state))  # the file knows no such place: they are from elsewhere
+    assert (match.is_patched, match.compared) == (True, TENSORS)
+
+
+def test_too_few_that_agree_are_not_enough_where_the_others_are_not_compared() -> None:
+    state = a_block(3, 0, {"q": 64, "o": 32, "up": 48})
+    turned = {key.replace("up.weight", "up_t"): value.t() if ".up." in key else value for key, value in state.items()}
+    assert compare(a_fingerprint(turned), AFile(state)) == Match(2, 3)
+
+
+def test_what_another_file_agrees_with_may_be_what_could_not_be_compared() -> None:
+    assert best_files({"base": Match(10, 10), "other": Match(6, 16)}) == ("base", "other")
+    assert best_files({"base": Match(10, 10), "other": Match(2, 16)}) == ("base",)
+
+
 def test_merged_weights_leave_a_patched_match_and_too_many_none() -> None:
     state = a_state(1)
     samples = a_fingerprint(state).samples
@@ -186,6 +240,7 @@ def cast_by_torch(sample_dtype: str, sample: bytes, file_dtype: str, in_file: by
 def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
     """The same rule without an index and with torch's own casts: compares each sample with each tensor that it may come from."""
     places, matched = TensorFinder(file.tensors), 0
+    others: list[str] = []
     for number, sample in enumerate(fingerprint.samples):
         if 3 * (number - matched) > 2 * len(fingerprint.samples):
             break
@@ -197,7 +252,11 @@ def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
                 places.found(sample.key, key)
                 matched += 1
                 break
-    return Match(matched, len(fingerprint.samples))
+        else:
+            others += [sample.key] if named is None else []
+    is_counted_whole = matched < 3 or 2 * matched < len(fingerprint.samples)
+    left_out = 0 if is_counted_whole else sum(map(places.was_converted, others))
+    return Match(matched, len(fingerprint.samples) - left_out)
 
 
 VALUES_OF_NOTE = (

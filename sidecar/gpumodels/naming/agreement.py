@@ -117,7 +117,7 @@ class _Judge:
             if agrees(sample, self._file, key):
                 self._tensor_finder.found(sample.key, key)
                 return _MATCHES
-        if not keys:
+        if not keys or (named is None and self._tensor_finder.was_converted(sample.key)):
             return None
         least = RELATED if named is not None else RELATED_UNNAMED
         return _RELATED if any(self._correlation(sample, key) >= least for key in keys) else _OTHER

@@ -83,6 +83,16 @@ def test_tensors_that_the_file_lacks_do_not_count_and_quantized_weights_say_noth
     assert agreed(quantized, quantized) == Agreement(12, 12, 0)
 
 
+def test_what_was_made_of_others_in_a_way_that_is_not_known_counts_neither_as_changed_nor_as_the_same() -> None:
+    state = {f"layers.{layer}.mlp.{kind}.weight": torch.randn(32, 32) for layer in range(6) for kind in ("up", "down")}
+    turned = {
+        key.replace("up.weight", "up_t"): value.t().contiguous() if ".up." in key else value for key, value in state.items()
+    }
+    assert agreed(turned, state) == Agreement(6, 6, 0)
+    changed = {key: value + 2 if ".0.mlp.down" in key else value for key, value in turned.items()}
+    assert agreed(changed, state) == Agreement(6, 5, 1)
+
+
 def test_a_model_may_be_made_of_several_files() -> None:
     state = a_state(1)
     halves = [dict(list(state.items())[start::2]) for start in (0, 1)]

@@ -24,6 +24,9 @@ _KEY_BYTES: Final = 8
 _PACKED_MATCH: Final = struct.Struct(f"<{_KEY_BYTES}sHH")
 """The files' key, the number of tensors that matched, the number compared."""
 
+_RULES: Final = b"2"
+"""By which values are compared; another number when the same values may give another result, so that none is kept from before."""
+
 _STAMP: Final = struct.Struct("<4Q")
 _U64: Final = 2**64 - 1
 """Masks numbers to 64 bits: times before 1970 are negative, and impossible ones may be larger."""
@@ -31,7 +34,7 @@ _U64: Final = 2**64 - 1
 
 def values_key(fingerprint: Fingerprint) -> bytes:
     """A key for the sampled values; it doesn't depend on when they were sampled."""
-    return hashlib.blake2b(msgspec.msgpack.encode(fingerprint.samples), digest_size=16).digest()
+    return hashlib.blake2b(msgspec.msgpack.encode(fingerprint.samples), digest_size=16, person=_RULES).digest()
 
 
 def files_key(files: Files) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from operator import lt, ne
+from operator import ne
 from typing import Final, NamedTuple
 
 from gpumodels.models.assembling import FormerModel
@@ -22,10 +22,10 @@ from gpumodels.tensors.module_reader import ModuleReading
 MAX_AT_FIRST: Final = 3_000
 """Objects that a new root may lead to if it is to be inspected, at some 2 µs each."""
 MAX_LATER: Final = 30_000
-"""The same where references to the root became fewer than ever before, as when a model is deleted."""
+"""The same where references to the root became fewer, as when a model is deleted."""
 MAX_SECONDS: Final = 0.1
 """No root is inspected after so much time; the rest follows after REST_FACTOR times as long."""
-REST_FACTOR: Final = 20
+REST_FACTOR: Final = 100
 STEP: Final = 8
 UNSEEN: Final = FormerModel(None)
 """A model that lived too briefly for a scan to see it."""
@@ -36,8 +36,6 @@ class _Verdict(NamedTuple):
     """What was found out about a root."""
 
     ref: KeyedRef
-    references: int
-    """How many references there were to it then, or fewer later."""
     is_left: bool
 
 
@@ -53,21 +51,43 @@ class Leftovers:
         """By root."""
         self._former: dict[int, tuple[KeyedRef, FormerModel]] = {}
         """By root that is left of a model, its own reference and that model."""
-        self._whole: tuple[list[KeyedRef], list[int]] = [], []
-        self._left: tuple[list[KeyedRef], list[int]] = [], []
-        """The roots that aren't left of a model, and those that are, each with the number of references to it."""
+        self._refs: list[KeyedRef] = []
+        self._counts: list[int] = []
+        """The inspected roots, and how many references there were to each at the last scan."""
+        self._suspects: dict[int, None] = {}
+        """Roots that have fewer references than before, or if they were left, others; to be inspected again."""
+        self._is_changed = False
+        """A verdict has changed."""
         self._is_waiting = False
         """There are roots that were not inspected yet."""
         self._not_before = float("-inf")
 
     @property
     def is_due(self) -> bool:
-        """Whether a root has fewer references than ever before, or one that was left has others now."""
-        if self._is_waiting and self._clock() >= self._not_before:
-            return True
-        return any(map(lt, _references_to(self._whole[0]), self._whole[1])) or any(
-            map(ne, _references_to(self._left[0]), self._left[1])
-        )
+        """Whether there is something new for `find` to tell."""
+        return self._is_changed or (self._is_waiting and self._clock() >= self._not_before)
+
+    def inspect_again(self) -> Iterator[None]:
+        """Inspect the roots that lost a reference since the last scan, as when a model is deleted, in a small share of a core."""
+        counts = list(_references_to(self._refs))
+        if any(map(ne, counts, self._counts)):
+            for ref, before, count in zip(self._refs, self._counts, counts, strict=True):
+                verdict = self._verdicts.get(ref.key)
+                if verdict is not None and (count != before if verdict.is_left else count < before):
+                    self._suspects[ref.key] = None
+            self._counts = counts
+        began = self._clock()
+        if not self._suspects or began < self._not_before:
+            return
+        while self._suspects and self._clock() - began <= MAX_SECONDS:
+            root, _ = self._suspects.popitem()
+            verdict = self._verdicts.get(root)
+            now = self._inspect(verdict.ref, MAX_LATER) if verdict is not None else None
+            if verdict is not None and now is not None and now.is_left != verdict.is_left:
+                self._verdicts[root] = now
+                self._is_changed = True
+            yield
+        self._not_before = self._clock() + REST_FACTOR * (self._clock() - began)
 
     def find(
         self,
@@ -87,16 +107,15 @@ class Leftovers:
         before, former_before = self._verdicts, self._former
         self._verdicts, self._former = {}, {}
         until = self._clock() + MAX_SECONDS
-        self._is_waiting = False
+        self._is_waiting = self._is_changed = False
         for count, (root, _) in enumerate(roots):
             ref = readings[root].ref
             verdict, former = before.get(root), former_before.get(root)
-            if verdict is None or verdict.ref is not ref or _is_outdated(verdict):
-                is_new = verdict is None or verdict.ref is not ref
+            if verdict is None or verdict.ref is not ref:
                 if self._clock() >= until:
                     self._is_waiting = True
                     continue
-                verdict = self._inspect(ref, MAX_AT_FIRST if is_new else MAX_LATER)
+                verdict = self._inspect(ref, MAX_AT_FIRST)
             if verdict is not None:
                 self._verdicts[root] = verdict
                 if verdict.is_left:
@@ -105,10 +124,8 @@ class Leftovers:
                 yield
         if self._is_waiting:
             self._not_before = self._clock() + REST_FACTOR * MAX_SECONDS
-        for is_left in (False, True):
-            some = [verdict for verdict in self._verdicts.values() if verdict.is_left is is_left]
-            columns = [verdict.ref for verdict in some], [verdict.references for verdict in some]
-            self._left, self._whole = (columns, self._whole) if is_left else (self._left, columns)
+        self._refs = [verdict.ref for verdict in self._verdicts.values()]
+        self._counts = list(_references_to(self._refs))
         by_model: dict[int, list[int]] = {}
         for root, (_, model) in self._former.items():
             by_model.setdefault(id(model.ref), []).append(root)
@@ -118,15 +135,10 @@ class Leftovers:
         with self._failures.guard("searching for what holds a module"):
             # Twice, as a thread of the host may have changed something meanwhile.
             is_left = bool(only_cycles_hold(ref, limit, self._tensor_type) and only_cycles_hold(ref, limit, self._tensor_type))
-            return _Verdict(ref, next(_references_to([ref])), is_left)
+            return _Verdict(ref, is_left)
         return None
 
 
 def _references_to(refs: Sequence[KeyedRef]) -> Iterator[int]:
     """How many references there are to each module, ours included. For each tick, so without a line of Python for each."""
     return map(sys.getrefcount, map(KeyedRef.__call__, refs))
-
-
-def _is_outdated(verdict: _Verdict) -> bool:
-    (references,) = _references_to([verdict.ref])
-    return references != verdict.references if verdict.is_left else references < verdict.references

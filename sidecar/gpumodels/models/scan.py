@@ -139,6 +139,7 @@ class Scanner:
         in_slices(self._compare_reported(comparison, changes, afresh, everything), pause)
         if walk_seconds and not everything:
             in_slices(self._walk(comparison, walk_seconds), pause)
+        in_slices(self._leftovers.inspect_again(), pause)
         if comparison.is_rearranged or self._equal.is_due or self._leftovers.is_due:
             known = len(self._registry)
             in_slices(self._find_roots(comparison.changed), pause)

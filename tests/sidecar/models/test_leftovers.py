@@ -19,7 +19,8 @@ from modules import Attached, a_fake, attached, distinct_bytes
 
 
 @pytest.fixture(autouse=True)
-def _no_collections() -> Iterator[None]:
+def _no_collections_and_no_rests(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(leftovers, "REST_FACTOR", 0)
     gc.disable()
     yield
     gc.enable()
@@ -123,6 +124,17 @@ def test_a_model_that_is_itself_a_cycle_is_left_once_it_is_deleted_and_keeps_its
         assert after.tree == before.tree
 
 
+def test_a_model_that_became_a_cycle_after_it_was_seen_is_left_once_it_is_deleted() -> None:
+    with attached() as sidecar:
+        held = [nn.Sequential(nn.Linear(256, 256))]
+        shown(sidecar)
+        for number in range(4):  # as offloading does
+            held[0].__dict__[f"forward_{number}"] = held[0].forward
+        assert [name for name, *_ in shown(sidecar)] == ["Sequential"]
+        held.clear()
+        assert [name for name, *_ in shown(sidecar)] == ["left of Sequential"]
+
+
 def test_what_the_host_finds_again_by_a_weak_reference_is_a_model_again() -> None:
     import weakref
 
@@ -188,6 +200,17 @@ def test_adapters_in_what_is_left_stand_under_it() -> None:
         base, adapter = sidecar.models()
         assert (base.name, adapter.name) == ("left of ModuleList", "left of ModuleList")
         assert (adapter.kind, adapter.parent, base.adapters) == ("lora", base.id, (adapter.id,))
+
+
+def test_a_root_that_lost_a_reference_is_inspected_again_after_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "REST_FACTOR", 1e9)
+    with attached() as sidecar:
+        first, second = [WithParent()], [WithParent()]
+        shown(sidecar)
+        first.clear()
+        assert sorted(name for name, *_ in shown(sidecar)) == ["WithParent", "left of WithParent"]
+        second.clear()
+        assert sorted(name for name, *_ in shown(sidecar)) == ["WithParent", "left of WithParent"]
 
 
 def test_what_is_left_may_be_on_any_device() -> None:

@@ -62,6 +62,12 @@ def the_row(host: Host) -> Model:
     return row
 
 
+def assert_optimizer_holds_three_copies(host: Host) -> None:
+    """In float32: the weights, and Adam's two averages. A step's counters are a few bytes more."""
+    (device,) = host.snapshot().devices
+    assert 0 <= (device.optimizer_bytes or 0) - 3 * PARAMETERS * 4 < 1000
+
+
 @pytest.mark.parametrize("offloaded", [False, True], ids=["on the device", "offloaded to host memory"])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_model_in_partitions_is_one_row_with_its_local_bytes(dtype: str, offloaded: bool, tmp_path: Path) -> None:
@@ -82,6 +88,7 @@ def test_a_model_in_partitions_is_one_row_with_its_local_bytes(dtype: str, offlo
             seen.append((row.name, row.class_name, row.parameters, row.resident_bytes))
         size = PARAMETERS * (4 if dtype == "float32" else 2)
         assert seen == [("TinyZ3", "TinyZ3", PARAMETERS, size)] * 5
+        assert_optimizer_holds_three_copies(host)
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
@@ -94,6 +101,7 @@ def test_a_model_whose_optimizer_alone_is_partitioned_has_only_its_own_bytes(sta
         host.tell("steps(torch.bfloat16)")
         row = the_row(host)
         assert (row.name, row.resident_bytes, row.parameters) == ("TinyZ3", PARAMETERS * 2, PARAMETERS)
+        assert_optimizer_holds_three_copies(host)
 
 
 TWO_RANKS: Final = """

@@ -16,6 +16,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched
 from gpumodels.support.torch_private import LOAD_HOOKS, PARAMETERS
 from gpumodels.support.weak_table import WeakTable
+from gpumodels.tensors.engines import kept_by_optimizer
 from gpumodels.tensors.forward_holders import ForwardHolders
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.sharded_parameters import accumulated_gradients, parameters_beside
@@ -104,6 +105,11 @@ class TrainingState:
                 if reading.caches:
                     self._add(reading.caches, parts.caches, counted, models)
             self._add(self._gradients_of(some), parts.gradients, counted, models)
+            for reading in some:
+                if reading.is_engine:
+                    weights, gradients = self._kept_by_engine(reading)
+                    self._add(gradients, parts.gradients, counted, models)
+                    self._add(weights, parts.optimizer, counted, models)
             yield
         for ref in self.caches.refs():
             self._add(self._storages_in(ref()), parts.caches, counted, models)
@@ -140,6 +146,18 @@ class TrainingState:
             except Exception as error:  # noqa: BLE001  # like a guard, but one per module would take longer than all the rest
                 self._failures.note("reading gradients", error)
         return found
+
+    def _kept_by_engine(self, reading: ModuleReading) -> tuple[list[TensorStorage], list[TensorStorage]]:
+        """The storages of the second copy of the weights that a training engine's optimizer keeps, and those of its gradients."""
+        weights: list[TensorStorage] = []
+        gradients: list[TensorStorage] = []
+        module = reading.ref()
+        if module is not None:
+            with self._failures.guard("reading an engine's optimizer"):
+                for kept, storages in zip(kept_by_optimizer(self._state_of_module(module)), (weights, gradients), strict=True):
+                    for tensor in self._tensor_reader.attributes.tensors_inside(kept):
+                        self._tensor_reader.add_storages(tensor, storages)
+        return weights, gradients
 
     def _storages_in(self, cache: Any) -> list[TensorStorage]:
         found: list[TensorStorage] = []

@@ -53,6 +53,8 @@ class ModuleReading(NamedTuple):
     """Tensors of adapters that the functions hold which replace its `forward` or are called around it."""
     has_functions: bool = False
     """Whether there are such functions."""
+    is_engine: bool = False
+    """Whether it is a training engine, a wrapper whose optimizer keeps the weights a second time."""
 
     def is_unchanged_from(self, other: ModuleReading) -> bool:
         """Whether all fields but `ref` are equal. Comparing references would compare the modules, running their code."""
@@ -230,6 +232,7 @@ class ModuleReader:
             class_facts.is_lightning,
             held,
             has_functions,
+            class_facts.is_engine,
         )
 
     def _add_tensors(

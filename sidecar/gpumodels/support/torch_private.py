@@ -120,8 +120,8 @@ def is_compiling(torch: ModuleType) -> Callable[[], bool]:
 def is_trace_context(profile: object) -> bool:
     """Whether this is what `sys.getprofile` gives in a thread that `torch.profiler.profile(with_stack=True)` records."""
     kind = type(profile)
-    name, module = (type.__getattribute__(kind, key) for key in ("__name__", "__module__"))
-    return (name, module) == ("TraceContext", "builtins")
+    named: tuple[object, object] = type.__getattribute__(kind, "__module__"), type.__getattribute__(kind, "__name__")
+    return named == ("builtins", "TraceContext")
 
 
 def torch_profiler_is_running() -> bool:

@@ -23,7 +23,7 @@ from gpumodels.models.updating import MOST_EXCHANGED
 from gpumodels.observing.module_registry import Changes, ModuleRegistry
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.slices import in_slices
+from gpumodels.support.slices import batched, in_slices
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels.tensors.module_reader import ModuleReader, ModuleReading
 
@@ -169,6 +169,27 @@ class Scanner:
         yield from self._compare(self._registry.refs() if everything else [*unread, *changes.added], comparison, afresh)
         for key in changes.touched:
             yield from self._read_below(key, comparison)
+        if not everything:
+            holders: list[KeyedRef] = []
+            yield from self._find_former_holders(changes, comparison, holders)
+            yield from self._compare(holders, comparison)
+
+    def _find_former_holders(self, changes: Changes, comparison: _Comparison, holders: list[KeyedRef]) -> Iterator[None]:
+        """Append the modules that held a deleted module, or one that a new module holds: they may hold another in its place."""
+        moved = {ref.key for ref in changes.died}
+        for ref in changes.added:
+            if (reading := comparison.readings.get(ref.key)) is not None:
+                moved.update([key for _, key in reading.children])
+        if not moved:
+            return
+        for some in batched(comparison.readings, MODULES_PER_STEP):
+            for key in some:
+                reading = comparison.readings.get(key)
+                if reading is None or not reading.children or key in comparison.read:
+                    continue
+                if not moved.isdisjoint([child for _, child in reading.children]):
+                    holders.append(reading.ref)
+            yield
 
     def _compare(self, refs: Sequence[KeyedRef], comparison: _Comparison, afresh: bool = False) -> Iterator[None]:
         """Compare these modules with their last readings, and read those that differ."""

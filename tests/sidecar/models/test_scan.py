@@ -4,6 +4,7 @@ import copy
 import gc
 import io
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -198,3 +199,31 @@ def test_a_model_that_did_not_change_is_the_same_object_after_the_next_scan() ->
         after = {one.root: one for one in sidecar.scan()}
         assert after[id(still)] is before[id(still)]
         assert after[id(moved)] is not before[id(moved)]
+
+
+class Quantized(nn.Module):
+    """What a library puts in the place of a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.zeros(256, 256, dtype=torch.uint8))
+
+
+class Adapted(nn.Module):
+    """What a library puts around a linear layer."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.base_layer = layer
+        self.down = nn.Linear(256, 4, bias=False)
+
+
+@pytest.mark.parametrize("exchanged", [lambda _: Quantized(), Adapted])
+def test_layers_that_are_exchanged_are_in_their_model_at_once(exchanged: Callable[[nn.Module], nn.Module]) -> None:
+    with attached() as sidecar:
+        model = Backbone(blocks=12)
+        sidecar.scan()
+        for block in model.blocks:
+            block.q = exchanged(block.q)
+        (found,) = sidecar.scanner.scan(lambda: None, everything=False)
+        assert found.bytes_by_device == {"cpu": distinct_bytes(model)}

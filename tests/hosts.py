@@ -21,6 +21,7 @@ _LOOP: Final = """
 import sys, json, traceback
 import gpumodels
 scope = {"__name__": "__main__"}
+answers, sys.stdout = sys.stdout, sys.stderr  # libraries print
 for line in sys.stdin:
     try:
         source = json.loads(line)
@@ -31,9 +32,9 @@ for line in sys.stdin:
             answer = None
         else:
             answer = eval(code, scope)
-        print(json.dumps({"answer": answer}), flush=True)
+        print(json.dumps({"answer": answer}), file=answers, flush=True)
     except BaseException:
-        print(json.dumps({"error": traceback.format_exc()}), flush=True)
+        print(json.dumps({"error": traceback.format_exc()}), file=answers, flush=True)
 """
 
 

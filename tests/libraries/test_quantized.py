@@ -73,7 +73,7 @@ def test_quantos_tensors_count_their_parts_and_the_parameters_that_they_stand_fo
     with a_library_host(tmp_path) as host:
         host.tell(f"""
 import optimum.quanto as quanto
-model = nn.Sequential(nn.Linear(256, 512), nn.Linear(512, 128))
+model = nn.Sequential(nn.Linear(512, 1024), nn.Linear(1024, 128))
 parameters = elements_of(model)
 quanto.quantize(model, weights=quanto.{weights})
 quanto.freeze(model)

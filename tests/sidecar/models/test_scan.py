@@ -224,6 +224,7 @@ def test_layers_that_are_exchanged_are_in_their_model_at_once(exchanged: Callabl
         model = Backbone(blocks=12)
         sidecar.scan()
         for block in model.blocks:
-            block.q = exchanged(block.q)
+            assert isinstance(block, Block)
+            block.q = exchanged(block.q)  # type: ignore[assignment]
         (found,) = sidecar.scanner.scan(lambda: None, everything=False)
         assert found.bytes_by_device == {"cpu": distinct_bytes(model)}

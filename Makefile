@@ -17,6 +17,11 @@ SIDECAR_TESTS = tests/sidecar tests/shared $(wildcard tests/host_unchanged tests
 LIBRARIES_VENV := .venv-libraries
 LIBRARIES := tests/libraries/requirements.txt
 
+# Slow tests wait for children most of the time. The tests of a file stay in one process, which starts their host once.
+SIDE_BY_SIDE := -n 2 --dist loadfile
+# These measure how soon something happens, or print a table at the end.
+ALONE := tests/faults $(wildcard tests/integration/test_terminal*.py)
+
 .PHONY: demo test test-sidecar test-libraries test-hosts check format bench faults pictures wheel clean
 
 demo: $(DEMO_STAMP)
@@ -24,13 +29,14 @@ demo: $(DEMO_STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest -m "not slow" -n 2
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow $(SIDE_BY_SIDE) $(addprefix --ignore=,$(ALONE))
+	$(BIN)/pytest -m slow $(ALONE)
 
 test-sidecar:
 	@$(PYTHON) -c '' || { echo "gpumodels: $(PYTHON) does not run; name another: make test-sidecar PYTHON=python3.12" >&2; exit 1; }
 	@$(MAKE) --no-print-directory VENV=$(SIDECAR_VENV) $(SIDECAR_VENV)/.installed
 	$(SIDECAR_VENV)/bin/pytest -m "not slow" -n 2 $(SIDECAR_TESTS)
-	$(SIDECAR_VENV)/bin/pytest -m slow $(SIDECAR_TESTS)
+	$(SIDECAR_VENV)/bin/pytest -m slow $(SIDE_BY_SIDE) $(SIDECAR_TESTS)
 
 test-libraries:
 	@$(MAKE) --no-print-directory VENV=$(LIBRARIES_VENV) $(LIBRARIES_VENV)/.installed-libraries

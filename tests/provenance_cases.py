@@ -249,7 +249,7 @@ CASES: Final = (
         "diffusers: GGUF",
         "kept = LTXVideoTransformer3DModel.from_single_file('ltx-mytune_v2-Q8_0.gguf', config='ltx-config',"
         " quantization_config=GGUFQuantizationConfig(compute_dtype=torch.float32))",
-        (("ltx-mytune_v2-Q8_0", "ltx-mytune_v2-Q8_0.gguf"),),
+        (("ltx-mytune_v2", "ltx-mytune_v2-Q8_0.gguf"),),
     ),
     Case(
         "diffusers: groups of leaves offloaded to disk right after loading",

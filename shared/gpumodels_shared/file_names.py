@@ -11,8 +11,12 @@ from gpumodels_shared.no_names import FOLDER_NAMES, ROLE_NAMES
 
 SHARD: Final = r"[-_.]\d{5}-of-(\d{5})$"
 _PACKAGING: Final = (
-    r"(?i)[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|e4m3fn|e5m2|scaled|mixed|KJ|pruned|emaonly|ema)$"
+    r"(?i)[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|f32|e4m3fn|e5m2|scaled|(fp8)?mixed|KJ|pruned|emaonly|ema|"
+    r"fp4|nf4|nvfp4|mxfp[48](_moe)?|int[48]|"
+    r"((ud|i1)[-_.])?(i?q\d_(\d(_\d_\d)?|k(_(s|m|l|xl|xxl))?|xxs|xs|s|m|nl|xl)|tq\d_\d))$"
 )
+"""Precisions and what else says how a file is packed; the last line is GGUF's types (`Q4_K_M`, `IQ3_XXS`), as llama.cpp and those
+who quantize write them (`UD-Q4_K_XL`, `i1-Q4_K_S`)."""
 _COMPONENT: Final = (
     r"^((unet|vae|transformer|text_encoder|image_encoder|controlnet|prior|decoder|safety_checker|feature_extractor|vqvae|vqgan|movq|"
     r"vocoder|motion_adapter|language_model|projection_model)(_\d)?|prior_prior|\d+_[A-Z]\w*|fp8|fp16|bf16|fp32|float16|bfloat16)$"
@@ -75,22 +79,22 @@ def is_named_by_content(path: str) -> bool:
 
 
 def file_group_name(paths: tuple[str, ...], metadata: Mapping[str, Mapping[str, str]]) -> str | None:
-    """A name for a file or the shards of a checkpoint: from its path, or from its metadata if these are more specific.
+    """A name for a file or the shards of a checkpoint: the file's, which is what users chose and search for.
 
-    The metadata's `model_type` or title is used only if it contains all words of the file's name (`wan_high` and
-    `Wan2_2-T2V-A14B-HIGH`), or if the file's name is generic (`model.safetensors`): a fine-tune may carry its base model's
-    metadata.
+    Only where the path names no model (`model.safetensors` in a folder for anything) is it the metadata's `model_type` or title.
 
     Args:
         paths: the file, or the shards.
         metadata: the files' metadata, by path.
     """
     name = name_from_path(paths[0])
+    if name is not None:
+        return name
     for key in ("model_type", "modelspec.title"):
         stated = next((metadata[path][key].strip() for path in paths if metadata.get(path, {}).get(key)), "")
-        if contains_name(stated, name) and (stated_name := name_from_attribute(stated)) is not None:
+        if (stated_name := name_from_attribute(stated)) is not None:
             return stated_name
-    return name
+    return None
 
 
 def contains_name(stated: str, name: str | None) -> bool:

@@ -115,10 +115,60 @@ def test_the_metadata_of_any_shard_name_a_checkpoint_whose_files_are_called_like
     assert file_group_name(shards, stated) == "My Tune", "a place is no name, what stands beside it may be"
 
 
-def test_a_fine_tune_that_carries_its_bases_metadata_is_still_the_fine_tune() -> None:
-    path = "/m/my_tune_v3.safetensors"
-    assert file_group_name((path,), {path: {"modelspec.title": "Flux.1 Dev"}}) == "my_tune_v3"
-    assert file_group_name((path,), {path: {"modelspec.title": "My Tune v3, EMA"}}) == "My Tune v3, EMA"
+def test_a_file_with_a_name_is_called_by_it_whatever_its_metadata_says() -> None:
+    for path, name in (
+        ("/m/loras/my_tune_v3.safetensors", "my_tune_v3"),
+        ("/m/diffusion_models/wan_high.safetensors", "wan_high"),
+    ):
+        for key in ("modelspec.title", "model_type"):
+            for stated in ("Flux.1 Dev", "My Tune v3, EMA", "Wan2_2-T2V-A14B-HIGH"):
+                assert file_group_name((path,), {path: {key: stated}}) == name
+
+
+@pytest.mark.parametrize(
+    "packaging",
+    [
+        "Q8_0",
+        "Q4_0",
+        "Q4_1",
+        "Q5_1",
+        "Q2_K",
+        "Q3_K_S",
+        "Q4_K_M",
+        "Q5_K_L",
+        "Q6_K",
+        "Q8_K_XL",
+        "IQ1_S",
+        "IQ2_XXS",
+        "IQ3_M",
+        "IQ4_NL",
+        "IQ4_XS",
+        "TQ1_0",
+        "Q4_0_4_4",
+        "UD-Q4_K_XL",
+        "i1-Q5_K_M",
+        "MXFP4",
+        "MXFP4_MOE",
+        "nvfp4",
+        "nf4",
+        "fp4",
+        "int8",
+        "BF16",
+        "F32",
+        "f16",
+        "fp8mixed",
+        "fp8_e4m3fn_scaled",
+        "q4_k_s",
+    ],
+)
+def test_what_says_how_a_file_is_packed_is_no_part_of_its_name(packaging: str) -> None:
+    for before in "-_.":
+        assert name_from_path(f"/m/unet/Wan2.1-Fun-1.3B{before}{packaging}.gguf") == "Wan2.1-Fun-1.3B"
+
+
+@pytest.mark.parametrize("name", ["Qwen3-8B", "sales-Q3", "SDXL_1", "K2", "model_iq", "Q8_0"])
+def test_what_only_resembles_packaging_stays(name: str) -> None:
+    assert name_from_path(f"/m/unet/{name}.gguf") == name
 
 
 def test_a_hubs_file_whose_name_says_no_more_than_its_repository_has_the_repositorys() -> None:
@@ -160,10 +210,10 @@ WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.s
             "/h/hub/models--Kijai--WanVideo_comfy/snapshots/0a/T2V/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn.safetensors",
             "Kijai/WanVideo_comfy/Wan2_2-T2V-A14B-HIGH",
         ),
-        ("/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q4_K_M.gguf", "org/Mistral-7B-GGUF/mistral-7b.Q4_K_M"),
+        ("/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q4_K_M.gguf", "org/Mistral-7B-GGUF"),
         (
             "/h/hub/models--org--Mistral-7B-GGUF/snapshots/0a/mistral-7b.Q8_0-00001-of-00002.gguf",
-            "org/Mistral-7B-GGUF/mistral-7b.Q8_0",
+            "org/Mistral-7B-GGUF",
         ),
         ("/h/hub/models--sd--stable-diffusion-v1-5/snapshots/0a/v1-5-pruned-emaonly.safetensors", "sd/stable-diffusion-v1-5"),
         ("/m/my-run/checkpoint-500/model.safetensors", "my-run/checkpoint-500"),

@@ -55,6 +55,8 @@ class TensorSampler:
     def __init__(self, torch: ModuleType) -> None:
         self._plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
         self._strided = torch.strided
+        self._shape_of: Any = torch.Tensor.shape.__get__
+        """torch's own: a class for quantized blocks may define a `shape` that is the original tensor's."""
         self._without_overrides = without_overrides(torch)
         self._dtypes = {getattr(torch, name): (name, size * VALUES) for name, size in ITEM_BYTES.items() if hasattr(torch, name)}
         try:
@@ -112,7 +114,7 @@ class TensorSampler:
         if not tensor.is_cpu or tensor.layout is not self._strided:
             return None
         dtype = self._dtypes.get(tensor.dtype)
-        offset, shape = part if part is not None else (0, tuple(tensor.shape))
+        offset, shape = part if part is not None else (0, tuple(self._shape_of(tensor)))
         if dtype is None or math.prod(shape) < VALUES or tensor.numel() < offset + VALUES or not tensor.is_contiguous():
             return None
         name, length = dtype

@@ -265,6 +265,8 @@ class ModuleReader:
         """Add the storages of tensors in plain attributes; returns how many of these have an unknown size."""
         unread = 0
         for name, tensor, is_cache in found.tensors:
+            if self._tensor_reader.is_meta(tensor):
+                continue  # a description of weights that are elsewhere, as in a state dict that was kept
             unread += self._tensor_reader.add_storages(tensor, caches if is_cache else storages, name)
         for name, packed in found.packed:
             unread += self._add_packed(module, name, packed, id(packed), storages, elements)

@@ -135,7 +135,9 @@ class PackedParameters:
         weights = [one for one in tensors if one.name != "bias" and not any(word in one.name for word in STATE_WORDS)]
         if weights:
             largest = max(weights, key=lambda one: one.size_bytes)
-            elements = _by_quantization_state(state)
+            elements = stated_elements(state_of(largest.tensor))  # the module may have got its sizes from the packed tensor
+            if elements is None:
+                elements = _by_quantization_state(state)
             if elements is None and largest.name == "original":
                 elements = _by_parametrization(modules)
             if elements is None and largest.is_packed:

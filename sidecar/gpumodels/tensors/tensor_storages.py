@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 from gpumodels.provenance.origin import Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
-from gpumodels.support.instances import mro_of, state_of
+from gpumodels.support.instances import mro_of, name_of, state_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import storage_identity, tensor_identity, without_overrides
 from gpumodels.tensors.extra_tensors import ExtraTensorFinder
@@ -22,6 +22,12 @@ UNREADABLE: Final = (NotImplementedError, RuntimeError, ValueError, TypeError, A
 """What torch raises if a tensor has no storage, or lacks another property."""
 MAX_DEPTH: Final = 4
 """How deep tensors that consist of other tensors are taken apart."""
+
+BLOCK_TYPE_ATTRIBUTES: Final = ("tensor_type", "quant_type")
+"""Attributes in which a tensor that holds a GGUF file's blocks keeps their type: of ComfyUI's node packs and of diffusers."""
+BLOCK_TYPE: Final = "GGMLQuantizationType"
+TORCH_DTYPES: Final = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""torch's names of those types of GGUF that are none of quantized blocks."""
 
 _COMPRESSED_ROWS: Final = ("crow_indices", "col_indices", "values")
 _COMPRESSED_COLUMNS: Final = ("ccol_indices", "row_indices", "values")
@@ -210,7 +216,8 @@ class TensorReader:
         return self._dtype_names.setdefault(dtype, str(dtype).removeprefix("torch."))
 
     def _storage(self, tensor: Any, named: Any, name: str) -> TensorStorage:
-        device_name, dtype_name = self._name_of_device(self._device_of(tensor)), self._name_of_dtype(self._dtype_of(tensor))
+        device_name = self._name_of_device(self._device_of(tensor))
+        dtype_name = _type_of_blocks(state_of(tensor)) or self._name_of_dtype(self._dtype_of(tensor))
         try:
             storage = self._untyped_storage(tensor)
         except UNREADABLE:
@@ -221,6 +228,20 @@ class TensorReader:
             tracker = self._origin_tracker
             origin = tracker.origin_of(named, storage if named is tensor else tracker.tensors.storage_of(named))
         return TensorStorage((device_name, self.identity_of_storage(storage)), dtype_name, storage.nbytes(), origin, name)
+
+
+def _type_of_blocks(state: dict[str, Any]) -> str | None:
+    """`Q8_0`: the type of the blocks that a tensor of bytes holds; None if it states none.
+
+    Args:
+        state: the tensor's instance dictionary.
+    """
+    for attribute in BLOCK_TYPE_ATTRIBUTES:
+        stated = state.get(attribute)
+        if name_of(type(stated)) == BLOCK_TYPE:
+            name = state_of(stated).get("_name_")  # where an enumeration's member keeps its name
+            return TORCH_DTYPES.get(name, name) if type(name) is str else None
+    return None
 
 
 def _is_fake(state: dict[str, Any]) -> bool:

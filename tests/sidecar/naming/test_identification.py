@@ -57,14 +57,14 @@ def test_two_files_that_hold_as_much_are_candidates_and_no_name() -> None:
 @pytest.mark.parametrize(
     ("file", "stated", "name"),
     [
-        ("/m/wan_high.safetensors", "Wan2_2-T2V-A14B-HIGH", "Wan2_2-T2V-A14B-HIGH"),
+        ("/m/wan_high.safetensors", "Wan2_2-T2V-A14B-HIGH", "wan_high"),
         ("/tmp/tmp1/model.safetensors", "VACE-Depth", "VACE-Depth"),
         ("/m/my_tune_v3.safetensors", "Wan2_2-T2V-A14B-HIGH", "my_tune_v3"),
         ("/tmp/tmp1/model.safetensors", "untitled", "WanModel"),
         ("/m/Wan2_2-T2V-A14B-HIGH-mytune.safetensors", "Wan2_2-T2V-A14B-HIGH", "Wan2_2-T2V-A14B-HIGH-mytune"),
     ],
 )
-def test_metadata_name_a_model_only_where_they_say_more_than_its_file(file: str, stated: str, name: str) -> None:
+def test_metadata_name_a_model_only_where_its_file_does_not(file: str, stated: str, name: str) -> None:
     evidence = Evidence("WanModel", {(file, "mapped file"): 100}, 100, metadata={file: {"model_type": stated}})
     assert choose_name(evidence).name == name
 

@@ -80,6 +80,14 @@ def gguf(attribute: str) -> nn.Module:
     return a_layer({"weight": weight, "bias": torch.zeros(OUT)})
 
 
+def gguf_in_a_layer_made_for_the_blocks() -> nn.Module:
+    """Of WanVideoWrapper: the layer got its sizes from the packed tensor, and counts steps for schedules."""
+    layer = gguf("quant_shape")
+    layer.register_buffer("_step", torch.zeros((), dtype=torch.int64))
+    vars(layer).update(in_features=layer.weight.size(1), out_features=OUT)
+    return layer
+
+
 def gptq() -> nn.Module:
     """All in buffers: torch counts no parameters."""
     buffers = {
@@ -164,6 +172,7 @@ STAND_INS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "HQQ, viewed as floats": (lambda: hqq(torch.float16), WEIGHT + OUT),
     "GGUF, diffusers": (lambda: gguf("quant_shape"), WEIGHT + OUT),
     "GGUF, ComfyUI": (lambda: gguf("tensor_shape"), WEIGHT + OUT),
+    "GGUF, WanVideoWrapper": (gguf_in_a_layer_made_for_the_blocks, WEIGHT + OUT),
     "GPTQ": (gptq, WEIGHT + OUT),
     "compressed-tensors": (compressed_tensors, WEIGHT + OUT),
     "float8": (float8, WEIGHT + OUT),

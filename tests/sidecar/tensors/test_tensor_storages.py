@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from enum import IntEnum
 
 import pytest
 import torch
@@ -111,3 +112,55 @@ def test_a_module_that_is_changed_while_it_is_scanned_is_right_after_the_next_sc
         (found,) = sidecar.scan()
         assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
         assert sidecar.failures.count == 0
+
+
+class GGMLQuantizationType(IntEnum):
+    """As in the package `gguf`."""
+
+    F32 = 0
+    Q8_0 = 8
+    IQ4_XS = 23
+    BF16 = 30
+
+
+class Blocks(torch.Tensor):
+    """A GGUF file's blocks, as ComfyUI's node packs and diffusers keep them: the shape is the original's."""
+
+    @property
+    def shape(self) -> torch.Size:  # type: ignore[override]
+        raise AssertionError("foreign code ran")
+
+
+def blocks(attribute: str, kind: object) -> torch.Tensor:
+    made = torch.zeros(64, 68, dtype=torch.uint8).as_subclass(Blocks)
+    setattr(made, attribute, kind)
+    return made
+
+
+@pytest.mark.parametrize("attribute", ["tensor_type", "quant_type"])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        (GGMLQuantizationType.Q8_0, "Q8_0"),
+        (GGMLQuantizationType.IQ4_XS, "IQ4_XS"),
+        (GGMLQuantizationType.BF16, "bfloat16"),
+        ("nf4", "uint8"),
+        (None, "uint8"),
+    ],
+)
+def test_the_blocks_of_a_gguf_file_are_called_by_their_type(attribute: str, kind: object, dtype: str) -> None:
+    with attached() as sidecar:
+        model = nn.Linear(64, 64, bias=False)
+        del model.weight
+        model.register_buffer("weight", blocks(attribute, kind))
+        (found,) = sidecar.scan()
+        assert found.dtypes == {dtype: 64 * 68}
+        assert sidecar.failures.count == 0
+
+
+def test_a_state_dict_of_meta_tensors_that_a_model_keeps_is_nothing_of_it_that_is_elsewhere() -> None:
+    with attached() as sidecar:
+        model = nn.Linear(64, 64, bias=False)
+        model.pipeline = {"sd": {"weight": torch.zeros(64, 64, device="meta")}}
+        (found,) = sidecar.scan()
+        assert (found.bytes_by_device, found.missing_bytes) == ({"cpu": 64 * 64 * FLOAT}, 0)

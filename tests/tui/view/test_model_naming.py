@@ -20,7 +20,7 @@ NOTHING = CatalogueState()
 def test_a_model_is_named_by_the_file_whose_values_it_holds() -> None:
     model = recognised(ValuesMatch((TUNE,), (), 16, 16))
     assert (model.name, model.name_source, model.confidence, model.files) == ("my-tune", "values", 0.97, (TUNE,))
-    assert recognised(ValuesMatch((TUNE,), (), 16, 16), model_type="My-Tune-14B").name == "My-Tune-14B"
+    assert recognised(ValuesMatch((TUNE,), (), 16, 16), model_type="My-Tune-14B").name == "my-tune"
 
 
 def test_a_file_of_two_names_gives_none_but_lists_both() -> None:

@@ -18,7 +18,7 @@ from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.naming.stated_files import files_at, was_read
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.checkpoint_values import CheckpointValues
-from gpumodels.provenance.files_read import ReadFile
+from gpumodels.provenance.files_read import ReadFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.never_pickled import never_pickled
@@ -65,15 +65,17 @@ class FileMatching:
             among: the only files whose names and shapes count, if it is known which were read for it.
             before: the last answer: the same values are as old as they were then, and are compared only with files read since.
         """
-        offload_paths = self._origin_tracker.own_files.offload_paths
+        files_read, offload_paths = self._origin_tracker.files_read, self._origin_tracker.own_files.offload_paths
         groups = {
             checkpoint: files
-            for checkpoint, files in self._origin_tracker.files_read.groups().items()
+            for checkpoint, files in files_read.groups().items()
             if not any(file.path in offload_paths for file in files)
         }
         if not samples.samples:
             return self._by_shapes(found, groups, among)
-        stated_paths = [path for stated in stated_origins for path in files_at(stated)]
+        stated_paths = [
+            files_read.path_of(stamp_of(path)) or path for stated in stated_origins for path in files_at(stated)
+        ]  # a file that was read is compared once, by whichever path
         for path in stated_paths:
             known = groups.get(checkpoint_of(path), ())
             if path not in {file.path for file in known}:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_loras import UNKNOWN_FILE
+from gpumodels.models.shared_weights import own_weights
 from gpumodels.naming.evidence import Evidence, FileAgreement, MatchedFiles, Naming
 from gpumodels.naming.file_matching import FileMatching
 from gpumodels.naming.file_metadata import FileMetadata
@@ -164,6 +165,22 @@ class ModelInquiry:
         ):
             confirmed.add(origin)
         return origin in confirmed
+
+    def bytes_by_origin(self) -> Mapping[tuple[str, str], int]:
+        """`OwnWeights.bytes_by_origin`, where each file has one path, and that is one by which the host read it."""
+        files_read, stamps, by_origin = self.sources.files_read, self.found.stamps, own_weights(self.found).bytes_by_origin
+        paths: dict[Stamp, str] = {}
+        for file in files_read.of([path for path, _ in by_origin if path]):
+            if file.read_ns and file.path in stamps:
+                paths.setdefault(stamps[file.path], file.path)
+        found: dict[tuple[str, str], int] = {}
+        for (path, source), size in by_origin.items():
+            stamp = stamps.get(path)
+            if stamp is not None:
+                path = paths.get(stamp) or files_read.path_of(stamp) or path
+                self.findings.stamps[path] = stamp
+            found[path, source] = found.get((path, source), 0) + size
+        return found
 
     # What stages ask.
 

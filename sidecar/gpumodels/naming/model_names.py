@@ -223,14 +223,14 @@ class ModelNames:
     def _identify(self, found: FoundModel, core: weakref.ref[Any], findings: Findings) -> Identified:
         slot = self._slot(found) if found.adapter is None else None
         inquiry = ModelInquiry(self._sources, found, findings)
-        own = own_weights(found)
         stated = inquiry.stated_evidence(_alive(core), slot) if found.adapter is None else inquiry.evidence_of_adapter()
+        by_origin = inquiry.bytes_by_origin()
         evidence = identify(
             replace(
                 stated,
-                bytes_by_origin=own.bytes_by_origin,
-                total_bytes=own.total_bytes,
-                metadata=inquiry.metadata_of([path for path, _ in own.bytes_by_origin if path]),
+                bytes_by_origin=by_origin,
+                total_bytes=own_weights(found).total_bytes,
+                metadata=inquiry.metadata_of([path for path, _ in by_origin if path]),
             )
         )
         naming, matched, agreement = evidence.naming, evidence.matched, evidence.agreement

@@ -27,11 +27,12 @@ MAX_SAMPLES_OF_ONE: Final = MAX_KEPT_SAMPLES // 2
 
 @never_pickled
 class Stamp(NamedTuple):
-    """A file's version: what differs after it was modified or replaced."""
+    """A file's version: what differs after it was modified or replaced, and is the same by whichever path the file is reached."""
 
     inode: int
     size_bytes: int
     modified_ns: int
+    device: int = 0
 
 
 def stamp_of(path: str) -> Stamp | None:
@@ -40,7 +41,7 @@ def stamp_of(path: str) -> Stamp | None:
         status = os.stat(path)
     except (OSError, ValueError):
         return None
-    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns)
+    return Stamp(status.st_ino, status.st_size, status.st_mtime_ns, status.st_dev)
 
 
 @never_pickled
@@ -176,12 +177,27 @@ class FilesRead:
         stamps = [file.stamp for file in list(self._files.values()) if file.number > version]
         return sum(math.inf if stamp is None else stamp.size_bytes for stamp in stamps)
 
+    def path_of(self, stamp: Stamp | None) -> str | None:
+        """The path under which `groups` lists the file with this stamp; None if it lists none."""
+        return next((file.path for file in self._distinct() if file.stamp == stamp), None) if stamp is not None else None
+
     def groups(self) -> dict[str, tuple[ReadFile, ...]]:
-        """Files by checkpoint: a single file, or the shards of one that were read. The most recently read come last."""
+        """Files by checkpoint: a single file, or the shards of one that were read. The most recently read come last.
+
+        A file that is known by several paths, as in a symlinked folder, is listed under the one by which the host read it last.
+        """
         found: dict[str, list[ReadFile]] = {}
-        for file in list(self._files.values()):
+        for file in self._distinct():
             found.setdefault(checkpoint_of(file.path), []).append(file)
         return {checkpoint: tuple(sorted(files, key=lambda file: file.path)) for checkpoint, files in found.items()}
+
+    def _distinct(self) -> list[ReadFile]:
+        files = list(self._files.values())
+        listed: dict[Stamp, ReadFile] = {}
+        for file in files:
+            if file.stamp is not None and (file.stamp not in listed or file.read_ns > listed[file.stamp].read_ns):
+                listed[file.stamp] = file
+        return [file for file in files if file.stamp is None or listed[file.stamp] is file]
 
     def _this_thread(self) -> _ReadingThread:
         thread: _ReadingThread | None = getattr(self._local, "thread", None)

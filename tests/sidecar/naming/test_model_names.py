@@ -550,3 +550,64 @@ def test_a_model_half_of_which_was_written_over_has_both_files_as_candidates(sid
     found = the_model(sidecar)
     assert (found.name, found.confidence) == ("Backbone", 0.5)
     assert {Path(path).stem for path in found.candidates} == {"first_v1", "second_v1"}
+
+
+@pytest.fixture
+def linked(files: Files) -> Path:
+    """A symlink to the folder of models."""
+    folder = files.directory / "models"
+    folder.mkdir()
+    link = files.directory / "link"
+    link.symlink_to(folder)
+    return link
+
+
+def loaded_unseen(state: dict[str, torch.Tensor]) -> Backbone:
+    """Nothing tells of it but the values."""
+    model = Backbone()
+    for key, parameter in model.named_parameters():
+        parameter.data = state[key].half()
+    return model
+
+
+def test_a_file_in_a_symlinked_folder_is_one_file(sidecar: Attached, files: Files, linked: Path) -> None:
+    """The host reads it by its own path; the kernel lists the real one while it is mapped."""
+    path = files.write("models/tune_v2", metadata={"modelspec.title": "Tune"})
+    state = load_file(linked / path.name)
+    model = loaded_unseen(state)
+    found = the_model(sidecar)
+    assert (found.name, found.name_source, found.files) == ("tune_v2", "values", (str(linked / path.name),))
+    assert (found.candidates, dict(found.metadata)) == ((), {"modelspec.title": "Tune"})
+    assert model is not None
+
+
+def test_a_model_mapped_by_two_paths_of_one_file_is_from_one_file(sidecar: Attached, files: Files, linked: Path) -> None:
+    path = files.write("models/tune_v2", metadata={"modelspec.title": "Tune"})
+    both = load_file(path), load_file(linked / path.name)
+    model = loaded({key: both[number % 2][key] for number, key in enumerate(both[0])}, assign=True)
+    found = the_model(sidecar)
+    assert (found.name, found.candidates, len(found.files)) == ("tune_v2", (), 1)
+    assert (found.confidence, dict(found.metadata)) == (0.99, {"modelspec.title": "Tune"})
+    assert model is not None
+
+
+def test_a_model_keeps_the_path_that_it_was_loaded_by(sidecar: Attached, files: Files) -> None:
+    path = files.write("tune_v2")
+    link = files.directory / "latest_v9.safetensors"
+    link.symlink_to(path)
+    model = loaded(load_file(path))
+    state = load_file(link)
+    found = the_model(sidecar)
+    assert (found.name, found.files) == ("tune_v2", (str(path),))
+    assert model is not state
+
+
+def test_a_copy_of_a_file_is_another_file(sidecar: Attached, files: Files) -> None:
+    original = files.write("written").rename(files.directory / "tune_v2.safetensors")  # not known as written by this process
+    path = files.directory / "copy_v3.safetensors"
+    path.write_bytes(original.read_bytes())
+    os.utime(path, (1e9, 1e9))
+    model = loaded_unseen(load_file(original))
+    load_file(path)
+    assert set(the_model(sidecar).candidates) == {str(original), str(path)}
+    assert model is not None

@@ -78,7 +78,7 @@ class Attached:
         self.scanned_provenance = self.origin_tracker.version
         try:
             found = self.scanner.scan(pause, afresh)
-            return found + self.comfy_loras.adapters(found, pause)
+            return self.comfy_loras.with_adapters(found, pause)
         finally:
             self.origin_tracker.forget_kernel_mappings()
 

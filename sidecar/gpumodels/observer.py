@@ -350,7 +350,7 @@ class Observer:
             origin_tracker.allow_kernel_query()
         try:
             found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)
-            found += attached.comfy_loras.adapters(found, self._pause)
+            found = attached.comfy_loras.with_adapters(found, self._pause)
         finally:
             origin_tracker.forget_kernel_mappings()
         if everything:

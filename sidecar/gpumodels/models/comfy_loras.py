@@ -6,7 +6,11 @@ makes a clone: what they share counts once.
 
 from __future__ import annotations
 
+import sys
+import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import FrameType, ModuleType
 from typing import Any, Final
 
@@ -26,6 +30,8 @@ from gpumodels_shared.file_names import checkpoint_of
 UNKNOWN_FILE: Final = ""
 """Stands for a file's path if we didn't see the file being read."""
 MODULE: Final = "comfy.model_patcher"
+COMPLETE: Final = frozenset({"diff", "set"})
+"""Kinds of patches that consist of a tensor as large as the weight."""
 KEYS_PER_STEP: Final = 16
 MAX_DEPTH: Final = 4
 
@@ -77,8 +83,10 @@ class ComfyLoras:
         for patcher in patchers:
             self._patchers.put(patcher, None)
 
-    def adapters(self, models: Sequence[FoundModel], pause: Callable[[], None]) -> list[FoundModel]:
-        """The adapters in the patches of these models; the same objects as before where nothing about them changed.
+    def with_adapters(self, models: Sequence[FoundModel], pause: Callable[[], None]) -> list[FoundModel]:
+        """These models, and the adapters in their patches; the same objects as before where nothing about them changed.
+
+        A model whose layers hold tensors of an adapter, as WanVideoWrapper's do, is not from the adapter's file for that.
 
         Args:
             models: the scan's.
@@ -87,24 +95,39 @@ class ComfyLoras:
         patchers, seen = self._with_patches()
         bases = tuple(models) if patchers else ()
         if seen != self._seen or bases != self._bases:
-            found: list[FoundModel] = []
-            in_slices(self._find(patchers, models, found), pause)
-            self._seen, self._bases, self._found = seen, bases, found
-        return self._found
+            adapters: list[FoundModel] = []
+            in_bases: dict[FoundModel, dict[tuple[str, int], TensorStorage]] = {}
+            in_slices(self._find(patchers, models, adapters, in_bases), pause)
+            without = {base: _without_origins(base, storages.values()) for base, storages in in_bases.items() if storages}
+            self._seen, self._bases, self._found = seen, bases, [*(without.get(model, model) for model in models), *adapters]
+        return self._found if patchers else list(models)
 
     def _with_patches(self) -> tuple[list[KeyedRef], tuple[object, ...]]:
         """One patcher for each distinct set of patches, and keys that differ once one of these sets changes."""
         patchers: dict[object, KeyedRef] = {}
-        for ref in self._patchers.refs():
+        refs = self._patchers.refs()
+        clones = Counter(id(state_of(patcher).get("parent")) for ref in refs if (patcher := ref()) is not None)
+        patcher = None
+        for ref in refs:
             with self._failures.guard("inspecting a ModelPatcher"):
+                if ref.key in clones and _references(ref) <= clones[ref.key]:
+                    continue  # nobody can use it: only its clones hold it, which have of its patches what is still applied
                 patcher = ref()
                 state = state_of(patcher) if patcher is not None else {}
+                patcher = None
                 size = sum(map(len, _tables(state)))
                 if size:  # clones have the uuid of what they were cloned from until they get patches of their own
                     patchers.setdefault((id(state.get("model")), str(state.get("patches_uuid", ref.key)), size), ref)
         return list(patchers.values()), tuple(patchers)
 
-    def _find(self, patchers: Sequence[KeyedRef], models: Sequence[FoundModel], found: list[FoundModel]) -> Iterator[None]:
+    def _find(
+        self,
+        patchers: Sequence[KeyedRef],
+        models: Sequence[FoundModel],
+        found: list[FoundModel],
+        in_bases: dict[FoundModel, dict[tuple[str, int], TensorStorage]],
+    ) -> Iterator[None]:
+        """Append the adapters; and add, by base model, those of their storages that the base's own modules hold as well."""
         adapters: dict[tuple[FoundModel, str], Layers] = {}
         for ref in patchers:
             bases: dict[str, FoundModel | None] = {}
@@ -115,13 +138,15 @@ class ComfyLoras:
                 yield
         counted: set[tuple[str, int]] = set()
         for (base, path), layers in adapters.items():
-            held = {storage.key for reading in layers.values() for storage in reading.storages}
+            own = _without_weights(layers, base, path, models)
             yield
-            if any(key in model.storages for model in models for key in held):
-                continue  # merged from another model: these are that model's weights, no adapter
+            storages = {storage.key: storage for reading in own.values() for storage in reading.storages}
+            in_base = storages.keys() & base.storages.keys()
+            in_bases.setdefault(base, {}).update((key, storages[key]) for key in in_base)
             part = Part(base.root, base.core)
-            yield from assemble_adapter(part, path, [*layers.items()], held & counted, base.members, found)
-            counted |= held
+            counted_elsewhere = (storages.keys() & counted) | in_base
+            yield from assemble_adapter(part, path, [*own.items()], counted_elsewhere, base.members, found)
+            counted |= storages.keys()
 
     def _keys(self, ref: KeyedRef) -> list[tuple[int, Any]]:
         with self._failures.guard("reading a ModelPatcher"):
@@ -185,6 +210,56 @@ def _tables(state: Mapping[str, Any]) -> list[dict[Any, Any]]:
     if is_a(hooks, dict):
         found += list(dict.values(hooks))
     return [table for table in found if is_a(table, dict) and dict.__len__(table)]
+
+
+def _references(ref: weakref.ref[Any]) -> int:
+    """How many strong references to the object there are, this function's own included."""
+    thing = ref()
+    return sys.getrefcount(thing) - _OWN_REFERENCES
+
+
+class _Held:
+    """Something that one variable holds."""
+
+
+_OWN_REFERENCES = 0
+_held = _Held()
+_OWN_REFERENCES = _references(weakref.ref(_held)) - 1
+"""Those that `_references` itself makes, which depends on Python's version."""
+
+
+def _without_weights(layers: Layers, base: FoundModel, path: str, models: Sequence[FoundModel]) -> Layers:
+    """The layers without tensors that are weights: of another model, which are merged, or the base's own.
+
+    What the base holds as well is the adapter's nevertheless, unless it is a complete weight from the base's own file.
+    """
+    held = {storage.key for reading in layers.values() for storage in reading.storages}
+    weights = {key for model in models if model is not base for key in held if key in model.storages}
+    from_there = sum(size for (origin, _), size in base.bytes_by_origin.items() if checkpoint_of(origin) == path)
+    if path == UNKNOWN_FILE or 2 * from_there > base.held_bytes:
+        complete = {storage.key for reading in layers.values() if reading.class_name in COMPLETE for storage in reading.storages}
+        weights |= complete & base.storages.keys()
+    if not weights:
+        return layers
+    found: Layers = {}
+    for name, reading in layers.items():
+        storages = tuple(storage for storage in reading.storages if storage.key not in weights)
+        if storages:
+            found[name] = reading._replace(storages=storages)
+    return found
+
+
+def _without_origins(base: FoundModel, storages: Iterable[TensorStorage]) -> FoundModel:
+    """The model as if it had these storages from nowhere."""
+    by_origin = dict(base.bytes_by_origin)
+    for storage in storages:
+        if storage.origin is not None:
+            origin = (storage.origin.path, storage.origin.source)
+            by_origin[origin] = by_origin.get(origin, 0) - storage.size_bytes
+    by_origin = {origin: size for origin, size in by_origin.items() if size > 0}
+    paths = {path for path, _ in by_origin}
+    stamps = {path: stamp for path, stamp in base.stamps.items() if path in paths}
+    return replace(base, bytes_by_origin=by_origin, stamps=stamps)
 
 
 _NO_TENSORS: Final = frozenset({type(None), bool, str, int, float, list})

@@ -171,7 +171,6 @@ class SnapshotModels:
         return replace(
             _described(identity.model_id, kind, identity.first_seen_ns, found, identified, identity.accelerator),
             architecture=identified.architecture,
-            shared_bytes=found.shared_bytes,
             unread_tensors=found.unread,
             slot=slot,
         )
@@ -200,6 +199,7 @@ def _described(
         device=accelerator or HOST,
         offloaded_bytes=host_bytes + found.missing_bytes,
         tree=found.tree,
+        shared_bytes=found.shared_bytes,
         metadata=identified.metadata,
         fingerprint=identified.fingerprint,
         file_stamps=identified.file_stamps,

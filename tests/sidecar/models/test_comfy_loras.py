@@ -54,9 +54,11 @@ def a_patcher_class() -> type[Any]:
             self.patches: dict[str, list[tuple[object, ...]]] = {}
             self.hook_patches: dict[object, dict[str, list[tuple[object, ...]]]] = {}
             self.patches_uuid: object = object()
+            self.parent: ModelPatcher | None = None
 
         def clone(self) -> ModelPatcher:
             other = type(self)(self.model)
+            other.parent = self
             other.patches = {key: list(patches) for key, patches in self.patches.items()}
             other.patches_uuid = self.patches_uuid
             return other
@@ -257,6 +259,89 @@ def test_a_merge_of_models_is_no_lora(patcher_class: type[Any], sidecar: Attache
     weight = other.diffusion_model[0].weight
     patcher.add_patches({"diffusion_model.0.weight": [(weight, None)], "diffusion_model.1.weight": ("diff", (weight,))})
     assert loras(sidecar) == {}
+
+
+def saved_diffusion(path: Path) -> Diffusion:
+    """A model that was loaded from this file."""
+    model = Diffusion()
+    save_file(model.state_dict(), path, {"modelspec.title": "Base"})
+    model.load_state_dict(load_file(path))
+    return model
+
+
+def the_models(sidecar: Attached) -> tuple[Model, Model]:
+    """The base model, and its only LoRA."""
+    (lora,) = loras(sidecar).values()
+    return the_base(sidecar), lora
+
+
+@pytest.mark.parametrize("held", ["all", "one", "all, by names that say nothing"])
+def test_a_lora_whose_tensors_the_layers_hold_as_well_is_an_adapter_all_the_same(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path, held: str
+) -> None:
+    """WanVideoWrapper's unmerged LoRAs: where the dtype is the compute dtype, the buffers are the patch's own tensors."""
+    base = saved_diffusion(tmp_path / "base_v1.safetensors")
+    patcher = patcher_class(base)
+    patcher.add_patches(a_lora(tmp_path / "MyStyle.safetensors"))
+    name = "weight_{}" if "names" in held else "lora_diff_0_{}"
+    count = 0
+    for number, layer in enumerate(base.diffusion_model[: 1 if held == "one" else 2]):
+        (_, adapter, *_), *_ = patcher.patches[f"diffusion_model.{number}.weight"]
+        for place, tensor in enumerate(adapter.weights[: 1 if held == "one" else 2]):
+            layer.register_buffer(name.format(place), tensor)
+            count += tensor.nbytes
+    before = [id(one) for one in sidecar.scan()]
+    model, lora = the_models(sidecar)
+    assert (lora.name, lora.parent, lora.files) == ("MyStyle", model.id, (str(tmp_path / "MyStyle.safetensors"),))
+    assert (lora.resident_bytes, lora.shared_bytes) == (LORA_BYTES - count, count)
+    assert model.resident_bytes == 2 * (WIDTH * WIDTH + WIDTH) * 4 + count
+    assert (model.name, model.files) == ("base_v1", (str(tmp_path / "base_v1.safetensors"),))
+    assert dict(model.metadata) == {"modelspec.title": "Base"}
+    assert before == [id(one) for one in sidecar.scan()]
+
+
+def test_a_model_merged_with_its_own_weights_has_no_adapter(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    for model in (Diffusion(), saved_diffusion(tmp_path / "base.safetensors")):
+        patcher = patcher_class(model)
+        patcher.add_patches({"diffusion_model.0.weight": ("diff", (model.diffusion_model[0].weight,))})
+        assert loras(sidecar) == {}
+
+
+def test_only_what_another_model_holds_is_no_adapter(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    one, other = Diffusion(), Diffusion()
+    patcher = patcher_class(one)
+    patches = a_lora(tmp_path / "mixed.safetensors", layers=("0",))
+    patches["diffusion_model.1.weight"] = ("diff", (other.diffusion_model[1].weight,))
+    patcher.add_patches(patches)
+    assert {name: lora.bytes_by_device for name, lora in loras(sidecar).items()} == {"mixed": {"cpu": LORA_BYTES // 2}}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_loras_that_were_merged_while_the_model_was_loaded_have_no_row(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path, count: int
+) -> None:
+    """A clone for each LoRA, and the last one is merged: it alone holds the others, as its `parent`."""
+    patcher = patcher_class(Diffusion())
+    for number in range(count):
+        patcher = patcher.clone()
+        patcher.add_patches(a_lora(tmp_path / f"style_{number}.safetensors"))
+    assert len(loras(sidecar)) == count
+    patcher.patches.clear()
+    assert loras(sidecar) == {}
+
+
+def test_loras_of_a_patcher_that_is_in_use_stay_though_a_clone_lacks_them(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path
+) -> None:
+    patcher = patcher_class(Diffusion())
+    patcher.add_patches(a_lora(tmp_path / "style.safetensors"))
+    clone = patcher.clone()
+    clone.patches.clear()
+    assert set(loras(sidecar)) == {"style"}
+    cached = {"node": [patcher]}
+    del patcher
+    assert set(loras(sidecar)) == {"style"}
+    assert cached
 
 
 def test_a_patcher_that_cannot_be_read_hides_no_other(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:

@@ -100,6 +100,8 @@ class FoundModel:
     """How many of its tensors or packed weights are of unknown size: all other sums are then lower bounds."""
     shared_weights: SharedWeights | None = None
     """What `models.shared_weights` found; None where it shares nothing and never did."""
+    merged_tensors: Mapping[str, int] = field(default_factory=dict)
+    """By the path of another model's checkpoint, into how many of its tensors ComfyUI merges that model's, once it uses them."""
     shared_bytes: int = field(init=False)
     """Bytes that it holds but that count towards a model before it."""
     own_bytes: int = field(init=False)

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import FrameType, ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import FoundModel, Part, assemble_adapter
 from gpumodels.observing.observers import Observers
@@ -38,6 +38,16 @@ MAX_DEPTH: Final = 4
 
 Layers = dict[str, ModuleReading]
 """By the patched weight's key, what is added to it, as the reading of a module that would hold it."""
+
+
+@never_pickled
+class _InBase(NamedTuple):
+    """What patches say of the patched model itself."""
+
+    storages: dict[tuple[str, int], TensorStorage]
+    """Those of adapters that its own modules hold as well."""
+    merged: dict[str, set[str]]
+    """By the checkpoint of another model, the keys of the weights into which that model's are merged."""
 
 
 @never_pickled
@@ -96,10 +106,11 @@ class ComfyLoras:
         bases = tuple(models) if patchers else ()
         if seen != self._seen or bases != self._bases:
             adapters: list[FoundModel] = []
-            in_bases: dict[FoundModel, dict[tuple[str, int], TensorStorage]] = {}
+            in_bases: dict[FoundModel, _InBase] = {}
             in_slices(self._find(patchers, models, adapters, in_bases), pause)
-            without = {base: _without_origins(base, storages.values()) for base, storages in in_bases.items() if storages}
-            self._seen, self._bases, self._found = seen, bases, [*(without.get(model, model) for model in models), *adapters]
+            bases_now = {base: _as_patched(base, in_base) for base, in_base in in_bases.items()}
+            self._seen, self._bases = seen, bases
+            self._found = [*(bases_now.get(model, model) for model in models), *adapters]
         return self._found if patchers else list(models)
 
     def _with_patches(self) -> tuple[list[KeyedRef], tuple[object, ...]]:
@@ -125,16 +136,16 @@ class ComfyLoras:
         patchers: Sequence[KeyedRef],
         models: Sequence[FoundModel],
         found: list[FoundModel],
-        in_bases: dict[FoundModel, dict[tuple[str, int], TensorStorage]],
+        in_bases: dict[FoundModel, _InBase],
     ) -> Iterator[None]:
-        """Append the adapters; and add, by base model, those of their storages that the base's own modules hold as well."""
+        """Append the adapters to `found`, and add to `in_bases` what the patches say of the models themselves."""
         adapters: dict[tuple[FoundModel, str], Layers] = {}
         for ref in patchers:
             bases: dict[str, FoundModel | None] = {}
             keys = self._keys(ref)
             for start in range(0, len(keys), KEYS_PER_STEP):
                 with self._failures.guard("reading a ModelPatcher"):
-                    self._read(ref, keys[start : start + KEYS_PER_STEP], models, bases, adapters)
+                    self._read(ref, keys[start : start + KEYS_PER_STEP], models, bases, adapters, in_bases)
                 yield
         counted: set[tuple[str, int]] = set()
         for (base, path), layers in adapters.items():
@@ -142,7 +153,8 @@ class ComfyLoras:
             yield
             storages = {storage.key: storage for reading in own.values() for storage in reading.storages}
             in_base = storages.keys() & base.storages.keys()
-            in_bases.setdefault(base, {}).update((key, storages[key]) for key in in_base)
+            if in_base:
+                in_bases.setdefault(base, _InBase({}, {})).storages.update((key, storages[key]) for key in in_base)
             part = Part(base.root, base.core)
             counted_elsewhere = (storages.keys() & counted) | in_base
             yield from assemble_adapter(part, path, [*own.items()], counted_elsewhere, base.members, found)
@@ -162,8 +174,9 @@ class ComfyLoras:
         models: Sequence[FoundModel],
         bases: dict[str, FoundModel | None],
         adapters: dict[tuple[FoundModel, str], Layers],
+        in_bases: dict[FoundModel, _InBase],
     ) -> None:
-        """Add the patches of the weights with these keys to `adapters`, by base model and file."""
+        """Add the patches of the weights with these keys to `adapters`, by base model and file; merged models to `in_bases`."""
         patcher = ref()
         if patcher is None:
             return
@@ -178,6 +191,11 @@ class ComfyLoras:
             if base is None:
                 continue
             for patch in list(tables[number].get(key, ())):
+                if type(patch[1]) is list:
+                    merged = self._merged_file(patch, models)
+                    if merged is not None:
+                        in_bases.setdefault(base, _InBase({}, {})).merged.setdefault(merged, set()).add(key)
+                    continue
                 path, reading = self._reading(patch, ref)
                 if reading.storages:
                     layers = adapters.setdefault((base, path), {})
@@ -195,6 +213,21 @@ class ComfyLoras:
         paths = {storage.origin.path for storage in storages if storage.origin is not None and storage.origin.path}
         path = checkpoint_of(paths.pop()) if len(paths) == 1 else UNKNOWN_FILE
         return path, ModuleReading(class_name, (), tuple(storages), (), tuple(parameters), False, None, 0, ref)
+
+    def _merged_file(self, patch: tuple[Any, ...], models: Sequence[FoundModel]) -> str | None:
+        """The checkpoint of the model that is merged by this patch, `(strength, [(weight, …), …], …)`; None if it isn't known."""
+        if not patch[0] or not patch[1] or not is_a(patch[1][0], tuple):
+            return None
+        storages: list[TensorStorage] = []
+        for tensor in _tensors_in(patch[1][0], self._tensor_reader.tensor_type):
+            self._tensor_reader.add_storages(tensor, storages)
+        paths = {storage.origin.path for storage in storages if storage.origin is not None and storage.origin.path}
+        unknown = [storage.key for storage in storages if storage.origin is None]
+        for model in models if unknown else ():
+            if any(key in model.storages for key in unknown):
+                paths.update(path for path, _ in model.bytes_by_origin if path)
+        checkpoints = {checkpoint_of(path) for path in paths}
+        return checkpoints.pop() if len(checkpoints) == 1 else None
 
     def _patcher_made(self, frame: FrameType, _result: Any) -> None:
         self._patchers.put(frame.f_locals["self"], None)
@@ -249,17 +282,18 @@ def _without_weights(layers: Layers, base: FoundModel, path: str, models: Sequen
     return found
 
 
-def _without_origins(base: FoundModel, storages: Iterable[TensorStorage]) -> FoundModel:
-    """The model as if it had these storages from nowhere."""
+def _as_patched(base: FoundModel, in_base: _InBase) -> FoundModel:
+    """The model with what is merged into it, and as if it had the adapters' storages from nowhere."""
     by_origin = dict(base.bytes_by_origin)
-    for storage in storages:
+    for storage in in_base.storages.values():
         if storage.origin is not None:
             origin = (storage.origin.path, storage.origin.source)
             by_origin[origin] = by_origin.get(origin, 0) - storage.size_bytes
     by_origin = {origin: size for origin, size in by_origin.items() if size > 0}
     paths = {path for path, _ in by_origin}
     stamps = {path: stamp for path, stamp in base.stamps.items() if path in paths}
-    return replace(base, bytes_by_origin=by_origin, stamps=stamps)
+    merged = {path: len(keys) for path, keys in in_base.merged.items()}
+    return replace(base, bytes_by_origin=by_origin, stamps=stamps, merged_tensors=merged)
 
 
 _NO_TENSORS: Final = frozenset({type(None), bool, str, int, float, list})

@@ -90,6 +90,9 @@ class Inquiry(Protocol):
     def were_saved_from(self, paths: Sequence[str], files: Sequence[str]) -> bool:
         """Whether this process wrote the files at these paths, of the model's values, which came from `files`."""
 
+    def tensors_in_all(self) -> int:
+        """How many tensors the model has."""
+
     def was_loaded_unseen(self) -> bool:
         """Whether values were loaded into it in a way that didn't show which file they are from."""
 
@@ -125,6 +128,10 @@ class NothingToAsk:
         """No file was written."""
         return False
 
+    def tensors_in_all(self) -> int:
+        """It isn't known."""
+        return 0
+
     def was_loaded_unseen(self) -> bool:
         """No load was noticed."""
         return False
@@ -145,6 +152,8 @@ class Evidence:
     total_bytes: int = 0
     metadata: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Each file's own, by path."""
+    merged_tensors: Mapping[str, int] = field(default_factory=dict)
+    """By the checkpoint of another model, into how many tensors that model's are merged while the model is used."""
     config_name: str | None = None
     """What its config says that it was loaded from, if it may have been."""
     pipeline_name: str | None = None

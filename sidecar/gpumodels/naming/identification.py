@@ -175,6 +175,9 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
         and matched.match.matched > of_samples.matched
         and not set(naming.files) <= set(matched.paths)
     )
+    is_another = fits_another and matched is not None and matched.match is not None and matched.match.is_full
+    if not is_another and (merged := _merged(naming, evidence)) is not None:
+        return replace(evidence, naming=merged, agreement=agreement)
     if fits_another or of_samples.is_refuted:
         from_no_file = {("", "elsewhere"): evidence.total_bytes}
         chosen = choose(replace(compared, bytes_by_origin=from_no_file, config_name=None, pipeline_name=None, label=None))
@@ -187,6 +190,17 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
     if naming.source == NameSource.VALUES and not of_samples.is_patched:
         naming = replace(naming, confidence=PATCHED_VALUES_CONFIDENCE)
     return replace(evidence, naming=naming, agreement=agreement)
+
+
+def _merged(naming: Naming, evidence: Evidence) -> Naming | None:
+    """What a model with changed values is called where those of other models are known to be merged into it; else None."""
+    others = [file_group_name((path,), evidence.metadata) for path in evidence.merged_tensors]
+    if not others or None in others:
+        return None
+    count, in_all = max(evidence.merged_tensors.values()), evidence.inquiry.tensors_in_all()
+    *first, last = map(str, others)
+    name = f"merged of {', '.join((f'{naming.name} ({count} of {in_all} tensors)', *first))} and {last}"
+    return replace(naming, name=name, confidence=PATCHED_VALUES_CONFIDENCE)
 
 
 def hint_at_file_read_at_creation(evidence: Evidence) -> Evidence:

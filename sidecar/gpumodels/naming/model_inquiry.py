@@ -245,6 +245,10 @@ class ModelInquiry:
         saved = sum(hash(RawSample(sample.dtype, sample.shape, sample.data)) in hashes for sample in samples)
         return 2 * saved >= len(samples) > 0
 
+    def tensors_in_all(self) -> int:
+        """See `evidence.Inquiry`."""
+        return self._samples().tensors
+
     def was_loaded_unseen(self) -> bool:
         """See `evidence.Inquiry`."""
         return self._read_for_unseen_load() is not None

@@ -230,7 +230,8 @@ class ModelNames:
                 stated,
                 bytes_by_origin=by_origin,
                 total_bytes=own_weights(found).total_bytes,
-                metadata=inquiry.metadata_of([path for path, _ in by_origin if path]),
+                merged_tensors=found.merged_tensors,
+                metadata=inquiry.metadata_of([*(path for path, _ in by_origin if path), *found.merged_tensors]),
             )
         )
         naming, matched, agreement = evidence.naming, evidence.matched, evidence.agreement

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,6 +266,7 @@ def saved_diffusion(path: Path) -> Diffusion:
     """A model that was loaded from this file."""
     model = Diffusion()
     save_file(model.state_dict(), path, {"modelspec.title": "Base"})
+    os.utime(path, (1e9, 1e9))
     model.load_state_dict(load_file(path))
     return model
 
@@ -285,7 +287,7 @@ def test_a_lora_whose_tensors_the_layers_hold_as_well_is_an_adapter_all_the_same
     patcher.add_patches(a_lora(tmp_path / "MyStyle.safetensors"))
     name = "weight_{}" if "names" in held else "lora_diff_0_{}"
     count = 0
-    for number, layer in enumerate(base.diffusion_model[: 1 if held == "one" else 2]):
+    for number, layer in enumerate([*base.diffusion_model][: 1 if held == "one" else 2]):
         (_, adapter, *_), *_ = patcher.patches[f"diffusion_model.{number}.weight"]
         for place, tensor in enumerate(adapter.weights[: 1 if held == "one" else 2]):
             layer.register_buffer(name.format(place), tensor)
@@ -342,6 +344,76 @@ def test_loras_of_a_patcher_that_is_in_use_stay_though_a_clone_lacks_them(
     del patcher
     assert set(loras(sidecar)) == {"style"}
     assert cached
+
+
+def merged(patcher: Any, other: Diffusion, ratio: float) -> Any:
+    """A clone that merges another model, as ModelMergeSimple does: a patch is a list with the other's weight."""
+    clone = patcher.clone()
+    for key, weight in other.state_dict().items():
+        patch = (1.0 - ratio, [(weight, lambda value, **_: value)], ratio, None, None)
+        clone.patches.setdefault(key, []).append(patch)
+    clone.patches_uuid = object()
+    return clone
+
+
+def load_patches(patcher: Any) -> None:
+    """Apply them as ComfyUI does before it samples, and keep nothing of what was there before."""
+    with torch.no_grad():
+        for name, parameter in patcher.model.named_parameters():
+            value = parameter.detach().clone()
+            for strength, patch, strength_of_model, *_ in patcher.patches.get(name, ()):
+                value = value * strength_of_model + patch[0][0] * strength
+            parameter.copy_(value)
+
+
+def test_a_merged_model_is_called_by_both_once_its_values_are_both(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path
+) -> None:
+    one, other = saved_diffusion(tmp_path / "alpha_v1.safetensors"), saved_diffusion(tmp_path / "beta_v2.safetensors")
+    before = {key: value.clone() for key, value in one.state_dict().items()}
+    patcher = merged(patcher_class(one), other, 0.5)
+    assert {model.name for model in sidecar.models()} == {"alpha_v1", "beta_v2"}
+    load_patches(patcher)
+    found = {model.name: model for model in sidecar.models()}
+    assert set(found) == {"merged of alpha_v1 (4 of 4 tensors) and beta_v2", "beta_v2"}
+    (name,) = found.keys() - {"beta_v2"}
+    assert (found[name].confidence, found[name].files) == (0.75, (str(tmp_path / "alpha_v1.safetensors"),))
+    with torch.no_grad():
+        for key, parameter in one.named_parameters():
+            parameter.copy_(before[key])
+    assert {model.name for model in sidecar.models()} == {"alpha_v1", "beta_v2"}
+
+
+def test_a_merge_of_three_models_names_all_and_one_of_some_layers_says_how_many(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path
+) -> None:
+    one, two, three = (saved_diffusion(tmp_path / f"{name}.safetensors") for name in ("alpha", "beta", "gamma"))
+    patcher = merged(merged(patcher_class(one), two, 0.5), three, 0.5)
+    for key in ("diffusion_model.0.weight", "diffusion_model.0.bias"):
+        patcher.patches[key] = [(0.0, *patch[1:2], 1.0, *patch[3:]) for patch in patcher.patches[key]]
+    load_patches(patcher)
+    assert "merged of alpha (2 of 4 tensors), beta and gamma" in {model.name for model in sidecar.models()}
+
+
+def test_a_model_that_is_merged_into_another_but_was_loaded_anew_is_what_it_was_loaded_from(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path
+) -> None:
+    one, other = saved_diffusion(tmp_path / "alpha.safetensors"), saved_diffusion(tmp_path / "beta.safetensors")
+    third = saved_diffusion(tmp_path / "gamma.safetensors")
+    patcher = merged(patcher_class(one), other, 0.5)
+    sidecar.models()
+    with torch.no_grad():
+        for key, parameter in one.named_parameters():
+            parameter.copy_(third.state_dict()[key])
+    assert sorted(model.name for model in sidecar.models()) == ["beta", "gamma", "gamma"]
+    assert patcher
+
+
+def test_what_is_merged_from_nowhere_has_no_name(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:
+    one = saved_diffusion(tmp_path / "alpha.safetensors")
+    patcher = merged(patcher_class(one), Diffusion(), 0.5)
+    load_patches(patcher)
+    assert not any("merged of" in model.name for model in sidecar.models())
 
 
 def test_a_patcher_that_cannot_be_read_hides_no_other(patcher_class: type[Any], sidecar: Attached, tmp_path: Path) -> None:

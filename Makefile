@@ -22,7 +22,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 # These measure how soon something happens, or print a table at the end.
 ALONE := tests/faults $(wildcard tests/integration/test_terminal*.py)
 
-.PHONY: demo test test-sidecar test-libraries test-hosts check format bench faults pictures wheel clean
+.PHONY: demo test test-sidecar test-libraries test-comfyui test-hosts check format bench faults pictures wheel clean
 
 demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
@@ -41,6 +41,11 @@ test-sidecar:
 test-libraries:
 	@$(MAKE) --no-print-directory VENV=$(LIBRARIES_VENV) $(LIBRARIES_VENV)/.installed-libraries
 	$(LIBRARIES_VENV)/bin/pytest -m libraries tests/libraries
+
+# ComfyUI's own loaders and those of node packs, from a checkout of yours: make test-comfyui COMFYUI=DIR COMFYUI_PYTHON=DIR/venv/bin/python
+test-comfyui: $(STAMP)
+	@test -f "$(COMFYUI)/main.py" || { echo "gpumodels: no ComfyUI in '$(COMFYUI)'; say where: make test-comfyui COMFYUI=DIR" >&2; exit 1; }
+	COMFYUI="$(abspath $(COMFYUI))" $(BIN)/pytest -m comfyui tests/comfyui
 
 # Public test suites beside the sidecar; checkouts are yours: make test-hosts SUITES="safetensors=DIR peft=DIR accelerate=DIR"
 test-hosts: $(STAMP)

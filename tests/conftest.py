@@ -12,15 +12,17 @@ import pytest
 TESTS: Final = Path(__file__).parent
 PROCESS_FOLDERS: Final = tuple(TESTS / name for name in ("faults", "host_unchanged", "integration"))
 """All tests in these take child processes, terminals or real loads, so that they are slow without saying so."""
-LIBRARIES_FOLDER: Final = TESTS / "libraries"
-"""All tests in it need libraries that only `make test-libraries` installs; other runs leave them out."""
+OWN_TARGETS: Final = {TESTS / "libraries": "libraries", TESTS / "comfyui": "comfyui"}
+"""Folders by the mark of all tests in them: they need what only `make test-libraries` installs, or a checkout of ComfyUI. Other
+runs leave them out."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Don't even import the folders whose tests are left out; None leaves the decision to pytest."""
     expression = config.option.markexpr
     is_left_out = expression == "not slow" and collection_path in PROCESS_FOLDERS
-    return True if is_left_out or (expression != "libraries" and collection_path == LIBRARIES_FOLDER) else None
+    mark = OWN_TARGETS.get(collection_path)
+    return True if is_left_out or (mark is not None and mark != expression) else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -29,8 +31,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if any(folder in item.path.parents for folder in PROCESS_FOLDERS):
             item.add_marker(pytest.mark.slow)
-        elif LIBRARIES_FOLDER in item.path.parents:
-            item.add_marker(pytest.mark.libraries)
+        for folder, mark in OWN_TARGETS.items():
+            if folder in item.path.parents:
+                item.add_marker(mark)
 
 
 @pytest.fixture(scope="session", autouse=True)

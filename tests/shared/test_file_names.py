@@ -115,52 +115,20 @@ def test_the_metadata_of_any_shard_name_a_checkpoint_whose_files_are_called_like
     assert file_group_name(shards, stated) == "My Tune", "a place is no name, what stands beside it may be"
 
 
-def test_a_file_with_a_name_is_called_by_it_whatever_its_metadata_says() -> None:
-    for path, name in (
-        ("/m/loras/my_tune_v3.safetensors", "my_tune_v3"),
-        ("/m/diffusion_models/wan_high.safetensors", "wan_high"),
-    ):
-        for key in ("modelspec.title", "model_type"):
-            for stated in ("Flux.1 Dev", "My Tune v3, EMA", "Wan2_2-T2V-A14B-HIGH"):
-                assert file_group_name((path,), {path: {key: stated}}) == name
+@pytest.mark.parametrize("path", ["/m/loras/my_tune_v3.safetensors", "/m/diffusion_models/wan_high.safetensors"])
+@pytest.mark.parametrize("key", ["modelspec.title", "model_type"])
+@pytest.mark.parametrize("stated", ["Flux.1 Dev", "My Tune v3, EMA", "Wan2_2-T2V-A14B-HIGH"])
+def test_a_file_with_a_name_is_called_by_it_whatever_its_metadata_says(path: str, key: str, stated: str) -> None:
+    assert file_group_name((path,), {path: {key: stated}}) == name_from_path(path)
 
 
-@pytest.mark.parametrize(
-    "packaging",
-    [
-        "Q8_0",
-        "Q4_0",
-        "Q4_1",
-        "Q5_1",
-        "Q2_K",
-        "Q3_K_S",
-        "Q4_K_M",
-        "Q5_K_L",
-        "Q6_K",
-        "Q8_K_XL",
-        "IQ1_S",
-        "IQ2_XXS",
-        "IQ3_M",
-        "IQ4_NL",
-        "IQ4_XS",
-        "TQ1_0",
-        "Q4_0_4_4",
-        "UD-Q4_K_XL",
-        "i1-Q5_K_M",
-        "MXFP4",
-        "MXFP4_MOE",
-        "nvfp4",
-        "nf4",
-        "fp4",
-        "int8",
-        "BF16",
-        "F32",
-        "f16",
-        "fp8mixed",
-        "fp8_e4m3fn_scaled",
-        "q4_k_s",
-    ],
-)
+PACKAGINGS = """
+Q8_0 Q4_0 Q4_1 Q5_1 Q2_K Q3_K_S Q4_K_M Q5_K_L Q6_K Q8_K_XL IQ1_S IQ2_XXS IQ3_M IQ4_NL IQ4_XS TQ1_0 Q4_0_4_4 UD-Q4_K_XL i1-Q5_K_M
+MXFP4 MXFP4_MOE nvfp4 nf4 fp4 int8 BF16 F32 f16 fp8mixed fp8_e4m3fn_scaled q4_k_s
+"""
+
+
+@pytest.mark.parametrize("packaging", PACKAGINGS.split())
 def test_what_says_how_a_file_is_packed_is_no_part_of_its_name(packaging: str) -> None:
     for before in "-_.":
         assert name_from_path(f"/m/unet/Wan2.1-Fun-1.3B{before}{packaging}.gguf") == "Wan2.1-Fun-1.3B"

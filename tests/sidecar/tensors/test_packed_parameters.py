@@ -84,7 +84,7 @@ def gguf_in_a_layer_made_for_the_blocks() -> nn.Module:
     """Of WanVideoWrapper: the layer got its sizes from the packed tensor, and counts steps for schedules."""
     layer = gguf("quant_shape")
     layer.register_buffer("_step", torch.zeros((), dtype=torch.int64))
-    vars(layer).update(in_features=layer.weight.size(1), out_features=OUT)
+    vars(layer).update(in_features=IN // 32 * 18, out_features=OUT)
     return layer
 
 

@@ -1,0 +1,215 @@
+"""A real ComfyUI with the sidecar in it, run from a checkout of yours: what `make test-comfyui` asks for its models."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from gpumodels_shared.decoding import decode
+from gpumodels_shared.name_sources import NameSource
+from gpumodels_shared.places import snapshot_files
+from gpumodels_shared.reader import SnapshotReader
+from gpumodels_shared.schema import Model, Snapshot
+
+OWN: Final = Path(__file__).parent / "comfyui"
+PACKAGES: Final = [str(Path(__file__).parents[1] / name) for name in ("sidecar", "shared", "tui")]
+WAN_PACK: Final = "ComfyUI-WanVideoWrapper"
+GGUF_PACK: Final = "ComfyUI-GGUF"
+KJ_PACK: Final = "ComfyUI-KJNodes"
+START_SECONDS: Final = 240
+PROMPT_SECONDS: Final = 120
+
+Nodes = dict[str, tuple[str, Mapping[str, Any]]]
+"""A workflow: by name, each node's class and inputs. A tuple among the inputs is a link: a node's name and an output's number."""
+
+
+class ComfyUI(NamedTuple):
+    """A checkout of ComfyUI and the Python that runs it."""
+
+    directory: Path
+    python: str
+
+    def has_pack(self, name: str) -> bool:
+        """Whether this node pack is in its `custom_nodes`."""
+        return (self.directory / "custom_nodes" / name).is_dir()
+
+
+def the_comfyui() -> ComfyUI | None:
+    """Where `make test-comfyui COMFYUI=DIR` says it is; None if it says nothing."""
+    stated = os.environ.get("COMFYUI")
+    if not stated:
+        return None
+    directory = Path(stated).resolve()
+    own = [directory / venv / "bin" / "python" for venv in ("venv", ".venv")]
+    python = os.environ.get("COMFYUI_PYTHON") or next((str(path) for path in own if path.exists()), sys.executable)
+    return ComfyUI(directory, python)
+
+
+def needs(*packs: str) -> pytest.MarkDecorator:
+    """Skip where there is no ComfyUI, or where it has not all of these node packs."""
+    comfyui = the_comfyui()
+    if comfyui is None:
+        return pytest.mark.skip(reason="needs a checkout of ComfyUI: make test-comfyui COMFYUI=DIR")
+    missing = [name for name in packs if not comfyui.has_pack(name)]
+    return pytest.mark.skipif(bool(missing), reason=f"needs {', '.join(missing)} in ComfyUI's custom_nodes")
+
+
+def make_models(comfyui: ComfyUI, directory: Path) -> None:
+    """Make small models of real architectures in this folder of models."""
+    command = [comfyui.python, str(OWN / "make_models.py"), str(comfyui.directory), str(directory)]
+    subprocess.run(command, check=True, timeout=600)
+
+
+class ComfyServer:
+    """A running server. `prompt` runs a workflow, `models` is what the sidecar's file says."""
+
+    def __init__(self, pid: int, port: int, snapshots: Path) -> None:
+        self.pid = pid
+        self._port = port
+        self._snapshots = snapshots
+        self.truth: Mapping[str, int] = {}
+        """By label, the bytes that the models of the last workflow hold."""
+
+    def prompt(self, nodes: Nodes) -> None:
+        """Run a workflow to its end.
+
+        Raises:
+            AssertionError: a node failed.
+        """
+        graph = {
+            name: {
+                "class_type": kind,
+                "inputs": {key: list(value) if isinstance(value, tuple) else value for key, value in inputs.items()},
+            }
+            for name, (kind, inputs) in nodes.items()
+        }
+        number = self._ask("prompt", {"prompt": graph})["prompt_id"]
+        until = time.monotonic() + PROMPT_SECONDS
+        while time.monotonic() < until:
+            history = self._ask(f"history/{number}")
+            if number in history:
+                status = history[number]["status"]
+                assert status["status_str"] == "success", status["messages"][-1]
+                self.truth = _truth_in(history[number]["outputs"])
+                return
+            time.sleep(0.02)
+        raise AssertionError("the prompt did not end")
+
+    def free(self) -> None:
+        """Unload all models and empty the cache of outputs, as the buttons do."""
+        self._ask("free", {"unload_models": True, "free_memory": True}, is_json=False)
+
+    def snapshot(self) -> Snapshot:
+        """What the sidecar's file says now."""
+        (name,) = [name for name in snapshot_files(self._snapshots) if name.startswith(f"{self.pid}-")]
+        with contextlib.closing(SnapshotReader(self._snapshots / name, os.geteuid())) as reader:
+            payload = reader.latest()
+            assert payload is not None
+            return decode(payload.data)
+
+    def models(self) -> tuple[Model, ...]:
+        """The models that the file lists now."""
+        return self.snapshot().models
+
+    def models_when(self, condition: Callable[[tuple[Model, ...]], bool], seconds: float = 30.0) -> tuple[Model, ...]:
+        """The models once the condition holds and none waits for its name; as they are after so many seconds otherwise."""
+        until = time.monotonic() + seconds
+        while True:
+            models = self.models()
+            if all(model.name_source != NameSource.PENDING for model in models) and condition(models):
+                return models
+            if time.monotonic() > until:
+                return models
+            time.sleep(0.05)
+
+    def _ask(self, path: str, body: Any = None, is_json: bool = True) -> Any:
+        data = json.dumps(body).encode() if body is not None else None
+        request = urllib.request.Request(f"http://127.0.0.1:{self._port}/{path}", data, {"Content-Type": "application/json"})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                text = answer.read()
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
+        return json.loads(text) if is_json else None
+
+
+def _truth_in(outputs: Mapping[str, Any]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for output in outputs.values():
+        for text in output.get("text", ()):
+            with contextlib.suppress(ValueError):
+                found |= json.loads(text)
+    return found
+
+
+@contextlib.contextmanager
+def a_comfy_server(comfyui: ComfyUI, directory: Path, models: Path, arguments: tuple[str, ...] = ()) -> Iterator[ComfyServer]:
+    """ComfyUI on the CPU, beside the sidecar. Writes nothing into its checkout.
+
+    Args:
+        comfyui: the checkout.
+        directory: for everything that it writes.
+        models: the folder of models.
+        arguments: more of its arguments.
+    """
+    snapshots = directory / "gpm"
+    snapshots.mkdir(mode=0o700, parents=True)
+    base = directory / "base"
+    (base / "custom_nodes").mkdir(parents=True)
+    (base / "models").symlink_to(models)
+    for name in (WAN_PACK, GGUF_PACK, KJ_PACK):
+        if comfyui.has_pack(name):
+            (base / "custom_nodes" / name).symlink_to(comfyui.directory / "custom_nodes" / name)
+    probe = base / "custom_nodes" / "gpumodels_probe"
+    probe.mkdir()
+    shutil.copy(OWN / "probe_nodes.py", probe / "__init__.py")
+    web = directory / "web"
+    web.mkdir()
+    (web / "index.html").touch()
+    with socket.socket() as probed:
+        probed.bind(("127.0.0.1", 0))
+        port = probed.getsockname()[1]
+    command = [comfyui.python, "-m", "gpumodels", "run", "main.py", "--cpu", "--port", str(port)]
+    command += ["--base-directory", str(base), "--database-url", f"sqlite:///{directory}/comfyui.db", "--disable-api-nodes"]
+    command += ["--front-end-root", str(web), *arguments]
+    environment = os.environ | {
+        "GPUMODELS_DIR": str(snapshots), "GPUMODELS_INTERVAL": "0.25", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join(PACKAGES), "HF_HUB_OFFLINE": "1",
+    }  # fmt: skip
+    log = directory / "comfyui.log"
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(command, cwd=comfyui.directory, env=environment, stdout=output, stderr=subprocess.STDOUT) as child,
+    ):
+        try:
+            _wait_for(child, port, log)
+            (name,) = snapshot_files(snapshots)
+            yield ComfyServer(int(name.partition("-")[0]), port, snapshots)
+        finally:
+            child.terminate()
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+def _wait_for(child: subprocess.Popen[bytes], port: int, log: Path) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and child.poll() is None:
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/system_stats", timeout=5):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"ComfyUI did not start:\n{log.read_text(errors='replace')[-4000:]}")

@@ -1,0 +1,236 @@
+"""The rows of a real ComfyUI: its loaders and those of node packs, from workflows that its server runs.
+
+Written for ComfyUI 0.33, WanVideoWrapper of February 2026, ComfyUI-GGUF and KJNodes, on the CPU.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfy_server import GGUF_PACK, KJ_PACK, WAN_PACK, ComfyServer, Nodes, a_comfy_server, make_models, needs, the_comfyui
+from gpumodels_shared.schema import Model
+
+pytestmark = [pytest.mark.timeout(900), needs()]
+
+RECHECK_SECONDS = 180.0
+"""Values that change in place raise no event, and comparing them again waits for the budget, which earlier tests have used up."""
+HIGH = "Wan2_2-T2V-A14B-HIGH_bf16.safetensors"
+LOW = "Wan2_2-T2V-A14B-LOW_fp16.safetensors"
+FP8 = "Wan2_1-T2V-1_3B_fp8_e4m3fn.safetensors"
+SCALED = "Wan2_1-T2V-14B_fp8_e4m3fn_scaled_KJ.safetensors"
+QUANTIZED = "Wan2.1-Fun-1.3B-Q8_0.gguf"
+UPSCALER = "4x-UltraSharp.safetensors"
+DREAMSHAPER = "dreamshaper_8.safetensors"
+SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
+FAST, FILM = "lightx2v_rank8.safetensors", "film-look.safetensors"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    comfyui = the_comfyui()
+    assert comfyui is not None
+    models = tmp_path_factory.mktemp("models")
+    try:
+        make_models(comfyui, models)
+        with a_comfy_server(comfyui, tmp_path_factory.mktemp("server"), models) as running:
+            yield running
+    finally:
+        shutil.rmtree(models)  # more than a gigabyte
+
+
+@pytest.fixture(autouse=True)
+def freed(server: ComfyServer) -> Iterator[None]:
+    """Each test begins without models."""
+    yield
+    server.free()
+    assert server.models_when(lambda models: not models) == ()
+
+
+def truth(label: str, node: str, output: int = 0) -> Nodes:
+    """Notes what a node's output holds."""
+    return {f"truth of {label}": ("GpumodelsTruth", {"source": (node, output), "label": label})}
+
+
+def a_checkpoint(name: str) -> Nodes:
+    loader: Nodes = {"loader": ("CheckpointLoaderSimple", {"ckpt_name": name})}
+    return loader | truth("checkpoint", "loader", 0) | truth("clip", "loader", 1) | truth("vae", "loader", 2)
+
+
+def rows(server: ComfyServer, nodes: Nodes, count: int) -> dict[str, Model]:
+    """Run this; its models by kind."""
+    server.prompt(nodes)
+    models = server.models_when(lambda models: len(models) == count)
+    assert len(models) == count, [model.name for model in models]
+    return {model.kind: model for model in models}
+
+
+def files_of(model: Model) -> list[str]:
+    return [Path(path).name for path in model.files]
+
+
+def assert_becomes(server: ComfyServer, model: Model, file: str, name: str, size_bytes: int | None = None) -> None:
+    """It is named by its file alone, with the bytes that it holds, at the latest half a minute after it was loaded."""
+
+    def is_right(one: Model) -> bool:
+        # ComfyUI's own models have schedules of some hundred bytes beside their weights.
+        is_exact = size_bytes is None or 0 <= one.resident_bytes - size_bytes <= 4096
+        return is_exact and (one.name, files_of(one), one.candidates) == (name, [file], ()) and one.confidence >= 0.95
+
+    models = server.models_when(lambda models: any(one.id == model.id and is_right(one) for one in models))
+    (found,) = [one for one in models if one.id == model.id]
+    assert is_right(found), (found.name, found.confidence, found.files, found.candidates, found.resident_bytes, size_bytes)
+
+
+def test_a_checkpoint_is_three_models_and_its_successor_takes_their_place(server: ComfyServer) -> None:
+    for file, name in ((DREAMSHAPER, "dreamshaper_8"), (SD15, "v1-5")):
+        found = rows(server, a_checkpoint(file), 3)
+        assert set(found) == {"checkpoint", "clip", "vae"}
+        for kind, model in found.items():
+            assert_becomes(server, model, file, name, server.truth[kind])
+
+
+@pytest.mark.parametrize(
+    ("loader", "inputs", "kind", "file", "name"),
+    [
+        ("UNETLoader", {"unet_name": FP8, "weight_dtype": "default"}, "checkpoint", FP8, "Wan2_1-T2V-1_3B"),
+        (
+            "CLIPLoader",
+            {"clip_name": "clip_l.safetensors", "type": "stable_diffusion"},
+            "clip",
+            "clip_l.safetensors",
+            "clip_l",
+        ),
+        ("VAELoader", {"vae_name": "Wan2_1_VAE_bf16.safetensors"}, "vae", "Wan2_1_VAE_bf16.safetensors", "Wan2_1_VAE"),
+        (
+            "ControlNetLoader",
+            {"control_net_name": "control_v11p_sd15_canny.safetensors"},
+            "controlnet",
+            "control_v11p_sd15_canny.safetensors",
+            "control_v11p_sd15_canny",
+        ),
+        ("UpscaleModelLoader", {"model_name": UPSCALER}, "upscaler", UPSCALER, "4x-UltraSharp"),
+        pytest.param(
+            "UnetLoaderGGUF", {"unet_name": QUANTIZED}, "checkpoint", QUANTIZED, "Wan2.1-Fun-1.3B", marks=needs(GGUF_PACK)
+        ),
+        pytest.param(
+            "DiffusionModelLoaderKJ",
+            {
+                "model_name": HIGH, "weight_dtype": "default", "compute_dtype": "default", "patch_cublaslinear": False,
+                "sage_attention": "disabled", "enable_fp16_accumulation": False,
+            },
+            "checkpoint",
+            HIGH,
+            "Wan2_2-T2V-A14B-HIGH",
+            marks=needs(KJ_PACK),
+        ),
+    ],
+)  # fmt: skip
+def test_a_loaders_model_is_one_row(
+    server: ComfyServer, loader: str, inputs: Mapping[str, Any], kind: str, file: str, name: str
+) -> None:
+    found = rows(server, {"loader": (loader, inputs)} | truth("model", "loader"), 1)
+    assert set(found) == {kind}
+    assert_becomes(server, found[kind], file, name, server.truth["model"])
+    assert file != QUANTIZED or max(found[kind].dtypes, key=found[kind].dtypes.__getitem__) == "Q8_0"
+
+
+def test_stacked_loras_are_rows_by_their_files_names(server: ComfyServer) -> None:
+    nodes = a_checkpoint(DREAMSHAPER)
+    node = "loader"
+    for lora in ("more_details", "epi_noiseoffset2"):
+        strengths = {"strength_model": 1.0, "strength_clip": 1.0}
+        nodes[lora] = ("LoraLoader", {"model": (node, 0), "clip": (node, 1), "lora_name": f"{lora}.safetensors", **strengths})
+        node = lora
+    server.prompt(nodes | truth("with LoRAs", node))
+    models = server.models_when(lambda models: len(models) == 5)
+    (base,) = [model for model in models if model.kind == "checkpoint"]
+    loras = [model for model in models if model.parent == base.id]
+    assert sorted(lora.name for lora in loras) == ["epi_noiseoffset2", "more_details"]
+    assert all(files_of(lora) == [f"{lora.name}.safetensors"] and lora.confidence == 0.99 for lora in loras)
+
+
+def a_wan(
+    file: str, precision: str, loras: Sequence[str] = (), is_merged: bool = True, quantization: str = "disabled", swapped: int = 0
+) -> Nodes:
+    """WanVideoWrapper's loader, as far as its sampler loads."""
+    nodes: Nodes = {}
+    loader: dict[str, Any] = {"model": file, "base_precision": precision, "quantization": quantization}
+    loader["load_device"] = "offload_device"
+    previous: dict[str, Any] = {}
+    for lora in loras:
+        nodes[lora] = ("WanVideoLoraSelect", {"lora": lora, "strength": 1.0, "merge_loras": is_merged, **previous})
+        previous, loader["lora"] = {"prev_lora": (lora, 0)}, (lora, 0)
+    nodes["loader"] = ("WanVideoModelLoader", loader)
+    nodes["sampler"] = ("GpumodelsWanVideoSamplerStart", {"model": ("loader", 0), "blocks_to_swap": swapped})
+    return nodes | truth("wan", "sampler")
+
+
+@needs(WAN_PACK)
+@pytest.mark.parametrize(
+    ("nodes", "file", "name"),
+    [
+        pytest.param(a_wan(HIGH, "bf16"), HIGH, "Wan2_2-T2V-A14B-HIGH", id="bf16"),
+        pytest.param(a_wan(LOW, "fp16"), LOW, "Wan2_2-T2V-A14B-LOW", id="fp16"),
+        pytest.param(a_wan(HIGH, "fp16"), HIGH, "Wan2_2-T2V-A14B-HIGH", id="bf16 as fp16"),
+        pytest.param(a_wan(SCALED, "bf16"), SCALED, "Wan2_1-T2V-14B", id="fp8-scaled"),
+        pytest.param(a_wan(HIGH, "bf16", quantization="fp8_e4m3fn"), HIGH, "Wan2_2-T2V-A14B-HIGH", id="bf16 as fp8"),
+        pytest.param(a_wan(HIGH, "bf16", swapped=20), HIGH, "Wan2_2-T2V-A14B-HIGH", id="block swap"),
+        pytest.param(a_wan(QUANTIZED, "bf16"), QUANTIZED, "Wan2.1-Fun-1.3B", id="GGUF"),
+    ],
+)
+def test_wanvideowrappers_model_is_one_row(server: ComfyServer, nodes: Nodes, file: str, name: str) -> None:
+    """Its bytes are those of its modules, and of the state dict that it keeps mapped."""
+    (model,) = rows(server, nodes, 1).values()
+    assert_becomes(server, model, file, name)
+    assert model.kind == "checkpoint"
+    assert model.resident_bytes >= server.truth["wan"]
+    assert model.offloaded_bytes == 0
+
+
+@needs(WAN_PACK)
+@pytest.mark.parametrize("loras", [[FAST], [FILM], [FAST, FILM]], ids=["of its dtype", "of another dtype", "both"])
+@pytest.mark.parametrize("file", [HIGH, SCALED])
+def test_wanvideowrappers_unmerged_loras_have_rows_of_their_own(server: ComfyServer, file: str, loras: list[str]) -> None:
+    server.prompt(a_wan(file, "bf16", loras, is_merged=False))
+    models = server.models_when(lambda models: len(models) == 1 + len(loras))
+    (base,) = [model for model in models if model.parent is None]
+    assert files_of(base) == [file]
+    assert "modelspec.title" not in base.metadata
+    assert {model.name: files_of(model) for model in models if model.parent == base.id} == {
+        lora.removesuffix(".safetensors"): [lora] for lora in loras
+    }
+    assert all(model.resident_bytes + model.shared_bytes > 1_000_000 for model in models)
+
+
+@needs(WAN_PACK)
+@pytest.mark.parametrize("loras", [[FAST], [FAST, FILM]], ids=["one", "two"])
+def test_loras_that_wanvideowrapper_merged_have_no_row(server: ComfyServer, loras: list[str]) -> None:
+    server.prompt(a_wan(HIGH, "bf16", loras))
+    (model,) = server.models_when(lambda models: [model.confidence for model in models] == [0.75], RECHECK_SECONDS)
+    assert (model.name, model.confidence, files_of(model)) == ("Wan2_2-T2V-A14B-HIGH", 0.75, [HIGH])
+    assert (model.matched_samples or 0) < (model.compared_samples or 0)
+
+
+def test_merged_checkpoints_are_called_by_both_once_they_are_used(server: ComfyServer) -> None:
+    nodes: Nodes = {
+        "one": ("CheckpointLoaderSimple", {"ckpt_name": DREAMSHAPER}),
+        "other": ("CheckpointLoaderSimple", {"ckpt_name": SD15}),
+        "merged": ("ModelMergeSimple", {"model1": ("one", 0), "model2": ("other", 0), "ratio": 0.5}),
+        "latent": ("EmptyLatentImage", {"width": 64, "height": 64, "batch_size": 1}),
+        "text": ("CLIPTextEncode", {"text": "a lake", "clip": ("one", 1)}),
+    }
+    sampler = {"seed": 1, "steps": 1, "cfg": 1.0, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0}
+    links = {"model": ("merged", 0), "positive": ("text", 0), "negative": ("text", 0), "latent_image": ("latent", 0)}
+    nodes |= {"sampled": ("KSampler", {**links, **sampler}), "shown": ("PreviewAny", {"source": ("sampled", 0)})}
+    server.prompt(nodes)
+    expected = {"merged of dreamshaper_8 (168 of 168 tensors) and v1-5", "v1-5"}
+
+    def names(models: Sequence[Model]) -> set[str]:
+        return {model.name for model in models if model.kind == "checkpoint"}
+
+    assert names(server.models_when(lambda models: names(models) == expected, RECHECK_SECONDS)) == expected

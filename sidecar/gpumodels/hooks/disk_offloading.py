@@ -19,12 +19,14 @@ from gpumodels.provenance.mapped_storages import PATH_TYPES
 from gpumodels.provenance.origin import Origin
 from gpumodels.provenance.origin_tracker import OriginTracker, absolute
 from gpumodels.support.instances import is_a, state_of
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import without_modes
 
 _TensorOfGroup = tuple["weakref.ref[Any] | None", "Origin | None", "RawSample | None"]
 """A tensor of a group before it is written or read: its storage, its origin, and a sample."""
 
 
+@never_pickled
 class DiskOffloading:
     """Observes offloading to disk in diffusers and accelerate, and updates the provenance."""
 

@@ -251,6 +251,7 @@ def _references(ref: weakref.ref[Any]) -> int:
     return sys.getrefcount(thing) - _OWN_REFERENCES
 
 
+@never_pickled
 class _Held:
     """Something that one variable holds."""
 

@@ -153,7 +153,7 @@ def test_the_shards_of_a_gguf_file_are_one_model(tmp_path: Path) -> None:
         model = Backbone()
         model.load_state_dict({key: read[key].view(value.shape) for key, value in state.items()})
         found = the_model(sidecar)
-        assert (found.name, found.name_source, found.confidence) == ("my-llm-f32", "values", 0.97)
+        assert (found.name, found.name_source, found.confidence) == ("my-llm", "values", 0.97)
         assert found.files == tuple(map(str, paths))
 
 

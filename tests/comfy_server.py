@@ -184,7 +184,7 @@ def a_comfy_server(comfyui: ComfyUI, directory: Path, models: Path, arguments: t
         port = probed.getsockname()[1]
     command = [comfyui.python, "-m", "gpumodels", "run", "main.py", "--cpu", "--port", str(port)]
     command += ["--base-directory", str(base), "--database-url", f"sqlite:///{directory}/comfyui.db", "--disable-api-nodes"]
-    command += ["--front-end-root", str(web), *arguments]
+    command += ["--front-end-root", str(web), "--cache-classic", *arguments]  # another cache drops models where memory is short
     environment = os.environ | {
         "GPUMODELS_DIR": str(snapshots), "GPUMODELS_INTERVAL": "0.25", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
         "PYTHONPATH": os.pathsep.join(PACKAGES), "HF_HUB_OFFLINE": "1",

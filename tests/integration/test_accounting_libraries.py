@@ -160,7 +160,7 @@ def test_gguf_parameters_of_diffusers_count_their_packed_bytes() -> None:
         each(model)[0].weight = utils.GGUFParameter(packed, quant_type=gguf.GGMLQuantizationType.Q8_0)
         found = the_largest(sidecar)
         assert found.bytes_by_device == {"cpu": 64 * 256 // 32 * 34}
-        assert found.dtypes == {"uint8": 64 * 256 // 32 * 34}
+        assert found.dtypes == {"Q8_0": 64 * 256 // 32 * 34}
         assert found.parameters == 64 * 256
 
 

@@ -99,7 +99,7 @@ class DiskOffloading:
         """`offload_weight(weight, weight_name, offload_folder)` is called: it writes a file of raw values."""
         arguments = frame.f_locals
         folder, name, weight = arguments["offload_folder"], arguments["weight_name"], arguments["weight"]
-        if self._origin_tracker.active and type(name) is str and type(folder) is str:
+        if self._origin_tracker.active and type(name) is str and (type(folder) is str or type(folder) in PATH_TYPES):
             with self._without_modes():
                 self._origin_tracker.note_saved(absolute(os.path.join(folder, f"{name}.dat")), [weight])  # noqa: PTH118
 

@@ -30,7 +30,7 @@ from gpumodels.support.slices import SLICE_SECONDS
 MAX_ITEMS: Final = 10_000
 """Larger lists and dictionaries are data."""
 LATE_ITEMS: Final = 100
-"""Larger ones are entered after what lies beside them."""
+"""Larger ones are left out of the first pass: beside records by the million, what holds a model is mostly small."""
 MAX_DEPTH: Final = 100
 """The longest path that is followed from a root."""
 MAX_VISITED: Final = 3_000_000
@@ -88,15 +88,28 @@ class ReachableObjects:
         self._closed = frozenset(map(id, closed))
         self._clock = clock
         self._seen = SeenObjects()
+        """In this pass."""
+        self._reported = SeenObjects()
         self._leads_on: dict[int, bool] = {}
         """By id of a class: whether its objects may refer to others."""
         self._rank = HOST_CODE
+        self._most_items = MAX_ITEMS
         self.visited = 0
         """How many references were followed."""
 
     def walk(self, roots: Iterable[Root]) -> Iterator[None]:
-        """Go through all that is reachable from the roots, one after the other. Yields after each slice, holding nothing."""
-        self._keep_out_of_namespaces()
+        """Go through all that is reachable from the roots, first without large containers.
+
+        Yields after each slice, holding nothing.
+        """
+        every_root = list(roots)
+        first_roots = [root for root in every_root if root.rank < LIBRARY]
+        for self._most_items, passed in ((LATE_ITEMS, first_roots), (MAX_ITEMS, every_root)):
+            self._seen = SeenObjects()
+            self._keep_out_of_namespaces()
+            yield from self._pass(passed)
+
+    def _pass(self, roots: Iterable[Root]) -> Iterator[None]:
         until = self._clock() + SLICE_SECONDS
         for root in roots:
             self._rank = root.rank
@@ -134,14 +147,13 @@ class ReachableObjects:
         kinds = list(map(id, map(type, held)))
         if not self._add_to.keys().isdisjoint(kinds):
             for one, number in zip(held, kinds, strict=True):
-                if (add := self._add_to.get(number)) is not None:
+                if (add := self._add_to.get(number)) is not None and self._reported.add(id(one)):
                     add([one])
         leads_on = self._leads_on
         unknown = set(kinds).difference(leads_on)
         if unknown:
             leads_on.update((id(type(one)), self._may_lead_on(type(one))) for one in held if id(type(one)) in unknown)
         new: list[Any] = []
-        large: list[Any] = []
         for one in compress(held, map(leads_on.__getitem__, kinds)):
             kind = type(one)
             items = 0
@@ -150,9 +162,9 @@ class ReachableObjects:
                     continue  # not seen yet: it is entered from its own module
             elif (container := container_of(mro_of(kind))) is not None:
                 items = _length_of(container, one)
-            if items <= MAX_ITEMS and self._seen.add(id(one)):
-                (large if items > LATE_ITEMS else new).append(one)
-        return large + new  # the last is entered first
+            if items <= self._most_items and self._seen.add(id(one)):
+                new.append(one)
+        return new
 
     def _may_lead_on(self, kind: type) -> bool:
         return bool(_flags_of(kind) & _HAS_REFERENCES) and self._closed.isdisjoint(map(id, mro_of(kind)))

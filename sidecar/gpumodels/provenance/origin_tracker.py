@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from gpumodels.provenance.file_mappings import FileMappings
+from gpumodels.provenance.file_mappings import MODEL_SUFFIXES, FileMappings
 from gpumodels.provenance.files_read import FilesRead, Stamp, stamp_of
 from gpumodels.provenance.host_samples import RawSample, TensorPart, TensorSampler
 from gpumodels.provenance.origin import MAPPED, NO_OBSERVED_FILE, READ, Origin
@@ -106,12 +106,18 @@ class OriginTracker:
         return self.sampler.take_from_other_thread(tensor, part)
 
     def note_offloaded(self, tensor: Tensor, path: str) -> None:
-        """Note that this tensor on `meta` stands for values that the host reads from a file when it needs them."""
+        """Note that this tensor on `meta` stands for values that the host reads from a file when it needs them.
+
+        A file of raw values that another process wrote, or this one before the sidecar was there, says nothing of where they are
+        from: it is called by the tensor.
+        """
         storage = self.tensors.storage_of(tensor)
         if storage is None or self.tensors.origin(storage) is not None:
             return
         own = self.own_files.get(path)
         if own is None:
+            if not path.endswith(MODEL_SUFFIXES):
+                return
             (file,) = self.files_read.of([path])
             self.tensors.put_origin(storage, self.shared_origin(path, READ, file.stamp or stamp_of(path)))
             return

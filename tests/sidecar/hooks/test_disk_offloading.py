@@ -165,6 +165,13 @@ def test_weights_that_accelerate_reads_from_the_checkpoint_itself_have_its_name(
     assert (found.name, found.name_source, found.files) == ("base_v1", "read file", (file,))
 
 
+def test_raw_values_that_nobody_saw_written_name_nothing_and_leave_the_model_whole(sidecar: Attached, tmp_path: Path) -> None:
+    model = Backbone()
+    on_meta(model, OffloadedWeightsLoader(str(tmp_path), {key: {"dtype": "float32"} for key in model.state_dict()}))
+    (found,) = sidecar.models()
+    assert (found.name, found.confidence, found.files, found.candidates) == ("Backbone", 0.0, (), ())
+
+
 @pytest.mark.parametrize("assign", [False, True])
 @pytest.mark.parametrize("is_seen_before", [False, True])
 def test_values_that_the_process_saves_and_loads_again_keep_their_name(

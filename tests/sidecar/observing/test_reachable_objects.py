@@ -14,6 +14,7 @@ from torch import nn
 from gpumodels.observing.reachable_objects import (
     HOST_CODE,
     INSTALLED,
+    LATE_ITEMS,
     LIBRARY,
     MAX_ITEMS,
     ReachableObjects,
@@ -168,6 +169,13 @@ def test_classes_of_libraries_are_entered_from_the_libraries_only() -> None:
     kind = type("Registry", (), {"model": thing, "__module__": "json"})
     assert found_from(kind) == []
     assert found_from(kind, rank=LIBRARY) == [thing]
+
+
+def test_what_small_objects_hold_comes_before_what_large_ones_do() -> None:
+    first, last = Thing(), Thing()
+    records = [[number] for number in range(LATE_ITEMS)]
+    assert found_from([*records, last], in_attribute(first)) == [first, last]
+    assert found_from(in_attribute(first), [*records, last]) == [first, last]
 
 
 def test_larger_lists_are_data_and_are_not_entered() -> None:

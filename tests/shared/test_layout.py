@@ -10,6 +10,7 @@ import pytest
 
 from gpumodels_shared.layout import (
     MAX_SLOT_BYTES,
+    MINOR,
     Header,
     Heartbeat,
     LayoutError,
@@ -57,7 +58,7 @@ def test_page_0_lies_where_the_table_says() -> None:
     assert len(page) == 4096
     assert page[0:8] == b"\x89GPM\r\n\x1a\n"
     assert number(page, 8, 2) == 1
-    assert number(page, 10, 2) == 0
+    assert number(page, 10, 2) == MINOR
     assert number(page, 12, 4) == 4096
     assert number(page, 16, 4) == 65_536
     assert number(page, 20, 4) == 500

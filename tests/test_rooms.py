@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -18,9 +19,7 @@ PACKAGES: Final = {
 
 def does_something(module: Path) -> bool:
     """Whether there is a function in it that says more than its docstring."""
-    functions = [
-        node for node in ast.walk(ast.parse(module.read_text())) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    ]
+    functions = [node for node in ast.walk(_parsed(module)) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     return any(not isinstance(statement, ast.Expr) for function in functions for statement in function.body)
 
 
@@ -39,6 +38,11 @@ def test_every_module_has_its_test(package: str) -> None:
     assert missing == []
 
 
+@cache
+def _parsed(module: Path) -> ast.Module:
+    return ast.parse(module.read_text())
+
+
 @pytest.mark.parametrize("name", ["_cdata", "_C", "_dynamo", "_parameters", "_buffers", "_modules", "_weak_ref"])
 def test_private_names_of_torch_stand_in_one_module(name: str) -> None:
     """As an attribute, or as a text of its own: what changes with torch's versions is found in one place."""
@@ -46,7 +50,7 @@ def test_private_names_of_torch_stand_in_one_module(name: str) -> None:
     def uses(module: Path) -> bool:
         return any(
             (isinstance(node, ast.Attribute) and node.attr == name) or (isinstance(node, ast.Constant) and node.value == name)
-            for node in ast.walk(ast.parse(module.read_text()))
+            for node in ast.walk(_parsed(module))
         )
 
     users = {str(module.relative_to(PACKAGES["sidecar"])) for module in PACKAGES["sidecar"].rglob("*.py") if uses(module)}

@@ -131,6 +131,7 @@ async def test_hostile_names_are_harmless_on_every_screen(keys: list[str]) -> No
             assert MARKUP[:20] in text or "\\x1b[31mred" in text
 
 
+@pytest.mark.slow
 async def test_hostile_names_are_harmless_on_every_screen_of_a_narrow_terminal_one_after_the_other() -> None:
     app = GpuModelsApp(a_hostile_view(), clock=lambda: NOON_SECONDS)
     pictures = set()

@@ -83,8 +83,8 @@ class ExtraTensorFinder:
         self._module_type: type = torch.nn.Module
         self._packed_type: type | None = packed_type(torch)
         first_names = tuple(torch.nn.Module().__dict__)
-        self._torch_names = frozenset(first_names)
-        """Attributes that `torch.nn.Module.__init__` sets."""
+        self._other_names = frozenset(first_names) | {"forward"}
+        """Attributes that `torch.nn.Module.__init__` sets; and what replaces `forward`, into which `forward_holders` looks."""
         self._count, self._last = len(first_names), first_names[-1]
         self._simple = _SIMPLE | {torch.dtype, torch.device, torch.Size, torch.layout, torch.Generator}
         """Types that can't hold tensors."""
@@ -104,9 +104,9 @@ class ExtraTensorFinder:
         if not items or items[0][0] != self._last:
             items = list(state.items())
         found: ExtraTensors | None = None
-        simple, torch_names = self._simple, self._torch_names
+        simple, other_names = self._simple, self._other_names
         for name, value in items:
-            if type(value) in simple or name in torch_names:
+            if type(value) in simple or name in other_names:
                 continue
             if found is None:
                 found = ExtraTensors([], [], [])

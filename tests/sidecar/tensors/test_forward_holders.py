@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -91,6 +92,29 @@ def by_default_arguments(module: nn.Module, down: torch.Tensor, up: torch.Tensor
     module.forward = forward
 
 
+class CallableLora:
+    """An object that is called in the place of `forward`."""
+
+    def __init__(self, old: Any, down: torch.Tensor, up: torch.Tensor) -> None:
+        self.old, self.down, self.up = old, down, up
+
+    def __call__(self, x: torch.Tensor) -> Any:
+        return self.old(x) + x @ self.down.T @ self.up.T
+
+
+def by_callable_object(module: nn.Module, down: torch.Tensor, up: torch.Tensor) -> None:
+    module.forward = CallableLora(module.forward, down, up)
+
+
+def by_bound_function(module: nn.Module, down: torch.Tensor, up: torch.Tensor) -> None:
+    old = module.forward
+
+    def forward(_self: nn.Module, x: torch.Tensor, lora_down: torch.Tensor = down, lora_up: torch.Tensor = up) -> Any:
+        return old(x) + x @ lora_down.T @ lora_up.T
+
+    module.forward = MethodType(forward, module)
+
+
 def by_forward_hook(module: nn.Module, down: torch.Tensor, up: torch.Tensor) -> None:
     module.register_forward_hook(lambda _module, args, output: output + args[0] @ down.T @ up.T)
 
@@ -107,6 +131,8 @@ LOADERS: list[Callable[[nn.Module, torch.Tensor, torch.Tensor], None]] = [
     by_closure_over_a_dictionary,
     by_partial,
     by_default_arguments,
+    by_callable_object,
+    by_bound_function,
     by_forward_hook,
     by_pre_hook,
 ]

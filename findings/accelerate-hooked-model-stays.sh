@@ -5,7 +5,7 @@
 # module's bound method, which holds it too: two cycles for every module that has a hook. cpu_offload and dispatch_model (device_map
 # in other libraries) put hooks on the root and on each module with weights. remove_hook_from_module ends the first cycle but writes
 # the bound method into module.forward, an attribute of the instance, where there was none before: a model whose hooks were removed
-# still frees nothing at `del`, unless `forward` is deleted from each module's __dict__. Their docstrings don't mention it.
+# still frees nothing at `del`, unless `forward` is deleted from each module's __dict__. The functions' docstrings don't mention it.
 #
 # Needs: Python 3.11.
 set -euo pipefail

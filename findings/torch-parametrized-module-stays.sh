@@ -6,7 +6,7 @@
 # holds the module and the module its class. All of torch.nn.utils.parametrizations is built on it: weight_norm, spectral_norm,
 # orthogonal. The deprecated torch.nn.utils.weight_norm makes no cycle, and neither does a plain module: their weights go when the last
 # reference does. Whoever moves from the old weight_norm to the new one, as its warning asks, finds that `del model` frees nothing
-# at once; a collection frees it, or parametrize.remove_parametrizations before the `del`. Their docstrings don't mention it.
+# at once; a collection frees it, or parametrize.remove_parametrizations before the `del`. The functions' docstrings don't mention it.
 #
 # Needs: Python 3.11.
 set -euo pipefail

@@ -6,8 +6,8 @@
 # (diffusers/hooks/group_offloading.py) writes a file only if none is there, then empties the tensors, and every forward reads the file.
 # The second model's weights are lost without an exception, a warning, or a log record, and its output is the first one's, whether the
 # file is from the same process or from an earlier run. So it is with two fine-tunes of one model, or with a checkpoint that was trained
-# further between two runs. The docstring of offload_to_disk_path doesn't ask for a folder of its own for each model.
-# The package's group offloading needs accelerate.
+# further between two runs. Neither the docstring of offload_to_disk_path nor the guide on memory asks for a folder of its own for each
+# model; the guide's example gives one folder to two models. The package's group offloading needs accelerate.
 #
 # Without a GPU: both devices are the CPU here, and what is read and written is the same.
 # Needs: Python 3.11.

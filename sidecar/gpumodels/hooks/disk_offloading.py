@@ -1,7 +1,8 @@
 """Notes which weights libraries write to files of their own to free memory, and carries origins over while these are away.
 
 diffusers' group offloading to disk leaves uninitialised memory in place of the weights, accelerate's disk offload tensors on
-`meta`; both read the weights back for each forward pass.
+`meta`; both read the weights back for each forward pass. diffusers 0.42 never writes a group again while its file exists: of two
+models in one folder, and of a model in the folder of an earlier run, it reads the first one's weights back.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from gpumodels.observing.observers import Observers
 from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.mapped_storages import PATH_TYPES
-from gpumodels.provenance.origin import Origin
+from gpumodels.provenance.origin import NO_OBSERVED_FILE, Origin
 from gpumodels.provenance.origin_tracker import OriginTracker, absolute
 from gpumodels.support.instances import is_a, state_of
 from gpumodels.support.never_pickled import never_pickled
@@ -53,9 +54,8 @@ class DiskOffloading:
         self._calls.end(frame)  # left by an earlier call that raised
         if self._origin_tracker.active:
             group = frame.f_locals["self"]
-            path = state_of(group).get("safetensors_file_path")
-            if type(path) is str or type(path) in PATH_TYPES:
-                self._origin_tracker.own_files.add_offload_path(absolute(path))
+            if (path := _path_of(group)) is not None:
+                self._origin_tracker.own_files.add_offload_path(path)
             with self._without_modes():
                 self._calls.begin(frame, [self._before(tensor) for tensor in _tensors_of(group)])
 
@@ -68,8 +68,21 @@ class DiskOffloading:
     def _group_moved(self, frame: FrameType, is_away: bool) -> None:
         before = self._calls.end(frame)
         if before:
+            group = frame.f_locals["self"]
+            if is_away and not self._holds_these(_path_of(group), before):
+                before = [(ref, NO_OBSERVED_FILE, None) for ref, _, _ in before]
             with self._without_modes():
-                self._carry_over(before, _tensors_of(frame.f_locals["self"]), is_away)
+                self._carry_over(before, _tensors_of(group), is_away)
+
+    def _holds_these(self, path: str | None, tensors: Sequence[_TensorOfGroup]) -> bool:
+        """Whether this process wrote the file at this path from these tensors."""
+        own = self._origin_tracker.own_files.get(path) if path is not None else None
+        if own is None:
+            return False
+        samples = [sample for _, _, sample in tensors if sample is not None]
+        if samples:
+            return all(hash(sample) in own.hashes for sample in samples)
+        return own.sources == {origin.path for _, origin, _ in tensors if origin is not None and origin.path}
 
     def _before(self, tensor: Any) -> _TensorOfGroup:
         origin_tracker, tensors = self._origin_tracker, self._origin_tracker.tensors
@@ -102,6 +115,12 @@ class DiskOffloading:
         if self._origin_tracker.active and type(name) is str and (type(folder) is str or type(folder) in PATH_TYPES):
             with self._without_modes():
                 self._origin_tracker.note_saved(absolute(os.path.join(folder, f"{name}.dat")), [weight])  # noqa: PTH118
+
+
+def _path_of(group: Any) -> str | None:
+    """The file of one of diffusers' module groups; None if it has none."""
+    path = state_of(group).get("safetensors_file_path")
+    return absolute(path) if type(path) is str or type(path) in PATH_TYPES else None
 
 
 def _tensors_of(group: Any) -> list[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from modules import Attached, Backbone, attached
@@ -118,6 +118,27 @@ def test_a_group_on_disk_and_back_is_what_it_was_before(
         group._onload_from_disk()
         group._offload_to_disk()
     assert names(sidecar) == ["base_v1"]
+
+
+@pytest.mark.parametrize("is_of_an_earlier_run", [False, True])
+def test_a_model_in_the_offload_folder_of_another_has_the_others_weights_and_name(
+    sidecar: Attached, tmp_path: Path, is_of_an_earlier_run: bool
+) -> None:
+    """diffusers 0.42.1 keeps a file that exists, whoever wrote it."""
+    path = tmp_path / "group_0.safetensors"
+    first = from_file(tmp_path)
+    if is_of_an_earlier_run:
+        path.write_bytes(save({key: tensor.detach() for tensor, key in ModuleGroup(first, path).tensor_to_key.items()}))
+    else:
+        ModuleGroup(first, path)._offload_to_disk()
+    save_file(Backbone().state_dict(), tmp_path / "second_v2.safetensors")
+    model = Backbone()
+    model.load_state_dict(load_file(tmp_path / "second_v2.safetensors"))
+    group = ModuleGroup(model, path)
+    group._offload_to_disk()
+    assert "second_v2" not in names(sidecar)
+    group._onload_from_disk()
+    assert names(sidecar)[-1] == "base_v1", "by its values"
 
 
 def test_a_group_that_is_from_no_file_has_no_name_after_it_was_written_to_one(sidecar: Attached, tmp_path: Path) -> None:

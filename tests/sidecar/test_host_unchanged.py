@@ -103,7 +103,7 @@ def by_safetensors(model: nn.Module, path: Path) -> bytes:
 @pytest.mark.parametrize(
     "made", [fresh, loaded, loaded_from_a_pickle, assigned_mapped_tensors, loaded_and_halved, loaded_moved_and_copied]
 )
-@pytest.mark.parametrize("saved", [by_torch, by_safetensors])
+@pytest.mark.parametrize("saved", [by_torch, pytest.param(by_safetensors, marks=pytest.mark.slow)])
 def test_what_is_saved_after_loading_and_moving_is_byte_for_byte_the_same(
     tmp_path: Path, made: Callable[[nn.Module, Path], nn.Module], saved: Callable[[nn.Module, Path], bytes]
 ) -> None:

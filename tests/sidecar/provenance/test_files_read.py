@@ -76,7 +76,8 @@ def test_a_thread_that_loads_by_itself_reads_for_nobody_else() -> None:
     assert files.take_read_since_load() == ()
 
 
-def test_threads_come_and_go_and_nothing_of_them_is_kept() -> None:
+def test_threads_come_and_go_and_nothing_of_them_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files_read, "MAX_FILES", 50)
     files = FilesRead()
     for number in range(3 * files_read.MAX_FILES):
         in_a_thread(lambda number=number: files.add(f"/m/{number}.safetensors"))  # type: ignore[misc]

@@ -203,10 +203,10 @@ class DecodedSample:
 
 def decode_samples(fingerprint: Fingerprint) -> tuple[DecodedSample, ...]:
     """The fingerprint's samples, decoded for `FileIndex.match`."""
-    return tuple(map(_sought, fingerprint.samples))
+    return tuple(map(_decoded, fingerprint.samples))
 
 
-def _sought(sample: TensorSample) -> DecodedSample:
+def _decoded(sample: TensorSample) -> DecodedSample:
     values = comparable(sample.dtype, sample.data)
     return DecodedSample(sample.key, sample.dtype, tuple(sample.shape), values, possible_routes(sample.dtype, values))
 

@@ -150,7 +150,7 @@ def assemble(
     Args:
         part: the modules of the model.
         forest: all modules.
-        elsewhere: storages that count towards another model.
+        counted_elsewhere: storages that count towards another model.
         models: receives the models.
         members: receives the keys of all modules that were visited.
     """
@@ -221,7 +221,7 @@ def assemble_adapter(
         part: the base model's.
         adapter: tells it from the base model's other adapters.
         layers: names of the base model's layers, each with what the adapter holds for it, as if that were a module.
-        elsewhere: storages that count towards another model.
+        counted_elsewhere: storages that count towards another model.
         members: the base model's.
         models: receives the adapter.
     """

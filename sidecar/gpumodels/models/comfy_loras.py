@@ -41,7 +41,7 @@ Layers = dict[str, ModuleReading]
 
 
 @never_pickled
-class _InBase(NamedTuple):
+class _BaseChanges(NamedTuple):
     """What patches say of the patched model itself."""
 
     storages: dict[tuple[str, int], TensorStorage]
@@ -106,7 +106,7 @@ class ComfyLoras:
         bases = tuple(models) if patchers else ()
         if seen != self._seen or bases != self._bases:
             adapters: list[FoundModel] = []
-            in_bases: dict[FoundModel, _InBase] = {}
+            in_bases: dict[FoundModel, _BaseChanges] = {}
             in_slices(self._find(patchers, models, adapters, in_bases), pause)
             bases_now = {base: _as_patched(base, in_base) for base, in_base in in_bases.items()}
             self._seen, self._bases = seen, bases
@@ -136,7 +136,7 @@ class ComfyLoras:
         patchers: Sequence[KeyedRef],
         models: Sequence[FoundModel],
         found: list[FoundModel],
-        in_bases: dict[FoundModel, _InBase],
+        in_bases: dict[FoundModel, _BaseChanges],
     ) -> Iterator[None]:
         """Append the adapters to `found`, and add to `in_bases` what the patches say of the models themselves."""
         adapters: dict[tuple[FoundModel, str], Layers] = {}
@@ -154,7 +154,7 @@ class ComfyLoras:
             storages = {storage.key: storage for reading in own.values() for storage in reading.storages}
             in_base = storages.keys() & base.storages.keys()
             if in_base:
-                in_bases.setdefault(base, _InBase({}, {})).storages.update((key, storages[key]) for key in in_base)
+                in_bases.setdefault(base, _BaseChanges({}, {})).storages.update((key, storages[key]) for key in in_base)
             part = Part(base.root, base.core)
             counted_elsewhere = (storages.keys() & counted) | in_base
             yield from assemble_adapter(part, path, [*own.items()], counted_elsewhere, base.members, found)
@@ -174,7 +174,7 @@ class ComfyLoras:
         models: Sequence[FoundModel],
         bases: dict[str, FoundModel | None],
         adapters: dict[tuple[FoundModel, str], Layers],
-        in_bases: dict[FoundModel, _InBase],
+        in_bases: dict[FoundModel, _BaseChanges],
     ) -> None:
         """Add the patches of the weights with these keys to `adapters`, by base model and file; merged models to `in_bases`."""
         patcher = ref()
@@ -194,7 +194,7 @@ class ComfyLoras:
                 if type(patch[1]) is list:
                     merged = self._merged_file(patch, models)
                     if merged is not None:
-                        in_bases.setdefault(base, _InBase({}, {})).merged.setdefault(merged, set()).add(key)
+                        in_bases.setdefault(base, _BaseChanges({}, {})).merged.setdefault(merged, set()).add(key)
                     continue
                 path, reading = self._reading(patch, ref)
                 if reading.storages:
@@ -252,14 +252,14 @@ def _references(ref: weakref.ref[Any]) -> int:
 
 
 @never_pickled
-class _Held:
-    """Something that one variable holds."""
+class _HeldOnce:
+    """An object to which exactly one variable refers, to count what `_references` adds itself."""
 
 
 _OWN_REFERENCES = 0
-_held = _Held()
+_held = _HeldOnce()
 _OWN_REFERENCES = _references(weakref.ref(_held)) - 1
-"""Those that `_references` itself makes, which depends on Python's version."""
+"""References that counting itself makes, which depends on Python's version."""
 
 
 def _without_weights(layers: Layers, base: FoundModel, path: str, models: Sequence[FoundModel]) -> Layers:
@@ -283,8 +283,8 @@ def _without_weights(layers: Layers, base: FoundModel, path: str, models: Sequen
     return found
 
 
-def _as_patched(base: FoundModel, in_base: _InBase) -> FoundModel:
-    """The model with what is merged into it, and as if it had the adapters' storages from nowhere."""
+def _as_patched(base: FoundModel, in_base: _BaseChanges) -> FoundModel:
+    """The model with what is merged into it; the adapters' storages in it are from no file of its own."""
     by_origin = dict(base.bytes_by_origin)
     for storage in in_base.storages.values():
         if storage.origin is not None:

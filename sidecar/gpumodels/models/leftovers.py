@@ -24,7 +24,7 @@ MAX_AT_FIRST: Final = 3_000
 MAX_LATER: Final = 30_000
 """The same where references to the root became fewer, as when a model is deleted."""
 MAX_SECONDS: Final = 0.1
-"""No root is inspected after so much time; the rest follows after REST_FACTOR times as long."""
+"""Seconds of one inspection; roots that are left wait until REST_FACTOR times as long has passed."""
 REST_FACTOR: Final = 100
 STEP: Final = 8
 UNSEEN: Final = FormerModel(None)

@@ -153,7 +153,7 @@ class Scanner:
                 in_slices(self._update(comparison), pause)
             in_slices(self._assemble_changed(comparison.changed), pause)
         models = [model for group in self._groups.values() for model in group.models if not model.is_counted_elsewhere]
-        in_slices(self._shared.see(models, self._readings), pause)
+        in_slices(self._shared.update(models, self._readings), pause)
         return [*self._shared.found]
 
     def measure(self, training_state: TrainingState, pause: Callable[[], None]) -> NonModelBytes:

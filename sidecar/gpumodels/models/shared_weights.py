@@ -26,8 +26,8 @@ _StorageKey = tuple[str, int]
 
 
 @never_pickled
-class _Known(NamedTuple):
-    """What is known of one model, and from what: the same again gives the same."""
+class _DescribedModel(NamedTuple):
+    """A model as it was described last, and what that was made from: where nothing changed, it is described the same."""
 
     core: KeyedRef | None
     plain: FoundModel
@@ -45,14 +45,14 @@ class SharedWeightsFinder:
     """Remembers what living models share, or shared."""
 
     def __init__(self) -> None:
-        self._known: dict[int, _Known] = {}
+        self._known: dict[int, _DescribedModel] = {}
         """By the registry's key of the core."""
         self._last: list[FoundModel] = []
         """The models of the last scan, as they were assembled."""
         self.found: list[FoundModel] = []
         """The models of the last scan, those that share weights with these; an unchanged one is the same object as before."""
 
-    def see(self, models: list[FoundModel], readings: Mapping[int, ModuleReading]) -> Iterator[None]:
+    def update(self, models: list[FoundModel], readings: Mapping[int, ModuleReading]) -> Iterator[None]:
         """Take the models of a scan, and update `found`. Yields wherever it may be interrupted.
 
         Args:
@@ -65,7 +65,7 @@ class SharedWeightsFinder:
         if not shared and not self._known:
             self._last, self.found = models, models
             return
-        known: dict[int, _Known] = {}
+        known: dict[int, _DescribedModel] = {}
         found: list[FoundModel] = []
         for one in models:
             now = shared & one.storages.keys() if one.adapter is None else frozenset()
@@ -79,7 +79,7 @@ class SharedWeightsFinder:
                     continue
                 slots: dict[_Slot, tuple[_StorageKey, str | None]] = {}
                 marked = yield from _marked(one, now, before, readings, slots)
-                before = _Known(reading.ref if reading is not None else None, one, now, slots, marked)
+                before = _DescribedModel(reading.ref if reading is not None else None, one, now, slots, marked)
             if before.slots:
                 known[one.core] = before
             found.append(before.found)
@@ -89,7 +89,7 @@ class SharedWeightsFinder:
 def _marked(
     model: FoundModel,
     shared: Set[_StorageKey],
-    before: _Known | None,
+    before: _DescribedModel | None,
     readings: Mapping[int, ModuleReading],
     slots: dict[_Slot, tuple[_StorageKey, str | None]],
 ) -> Generator[None, None, FoundModel]:

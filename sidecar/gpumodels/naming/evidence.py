@@ -113,7 +113,7 @@ class NothingToAsk:
         return {}
 
     def symlinks_to(self, path: str) -> tuple[str, ...]:
-        """It has a name of its own."""
+        """No symlink is searched for."""
         return ()
 
     def agreement_with(self, paths: Sequence[str]) -> FileAgreement | None:
@@ -129,7 +129,7 @@ class NothingToAsk:
         return False
 
     def tensors_in_all(self) -> int:
-        """It isn't known."""
+        """Unknown: zero."""
         return 0
 
     def was_loaded_unseen(self) -> bool:

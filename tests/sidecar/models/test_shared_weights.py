@@ -177,6 +177,6 @@ def test_models_that_share_nothing_are_not_gone_through() -> None:
         kept = [Backbone(), Backbone()]
         found = sidecar.scan()
         finder = SharedWeightsFinder()
-        assert not list(finder.see(found, {}))
+        assert not list(finder.update(found, {}))
         assert finder.found == found
         del kept

@@ -187,6 +187,7 @@ class Observer:
         attached = self._attached
         if attached is None:
             return
+        self._import_hook.check()
         began = time.thread_time()
         try:
             counters = attached.devices.counters()

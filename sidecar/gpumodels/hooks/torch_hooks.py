@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, repeat
 from operator import is_
@@ -80,13 +79,13 @@ class TorchHooks:
 
         self._on_import: dict[str, Callable[[ModuleType], None]] = {}
         """By name of a module, what to call once it is imported."""
+        self.awaited: frozenset[str] = frozenset()
+        """Names of the modules that aren't imported yet, or not completely: `module_arrived` expects them."""
         try:
             self._observe(torch, moves, accelerators)
         except BaseException:  # all or nothing
             self.remove()
             raise
-        self.awaited = frozenset(name for name in self._on_import if name not in sys.modules)
-        """Names of the modules that aren't imported yet: `module_arrived` expects them."""
 
     def _observe(self, torch: ModuleType, moves: Moves, accelerators: AcceleratorSampler | None) -> None:
         if not self._observers.observe(torch.nn.Module.__init__, "noting a module", started=self._module_constructed):
@@ -106,9 +105,10 @@ class TorchHooks:
         for listener in self._listeners:
             listener.observe(self._observers)
             self._on_import.update(listener.awaited(self._observers))
-        for name in self._on_import:
-            if (module := imported(name)) is not None:
-                self.module_arrived(module)
+        modules = {name: imported(name) for name in self._on_import}
+        self.awaited = frozenset(name for name, module in modules.items() if module is None)
+        for module in filter(None, modules.values()):
+            self.module_arrived(module)
 
     def module_arrived(self, module: ModuleType) -> None:
         """Begin to observe an awaited module that has just been imported. Called in the host's thread."""

@@ -36,17 +36,31 @@ class ImportHook(MetaPathFinder):
 
     def __init__(self) -> None:
         self._awaited: dict[str, Callable[[ModuleType], None]] = {}
+        self._begun: frozenset[str] = frozenset()
+        """Awaited modules whose import had begun before: comfy.utils imports torch, and is not finished when torch is."""
         self._asking: set[str] = set()
 
     def wait(self, names: Iterable[str], arrived: Callable[[ModuleType], None]) -> None:
-        """Call `arrived` with each of these modules once it is imported; modules that are imported already aren't reported."""
+        """Call `arrived` with each of these modules once it is imported; modules that are imported already aren't reported.
+
+        Those whose import has begun are reported at the next import of anything, or by `check`.
+        """
         self._awaited.update(dict.fromkeys(names, arrived))
+        self._begun = frozenset(name for name in self._awaited if name in sys.modules)
         if self._awaited and self not in sys.meta_path:
             sys.meta_path.insert(0, self)
+
+    def check(self) -> None:
+        """Report the modules whose import had begun before `wait` and has ended since."""
+        for name in self._begun:
+            if (module := imported(name)) is not None:
+                self._begun -= {name}
+                self._executed(module, name)
 
     def cancel(self) -> None:
         """Stop waiting, and remove the hook from `sys.meta_path`."""
         self._awaited.clear()
+        self._begun = frozenset()
         if self in sys.meta_path:
             sys.meta_path.remove(self)
 
@@ -55,6 +69,8 @@ class ImportHook(MetaPathFinder):
 
         The module itself gets the ordinary loader.
         """
+        if self._begun:
+            self.check()
         if fullname not in self._awaited or fullname in self._asking or not _is_an_import():
             return None
         self._asking.add(fullname)  # so that the ordinary finders answer
@@ -66,8 +82,8 @@ class ImportHook(MetaPathFinder):
             spec.loader = _ReportingLoader(spec.loader, self._executed)
         return spec
 
-    def _executed(self, module: ModuleType) -> None:
-        arrived = self._awaited.pop(module.__name__, None)
+    def _executed(self, module: ModuleType, name: str | None = None) -> None:
+        arrived = self._awaited.pop(name or module.__name__, None)
         if not self._awaited:
             self.cancel()
         if arrived is not None:

@@ -5,6 +5,7 @@ import importlib.util
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -64,6 +65,39 @@ def test_a_host_without_torch_is_published_and_undisturbed(tmp_path: object) -> 
     )
     assert done.stdout.split() == ["no_such_module", "False", "True"]
     assert (done.stderr, done.returncode) == ("", 7)
+
+
+@pytest.mark.parametrize("noticed_by", ["the next import", "a check"])
+def test_a_module_that_was_being_imported_when_the_wait_began_is_reported_once_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noticed_by: str
+) -> None:
+    """As ComfyUI's `comfy.utils`, which imports torch: the sidecar attaches in the middle of it."""
+    arrived: list[tuple[str, bool]] = []
+    hook = ImportHook()
+
+    def attach() -> None:
+        hook.wait(["an_outer_module"], lambda module: arrived.append((module.__name__, hasattr(module, "read"))))
+        hook.check()
+
+    monkeypatch.setitem(sys.modules, "an_attachment", SimpleNamespace(attach=attach))
+    (tmp_path / "an_outer_module.py").write_text("import an_attachment; an_attachment.attach(); import an_inner_module; read = 1")
+    for name in ("an_inner_module", "another_module"):
+        (tmp_path / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    try:
+        importlib.import_module("an_outer_module")
+        assert arrived == []
+        if noticed_by == "a check":
+            hook.check()
+        else:
+            importlib.import_module("another_module")
+        assert arrived == [("an_outer_module", True)]
+        hook.check()
+        assert (len(arrived), hook in sys.meta_path) == (1, False)
+    finally:
+        hook.cancel()
+        for name in ("an_outer_module", "an_inner_module", "another_module"):
+            sys.modules.pop(name, None)
 
 
 def test_an_import_that_is_no_longer_awaited_is_not_listened_for() -> None:

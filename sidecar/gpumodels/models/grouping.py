@@ -57,6 +57,7 @@ WRAPPERS: Final = {
 def find_roots(forest: Forest, roots: list[tuple[int, int]]) -> Iterator[None]:
     """Append (root, core) for every model, in the order of the readings; the core is the root, or the module inside its wrappers.
 
+    What script modules inside other models were made from comes last: those models have the same tensors.
     Modules that hold each other in a circle have no root: the newest one is taken, as it holds those that were there before it.
     Yields wherever it may be interrupted.
     """
@@ -80,6 +81,9 @@ def find_roots(forest: Forest, roots: list[tuple[int, int]]) -> Iterator[None]:
                     cores.add(core)
                     roots.append((key, core))
         yield
+    originals = yield from _originals_of_parts(forest, holders)
+    if originals:
+        roots.sort(key=lambda pair: pair[0] in originals)
     if len(reached) == len(readings):
         return
     order = {key: position for position, key in enumerate(readings)}
@@ -111,6 +115,29 @@ def parts_of(root: int, core: int, forest: Forest, parts: list[Part]) -> Iterato
         return
     parts += [Part(key, _core(key, forest), slot=name) for name, key in found]
     parts.append(Part(root, core, leave_out=frozenset(key for _, key in found)))
+
+
+def _originals_of_parts(forest: Forest, holders: Mapping[int, int]) -> Generator[None, None, set[int]]:
+    """The modules that script modules which Python modules hold were made from. TorchScript keeps them alive unseen."""
+    found: set[int] = set()
+    for some in batched(forest.readings, STEP):
+        for key in some:
+            originals = forest.readings[key].originals
+            if originals and _is_held(key, forest, holders):
+                found.update(originals)
+        yield
+    return found
+
+
+def _is_held(script: int, forest: Forest, holders: Mapping[int, int]) -> bool:
+    """Whether a module that is neither a script module nor a mere wrapper holds this script module."""
+    met = {script}
+    key = script
+    while (key := holders.get(key, key)) not in met:
+        met.add(key)
+        if not forest.readings[key].originals and _wrapped(key, forest) not in met:
+            return True
+    return False
 
 
 def _identified_below(root: int, forest: Forest, found: list[tuple[str, int]]) -> Iterator[None]:

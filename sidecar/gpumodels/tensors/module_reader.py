@@ -55,6 +55,8 @@ class ModuleReading(NamedTuple):
     """Whether there are such functions."""
     is_engine: bool = False
     """Whether it is a training engine, a wrapper whose optimizer keeps the weights a second time."""
+    originals: tuple[int, ...] = ()
+    """Of a script module, the ids of the Python modules that it was made from."""
 
     def is_unchanged_from(self, other: ModuleReading) -> bool:
         """Whether all fields but `ref` are equal. Comparing references would compare the modules, running their code."""
@@ -214,7 +216,9 @@ class ModuleReader:
             self._tensor_reader.failures.note("reading a part of a module", error)
         class_facts = self._class_facts(type(module))
         class_name = class_facts.name
+        originals: tuple[int, ...] = ()
         if class_facts.is_script:
+            originals = self._scripts.originals(state)
             class_name = self._scripts.class_name(state) or class_name
             unread += self._add_script_tensors(module, state, storages)
         return ModuleReading(
@@ -233,6 +237,7 @@ class ModuleReader:
             held,
             has_functions,
             class_facts.is_engine,
+            originals,
         )
 
     def _add_tensors(

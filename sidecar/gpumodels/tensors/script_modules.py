@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import Any, Final
 
 from gpumodels.support.failures import Failures
-from gpumodels.support.instances import mro_of
+from gpumodels.support.instances import mro_of, state_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import concrete_module_type, packed_type, script_tables
 
@@ -51,6 +51,11 @@ class ScriptModules:
         with self._failures.guard("reading a script module's class"):
             return str(inner._type().name())
         return None
+
+    def originals(self, state: dict[str, Any]) -> tuple[int, ...]:
+        """The ids of the Python modules that a script module was made from, and keeps alive: its methods lead to theirs."""
+        methods = [state_of(value).get("__wrapped__", value) for value in state.values()]
+        return tuple({id(method.__self__) for method in methods if type(method) is MethodType})
 
     def tensors(self, state: dict[str, Any]) -> list[tuple[str, Any]]:
         """Names and values of the tensors and packed weights among a module's other attributes and its graphs' constants."""

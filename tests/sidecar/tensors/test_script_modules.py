@@ -124,6 +124,45 @@ def test_a_module_that_holds_a_script_module_is_one_row_with_it(make: Callable[[
         assert sidecar.failures.count == 0
 
 
+class Blocks(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.blocks(x)
+        return out
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("scanned_before", [False, True])
+def test_what_a_script_module_was_made_from_is_no_row_beside_the_module_that_holds_it(scanned_before: bool) -> None:
+    with attached() as sidecar:
+        script = TORCH.jit.script(Blocks())
+        gc.collect()
+        if scanned_before:
+            assert [(found.class_name, found.bytes_by_device) for found in sidecar.scan()] == [("Blocks", {"cpu": NET_BYTES})]
+        model = nn.ModuleList([script, nn.Linear(WIDTH, WIDTH)])
+        (found,) = sidecar.models()
+        assert (found.class_name, found.resident_bytes) == ("ModuleList", distinct_bytes(model))
+        assert found.parameters == sum(parameter.numel() for parameter in model.parameters())
+        del model
+        (found,) = sidecar.models()
+        assert (found.class_name, found.resident_bytes) == ("Blocks", NET_BYTES)
+        assert sidecar.failures.count == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_what_only_the_original_of_a_script_module_still_holds_is_a_row() -> None:
+    with attached() as sidecar:
+        original = Blocks()
+        model = nn.ModuleList([TORCH.jit.script(original)])
+        original.blocks[0] = nn.Linear(WIDTH, 2 * WIDTH)
+        rows = {found.class_name: found.resident_bytes for found in sidecar.models()}
+        assert rows == {"ModuleList": NET_BYTES, "Blocks": distinct_bytes(original.blocks[0])}
+        assert model is not None
+
+
 def packed_bytes(features: int, outputs: int) -> int:
     """An int8 weight and a bias in float32."""
     return features * outputs + outputs * FLOAT

@@ -13,6 +13,9 @@ from typing import Any, Final, TypeGuard, TypeVar
 
 Kind = TypeVar("Kind")
 
+ITEMS: Final = "items()"
+"""Stands for the items of an object that is a list or dict as well: no attribute has such a name."""
+
 mro_of: Final[Callable[[Any], tuple[type, ...]]] = type.__dict__["__mro__"].__get__
 """A class and its bases, in method resolution order."""
 name_of: Final[Callable[[Any], str]] = type.__dict__["__name__"].__get__
@@ -66,14 +69,38 @@ def values_of(thing: Any) -> Iterator[tuple[str, Any]]:
     yield from [*state_of(thing).items()]
     if _hides_its_state(type(thing)):  # the garbage collector knows what it holds, but not under which names
         yield from ((str(number), held) for number, held in enumerate(gc.get_referents(thing)))
-    for base in mro_of(type(thing)):
+    yield from _slots_of(thing)
+
+
+def _slots_of(thing: Any) -> Iterator[tuple[str, Any]]:
+    for name, descriptor in _slot_descriptors(type(thing)):
+        try:
+            value = descriptor.__get__(thing)
+        except AttributeError:  # an empty slot
+            continue
+        yield name, value
+
+
+def _slot_descriptors(kind: type) -> Iterator[tuple[str, Any]]:
+    for base in mro_of(kind):
         for name, descriptor in [*_class_dict(base).items()]:
             if type(descriptor) is MemberDescriptorType and name not in ("__dict__", "__weakref__"):
-                try:
-                    value = descriptor.__get__(thing)
-                except AttributeError:  # an empty slot
-                    continue
-                yield name, value
+                yield name, descriptor
+
+
+def has_more_than_state(kind: type) -> bool:
+    """Whether objects of this class may hold something outside their instance dictionaries: in slots, or as a list or dict."""
+    return container_of(mro_of(kind)) is not None or any(True for _ in _slot_descriptors(kind))
+
+
+def with_slots_and_items(thing: Any, state: dict[str, Any], limit: int) -> dict[str, Any]:
+    """A copy of the object's instance dictionary with the values of its slots and, under `ITEMS`, its first `limit` items."""
+    held = dict(state)
+    for name, value in _slots_of(thing):
+        held.setdefault(name, value)
+    if (container := container_of(mro_of(type(thing)))) is not None:
+        _, held[ITEMS] = items_of(thing, container, limit)
+    return held
 
 
 def container_of(mro: tuple[type, ...]) -> type | None:

@@ -9,12 +9,12 @@ from itertools import count
 from types import MethodType
 from typing import Any, Final, NamedTuple
 
-from gpumodels.support.instances import mro_of, name_of, package_of, state_getter
+from gpumodels.support.instances import has_more_than_state, mro_of, name_of, package_of, state_getter, with_slots_and_items
 from gpumodels.support.module_tables import entries_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, LOAD_HOOKS, MODULES, PARAMETERS, TRACED
 from gpumodels.support.weak_table import KeyedRef, WeakTable
-from gpumodels.tensors.extra_tensors import NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy, offloaded_file
+from gpumodels.tensors.extra_tensors import MAX_ITEMS, NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy, offloaded_file
 from gpumodels.tensors.forward_holders import HELD_BY_FORWARD, HOOKS, ForwardHolders
 from gpumodels.tensors.packed_parameters import PackedParameters
 from gpumodels.tensors.script_modules import ScriptModules
@@ -138,6 +138,8 @@ class ModuleReader:
         self._numbers = count(1)
         self._classes: dict[int, _ClassFacts] = {}
         """By id, as a class may have a metaclass that defines `__hash__`."""
+        self._with_more: set[int] = set()
+        """Ids of those classes whose objects hold more than their instance dictionaries do."""
 
     def begin_scan(self) -> None:
         """Begin a new scan of all modules."""
@@ -156,7 +158,7 @@ class ModuleReader:
             if module is None:
                 continue
             reading = known.get(ref.key)
-            if reading is None or reading.ref is not ref or reading.stamp != self._stamp(self._state_of(module)):
+            if reading is None or reading.ref is not ref or reading.stamp != self._stamp(self._held_by(module)):
                 different.append(ref)
         return different
 
@@ -171,7 +173,8 @@ class ModuleReader:
         module = ref()
         if module is None:
             return None
-        state = self._state_of(module)
+        class_facts = self._class_facts(type(module))
+        state = self._held_by(module)
         tables = _tables(state)
         if tables is None:
             return None  # its __init__ hasn't run yet
@@ -214,7 +217,6 @@ class ModuleReader:
             is_complete = True
         except Exception as error:  # noqa: BLE001  # as `guard` does, which would cost more per module than the rest
             self._tensor_reader.failures.note("reading a part of a module", error)
-        class_facts = self._class_facts(type(module))
         class_name = class_facts.name
         originals: tuple[int, ...] = ()
         if class_facts.is_script:
@@ -324,6 +326,13 @@ class ModuleReader:
                 unregistered.append(UnregisteredModule(path, id(other), through_object))
         return unregistered
 
+    def _held_by(self, module: Any) -> dict[str, Any]:
+        """The module's instance dictionary; of the few whose class has slots or is a list or dict as well, a copy with these."""
+        state = self._state_of(module)
+        if self._with_more and id(type(module)) in self._with_more:
+            return with_slots_and_items(module, state, MAX_ITEMS)
+        return state
+
     def _class_facts(self, kind: type) -> _ClassFacts:
         known = self._classes.get(id(kind))
         if known is None or known.ref() is not kind:
@@ -336,6 +345,7 @@ class ModuleReader:
                 is_script=self._scripts.has(kind),
                 is_engine=any(name_of(base) in ENGINES and package_of(base) == ENGINES[name_of(base)] for base in mro_of(kind)),
             )
+            (self._with_more.add if has_more_than_state(kind) else self._with_more.discard)(id(kind))
         return known
 
     def _tensor_or_copy(self, state: dict[str, Any], name: str, tensor: Any) -> Any:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from gpumodels.support.instances import (
+    ITEMS,
     class_attribute,
     container_of,
+    has_more_than_state,
     is_a,
     items_of,
     mro_of,
@@ -19,6 +21,7 @@ from gpumodels.support.instances import (
     state_getter,
     state_of,
     values_of,
+    with_slots_and_items,
 )
 
 RAN: list[str] = []
@@ -197,3 +200,24 @@ def test_containers_give_their_first_items_by_pythons_own_iteration(
 @pytest.mark.parametrize("thing", [UserDict(), "text", Fraction(1), Slotted()], ids=lambda one: type(one).__name__)
 def test_what_only_looks_like_a_container_is_none(thing: Any) -> None:
     assert container_of(mro_of(type(thing))) is None
+
+
+class NumbersBelow(list[int]):
+    __slots__ = ("__dict__", "kept")
+    kept: str
+
+    def __iter__(self) -> Any:
+        raise AssertionError("foreign code ran")
+
+
+def test_slots_and_items_stand_beside_the_instance_dictionary_which_stays_as_it_was() -> None:
+    thing = NumbersBelow([1, 2, 3])
+    vars(thing)["name"] = "dictionary"
+    thing.kept = "slot"
+    state = state_of(thing)
+    assert with_slots_and_items(thing, state, 2) == {"name": "dictionary", "kept": "slot", ITEMS: [1, 2]}
+    assert state == {"name": "dictionary"}
+
+
+def test_only_slots_and_items_are_more_than_an_instance_dictionary() -> None:
+    assert [has_more_than_state(kind) for kind in (Slotted, SlottedBelow, NumbersBelow, dict, Nosy)] == [True] * 4 + [False]

@@ -163,6 +163,55 @@ def test_modules_in_attributes_stand_aside_each_once_and_itself_never(reading: R
     ] == [("kept.0", id(other), False)]
 
 
+class InSlots(nn.Module):
+    __slots__ = ("empty", "table")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.own = nn.Linear(4, 4)
+        self.table = torch.zeros(16)
+
+
+class Listing(nn.Module, list[Any]):
+    """A module that is a list as well."""
+
+    def __iter__(self) -> Iterator[Any]:
+        raise AssertionError("foreign code ran")
+
+    __hash__ = nn.Module.__hash__  # type: ignore[assignment]
+
+
+class Mapped(nn.Module, dict[str, Any]):
+    """A module that is a dict as well."""
+
+    def values(self) -> Any:
+        raise AssertionError("foreign code ran")
+
+    __hash__ = nn.Module.__hash__  # type: ignore[assignment]
+
+
+def test_what_a_module_holds_in_slots_is_read_and_seen_to_change(reading: Reading) -> None:
+    model = InSlots()
+    before = reading.of(model)
+    assert [(storage.tensor, storage.size_bytes) for storage in before.storages] == [("table", 16 * FLOAT)]
+    assert not reading.has_changed(model, before)
+    model.table = torch.zeros(32)
+    assert reading.has_changed(model, before)
+    assert reading.failures.count == 0
+
+
+@pytest.mark.parametrize("kind", [Listing, Mapped])
+def test_the_items_of_a_module_that_is_a_list_or_a_dict_are_parts_of_it(kind: type[Any]) -> None:
+    with attached() as sidecar:
+        model, item, table = kind(), Backbone(), torch.zeros(64, 64)
+        model.own = nn.Linear(16, 16)
+        (list.extend(model, [item, table]) if kind is Listing else dict.update(model, {"item": item, "table": table}))
+        (found,) = sidecar.models()
+        assert found.class_name == kind.__name__
+        assert found.resident_bytes == distinct_bytes(model.own, item) + 64 * 64 * FLOAT
+        assert sidecar.failures.count == 0
+
+
 CHANGES: dict[str, Callable[[Any], object]] = {
     "data": lambda model: setattr(model.weight, "data", torch.zeros(4, 4)),
     "dtype": lambda model: model.half(),

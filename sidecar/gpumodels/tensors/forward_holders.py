@@ -117,21 +117,28 @@ def _of_partial(value: Any) -> tuple[str, list[tuple[str, Any]]]:
     keywords: dict[str, Any] = _PARTIAL["keywords"].__get__(value)
     name, names = "", ()
     if FunctionType in mro_of(type(function)):
-        name, names = function.__qualname__, function.__code__.co_varnames
+        name, names = _name_of_function(function), function.__code__.co_varnames
     named = [(names[position] if position < len(names) else "", one) for position, one in enumerate(arguments)]
     return name, [("", function), *named, *((str(key), one) for key, one in dict.items(keywords))]
 
 
 def _of_function(function: Any) -> tuple[str, list[tuple[str, Any]]]:
-    module = function.__module__
+    # `functools.wraps` gives a function the module and the name of the one that it wraps, so its own are read elsewhere.
+    module = dict.get(function.__globals__, "__name__")
     if type(module) is not str or module.partition(".")[0] in _CLOSED:
-        return "", []
+        return "", [("", function.__dict__.get("__wrapped__"))]
     named = [*zip(function.__code__.co_freevars, function.__closure__ or (), strict=False)]
     defaults = function.__defaults__ or ()
     code = function.__code__
     named += [*zip(code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=False)]
     named += [*(function.__kwdefaults__ or {}).items()]
-    return function.__qualname__, named
+    return _name_of_function(function), named
+
+
+def _name_of_function(function: Any) -> str:
+    name: str = function.__code__.co_name
+    qualified: str = function.__qualname__
+    return qualified if qualified.rpartition(".")[2] == name else name
 
 
 _PARTIAL: Final[Mapping[str, Any]] = vars(partial)

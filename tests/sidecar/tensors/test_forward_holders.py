@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -115,6 +115,21 @@ def by_bound_function(module: nn.Module, down: torch.Tensor, up: torch.Tensor) -
     module.forward = MethodType(forward, module)
 
 
+def by_wrapping_function(module: nn.Module, down: torch.Tensor, up: torch.Tensor) -> None:
+    old = module.forward
+
+    @wraps(old)  # which gives it torch's `__module__`
+    def forward(*args: torch.Tensor) -> Any:
+        return old(*args) + args[0] @ down.T @ up.T
+
+    module.forward = forward
+
+
+def by_decorated_function(module: nn.Module, down: torch.Tensor, up: torch.Tensor) -> None:
+    by_closure(module, down, up)
+    module.forward = torch.no_grad()(module.forward)
+
+
 def by_forward_hook(module: nn.Module, down: torch.Tensor, up: torch.Tensor) -> None:
     module.register_forward_hook(lambda _module, args, output: output + args[0] @ down.T @ up.T)
 
@@ -133,6 +148,8 @@ LOADERS: list[Callable[[nn.Module, torch.Tensor, torch.Tensor], None]] = [
     by_default_arguments,
     by_callable_object,
     by_bound_function,
+    by_wrapping_function,
+    by_decorated_function,
     by_forward_hook,
     by_pre_hook,
 ]

@@ -41,6 +41,8 @@ _NUMBERED: Final = r"(?i)^[a-z]\w*[-_=]?\d+.*$"
 _CONTENT_HASH: Final = r"(?i)^((sha|md|blake)\w*(-s\d+)?[-_:]+)?[0-9a-f]{30,}$"
 """Names that stores give to what they keep: hashes of 128 bits and more; the first two digits may be a folder's name."""
 _UUID: Final = r"(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+_TEMPORARY: Final = r"^tmp[a-z0-9_]{8}$"
+"""Names that Python's `tempfile` gives, and with which downloads and copies are read."""
 _FILE_SUFFIX: Final = r"(?i)\.(safetensors|sft|gguf|ggml|pt|pth|bin|ckpt|pkl|onnx|engine|torchscript|ya?ml|json|toml)$"
 """Suffixes of model files, and of the files that describe an architecture."""
 _HUB: Final = r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/"
@@ -126,7 +128,7 @@ def name_from_path(path: str) -> str | None:
             if (is_name or is_state) and not is_blob and not contains_name(repository, stem)
             else repository
         )
-    if re.match(_CONTENT_HASH, stem):
+    if re.match(_CONTENT_HASH, stem) or re.match(_TEMPORARY, stem):
         return None
     if is_name and not is_state:
         return stem

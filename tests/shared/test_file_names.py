@@ -305,6 +305,11 @@ def test_a_hash_is_nobodys_name(path: str) -> None:
     assert name_from_path(path) is None
 
 
+@pytest.mark.parametrize("path", ["/tmp/tmpab12cd3_", "/w/cache/tmpq9_x77ab.pt"])
+def test_a_temporary_files_name_is_nobodys(path: str) -> None:
+    assert name_from_path(path) is None
+
+
 def test_a_stores_file_is_known_by_its_hash() -> None:
     assert is_named_by_content(f"/h/hub/blobs/9f/{SHA256}")
     assert is_named_by_content("/h/hub/models--org--name/blobs/0a1b2c")

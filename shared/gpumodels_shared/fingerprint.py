@@ -240,11 +240,12 @@ class FileIndex:
     def match(self, samples: Sequence[DecodedSample]) -> Match:
         """How many of the samples agree. Counting stops once fewer than a third can: the file is then no match.
 
-        Of a file with which most agree, those that can't be compared don't count.
+        Of a file with which most agree, those that can't be compared don't count, as long as their tensors are the smaller part:
+        nothing is claimed of a model because of a few small tensors.
         """
         names = self._tensor_finder.without_prefix()
-        matched = 0
-        others: list[str] = []
+        matched = matched_elements = 0
+        others: list[DecodedSample] = []
         for number, sample in enumerate(samples):
             if 3 * (number - matched) > 2 * len(samples):
                 break
@@ -253,11 +254,13 @@ class FileIndex:
             if key is not None:
                 names.found(sample.key, key)
                 matched += 1
+                matched_elements += math.prod(sample.shape)
             elif named is None:
-                others.append(sample.key)
+                others.append(sample)
         if matched < MOST_OF_A_FEW or 2 * matched < len(samples):
             return Match(matched, len(samples))
-        return Match(matched, len(samples) - sum(map(names.was_converted, others)))
+        converted = [math.prod(sample.shape) for sample in others if names.was_converted(sample.key)]
+        return Match(matched, len(samples) - (len(converted) if sum(converted) <= matched_elements else 0))
 
     def _key_of(self, sample: DecodedSample, named: str | None) -> str | None:
         """The key of the tensor that the sample agrees with: `named` if there is one, else the first with a suitable shape."""

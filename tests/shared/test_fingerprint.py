@@ -239,8 +239,8 @@ def cast_by_torch(sample_dtype: str, sample: bytes, file_dtype: str, in_file: by
 
 def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
     """The same rule without an index and with torch's own casts: compares each sample with each tensor that it may come from."""
-    places, matched = TensorFinder(file.tensors), 0
-    others: list[str] = []
+    places, matched, matched_elements = TensorFinder(file.tensors), 0, 0
+    others: list[TensorSample] = []
     for number, sample in enumerate(fingerprint.samples):
         if 3 * (number - matched) > 2 * len(fingerprint.samples):
             break
@@ -251,12 +251,25 @@ def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
             if is_one:
                 places.found(sample.key, key)
                 matched += 1
+                matched_elements += math.prod(sample.shape)
                 break
         else:
-            others += [sample.key] if named is None else []
-    is_counted_whole = matched < 3 or 2 * matched < len(fingerprint.samples)
-    left_out = 0 if is_counted_whole else sum(map(places.was_converted, others))
+            others += [sample] if named is None else []
+    converted = [math.prod(sample.shape) for sample in others if places.was_converted(sample.key)]
+    is_counted_whole = matched < 3 or 2 * matched < len(fingerprint.samples) or sum(converted) > matched_elements
+    left_out = 0 if is_counted_whole else len(converted)
     return Match(matched, len(fingerprint.samples) - left_out)
+
+
+@pytest.mark.parametrize("size", [8, 64])
+def test_a_model_whose_larger_part_is_in_no_file_is_not_called_by_the_few_tensors_that_are(size: int) -> None:
+    """As a mixture of experts that was built from a config, whose experts were never loaded."""
+    few = {f"layers.{number}.q_proj.weight": torch.randn(16, 16) for number in range(12)}
+    experts = {f"layers.{n}.experts.{m}.up_proj.weight": torch.randn(size, 24) for n in range(4) for m in range(2)}
+    never_loaded = {f"layers.{number}.experts.up_proj": torch.randn(2, 24, size) for number in range(4)}
+    match = compare(a_fingerprint(few | never_loaded), AFile(few | experts))
+    assert (match.matched, match.is_full) == (12, size == 8)
+    assert match == compared_pair_by_pair(a_fingerprint(few | never_loaded), AFile(few | experts))
 
 
 VALUES_OF_NOTE = (

@@ -58,6 +58,12 @@ class _DeviceOutline(msgspec.Struct, gc=False):
     held_by_functions: _Mapped = msgspec.field(default_factory=dict)
 
 
+class _StageOutline(msgspec.Struct, gc=False):
+    id: msgspec.Raw
+    started_at_ns: msgspec.Raw
+    files: _Listed = msgspec.field(default_factory=list)
+
+
 class _Outline(msgspec.Struct, gc=False):
     """The lists that are never long in an honest snapshot, with a limit: four million warnings would fit into a payload.
 
@@ -68,6 +74,7 @@ class _Outline(msgspec.Struct, gc=False):
     devices: Annotated[list[_DeviceOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
     models: Annotated[list[_ModelOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
     warnings: _Listed = msgspec.field(default_factory=list)
+    stages: Annotated[list[_StageOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
 
 
 _OUTLINE_DECODER: Final = msgspec.msgpack.Decoder(_Outline)
@@ -124,7 +131,8 @@ def _check_numbers(snapshot: Snapshot) -> None:
     if _any_negative((health.modules, health.failures)):
         raise DecodeError("a negative count in the sidecar's health")
     for model in snapshot.models:
-        if _any_negative((model.layers, model.parameters, model.offloaded_bytes, model.shared_bytes)):
+        counts = (model.layers, model.parameters, model.offloaded_bytes, model.shared_bytes)
+        if _any_negative((*counts, model.pinned_bytes, model.managed_bytes or 0)):
             raise DecodeError("a model has a negative count")
         if _any_negative(model.bytes_by_device.values()) or _any_negative(model.dtypes.values()):
             raise DecodeError("a model has negative bytes")
@@ -134,7 +142,7 @@ def _check_numbers(snapshot: Snapshot) -> None:
         if not 0 <= model.confidence <= 1:
             raise DecodeError("a model's confidence is not between 0 and 1")
     for device in snapshot.devices:
-        counts = (
+        sizes = (
             device.models_bytes,
             device.total_bytes,
             device.allocated_bytes,
@@ -145,8 +153,12 @@ def _check_numbers(snapshot: Snapshot) -> None:
             device.other_bytes,
             *device.held_by_functions.values(),
         )
-        if _any_negative(count for count in counts if count is not None):
+        if _any_negative(size for size in sizes if size is not None):
             raise DecodeError("a device has negative bytes")
+    for stage in snapshot.stages:
+        measured = (stage.bytes_before, stage.bytes_after, stage.peak_bytes)
+        if _any_negative(size for size in measured if size is not None):
+            raise DecodeError("a stage has negative bytes")
     names = [device.device for device in snapshot.devices]
     if len(set(names)) < len(names):
         raise DecodeError("two devices have the same name")

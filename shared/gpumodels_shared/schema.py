@@ -193,6 +193,16 @@ class Model:
     """How many tensors, or objects of packed weights, have an unknown size: it holds at least `bytes_by_device`."""
     leftover_of: str | None = None
     """The name of the model that this is left of: held by reference cycles only, it waits for Python's garbage collector."""
+    pinned_bytes: int = 0
+    """Of the offloaded bytes, those in pinned (page-locked) host memory."""
+    dynamic_memory: bool = False
+    """Whether the host moves single pages of it on and off its device, as ComfyUI's dynamic VRAM does: that is no load."""
+    managed_by: str | None = None
+    """The host's model manager that knows it, `ComfyUI`; what `Snapshot.model_manager` doesn't know, it can't unload."""
+    managed_bytes: int | None = None
+    """The bytes that this manager believes to be loaded on the model's device."""
+    precision: str | None = None
+    """How its weights are stored, as people call it: `nf4`, `int4 GPTQ`, `Q4_K_M`; None if the dtypes say it."""
 
     @property
     def resident_bytes(self) -> int:
@@ -218,6 +228,27 @@ class SidecarHealth:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A part of the host's work with a name, such as a node of ComfyUI, and what it did to the memory of one device."""
+
+    id: str
+    """The host's own: a node's id in its workflow."""
+    name: str
+    """For people: a node's type, `CheckpointLoaderSimple`."""
+    started_at_ns: int
+    ended_at_ns: int | None = None
+    """None while it runs."""
+    device: str | None = None
+    """The device of the following figures: the process's main accelerator, else `cpu`. What isn't known is None."""
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    peak_bytes: int | None = None
+    """The most at any moment in between."""
+    files: tuple[str, ...] = ()
+    """Model files that its inputs name, absolute paths."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that a process publishes at one moment. Models are sorted by bytes in memory, largest first."""
 
@@ -227,3 +258,7 @@ class Snapshot:
     models: tuple[Model, ...] = ()
     health: SidecarHealth = field(default_factory=SidecarHealth)
     warnings: tuple[str, ...] = ()
+    model_manager: str | None = None
+    """The host's own model manager, `ComfyUI`: models that aren't `managed_by` it are held by something else."""
+    stages: tuple[Stage, ...] = ()
+    """The last stages, oldest first, those that run included."""

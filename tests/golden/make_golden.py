@@ -36,6 +36,7 @@ from gpumodels_shared.schema import (
     ProcessInfo,
     SidecarHealth,
     Snapshot,
+    Stage,
     TensorSample,
 )
 
@@ -125,6 +126,11 @@ SNAPSHOT: Final = Snapshot(
             compared_tensors=265,
             file_stamps=((2_147_491_840, TAKEN_AT_NS - 86_400 * 10**9),),
             unread_tensors=2,
+            pinned_bytes=512,
+            dynamic_memory=True,
+            managed_by="ComfyUI",
+            managed_bytes=2 * GIB,
+            precision="fp8 scaled",
             metadata={"modelspec.title": "Wan 2.2 ünïcode 模型"},
             adapters=("m2",),
             slot="transformer",
@@ -159,6 +165,21 @@ SNAPSHOT: Final = Snapshot(
     ),
     health=SidecarHealth(scan_seconds=0.0125, modules=603, failures=1),
     warnings=("safetensors is not installed: names come from classes",),
+    model_manager="ComfyUI",
+    stages=(
+        Stage(
+            id="37",
+            name="UNETLoader",
+            started_at_ns=TAKEN_AT_NS - 130 * 10**9,
+            ended_at_ns=TAKEN_AT_NS - 119 * 10**9,
+            device="cuda:0",
+            bytes_before=1024,
+            bytes_after=2 * GIB,
+            peak_bytes=3 * GIB,
+            files=("/models/Wan2_2-T2V-A14B-HIGH_bf16.safetensors",),
+        ),
+        Stage(id="3:1", name="KSampler", started_at_ns=TAKEN_AT_NS - 10**9),
+    ),
 )
 
 

@@ -200,6 +200,17 @@ INCONSISTENT: Final[dict[str, tuple[bytes, str]]] = {
     "negative parameters": (changed(lambda raw: raw["models"][0].update(parameters=-5)), "negative count"),
     "negative bytes off the device": (changed(lambda raw: raw["models"][0].update(offloaded_bytes=-1)), "negative count"),
     "negative shared bytes": (changed(lambda raw: raw["models"][0].update(shared_bytes=-1)), "negative count"),
+    "negative pinned bytes": (changed(lambda raw: raw["models"][0].update(pinned_bytes=-1)), "negative count"),
+    "negative bytes of a manager": (changed(lambda raw: raw["models"][0].update(managed_bytes=-1)), "negative count"),
+    "negative bytes of a stage": (
+        changed(lambda raw: raw.update(stages=[{"id": "3", "name": "n", "started_at_ns": 1, "peak_bytes": -1}])),
+        "stage has negative",
+    ),
+    "a stage without an id": (changed(lambda raw: raw.update(stages=[{"name": "n", "started_at_ns": 1}])), "id"),
+    "more stages than a process has": (
+        changed(lambda raw: raw.update(stages=[{"id": "3", "name": "n", "started_at_ns": 1}] * 10_001)),
+        "length <= 10000",
+    ),
     "negative bytes on a device": (changed(lambda raw: raw["models"][0].update(bytes_by_device={"cpu": -1})), "negative bytes"),
     "negative bytes of a dtype": (encode(a_snapshot(a_model(dtypes={"int8": -1}))), "negative bytes"),
     "a negative total of a device": (encode(a_snapshot(devices=[a_device(total_bytes=-1)])), "device has negative"),

@@ -7,7 +7,18 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Final
 
-from gpumodels_shared.no_names import FOLDER_NAMES, ROLE_NAMES
+from gpumodels_shared.made_up_names import is_content_digest, without_store_prefix
+from gpumodels_shared.name_senses import (
+    Sense,
+    is_generic_stem,
+    is_states_folder,
+    may_be_in_hub,
+    says_nothing,
+    sense_of_file,
+    sense_of_folder,
+    stands_alone,
+)
+from gpumodels_shared.store_layouts import named_in_store, spelled
 
 SHARD: Final = r"[-_.]\d{5}-of-(\d{5})$"
 _PACKAGING: Final = (
@@ -17,36 +28,11 @@ _PACKAGING: Final = (
 )
 """Precisions and what else says how a file is packed; the last line is GGUF's types (`Q4_K_M`, `IQ3_XXS`), as llama.cpp and those
 who quantize write them (`UD-Q4_K_XL`, `i1-Q4_K_S`)."""
-_COMPONENT: Final = (
-    r"^((unet|vae|transformer|text_encoder|image_encoder|controlnet|prior|decoder|safety_checker|feature_extractor|vqvae|vqgan|movq|"
-    r"vocoder|motion_adapter|language_model|projection_model)(_\d)?|prior_prior|\d+_[A-Z]\w*|fp8|fp16|bf16|fp32|float16|bfloat16)$"
-)
-"""Names of directories inside a model's own: diffusers' components, sentence-transformers' modules (`2_Dense`), precisions."""
-_GENERIC: Final = (
-    r"(?i)^(model|models|pytorch_model|diffusion_pytorch_model|adapter_model|adapter|weights?|checkpoint|ckpt|consolidated(\.\d+)?|"
-    r"open_clip_(pytorch_)?model|tf_model|state_dict|pytorch_lora_weights|lora_weights|ema|final|last|best|\d+)$"
-)
-_STATE: Final = (
-    r"(?i)^((checkpoint|epoch|step|iter|global_step)[-_]?\d+|v?\d+([._]\d+)*|model|weights|checkpoint|ckpt|ema|final|last|best)$"
-)
-"""Names of a training run's states and a model's versions: only useful together with the name of the directory above."""
-_SAVED_STATE: Final = (
-    r"(?i)^((best|last|latest|final|ema)([-_](model|weights|checkpoint|ckpt|v?\d+))?|\d+|"
-    r"(model|weights|checkpoint|ckpt)[-_](best|last|latest|final|ema)|(checkpoint|ckpt|epoch|step|iter|global_step)[-_=]?\d+([-_=.]\w+)*)$"
-)
-"""Names of a training run's files, of which its folder holds several (`best.pt` and `last.pt`): they are told apart by both."""
-_STATES_FOLDER: Final = r"(?i)^(weights?|models?|checkpoints?|ckpts?|snapshots?|states?)$"
-"""Names of the folder inside a training run's in which it keeps its files."""
-_NUMBERED: Final = r"(?i)^[a-z]\w*[-_=]?\d+.*$"
-_CONTENT_HASH: Final = r"(?i)^((sha|md|blake)\w*(-s\d+)?[-_:]+)?[0-9a-f]{30,}$"
-"""Names that stores give to what they keep: hashes of 128 bits and more; the first two digits may be a folder's name."""
-_UUID: Final = r"(?i)^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
-_TEMPORARY: Final = r"^tmp[a-z0-9_]{8}$"
-"""Names that Python's `tempfile` gives, and with which downloads and copies are read."""
-_FILE_SUFFIX: Final = r"(?i)\.(safetensors|sft|gguf|ggml|pt|pth|bin|ckpt|pkl|onnx|engine|torchscript|ya?ml|json|toml)$"
-"""Suffixes of model files, and of the files that describe an architecture."""
-_HUB: Final = r"(?:^|/)models--([^/]+?)--([^/]+)/(?:snapshots|blobs)/"
-"""A path in a Hugging Face cache. Like all patterns here it is compiled by `re` at first use, to keep the host's start fast."""
+_MODEL_SUFFIX: Final = r"safetensors|sft|gguf|ggml|pt|pth|bin|ckpt|pkl|onnx|engine|torchscript|ya?ml|json|toml"
+_PACKED: Final = r"tar|t?gz|bz2|xz|zst|zip"
+_FILE_SUFFIX: Final = rf"(?i)(?<=.)(\.({_MODEL_SUFFIX})(\.(index|json|bak|tmp|part|incomplete|{_PACKED}))*|\.({_PACKED}))$"
+"""Suffixes of model files, of the files that describe an architecture, and of how these are packed. Like all patterns here it is
+compiled by `re` at first use, to keep the host's start fast."""
 
 
 def checkpoint_of(path: str) -> str:
@@ -64,20 +50,14 @@ def shards_in_all(path: str) -> int | None:
     return int(numbered[1]) if numbered else None
 
 
-def hub_repository(path: str) -> str | None:
-    """`org/name` from a path in a Hugging Face cache; None for other paths."""
-    hub = re.search(_HUB, path)
-    return f"{hub[1]}/{hub[2]}" if hub else None
-
-
 def is_generic(path: str) -> bool:
     """Whether the file's own name doesn't name a model (`model.safetensors`); its directory then holds this model only."""
-    return re.match(_GENERIC, _without_packaging(re.sub(SHARD, "", PurePath(path).stem))) is not None
+    return is_generic_stem(_stem_of(path))
 
 
 def is_named_by_content(path: str) -> bool:
     """Whether the file lies in a store that calls it by its content's hash: what people call it, the symlinks to it say."""
-    return re.match(_CONTENT_HASH, PurePath(path).stem) is not None or re.search(r"(?:^|/)models--[^/]+/blobs/", path) is not None
+    return is_content_digest(PurePath(path).stem) or re.search(r"(?:^|/)models--[^/]+/blobs/", path) is not None
 
 
 def file_group_name(paths: tuple[str, ...], metadata: Mapping[str, Mapping[str, str]]) -> str | None:
@@ -111,48 +91,58 @@ def contains_name(stated: str, name: str | None) -> bool:
 def name_from_path(path: str) -> str | None:
     """`Wan2_2-T2V-A14B-HIGH` from `…/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors`; None if the path names no model.
 
-    A path in a hub cache gives `org/name`, or `org/name/file` if the file's name has words that the repository's lacks: many
+    A path in a hub's cache gives `org/name`, or `org/name/file` if the file's name has words that the repository's lacks: many
     repositories hold several models, or one in several quantizations. A generic stem (`diffusion_pytorch_model`) gives the name
     of the nearest directory above that isn't a component (`unet`, `text_encoder_2`), unless that is a folder for models of any
     kind (`loras`, `output`, a home directory). A training run's file has both names, `run/best`, or its own where the directory
-    says nothing. A hash of the content is no name. Suffixes for packaging and precision are left out.
+    says nothing. What a program made up, as a hash of the content, is no name. Suffixes for packaging and precision are left out.
     """
-    pure = PurePath(path)
-    stem = _without_packaging(re.sub(SHARD, "", pure.stem))
-    is_state = re.match(_SAVED_STATE, stem) is not None
-    is_name = bool(stem) and not re.match(_GENERIC, stem)
-    if repository := hub_repository(path):
-        is_blob = "/blobs/" in path  # named by its content's hash
-        return (
-            f"{repository}/{stem}"
-            if (is_name or is_state) and not is_blob and not contains_name(repository, stem)
-            else repository
-        )
-    if re.match(_CONTENT_HASH, stem) or re.match(_TEMPORARY, stem):
+    stem = _stem_of(path)
+    sense = sense_of_file(stem)
+    if (repository := _repository(path)) is not None:
+        says_more = sense in (Sense.NAME, Sense.STATE) and "/blobs/" not in path and not contains_name(repository, stem)
+        return f"{repository}/{stem}" if says_more else repository
+    if sense is Sense.END:
         return None
-    if is_name and not is_state:
+    if sense is Sense.NAME:
         return stem
-    folder = _name_from_folder(pure, is_state)
-    if not is_state:
+    folder = _name_from_folders(PurePath(path), is_state=sense is Sense.STATE)
+    if sense is Sense.NOTHING:
         return folder
-    return f"{folder}/{stem}" if folder is not None else None if stem.isdigit() else stem
+    return f"{folder}/{stem}" if folder is not None else stem if stands_alone(stem, is_folder=False) else None
 
 
-def _name_from_folder(file: PurePath, is_state: bool) -> str | None:
-    """The name of the nearest directory above the file that is a model's own; None if that isn't named after a model.
+def _repository(path: str) -> str | None:
+    """What the model is called in the store of a hub or a program; None where the path doesn't lead through one."""
+    stored = named_in_store(path)
+    if stored is None:
+        return None
+    name, is_certain = stored
+    return name if is_certain or all(map(may_be_in_hub, name.split("/"))) else None
+
+
+def _name_from_folders(file: PurePath, is_state: bool) -> str | None:
+    """The name of the nearest directory above the file that is a model's own; None if none is named after a model.
 
     Args:
         file: the file.
         is_state: it is one of a training run's, which keeps them in a folder of its own.
     """
-    for parent in file.parents:
-        if re.match(_COMPONENT, parent.name) or (is_state and re.match(_STATES_FOLDER, parent.name)):
+    states: list[str] = []
+    may_be_in_states_folder = True
+    for directory in file.parents:
+        name = re.sub(_FILE_SUFFIX, "", without_store_prefix(directory.name))
+        if (is_state or states) and may_be_in_states_folder and is_states_folder(name):
+            may_be_in_states_folder = False
             continue
-        if re.match(_STATE, parent.name):
-            alone = parent.name if re.match(_NUMBERED, parent.name) and not re.match(r"v\d", parent.name) else None
-            return f"{parent.parent.name}/{parent.name}" if _names_a_model(parent.parent) else alone
-        return parent.name if _names_a_model(parent) else None
-    return None
+        sense = sense_of_folder(directory, name)
+        if sense is Sense.END:
+            break
+        if sense is Sense.NAME:
+            return "/".join((spelled(name), *reversed(states)))
+        if sense is Sense.STATE:
+            states.append(name)
+    return "/".join(state for state in reversed(states) if stands_alone(state, is_folder=True)) or None
 
 
 def name_from_config(stated: str) -> str | None:
@@ -160,9 +150,7 @@ def name_from_config(stated: str) -> str | None:
     stated = stated.strip().rstrip("/")
     if re.search(_FILE_SUFFIX, stated):
         return name_from_path(stated)
-    if repository := hub_repository(stated + "/"):
-        return repository
-    if stated.count("/") == 1 and not stated.startswith((".", "/", "~")) and all(map(_may_be_named, stated.split("/"))):
+    if stated.count("/") == 1 and not stated.startswith((".", "/", "~")) and all(map(may_be_in_hub, stated.split("/"))):
         return stated
     return name_from_path(stated + "/model") if stated else None
 
@@ -175,22 +163,16 @@ def name_from_attribute(stated: str) -> str | None:
     name = stated.strip()
     if re.search(_FILE_SUFFIX, name):
         name = name_from_path(name) or ""
-    return None if not name or re.match(_GENERIC, name) or re.match(_COMPONENT, name) or name.lower() in ROLE_NAMES else name
+    return None if says_nothing(name) else name
 
 
-def _may_be_named(part: str) -> bool:
-    """Whether this can be the owner or the name of a hub repository; `models/unet`, for example, is a local directory."""
-    return not (part.lower() in FOLDER_NAMES or re.match(_GENERIC, part) or re.match(_COMPONENT, part) or re.match(_STATE, part))
-
-
-def _names_a_model(directory: PurePath) -> bool:
-    """Whether the directory seems to be named after a model, not after what is kept there or whom it belongs to."""
-    name = directory.name
-    if not name or re.match(_GENERIC, name) or name.lower() in FOLDER_NAMES or name.startswith("tmp"):
-        return False
-    if re.match(_CONTENT_HASH, name) or re.match(_UUID, name):
-        return False
-    return directory.parent.as_posix() not in ("/home", "/Users")
+def _stem_of(path: str) -> str:
+    """The file's name without suffixes, the shard's number and packaging."""
+    name = PurePath(path).name
+    stem = re.sub(_FILE_SUFFIX, "", name)
+    if stem == name:
+        stem = re.sub(r"(?<=.)\.[A-Za-z]\w*$", "", name)
+    return _without_packaging(re.sub(SHARD, "", without_store_prefix(stem)))
 
 
 def _without_packaging(stem: str) -> str:

@@ -8,7 +8,6 @@ from gpumodels_shared.file_names import (
     checkpoint_of,
     contains_name,
     file_group_name,
-    hub_repository,
     is_generic,
     is_named_by_content,
     name_from_attribute,
@@ -39,21 +38,6 @@ def test_all_shards_of_one_checkpoint_are_one_text_and_files_beside_them_are_oth
     for other in ("/m/model.safetensors", "/m/model-00001-of-00003.bin", "/n/model-00001-of-00003.safetensors"):
         assert checkpoint_of(other) not in shards
     assert checkpoint_of("") == ""
-
-
-@pytest.mark.parametrize(
-    ("path", "repository"),
-    [
-        ("/h/hub/models--org--name/snapshots/0a1b/model.safetensors", "org/name"),
-        ("/h/hub/models--org--name/blobs/0a1b2c", "org/name"),
-        ("models--org--name-v1.5/snapshots/0a/model.gguf", "org/name-v1.5"),
-        ("/h/hub/datasets--org--name/snapshots/0a/part.parquet", None),
-        ("/h/hub/models--bert/snapshots/0a/model.safetensors", None),
-        ("/m/org/name/model.safetensors", None),
-    ],
-)
-def test_a_path_in_the_hubs_cache_says_its_repository(path: str, repository: str | None) -> None:
-    assert hub_repository(path) == repository
 
 
 @pytest.mark.parametrize(
@@ -285,6 +269,7 @@ def test_a_configs_file_is_named_as_a_file_is() -> None:
     assert name_from_config("/m/my-net_fp16.safetensors") == "my-net"
 
 
+UUID = "123e4567-e89b-12d3-a456-426614174000"
 SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 
 
@@ -298,7 +283,7 @@ SHA256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
         f"/w/.git/lfs/objects/9f/86/{SHA256}",
         f"/cas/9f/{SHA256[:40]}",
         f"/m/{SHA256}/model.safetensors",
-        "/m/123e4567-e89b-12d3-a456-426614174000/model.safetensors",
+        f"/m/{UUID}/model.safetensors",
     ],
 )
 def test_a_hash_is_nobodys_name(path: str) -> None:
@@ -314,3 +299,151 @@ def test_a_stores_file_is_known_by_its_hash() -> None:
     assert is_named_by_content(f"/h/hub/blobs/9f/{SHA256}")
     assert is_named_by_content("/h/hub/models--org--name/blobs/0a1b2c")
     assert not is_named_by_content("/m/cafe.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/root/.cache/modelscope/hub/models/Qwen/Qwen2___5-VL-3B/model-00001-of-00002.safetensors", "Qwen/Qwen2.5-VL-3B"),
+        ("/root/.cache/modelscope/hub/Qwen/Qwen2___5-VL-3B/model.safetensors", "Qwen/Qwen2.5-VL-3B"),
+        ("/root/autodl-tmp/Qwen/Qwen2___5-VL-3B/model.safetensors", "Qwen2.5-VL-3B"),
+        ("/data/models/Qwen--Qwen3-8B/snapshots/master/model.safetensors", "Qwen/Qwen3-8B"),
+        ("/root/.cache/modelscope/hub/models/Kijai/WanVideo_comfy/Wan2_2-T2V_fp8.safetensors", "Kijai/WanVideo_comfy/Wan2_2-T2V"),
+        ("/data/Qwen/Qwen2___5-VL-3B/master/model.safetensors", "Qwen2.5-VL-3B"),
+        ("/w/my-net/main/model.pt", "my-net"),
+        ("/w/outputs/2024-05-01/12-30-45/model.pt", None),
+        ("/w/multirun/2024-05-01/12-30-45/0/model.pt", None),
+        ("/w/my-exp/2024-05-01/12-30-45/model.pt", "my-exp/2024-05-01/12-30-45"),
+        ("/w/outputs/2024-05-01/12-30-45/checkpoints/epoch_3.ckpt", "epoch_3"),
+        ("/data/home/ada/model.safetensors", None),
+        ("/nfs/users/ada/model.pt", None),
+        ("/export/home2/ada/pytorch_model.bin", None),
+        ("/afs/user/a/ada/model.pt", None),
+        ("/media/ada/T7/model.pt", None),
+        ("/Volumes/T7/model.safetensors", None),
+        ("/mnt/c/Users/ada/model.pt", None),
+        ("/w/my-run/global_step1000/mp_rank_00_model_states.pt", "my-run/global_step1000"),
+        ("/w/output/global_step1000/mp_rank_00_model_states.pt", None),
+        ("/w/my-gpt/iter_0005000/mp_rank_00/model_optim_rng.pt", "my-gpt/iter_0005000"),
+        ("/w/my-gpt/iter_0005000/mp_rank_00_000/model_optim_rng.pt", "my-gpt/iter_0005000"),
+        ("/w/checkpoints/iter_0005000/mp_rank_00/model_optim_rng.pt", None),
+        ("/w/my-run/last.ckpt/checkpoint/mp_rank_00_model_states.pt", "my-run/last/checkpoint"),
+        ("/w/my-run/snapshot/model.pt", "my-run/snapshot"),
+        ("/w/my-run/snapshot.pt", "my-run"),
+        ("/w/output/snapshot.pt", None),
+        ("/w/snapshots/snapshot.pt", None),
+        ("/w/my-run/latest/model.pt", "my-run/latest"),
+        ("/w/output/latest/model.pt", None),
+        ("/w/my-run/latest.pt", "my-run/latest"),
+        ("/w/output/latest.pt", None),
+        (f"/w/loras/{UUID}.safetensors", None),
+        ("/s3/bucket/d41d8cd98f00b204e9800998ecf8427e-17", None),
+        ("/ipfs/QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPbdG", None),
+        ("/ipfs/QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPbdG/model.pt", None),
+        ("/ipfs/bafybeigdyrzt5sfp7udm7hu76uh7y26nf3efuylqabf3oclgtqy55fbzdi/model.safetensors", None),
+        ("/nix/store/0c0jhdk4x5ijhxv8vbr7cd3qlyqqvqjq-gemma-2b/model.safetensors", "gemma-2b"),
+        ("/nix/store/0c0jhdk4x5ijhxv8vbr7cd3qlyqqvqjq-flux1-dev.safetensors", "flux1-dev"),
+        ("/nix/store/0c0jhdk4x5ijhxv8vbr7cd3qlyqqvqjq-source/model.safetensors", None),
+        ("/w/my-run/model_best.pth.tar", "my-run/model_best"),
+        ("/w/output/model_best.pth.tar", "model_best"),
+        ("/w/resnet50-0676ba61.pth", "resnet50-0676ba61"),
+        ("/h/.cache/kagglehub/models/google/gemma/pyTorch/2b/2/model.ckpt", "google/gemma/pyTorch/2b"),
+        ("/data/kh/models/google/gemma/pyTorch/2b/2/model.ckpt", "google/gemma/pyTorch/2b"),
+        ("/kaggle/input/gemma/pytorch/2b/2/model.ckpt", "gemma/pytorch/2b"),
+        ("/x/gemma/pyTorch/2b/2/model.ckpt", "gemma/pyTorch/2b"),
+        ("/m/gemma/2b/model.ckpt", "gemma/2b"),
+        ("/models/2b/model.ckpt", "2b"),
+        ("/h/.cache/torch/hub/snakers4_silero-vad_master/src/silero_vad/data/silero_vad.jit", "silero_vad"),
+        ("/h/.cache/torch/hub/ada_net_main/model.pt", "ada_net"),
+        ("/h/.cache/torch/hub/checkpoints/model.pt", None),
+        (f"/w/mlruns/0/{SHA256[:32]}/artifacts/model/data/model.pth", None),
+        (f"/w/mlruns/0/{SHA256[:32]}/artifacts/my-net/data/model.pth", "my-net"),
+        (f"/w/mlruns/0/models/m-{SHA256[:32]}/artifacts/data/model.pth", None),
+        ("/w/artifacts/name:v3/model.pth", "name:v3"),
+        ("/w/artifacts/model-a1b2c3d4:v3/model.ckpt", None),
+        ("/w/wandb/run-20240501_123045-a1b2c3d4/files/model.pt", None),
+        ("/w/wandb/run-20240501_123045-a1b2c3d4/model.pt", None),
+        ("/w/lightning_logs/version_0/checkpoints/epoch=3-step=1000.ckpt", "version_0/epoch=3-step=1000"),
+        ("/w/optuna/my-study/trial_12/model.pt", "my-study/trial_12"),
+        ("/opt/ml/model/model.pth", None),
+        ("/opt/ml/model/my-net/model.pth", "my-net"),
+        ("/opt/ml/checkpoints/model.pt", None),
+        ("/opt/ml/input/data/training/model.pt", None),
+        ("/var/lib/docker/volumes/comfy/_data/model.pt", None),
+        (f"/var/lib/docker/overlay2/{SHA256}/merged/model.pt", None),
+        (f"/var/lib/kubelet/pods/{UUID}/volumes/kubernetes.io~csi/pvc-{UUID}/mount/model.pt", None),
+        (f"/o/models/blobs/sha256-{SHA256}", None),
+        ("/h/.lmstudio/models/publisher/model/file.gguf", "file"),
+        ("/h/.lmstudio/models/lmstudio-community/Qwen3-8B-GGUF/Qwen3-8B-Q4_K_M.gguf", "Qwen3-8B"),
+        ("/h/.cache/gpt4all/Meta-Llama-3-8B-Instruct.Q4_0.gguf", "Meta-Llama-3-8B-Instruct"),
+        (f"/invokeai/models/{UUID}/dreamshaper_8.safetensors", "dreamshaper_8"),
+        (f"/invokeai/models/{UUID}/unet/diffusion_pytorch_model.safetensors", None),
+        ("/StabilityMatrix/Data/Models/StableDiffusion/model.safetensors", None),
+        ("/SwarmUI/Models/Stable-Diffusion/OfficialStableDiffusion/sd_xl_base_1.0.safetensors", "sd_xl_base_1.0"),
+        ("/SwarmUI/Models/VAE/diffusion_pytorch_model.safetensors", None),
+        ("/ComfyUI/models/checkpoints/epoch9.5.safetensors", "epoch9.5"),
+        ("/ComfyUI/models/checkpoints/best.pt", "best"),
+        ("/ComfyUI/models/epoch9.5.safetensors", "epoch9.5"),
+        ("/h/.cache/whisper/large-v3.pt", "large-v3"),
+        ("/h/.cache/whisper/base.pt", "base"),
+        ("/m/large-v3/model.bin", "large-v3"),
+        ("/m/loras/sd15.safetensors", "sd15"),
+        ("/m/loras/v1-5-pruned-emaonly.safetensors", "v1-5"),
+        ("/m/deadbeef-merge/model.safetensors", "deadbeef-merge"),
+        ("/m/loras/deadbeef-merge.safetensors", "deadbeef-merge"),
+        ("/m/bbox/face_yolov8n.pt", "face_yolov8n"),
+        ("/m/upscale_models/4x-UltraSharp.pth", "4x-UltraSharp"),
+        ("/m/upscale_models/RealESRGAN_x4plus.pth", "RealESRGAN_x4plus"),
+        ("/m/Llama-3-8B/original/consolidated.00.pth", "Llama-3-8B"),
+        ("/m/demucs/955717e8-8726e21a.th", None),
+        (f"/h/.cache/torch/transformers/{SHA256}.{SHA256}", None),
+        ("/h/hub/models--gpt2/snapshots/607a30d783dfa663caf39e06633721c8d4cfcd7e/model.safetensors", "gpt2"),
+        ("/opt/nim/.cache/ngc/hub/models--nim--meta--llama3-8b/snapshots/hf-1/model.safetensors", "nim/meta/llama3-8b"),
+        ("/h/bentoml/models/my_model/q2yi5qsqqssqtbmz/saved_model.pt", "my_model"),
+        ("/triton/model_repository/resnet50/1/model.pt", "resnet50/1"),
+        (f"/tmp/models/{SHA256[:32]}/model.pt", None),
+        ("/w/runs/May01_12-30-45_host/model.pt", None),
+        ("/w/my-run/model_20240501.pt", "my-run/model_20240501"),
+        ("/w/output/model_20240501.pt", None),
+        ("/w/my-run/model_1.safetensors", "my-run/model_1"),
+        ("/w/output/model_1.safetensors", None),
+        ("/w/output/2024-05-01.pt", None),
+        ("/w/detectron/model_0004999.pth", "detectron/model_0004999"),
+        ("/m/lora/2.safetensors", None),
+        ("/m/my-lora/v2.safetensors", "my-lora/v2"),
+        ("/m/loras/v2.safetensors", "v2"),
+        ("/m/Step-3.5-Flash/model-00001-of-00004.safetensors", "Step-3.5-Flash"),
+        ("/m/loras/Step-3.5-Flash.gguf", "Step-3.5-Flash"),
+        ("/m/llava-v1.5-7b/mmproj-model-f16.gguf", "llava-v1.5-7b"),
+        ("/m/models/llama-3.1", "llama-3.1"),
+        ("/m/loras/juggernautXL_v9Rundiffusionphoto2.safetensors", "juggernautXL_v9Rundiffusionphoto2"),
+        ("/m/loras/face2face.safetensors", "face2face"),
+        ("/teamspace/studios/this_studio/model.ckpt", None),
+        ("/content/drive/MyDrive/model.pt", None),
+        ("/w/fsdp/pytorch_model_fsdp_0/__0_0.distcp", "fsdp"),
+        ("/w/my-net/checkpoint-500/pytorch_model_fsdp_0/__0_0.distcp", "my-net/checkpoint-500"),
+    ],
+)
+def test_programs_folders_name_a_model_only_where_people_would(path: str, name: str | None) -> None:
+    assert name_from_path(path) == name
+
+
+@pytest.mark.parametrize(
+    ("stated", "name"),
+    [
+        ("/opt/ml/model", None),
+        ("/root/.cache/modelscope/hub/models/Qwen/Qwen2___5-VL-3B", "Qwen/Qwen2.5-VL-3B"),
+        ("outputs/2024-05-01/12-30-45", None),
+        ("2024-05-01/12-30-45", None),
+        ("/h/hub/models--gpt2/snapshots/607a30d783dfa663caf39e06633721c8d4cfcd7e", "gpt2"),
+        ("google/2b", "google/2b"),
+        ("b", "b"),
+    ],
+)
+def test_a_configs_path_is_named_as_a_files_is(stated: str, name: str | None) -> None:
+    assert name_from_config(stated) == name
+
+
+def test_an_identifier_that_a_module_states_is_no_name() -> None:
+    assert name_from_attribute(SHA256) is None
+    assert name_from_attribute("model_best.pth.tar") == "model_best"

@@ -95,6 +95,14 @@ def test_shards_state_a_name_together() -> None:
     assert enriched(model, a_catalogue(*files)).model.name == "Wan2_2"
 
 
+def test_a_file_that_states_only_a_role_gives_no_name() -> None:
+    model = a_model("WanModel", confidence=0.5, name_source="class", files=[FILE])
+    of_role = some_facts(FILE, {"model_type": "unet"}, {"bfloat16": GIB})
+    assert enriched(model, a_catalogue(of_role)).model.name == "WanModel"
+    with_title = some_facts(FILE, {"model_type": "unet", "modelspec.title": "Mine"}, {"bfloat16": GIB})
+    assert enriched(model, a_catalogue(with_title)).model.name == "Mine"
+
+
 def test_a_name_that_the_sidecar_is_sure_of_is_kept() -> None:
     model = a_model("my-fine-tune", files=[FILE], confidence=0.95)
     assert enriched(model, a_catalogue(some_facts(FILE, {"model_type": "Wan2_2-T2V-A14B"}))).shown_name == "my-fine-tune"

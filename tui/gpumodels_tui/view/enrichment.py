@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
-from gpumodels_shared.file_names import hub_repository
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model
+from gpumodels_shared.store_layouts import hub_repository
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.view.metadata_fields import FIELDS, REPOSITORIES

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from gpumodels_shared.file_names import checkpoint_of, file_group_name, is_named_by_content
+from gpumodels_shared.file_names import checkpoint_of, file_group_name, is_named_by_content, name_from_attribute
 from gpumodels_shared.name_sources import (
     CONFIDENCE,
     KNOWN_FILE_CONFIDENCE,
@@ -80,7 +80,8 @@ def _stated_name(model: Model, catalogue: CatalogueState) -> str | None:
     if not 0 < in_file <= 2 * in_all or in_all > 2 * in_file:
         return None  # a part of the model, or of the file: whose name would it be?
     metadata = merged_metadata(model, catalogue)
-    return next((name for key in ("model_type", "modelspec.title") if (name := present(metadata, key))), None)
+    stated = (present(metadata, key) for key in ("model_type", "modelspec.title"))
+    return next((name for one in stated if one and (name := name_from_attribute(one)) is not None), None)
 
 
 def _by_values(model: Model, verdict: ValuesMatch, catalogue: CatalogueState) -> Model:

@@ -6,7 +6,7 @@ Only functions written in Python can be observed. All of safetensors' functions 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any, Final
@@ -14,8 +14,9 @@ from typing import Any, Final
 from gpumodels.observing.observers import Observers
 from gpumodels.provenance.files_read import SampledFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.provenance.mapped_storages import PATH_TYPES, name_of_open, path_of_bytes, path_of_mapped
+from gpumodels.provenance.mapped_storages import PATH_TYPES, name_of_open, names_held_by, names_in, path_of_bytes, path_of_mapped
 from gpumodels.provenance.origin_tracker import OriginTracker, absolute
+from gpumodels.provenance.torch_archives import LoadedTensor, file_with
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import state_of
 from gpumodels.support.module_tables import entries_of, tables_of
@@ -23,6 +24,8 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import without_modes
 from gpumodels.tensors.script_modules import ScriptModules
 
+SMALLEST_MODEL_BYTES: Final = 64 * 1024
+"""Where less is loaded from bytes, no file is searched for: a process may load small things all the time."""
 MAX_TENSORS: Final = 200_000
 MAX_DEPTH: Final = 4
 """How deep dictionaries in the result of `torch.load` are searched: `{"optimizer": {"state": {0: {…}}}}`."""
@@ -78,19 +81,37 @@ class FileReaders:
 
     def _torch_loaded(self, frame: FrameType, result: Any) -> None:
         """`torch.load` or `torch.jit.load` returns: every tensor in its result was read from the file."""
-        path = _path_of(frame.f_locals["f"])
-        if path is None or not self._origin_tracker.active:
+        if not self._origin_tracker.active:
             return
+        file = frame.f_locals["f"]
+        path = _path_of(file)
         sampler = self._origin_tracker.sampler
         samples: dict[str, RawSample] = {}
-        stamp = stamp_of(path)
         with self._without_modes():
-            for key, tensor in self._tensors_in(result, self._module_found):
+            tensors = list(self._tensors_in(result, self._module_found))
+            path = path or self._path_by_values(file, frame.f_back, [tensor for _, tensor in tensors])
+            if path is None:
+                return
+            stamp = stamp_of(path)
+            for key, tensor in tensors:
                 self._origin_tracker.note_read(tensor, path, stamp)
                 sample = sampler.take(tensor)
                 if sample is not None:
                     samples[key if key not in samples else f"{len(samples)}.{key}"] = sample
         self._origin_tracker.files_read.add(path, SampledFile(samples))
+
+    def _path_by_values(self, file: Any, caller: FrameType | None, tensors: Sequence[Any]) -> str | None:
+        """The path of the file that tensors are from which were loaded from bytes of it, or by an object that reads it."""
+        stored = [(tensor, self._origin_tracker.tensors.storage_of(tensor)) for tensor in tensors]
+        sizes = [(tensor, storage.nbytes()) for tensor, storage in stored if storage is not None]
+        if sum(size for _, size in sizes) < SMALLEST_MODEL_BYTES:
+            return None
+        loaded = []
+        for tensor, size in sizes:
+            sample = self._origin_tracker.sampler.take(tensor)
+            start = tensor.storage_offset() * tensor.element_size() if sample is not None else 0
+            loaded.append(LoadedTensor(size, start, b"" if sample is None else sample.data))
+        return file_with(loaded, names_held_by(file), names_in(caller))
 
     def _torch_saves(self, frame: FrameType) -> None:
         self._note_saved(frame.f_locals["obj"], frame.f_locals["f"])

@@ -11,12 +11,15 @@ from pathlib import Path, PurePath
 from types import FrameType
 from typing import Any, Final
 
+from gpumodels.support.instances import values_of
+
 MAX_FRAMES: Final = 6
 """How many calling frames are searched for the file's path: `load_file(filename)` is one, a library's helpers are some more."""
 BUFFERED_TYPES: Final = frozenset({io.BufferedReader, io.BufferedRandom, io.BufferedWriter})
 COMPARED_BYTES: Final = 4096
 MAX_NAMES: Final = 200
 MAX_PATH: Final = 4096
+PLAIN_TYPES: Final = frozenset({str, bytes, bytearray, int, float, bool, type(None)})
 PATH_TYPES: Final = frozenset({type(Path()), type(PurePath())})
 
 
@@ -35,7 +38,7 @@ def path_of_mapped(address: int, size_bytes: int, caller: FrameType | None) -> s
     mapped = _mapped_file(address, size_bytes)
     if mapped == "":
         return None
-    for name in _names_in(caller):
+    for name in names_in(caller):
         if _is_the_file(name, mapped, size_bytes):
             return os.path.abspath(name)  # noqa: PTH100  # symlinks stay
     return None if mapped is None else _name_in_hub(mapped) or mapped
@@ -62,6 +65,31 @@ def name_of_open(file: Any) -> str | None:
     return name if type(name) is str else None
 
 
+def names_held_by(thing: Any) -> list[str]:
+    """Names of Python's own files that an object holds open, or an object in it, as those of fsspec and tempfile do.
+
+    Only what they hold is read; no code of theirs is run.
+    """
+    found: list[str] = []
+    reached, seen = [thing], {id(thing)}
+    for one in reached:  # grows meanwhile
+        if (name := name_of_open(one)) is not None:
+            found.append(name)
+        held = [_raw_of(one)] if type(one) in BUFFERED_TYPES else [value for _, value in values_of(one)]
+        for value in held[:MAX_NAMES]:
+            if len(reached) < MAX_NAMES and id(value) not in seen and type(value) not in PLAIN_TYPES:
+                seen.add(id(value))
+                reached.append(value)
+    return [*dict.fromkeys(found)]
+
+
+def _raw_of(file: Any) -> Any:
+    try:
+        return file.raw
+    except ValueError:  # detached
+        return None
+
+
 def path_of_bytes(data: Any, caller: FrameType | None) -> str | None:
     """The path of the file that these bytes were read from, if a calling frame has the path, or the open file, in a variable.
 
@@ -71,8 +99,8 @@ def path_of_bytes(data: Any, caller: FrameType | None) -> str | None:
     """
     if type(data) not in (bytes, bytearray):
         return None
-    for name in _names_in(caller):
-        if name and len(name) <= MAX_PATH and "\n" not in name and _begins_and_ends_like(name, data):
+    for name in names_in(caller):
+        if _begins_and_ends_like(name, data):
             return os.path.abspath(name)  # noqa: PTH100  # symlinks stay
     return None
 
@@ -95,8 +123,12 @@ def _begins_and_ends_like(name: str, data: bytes | bytearray) -> bool:
         os.close(descriptor)
 
 
-def _names_in(frame: FrameType | None) -> Iterator[str]:
+def names_in(frame: FrameType | None) -> Iterator[str]:
     """Possible file names among the variables of the calling frames, nearest first: strings, paths, and names of open files."""
+    yield from (name for name in _texts_in(frame) if name and len(name) <= MAX_PATH and "\n" not in name)
+
+
+def _texts_in(frame: FrameType | None) -> Iterator[str]:
     for _ in range(MAX_FRAMES):
         if frame is None:
             return
@@ -112,8 +144,6 @@ def _names_in(frame: FrameType | None) -> Iterator[str]:
 
 def _is_the_file(name: str, mapped: str | None, size_bytes: int) -> bool:
     """Whether this path leads to the mapped file, or, if that is unknown, to a file of the same size."""
-    if not name or len(name) > MAX_PATH or "\n" in name:
-        return False
     try:
         status = os.stat(name)
         if mapped is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,57 @@ def _from_stream() -> Any:
         return torch.load(stream)
 
 
+class Reader(io.RawIOBase):
+    """Reads another file, and notes what it is asked."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.file = file
+        self.asked: list[str] = []
+
+    def __getattribute__(self, name: str) -> Any:
+        if name not in ("asked", "file", "__dict__"):
+            self.asked.append(name)
+        return super().__getattribute__(name)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        return self.file.readinto(buffer)
+
+
+def _from_temporary() -> Any:
+    with tempfile.NamedTemporaryFile() as stream:
+        stream.write(Path("weights.pt").read_bytes())
+        stream.seek(0)
+        return torch.load(stream)
+
+
+def _from_spooled() -> Any:
+    with tempfile.SpooledTemporaryFile() as stream:
+        stream.write(Path("weights.pt").read_bytes())
+        stream.seek(0)
+        return torch.load(stream)
+
+
+def _from_buffered() -> Any:
+    with open("weights.pt", "rb") as stream:
+        return torch.load(io.BufferedReader(Reader(stream)))
+
+
 WAYS: dict[str, Callable[[], Any]] = {
+    "temporary": _from_temporary,
+    "spooled": _from_spooled,
+    "buffered": _from_buffered,
     "load_file": lambda: safetensors.torch.load_file("weights.safetensors"),
     "load": lambda: safetensors.torch.load(Path("weights.safetensors").read_bytes()),
     "safe_open": _by_safe_open,
@@ -119,6 +171,38 @@ def torchscript_loaded_cast_and_saved() -> Any:
         TORCH.jit.save(model, f"{name}.out.pt")
         results[name] += [sorted(vars(model)), bits(Path(f"{name}.out.pt").read_bytes())]
     return [results, str(TORCH.jit.last_executed_optimized_graph()), bits(traced.half())]
+
+
+class Larger(nn.Module):
+    """Larger than what is searched for in files."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Linear(256, 256)
+
+
+@program
+def what_torch_load_is_given_stays_as_it_is() -> Any:
+    """Buffers whose bytes others have, that were written with room to spare, or are exported; and an object that keeps count."""
+    path = Path("larger.pt")
+    torch.save(Larger().state_dict(), path)
+    data = path.read_bytes()
+    shared, own, written, exported = io.BytesIO(data), io.BytesIO(path.read_bytes()), io.BytesIO(), io.BytesIO(path.read_bytes())
+    for start in range(0, len(data), 1000):
+        written.write(data[start : start + 1000])
+    results: list[Any] = []
+    with exported.getbuffer() as view, path.open("rb") as file:
+        reader = Reader(file)
+        for source in (shared, own, written, exported, reader, io.BufferedReader(Reader(path.open("rb")))):
+            source.seek(0)
+            results += [bits(torch.load(source)), outcome(source.tell)]
+        scanned(1)
+        results += [reader.asked, len(view), [sys.getsizeof(each) for each in (shared, own, written, exported)]]
+    for buffer in (shared, own, written, exported):
+        buffer.write(b"more")
+        buffer.truncate(100)
+        results += [bits(buffer.getvalue()), sys.getsizeof(buffer)]
+    return results
 
 
 @program

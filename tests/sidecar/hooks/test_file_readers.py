@@ -7,6 +7,7 @@ import gc
 import inspect
 import io
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,110 @@ def test_what_torch_load_reads_is_known_by_its_file(tmp_path: Path) -> None:
         whole.seek(0)
         torch.load(whole, weights_only=False)
         assert sidecar.failures.count == 0
+
+
+def through_a_buffer(path: Path) -> Any:
+    return torch.load(io.BytesIO(path.read_bytes()))
+
+
+def through_a_buffer_of_known_bytes(path: Path) -> Any:
+    data = bytearray(path.read_bytes())
+    return torch.load(io.BytesIO(data))
+
+
+def through_a_wrapper(path: Path) -> Any:
+    with path.open("rb") as file, tempfile._TemporaryFileWrapper(file, "unknown", delete=False) as wrapper:
+        del path
+        return torch.load(wrapper)
+
+
+class Wrapper(io.RawIOBase):
+    """Reads another file, as progress bars do; its code must be run by nobody but torch."""
+
+    def __init__(self, file: io.BufferedReader) -> None:
+        self.wrapped, self.log = file, io.StringIO()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self.wrapped.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self.wrapped.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        return self.wrapped.readinto(buffer)
+
+
+def through_a_buffered_wrapper(path: Path) -> Any:
+    with path.open("rb") as file:
+        del path
+        return torch.load(io.BufferedReader(Wrapper(file)))
+
+
+def through_fsspec(path: Path) -> Any:
+    """As Lightning reads checkpoints (fsspec 2026.9: `LocalFileOpener`)."""
+    opener = pytest.importorskip("fsspec").open(str(path), "rb")
+    del path
+    with opener as file:
+        del opener
+        return torch.load(file)
+
+
+def through_tqdm(path: Path) -> Any:
+    with path.open("rb") as file, pytest.importorskip("tqdm").tqdm.wrapattr(file, "read", disable=True) as wrapped:
+        del path
+        return torch.load(wrapped)
+
+
+INDIRECT = [
+    through_a_buffer,
+    through_a_buffer_of_known_bytes,
+    through_a_wrapper,
+    through_a_buffered_wrapper,
+    pytest.param(through_fsspec, marks=pytest.mark.slow),
+    pytest.param(through_tqdm, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("read", INDIRECT)
+def test_what_torch_load_reads_by_way_of_another_object_is_known_by_its_file(tmp_path: Path, read: Callable[[Path], Any]) -> None:
+    path = tmp_path / "mine_v1.ckpt"
+    torch.save(Backbone().state_dict(), path)
+    with attached() as sidecar:
+        model = Backbone()
+        model.load_state_dict(read(path))
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence, found.files) == ("mine_v1", "state dict", 0.95, (str(path),))
+        assert sidecar.failures.count == 0
+
+
+def test_bytes_that_are_no_files_are_not_called_by_a_file_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "mine_v1.ckpt"
+    torch.save(Backbone().state_dict(), path)
+    with attached() as sidecar:
+        model, other = Backbone(), io.BytesIO()
+        torch.save(Backbone().state_dict(), other)
+        other.seek(0)
+        with path.open("rb") as file:
+            file.read(10)
+            model.load_state_dict(torch.load(other))
+        found = the_model(sidecar)
+        assert (found.class_name, found.confidence, found.files) == ("Backbone", 0.0, ())
+        assert found.name == "Backbone"
+        assert sidecar.failures.count == 0
+
+
+def test_a_small_thing_that_is_loaded_from_bytes_is_not_searched_for(tmp_path: Path) -> None:
+    path = tmp_path / "mine_v1.ckpt"
+    torch.save({"a": torch.randn(64)}, path)
+    with attached() as sidecar:
+        torch.load(io.BytesIO(path.read_bytes()))
+        assert sidecar.origin_tracker.files_read.paths() == []
 
 
 class Layers(nn.Module):

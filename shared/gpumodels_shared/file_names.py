@@ -18,7 +18,7 @@ from gpumodels_shared.name_senses import (
     sense_of_folder,
     stands_alone,
 )
-from gpumodels_shared.store_layouts import named_in_store, spelled
+from gpumodels_shared.store_layouts import is_framework, named_in_store, spelled
 
 SHARD: Final = r"[-_.]\d{5}-of-(\d{5})$"
 _PACKAGING: Final = (
@@ -118,7 +118,7 @@ def _repository(path: str) -> str | None:
     if stored is None:
         return None
     name, is_certain = stored
-    return name if is_certain or all(map(may_be_in_hub, name.split("/"))) else None
+    return name if is_certain or all(may_be_in_hub(part) or is_framework(part) for part in name.split("/")) else None
 
 
 def _name_from_folders(file: PurePath, is_state: bool) -> str | None:

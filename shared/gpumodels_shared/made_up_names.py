@@ -11,7 +11,7 @@ from typing import Final
 _UUID: Final = r"(?i)(?<![0-9a-z])[0-9a-f]{8}([-_])(?:[0-9a-f]{4}\1){3}[0-9a-f]{12}(?![0-9a-z])"
 _STORE_PREFIX: Final = r"^(?=[a-z]*\d)[0-9a-df-np-sv-z]{32}-(?=.)"
 """The digest that Nix and Guix put before a name; their alphabet has no e, o, t and u, so hardly anything else fits."""
-_BRIEF_DIGEST: Final = r"^(?=(?:[a-f]*\d){2})(?=\d*[a-f])[0-9a-f]{8,}$"
+_BRIEF_DIGEST: Final = r"^(?=(?:[a-f]*\d){2})(?=\d*[a-f])[0-9a-f]{7,}$"
 """Hexadecimal digits of which two and more are digits: `face2face` is a name."""
 _DIGEST: Final = (
     r"^(?:[0-9a-f]{30,}|[0-9A-F]{30,}|(?=.*\d)[0-9a-df-np-sv-z]{32}|Qm[1-9A-HJ-NP-Za-km-z]{44}|0[0-7][0-9A-HJKMNP-TV-Z]{24})$"

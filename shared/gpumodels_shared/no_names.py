@@ -10,7 +10,7 @@ loras lora lycoris vae vaes vae_approx checkpoints stable-diffusion diffusion_mo
 upscale_models latent_upscale_models esrgan realesrgan swinir gfpgan codeformer text_encoders clip clip_vision embeddings
 textual_inversion hypernetworks audio_encoders style_models gligen photomaker ipadapter animatediff_models motion_modules
 model_patches diffusers tensorrt sams llm llms gguf bbox segm detect segment classify pose obb facerestore_models model_store
-model_repository
+model_repository model_dir ckpt_dir checkpoint_dir
 """
 """The model folders of ComfyUI and similar programs, and of training programs that sort runs by task."""
 
@@ -18,7 +18,7 @@ _PROGRAM_FOLDERS: Final = """
 comfyui comfyui_windows_portable stable-diffusion-webui stable-diffusion-webui-forge sd-webui automatic invokeai invoke fooocus
 swarmui stabilitymatrix stability_matrix lm-studio lmstudio gpt4all ollama jan localai kohya_ss text-generation-webui koboldcpp
 vllm sglang tgi triton sagemaker modelscope kagglehub bentoml mlruns mlartifacts wandb tensorboard ray_results optuna nemo
-deepspeed megatron
+deepspeed megatron transformers keras jax flax
 """
 """Folders of programs that run, keep or train models."""
 
@@ -31,8 +31,9 @@ pretrained pretrained_models artifacts artifact experiments training build dist 
 _USER_FOLDERS: Final = """
 home homes user users people root mnt mount merged media data _data datasets disk disks drive mydrive ssd hdd nvme raid nas nfs
 lustre gpfs efs fsx gcs s3 bucket buckets storage volume volumes opt ml srv var lib usr local share workspace workspaces work
-working content kaggle input inputs downloads download desktop documents cache shared scratch tmp temp projects project repos repo
-hub huggingface torch pytorch app src source code site-packages dist-packages assets resources static public private this_studio
+working content kaggle input inputs downloads download desktop documents cache shared scratch tmp temp projects project repos
+repo hub vol runpod-volume autodl-tmp autodl-fs notebook notebooks processing new_folder untitled_folder huggingface torch
+pytorch app src source code site-packages dist-packages assets resources static public private this_studio
 """
 """Folders of users and of the system."""
 

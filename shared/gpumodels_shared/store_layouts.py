@@ -17,17 +17,17 @@ class StoreLayout(NamedTuple):
     pattern: str
     """Matches a path from the store's own folder to the model's; the group is what the model is called."""
     is_certain: bool = True
-    """False where people may have folders like these, too: then each part must be able to be a name."""
+    """False where people may have folders like these, too: then each part must be able to be a name, or a framework's."""
 
 
 LAYOUTS: Final = (
     StoreLayout("Hugging Face, NVIDIA NIM", r"(?:^|/)models--([^/]+)/(?:snapshots|blobs)/"),
-    StoreLayout("ModelScope since 1.39", r"(?:^|/)([^/]+--[^/]+)/snapshots/"),
+    StoreLayout("ModelScope since 1.39, data sets", r"(?:^|/)(?:datasets--|spaces--)?([^/]+--[^/]+)/snapshots/"),
     StoreLayout("ModelScope", r"/hub/models/([^/._][^/]*/[^/]+)/", is_certain=False),
     StoreLayout("ModelScope before 1.22", r"/modelscope/(?:hub/)?(?:models/)?([^/._][^/]*/[^/]+)/", is_certain=False),
     StoreLayout("Kaggle", r"/(?:kagglehub/models|kaggle/input(?:/models)?)/((?:[^/]+/){2,3}[^/]+)/\d+/"),
     StoreLayout("Kaggle, elsewhere", rf"/models/([^/]+/[^/]+/{_FRAMEWORKS}/[^/]+)/\d+/"),
-    StoreLayout("Kaggle, copied", rf"(?:^|/)([^/]+/{_FRAMEWORKS}/[^/]+)/\d+/"),
+    StoreLayout("Kaggle, copied", rf"(?:^|/)(?<!/home/)([^/]+/{_FRAMEWORKS}/[^/]+)/\d+/", is_certain=False),
     StoreLayout("BentoML", r"/bentoml/models/([^/]+)/[^/]+/"),
     StoreLayout("MLflow", r"/(?:mlruns|mlartifacts)/(?:[^/]+/)+artifacts/([^/]+)/data/", is_certain=False),
 )
@@ -49,6 +49,11 @@ def named_in_store(path: str) -> tuple[str, bool] | None:
         if found is not None:
             return found[1].replace("--", "/").replace("___", "."), layout.is_certain
     return None
+
+
+def is_framework(part: str) -> bool:
+    """Whether a store of models for several frameworks has a folder of this name in each."""
+    return re.fullmatch(_FRAMEWORKS, part) is not None
 
 
 def spelled(folder: str) -> str:

@@ -28,6 +28,7 @@ UUID = "123e4567-e89b-12d3-a456-426614174000"
         f"pvc-{UUID}",
         "955717e8-8726e21a",
         "a1b2c3d4",
+        "1a2b3c4",
         "run-20240501_123045-a1b2c3d4",
         "model-a1b2c3d4:v3",
         "QmYwAPJzv5CZsnA625s3Xf2nemtYgPpHdWEz79ojWKPbdG",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gpumodels_shared.store_layouts import LAYOUTS, hub_repository, named_in_store, spelled
+from gpumodels_shared.store_layouts import LAYOUTS, hub_repository, is_framework, named_in_store, spelled
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,8 @@ def test_a_path_in_the_hubs_cache_says_its_repository(path: str, repository: str
         ("/data/gemma/pyTorch/2b/2/model.ckpt", "gemma/pyTorch/2b"),
         ("/h/bentoml/models/my_model/q2yi5qsqqssqtbmz/saved_model.pt", "my_model"),
         ("/w/mlruns/0/0a1b/artifacts/my-net/data/model.pth", "my-net"),
+        ("/h/hub/datasets--org--nets/snapshots/0a/my-net.pt", "org/nets"),
+        ("/home/ada/pytorch/net/1/model.ckpt", None),
         ("/data/gemma/2b/2/model.ckpt", None),
         ("/m/org/name/model.safetensors", None),
     ],
@@ -48,6 +50,11 @@ def test_a_store_says_what_a_model_is_called(path: str, name: str | None) -> Non
 
 def test_each_layout_is_some_programs() -> None:
     assert len({layout.program for layout in LAYOUTS}) == len(LAYOUTS)
+
+
+def test_a_framework_is_known_in_any_case() -> None:
+    assert is_framework("pyTorch")
+    assert not is_framework("pytorch-net")
 
 
 @pytest.mark.parametrize(

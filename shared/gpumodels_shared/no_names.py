@@ -9,8 +9,8 @@ _MODEL_FOLDERS: Final = """
 loras lora lycoris vae vaes vae_approx checkpoints stable-diffusion diffusion_models unets controlnet controlnets t2i_adapter
 upscale_models latent_upscale_models esrgan realesrgan swinir gfpgan codeformer text_encoders clip clip_vision embeddings
 textual_inversion hypernetworks audio_encoders style_models gligen photomaker ipadapter animatediff_models motion_modules
-model_patches diffusers tensorrt sams llm llms gguf bbox segm detect segment classify pose obb facerestore_models model_store
-model_repository model_dir ckpt_dir checkpoint_dir
+model_patches model models ckpt checkpoint diffusers tensorrt sams llm llms gguf bbox segm detect segment classify pose obb
+facerestore_models model_store model_repository
 """
 """The model folders of ComfyUI and similar programs, and of training programs that sort runs by task."""
 
@@ -24,7 +24,8 @@ deepspeed megatron transformers keras jax flax
 
 _OUTPUT_FOLDERS: Final = """
 output outputs out results result runs run logs log lightning_logs multirun export exports saved saved_models save trained
-pretrained pretrained_models artifacts artifact experiments training build dist files snapshots blobs trials studies
+pretrained pretrained_models finetuned fine_tuned model_output model_outputs trained_models artifacts artifact experiments
+training build dist files snapshots blobs trials studies
 """
 """Folders into which programs write results."""
 
@@ -47,9 +48,10 @@ _ALL: Final = _NUMBERED | frozenset(map(_plain, (_MODEL_FOLDERS + _PROGRAM_FOLDE
 
 
 def is_folder_for_anything(name: str) -> bool:
-    """Whether a directory of this name says what is kept there, or whose it is, in any spelling: `Text-Encoders`, `data2`."""
+    """Whether a directory of this name says what is kept there, or whose it is: `Text-Encoders`, `data2`, `output_dir`."""
     plain = _plain(name)
-    return plain in _ALL or plain.rstrip("0123456789") in _NUMBERED
+    spellings = (plain, re.sub(r"(?<=.)(dir|folder|path)$", "", plain))
+    return any(one in _ALL or one.rstrip("0123456789") in _NUMBERED for one in spellings)
 
 
 _ROLES: Final = """

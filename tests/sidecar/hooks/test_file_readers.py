@@ -186,6 +186,7 @@ def from_an_open_file(path: Path) -> Any:
 WAYS_TO_LOAD_TORCHSCRIPT: dict[str, Callable[[Path], Any]] = {
     "by its path": lambda path: jit.load(str(path)),
     "from an open file": from_an_open_file,
+    "from bytes": lambda path: jit.load(io.BytesIO(path.read_bytes())),
     "by torch.load": lambda path: torch.load(path, weights_only=False),
 }
 

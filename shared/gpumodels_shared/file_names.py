@@ -18,9 +18,9 @@ from gpumodels_shared.name_senses import (
     sense_of_folder,
     stands_alone,
 )
+from gpumodels_shared.shards import shard_of
 from gpumodels_shared.store_layouts import is_framework, named_in_store, spelled
 
-SHARD: Final = r"[-_.]\d{5}-of-(\d{5})$"
 _PACKAGING: Final = (
     r"(?i)[-_.](fp8|float8|fp16|float16|f16|half|bf16|bfloat16|fp32|float32|f32|e4m3fn|e5m2|scaled|(fp8)?mixed|KJ|pruned|emaonly|ema|"
     r"fp4|nf4|nvfp4|mxfp[48](_moe)?|int[48]|"
@@ -33,21 +33,6 @@ _PACKED: Final = r"tar|t?gz|bz2|xz|zst|zip"
 _FILE_SUFFIX: Final = rf"(?i)(?<=.)(\.({_MODEL_SUFFIX})(\.(index|json|bak|tmp|part|incomplete|{_PACKED}))*|\.({_PACKED}))$"
 """Suffixes of model files, of the files that describe an architecture, and of how these are packed. Like all patterns here it is
 compiled by `re` at first use, to keep the host's start fast."""
-
-
-def checkpoint_of(path: str) -> str:
-    """The path without the shard's number: `model-of-00004.safetensors` for `model-00001-of-00004.safetensors`.
-
-    It is the same for all shards of a checkpoint, and differs if a checkpoint was split again into another number of shards.
-    """
-    pure = PurePath(path)
-    return str(pure.with_name(re.sub(SHARD, r"-of-\1", pure.stem) + pure.suffix)) if pure.name else path
-
-
-def shards_in_all(path: str) -> int | None:
-    """The number of shards that this shard's name states; None if the file isn't a shard."""
-    numbered = re.search(SHARD, PurePath(path).stem)
-    return int(numbered[1]) if numbered else None
 
 
 def is_generic(path: str) -> bool:
@@ -169,10 +154,12 @@ def name_from_attribute(stated: str) -> str | None:
 def _stem_of(path: str) -> str:
     """The file's name without suffixes, the shard's number and packaging."""
     name = PurePath(path).name
+    if (shard := shard_of(name)) is not None:
+        return _without_packaging(without_store_prefix(shard.stem))
     stem = re.sub(_FILE_SUFFIX, "", name)
     if stem == name:
         stem = re.sub(r"(?<=.)\.[A-Za-z]\w*$", "", name)
-    return _without_packaging(re.sub(SHARD, "", without_store_prefix(stem)))
+    return _without_packaging(without_store_prefix(stem))
 
 
 def _without_packaging(stem: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from gpumodels_shared.file_names import (
-    checkpoint_of,
     contains_name,
     file_group_name,
     is_generic,
@@ -13,31 +12,7 @@ from gpumodels_shared.file_names import (
     name_from_attribute,
     name_from_config,
     name_from_path,
-    shards_in_all,
 )
-
-
-@pytest.mark.parametrize(
-    ("path", "count"),
-    [
-        ("/m/model-00001-of-00004.safetensors", 4),
-        ("/m/pytorch_model_00002-of-00003.bin", 3),
-        ("/m/mistral.Q8_0-00001-of-00002.gguf", 2),
-        ("/m/model.safetensors", None),
-        ("/m/model-1-of-4.safetensors", None),
-        ("/m-00001-of-00004/model.safetensors", None),
-    ],
-)
-def test_a_shard_says_how_many_there_are(path: str, count: int | None) -> None:
-    assert shards_in_all(path) == count
-
-
-def test_all_shards_of_one_checkpoint_are_one_text_and_files_beside_them_are_others() -> None:
-    shards = {checkpoint_of(f"/m/model-0000{number}-of-00003.safetensors") for number in (1, 2, 3)}
-    assert len(shards) == 1
-    for other in ("/m/model.safetensors", "/m/model-00001-of-00003.bin", "/n/model-00001-of-00003.safetensors"):
-        assert checkpoint_of(other) not in shards
-    assert checkpoint_of("") == ""
 
 
 @pytest.mark.parametrize(
@@ -48,6 +23,10 @@ def test_all_shards_of_one_checkpoint_are_one_text_and_files_beside_them_are_oth
         ("/m/model-00001-of-00004.safetensors", True),
         ("/m/diffusion_pytorch_model.fp16.safetensors", True),
         ("/m/consolidated.00.pth", True),
+        ("/m/model-1-of-61.safetensors", True),
+        ("/m/diffusion_pytorch_model-00001-of-00002.fp16.safetensors", True),
+        ("/m/model.safetensors-00001-of-00004.safetensors", True),
+        ("/m/acme-1-of-61.safetensors", False),
         ("/m/12.ckpt", True),
         ("/m/my-model.safetensors", False),
         ("/m/flux1-dev.safetensors", False),
@@ -211,12 +190,6 @@ def test_a_path_gives_the_name_that_its_user_chose(path: str, name: str | None) 
 )
 def test_a_configs_name_or_path_gives_a_name(stated: str, name: str | None) -> None:
     assert name_from_config(stated) == name
-
-
-def test_shards_of_another_count_are_another_checkpoint() -> None:
-    assert checkpoint_of("/m/x-00001-of-00003.gguf") == checkpoint_of("/m/x-00003-of-00003.gguf")
-    assert checkpoint_of("/m/x-00001-of-00003.gguf") != checkpoint_of("/m/x-00001-of-00002.gguf")
-    assert checkpoint_of("/m/x.gguf") == "/m/x.gguf"
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from gpumodels.support.weak_table import KeyedRef
 from gpumodels.tensors.forward_holders import HELD_BY_FORWARD
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import META, TensorStorage
-from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.schema import LayerTree
+from gpumodels_shared.shards import checkpoint_of
 
 STEP: Final = 32
 """Modules processed between two points at which the work may be interrupted."""

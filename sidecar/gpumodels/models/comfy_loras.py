@@ -25,7 +25,7 @@ from gpumodels.support.slices import in_slices
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.module_reader import ModuleReading
 from gpumodels.tensors.tensor_storages import TensorReader, TensorStorage
-from gpumodels_shared.file_names import checkpoint_of
+from gpumodels_shared.shards import checkpoint_of
 
 UNKNOWN_FILE: Final = ""
 """Stands for a file's path if we didn't see the file being read."""

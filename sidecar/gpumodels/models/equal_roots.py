@@ -20,7 +20,7 @@ from gpumodels.support.failures import Failures
 from gpumodels.support.instances import container_of, mro_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import KeyedRef
-from gpumodels_shared.file_names import checkpoint_of
+from gpumodels_shared.shards import checkpoint_of
 
 MIN_EQUAL_ROOTS: Final = 8
 """So many roots of one shape are layers of something."""

@@ -11,7 +11,8 @@ from gpumodels.models.assembling import Part
 from gpumodels.support.slices import batched
 from gpumodels.support.torch_private import TRACED
 from gpumodels.tensors.tensor_storages import TensorStorage
-from gpumodels_shared.file_names import checkpoint_of, is_named_by_content
+from gpumodels_shared.file_names import is_named_by_content
+from gpumodels_shared.shards import checkpoint_of
 
 CONTAINER_DEPTH: Final = 3
 """How many levels below a container models are searched for."""

@@ -22,9 +22,9 @@ from gpumodels.provenance.files_read import ReadFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, DecodedSample, Match, best_files, decode_samples, same_names_and_shapes
 from gpumodels_shared.schema import Fingerprint
+from gpumodels_shared.shards import checkpoint_of
 
 READ_BEFORE_NS: Final = 120 * 10**9
 """A file may be read so long before the model is created that its values are loaded into."""

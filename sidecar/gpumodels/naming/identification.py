@@ -15,7 +15,7 @@ from typing import Final
 from gpumodels.naming.evidence import Evidence, MatchedFiles, Naming
 from gpumodels.naming.stated_files import was_read
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels_shared.file_names import checkpoint_of, file_group_name, name_from_attribute, name_from_config
+from gpumodels_shared.file_names import file_group_name, name_from_attribute, name_from_config
 from gpumodels_shared.name_sources import (
     CONFIDENCE,
     FROM_FILES,
@@ -24,6 +24,7 @@ from gpumodels_shared.name_sources import (
     RECENCY_CONFIDENCE,
     NameSource,
 )
+from gpumodels_shared.shards import checkpoint_of
 
 Stage = Callable[[Evidence], Evidence]
 

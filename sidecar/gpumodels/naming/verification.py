@@ -15,8 +15,8 @@ from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.schema import TensorSample
+from gpumodels_shared.shards import checkpoint_of
 
 MAX_TENSORS: Final = 20_000
 """For a model with more, reading its file's header takes too much of the host's time."""

@@ -15,8 +15,8 @@ from typing import Final, NamedTuple
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.support.brief_lock import BriefLock
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels_shared.file_names import checkpoint_of
 from gpumodels_shared.fingerprint import FileValues, rank
+from gpumodels_shared.shards import checkpoint_of
 
 MAX_FILES: Final = 512
 MAX_KEPT_SAMPLES: Final = 100_000

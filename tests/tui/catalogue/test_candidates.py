@@ -39,6 +39,26 @@ def test_shards_of_another_count_beside_them_are_another_model() -> None:
     assert names == [tuple(file.facts.path for file in together) for together in (old, new)]
 
 
+@pytest.mark.parametrize("pattern", ["llm-{}-of-2", "llm-{:05d}-of-000002", "llm-{:05d}-of-00002.fp16", "llm.fp16-{:03d}-of-002"])
+def test_shards_numbered_in_any_way_are_one_candidate(pattern: str) -> None:
+    files = [a_known_file(f"/m/{pattern.format(number)}.safetensors", (4, 4)) for number in (1, 2)]
+    variant = [a_known_file(f"/m/ema-{pattern.format(number)}.safetensors", (4, 4)) for number in (1, 2)]
+    names = [candidate.names for candidate in candidates_among([files[1], variant[0], files[0], variant[1]])]
+    assert sorted(names) == sorted(tuple(file.facts.path for file in together) for together in (files, variant))
+
+
+def test_a_variant_named_behind_the_number_is_a_checkpoint_of_its_own() -> None:
+    full = [a_known_file(f"/m/llm-0000{number}-of-00002.safetensors", (4, 4)) for number in (1, 2)]
+    half = [a_known_file(f"/m/llm-0000{number}-of-00002.fp16.safetensors", (4, 4)) for number in (1, 2)]
+    names = [candidate.names for candidate in candidates_among([half[1], full[0], half[0], full[1]])]
+    assert sorted(names) == sorted(tuple(file.facts.path for file in together) for together in (full, half))
+
+
+def test_as_many_files_as_there_are_shards_are_no_checkpoint_if_one_is_missing() -> None:
+    files = [a_known_file(f"/m/llm-{number}-of-2.gguf", (4, 4)) for number in (0, 2)]
+    assert [candidate.names for candidate in candidates_among(files)] == [(file.facts.path,) for file in files]
+
+
 def test_shards_in_a_hub_are_found_by_their_symlinks() -> None:
     one = a_known_file("/hub/blobs/0f", (4, 4), aliases=("/hub/snapshots/x/1.safetensors",))
     index = a_known_file("/hub/blobs/1e", aliases=("/hub/snapshots/x/i.json",), shards=("1.safetensors",))

@@ -20,6 +20,7 @@ from gpumodels_tui.headers.formats import READERS, describes_others, suffix_of
         ("/m/config.json", "config.json"),
         ("/m/adapter_config.json", "adapter_config.json"),
         ("/m/model.safetensors.index.json", ".safetensors.index.json"),
+        ("/m/model.safetensors.index.fp16.json", ".safetensors.index.json"),
         ("/m/tokenizer.json", None),
         ("/m/a.safetensors.incomplete", None),
         ("/m/.safetensors", None),

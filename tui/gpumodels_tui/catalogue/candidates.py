@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from gpumodels_shared.file_names import checkpoint_of, shards_in_all
+from gpumodels_shared.shards import are_complete, checkpoint_of, shards_in_all
 from gpumodels_tui.catalogue.index import KnownFile
 from gpumodels_tui.catalogue.kept_matches import Files, files_key
 
@@ -45,7 +45,7 @@ def candidates_among(files: Sequence[KnownFile]) -> list[Candidate]:
         if file.facts.path not in in_groups:
             numbered.setdefault(checkpoint_of(file.name) if shards_in_all(file.name) else file.facts.path, []).append(file)
     for members in numbered.values():
-        is_complete = len(members) == shards_in_all(members[0].name)
+        is_complete = are_complete(file.name for file in members)
         groups += [sorted(members, key=lambda file: file.name)] if is_complete else [[file] for file in members]
     return [_candidate(group) for group in groups if all(one.facts.shapes for one in group)]
 

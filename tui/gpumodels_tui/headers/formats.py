@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from gpumodels_shared.shards import is_index
+
 _SAFETENSORS: Final = "gpumodels_tui.headers.safetensors_header"
 _PICKLED: Final = "gpumodels_tui.headers.pickled_header"
 _CONFIG: Final = "gpumodels_tui.headers.config_header"
@@ -27,13 +29,14 @@ CONFIGS: Final = ("config.json", "adapter_config.json")
 """Files that describe the model files in the same directory."""
 
 SHARD_INDEX: Final = ".safetensors.index.json"
+"""The key of all indexes, those of variants included (`….index.fp16.json`)."""
 
 
 def suffix_of(path: str) -> str | None:
     """The key in READERS for a file of this name; None if it isn't a model file's name."""
     name = path.rpartition("/")[2]
     if name.endswith(".json"):
-        return name if name in CONFIGS else SHARD_INDEX if name.endswith(SHARD_INDEX) else None
+        return name if name in CONFIGS else SHARD_INDEX if is_index(name) else None
     stem, dot, ending = name.rpartition(".")
     suffix = f".{ending.lower()}"
     return suffix if stem and dot and suffix in READERS else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from gpumodels_shared.file_names import checkpoint_of, file_group_name, is_named_by_content, name_from_attribute
+from gpumodels_shared.file_names import file_group_name, is_named_by_content, name_from_attribute
 from gpumodels_shared.name_sources import (
     CONFIDENCE,
     KNOWN_FILE_CONFIDENCE,
@@ -19,6 +19,7 @@ from gpumodels_shared.name_sources import (
 )
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model
+from gpumodels_shared.shards import checkpoint_of
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
 from gpumodels_tui.headers.formats import suffix_of
 from gpumodels_tui.view.model_files import known_files, merged_metadata, present

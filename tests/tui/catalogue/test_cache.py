@@ -67,6 +67,15 @@ def test_a_header_is_recalled_at_the_next_start(path: Path) -> None:
     assert recalled(path) == HEADER
 
 
+def test_what_an_older_version_read_is_read_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumodels_tui.catalogue.cache.HEADERS_VERSION", b"")
+    remembering(path)
+    monkeypatch.undo()
+    assert recalled(path) is None
+    remembering(path)
+    assert recalled(path) == HEADER
+
+
 @pytest.mark.parametrize("field", ["inode", "size_bytes", "modified_ns", "changed_ns"])
 def test_a_file_that_differs_in_anything_is_not_recalled(path: Path, field: str) -> None:
     remembering(path)

@@ -370,7 +370,7 @@ def test_configs_and_indexes_are_read_with_the_files_beside_them(tmp_path: Path)
     (tmp_path / "old.ckpt").write_bytes(b"not opened")
     catalogue = Catalogue([tmp_path])
     by_path = catalogue.read_now([], WITHIN_SECONDS).by_path
-    assert by_path[str(tmp_path / "config.json")].metadata == {"config.model_type": "bert"}
+    assert by_path[str(tmp_path / "config.json")].metadata == {"model_type": "bert"}
     assert by_path[str(tmp_path / "model.safetensors.index.json")].shards == ("model-00001-of-00001.safetensors",)
     assert by_path[str(tmp_path / "old.ckpt")].format == "pickle"
 

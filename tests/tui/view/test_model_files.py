@@ -25,7 +25,7 @@ def beside(name: str, config: Mapping[str, str], directory: str = "/models/m", c
 
 
 def test_a_config_beside_tells_of_a_file_without_a_name_of_its_own() -> None:
-    config = {"config.architectures": "BertModel", "config.model_type": "bert", "config._name_or_path": "org/base"}
+    config = {"architectures": "BertModel", "model_type": "bert", "_name_or_path": "org/base"}
     told = {"architecture": "BertModel", "base model": "org/base"}
     for name in ("model.safetensors", "diffusion_pytorch_model.fp16.safetensors", "model-00001-of-00002.safetensors"):
         assert beside(name, config) == told
@@ -34,9 +34,9 @@ def test_a_config_beside_tells_of_a_file_without_a_name_of_its_own() -> None:
 
 def test_an_adapters_config_tells_its_base_rank_and_alpha() -> None:
     config = {
-        "adapter_config.base_model_name_or_path": "org/base",
-        "adapter_config.r": "8",
-        "adapter_config.lora_alpha": "16",
+        "base_model_name_or_path": "org/base",
+        "r": "8",
+        "lora_alpha": "16",
     }
     told = beside("adapter_model.safetensors", config, config_name="adapter_config")
     assert told == {"base model": "org/base", "rank": "8", "alpha": "16"}
@@ -50,7 +50,7 @@ def test_a_rank_that_nobody_stated_is_told_by_the_shapes() -> None:
 
 
 def test_what_the_file_says_stands_above_the_config_beside_it() -> None:
-    config = FileFacts("/m/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
+    config = FileFacts("/m/config.json", 10, NOON_NS, "config", {"model_type": "bert"})
     file = some_facts("/m/model.safetensors", {"modelspec.architecture": "flux-1-dev"})
     facts = facts_from_files(enriched(a_model(files=["/m/model.safetensors"], dtypes={}), a_catalogue(config, file)))
     assert facts == {"architecture": "flux-1-dev"}
@@ -58,10 +58,34 @@ def test_what_the_file_says_stands_above_the_config_beside_it() -> None:
 
 def test_a_blobs_symlink_leads_to_its_config_and_repository() -> None:
     snapshot = "/hub/models--org--name/snapshots/r1"
-    config = FileFacts(f"{snapshot}/config.json", 10, NOON_NS, "config", {"config.model_type": "bert"})
+    config = FileFacts(f"{snapshot}/config.json", 10, NOON_NS, "config", {"model_type": "bert"})
     blob = FileFacts("/hub/x/0f", 10, NOON_NS, "safetensors", aliases=(f"{snapshot}/model.safetensors",))
     facts = facts_from_files(enriched(a_model(files=["/hub/x/0f"], dtypes={}), a_catalogue(config, blob)))
     assert facts == {"architecture": "bert", "repository": "org/name"}
+
+
+def test_in_a_hugging_face_cache_configs_are_those_of_the_snapshot_that_was_loaded() -> None:
+    """Two revisions share a blob; their configs differ. `blobs/<hash>` is no name of a config."""
+    top = "/hub/models--org--name"
+    old = FileFacts(f"{top}/blobs/{'a' * 40}", 10, NOON_NS, "config", {"r": "8", "lora_alpha": "16"})
+    new = FileFacts(f"{top}/blobs/{'b' * 40}", 10, NOON_NS, "config", {"r": "8", "lora_alpha": "32"})
+    names = [f"{top}/snapshots/{revision}/adapter_model.safetensors" for revision in ("r1", "r2")]
+    blob = FileFacts(f"{top}/blobs/{'c' * 64}", 10, NOON_NS, "safetensors", aliases=tuple(names))
+    by_path = dict.fromkeys((blob.path, *names), blob)
+    by_path |= {f"{top}/snapshots/r1/adapter_config.json": old, f"{top}/snapshots/r2/adapter_config.json": new}
+    catalogue = CatalogueState(by_path)
+    told = enriched(a_model(files=[names[1]], dtypes={}), catalogue).metadata
+    assert told == {"adapter_config.r": "8", "adapter_config.lora_alpha": "32"}
+    of_which_is_unknown = enriched(a_model(files=[blob.path], dtypes={}), catalogue).metadata
+    assert of_which_is_unknown == {"adapter_config.r": "8"}
+
+
+def test_one_file_under_two_names_is_each_of_them() -> None:
+    both = FileFacts("/hub/blobs/0f", 10, NOON_NS, "config", {"model_type": "bert"})
+    names = ("/m/config.json", "/m/adapter_config.json")
+    catalogue = CatalogueState({**dict.fromkeys(names, both), "/m/model.safetensors": some_facts("/m/model.safetensors")})
+    told = enriched(a_model(files=["/m/model.safetensors"], dtypes={}), catalogue).metadata
+    assert told == {"config.model_type": "bert", "adapter_config.model_type": "bert"}
 
 
 def test_a_file_that_took_the_place_of_the_one_that_was_loaded_says_nothing_of_the_model() -> None:

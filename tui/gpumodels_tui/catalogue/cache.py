@@ -37,6 +37,9 @@ SAVE_EVERY: Final = 512
 SAVE_EVERY_MATCHES: Final = 8192
 """How many matches are collected before they are written together: less than a second's work."""
 
+HEADERS_VERSION: Final = b"\x02"
+"""Part of the stamp of each header; raised when headers of unchanged files say more or other things than before."""
+
 SETTLED_NS: Final = 100_000_000
 """A file that changed more recently than this may change again unnoticed, within one tick of its file system's clock."""
 
@@ -163,7 +166,7 @@ class Cache:
         today = _today()
         for path, stamp, day, packed in rows.fetchall():
             job = by_path[path]
-            if stamp != packed_stamp(job.stamp):
+            if stamp != _header_stamp(job.stamp):
                 continue
             try:
                 header = _HEADERS.decode(packed)
@@ -285,11 +288,15 @@ def _rows(unsaved: Iterable[tuple[Job, FileHeader]], today: int) -> tuple[list[R
     headers: list[Row] = []
     metadata: list[Row] = []
     for job, header in unsaved:
-        path, stamp, brief = os.fsencode(job.real), packed_stamp(job.stamp), header.brief()
+        path, stamp, brief = os.fsencode(job.real), _header_stamp(job.stamp), header.brief()
         headers.append((path, stamp, today, msgspec.msgpack.encode(brief)))
         if brief is not header:
             metadata.append((path, stamp, today, zlib.compress(msgspec.msgpack.encode(header.metadata), 1)))
     return headers, metadata
+
+
+def _header_stamp(stamp: Stamp) -> bytes:
+    return HEADERS_VERSION + packed_stamp(stamp)
 
 
 def _full_metadata(connection: sqlite3.Connection, path: bytes, stamp: bytes) -> Mapping[str, str] | None:

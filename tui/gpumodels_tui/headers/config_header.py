@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Final
 
 import msgspec
 
-from gpumodels_tui.headers.headers import FileHeader, UnreadableError
+from gpumodels_tui.headers.headers import CONFIG, FileHeader, UnreadableError
 from gpumodels_tui.headers.metadata import travelling_metadata
 
 MAX_BYTES: Final = 2 * 1024 * 1024
@@ -20,13 +20,15 @@ def recognises(beginning: bytes, size_bytes: int) -> bool:
 
 
 def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
-    """The top level as metadata, such as `config.model_type` and `adapter_config.r`; nested values are left out.
+    """The top level as metadata, such as `model_type` and `r`; nested values are left out.
+
+    The name under which the file lies beside a model isn't part of the keys: in a Hugging Face cache the file itself is called
+    by a hash, and one file may have several names.
 
     Raises:
         UnreadableError: the file is not a JSON object, or incomplete.
     """
-    prefix = PurePath(path).stem
-    return FileHeader("config", travelling_metadata({f"{prefix}.{key}": text for key, text in _top_level(path, size_bytes)}))
+    return FileHeader(CONFIG, travelling_metadata(dict(_top_level(path, size_bytes))))
 
 
 def json_object(path: str, size_bytes: int, max_bytes: int) -> dict[str, object]:

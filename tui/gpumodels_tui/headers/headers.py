@@ -22,6 +22,9 @@ FRAME: Final = struct.Struct("<I")
 
 MAX_FRAME_BYTES: Final = 8 * 1024 * 1024
 
+CONFIG: Final = "config"
+"""The format of files that describe the model files in the same directory."""
+
 
 class UnreadableError(Exception):
     """A file whose header can't be read; the text says why in a few words, without the path."""
@@ -53,7 +56,7 @@ class FileHeader:
 
     def brief(self) -> FileHeader:
         """The part kept in memory for a file that no model came from; the same object if that is everything."""
-        metadata = brief_metadata(self.metadata)
+        metadata = brief_metadata(self.metadata, is_config=self.format == CONFIG)
         return self if metadata is self.metadata else replace(self, metadata=metadata, is_brief=True)
 
 

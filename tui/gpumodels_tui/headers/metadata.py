@@ -15,6 +15,10 @@ BRIEF_KEYS: Final = 12
 BRIEF_CHARACTERS: Final = 500
 """The limits for what is kept in memory of a file that no model came from; there may be thousands of them."""
 
+CONFIG_KEYS: Final = 100
+CONFIG_CHARACTERS: Final = 4_000
+"""The same for a config: no model comes from it, but it is read for the models beside it. Most have less than a half of that."""
+
 EXCERPT_CHARACTERS: Final = 1_000
 """How much is kept of a value that is too long, before an ellipsis."""
 
@@ -34,11 +38,12 @@ def travelling_metadata(raw: Mapping[str, str]) -> dict[str, str]:
     return _shortest(kept, MAX_KEYS, MAX_TOTAL_CHARACTERS)
 
 
-def brief_metadata(travelled: Mapping[str, str]) -> Mapping[str, str]:
+def brief_metadata(travelled: Mapping[str, str], is_config: bool = False) -> Mapping[str, str]:
     """The part kept in memory for a file that no model came from; the same object if that is all of it."""
-    if len(travelled) <= BRIEF_KEYS and sum(len(key) + len(value) for key, value in travelled.items()) <= BRIEF_CHARACTERS:
+    keys, characters = (CONFIG_KEYS, CONFIG_CHARACTERS) if is_config else (BRIEF_KEYS, BRIEF_CHARACTERS)
+    if len(travelled) <= keys and sum(len(key) + len(value) for key, value in travelled.items()) <= characters:
         return travelled
-    return _shortest(travelled, BRIEF_KEYS, BRIEF_CHARACTERS)
+    return _shortest(travelled, keys, characters)
 
 
 def _shortest(metadata: Mapping[str, str], max_keys: int, max_characters: int) -> dict[str, str]:

@@ -37,19 +37,38 @@ def file_sizes(model: Model, catalogue: CatalogueState) -> dict[str, int]:
 def merged_metadata(model: Model, catalogue: CatalogueState) -> dict[str, str]:
     """Raw keys and values. What the sidecar saw at loading stands above what the files say now; the main file above others."""
     files = known_files(model, catalogue)
-    merged: dict[str, str] = {}
-    for facts in (*_configs_beside(model, files, catalogue), *reversed(files)):
+    merged = _configs_beside(model, files, catalogue)
+    for facts in reversed(files):
         merged.update(facts.metadata)
     merged.update(model.metadata)
     return merged
 
 
-def _configs_beside(model: Model, files: tuple[FileFacts, ...], catalogue: CatalogueState) -> list[FileFacts]:
-    """The configs of the model's directory, where they can't be another's."""
-    paths = dict.fromkeys([*_as_loaded(model, catalogue), *(path for file in files for path in (file.path, *file.aliases))])
-    directories = dict.fromkeys(path.rpartition("/")[0] for path in paths if is_generic(path))
-    found = (catalogue.by_path.get(f"{directory}/{name}") for directory in directories for name in CONFIGS)
-    return [facts for facts in found if facts is not None]
+def _configs_beside(model: Model, files: tuple[FileFacts, ...], catalogue: CatalogueState) -> dict[str, str]:
+    """What the configs of the model's directory say, where they can't be another's: `config.model_type`, `adapter_config.r`.
+
+    That is the directory of the path by which it was loaded. If only the file itself is known, to which symlinks in several
+    directories lead, it is what the configs of all of these say alike.
+    """
+    loaded = _as_loaded(model, catalogue)
+    others = [path for file in files for path in (file.path, *file.aliases)]
+    for paths in (loaded, others):
+        directories = dict.fromkeys(path.rpartition("/")[0] for path in paths if is_generic(path))
+        told = [config for directory in directories if (config := _configs_in(directory, catalogue))]
+        if told:
+            first, *rest = told
+            return {key: value for key, value in first.items() if all(one.get(key) == value for one in rest)}
+    return {}
+
+
+def _configs_in(directory: str, catalogue: CatalogueState) -> dict[str, str]:
+    told: dict[str, str] = {}
+    for name in CONFIGS:
+        facts = catalogue.by_path.get(f"{directory}/{name}")
+        if facts is not None:
+            prefix = name.removesuffix(".json")
+            told.update((f"{prefix}.{key}", value) for key, value in facts.metadata.items())
+    return told
 
 
 def present(metadata: Mapping[str, str], key: str) -> str | None:

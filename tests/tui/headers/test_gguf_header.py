@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gpumodels_tui.headers import gguf_header
+from gpumodels_tui.headers import ggml_types, gguf_header
+from gpumodels_tui.headers.ggml_types import KNOWN, ROW_BYTES_UNKNOWN, tensor_type
 from header_replies import header_of, reply_about
 
 TEXT, ARRAY = 8, 9
@@ -26,6 +27,17 @@ def pair(key: str, kind: int, value: bytes) -> bytes:
 
 def texts(*values: str) -> bytes:
     return struct.pack("<IQ", TEXT, len(values)) + b"".join(map(text, values))
+
+
+def gguf_with_data(tensors: Sequence[tuple[str, int, tuple[int, ...], int]], alignment: int = 32) -> bytes:
+    """A complete file; tensors as (name, type, dimensions, bytes), one behind the other."""
+    listed, offset = b"", 0
+    for name, kind, shape, size in tensors:
+        listed += text(name) + struct.pack(f"<I{len(shape)}Q", len(shape), *shape) + struct.pack("<IQ", kind, offset)
+        offset += -(-size // alignment) * alignment
+    pairs = pair("general.alignment", 4, struct.pack("<I", alignment))
+    header = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), 1) + pairs + listed
+    return header + bytes(-len(header) % alignment + offset)
 
 
 def gguf_bytes(pairs: Sequence[bytes] = (), tensors: Mapping[str, tuple[int, tuple[int, ...]]] | None = None) -> bytes:
@@ -74,7 +86,7 @@ def test_types_and_sizes_are_those_of_the_gguf_package() -> None:
     plain = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
     for kind, (block, size) in gguf.GGML_QUANT_SIZES.items():
         name = plain.get(kind.name, kind.name.replace("I", "int") if kind.name in ("I8", "I16", "I32", "I64") else kind.name)
-        assert gguf_header.TENSOR_TYPES.get(kind.value, (name, block, size)) == (name, block, size)
+        assert tensor_type(kind.value) == (name, block, size)
 
 
 def test_what_the_gguf_package_writes_is_read(tmp_path: Path) -> None:
@@ -98,6 +110,57 @@ def test_what_the_gguf_package_writes_is_read(tmp_path: Path) -> None:
         assert stored.read("blk.0.weight", 16, 16) == values[1].tobytes()
 
 
+@pytest.mark.parametrize("alignment", [32, 4096])
+def test_the_size_of_an_unknown_type_is_the_offsets(tmp_path: Path, alignment: int) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(
+        gguf_with_data([("a", 999, (256, 8192), 8192 * 100), ("b", 0, (64,), 256), ("c", 999, (256, 64), 6400)], alignment)
+    )
+    assert header_of(path, ".gguf").dtypes == {"ggml type 999": 8192 * 100 + (6400 if alignment == 32 else 8192), "float32": 256}
+
+
+def test_types_that_the_gguf_package_does_not_know_have_their_names_and_sizes(tmp_path: Path) -> None:
+    """Q2_0 is 42 since llama.cpp b9916, behind gguf 0.19; IQ4_KS is 144 in ik_llama.cpp, with a scale before each row."""
+    path = tmp_path / "m.gguf"
+    row = 4 + 256 // 256 * 136
+    path.write_bytes(gguf_with_data([("a", 42, (256, 64), 64 * 72), ("b", 144, (256, 4096), 4096 * row), ("c", 0, (8,), 32)]))
+    header = header_of(path, ".gguf")
+    assert header.dtypes == {"IQ4_KS": 4096 * row, "Q2_0": 64 * 72, "float32": 32}
+    assert msgspec.msgpack.decode(header.shapes) == [[8], [64, 72], [4096, row]]
+
+
+def test_a_number_that_means_something_else_in_a_fork_is_measured_by_the_offsets(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    of_prism, of_turbo = ("a", 42, (256, 64), 64 * 68), ("b", 41, (256, 64), 64 * 128)
+    path.write_bytes(gguf_with_data([of_prism, of_turbo, ("c", 0, (8,), 32)]))
+    assert header_of(path, ".gguf").dtypes == {"ggml type 41": 64 * 128, "Q2_0": 64 * 68, "float32": 32}
+
+
+def test_the_gguf_package_is_asked_only_for_types_that_are_not_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    gguf = pytest.importorskip("gguf")
+    assert all(gguf.GGMLQuantizationType(number).value == number for number in KNOWN if number != 42)
+    asked: list[int] = []
+    monkeypatch.setattr(ggml_types, "_from_package", asked.append)
+    tensor_type.cache_clear()
+    assert [tensor_type(number).name for number in (12, 42, 137, 999)] == ["Q4_K", "Q2_0", "IQ2_K", "ggml type 999"]
+    assert asked == [137, 999]
+    tensor_type.cache_clear()
+    monkeypatch.undo()
+    monkeypatch.delitem(ggml_types.KNOWN, 12)  # type: ignore[arg-type]  # a dict at run time
+    assert tensor_type(12) == ("Q4_K", 256, 144)
+    tensor_type.cache_clear()
+    assert not set(KNOWN) & set(ROW_BYTES_UNKNOWN)
+
+
+def test_arrays_of_arrays_are_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    numbers = struct.pack("<IQ", 4, 2) + bytes(8)
+    nested = struct.pack("<IQ", ARRAY, 2) + texts("a", "b") + struct.pack("<IQ", ARRAY, 1) + numbers
+    path.write_bytes(gguf_bytes([pair("some.table", ARRAY, nested), pair("general.name", TEXT, text("x"))], {"a": (0, (8,))}))
+    header = header_of(path, ".gguf")
+    assert (header.metadata, header.dtypes) == ({"general.name": "x"}, {"float32": 32})
+
+
 HOSTILE = {
     "empty": (b"", "empty file"),
     "cut": (gguf_bytes([pair("k", TEXT, text("v"))])[:-3], "truncated"),
@@ -108,7 +171,10 @@ HOSTILE = {
     "array of 2^62": (gguf_bytes([pair("k", ARRAY, struct.pack("<IQ", 0, 2**62))]), "truncated"),
     "vocabulary of 2^62": (gguf_bytes([pair("k", ARRAY, struct.pack("<IQ", TEXT, 2**62))]), "not a GGUF file, or damaged"),
     "vocabulary past the end": (gguf_bytes([pair("k", ARRAY, struct.pack("<IQQ", TEXT, 99, 2**64 - 1))]), "truncated"),
-    "nested arrays": (gguf_bytes([pair("k", ARRAY, struct.pack("<IQ", ARRAY, 1))]), "an array of type 9"),
+    "nested arrays past the end": (gguf_bytes([pair("k", ARRAY, struct.pack("<IQ", ARRAY, 3))]), "truncated"),
+    "deep arrays": (gguf_bytes([pair("k", ARRAY, struct.pack("<IQ", ARRAY, 1) * 100_000)]), "not a GGUF file, or damaged: too m"),
+    "2^62 arrays": (gguf_bytes([pair("k", ARRAY, struct.pack("<IQ", ARRAY, 2**62))]), "not a GGUF file, or damaged: too many"),
+    "array of no type": (gguf_bytes([pair("k", ARRAY, struct.pack("<IQ", 77, 1))]), "not a GGUF file, or damaged: an array of"),
     "unknown value": (gguf_bytes([pair("k", 77, b"")]), "not a GGUF file, or damaged: a value of type 77"),
     "dimensions": (gguf_bytes((), {"a": (0, (1,) * 9)}), "not a GGUF file, or damaged: a tensor of 9 dimensions"),
     "version 1": (b"GGUF\1\0\0\0" + bytes(40), "GGUF version 1 is not supported"),

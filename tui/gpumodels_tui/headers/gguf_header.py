@@ -7,14 +7,16 @@ where this module skips them in a fraction of a second.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import mmap
 import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
+from gpumodels_tui.headers.ggml_types import tensor_type
 from gpumodels_tui.headers.headers import FileHeader, UnreadableError
 from gpumodels_tui.headers.metadata import travelling_metadata
 from gpumodels_tui.headers.stored_tensors import StoredTensor, StoredTensors, dtype_bytes, packed_shapes
@@ -30,6 +32,11 @@ MAX_TEXT_BYTES: Final = 1024 * 1024
 MAX_WORDS: Final = 16
 """An array of more texts than this is a vocabulary or the like, and is left out."""
 MAX_SKIPPED_TEXTS: Final = 2_000_000
+MAX_SKIPPED_ARRAYS: Final = 200_000
+MAX_ARRAY_DEPTH: Final = 8
+"""GGUF's description allows arrays of arrays, and says no depth."""
+MAX_SIZE: Final = 2**62
+"""Sizes beyond, which no file has, don't fit into messages."""
 
 _STRING: Final = 8
 _ARRAY: Final = 9
@@ -49,43 +56,14 @@ _SCALARS: Final[Mapping[int, str]] = {
 _U32: Final = struct.Struct("<I")
 _U64: Final = struct.Struct("<Q")
 
-TENSOR_TYPES: Final[Mapping[int, tuple[str, int, int]]] = {
-    0: ("float32", 1, 4),
-    1: ("float16", 1, 2),
-    2: ("Q4_0", 32, 18),
-    3: ("Q4_1", 32, 20),
-    6: ("Q5_0", 32, 22),
-    7: ("Q5_1", 32, 24),
-    8: ("Q8_0", 32, 34),
-    9: ("Q8_1", 32, 40),
-    10: ("Q2_K", 256, 84),
-    11: ("Q3_K", 256, 110),
-    12: ("Q4_K", 256, 144),
-    13: ("Q5_K", 256, 176),
-    14: ("Q6_K", 256, 210),
-    15: ("Q8_K", 256, 292),
-    16: ("IQ2_XXS", 256, 66),
-    17: ("IQ2_XS", 256, 74),
-    18: ("IQ3_XXS", 256, 98),
-    19: ("IQ1_S", 256, 50),
-    20: ("IQ4_NL", 32, 18),
-    21: ("IQ3_S", 256, 110),
-    22: ("IQ2_S", 256, 82),
-    23: ("IQ4_XS", 256, 136),
-    24: ("int8", 1, 1),
-    25: ("int16", 1, 2),
-    26: ("int32", 1, 4),
-    27: ("int64", 1, 8),
-    28: ("float64", 1, 8),
-    29: ("IQ1_M", 256, 56),
-    30: ("bfloat16", 1, 2),
-    34: ("TQ1_0", 256, 54),
-    35: ("TQ2_0", 256, 66),
-    39: ("MXFP4", 32, 17),
-    40: ("NVFP4", 64, 36),
-    41: ("Q1_0", 128, 18),
-}
-"""By ggml's type number: its name (torch's, where torch has one), elements per block, bytes per block."""
+
+class _Entry(NamedTuple):
+    """One tensor's entry in the header."""
+
+    name: str
+    type_number: int
+    shape: tuple[int, ...]
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,18 +72,17 @@ class _Tensor:
     dtype: str
     shape: tuple[int, ...]
     """In torch's order of dimensions; the file has the reverse order."""
-    block: tuple[int, int]
-    """Elements and bytes per block."""
+    row_bytes: int | None
+    """For blocks: the bytes of a row, which is what a row of bytes has when it is loaded; None for single elements."""
     size_bytes: int
     offset: int
     """Bytes from the beginning of the tensor data."""
 
     def as_loaded(self) -> tuple[str, tuple[int, ...]]:
         """Its dtype and shape when loaded unchanged: quantized rows become rows of bytes."""
-        elements, size = self.block
-        if elements == 1 or not self.shape:
+        if self.row_bytes is None or not self.shape:
             return self.dtype, self.shape
-        return "uint8", (*self.shape[:-1], self.shape[-1] // elements * size)
+        return "uint8", (*self.shape[:-1], self.row_bytes)
 
 
 def recognises(beginning: bytes, size_bytes: int) -> bool:
@@ -132,19 +109,57 @@ def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -
     with _mapped(path) as data:
         cursor = _HeaderCursor(data)
         metadata = cursor.metadata()
-        tensors = list(cursor.tensors())
-        end = cursor.position
+        entries = list(cursor.entries())
+    alignment = _alignment(metadata.get("general.alignment", "32"))
+    start = -(-cursor.position // (alignment or 1)) * (alignment or 1)
+    tensors = _tensors(entries, size_bytes - start, alignment or 1)
     shapes = packed_shapes(tensor.as_loaded() for tensor in tensors)
     dtypes = dtype_bytes((tensor.dtype, tensor.size_bytes) for tensor in tensors)
     header = FileHeader("gguf", travelling_metadata(metadata), len(tensors), dtypes, shapes)
-    return header, lambda: _stored(tensors, descriptor, metadata.get("general.alignment", "32"), end)
+    return header, lambda: _stored(tensors, descriptor, None if alignment is None else start)
 
 
-def _stored(tensors: Sequence[_Tensor], descriptor: int, stated_alignment: str, end: int) -> StoredTensors:
-    alignment = int(stated_alignment) if stated_alignment.isdecimal() else 0
-    if not 0 < alignment <= 1 << 20:
+def _alignment(stated: str) -> int | None:
+    """The alignment of the tensors in bytes; None if it is invalid."""
+    alignment = int(stated) if stated.isdecimal() and len(stated) < 10 else 0
+    return alignment if 0 < alignment <= 1 << 20 else None
+
+
+def _tensors(entries: Sequence[_Entry], data_bytes: int, alignment: int) -> list[_Tensor]:
+    """The tensors with their sizes: as their types have it, unless the offset of the tensor behind says otherwise.
+
+    Args:
+        entries: as they stand in the header.
+        data_bytes: the size of all tensors together, if the file is complete.
+        alignment: fewer bytes than so many lie between a tensor and the next one.
+    """
+    offsets = sorted({entry.offset for entry in entries})
+    next_offset = dict(itertools.pairwise(offsets))
+    found: list[_Tensor] = []
+    for name, number, shape, offset in entries:
+        kind = tensor_type(number)
+        elements = math.prod(shape)
+        stated = elements // kind.elements * kind.size_bytes
+        room = next_offset[offset] - offset if offset in next_offset else None
+        if kind.size_bytes and (room is None or stated <= room < stated + alignment):
+            row_bytes = shape[-1] // kind.elements * kind.size_bytes if shape and kind.elements > 1 else None
+            found.append(_Tensor(name, kind.name, shape, row_bytes, min(stated, MAX_SIZE), offset))
+            continue
+        if room is None:
+            room = max(0, data_bytes - offset)
+        rows = math.prod(shape[:-1])
+        # What lies between two tensors is less than a byte for each row where there are many rows.
+        row_bytes = room // rows if rows >= alignment else None
+        size_bytes = room if row_bytes is None else row_bytes * rows
+        is_other_type = not kind.allows(8 * size_bytes, elements)
+        dtype = f"ggml type {number}" if is_other_type else kind.name
+        found.append(_Tensor(name, dtype, shape, row_bytes, min(size_bytes, MAX_SIZE), offset))
+    return found
+
+
+def _stored(tensors: Sequence[_Tensor], descriptor: int, start: int | None) -> StoredTensors:
+    if start is None:
         raise UnreadableError("not a GGUF file, or damaged: invalid alignment")
-    start = -(-end // alignment) * alignment
     found = StoredTensors()
     for tensor in tensors:
         found.add(tensor.name, StoredTensor(*tensor.as_loaded(), descriptor, start + tensor.offset))
@@ -182,6 +197,7 @@ class _HeaderCursor:
         self._data = data
         self._tensor_count, self._key_count = struct.unpack_from("<QQ", data, 8)
         self._skipped_texts = 0
+        self._skipped_arrays = 0
         self.position = 24
 
     def metadata(self) -> dict[str, str]:
@@ -195,7 +211,7 @@ class _HeaderCursor:
                 found[key] = value
         return found
 
-    def tensors(self) -> Iterator[_Tensor]:
+    def entries(self) -> Iterator[_Entry]:
         """Read all tensors' entries; call it after `metadata`."""
         if self._tensor_count > MAX_TENSORS:
             raise UnreadableError(f"not a GGUF file, or damaged: {self._tensor_count} tensors")
@@ -206,8 +222,7 @@ class _HeaderCursor:
                 raise UnreadableError(f"not a GGUF file, or damaged: a tensor of {dimensions} dimensions")
             shape = tuple(self._take(_U64) for _ in range(dimensions))[::-1]
             kind = self._take(_U32)
-            dtype, block, size = TENSOR_TYPES.get(kind, (f"ggml type {kind}", 1, 0))
-            yield _Tensor(name, dtype, shape, (block, size), math.prod(shape) // block * size, self._take(_U64))
+            yield _Entry(name, kind, shape, self._take(_U64))
 
     def _value(self, kind: int) -> str | None:
         if kind == _STRING:
@@ -220,15 +235,18 @@ class _HeaderCursor:
         self.position += struct.calcsize(_SCALARS[kind])
         return str(value).lower() if kind == 7 else str(value)
 
-    def _array(self) -> str | None:
+    def _array(self, depth: int = 0) -> str | None:
         """The texts of a short array, joined; None for any other array, which is skipped."""
         kind, count = self._take(_U32), self._take(_U64)
         if kind in _SCALARS:
             self._skip(count * struct.calcsize(_SCALARS[kind]))
             return None
+        if kind == _ARRAY:
+            self._skip_arrays(count, depth + 1)
+            return None
         if kind != _STRING:
-            raise UnreadableError(f"an array of type {kind} is not supported")
-        if count <= MAX_WORDS:
+            raise UnreadableError(f"not a GGUF file, or damaged: an array of type {kind}")
+        if count <= MAX_WORDS and not depth:
             return ", ".join(self._text() for _ in range(count))
         self._skipped_texts += count
         if self._skipped_texts > MAX_SKIPPED_TEXTS:
@@ -238,6 +256,13 @@ class _HeaderCursor:
             position += 8 + length_at(data, position)[0]
         self.position = position
         return None
+
+    def _skip_arrays(self, count: int, depth: int) -> None:
+        self._skipped_arrays += count
+        if self._skipped_arrays > MAX_SKIPPED_ARRAYS or depth > MAX_ARRAY_DEPTH:
+            raise UnreadableError("not a GGUF file, or damaged: too many arrays in arrays")
+        for _ in range(count):
+            self._array(depth)
 
     def _text(self) -> str:
         length = self._take(_U64)

@@ -9,8 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from gpumodels_tui.headers import ggml_types, gguf_header
-from gpumodels_tui.headers.ggml_types import KNOWN, ROW_BYTES_UNKNOWN, tensor_type
+from gpumodels_tui.headers import gguf_header
 from header_replies import header_of, reply_about
 
 TEXT, ARRAY = 8, 9
@@ -81,14 +80,6 @@ def test_a_gguf_blob_is_recognised_by_its_beginning(tmp_path: Path) -> None:
     assert header_of(tmp_path / "0f3a", None).format == "gguf"
 
 
-def test_types_and_sizes_are_those_of_the_gguf_package() -> None:
-    gguf = pytest.importorskip("gguf")
-    plain = {"F32": "float32", "F16": "float16", "BF16": "bfloat16", "F64": "float64"}
-    for kind, (block, size) in gguf.GGML_QUANT_SIZES.items():
-        name = plain.get(kind.name, kind.name.replace("I", "int") if kind.name in ("I8", "I16", "I32", "I64") else kind.name)
-        assert tensor_type(kind.value) == (name, block, size)
-
-
 def test_what_the_gguf_package_writes_is_read(tmp_path: Path) -> None:
     gguf, numpy = pytest.importorskip("gguf"), pytest.importorskip("numpy")
     path = tmp_path / "m.gguf"
@@ -134,22 +125,6 @@ def test_a_number_that_means_something_else_in_a_fork_is_measured_by_the_offsets
     of_prism, of_turbo = ("a", 42, (256, 64), 64 * 68), ("b", 41, (256, 64), 64 * 128)
     path.write_bytes(gguf_with_data([of_prism, of_turbo, ("c", 0, (8,), 32)]))
     assert header_of(path, ".gguf").dtypes == {"ggml type 41": 64 * 128, "Q2_0": 64 * 68, "float32": 32}
-
-
-def test_the_gguf_package_is_asked_only_for_types_that_are_not_known_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    gguf = pytest.importorskip("gguf")
-    assert all(gguf.GGMLQuantizationType(number).value == number for number in KNOWN if number != 42)
-    asked: list[int] = []
-    monkeypatch.setattr(ggml_types, "_from_package", asked.append)
-    tensor_type.cache_clear()
-    assert [tensor_type(number).name for number in (12, 42, 137, 999)] == ["Q4_K", "Q2_0", "IQ2_K", "ggml type 999"]
-    assert asked == [137, 999]
-    tensor_type.cache_clear()
-    monkeypatch.undo()
-    monkeypatch.delitem(ggml_types.KNOWN, 12)  # type: ignore[arg-type]  # a dict at run time
-    assert tensor_type(12) == ("Q4_K", 256, 144)
-    tensor_type.cache_clear()
-    assert not set(KNOWN) & set(ROW_BYTES_UNKNOWN)
 
 
 def test_arrays_of_arrays_are_read_over(tmp_path: Path) -> None:

@@ -15,17 +15,33 @@ from typing import Final
 import msgspec
 from safetensors import SafetensorError, safe_open
 
+from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.headers.headers import FileHeader, UnreadableError
+from gpumodels_tui.headers.large_headers import Entry, LargeHeader, decoded_entries
 from gpumodels_tui.headers.metadata import travelling_metadata
-from gpumodels_tui.headers.stored_tensors import StoredTensor, StoredTensors, dtype_bytes, packed_shapes
+from gpumodels_tui.headers.stored_tensors import (
+    MAX_DIMENSIONS,
+    MAX_SHAPES,
+    StoredTensor,
+    StoredTensors,
+    dtype_bytes,
+    packed_shapes,
+)
 
 _LENGTH: Final = struct.Struct("<Q")
 
-MAX_HEADER_BYTES: Final = 12 * 1024 * 1024
-"""40,000 tensors take 5 MB. safetensors itself allows 100 MB, which can need gigabytes of memory to parse."""
+MAX_HEADER_BYTES: Final = 100_000_000
+"""safetensors' own limit (`MAX_HEADER_SIZE`, in version 0.8 as in the first)."""
+
+LARGE_HEADER_BYTES: Final = 12 * 1024 * 1024
+"""Longer ones are read in pieces. 40,000 tensors take 5 MB, 130,000 take 18; some files have workflows in their metadata."""
+
+MAX_COMPARED_TENSORS: Final = 150_000
+"""A file of more tensors isn't compared with values in memory, since that takes the positions of all of them."""
 
 MAX_REASON_CHARACTERS: Final = 200
+NOT_COVERED: Final = "truncated, or damaged: its tensors don't cover the file exactly"
 
 _DTYPES: Final[Mapping[str, tuple[str, int]]] = {
     "BOOL": ("bool", 8),
@@ -82,44 +98,88 @@ def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -
         UnreadableError: the file is broken or incomplete.
     """
     length = _checked_length(beginning, size_bytes)
+    if length > LARGE_HEADER_BYTES:
+        try:
+            return _read_in_pieces(descriptor, length, size_bytes)
+        except MemoryError as error:
+            raise UnreadableError(f"its header is too long ({format_bytes(length)})") from error
     try:
         with safe_open(path, framework="numpy") as file:  # it validates the header
             metadata = travelling_metadata(file.metadata() or {})
     except SafetensorError as error:
         raise UnreadableError(_short_reason(error), unfinished=True) from error
     entries = _entries(descriptor, length)
-    counts = Counter((entry.dtype, entry.shape) for entry in entries.values())
-    distinct = [(*_DTYPES.get(code, (code.lower(), 0)), shape, count) for (code, shape), count in counts.items()]
-    header = FileHeader(
-        "safetensors",
-        metadata,
-        len(entries),
-        dtype_bytes((dtype, math.prod(shape) * bits // 8 * count) for dtype, bits, shape, count in distinct),
-        packed_shapes((dtype, shape) for dtype, _, shape, _ in distinct),
-        rank=_rank(entries),
-    )
-    return header, lambda: _stored(entries, descriptor, _LENGTH.size + length)
+    summary = _Summary()
+    summary.add(entries)
+    return summary.header(metadata), lambda: _stored(entries, descriptor, _LENGTH.size + length)
+
+
+def _read_in_pieces(descriptor: int, length: int, size_bytes: int) -> tuple[FileHeader, Callable[[], StoredTensors]]:
+    header = LargeHeader(descriptor, _LENGTH.size, length)
+    summary = _Summary()
+    try:
+        metadata = travelling_metadata(header.metadata())
+        for piece in header.pieces():
+            summary.add(piece)
+    finally:
+        header.close()
+    if not summary.end_of_data == summary.data_bytes == size_bytes - _LENGTH.size - length:
+        raise UnreadableError(NOT_COVERED, unfinished=True)
+
+    def values() -> StoredTensors:
+        if summary.tensors > MAX_COMPARED_TENSORS:
+            raise UnreadableError("too many tensors to be compared")
+        return _stored(_entries(descriptor, length), descriptor, _LENGTH.size + length)
+
+    return summary.header(metadata), values
+
+
+class _Summary:
+    """What a header says of all tensors together, in bounded memory."""
+
+    def __init__(self) -> None:
+        self.tensors = 0
+        self.end_of_data = 0
+        """Bytes from the beginning of the data to the end of the last tensor."""
+        self.data_bytes = 0
+        """Of all tensors."""
+        self._bytes: dict[str, int] = {}
+        self._shapes: dict[tuple[int, ...], str] = {}
+        """By shape, a dtype of tensors whose values can be compared; one more than `packed_shapes` takes at most."""
+        self._ranks: set[int] = set()
+
+    def add(self, entries: Mapping[str, Entry]) -> None:
+        """Add some tensors."""
+        self.tensors += len(entries)
+        for (code, shape), count in Counter((entry.dtype, entry.shape) for entry in entries.values()).items():
+            dtype, bits = _DTYPES.get(code, (code.lower(), 0))
+            self._bytes[dtype] = self._bytes.get(dtype, 0) + math.prod(shape) * bits // 8 * count
+            if dtype in ITEM_BYTES and len(shape) <= MAX_DIMENSIONS and len(self._shapes) <= MAX_SHAPES:
+                self._shapes[shape] = dtype
+        for entry in entries.values():
+            begin, end = entry.data_offsets
+            self.data_bytes += end - begin
+            self.end_of_data = max(self.end_of_data, end)
+        if len(self._ranks) < 2:
+            self._ranks.update(entry.shape[0] for key, entry in entries.items() if key.endswith(_DOWN) and entry.shape)
+
+    def header(self, metadata: Mapping[str, str]) -> FileHeader:
+        """The header that is passed on."""
+        return FileHeader(
+            "safetensors",
+            metadata,
+            self.tensors,
+            dtype_bytes(self._bytes.items()),
+            packed_shapes((dtype, shape) for shape, dtype in self._shapes.items()),
+            rank=next(iter(self._ranks)) if len(self._ranks) == 1 else None,
+        )
 
 
 _DOWN: Final = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", ".lora_A.default.weight")
 """The endings of keys of a LoRA's down projections, whose first dimension is the rank: kohya's, PEFT's, older diffusers'."""
 
 
-def _rank(entries: Mapping[str, _Entry]) -> int | None:
-    """A LoRA's rank, if it is the same in all of its tensors."""
-    ranks = {entry.shape[0] for key, entry in entries.items() if key.endswith(_DOWN) and entry.shape}
-    return ranks.pop() if len(ranks) == 1 else None
-
-
-class _Entry(msgspec.Struct, gc=False):
-    """One tensor's entry in the header."""
-
-    dtype: str = ""
-    shape: tuple[int, ...] = ()
-    data_offsets: tuple[int, int] = (0, 0)
-
-
-def _stored(entries: Mapping[str, _Entry], descriptor: int, start: int) -> StoredTensors:
+def _stored(entries: Mapping[str, Entry], descriptor: int, start: int) -> StoredTensors:
     found = StoredTensors()
     for key, entry in entries.items():
         dtype = _DTYPES.get(entry.dtype, (entry.dtype.lower(), 0))[0]
@@ -127,23 +187,10 @@ def _stored(entries: Mapping[str, _Entry], descriptor: int, start: int) -> Store
     return found
 
 
-_METADATA: Final = "__metadata__"
-_ALL_ENTRIES: Final = msgspec.json.Decoder(dict[str, _Entry])
-"""Decodes the metadata as an empty entry, unless they use the name of an entry's field."""
-_HEADER: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ENTRY: Final = msgspec.json.Decoder(_Entry)
-
-
-def _entries(descriptor: int, length: int) -> dict[str, _Entry]:
+def _entries(descriptor: int, length: int) -> dict[str, Entry]:
     """The tensors listed in a header of this length. Querying safetensors tensor by tensor takes twice as long."""
     try:
-        header = os.pread(descriptor, length, _LENGTH.size)
-        try:
-            entries = _ALL_ENTRIES.decode(header)
-        except msgspec.ValidationError:
-            return {key: _ENTRY.decode(raw) for key, raw in _HEADER.decode(header).items() if key != _METADATA}
-        entries.pop(_METADATA, None)
-        return entries
+        return decoded_entries(os.pread(descriptor, length, _LENGTH.size))
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise UnreadableError("its header changed while it was read", unfinished=True) from error
 
@@ -156,6 +203,8 @@ def _checked_length(beginning: bytes, size_bytes: int) -> int:
         raise UnreadableError(f"too short to be a safetensors file ({size_bytes} bytes)", unfinished=True)
     (length,) = _LENGTH.unpack_from(beginning)
     if length > MAX_HEADER_BYTES:
+        if length <= size_bytes - _LENGTH.size and beginning[_LENGTH.size : _LENGTH.size + 1] == b"{":
+            raise UnreadableError(f"its header is too long: {length:,} bytes, where the format allows {MAX_HEADER_BYTES:,}")
         # A file that is still being written begins with zeros if its space was preallocated, never with such a number.
         raise UnreadableError(f"not a safetensors file, or damaged: its header would be {length} bytes long")
     if length > size_bytes - _LENGTH.size:
@@ -169,6 +218,6 @@ def _short_reason(error: SafetensorError) -> str:
     """safetensors' error message without the prefix that all of them have."""
     message = str(error).removeprefix("Error while deserializing header: ")
     if "incomplete metadata" in message or "MetadataIncompleteBuffer" in message:
-        return "truncated, or damaged: its tensors don't cover the file exactly"
+        return NOT_COVERED
     first = message.splitlines()[0] if message else type(error).__name__
     return os.fsencode(first).decode(errors="backslashreplace")[:MAX_REASON_CHARACTERS]

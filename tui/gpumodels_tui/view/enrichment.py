@@ -18,6 +18,7 @@ from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.view.metadata_fields import FIELDS, REPOSITORIES
 from gpumodels_tui.view.model_files import file_sizes, known_files, merged_metadata, present
 from gpumodels_tui.view.model_naming import named
+from gpumodels_tui.view.nested_metadata import with_nested
 
 
 class EnrichedModel(Struct, frozen=True):
@@ -47,9 +48,10 @@ def facts_from_files(one: EnrichedModel) -> dict[str, str]:
     """Facts in people's words, in the order in which they are shown; safe to draw."""
     model, metadata, files = one.model, one.metadata, one.files
     facts: dict[str, str] = {}
+    stated = with_nested(metadata)
     for label, keys, read in FIELDS:
         for key in keys:
-            if (value := present(metadata, key)) and (shown := read(value)):
+            if (value := present(stated, key)) and (shown := read(value)):
                 facts[label] = safe_text(shown)
                 break
     if "architecture" not in facts and model.architecture:

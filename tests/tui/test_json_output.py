@@ -34,7 +34,19 @@ DEVICE_KEYS = [
 ]
 PROCESS_KEYS = ["pid", "label", "user", "state", "started_at", "snapshot_at", "devices", "models"]
 MODEL_KEYS = [
-    *["id", "name", "kind", "class", "display", "bytes_by_device", "offloaded_bytes", "layers", "parameters", "dtypes"],
+    *[
+        "id",
+        "name",
+        "kind",
+        "class",
+        "display",
+        "bytes_by_device",
+        "offloaded_bytes",
+        "layers",
+        "parameters",
+        "dtypes",
+        "precision",
+    ],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
     "leftover_of",
 ]

@@ -100,6 +100,7 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
         "layers": model.layers,
         "parameters": model.parameters,
         "dtypes": dict(model.dtypes),
+        "precision": model.precision,
         "loaded_at": _time(model.loaded_at_ns),
         "files": list(model.files),
         "name_source": model.name_source,

@@ -32,6 +32,15 @@ def test_a_config_tells_its_top_level(tmp_path: Path) -> None:
     }
 
 
+def test_a_config_says_how_the_weights_beside_it_are_quantized(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"model_type": "llama", "quantization_config": {"quant_method": "gptq", "bits": 4}}))
+    header = header_of(path, "config.json")
+    assert (header.precision, header.metadata) == ("int4 GPTQ", {"model_type": "llama"})
+    path.write_text(json.dumps({"quantization_config": [1]}))
+    assert header_of(path, "config.json").precision is None
+
+
 @pytest.mark.parametrize("content", [b"", b"[1]", b"{", b'{"a": "\xff"}', b"[" * 100_000, b'"x"', b" " * 3_000_000])
 def test_a_config_that_is_none_gives_a_reason(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "config.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,36 @@ def test_what_may_still_be_written_is_told_from_what_is_broken(tmp_path: Path, k
 def test_a_loras_rank_is_in_its_shapes(tmp_path: Path, tensors: dict[str, tuple[int, ...]], rank: int | None) -> None:
     path = write_model(tmp_path / "m.safetensors", {name: ("F16", shape) for name, shape in tensors.items()})
     assert header_of(path, ".safetensors").rank == rank
+
+
+@pytest.mark.parametrize(
+    ("tensors", "metadata", "precision"),
+    [
+        ({"q.weight": ("F8_E4M3", (8, 8)), "q.scale_weight": ("F32", ())}, {}, "fp8 scaled"),
+        ({"q.weight": ("F8_E4M3", (8, 8))}, {}, None),
+        ({"q.qweight": ("I32", (64, 32)), "q.scales": ("F16", (4, 256))}, {}, "int4 AWQ"),
+        ({"q.weight": ("U8", (64, 32)), "q.weight_scale": ("F8_E4M3", (64, 4))}, {}, "nvfp4"),
+        ({"q.weight": ("U8", (64, 32))}, {"_quantization_metadata": '{"layers": {"q": {"format": "nvfp4"}}}'}, "nvfp4"),
+        ({"q.weight": ("U8", (64, 32))}, {"_quantization_metadata": '{"layers'}, None),
+        (
+            {"q.qweight": ("I8", (8, 8))},
+            {"quantization_config": '{"method":"svdquant","weight":{"dtype":"int4"}}'},
+            "int4 SVDQuant",
+        ),
+        ({"q.weight": ("BF16", (8, 8))}, {}, None),
+    ],
+)
+def test_a_file_says_how_its_weights_are_packed(
+    tmp_path: Path, tensors: dict[str, tuple[str, tuple[int, ...]]], metadata: dict[str, str], precision: str | None
+) -> None:
+    assert header_of(write_model(tmp_path / "m.safetensors", tensors, metadata), ".safetensors").precision == precision
+
+
+def test_the_quantization_of_thousands_of_layers_is_read(tmp_path: Path) -> None:
+    """Longer than what is kept of a metadata value."""
+    stated = json.dumps({"layers": {f"model.layers.{number}.mlp": {"format": "nvfp4"} for number in range(5_000)}})
+    path = write_model(tmp_path / "m.safetensors", {"q.weight": ("U8", (64, 32))}, {"_quantization_metadata": stated})
+    assert header_of(path, ".safetensors").precision == "nvfp4"
 
 
 def test_a_file_is_recognised_by_a_length_that_fits_and_json_behind_it() -> None:

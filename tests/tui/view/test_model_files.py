@@ -7,9 +7,11 @@ from dataclasses import replace
 
 from msgspec import structs
 
+from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
+from gpumodels_tui.view.builder import build_view
 from gpumodels_tui.view.enrichment import enriched, facts_from_files
-from snapshots import GIB, NOON_NS, a_catalogue, a_model, some_facts
+from snapshots import GIB, NOON_NS, a_catalogue, a_feed, a_model, a_snapshot, some_facts, some_hardware
 
 FILE = "/models/loras/MyLoRA.safetensors"
 
@@ -102,3 +104,38 @@ def test_what_the_sidecar_saw_at_loading_stands_above_what_the_file_says_now() -
     model = a_model(files=[FILE], metadata={"modelspec.title": "as loaded"})
     catalogue = a_catalogue(some_facts(FILE, {"modelspec.title": "overwritten since", "ss_tag_frequency": "{}"}))
     assert enriched(model, catalogue).metadata == {"modelspec.title": "as loaded", "ss_tag_frequency": "{}"}
+
+
+PACKED = {"int32": GIB, "float16": GIB // 8}
+
+
+def precision_of_model(model: Model, *files: FileFacts) -> str | None:
+    return enriched(model, a_catalogue(*files)).model.precision
+
+
+def test_precision_is_that_of_the_config_beside_or_of_the_file() -> None:
+    config = FileFacts("/m/config.json", 10, NOON_NS, "config", precision="int4 AutoRound")
+    file = structs.replace(some_facts("/m/model.safetensors"), precision="int4 GPTQ")
+    model = a_model(files=["/m/model.safetensors"], dtypes=PACKED)
+    assert precision_of_model(model, config, file) == "int4 AutoRound"
+    assert precision_of_model(model, file) == "int4 GPTQ"
+    assert precision_of_model(model) is None
+    assert precision_of_model(replace(model, precision="int4 HQQ"), config, file) == "int4 HQQ"
+    named = structs.replace(file, path="/m/acme.safetensors")
+    assert precision_of_model(a_model(files=["/m/acme.safetensors"], dtypes=PACKED), config, named) == "int4 GPTQ"
+
+
+def test_a_file_that_was_unpacked_when_it_was_loaded_is_called_by_its_dtypes() -> None:
+    file = structs.replace(some_facts("/m/acme.gguf"), precision="Q4_K_M")
+    assert precision_of_model(a_model(files=["/m/acme.gguf"], dtypes={"bfloat16": GIB}), file) is None
+    assert precision_of_model(a_model(files=["/m/acme.gguf"], dtypes={"Q4_K": GIB, "Q6_K": GIB // 4}), file) == "Q4_K_M"
+    assert precision_of_model(a_model(dtypes={"Q4_K": GIB, "Q6_K": GIB // 4})) == "Q4_K"
+
+
+def test_precision_is_among_the_facts_and_in_place_of_the_dtype() -> None:
+    model = replace(a_model(dtypes=PACKED), precision="int4 GPTQ\x1b[2J")
+    assert facts_from_files(enriched(model, NOTHING))["precision"] == "int4 GPTQ\\x1b[2J"
+    (row, *_) = [
+        row for device in build_view(a_feed(a_snapshot(model)), some_hardware(), NOTHING).devices for row in device.models
+    ]
+    assert row.dtype == "int4 GPTQ\\x1b[2J"

@@ -93,10 +93,12 @@ def test_metadata_without_anything_inside_are_the_same_object() -> None:
 def test_what_diffusers_writes_is_read(tmp_path: Path) -> None:
     pytest.importorskip("diffusers")
     import torch
-    from diffusers.loaders import FluxLoraLoaderMixin
+    from diffusers.loaders.lora_pipeline import FluxLoraLoaderMixin
     from safetensors import safe_open
 
-    layers = {f"single.to_q.lora_{one}.weight": torch.zeros(shape) for one, shape in (("A", (16, 64)), ("B", (64, 16)))}
+    layers: dict[str, torch.nn.Module | torch.Tensor] = {
+        f"single.to_q.lora_{one}.weight": torch.zeros(shape) for one, shape in (("A", (16, 64)), ("B", (64, 16)))
+    }
     FluxLoraLoaderMixin.save_lora_weights(
         tmp_path, transformer_lora_layers=layers, transformer_lora_adapter_metadata={"r": 16, "lora_alpha": 32}
     )

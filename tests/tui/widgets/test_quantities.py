@@ -25,6 +25,8 @@ def test_shares_and_dtypes_are_written_short() -> None:
 def test_an_eight_bit_format_is_cut_to_what_matters_where_its_name_has_no_room() -> None:
     assert [dtype_in("float8_e4m3fn+", width) for width in (8, 7)] == ["fp8e4m3+", "fp8+"]
     assert [dtype_in("float8_e5m2", width) for width in (7, 6)] == ["fp8e5m2", "fp8"]
+    assert [dtype_in("int4 GPTQ", width) for width in (9, 8)] == ["int4 GPTQ", "int4"]
+    assert [dtype_in("fp8 scaled", width) for width in (10, 9)] == ["fp8 scaled", "fp8"]
     assert dtype_in("q4_k_medium", 5) == "q4_k_medium"  # the table cuts it
 
 

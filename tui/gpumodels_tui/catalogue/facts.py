@@ -31,6 +31,8 @@ class FileFacts(Struct, frozen=True):
     """For an index: the names of the files beside it that together are one model."""
     rank: int | None = None
     """A LoRA's rank, from the shapes of its tensors."""
+    precision: str | None = None
+    """How its weights are stored, as people call it (`int4 GPTQ`); None if the dtypes say it. A config says it for others."""
 
 
 class ValuesMatch(Struct, frozen=True):

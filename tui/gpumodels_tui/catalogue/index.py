@@ -320,6 +320,7 @@ class Index:
             shapes=file.header.shapes,
             shards=file.header.shards,
             rank=file.header.rank,
+            precision=file.header.precision,
         )
 
     def _forget(self, path: str) -> None:

@@ -1,12 +1,14 @@
-"""Reads `config.json` and `adapter_config.json` of transformers, diffusers and PEFT. Runs in the worker process."""
+"""Reads `config.json`, `adapter_config.json` and the configs of quantizers. Runs in the worker process."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from gpumodels_shared.quantization_configs import of_config
 from gpumodels_tui.headers.headers import CONFIG, FileHeader, UnreadableError
 from gpumodels_tui.headers.metadata import travelling_metadata
 
@@ -20,7 +22,7 @@ def recognises(beginning: bytes, size_bytes: int) -> bool:
 
 
 def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
-    """The top level as metadata, such as `model_type` and `r`; nested values are left out.
+    """The top level as metadata, such as `model_type` and `r`; of nested values only how the weights are quantized.
 
     The name under which the file lies beside a model isn't part of the keys: in a Hugging Face cache the file itself is called
     by a hash, and one file may have several names.
@@ -28,7 +30,8 @@ def read(path: str, beginning: bytes, size_bytes: int) -> FileHeader:
     Raises:
         UnreadableError: the file is not a JSON object, or incomplete.
     """
-    return FileHeader(CONFIG, travelling_metadata(dict(_top_level(path, size_bytes))))
+    config = json_object(path, size_bytes, MAX_BYTES)
+    return FileHeader(CONFIG, travelling_metadata(dict(_top_level(config))), precision=of_config(config))
 
 
 def json_object(path: str, size_bytes: int, max_bytes: int) -> dict[str, object]:
@@ -48,9 +51,9 @@ def json_object(path: str, size_bytes: int, max_bytes: int) -> dict[str, object]
     return found
 
 
-def _top_level(path: str, size_bytes: int) -> list[tuple[str, str]]:
+def _top_level(config: Mapping[str, object]) -> list[tuple[str, str]]:
     entries = []
-    for key, value in json_object(path, size_bytes, MAX_BYTES).items():
+    for key, value in config.items():
         text = _text(value)
         if text is not None:
             entries.append((key, text))

@@ -20,13 +20,16 @@ READERS: Final[Mapping[str, str]] = {
     ".ckpt": _PICKLED,
     "config.json": _CONFIG,
     "adapter_config.json": _CONFIG,
+    "quantize_config.json": _CONFIG,
+    "quant_config.json": _CONFIG,
+    "hf_quant_config.json": _CONFIG,
     ".safetensors.index.json": "gpumodels_tui.headers.shard_index",
 }
 """Modules by suffix or full file name. Each has `recognises(beginning, size_bytes)` and `read(path, beginning, size_bytes)`, and
 `read_values(path, descriptor, beginning, size_bytes)` if values can be read. They are imported only in the worker."""
 
-CONFIGS: Final = ("config.json", "adapter_config.json")
-"""Files that describe the model files in the same directory."""
+CONFIGS: Final = ("config.json", "adapter_config.json", "quantize_config.json", "quant_config.json", "hf_quant_config.json")
+"""Files that describe the model files in the same directory. The last three are AutoGPTQ's, AutoAWQ's and ModelOpt's."""
 
 SHARD_INDEX: Final = ".safetensors.index.json"
 """The key of all indexes, those of variants included (`….index.fp16.json`)."""

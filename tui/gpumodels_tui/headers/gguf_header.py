@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from gpumodels_shared.precision import of_gguf
 from gpumodels_tui.headers.ggml_types import tensor_type
 from gpumodels_tui.headers.headers import FileHeader, UnreadableError
 from gpumodels_tui.headers.metadata import travelling_metadata
@@ -115,7 +116,8 @@ def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -
     tensors = _tensors(entries, size_bytes - start, alignment or 1)
     shapes = packed_shapes(tensor.as_loaded() for tensor in tensors)
     dtypes = dtype_bytes((tensor.dtype, tensor.size_bytes) for tensor in tensors)
-    header = FileHeader("gguf", travelling_metadata(metadata), len(tensors), dtypes, shapes)
+    precision = of_gguf(metadata.get("general.file_type"), dtypes)
+    header = FileHeader("gguf", travelling_metadata(metadata), len(tensors), dtypes, shapes, precision=precision)
     return header, lambda: _stored(tensors, descriptor, None if alignment is None else start)
 
 

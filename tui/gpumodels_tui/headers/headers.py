@@ -53,6 +53,8 @@ class FileHeader:
     """Whether these are only part of the metadata."""
     rank: int | None = None
     """A LoRA's rank, from the shapes of its tensors."""
+    precision: str | None = None
+    """How its weights are stored, as people call it (`int4 GPTQ`); None if the dtypes say it. A config says it for others."""
 
     def brief(self) -> FileHeader:
         """The part kept in memory for a file that no model came from; the same object if that is everything."""

@@ -16,6 +16,8 @@ import msgspec
 from safetensors import SafetensorError, safe_open
 
 from gpumodels_shared.floats import ITEM_BYTES
+from gpumodels_shared.packed_tensors import PACKED, TensorPrecision
+from gpumodels_shared.quantization_configs import of_comfy_metadata, of_config
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.headers.headers import FileHeader, UnreadableError
 from gpumodels_tui.headers.large_headers import Entry, LargeHeader, decoded_entries
@@ -105,7 +107,7 @@ def read_values(path: str, descriptor: int, beginning: bytes, size_bytes: int) -
             raise UnreadableError(f"its header is too long ({format_bytes(length)})") from error
     try:
         with safe_open(path, framework="numpy") as file:  # it validates the header
-            metadata = travelling_metadata(file.metadata() or {})
+            metadata = file.metadata() or {}
     except SafetensorError as error:
         raise UnreadableError(_short_reason(error), unfinished=True) from error
     entries = _entries(descriptor, length)
@@ -118,7 +120,7 @@ def _read_in_pieces(descriptor: int, length: int, size_bytes: int) -> tuple[File
     header = LargeHeader(descriptor, _LENGTH.size, length)
     summary = _Summary()
     try:
-        metadata = travelling_metadata(header.metadata())
+        metadata = header.metadata()
         for piece in header.pieces():
             summary.add(piece)
     finally:
@@ -147,15 +149,24 @@ class _Summary:
         self._shapes: dict[tuple[int, ...], str] = {}
         """By shape, a dtype of tensors whose values can be compared; one more than `packed_shapes` takes at most."""
         self._ranks: set[int] = set()
+        self._precision = TensorPrecision()
 
     def add(self, entries: Mapping[str, Entry]) -> None:
         """Add some tensors."""
         self.tensors += len(entries)
+        has_packed, elements = False, 0
         for (code, shape), count in Counter((entry.dtype, entry.shape) for entry in entries.values()).items():
             dtype, bits = _DTYPES.get(code, (code.lower(), 0))
             self._bytes[dtype] = self._bytes.get(dtype, 0) + math.prod(shape) * bits // 8 * count
+            has_packed = has_packed or dtype in PACKED
+            elements += math.prod(shape) * count
             if dtype in ITEM_BYTES and len(shape) <= MAX_DIMENSIONS and len(self._shapes) <= MAX_SHAPES:
                 self._shapes[shape] = dtype
+        if has_packed:
+            for key, entry in entries.items():
+                self._precision.add(key, _DTYPES.get(entry.dtype, (entry.dtype, 0))[0], entry.shape)
+        else:
+            self._precision.add_unpacked(elements)
         for entry in entries.values():
             begin, end = entry.data_offsets
             self.data_bytes += end - begin
@@ -167,13 +178,30 @@ class _Summary:
         """The header that is passed on."""
         return FileHeader(
             "safetensors",
-            metadata,
+            travelling_metadata(metadata),
             self.tensors,
             dtype_bytes(self._bytes.items()),
             packed_shapes((dtype, shape) for shape, dtype in self._shapes.items()),
             rank=next(iter(self._ranks)) if len(self._ranks) == 1 else None,
+            precision=_stated_precision(metadata) or self._precision.label(),
         )
 
+
+def _stated_precision(metadata: Mapping[str, str]) -> str | None:
+    """What the metadata say of how the weights are packed: ComfyUI's of each layer, nunchaku's and others' as a config."""
+    for key in (COMFY_METADATA, QUANTIZATION_CONFIG):
+        try:
+            stated = msgspec.json.decode(metadata.get(key, "null"), type=dict[str, object] | None)
+        except (msgspec.MsgspecError, RecursionError):
+            continue
+        label = None if stated is None else of_comfy_metadata(stated) if key == COMFY_METADATA else of_config({key: stated})
+        if label is not None:
+            return label
+    return None
+
+
+COMFY_METADATA: Final = "_quantization_metadata"
+QUANTIZATION_CONFIG: Final = "quantization_config"
 
 _DOWN: Final = (".lora_down.weight", ".lora_A.weight", ".lora.down.weight", ".lora_A.default.weight")
 """The endings of keys of a LoRA's down projections, whose first dimension is the rank: kohya's, PEFT's, older diffusers'."""

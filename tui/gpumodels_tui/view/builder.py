@@ -241,7 +241,10 @@ def _notes(process: ProcessState, model: Model, device: str, home: str, labels: 
 
 
 def _main_dtype(model: Model) -> str:
+    """As people call it, else the dtype of most bytes."""
     if not model.dtypes or not model.resident_bytes:
         return ""
+    if model.precision:
+        return safe_text(model.precision, 40)
     most = max(model.dtypes, key=lambda dtype: (model.dtypes[dtype], dtype))
     return safe_text(most, 40) + ("+" if len(model.dtypes) > 1 else "")

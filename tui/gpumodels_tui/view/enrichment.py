@@ -7,6 +7,7 @@ The table from raw keys to facts is `metadata_fields.FIELDS`. Configs count for 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from msgspec import Struct
 
@@ -16,7 +17,7 @@ from gpumodels_shared.store_layouts import hub_repository
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.view.metadata_fields import FIELDS, REPOSITORIES
-from gpumodels_tui.view.model_files import file_sizes, known_files, merged_metadata, present
+from gpumodels_tui.view.model_files import file_sizes, known_files, merged_metadata, precision_of, present
 from gpumodels_tui.view.model_naming import named
 from gpumodels_tui.view.nested_metadata import with_nested
 
@@ -25,7 +26,7 @@ class EnrichedModel(Struct, frozen=True):
     """A model with everything that is known about it: what its process says, and what its files do."""
 
     model: Model
-    """With the best name that is known."""
+    """With the best name and the precision that are known."""
     shown_name: str
     """Safe to draw; with `?` where it is a guess, with `…` while a better one may be found."""
     metadata: Mapping[str, str]
@@ -39,9 +40,11 @@ class EnrichedModel(Struct, frozen=True):
 def enriched(model: Model, catalogue: CatalogueState) -> EnrichedModel:
     """The model, as its process describes it, with what the catalogue knows."""
     better, shown_name = named(model, catalogue)
-    return EnrichedModel(
-        better, shown_name, merged_metadata(better, catalogue), known_files(better, catalogue), file_sizes(better, catalogue)
-    )
+    files = known_files(better, catalogue)
+    precision = precision_of(better, files, catalogue)
+    if precision != better.precision:
+        better = replace(better, precision=precision)
+    return EnrichedModel(better, shown_name, merged_metadata(better, catalogue), files, file_sizes(better, catalogue))
 
 
 def facts_from_files(one: EnrichedModel) -> dict[str, str]:
@@ -59,6 +62,8 @@ def facts_from_files(one: EnrichedModel) -> dict[str, str]:
     ranks = {file.rank for file in files if file.rank is not None}
     if "rank" not in facts and len(ranks) == 1:
         facts["rank"] = str(ranks.pop())
+    if model.precision:
+        facts["precision"] = safe_text(model.precision, 40)
     if in_files := _precision(_summed(file.dtypes for file in files)):
         facts["precision in file"] = in_files
     if in_memory := _precision(model.dtypes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from gpumodels_shared.file_names import is_generic
+from gpumodels_shared.precision import fits, of_gguf
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.headers.formats import CONFIGS
@@ -59,6 +60,23 @@ def _configs_beside(model: Model, files: tuple[FileFacts, ...], catalogue: Catal
             first, *rest = told
             return {key: value for key, value in first.items() if all(one.get(key) == value for one in rest)}
     return {}
+
+
+def precision_of(model: Model, files: tuple[FileFacts, ...], catalogue: CatalogueState) -> str | None:
+    """How its weights are stored in memory, as people call it; None if the dtypes say it.
+
+    What the process doesn't know, the configs beside its files say, or these themselves, unless they were unpacked when loaded.
+    """
+    if model.precision is not None:
+        return model.precision
+    stated: list[str | None] = []
+    paths = (*_as_loaded(model, catalogue), *(path for file in files for path in file.aliases))
+    for directory in dict.fromkeys(path.rpartition("/")[0] for path in paths if is_generic(path)):
+        configs = (catalogue.by_path.get(f"{directory}/{name}") for name in CONFIGS)
+        stated += [facts.precision for facts in configs if facts is not None]
+    stated += [file.precision for file in sorted(files, key=lambda file: -file.size_bytes)]
+    found = next((label for label in stated if label is not None and fits(label, model.dtypes)), None)
+    return found or of_gguf(None, model.dtypes)
 
 
 def _configs_in(directory: str, catalogue: CatalogueState) -> dict[str, str]:

@@ -28,7 +28,8 @@ class ModelRow(Struct, frozen=True):
     """For a model on a GPU: bytes in host memory, on disk or not loaded. In host memory: bytes that are in no memory."""
     layers: int
     dtype: str
-    """The dtype of most bytes, with `+` appended if there are others; empty if nothing is in memory."""
+    """How its weights are stored, as people call it (`int4 GPTQ`), else the dtype of most bytes, with `+` appended if there are
+    others; empty if nothing is in memory."""
     loaded_at_ns: int
     process: str
     """Label and pid, `ComfyUI/main.py 4711`."""

@@ -125,7 +125,7 @@ class ModelTable(LineTable[Entry]):
             Column(OFFLOAD, loaded_cell, least=6, most=10, importance=0, short_title="on/off"),
             Column("share", share_cell, least=4, most=5, right=True, importance=3, short_title="%", key="share"),
             Column("layers", layers_cell, least=3, most=6, right=True, importance=1, short_title="lay", key="layers"),
-            Column("dtype", dtype_cell, least=5, most=9, importance=4, key="dtype"),
+            Column("dtype", dtype_cell, least=5, most=10, importance=4, key="dtype"),
             Column("age", self._age_cell, least=4, right=True, importance=2, key="age"),
             *([] if self._of_one_process else [process]),
         ]

@@ -48,11 +48,11 @@ def short_dtype(dtype: str) -> str:
 
 
 def dtype_in(dtype: str, width: int) -> str:
-    """The short name; only `fp8` if the name of the exact format doesn't fit."""
+    """The short name; only `fp8` or `int4` if the name of the exact format or the method doesn't fit."""
     name = short_dtype(dtype)
     if len(name) > width and name.startswith("fp8"):
         return "fp8" + ("+" if name.endswith("+") else "")
-    return name
+    return name.split(" ")[0] if len(name) > width else name
 
 
 def calm_age(seconds: float) -> str:

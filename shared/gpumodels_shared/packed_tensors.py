@@ -113,8 +113,10 @@ def label_of_group(group: Group) -> tuple[str, int] | None:
             return found[1], 2 * prod(group["weight"][1])
     if "qweight" in group:
         return _of_qweight(group)
-    if "blocks" in group and "scales" in group:
-        return ("mxfp4", 2 * prod(group["blocks"][1])) if group["blocks"][0] == "uint8" == group["scales"][0] else None
+    blocks = [name for name in group if name.endswith("blocks") and name[:-6] + "scales" in group]
+    if blocks:
+        are_bytes = all(group[name][0] == "uint8" for name in blocks)
+        return ("mxfp4", sum(2 * prod(group[name][1]) for name in blocks)) if are_bytes else None
     if "weight_packed" in group:
         return _of_weight_packed(group)
     best: tuple[str, int] | None = None
@@ -204,8 +206,6 @@ def _of_weight_packed(group: Group) -> tuple[str, int] | None:
 
 def _split(key: str) -> tuple[str, str]:
     """A tensor's module and its name in it; what is said of a weight stands with it (`weight.absmax`)."""
-    if key.endswith(("_blocks", "_scales")):
-        return key[:-7], key[-6:]
     module, _, name = key.rpartition(".")
     if (at := key.rfind(".weight.")) >= 0:
         return key[:at], key[at + 1 :]

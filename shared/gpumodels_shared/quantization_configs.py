@@ -63,6 +63,9 @@ def _of_quantization(config: Mapping[str, object]) -> str | None:
     """What a `quantization_config` says: of transformers, diffusers, compressed-tensors, ModelOpt, MLX and others."""
     if config.get("dequantize") is True:
         return None
+    inner = config.get("quantization_config")  # of transformers' CompressedTensorsConfig
+    if isinstance(inner, Mapping):
+        return _of_quantization(inner)
     method = word(config.get("quant_method", config.get("method")))
     if "quant_algo" in config or method.startswith("modelopt"):
         return _of_modelopt(config)

@@ -18,6 +18,7 @@ from gpumodels.naming.pipeline_slots import PipelineSlot
 from gpumodels.naming.recency import read_when_built
 from gpumodels.naming.stated_files import was_read
 from gpumodels.naming.stated_names import StatedNames, stated_names
+from gpumodels.naming.stated_precision import stated_precision
 from gpumodels.naming.verification import Checked, Verification
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.checkpoint_values import CheckpointValues
@@ -52,6 +53,7 @@ class Sources:
         self.verification = Verification(origin_tracker, checkpoints, self.samples, pause)
         self.metadata = FileMetadata(failures)
         self.stored_files = StoredFiles(pause)
+        self.pause = pause
 
     @property
     def files_read(self) -> FilesRead:
@@ -94,6 +96,8 @@ class Findings:
     """The files that were read when it was created."""
     file_naming: Naming | None = None
     """The last name that a file gave it."""
+    precision: tuple[FoundModel, str | None] | None = None
+    """How its weights are stored, and the model as it was then."""
 
 
 @never_pickled
@@ -142,6 +146,18 @@ class ModelInquiry:
             inquiry=self,
             file_naming=self.findings.file_naming,
         )
+
+    def precision(self, module: Any) -> str | None:
+        """How its weights are stored, as people call it; read once while nothing about the model changes.
+
+        Args:
+            module: its core.
+        """
+        known = self.findings.precision
+        if known is None or known[0] is not self.found:
+            stated = stated_precision(self.found, module, self.sources.registry, self.sources.pause)
+            known = self.findings.precision = self.found, stated
+        return known[1]
 
     def _config_name(self, stated: StatedNames) -> str | None:
         name = stated.config_name if self._may_be_from(stated.config_name) else None

@@ -54,6 +54,8 @@ class Identified:
     """Of its samples; None where that says nothing new."""
     tensors: Counts | None = None
     """Of all its tensors, where they were counted."""
+    precision: str | None = None
+    """How its weights are stored, as people call it; None if the dtypes say it."""
 
 
 @never_pickled
@@ -249,6 +251,7 @@ class ModelNames:
             fingerprint=matched.fingerprint if matched is not None and not is_by_values else None,
             samples=_counts(agreement.of_samples) if agreement is not None else samples,
             tensors=_counts(agreement.of_all_tensors) if agreement is not None else None,
+            precision=inquiry.precision(core()),
         )
 
     def _account_for(self, naming: Naming, findings: Findings) -> None:

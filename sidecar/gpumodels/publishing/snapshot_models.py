@@ -21,6 +21,7 @@ from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels_shared.name_sources import NameSource
+from gpumodels_shared.precision import fits
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
 
 HOST: Final = "cpu"
@@ -180,7 +181,7 @@ def _described(
     model_id: str, kind: str, first_seen_ns: int, found: FoundModel, identified: Identified, accelerator: str | None
 ) -> Model:
     """The fields that models and adapters have in common."""
-    naming, samples, tensors = identified.naming, identified.samples, identified.tensors
+    naming, samples, tensors, precision = identified.naming, identified.samples, identified.tensors, identified.precision
     host_bytes = found.bytes_by_device.get(HOST, 0) if accelerator is not None else 0
     return Model(
         id=model_id,
@@ -207,6 +208,7 @@ def _described(
         compared_samples=samples.compared if samples is not None else None,
         matched_tensors=tensors.matched if tensors is not None else None,
         compared_tensors=tensors.compared if tensors is not None else None,
+        precision=precision if precision is not None and fits(precision, found.dtypes) else None,
     )
 
 

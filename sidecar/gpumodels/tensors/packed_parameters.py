@@ -1,7 +1,8 @@
 """Counts the parameters of quantized modules as they were before a library packed them: a byte may hold two weights.
 
 The numbers are the library's own: the original shape in a quantization state, or the sizes that a module keeps beside its packed
-weights. Scales, zero points and codebooks are no parameters. Modules that state nothing are counted as torch counts them.
+weights; else the packed weights' shape, where the scales beside them show their format. Scales, zero points and codebooks are no
+parameters. What nothing is known of is counted as torch counts it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, Final, NamedTuple
 from gpumodels.support.instances import container_of, items_of, mro_of, state_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import without_overrides
+from gpumodels_shared.packed_tensors import label_of_group
 
 SHAPE_ATTRIBUTES: Final = ("quant_shape", "tensor_shape", "ds_shape")
 """Attributes in which a tensor keeps its original shape: GGUF in diffusers and in ComfyUI's node packs, DeepSpeed."""
@@ -27,8 +29,10 @@ SIZES_OF_WEIGHTS: Final = (
     ("out_features", "in_features"),
     ("num_embeddings", "embedding_dim"),
     ("output_size_per_partition", "input_size_per_partition"),
+    ("outfeatures", "infeatures"),
 )
-"""Attributes that give the shape of a module's one weight: torch's names, which nearly all libraries keep, and vLLM's."""
+"""Attributes that give the shape of a module's one weight: torch's names, which nearly all libraries keep, vLLM's,
+and AutoGPTQ's."""
 
 HIDDEN_SIZES: Final = ("hidden_size", "hidden_dim")
 INNER_SIZES: Final = ("intermediate_size_per_partition", "intermediate_size", "intermediate_dim")
@@ -65,6 +69,7 @@ class _Tensor(NamedTuple):
     size_bytes: int
     is_packed: bool
     is_parameter: bool
+    dtype: str = ""
 
 
 def stated_elements(state: Mapping[str, Any]) -> int | None:
@@ -146,6 +151,8 @@ class PackedParameters:
                 found[id(largest.tensor)] = elements
             else:
                 found.update((id(one.tensor), size) for one in weights if (size := _by_sizes_of_experts(state, one)) is not None)
+                if not found and largest.is_packed:
+                    found.update(_by_scales(largest, tensors))
         if not found:
             return [*known.items()]
         bias = next((one.tensor for one in tensors if one.name == "bias"), state.get("bias"))
@@ -160,8 +167,9 @@ class PackedParameters:
     def _tensor(self, name: str, tensor: Any, is_parameter: bool) -> _Tensor:
         shape = tuple(self._size(tensor))
         elements = prod(shape)
-        is_packed = self._dtype_of(tensor) in self._packed
-        return _Tensor(name, tensor, shape, elements, elements * self._element_size(tensor), is_packed, is_parameter)
+        dtype = self._dtype_of(tensor)
+        size_bytes, name_of_dtype = elements * self._element_size(tensor), str(dtype).removeprefix("torch.")
+        return _Tensor(name, tensor, shape, elements, size_bytes, dtype in self._packed, is_parameter, name_of_dtype)
 
 
 def _product(shape: Any) -> int | None:
@@ -205,6 +213,12 @@ def _by_sizes_of_the_weight(state: Mapping[str, Any], weight: _Tensor) -> int | 
             elements = prod(sizes)  # type: ignore[arg-type]  # checked in the line above
             return elements if _fits(weight.size_bytes, elements) else None
     return None
+
+
+def _by_scales(weight: _Tensor, tensors: Sequence[_Tensor]) -> dict[int, int]:
+    """The size of a weight whose module keeps none, by the scales beside it, as the formats have them."""
+    packed = label_of_group({one.name: (one.dtype, one.shape) for one in tensors})
+    return {id(weight.tensor): packed[1]} if packed is not None and _fits(weight.size_bytes, packed[1]) else {}
 
 
 def _by_sizes_of_experts(state: Mapping[str, Any], weight: _Tensor) -> int | None:

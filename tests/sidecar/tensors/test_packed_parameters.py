@@ -164,6 +164,28 @@ def experts(columns: Callable[[int], int]) -> nn.Module:
     return a_layer(parameters, num_experts=2, hidden_size=64, intermediate_size=128)
 
 
+def autogptq() -> nn.Module:
+    """AutoGPTQ 0.7 calls its sizes so."""
+    return a_layer(
+        {}, {"qweight": torch.zeros(IN // 8, OUT, dtype=torch.int32), "bias": torch.zeros(OUT)}, infeatures=IN, outfeatures=OUT
+    )
+
+
+def awq_that_keeps_no_sizes() -> nn.Module:
+    buffers = {"qweight": torch.zeros(IN, OUT // 8, dtype=torch.int32), "scales": torch.zeros(IN // 64, OUT, dtype=torch.float16)}
+    return a_layer({"bias": torch.zeros(OUT)}, buffers)
+
+
+def nvfp4_that_keeps_no_sizes() -> nn.Module:
+    scale = torch.zeros(OUT, IN // 16).to(torch.float8_e4m3fn)
+    return a_layer({"weight": packed(OUT, IN // 2), "bias": torch.zeros(OUT)}, {"weight_scale": scale})
+
+
+def mxfp4_that_keeps_no_sizes() -> nn.Module:
+    buffers = {"w_blocks": torch.zeros(OUT, IN // 32, 16, dtype=torch.uint8), "w_scales": torch.zeros(OUT, IN // 32).byte()}
+    return a_layer({"bias": torch.zeros(OUT)}, buffers)
+
+
 STAND_INS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "bitsandbytes, the tensor": (bitsandbytes_says_it_on_the_tensor, WEIGHT + OUT),
     "bitsandbytes, the layer": (bitsandbytes_says_it_on_the_layer, WEIGHT + OUT),
@@ -179,6 +201,10 @@ STAND_INS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "vLLM": (vllm, WEIGHT + OUT),
     "AQLM": (aqlm, WEIGHT + OUT),
     "NVFP4": (nvfp4, WEIGHT + OUT),
+    "AutoGPTQ": (autogptq, WEIGHT + OUT),
+    "AWQ that keeps no sizes": (awq_that_keeps_no_sizes, WEIGHT + OUT),
+    "NVFP4 that keeps no sizes": (nvfp4_that_keeps_no_sizes, WEIGHT + OUT),
+    "MXFP4 that keeps no sizes": (mxfp4_that_keeps_no_sizes, WEIGHT + OUT),
     "an embedding": (an_embedding, WEIGHT + OUT),
     "experts of four bits": (lambda: experts(lambda columns: columns // 2), 2 * 256 * 64 + 2 * 64 * 128),
     "experts of GGUF": (lambda: experts(lambda columns: columns // 32 * 34), 2 * 256 * 64 + 2 * 64 * 128),

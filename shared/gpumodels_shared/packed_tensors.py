@@ -29,7 +29,7 @@ _BYTES: Final = ("uint8", "float4_e2m1fn_x2", "int8")
 _ONE_BYTE_EXPONENTS: Final = ("float8_e8m0fnu", "uint8")
 _BITS: Final = (2, 3, 4, 8)
 _GROUP_SIZES: Final = (128, 64, 32)
-_BITSANDBYTES: Final = re.compile(r"quant_state\.bitsandbytes__(nf4|fp4)$")
+_BITSANDBYTES: Final = r"quant_state\.bitsandbytes__(nf4|fp4)$"
 MX_BLOCK: Final = 32
 """How many elements share a scale in the formats of the Open Compute Project."""
 
@@ -42,7 +42,8 @@ PACKED: Final = frozenset(
 )
 """Dtypes that hold packed weights."""
 MAX_IN_GROUP: Final = 64
-_STATE_NAME: Final = re.compile(r"scale|absmax|quant_state|SCB|g_idx|qzeros|_shape$|quant_map|smooth", re.ASCII)
+_STATE_NAME: Final = r"scale|absmax|quant_state|SCB|g_idx|qzeros|_shape$|quant_map|smooth"
+"""Names of what belongs to packed weights. Patterns are compiled by `re` at first use, to keep the host's start fast."""
 
 
 class TensorPrecision:
@@ -67,7 +68,7 @@ class TensorPrecision:
             elements *= size
         self._elements += elements
         module, name = _split(key)
-        if dtype not in PACKED and not _STATE_NAME.search(name):
+        if dtype not in PACKED and not re.search(_STATE_NAME, name):
             return
         group = self._groups.get(module)
         if group is None:
@@ -108,7 +109,7 @@ class TensorPrecision:
 def label_of_group(group: Group) -> tuple[str, int] | None:
     """How the module's weight is packed, and how many elements that are; None if nothing says it."""
     for name in group:
-        found = _BITSANDBYTES.search(name)
+        found = re.search(_BITSANDBYTES, name)
         if found is not None and "weight" in group:
             return found[1], 2 * prod(group["weight"][1])
     if "qweight" in group:

@@ -54,7 +54,7 @@ def _family(name: str) -> str:
 
 def fits(label: str, dtypes: Mapping[str, int]) -> bool:
     """Whether a model of these bytes by dtype in memory may be stored so: a file's weights may have been unpacked when loaded."""
-    word = label.split()[0].lower()
+    word = label.split(" ")[0].lower()
     held = {dtype for dtype, size in dtypes.items() if size > 0}
     if re.match(_BLOCKS, label):
         return "uint8" in held or any(_family(dtype) == _family(label) for dtype in held)

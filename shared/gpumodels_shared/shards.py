@@ -28,8 +28,8 @@ _SUFFIX: Final = r"\.(?:safetensors|sft|gguf|ggml|pt|pth|bin|ckpt|pkl|h5|msgpack
 _VARIANT: Final = r"(?:\.[a-z][\w-]*?|[-_.](?:b?f(?:p|loat)?\d+|int\d+|(?:ud[-_.])?i?q\d\w*))"
 """Of the words behind the number, any after a dot; after a hyphen, which is more often a part of a name, precisions only."""
 _OF: Final = (
-    rf"^(?P<stem>.*?)(?P<inner>{_SUFFIX})?(?:^|[-_.])(?:(?:part|shard|split)[-_.]?)?"
-    rf"(?P<number>\d{{1,9}})[-_.]?of[-_.]?(?P<total>\d{{1,9}})(?P<variant>{_VARIANT})??(?P<suffix>{_SUFFIX})?$"
+    rf"^(?P<stem>.*?)(?P<inner>{_SUFFIX})?(?:^|[-_.])(?P<word>(?:part|shard|split)[-_.]?)?"
+    rf"(?P<number>\d{{1,9}})(?P<of>[-_.]?of[-_.]?)(?P<total>\d{{1,9}})(?P<variant>{_VARIANT})??(?P<suffix>{_SUFFIX})?$"
 )
 """`stem-00001-of-00004.variant.suffix`."""
 _PARALLEL: Final = (
@@ -42,6 +42,8 @@ _PARALLEL: Final = (
 _INDEX: Final = r"^.+\.safetensors(?:\.[\w-]+)?\.index(?:\.[\w-]+)?\.json$"
 """`model.safetensors.index.json`; with a variant `….index.fp16.json`, as transformers and diffusers write it."""
 _VALID_TOTAL: Final = range(1, 100_000)
+SURE_DIGITS: Final = 3
+"""A number of so many digits may stand without `-of-` and `part`: `girl_2_of_10` may be one of ten models."""
 UNNAMED: Final = "model"
 """The stem of files whose names say nothing but the number."""
 _KEPT: Final = 8_192
@@ -70,7 +72,8 @@ def _shard_of(name: str) -> Shard | None:
     found = re.match(_OF, name, re.IGNORECASE)
     if found is not None:
         number, total = int(found["number"]), int(found["total"])
-        if total not in _VALID_TOTAL or number > total:
+        is_numbered = found["of"].lower() == "-of-" or found["word"] or len(found["number"]) >= SURE_DIGITS
+        if total not in _VALID_TOTAL or number > total or not is_numbered:
             return None
         inner, variant, suffix = found["inner"] or "", found["variant"] or "", found["suffix"] or ""
         group = f"{found['stem']}{inner}-of-{found['total']}{variant}{suffix}"

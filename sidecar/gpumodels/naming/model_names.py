@@ -251,8 +251,14 @@ class ModelNames:
             fingerprint=matched.fingerprint if matched is not None and not is_by_values else None,
             samples=_counts(agreement.of_samples) if agreement is not None else samples,
             tensors=_counts(agreement.of_all_tensors) if agreement is not None else None,
-            precision=inquiry.precision(core()),
+            precision=self._precision(inquiry, core),
         )
+
+    def _precision(self, inquiry: ModelInquiry, core: weakref.ref[Any]) -> str | None:
+        """How the model's weights are stored; if that can't be read, its name doesn't suffer."""
+        with self._failures.guard("reading how weights are stored"):
+            return inquiry.precision(core())
+        return None
 
     def _account_for(self, naming: Naming, findings: Findings) -> None:
         """What this model was loaded from isn't what the next one is."""

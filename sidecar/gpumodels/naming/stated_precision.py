@@ -130,7 +130,9 @@ def _add_module(prefix: str, state: Mapping[str, Any], facts: _TensorFacts, prec
     hqq = state.get("meta")
     bits = hqq.get("nbits") if type(hqq) is dict else None
     with facts.without_overrides():
-        for name, tensor in (*entries_of(tables.parameters), *entries_of(tables.buffers)):
+        # WanVideoWrapper keeps scales in plain attributes.
+        attributes = [(name, value) for name, value in [*state.items()] if type(name) is str and "scale" in name]
+        for name, tensor in (*entries_of(tables.parameters), *entries_of(tables.buffers), *attributes):
             if not facts.has(tensor):
                 continue
             try:

@@ -611,3 +611,16 @@ def test_a_copy_of_a_file_is_another_file(sidecar: Attached, files: Files) -> No
     load_file(path)
     assert set(the_model(sidecar).candidates) == {str(original), str(path)}
     assert model is not None
+
+
+def test_a_precision_that_cannot_be_read_costs_no_name(monkeypatch: pytest.MonkeyPatch, files: Files) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("odd")
+
+    monkeypatch.setattr("gpumodels.naming.model_inquiry.stated_precision", fail)
+    with attached() as sidecar:
+        model = loaded(files.read("tiny_v1"))
+        shown = the_model(sidecar)
+        assert (shown.name, shown.precision) == ("tiny_v1", None)
+        assert sidecar.failures.count == 1
+        assert model is not None

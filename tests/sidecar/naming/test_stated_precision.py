@@ -109,6 +109,13 @@ def test_scales_beside_packed_weights_say_it_where_no_config_does(sidecar: Attac
     assert precision_of(sidecar, nn.Sequential(layer, nn.Linear(8, 8))) == "fp8 scaled"
 
 
+def test_a_scale_in_a_plain_attribute_says_it_too(sidecar: Attached) -> None:
+    layer = Packed(weight=torch.zeros(256, 256, dtype=torch.float8_e4m3fn))
+    assert precision_of(sidecar, layer) is None
+    vars(layer)["scale_weight"] = torch.ones(())
+    assert precision_of(sidecar, layer) == "fp8 scaled"
+
+
 def test_a_tensor_that_keeps_its_quantization_state_says_it(sidecar: Attached) -> None:
     layer = Packed(weight=torch.zeros(32_768, 1, dtype=torch.uint8))
     weight: Any = layer.weight

@@ -145,3 +145,15 @@ def test_the_largest_model_stands_first() -> None:
         models = [Backbone(blocks) for blocks in (2, 4, 1, 3)]
         sizes = [model.resident_bytes for model in sidecar.models()]
         assert sizes == sorted(map(distinct_bytes, models), reverse=True)
+
+
+def test_precision_is_published_for_as_long_as_weights_are_packed() -> None:
+    with attached() as sidecar:
+        model = nn.Module()
+        model.register_buffer("weight", torch.zeros(512, 512, dtype=torch.float8_e4m3fn))
+        model.register_buffer("scale_weight", torch.ones(()))
+        (packed,) = sidecar.models()
+        assert packed.precision == "fp8 scaled"
+        model.register_buffer("weight", torch.zeros(512, 512, dtype=torch.bfloat16))
+        (unpacked,) = sidecar.described(sidecar.scan())
+        assert unpacked.precision is None

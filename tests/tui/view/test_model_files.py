@@ -120,7 +120,8 @@ def test_precision_is_that_of_the_config_beside_or_of_the_file() -> None:
     assert precision_of_model(model, config, file) == "int4 AutoRound"
     assert precision_of_model(model, file) == "int4 GPTQ"
     assert precision_of_model(model) is None
-    assert precision_of_model(replace(model, precision="int4 HQQ"), config, file) == "int4 HQQ"
+    assert precision_of_model(replace(model, precision="int4 GPTQ"), config, file) == "int4 AutoRound"
+    assert precision_of_model(replace(model, precision="nf4"), config, file) == "nf4"
     named = structs.replace(file, path="/m/acme.safetensors")
     assert precision_of_model(a_model(files=["/m/acme.safetensors"], dtypes=PACKED), config, named) == "int4 GPTQ"
 

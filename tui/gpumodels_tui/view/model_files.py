@@ -66,9 +66,8 @@ def precision_of(model: Model, files: tuple[FileFacts, ...], catalogue: Catalogu
     """How its weights are stored in memory, as people call it; None if the dtypes say it.
 
     What the process doesn't know, the configs beside its files say, or these themselves, unless they were unpacked when loaded.
+    They may also know the method: AutoRound's tensors look like GPTQ's.
     """
-    if model.precision is not None:
-        return model.precision
     stated: list[str | None] = []
     paths = (*_as_loaded(model, catalogue), *(path for file in files for path in file.aliases))
     for directory in dict.fromkeys(path.rpartition("/")[0] for path in paths if is_generic(path)):
@@ -76,6 +75,9 @@ def precision_of(model: Model, files: tuple[FileFacts, ...], catalogue: Catalogu
         stated += [facts.precision for facts in configs if facts is not None]
     stated += [file.precision for file in sorted(files, key=lambda file: -file.size_bytes)]
     found = next((label for label in stated if label is not None and fits(label, model.dtypes)), None)
+    if model.precision is not None:
+        is_same_kind = found is not None and " " in found and found.split(" ")[0] == model.precision.split(" ")[0]
+        return found if is_same_kind else model.precision
     return found or of_gguf(None, model.dtypes)
 
 

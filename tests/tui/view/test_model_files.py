@@ -133,6 +133,14 @@ def test_a_file_that_was_unpacked_when_it_was_loaded_is_called_by_its_dtypes() -
     assert precision_of_model(a_model(dtypes={"Q4_K": GIB, "Q6_K": GIB // 4})) == "Q4_K"
 
 
+def test_of_a_ggufs_shards_the_one_that_states_its_file_type_counts() -> None:
+    paths = [f"/m/acme-0000{number}-of-00002.gguf" for number in (1, 2)]
+    first, second = (structs.replace(some_facts(path), size_bytes=size) for path, size in zip(paths, (10, 20), strict=True))
+    files = structs.replace(first, precision="Q4_K_M"), structs.replace(second, precision="Q4_K")
+    model = a_model(files=paths, dtypes={"Q4_K": GIB, "Q6_K": GIB // 4})
+    assert precision_of_model(model, *files) == precision_of_model(model, *reversed(files)) == "Q4_K_M"
+
+
 def test_precision_is_among_the_facts_and_in_place_of_the_dtype() -> None:
     model = replace(a_model(dtypes=PACKED), precision="int4 GPTQ\x1b[2J")
     assert facts_from_files(enriched(model, NOTHING))["precision"] == "int4 GPTQ\\x1b[2J"

@@ -74,7 +74,9 @@ def precision_of(model: Model, files: tuple[FileFacts, ...], catalogue: Catalogu
         configs = (catalogue.by_path.get(f"{directory}/{name}") for name in CONFIGS)
         stated += [facts.precision for facts in configs if facts is not None]
     stated += [file.precision for file in sorted(files, key=lambda file: -file.size_bytes)]
-    found = next((label for label in stated if label is not None and fits(label, model.dtypes)), None)
+    fitting = [label for label in stated if label is not None and fits(label, model.dtypes)]
+    # The first of a GGUF's shards alone has the file type: `Q4_K_M`, where the tensors of the others say `Q4_K`.
+    found = max((label for label in fitting if label.startswith(fitting[0])), key=len) if fitting else None
     if model.precision is not None:
         is_same_kind = found is not None and " " in found and found.split(" ")[0] == model.precision.split(" ")[0]
         return found if is_same_kind else model.precision

@@ -3,7 +3,8 @@
 A sample is the first `VALUES` elements of a tensor in its logical (row-major) order, as raw little-endian bytes of its own
 dtype: what a safetensors file holds at the tensor's offset. A fingerprint is up to `TENSORS` samples: of a model's
 parameters of at least `VALUES` elements, those whose keys have the smallest CRC-32 (so that repeating layers don't bias the
-choice); constant samples (norms, padding) distinguish nothing and are left out.
+choice); constant samples (norms, padding) distinguish nothing and are left out. Tensors so large that the others don't stand for
+them (`LARGE_SHARE`) are sampled besides: a file is a model's if most of the elements agree, however many small tensors do.
 
 A sample agrees with a tensor of a file if the file's values, rounded to nearest-even to the dtype in memory, directly or through
 one other dtype (float32 file, cast to bfloat16, kept as float16), are exactly the sample's. Rounding is deterministic, so the
@@ -20,8 +21,8 @@ from __future__ import annotations
 import heapq
 import math
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final, Protocol
 
@@ -34,6 +35,12 @@ TENSORS_EXAMINED: Final = 256
 """The most tensors examined to find TENSORS samples: a model may begin with tensors of zeros."""
 KEYS_PER_STEP: Final = 500
 VALUES: Final = 16
+LARGE_SHARE: Final = 1 / 32
+"""The share of a model's elements from which on a tensor may be large."""
+LARGER_THAN_MEAN: Final = 4
+"""How many times as large as the mean it must be: others stand for those that aren't."""
+MAX_LARGE: Final = TENSORS
+"""The most samples that are taken of large tensors alone."""
 MOST_OF_A_FEW: Final = 3
 """The fewest samples that must agree where others don't."""
 FUSED_AT_MOST: Final = 8
@@ -44,6 +51,10 @@ COARSE_CLOCK_NS: Final = 20_000_000
 """Tolerance for file times: file systems use a clock that ticks every 1 to 10 ms, so a file may be newer than it says."""
 PATH_LEVELS: Final = 3
 """How far below a module its tensors are searched for: `experts.0.gate_proj.weight` are in `experts`."""
+NUMBERS: Final = frozenset({"float64", "float32", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2"})
+"""The dtypes that hold weights as they are; others hold what they were quantized to."""
+ROUNDING: Final = 1e-6
+"""What sums of elements may differ by though they are equal."""
 SAME_SHAPES_AT_MOST: Final = 4000
 """The most tensors of a shape that are compared if keys were renamed."""
 
@@ -63,10 +74,14 @@ class FileValues(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """How many samples of a fingerprint agree with a file."""
+    """How many samples of a fingerprint agree with a file, and what they stand for."""
 
     matched: int
     compared: int
+    matched_elements: float | None = field(default=None, compare=False)
+    """About how many of the model's elements the samples that agree stand for; None: all samples stand for as many."""
+    compared_elements: float | None = field(default=None, compare=False)
+    """The same of all that were compared."""
 
     @property
     def is_full(self) -> bool:
@@ -75,27 +90,33 @@ class Match:
 
     @property
     def is_patched(self) -> bool:
-        """Half of the samples or more agree, and at least 3: the file's weights, with something merged into some of them."""
-        return not self.is_full and self.matched >= MOST_OF_A_FEW and 2 * self.matched >= self.compared
+        """The larger part agrees, in 3 samples at least: the file's weights, with something merged into some of them."""
+        return not self.is_full and self.matched >= MOST_OF_A_FEW and 2 * self.weight > self.compared_weight
+
+    @property
+    def weight(self) -> float:
+        """By which matches of one model with several files are compared: what agrees."""
+        return self.matched if self.matched_elements is None else self.matched_elements
+
+    @property
+    def compared_weight(self) -> float:
+        """What was compared, in the same unit."""
+        return self.compared if self.compared_elements is None else self.compared_elements
 
 
 def choose_samples(
-    keys: Iterable[str],
+    elements: Mapping[str, int],
     sample: Callable[[str], TensorSample | None],
     pause: Callable[[], None] = lambda: None,
-    prepare: Callable[[Sequence[str]], None] = lambda keys: None,
 ) -> tuple[TensorSample, ...]:
-    """The samples of a fingerprint, in order of their keys' CRC-32: up to TENSORS that aren't constant.
+    """The samples of a fingerprint: up to TENSORS that aren't constant, in order of their keys' CRC-32, then the large ones.
 
     Args:
-        keys: the keys of the model's parameters.
+        elements: the number of elements of each of the model's parameters, by key.
         sample: takes the sample of a key; None if it can't.
         pause: called at regular intervals.
-        prepare: called once before `sample`, with the keys that may be sampled.
     """
-    examined = keys_examined(keys, pause)
-    prepare(examined)
-    return samples_among(examined, sample, pause)
+    return samples_among(keys_examined(elements, pause), sample, pause, large_keys(elements))
 
 
 def keys_examined(keys: Iterable[str], pause: Callable[[], None] = lambda: None) -> Sequence[str]:
@@ -108,20 +129,53 @@ def keys_examined(keys: Iterable[str], pause: Callable[[], None] = lambda: None)
     return first
 
 
+def large_keys(elements: Mapping[str, int]) -> Sequence[str]:
+    """The keys of tensors so large that they are always sampled, in order of their keys' CRC-32: MAX_LARGE at most."""
+    least = max(LARGE_SHARE, LARGER_THAN_MEAN / max(len(elements), 1)) * sum(elements.values())
+    large = [key for key, count in elements.items() if count >= least > 0]
+    return sorted(heapq.nlargest(MAX_LARGE, large, elements.__getitem__), key=rank)
+
+
 def samples_among(
-    examined: Iterable[str], sample: Callable[[str], TensorSample | None], pause: Callable[[], None] = lambda: None
+    examined: Iterable[str],
+    sample: Callable[[str], TensorSample | None],
+    pause: Callable[[], None] = lambda: None,
+    large: Collection[str] = (),
+    at_most: int = TENSORS,
 ) -> tuple[TensorSample, ...]:
-    """Samples of the first tensors that aren't constant, up to TENSORS; see `choose_samples`."""
+    """Samples of the first tensors that aren't constant, up to `at_most`, then of the large ones; see `choose_samples`."""
     chosen: list[TensorSample] = []
     for count, key in enumerate(examined, 1):
-        taken = sample(key)
+        taken = None if key in large else sample(key)
         if taken is not None and not is_constant(taken.data, taken.dtype):
             chosen.append(taken)
-            if len(chosen) == TENSORS:
+            if len(chosen) == at_most:
                 break
         if count % TENSORS == 0:
             pause()
+    for key in large:
+        taken = sample(key)
+        if taken is not None and not is_constant(taken.data, taken.dtype):
+            chosen.append(taken)
     return tuple(chosen)
+
+
+def elements_of(samples: Sequence[TensorSample | DecodedSample], large: Collection[str] | None = None) -> Sequence[float]:
+    """How many of the model's elements each sample stands for: about, where not all tensors were sampled.
+
+    Each of those that were chosen by their keys' CRC-32 stands for others that weren't. For how many, the last CRC-32 tells: it
+    is the smaller, the more there were to choose from. The large tensors stand for themselves alone.
+
+    Args:
+        samples: as `samples_among` chose them.
+        large: the keys of the large ones; None: all after the first TENSORS.
+    """
+    sizes = [math.prod(sample.shape) for sample in samples]
+    by_key = [number for number, one in enumerate(samples) if (number < TENSORS if large is None else one.key not in large)]
+    if len(by_key) < TENSORS or len(by_key) == len(samples):
+        return sizes
+    for_each = 2**32 / (rank(samples[by_key[-1]].key)[0] + 1)
+    return [size * for_each if number in by_key else size for number, size in enumerate(sizes)]
 
 
 def is_constant(data: bytes, dtype: str) -> bool:
@@ -240,27 +294,46 @@ class FileIndex:
     def match(self, samples: Sequence[DecodedSample]) -> Match:
         """How many of the samples agree. Counting stops once fewer than a third can: the file is then no match.
 
-        Of a file with which most agree, those that can't be compared don't count, as long as their tensors are the smaller part:
-        nothing is claimed of a model because of a few small tensors.
+        Of a file with which most agree, those that can't be compared don't count: those that are quantized, and those in whose
+        place the file has others. The latter must be the smaller part: nothing is claimed because of a few small tensors.
         """
         names = self._tensor_finder.without_prefix()
-        matched = matched_elements = 0
-        others: list[DecodedSample] = []
-        for number, sample in enumerate(samples):
-            if 3 * (number - matched) > 2 * len(samples):
+        elements = elements_of(samples)
+        in_all = sum(elements)
+        matched = 0
+        matched_elements = other_elements = 0.0
+        others: list[tuple[DecodedSample, float]] = []
+        quantized: list[float] = []
+        for number, (sample, count) in enumerate(zip(samples, elements, strict=True)):
+            if 3 * other_elements > 2 * in_all and 3 * (number - matched) > 2 * len(samples):
                 break
             named = names.named(sample.key, sample.shape)
             key = self._key_of(sample, named)
             if key is not None:
                 names.found(sample.key, key)
                 matched += 1
-                matched_elements += math.prod(sample.shape)
-            elif named is None:
-                others.append(sample)
-        if matched < MOST_OF_A_FEW or 2 * matched < len(samples):
-            return Match(matched, len(samples))
-        converted = [math.prod(sample.shape) for sample in others if names.was_converted(sample.key)]
-        return Match(matched, len(samples) - (len(converted) if sum(converted) <= matched_elements else 0))
+                matched_elements += count
+                continue
+            if self._is_otherwise_quantized(sample, named):
+                quantized.append(count)
+            else:
+                other_elements += count
+                if named is None:
+                    others.append((sample, count))
+        left_out = quantized
+        converted = [count for sample, count in others if names.was_converted(sample.key)]
+        if sum(converted) <= matched_elements:
+            left_out = quantized + converted
+        if matched < MOST_OF_A_FEW or 2 * matched_elements < in_all - sum(left_out):
+            return Match(matched, len(samples), matched_elements, in_all)
+        return Match(matched, len(samples) - len(left_out), matched_elements, in_all - sum(left_out))
+
+    def _is_otherwise_quantized(self, sample: DecodedSample, named: str | None) -> bool:
+        """Whether the model holds integers where the file has none: they don't tell what they were quantized from."""
+        if sample.dtype in NUMBERS:
+            return False
+        in_file = (self._dtype((named, 0)),) if named is not None else {dtype for dtype, _ in self.file.tensors.values()}
+        return sample.dtype not in in_file
 
     def _key_of(self, sample: DecodedSample, named: str | None) -> str | None:
         """The key of the tensor that the sample agrees with: `named` if there is one, else the first with a suitable shape."""
@@ -352,15 +425,16 @@ def _may_be_fused(height: int, other: int) -> bool:
 def best_files(matches: Mapping[str, Match]) -> tuple[str, ...]:
     """The files that agree best, all of them on a tie; none if no file agrees well enough.
 
-    It is also a tie if another file agrees with more than half as many samples as the best, and these may be the samples with
+    It is also a tie if another file agrees with more than half as many elements as the best, and these may be the ones with
     which the best one doesn't agree: the model may be made of both.
     """
     sufficient = {path: match for path, match in matches.items() if match.is_full or match.is_patched}
-    best = max((match.matched for match in sufficient.values()), default=0)
-    found = {path for path, match in sufficient.items() if match.matched == best}
+    best = max((match.weight for match in sufficient.values()), default=0)
+    found = {path for path, match in sufficient.items() if math.isclose(match.weight, best, rel_tol=ROUNDING)}
     if found:
-        compared = max(match.compared for match in matches.values())  # what isn't compared with one may be another's
-        found.update(path for path, match in matches.items() if 2 * match.matched > best and match.matched + best <= compared)
+        compared = (1 + ROUNDING) * max(match.compared_weight for match in matches.values())
+        # What isn't compared with one may be another's.
+        found.update(path for path, match in matches.items() if 2 * match.weight > best and match.weight + best <= compared)
     return tuple(sorted(found))
 
 

@@ -23,6 +23,8 @@ from gpumodels_shared.fingerprint import (
     choose_samples,
     compare,
     decode_samples,
+    elements_of,
+    large_keys,
     same_names_and_shapes,
     shapes_may_match,
 )
@@ -59,7 +61,7 @@ def a_fingerprint(state: Mapping[str, torch.Tensor]) -> Fingerprint:
         tensor = state[key]
         return TensorSample(key, dtype_name(tensor), tuple(tensor.shape), raw(tensor)) if tensor.numel() >= VALUES else None
 
-    return Fingerprint(choose_samples(state, sample), 0)
+    return Fingerprint(choose_samples({key: tensor.numel() for key, tensor in state.items()}, sample), 0)
 
 
 def a_state(seed: int, layers: int = 24) -> dict[str, torch.Tensor]:
@@ -181,6 +183,66 @@ def test_merged_weights_leave_a_patched_match_and_too_many_none() -> None:
     assert not patched(9).is_patched
 
 
+def a_state_with_large_ones(seed: int, small: int, large: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    state = {f"encoder.{number}.weight": torch.randn(16, 16, generator=generator) for number in range(small)}
+    return state | {f"large.{number}.weight": torch.randn(256, 32, generator=generator) for number in range(large)}
+
+
+def test_large_tensors_are_sampled_besides_and_others_stand_for_all_of_their_size() -> None:
+    state = a_state_with_large_ones(1, small=500, large=3)
+    fingerprint = a_fingerprint(state)
+    chosen = [sample.key for sample in fingerprint.samples]
+    assert {key for key in state if "large" in key} <= set(chosen)
+    assert len(chosen) == TENSORS + 3
+    elements = dict(zip(chosen, elements_of(fingerprint.samples), strict=True))
+    assert [elements[f"large.{number}.weight"] for number in range(3)] == [8192] * 3
+    in_all = sum(tensor.numel() for tensor in state.values())
+    assert 0.5 * in_all < sum(elements.values()) < 2 * in_all
+    few = a_fingerprint(a_state_with_large_ones(1, small=10, large=2)).samples
+    assert elements_of(few) == [math.prod(sample.shape) for sample in few]
+    assert large_keys({f"blocks.{number}": 100 for number in range(20)}) == []
+    assert large_keys({f"large.{number}": 100 for number in range(2)} | {f"{number}": 1 for number in range(200)}) == [
+        "large.1",
+        "large.0",
+    ]
+    assert large_keys({}) == large_keys({"empty": 0}) == []
+
+
+def test_large_tensors_that_are_in_no_file_outweigh_many_small_ones() -> None:
+    """36 of 38 tensors agree, of which two hold two thirds."""
+    state, other = (a_state_with_large_ones(seed, small=36, large=2) for seed in (1, 2))
+    small = {key: value for key, value in state.items() if "encoder" in key}
+    for file in (state, small):
+        match = compare(a_fingerprint(other | small), AFile(file))
+        assert match.matched == TENSORS
+        assert not match.is_full
+        assert not match.is_patched
+    assert compare(a_fingerprint(state), AFile(state)).is_full
+    sampled = next(sample.key for sample in a_fingerprint(state).samples)
+    merged = {key: value + 0.01 if key == sampled else value for key, value in state.items()}
+    all_merged = {key: value + 0.01 for key, value in small.items()}
+    patched = [compare(a_fingerprint(one), AFile(state)) for one in (merged, {**state, **all_merged})]
+    assert [match.is_patched for match in patched] == [True, False]  # with two tensors alone, however large, there is no match
+
+
+def test_weights_that_were_quantized_since_say_nothing_however_large() -> None:
+    state = a_state_with_large_ones(1, small=12, large=2)
+    quantized = {key: (value * 50).to(torch.int8) if "large" in key else value for key, value in state.items()}
+    assert compare(a_fingerprint(quantized), AFile(state)) == Match(12, 12)
+    packed = {key: value[:, :16].contiguous() if value.dtype is torch.int8 else value for key, value in quantized.items()}
+    assert compare(a_fingerprint(packed), AFile(state)) == Match(12, 12)
+    other = {key: -value if "large" in key else value for key, value in quantized.items()}
+    assert not compare(a_fingerprint(other), AFile(quantized)).is_full  # here both are quantized, and differ
+
+
+def test_of_two_files_the_one_with_more_of_the_elements_is_the_models() -> None:
+    assert best_files({"small": Match(12, 16, 12.0, 52.0), "large": Match(4, 16, 40.0, 52.0)}) == ("large",)
+    assert best_files({"small": Match(12, 16, 25.0, 52.0), "large": Match(4, 16, 27.0, 52.0)}) == ("large", "small")
+    assert best_files({"small": Match(12, 16, 12.0, 52.0)}) == ()
+    assert best_files({"half": Match(8, 16)}) == ()
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_61_fine_tunes_of_one_architecture_are_told_apart(dtype: str) -> None:
     base = a_state(0)
@@ -239,10 +301,11 @@ def cast_by_torch(sample_dtype: str, sample: bytes, file_dtype: str, in_file: by
 
 def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
     """The same rule without an index and with torch's own casts: compares each sample with each tensor that it may come from."""
-    places, matched, matched_elements = TensorFinder(file.tensors), 0, 0
-    others: list[TensorSample] = []
-    for number, sample in enumerate(fingerprint.samples):
-        if 3 * (number - matched) > 2 * len(fingerprint.samples):
+    places, matched, matched_elements, other_elements = TensorFinder(file.tensors), 0, 0.0, 0.0
+    others: list[tuple[TensorSample, float]] = []
+    elements = elements_of(fingerprint.samples)
+    for number, (sample, count) in enumerate(zip(fingerprint.samples, elements, strict=True)):
+        if 3 * (number - matched) > 2 * len(fingerprint.samples) and 3 * other_elements > 2 * sum(elements):
             break
         named = places.named(sample.key, sample.shape)
         for key in places.alike(sample.shape) if named is None else (named,):
@@ -251,14 +314,16 @@ def compared_pair_by_pair(fingerprint: Fingerprint, file: AFile) -> Match:
             if is_one:
                 places.found(sample.key, key)
                 matched += 1
-                matched_elements += math.prod(sample.shape)
+                matched_elements += count
                 break
         else:
-            others += [sample] if named is None else []
-    converted = [math.prod(sample.shape) for sample in others if places.was_converted(sample.key)]
-    is_counted_whole = matched < 3 or 2 * matched < len(fingerprint.samples) or sum(converted) > matched_elements
-    left_out = 0 if is_counted_whole else len(converted)
-    return Match(matched, len(fingerprint.samples) - left_out)
+            other_elements += count
+            others += [(sample, count)] if named is None else []
+    converted = [count for sample, count in others if places.was_converted(sample.key)]
+    left_out = converted if sum(converted) <= matched_elements else []
+    if matched < 3 or 2 * matched_elements < sum(elements) - sum(left_out):
+        left_out = []
+    return Match(matched, len(fingerprint.samples) - len(left_out))
 
 
 @pytest.mark.parametrize("size", [8, 64])

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Final
 
 from gpumodels.models.assembling import FoundModel
+from gpumodels.naming.agreement import agreement
 from gpumodels.naming.evidence import ComparedCheckpoint, MatchedFiles
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.naming.stated_files import files_at, was_read
@@ -22,7 +23,16 @@ from gpumodels.provenance.files_read import ReadFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels_shared.fingerprint import COARSE_CLOCK_NS, DecodedSample, Match, best_files, decode_samples, same_names_and_shapes
+from gpumodels_shared.fingerprint import (
+    COARSE_CLOCK_NS,
+    MOST_OF_A_FEW,
+    DecodedSample,
+    FileValues,
+    Match,
+    best_files,
+    decode_samples,
+    same_names_and_shapes,
+)
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_shared.shards import checkpoint_of
 
@@ -98,14 +108,14 @@ class FileMatching:
         for checkpoint, files in groups.items():
             self._pause()
             match, has_same_tensors = self._compare(
-                fingerprint, wanted, checkpoint, files, compared, is_stated=checkpoint in stated
+                samples, fingerprint, wanted, checkpoint, files, compared, is_stated=checkpoint in stated
             )
             contradicts_config |= has_same_tensors and not (match.is_full or match.is_patched)
         best = best_files({checkpoint: one.match for checkpoint, one in compared.items() if checkpoint in groups})
         if len(best) > 1:  # of equal ones, those that this process wrote are copies
             best = tuple(name for name in best if not self._is_own(groups[name])) or best
         paths = tuple(file.path for checkpoint in best for file in groups[checkpoint])
-        most = max((compared[checkpoint].match for checkpoint in best), key=lambda match: match.matched, default=None)
+        most = max((compared[checkpoint].match for checkpoint in best), key=lambda match: match.weight, default=None)
         return MatchedFiles(fingerprint, paths, most, contradicts_config and not best, compared)
 
     def _is_own(self, files: Sequence[ReadFile]) -> bool:
@@ -120,6 +130,7 @@ class FileMatching:
 
     def _compare(
         self,
+        samples: ModelSamples,
         fingerprint: Fingerprint,
         wanted: Sequence[DecodedSample],
         checkpoint: str,
@@ -137,11 +148,29 @@ class FileMatching:
             with self._checkpoints.values_of(checkpoint, files) as values:
                 if values is not None:
                     with suppress(OSError):  # it was removed just now: no evidence
-                        match = self._checkpoints.match(checkpoint, files, values, wanted)
+                        match = self._weighed(self._checkpoints.match(checkpoint, files, values, wanted), samples, values)
                         shapes = {sample.key: sample.shape for sample in fingerprint.samples}
                         has_same_tensors = is_stated and same_names_and_shapes(shapes, values.tensors)
         compared[checkpoint] = ComparedCheckpoint(numbers, match)
         return match, has_same_tensors
+
+    def _weighed(self, match: Match, samples: ModelSamples, values: FileValues) -> Match:
+        """The same, where some samples agree and others don't: by how much of the model is the file's, changed or not.
+
+        More samples are compared then, since a few don't tell half from a third; and what was merged into is the file's.
+        """
+        is_possible = 2 * match.matched >= match.compared or 3 * match.weight >= match.compared_weight
+        if match.is_full or match.matched < MOST_OF_A_FEW or not is_possible:
+            return match
+        chosen, weights = self._samples.more_of(samples)
+        found = agreement(chosen, [values], self._pause, weights=weights)
+        if found is None:
+            return match
+        elements = found.elements
+        if elements.matched == elements.in_all:
+            return Match(match.compared, match.compared, match.compared_weight, match.compared_weight)  # but for rounding
+        kept = match.compared_weight * elements.kept / elements.in_all if elements.in_all else 0.0
+        return Match(match.matched, match.compared, kept, match.compared_weight)
 
     def _by_shapes(
         self, found: FoundModel, groups: Mapping[str, Sequence[ReadFile]], among: tuple[str, ...] | None

@@ -185,7 +185,9 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
         is_from_file = chosen.naming is not None and chosen.naming.source in FROM_FILES
         return replace(chosen, file_naming=chosen.naming if is_from_file else None)
     rest = evidence.inquiry.files_of(agreement.others) if agreement.others else MatchedFiles(None)
-    if rest.match is not None and 2 * rest.match.matched > of_samples.matched:
+    elements = of_samples.elements
+    of_rest = elements.different * rest.match.weight / rest.match.compared_weight if rest.match is not None else 0.0
+    if 2 * of_rest > elements.kept:
         # As with files of which each holds more than half as much as the largest part.
         return _as_class(replace(evidence, is_file_known=True, file_naming=None), (*naming.files, *rest.paths))
     if naming.source == NameSource.VALUES and not of_samples.is_patched:

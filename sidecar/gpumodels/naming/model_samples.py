@@ -17,7 +17,7 @@ from gpumodels.support.instances import state_of
 from gpumodels.support.module_tables import entries_of, entry, tables_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import KeyedRef
-from gpumodels_shared.fingerprint import TENSORS, VALUES, keys_examined, samples_among
+from gpumodels_shared.fingerprint import TENSORS, TENSORS_EXAMINED, VALUES, keys_examined, large_keys, samples_among
 from gpumodels_shared.schema import TensorSample
 
 MODULES_PER_STEP: Final = 64
@@ -48,14 +48,34 @@ class _Conversions(NamedTuple):
 
 
 @never_pickled
+class WantedTensors(NamedTuple):
+    """The tensors of a model that samples are wanted of."""
+
+    examined: Mapping[str, ModelTensor]
+    """By key, in the order in which they are wanted; the large ones are among them."""
+    large: Sequence[str]
+    """The keys of those that are wanted in any case."""
+    in_all: int
+    """How many tensors the model has."""
+
+
+@never_pickled
+class WeighedSamples(NamedTuple):
+    """Samples, and how many of the model's elements each stands for."""
+
+    samples: Sequence[TensorSample]
+    elements: Sequence[float]
+
+
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class ModelSamples:
     """A model's samples."""
 
     found: FoundModel
     version: tuple[int, ...]
-    examined: Mapping[str, ModelTensor]
-    """The tensors that samples were wanted of, by key and in this order."""
+    wanted: WantedTensors
+    """What samples were wanted of."""
     sampled: tuple[ModelTensor, ...]
     """The tensors that they were taken from."""
     samples: tuple[TensorSample, ...]
@@ -64,8 +84,11 @@ class ModelSamples:
     """Those that were read from host memory just now."""
     addresses: tuple[int, ...]
     """Of each of `in_reach`, the address of its first value."""
-    tensors: int
-    """How many tensors the model has."""
+
+    @property
+    def tensors(self) -> int:
+        """How many tensors the model has."""
+        return self.wanted.in_all
 
     @property
     def are_most(self) -> bool:
@@ -95,24 +118,24 @@ class SampleReader:
         if before is not None and own_weights(before.found).left_out != own_weights(found).left_out:
             before = None
         if before is not None and before.samples:
-            again = self._take(found, version, before.sampled, before.examined, before.tensors)
+            again = self._take(found, version, before.sampled, before.wanted)
             # What was loaded since may have made constants say something, and what said something a constant.
             if again.samples == before.samples or (before.version == version and len(again.samples) == len(before.samples)):
                 return again
         if before is None or before.version != version or not found.has_same_structure_as(before.found):
-            examined, tensors = self._tensors_to_sample(found)
+            wanted = self._tensors_to_sample(found)
         else:
-            examined, tensors = before.examined, before.tensors
-        samples = samples_among(examined, lambda key: self._sample(examined[key]), self._pause)
-        return self._take(found, version, tuple(examined[sample.key] for sample in samples), examined, tensors)
+            wanted = before.wanted
+        examined = wanted.examined
+        samples = samples_among(examined, lambda key: self._sample(examined[key]), self._pause, wanted.large)
+        return self._take(found, version, tuple(examined[sample.key] for sample in samples), wanted)
 
     def _take(
         self,
         found: FoundModel,
         version: tuple[int, ...],
         sampled: tuple[ModelTensor, ...],
-        examined: Mapping[str, ModelTensor],
-        tensors: int,
+        wanted: WantedTensors,
     ) -> ModelSamples:
         now = [self._read(ref) for ref in sampled]
         kept = [sample or self._sample(ref) for sample, ref in zip(now, sampled, strict=True)]
@@ -120,13 +143,20 @@ class SampleReader:
         return ModelSamples(
             found=found,
             version=version,
-            examined=examined,
+            wanted=wanted,
             sampled=sampled,
             samples=tuple(sample for sample in kept if sample is not None),
             in_reach=tuple(sample for _, sample in in_reach),
             addresses=tuple(self._address(ref) for ref, _ in in_reach),
-            tensors=tensors,
         )
+
+    def more_of(self, samples: ModelSamples) -> WeighedSamples:
+        """Samples of all tensors that were examined, as they are or were last seen: they say more surely how much agrees."""
+        examined, large, in_all = samples.wanted
+        taken = samples_among(examined, lambda key: self._sample(examined[key]), self._pause, large, TENSORS_EXAMINED)
+        for_each = max(in_all / TENSORS_EXAMINED, 1.0)
+        sizes = {sample.key: math.prod(sample.shape) for sample in taken}
+        return WeighedSamples(taken, [size if key in large else size * for_each for key, size in sizes.items()])
 
     def in_host_memory(self, found: FoundModel) -> Iterator[TensorSample]:
         """Samples of all its tensors that lie in host memory."""
@@ -144,17 +174,20 @@ class SampleReader:
     def tensors_of(self, found: FoundModel) -> Iterator[ModelTensor]:
         """Every parameter that is neither an adapter's nor shared with another model; of an adapter, those that PEFT holds.
 
-        Of one that was made of several tensors while it was loaded, each of these. Those are left out that were converted in a
-        way in which they can't be compared with their file.
+        What has several names, as tied weights, has the first of them. Of one that was made of several tensors while it was
+        loaded, each of these. Those are left out that were converted in a way in which they can't be compared with their file.
         """
         if found.adapter is not None:
             yield from self._tensors_of_adapter(found.core, found.adapter)
             return
         prefixes = ADAPTER_PREFIXES if 2 * found.adapter_bytes <= found.own_bytes else ()
         left_out = own_weights(found).left_out
+        met: set[tuple[int, TensorPart | None]] = set()
         for prefix, ref, conversions in self._modules_below("", found.core, prefixes):
             for one in self._parameters_of(prefix, ref, prefixes, conversions):
-                if (ref.key, one.name) not in left_out:
+                tensor = (id(_held(one)), one.part)
+                if (ref.key, one.name) not in left_out and tensor not in met:
+                    met.add(tensor)
                     yield one
 
     def _tensors_of_adapter(self, core: int, adapter: str) -> Iterator[ModelTensor]:
@@ -193,10 +226,12 @@ class SampleReader:
                 continue
             stated = _stated_conversions(ref)
             conversions = conversions if stated is None else _Conversions(prefix, stated)
+            below: list[tuple[str, int, _Conversions | None]] = []
             for name, child in _children(ref):
                 if child not in met and not name.startswith(left_out):
                     met.add(child)
-                    waiting.append((_below(prefix, name), child, conversions))
+                    below.append((_below(prefix, name), child, conversions))
+            waiting.extend(reversed(below))  # in the order of a state dict
             yield prefix, ref, conversions
             count += 1
             if count % MODULES_PER_STEP == 0:
@@ -221,18 +256,21 @@ class SampleReader:
         parts = conversions.used.parts_of(ref.key[len(conversions.prefix) :], tuple(tensor.shape))
         return [ref._replace(key=conversions.prefix + part.key, part=part.part) for part in parts]
 
-    def _tensors_to_sample(self, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
+    def _tensors_to_sample(self, found: FoundModel) -> WantedTensors:
         """Where samples are to be looked for, and how many tensors there are."""
         refs = {ref.key: ref for ref in self.tensors_of(found)}
-        examined = {key: refs[key] for key in keys_examined(refs, self._pause)}
+        large = large_keys({key: self._size_of(ref) or 0 for key, ref in refs.items()})
+        examined = {key: refs[key] for key in dict.fromkeys((*keys_examined(refs, self._pause), *large))}
         self._origin_tracker.sample_accelerators(tensor for ref in examined.values() if (tensor := _held(ref)) is not None)
-        return {key: ref for key, ref in examined.items() if not self._is_too_small(ref)}, len(refs)
+        has_values = {key: ref for key, ref in examined.items() if (size := self._size_of(ref)) is None or size >= VALUES}
+        return WantedTensors(has_values, [key for key in large if key in has_values], len(refs))
 
-    def _is_too_small(self, ref: ModelTensor) -> bool:
+    def _size_of(self, ref: ModelTensor) -> int | None:
+        """Its number of elements; None where finding out might run foreign code."""
         tensor = _held(ref)
         if tensor is None or type(tensor) not in self._origin_tracker.tensors.plain_types:
-            return False
-        return (tensor.numel() if ref.part is None else math.prod(ref.part.shape)) < VALUES
+            return None
+        return int(tensor.numel()) if ref.part is None else math.prod(ref.part.shape)
 
     def _are_unchanged(self, before: ModelSamples) -> bool:
         """Whether the same bytes stand where the samples stood: the storages are the same while the scan finds the same model.

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from gpumodels.naming.agreement import Agreement, agreement
+from gpumodels.naming.agreement import Agreement, Elements, agreement
 from gpumodels.naming.evidence import FileAgreement
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels_shared.fingerprint import FileValues, elements_of
 from gpumodels_shared.schema import TensorSample
 from gpumodels_shared.shards import checkpoint_of
 
 MAX_TENSORS: Final = 20_000
 """For a model with more, reading its file's header takes too much of the host's time."""
+DOUBTFUL_FROM: Final = 0.2
+"""If the smaller of what agrees and what doesn't is more than this part, more samples are compared."""
 COUNT_AGAIN_SECONDS: Final = 60.0
 """A model in training differs at every scan; its tensors are not counted at every scan."""
 
@@ -67,9 +70,13 @@ class Verification:
         if not samples.are_most or samples.tensors > MAX_TENSORS:
             return None
         others: list[TensorSample] = []
-        of_samples = self._compare(files, samples.in_reach, others)
+        of_samples = self._compare(files, samples.in_reach, others, elements_of(samples.in_reach, samples.wanted.large))
         if of_samples is None:
             return None
+        if _is_doubtful(of_samples.elements):
+            more = self._samples.more_of(samples)
+            of_more = self._compare(files, more.samples, weights=more.elements)
+            of_samples = of_samples if of_more is None else replace(of_samples, counted_elements=of_more.elements)
         counted_at = before.counted_at if before is not None and before.files == files else float("-inf")
         return self._counted(Checked(samples, files, FileAgreement(of_samples, others=tuple(others)), counted_at))
 
@@ -83,17 +90,33 @@ class Verification:
         return replace(checked, agreement=replace(known, of_all_tensors=of_all), counted_at=counted_at)
 
     def _compare(
-        self, files: Mapping[str, Stamp | None], samples: Iterable[TensorSample], others: list[TensorSample] | None = None
+        self,
+        files: Mapping[str, Stamp | None],
+        samples: Iterable[TensorSample],
+        others: list[TensorSample] | None = None,
+        weights: Sequence[float] | None = None,
     ) -> Agreement | None:
+        with self._values_of(files) as readable:
+            return agreement(samples, readable, self._pause, others=others, weights=weights) if readable else None
+
+    @contextmanager
+    def _values_of(self, files: Mapping[str, Stamp | None]) -> Iterator[Sequence[FileValues]]:
+        """A context with the values of each checkpoint that can be read; empty if a file has changed since it was read."""
         checkpoints: dict[str, list[ReadFile]] = {}
         for file in self._origin_tracker.files_read.of([*files]):
             if file.stamp != files[file.path]:
-                return None
+                checkpoints.clear()
+                break
             checkpoints.setdefault(checkpoint_of(file.path), []).append(file)
         with ExitStack() as opened:
             found = [
                 opened.enter_context(self._checkpoints.values_of(checkpoint, files_of_one))
                 for checkpoint, files_of_one in checkpoints.items()
             ]
-            readable = [values for values in found if values is not None]
-            return agreement(samples, readable, self._pause, others=others) if readable else None
+            yield [values for values in found if values is not None]
+
+
+def _is_doubtful(elements: Elements) -> bool:
+    """Whether a few samples don't tell surely enough which part is the larger one."""
+    smaller = min(elements.kept, elements.different)
+    return DOUBTFUL_FROM * (elements.kept + elements.different) < smaller

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from gpumodels.naming.agreement import MAX_COMPARISONS, Agreement, agreement, correlation
+from gpumodels.naming.agreement import MAX_COMPARISONS, Agreement, Elements, agreement, correlation
 from gpumodels.provenance.files_read import FilesRead, JoinedFiles, SampledFile
 from gpumodels.provenance.host_samples import TensorSampler
 from gpumodels_shared.schema import TensorSample
@@ -91,6 +91,57 @@ def test_what_was_made_of_others_in_a_way_that_is_not_known_counts_neither_as_ch
     assert agreed(turned, state) == Agreement(6, 6, 0)
     changed = {key: value + 2 if ".0.mlp.down" in key else value for key, value in turned.items()}
     assert agreed(changed, state) == Agreement(6, 5, 1)
+
+
+def test_a_few_large_tensors_refute_a_file_that_many_small_ones_are_of() -> None:
+    small, large = a_state(1), {f"large.{number}": torch.randn(640, 32) for number in range(2)}
+    mixed = agreed({**small, **large}, {**small, **{key: torch.randn(640, 32) for key in large}})
+    assert mixed == Agreement(14, 12, 0)
+    assert mixed.elements == Elements(matched=12 * 1024, different=2 * 20_480)
+    assert mixed.is_refuted
+    merged = agreed({**small, **{key: value * 1.01 for key, value in large.items()}}, {**small, **large})
+    assert merged == Agreement(14, 12, 2)
+    assert not merged.is_refuted
+
+
+def test_what_a_file_lacks_is_no_part_of_it_and_what_was_converted_only_if_that_is_the_smaller_part() -> None:
+    assert Elements(matched=10, missing=30).in_all == 40
+    assert Elements(matched=10, converted=10).in_all == 10
+    assert Elements(matched=10, related=5, different=5, converted=16).in_all == 36
+    state = {f"layers.{layer}.up.weight": torch.randn(32, 32) for layer in range(4)}
+    added = {
+        "control.weight": torch.randn(8, 40),
+        "layers.0.odd": torch.randn(9, 9),
+        "packed": torch.ones(7, 33, dtype=torch.int8),
+    }
+    found = agreed({**state, **added}, state)
+    assert found is not None
+    assert found.elements == Elements(matched=4 * 1024, missing=320, converted=81)
+
+
+def test_one_or_two_tensors_do_not_make_a_model_a_files_however_large_they_are() -> None:
+    large = {f"large.{number}": torch.randn(640, 32) for number in range(2)}
+    assert not Agreement(4, 2, 0).is_refuted
+    found = agreed({**a_state(1), **large}, {**a_state(2), **large})
+    assert found is not None
+    assert found.is_refuted
+
+
+@pytest.mark.parametrize(
+    ("dtype", "in_file", "matched"),
+    [("float32", "float32", 12), ("float64", "float32", 12), ("float32", "bfloat16", 12), ("bfloat16", "bfloat16", 0)],
+)
+def test_what_was_merged_and_unmerged_is_the_same_again_where_rounding_is_far_finer_than_training(
+    dtype: str, in_file: str, matched: int
+) -> None:
+    state = {key: value.to(getattr(torch, in_file)) for key, value in a_state(1).items()}
+    update = {key: (torch.randn(32, 4) @ torch.randn(4, 32)).to(getattr(torch, dtype)) for key in state}
+    wide = {key: value.to(getattr(torch, dtype)) for key, value in state.items()}
+    unmerged = agreed({key: value + update[key] - update[key] for key, value in wide.items()}, state)
+    assert unmerged == Agreement(12, matched, 12 - matched)
+    merged = agreed({key: value + 1e-4 * update[key] for key, value in wide.items()}, state)
+    assert merged is not None
+    assert merged.matched == 0 or in_file == dtype == "bfloat16"
 
 
 def test_a_model_may_be_made_of_several_files() -> None:

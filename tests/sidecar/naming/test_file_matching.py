@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from gpumodels.models.assembling import FoundModel
 from gpumodels.naming.evidence import MatchedFiles
@@ -124,3 +125,134 @@ def test_out_of_reach_names_and_shapes_count_and_only_those_of_files_read_for_it
     assert matching.match(among=(two,)).paths == (two,)
     assert matching.match(among=()).paths == ()
     del model
+
+
+class Mixed(nn.Module):
+    """Many small tensors, which are a third of it, and two large ones."""
+
+    def __init__(self, is_tied: bool = False) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(nn.Linear(32, 32, bias=False) for _ in range(36))
+        self.large = nn.ModuleList(nn.Linear(32, 1072, bias=False) for _ in range(2))
+        if is_tied:
+            self.large[1].weight = self.large[0].weight
+
+
+class Mixture(nn.Module):
+    """Many tensors of a mixture of experts: attention is a third of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({"attention": nn.Linear(32, 32, bias=False), "experts": nn.Linear(32, 64, bias=False)})
+            for _ in range(150)
+        )
+
+
+def the_part(state: Mapping[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
+    return {key: value for key, value in state.items() if part in key}
+
+
+def load_seen(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    model.load_state_dict(dict(state), strict=False)
+
+
+def load_unseen(model: nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if key in state:
+                parameter.copy_(state[key])
+
+
+Load = Callable[[nn.Module, Mapping[str, torch.Tensor]], None]
+BOTH_LOADS = pytest.mark.parametrize("load", [load_seen, load_unseen])
+
+
+def a_file_of(directory: Path, name: str, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The values of a new file."""
+    path = directory / f"{name}.safetensors"
+    save_file({key: value.detach().clone() for key, value in state.items()}, path)
+    os.utime(path, (1e9, 1e9))
+    return dict(load_file(path))
+
+
+@BOTH_LOADS
+@pytest.mark.parametrize(("kind", "part"), [(Mixed, "encoder"), (Mixture, "attention")])
+@pytest.mark.parametrize("is_in_file", [False, True])
+def test_a_model_of_which_a_third_is_from_a_file_is_not_called_by_it_however_many_tensors_that_is(
+    sidecar: Attached, tmp_path: Path, load: Load, kind: type[nn.Module], part: str, is_in_file: bool
+) -> None:
+    state = kind().state_dict()
+    model = kind()
+    load(model, the_part(a_file_of(tmp_path, "base_v1", state if is_in_file else the_part(state, part)), part))
+    (found,) = sidecar.models()
+    assert found.confidence < 0.6, (found.name, found.name_source)
+    assert found.name == kind.__name__
+
+
+@BOTH_LOADS
+def test_a_model_of_which_two_thirds_are_from_a_file_is_called_by_it_however_few_tensors_that_is(
+    sidecar: Attached, tmp_path: Path, load: Load
+) -> None:
+    model = Mixture()
+    load(model, the_part(a_file_of(tmp_path, "base_v1", Mixture().state_dict()), "experts"))
+    (found,) = sidecar.models()
+    assert found.name == "base_v1"
+    assert found.confidence == (0.75 if load is load_unseen else 0.95)
+
+
+@BOTH_LOADS
+def test_what_is_merged_into_the_larger_part_is_the_files_still(sidecar: Attached, tmp_path: Path, load: Load) -> None:
+    model = Mixed()
+    load(model, a_file_of(tmp_path, "base_v1", Mixed().state_dict()))
+    with torch.no_grad():
+        for weight in model.large.parameters():
+            weight.add_(0.02 * torch.randn_like(weight))
+    (found,) = sidecar.models()
+    assert (found.name, found.matched_tensors, found.compared_tensors) == ("base_v1", 36, 38)
+    assert found.confidence == (0.75 if load is load_unseen else 0.95)
+
+
+@BOTH_LOADS
+def test_the_larger_part_set_anew_costs_the_name(sidecar: Attached, tmp_path: Path, load: Load) -> None:
+    model = Mixed()
+    load(model, a_file_of(tmp_path, "base_v1", Mixed().state_dict()))
+    assert sidecar.models()[0].name == "base_v1"
+    with torch.no_grad():
+        for weight in model.large.parameters():
+            weight.normal_()
+    (found,) = sidecar.models()
+    assert (found.name, found.confidence) == ("Mixed", 0.0)
+
+
+@BOTH_LOADS
+def test_tied_weights_count_once(sidecar: Attached, tmp_path: Path, load: Load) -> None:
+    state = Mixed(is_tied=True).state_dict()
+    assert state["large.0.weight"].data_ptr() == state["large.1.weight"].data_ptr()
+    model = Mixed(is_tied=True)
+    load(model, the_part(a_file_of(tmp_path, "base_v1", state), "encoder"))
+    (found,) = sidecar.models()
+    assert found.name == "base_v1"  # 36,864 of 71,168 elements
+
+
+@BOTH_LOADS
+def test_an_embedding_alone_does_not_make_a_model_the_files(sidecar: Attached, tmp_path: Path, load: Load) -> None:
+    """However large it is: a draft model that has its target's embedding isn't its target."""
+    model = nn.Sequential(nn.Embedding(4000, 32), *(nn.Linear(32, 32, bias=False) for _ in range(12)))
+    state = {key: torch.randn(value.shape) for key, value in model.state_dict().items()}
+    load(model, the_part(a_file_of(tmp_path, "base_v1", state), "0.weight"))
+    with torch.no_grad():
+        list(model.parameters())[10].normal_()
+    (found,) = sidecar.models()
+    assert found.confidence < 0.6, (found.name, found.name_source)
+
+
+def test_a_model_of_two_files_has_both_as_candidates_though_one_has_a_single_tensor_of_it(
+    sidecar: Attached, tmp_path: Path
+) -> None:
+    model, state = Mixed(is_tied=True), Mixed().state_dict()
+    load_unseen(model, a_file_of(tmp_path, "encoder_v1", the_part(state, "encoder")))
+    load_unseen(model, a_file_of(tmp_path, "large_v1", the_part(state, "large.0")))
+    (found,) = sidecar.models()
+    assert (found.name, found.confidence) == ("Mixed", 0.5)
+    assert [Path(path).stem for path in found.candidates] == ["encoder_v1", "large_v1"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gpumodels.models.assembling import FoundModel
-from gpumodels.naming.model_samples import ModelTensor, SampleReader
+from gpumodels.naming.model_samples import ModelTensor, SampleReader, WantedTensors
 from modules import Backbone, attached
 
 
@@ -37,7 +37,7 @@ def test_samples_are_chosen_once_and_again_only_after_a_load(tmp_path: Path, mon
     chosen: list[str] = []
     choose = SampleReader._tensors_to_sample
 
-    def counted(own: SampleReader, found: FoundModel) -> tuple[Mapping[str, ModelTensor], int]:
+    def counted(own: SampleReader, found: FoundModel) -> WantedTensors:
         chosen.append(found.class_name)
         return choose(own, found)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpumodels_shared.fingerprint import Match
+from gpumodels_shared.fingerprint import ROUNDING, Match
 from gpumodels_shared.schema import Fingerprint, TensorSample
 from gpumodels_tui.catalogue.kept_matches import files_key, packed_matches, packed_stamp, unpacked_matches, values_key
 from gpumodels_tui.catalogue.tree import Stamp
@@ -19,6 +19,8 @@ KEYS = [bytes([number] * 8) for number in range(5)]
 def test_matches_come_out_as_they_went_in() -> None:
     matches = {KEYS[0]: Match(13, 16), KEYS[1]: Match(0, 16), KEYS[2]: Match(13, 16)}
     assert unpacked_matches([packed_matches(matches)]) == matches
+    (weighed,) = unpacked_matches([packed_matches({KEYS[0]: Match(13, 16, 1.5e9, 14e9)})]).values()
+    assert (weighed.weight, weighed.compared_weight) == pytest.approx((1.5e9, 14e9), rel=ROUNDING)
     assert unpacked_matches([]) == unpacked_matches([packed_matches({})]) == {}
 
 

@@ -18,13 +18,13 @@ Files = tuple[tuple[str, Stamp], ...]
 """The files of one candidate: real paths and stamps."""
 
 MAX_KEPT: Final = 50_000
-"""The most files in one row; that is 600 KB."""
+"""The most files in one row; that is 1 MB."""
 
 _KEY_BYTES: Final = 8
-_PACKED_MATCH: Final = struct.Struct(f"<{_KEY_BYTES}sHH")
-"""The files' key, the number of tensors that matched, the number compared."""
+_PACKED_MATCH: Final = struct.Struct(f"<{_KEY_BYTES}sHHff")
+"""The files' key, the number of tensors that matched, the number compared, and how many elements these stand for."""
 
-_RULES: Final = b"2"
+_RULES: Final = b"3"
 """By which values are compared; another number when the same values may give another result, so that none is kept from before."""
 
 _STAMP: Final = struct.Struct("<4Q")
@@ -51,15 +51,16 @@ def packed_stamp(stamp: Stamp) -> bytes:
 def packed_matches(matches: Mapping[bytes, Match]) -> bytes:
     """Pack matches by files' keys; only the last `MAX_KEPT` are kept."""
     last = list(matches.items())[-MAX_KEPT:]
-    return b"".join(_PACKED_MATCH.pack(key, match.matched, match.compared) for key, match in last)
+    return b"".join(
+        _PACKED_MATCH.pack(key, match.matched, match.compared, match.weight, match.compared_weight) for key, match in last
+    )
 
 
 def unpacked_matches(rows: Iterable[bytes]) -> dict[bytes, Match]:
     """Unpack one or more rows: matches by files' keys."""
-    shared: dict[tuple[int, int], Match] = {}
+    shared: dict[tuple[int, int, float, float], Match] = {}
     found: dict[bytes, Match] = {}
     for row in rows:
-        for key, matched, compared in _PACKED_MATCH.iter_unpack(row[: len(row) // _PACKED_MATCH.size * _PACKED_MATCH.size]):
-            counts = (matched, compared)
-            found[key] = shared.get(counts) or shared.setdefault(counts, Match(matched, compared))
+        for key, *counts in _PACKED_MATCH.iter_unpack(row[: len(row) // _PACKED_MATCH.size * _PACKED_MATCH.size]):
+            found[key] = shared.setdefault(tuple(counts), Match(*counts))
     return found

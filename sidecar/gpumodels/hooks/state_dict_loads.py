@@ -77,7 +77,7 @@ class StateDictLoads:
             with self._without_modes():
                 tensors = self._tensors_of(arguments["state_dict"])
                 if tensors and len(self._origin_tracker.own_files):
-                    self._restore_origins(arguments["self"], tensors)
+                    self._note_returned(arguments["self"], tensors)
             raised = self._calls.end(frame)
             if raised is not None:  # an earlier load that raised, whose frame had the same id
                 self._finish(raised, is_complete=False)
@@ -133,17 +133,17 @@ class StateDictLoads:
                 found[key] = tensors.origin(storage_of(tensor)), None, tensor.shape, None, True
         return found
 
-    def _restore_origins(self, module: nn.Module, loaded: dict[str, _LoadedTensor]) -> None:
-        """Where values that were saved from this module come back from a file, set the origin that they had then."""
+    def _note_returned(self, module: nn.Module, loaded: Mapping[str, _LoadedTensor]) -> None:
+        """Note the files from which values come back that were saved from this module."""
         tensors, own_files = self._origin_tracker.tensors, self._origin_tracker.own_files
-        for key, (origin, before, shape, sample, is_observable) in loaded.items():
+        for key, (origin, *_) in loaded.items():
             own = own_files.get(origin.path) if origin is not None else None
-            if own is None or not own.sources:
+            if origin is None or own is None or not own.sources or own_files.is_returned(module, origin.path):
                 continue
             tensor = _tensor_at(_tables_at(module, key.rpartition(".")[0]), key.rpartition(".")[2])
             former = None if tensor is None else self._origin_tracker.current_origin(tensor, tensors.storage_of(tensor))
             if former is not None and former.path in own.sources:
-                loaded[key] = former, before, shape, sample, is_observable
+                own_files.add_returned(module, origin.path)
 
     def _note_loaded(self, module: nn.Module, loaded: Mapping[str, _LoadedTensor] | None, is_complete: bool) -> None:
         """Set the origins of the module's tensors; after a load that raised, only of those whose shapes fit."""

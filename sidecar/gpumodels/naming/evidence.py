@@ -88,7 +88,16 @@ class Inquiry(Protocol):
         """Compare some of the model's samples with the files that this process read."""
 
     def were_saved_from(self, paths: Sequence[str], files: Sequence[str]) -> bool:
-        """Whether this process wrote the files at these paths, of the model's values, which came from `files`."""
+        """Whether this process wrote the files at these paths, of the model's values, and these are those of `files` yet."""
+
+    def saved_from(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """The files whose values this process wrote to these and loaded into the same model again, unchanged; else empty.
+
+        If it did so several times, those where they were first.
+        """
+
+    def has_little_of(self, paths: Sequence[str]) -> bool:
+        """Whether it is made of a part of these files and of parts that they don't have, as a ControlNet of a UNet's blocks."""
 
     def tensors_in_all(self) -> int:
         """How many tensors the model has."""
@@ -126,6 +135,14 @@ class NothingToAsk:
 
     def were_saved_from(self, paths: Sequence[str], files: Sequence[str]) -> bool:
         """No file was written."""
+        return False
+
+    def saved_from(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """No file was written."""
+        return ()
+
+    def has_little_of(self, paths: Sequence[str]) -> bool:
+        """It isn't known what they have."""
         return False
 
     def tensors_in_all(self) -> int:

@@ -30,6 +30,8 @@ Stage = Callable[[Evidence], Evidence]
 
 CLAIM_VALUES: Final = FROM_FILES - {NameSource.NAMES_AND_SHAPES}
 """Sources that say that the model's values are the file's."""
+COPIED: Final = frozenset({NameSource.STATE_DICT, NameSource.VALUES})
+"""Those that don't say whether the values were read for this model, or copied from another one."""
 
 
 def compare_with_files(evidence: Evidence) -> Evidence:
@@ -48,9 +50,9 @@ def name_by_file_of_most_bytes(evidence: Evidence) -> Evidence:
     evidence = replace(evidence, is_file_known=True)
     largest = groups[0]
     rivals = [other for other in groups[1:] if other.size_bytes * 2 > largest.size_bytes]
-    if largest.source != NameSource.STATE_DICT and not _is_stated(largest, evidence):
+    if largest.source != NameSource.STATE_DICT and not _are_stated(largest.paths, evidence):
         # Most of it was set, not loaded, into a model of another file: a draft model may have taken its target's embedding.
-        rivals = [other for other in groups[1:] if other in rivals or _is_stated(other, evidence)]
+        rivals = [other for other in groups[1:] if other in rivals or _are_stated(other.paths, evidence)]
     if rivals:
         return _as_class(evidence, candidates=_paths_of([largest, *rivals]))
     names = _names_of(largest.paths, evidence)
@@ -136,20 +138,35 @@ def choose(evidence: Evidence) -> Evidence:
     return evidence
 
 
+def look_through_saved_files(evidence: Evidence) -> Evidence:
+    """Values that this process wrote to a file and read back are from where they were before, unless they were trained first."""
+    naming, inquiry = evidence.naming, evidence.inquiry
+    if naming is None or naming.source not in CLAIM_VALUES:
+        return evidence
+    files = inquiry.saved_from(naming.files)
+    if not files:
+        return evidence
+    metadata = {**evidence.metadata, **inquiry.metadata_of(files)}
+    from_these = {(path, str(NameSource.STATE_DICT)): evidence.total_bytes // len(files) for path in files}
+    return replace(
+        choose(replace(evidence, bytes_by_origin=from_these, metadata=metadata)), bytes_by_origin=evidence.bytes_by_origin
+    )
+
+
 def keep_name_of_file(evidence: Evidence) -> Evidence:
     """The name from a file stays when its evidence thins out, unless most of the model was loaded from another file since."""
-    naming, former = evidence.naming, evidence.file_naming
+    naming, former, inquiry = evidence.naming, evidence.file_naming, evidence.inquiry
     if naming is None:
         return replace(evidence, file_naming=None)
     is_other = former is not None and bool(former.files and naming.files) and naming.files != former.files
-    if former is not None and is_other and evidence.inquiry.were_saved_from(naming.files, former.files):
-        return replace(evidence, naming=former)  # the values were written to disk and read back
+    if former is not None and is_other and inquiry.were_saved_from(naming.files, former.files):
+        return replace(evidence, naming=former)
     if naming.source in FROM_FILES:
         return replace(evidence, file_naming=naming)
     if former is None or naming.candidates:
         return evidence
     others = {path: size for (path, _), size in evidence.bytes_by_origin.items() if path not in former.files}
-    saved = {path for path in others if path and evidence.inquiry.were_saved_from((path,), former.files)}
+    saved = {path for path in others if path and inquiry.were_saved_from((path,), former.files)}
     from_others = sum(size for path, size in others.items() if path not in saved)
     if from_others * 2 > evidence.total_bytes:
         return replace(evidence, file_naming=None)
@@ -165,6 +182,9 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
     if naming is None or naming.source not in CLAIM_VALUES or not naming.files:
         return evidence
     agreement = evidence.inquiry.agreement_with(naming.files)
+    if naming.source in COPIED and not _are_stated(naming.files, evidence) and evidence.inquiry.has_little_of(naming.files):
+        chosen = _without_file(replace(evidence, matched=None))
+        return replace(chosen, naming=replace(chosen.naming, files=naming.files) if chosen.naming is not None else None)
     if agreement is None or agreement.of_samples.is_unchanged:
         return evidence
     of_samples = agreement.of_samples
@@ -180,10 +200,7 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
     if not is_another and (merged := _merged(naming, evidence)) is not None:
         return replace(evidence, naming=merged, agreement=agreement)
     if fits_another or of_samples.is_refuted:
-        from_no_file = {("", "elsewhere"): evidence.total_bytes}
-        chosen = choose(replace(compared, bytes_by_origin=from_no_file, config_name=None, pipeline_name=None, label=None))
-        is_from_file = chosen.naming is not None and chosen.naming.source in FROM_FILES
-        return replace(chosen, file_naming=chosen.naming if is_from_file else None)
+        return _without_file(compared)
     rest = evidence.inquiry.files_of(agreement.others) if agreement.others else MatchedFiles(None)
     elements = of_samples.elements
     of_rest = elements.different * rest.match.weight / rest.match.compared_weight if rest.match is not None else 0.0
@@ -193,6 +210,14 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
     if naming.source == NameSource.VALUES and not of_samples.is_patched:
         naming = replace(naming, confidence=PATCHED_VALUES_CONFIDENCE)
     return replace(evidence, naming=naming, agreement=agreement)
+
+
+def _without_file(evidence: Evidence) -> Evidence:
+    """What it is called if the file that it seemed to be from isn't it, and what else was said of it may be as untrue."""
+    from_no_file = {("", "elsewhere"): evidence.total_bytes}
+    chosen = choose(replace(evidence, bytes_by_origin=from_no_file, config_name=None, pipeline_name=None, label=None))
+    is_from_file = chosen.naming is not None and chosen.naming.source in FROM_FILES
+    return replace(chosen, file_naming=chosen.naming if is_from_file else None)
 
 
 def _merged(naming: Naming, evidence: Evidence) -> Naming | None:
@@ -225,6 +250,7 @@ def hint_at_file_read_at_creation(evidence: Evidence) -> Evidence:
 STAGES: Final[tuple[Stage, ...]] = (
     compare_with_files,
     choose,
+    look_through_saved_files,
     keep_name_of_file,
     drop_refuted_name,
     hint_at_file_read_at_creation,
@@ -337,9 +363,9 @@ def _files_by_bytes(evidence: Evidence) -> list[_FileGroup]:
     return sorted(found, key=lambda group: (-group.size_bytes, group.paths))
 
 
-def _is_stated(group: _FileGroup, evidence: Evidence) -> bool:
-    """Whether its files lie where the model's config says that it was loaded from."""
-    return evidence.config_name is not None and was_read(evidence.config_name, group.paths)
+def _are_stated(paths: tuple[str, ...], evidence: Evidence) -> bool:
+    """Whether these files lie where the model's config says that it was loaded from."""
+    return evidence.config_name is not None and was_read(evidence.config_name, paths)
 
 
 def _paths_of(groups: list[_FileGroup]) -> tuple[str, ...]:

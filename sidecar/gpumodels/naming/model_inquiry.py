@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_loras import UNKNOWN_FILE
@@ -28,9 +28,14 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.provenance.stored_files import StoredFiles
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.weak_table import KeyedRef
 from gpumodels.tensors.forward_holders import HELD_BY_FORWARD
 from gpumodels_shared.schema import TensorSample
 
+MAX_SAVES: Final = 8
+"""How often values may have been written to yet another file and read back."""
+MAX_REMEMBERED: Final = 64
+"""Of so many files that this process wrote and read again, it is remembered what was in them."""
 UNCHOSEN_LABEL: Final = r"default(_\d+)?$"
 """What PEFT and diffusers call an adapter for which nobody chose a name."""
 
@@ -76,6 +81,15 @@ class _MatchedFrom:
 
 
 @never_pickled
+class _PartOf(NamedTuple):
+    """Whether a model has little of some files, and of which; the same while it has the same tensors."""
+
+    found: FoundModel
+    files: Mapping[str, Stamp | None]
+    has_little: bool
+
+
+@never_pickled
 @dataclass(slots=True)
 class Findings:
     """What was found out about one model so far; kept while it lives."""
@@ -84,6 +98,9 @@ class Findings:
     matched: MatchedFiles | None = None
     matched_from: _MatchedFrom | None = None
     checked: Checked | None = None
+    saved: dict[tuple[int, ...], bool] = field(default_factory=dict)
+    """Whether files that this process wrote have the values of others, by the numbers of all of them (`ReadFile.number`)."""
+    part: _PartOf | None = None
     rest: tuple[tuple[TensorSample, ...], Version, MatchedFiles] | None = None
     """Samples that aren't from the files of its name, and which files they are from."""
     stamps: dict[str, Stamp] = field(default_factory=dict)
@@ -255,11 +272,49 @@ class ModelInquiry:
         if not own or len(own) < len(found):
             return False
         if all(file.sources for file in own):
-            return all(file.sources.issubset(files) for file in own)
+            is_from_these = any(sources.issubset(files) for sources in self._sources_of(paths))
+            return is_from_these and self._are_values_of(paths, files)
         samples = self.findings.samples.samples if self.findings.samples is not None else ()
         hashes = frozenset[int]().union(*(file.hashes for file in own))
         saved = sum(hash(RawSample(sample.dtype, sample.shape, sample.data)) in hashes for sample in samples)
-        return 2 * saved >= len(samples) > 0
+        return 2 * saved >= len(samples) > 0 and self._are_values_of(paths, files)
+
+    def saved_from(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """See `evidence.Inquiry`. Another model into which such a file is loaded is that file's."""
+        files: tuple[str, ...] = ()
+        for sources in self._sources_of(paths):
+            latest, before = files or tuple(paths), tuple(sorted(sources))
+            if not all(map(self._is_returned, latest)) or not self._are_values_of(latest, before):
+                break
+            files = before
+        return files
+
+    def _is_returned(self, path: str) -> bool:
+        """Whether the model's own values were loaded into it again from this file."""
+        is_returned = self.sources.origin_tracker.own_files.is_returned
+        return any((module := ref()) is not None and is_returned(module, path) for ref in self._refs())
+
+    def _sources_of(self, paths: Sequence[str]) -> Iterator[frozenset[str]]:
+        """The files that the values in these came from; then, if this process wrote those, the files that theirs came from."""
+        met = frozenset(paths)
+        latest = met
+        for _ in range(MAX_SAVES):
+            found = [self.sources.origin_tracker.own_files.get(path) for path in latest]
+            if not found or not all(file is not None and file.sources for file in found):
+                return
+            latest = frozenset[str]().union(*(file.sources for file in found if file is not None))
+            if not latest.isdisjoint(met):
+                return
+            met |= latest
+            yield latest
+
+    def has_little_of(self, paths: Sequence[str]) -> bool:
+        """See `evidence.Inquiry`."""
+        files, known = {path: self.findings.stamps.get(path) for path in paths}, self.findings.part
+        if known is None or known.files != files or not self.found.has_same_structure_as(known.found):
+            known = _PartOf(self.found, files, self.sources.verification.has_little_of(self.found, files))
+            self.findings.part = known
+        return known.has_little
 
     def tensors_in_all(self) -> int:
         """See `evidence.Inquiry`."""
@@ -277,6 +332,27 @@ class ModelInquiry:
             self.findings.read_at_creation = read_when_built(checkpoints, built_ns, self.found.held_bytes)
         return self.findings.read_at_creation
 
+    def _are_values_of(self, paths: Sequence[str], files: Sequence[str]) -> bool:
+        """Whether what this process wrote to these paths were the values of `files`, perhaps with something merged into some.
+
+        Found out once: the model may be trained after it was loaded. Where the files can't be compared, it is what was loaded.
+        """
+        of_files = [self.sources.files_read.of(several) for several in (paths, files)]
+        numbers = tuple(file.number for several in of_files for file in several)
+        known = self.findings.saved.pop(numbers, None)
+        if known is None:
+            for file in of_files[1]:
+                if file.stamp is not None:
+                    self.findings.stamps.setdefault(file.path, file.stamp)
+            found = self.sources.verification.compare_files(*of_files)
+            if found is None and (agreement := self.agreement_with(files)) is not None:
+                found = agreement.of_samples
+            known = found is not None and 2 * found.elements.matched >= found.elements.kept + found.elements.different
+        self.findings.saved[numbers] = known
+        while len(self.findings.saved) > MAX_REMEMBERED:
+            del self.findings.saved[next(iter(self.findings.saved))]
+        return known
+
     def _samples(self) -> ModelSamples:
         tracker = self.sources.origin_tracker
         version = (tracker.version, tracker.samples_version)
@@ -285,5 +361,9 @@ class ModelInquiry:
 
     def _read_for_unseen_load(self) -> tuple[str, ...] | None:
         """The files that were read just before values were loaded into it unseen; None where that never happened."""
+        return self.sources.origin_tracker.files_read_before_load(*(ref() for ref in self._refs()))
+
+    def _refs(self) -> list[KeyedRef]:
+        """To its core and its root."""
         refs = (self.sources.registry.ref(self.found.core), self.sources.registry.ref(self.found.root))
-        return self.sources.origin_tracker.files_read_before_load(*(ref() for ref in refs if ref is not None))
+        return [ref for ref in refs if ref is not None]

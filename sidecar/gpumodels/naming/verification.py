@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
+from gpumodels.models.assembling import FoundModel
 from gpumodels.naming.agreement import Agreement, Elements, agreement
 from gpumodels.naming.evidence import FileAgreement
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
+from gpumodels.naming.parts_of_files import is_made_of_a_part
 from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels_shared.fingerprint import FileValues, elements_of
+from gpumodels_shared.fingerprint import VALUES, FileValues, choose_samples, elements_of
 from gpumodels_shared.schema import TensorSample
 from gpumodels_shared.shards import checkpoint_of
 
@@ -115,8 +118,35 @@ class Verification:
             ]
             yield [values for values in found if values is not None]
 
+    def compare_files(self, files: Sequence[ReadFile], others: Sequence[ReadFile]) -> Agreement | None:
+        """How some tensors in the first files agree with the others; None where one of them can't be read."""
+        stamps, other_stamps = ({file.path: file.stamp for file in several} for several in (files, others))
+        with self._values_of(stamps) as values, self._values_of(other_stamps) as other_values:
+            if not other_values:
+                return None
+            taken = [sample for one in values for sample in _samples_of(one, self._pause)]
+            return agreement(taken, other_values, self._pause, weights=elements_of(taken)) if taken else None
+
+    def has_little_of(self, found: FoundModel, files: Mapping[str, Stamp | None]) -> bool:
+        """Whether the model is made of a part of these files, and of parts that they don't have."""
+        keys = {key for key, _ in self._samples.shapes(found)}
+        with self._values_of(files) as readable:
+            elements = {key: math.prod(shape) for values in readable for key, (_, shape) in values.tensors.items()}
+        return is_made_of_a_part(keys, elements)
+
 
 def _is_doubtful(elements: Elements) -> bool:
     """Whether a few samples don't tell surely enough which part is the larger one."""
     smaller = min(elements.kept, elements.different)
     return DOUBTFUL_FROM * (elements.kept + elements.different) < smaller
+
+
+def _samples_of(values: FileValues, pause: Callable[[], None]) -> Sequence[TensorSample]:
+    """Samples of a file's tensors."""
+
+    def sample(key: str) -> TensorSample | None:
+        dtype, shape = values.tensors[key]
+        data = values.read(key, 0, VALUES) if math.prod(shape) >= VALUES else b""
+        return TensorSample(key, dtype, shape, data) if data else None
+
+    return choose_samples({key: math.prod(shape) for key, (_, shape) in values.tensors.items()}, sample, pause)

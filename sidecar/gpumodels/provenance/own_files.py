@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin import Origin
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.weak_table import WeakTable
 
 MAX_FILES: Final = 20_000
 """The most files remembered; accelerate writes one for each tensor."""
 MAX_HASHES: Final = 100_000
 """The most tensors whose values are remembered, as hashes: about 10 MB."""
+MAX_RETURNED: Final = 1_000
+"""From so many files each module may have got its own values again."""
 
 
 @never_pickled
@@ -45,6 +48,8 @@ class OwnFiles:
         self._hashes = 0
         self.offload_paths: set[str] = set()
         """Files in which a library keeps weights while they are offloaded: they say nothing about where these came from."""
+        self._returned: WeakTable[frozenset[str]] = WeakTable()
+        """By module, the files from which its own values were loaded into it again."""
 
     def __len__(self) -> int:
         return len(self._files)
@@ -70,6 +75,16 @@ class OwnFiles:
         """Add a file to `offload_paths`."""
         if len(self.offload_paths) < MAX_FILES:
             self.offload_paths.add(path)
+
+    def add_returned(self, module: Any, path: str) -> None:
+        """Note that a module's values, which were written to this file, are loaded into it again."""
+        known = self._returned.get(module) or frozenset()
+        if len(known) < MAX_RETURNED:
+            self._returned.put(module, known | {path})
+
+    def is_returned(self, module: Any, path: str) -> bool:
+        """Whether that was noted."""
+        return path in (self._returned.get(module) or ())
 
     def get(self, path: str) -> OwnFile | None:
         """The file at this path; None if this process didn't write it."""

@@ -221,6 +221,56 @@ def test_values_found_by_comparing_and_saved_and_loaded_again_keep_their_name(si
     assert names(sidecar) == ["base_v1"]
 
 
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("is_seen_before", [False, True])
+def test_values_that_were_trained_and_saved_and_loaded_again_are_of_the_file_that_they_are_in(
+    sidecar: Attached, tmp_path: Path, assign: bool, is_seen_before: bool
+) -> None:
+    """A trainer keeps its best weights in a file, and returns to them at the end."""
+    model = from_file(tmp_path)
+    if is_seen_before:
+        assert names(sidecar) == ["base_v1"]
+    train(model)
+    torch.save(model.state_dict(), tmp_path / "mine_v1.pt")
+    train(model)
+    if is_seen_before:
+        assert names(sidecar) == ["base_v1"]
+    model.load_state_dict(torch.load(tmp_path / "mine_v1.pt"), assign=assign)
+    assert names(sidecar) == ["mine_v1"]
+    torch.save(model.state_dict(), tmp_path / "swap.pt")
+    model.load_state_dict(torch.load(tmp_path / "swap.pt"), assign=assign)
+    assert names(sidecar) == ["mine_v1"]
+    train(model)
+    assert names(sidecar) == ["mine_v1"]
+
+
+def test_values_that_were_written_and_read_back_several_times_are_of_the_first_file(sidecar: Attached, tmp_path: Path) -> None:
+    model = from_file(tmp_path)
+    for number in range(3):
+        torch.save(model.state_dict(), tmp_path / f"swap-{number}.pt")
+        model.load_state_dict(torch.load(tmp_path / f"swap-{number}.pt"))
+    assert names(sidecar) == ["base_v1"]
+
+
+def test_values_that_are_saved_under_another_name_and_loaded_into_another_model_are_that_files(
+    sidecar: Attached, tmp_path: Path
+) -> None:
+    """The copy is what somebody made to be used under its own name."""
+    model, other = from_file(tmp_path), Backbone()
+    save_file(model.state_dict(), tmp_path / "mine_v1.safetensors")
+    other.load_state_dict(load_file(tmp_path / "mine_v1.safetensors"))
+    torch.save(model, tmp_path / "pickled_v1.pt")
+    unpickled = torch.load(tmp_path / "pickled_v1.pt", weights_only=False)
+    assert sorted(names(sidecar)) == ["base_v1", "mine_v1", "pickled_v1"]
+    del model, other, unpickled
+
+
+def train(model: nn.Module) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1e-3 * torch.randn_like(parameter))
+
+
 def test_a_file_written_from_another_model_names_the_one_that_it_is_loaded_into(sidecar: Attached, tmp_path: Path) -> None:
     save_file(Backbone().state_dict(), tmp_path / "other_v1.safetensors")
     model = from_file(tmp_path)

@@ -82,6 +82,8 @@ class Match:
     """About how many of the model's elements the samples that agree stand for; None: all samples stand for as many."""
     compared_elements: float | None = field(default=None, compare=False)
     """The same of all that were compared."""
+    changed_elements: float = field(default=0.0, compare=False)
+    """The same of those that don't agree but are plainly made of the file's, where that was found out."""
 
     @property
     def is_full(self) -> bool:
@@ -90,8 +92,9 @@ class Match:
 
     @property
     def is_patched(self) -> bool:
-        """The larger part agrees, in 3 samples at least: the file's weights, with something merged into some of them."""
-        return not self.is_full and self.matched >= MOST_OF_A_FEW and 2 * self.weight > self.compared_weight
+        """The larger part is the file's, and 3 samples agree: its weights, with something merged into some of them."""
+        is_mostly_kept = 2 * (self.weight + self.changed_elements) > self.compared_weight
+        return not self.is_full and self.matched >= MOST_OF_A_FEW and is_mostly_kept
 
     @property
     def weight(self) -> float:

@@ -241,6 +241,10 @@ def test_of_two_files_the_one_with_more_of_the_elements_is_the_models() -> None:
     assert best_files({"small": Match(12, 16, 25.0, 52.0), "large": Match(4, 16, 27.0, 52.0)}) == ("large", "small")
     assert best_files({"small": Match(12, 16, 12.0, 52.0)}) == ()
     assert best_files({"half": Match(8, 16)}) == ()
+    # What is changed is the file's, but a file of which less is changed is the better one.
+    tuned = Match(16, 16, 52.0, 52.0)
+    assert best_files({"base": Match(8, 16, 20.0, 52.0, 32.0), "tune": tuned}) == ("tune",)
+    assert best_files({"base": Match(8, 16, 20.0, 52.0, 32.0), "sibling": Match(8, 16, 9.0, 52.0, 43.0)}) == ("base",)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])

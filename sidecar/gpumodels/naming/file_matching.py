@@ -155,12 +155,12 @@ class FileMatching:
         return match, has_same_tensors
 
     def _weighed(self, match: Match, samples: ModelSamples, values: FileValues) -> Match:
-        """The same, where some samples agree and others don't: by how much of the model is the file's, changed or not.
+        """The same, where some samples agree and others don't: by more of them, since a few don't tell half from a third.
 
-        More samples are compared then, since a few don't tell half from a third; and what was merged into is the file's.
+        What something was merged into is the file's, if half of the samples agree. If fewer do, this may be the file that the
+        model was trained from, and not its own.
         """
-        is_possible = 2 * match.matched >= match.compared or 3 * match.weight >= match.compared_weight
-        if match.is_full or match.matched < MOST_OF_A_FEW or not is_possible:
+        if match.is_full or match.matched < MOST_OF_A_FEW:
             return match
         chosen, weights = self._samples.more_of(samples)
         found = agreement(chosen, [values], self._pause, weights=weights)
@@ -169,8 +169,9 @@ class FileMatching:
         elements = found.elements
         if elements.matched == elements.in_all:
             return Match(match.compared, match.compared, match.compared_weight, match.compared_weight)  # but for rounding
-        kept = match.compared_weight * elements.kept / elements.in_all if elements.in_all else 0.0
-        return Match(match.matched, match.compared, kept, match.compared_weight)
+        scale = match.compared_weight / elements.in_all if elements.in_all else 0.0
+        changed = scale * elements.related if match.is_patched or 2 * match.matched >= match.compared else 0.0
+        return Match(match.matched, match.compared, scale * elements.matched, match.compared_weight, changed)
 
     def _by_shapes(
         self, found: FoundModel, groups: Mapping[str, Sequence[ReadFile]], among: tuple[str, ...] | None

@@ -213,6 +213,29 @@ def test_what_is_merged_into_the_larger_part_is_the_files_still(sidecar: Attache
     assert found.confidence == (0.75 if load is load_unseen else 0.95)
 
 
+def test_a_model_trained_from_a_file_that_was_read_is_called_by_its_own(sidecar: Attached, tmp_path: Path) -> None:
+    """They share what was frozen, and the rest is alike."""
+    base = a_file_of(tmp_path, "base_v1", Mixed().state_dict())
+    tuned = {key: value if "encoder" in key else value * 1.01 for key, value in base.items()}
+    tune = a_file_of(tmp_path, "tune_v1", tuned)
+    model = Mixed()
+    load_unseen(model, tune)
+    (found,) = sidecar.models()
+    assert (found.name, found.confidence, found.candidates) == ("tune_v1", 0.97, ())
+
+
+def test_what_was_merged_and_unmerged_in_most_tensors_has_its_name_again(sidecar: Attached, tmp_path: Path) -> None:
+    model = Mixture()
+    load_unseen(model, a_file_of(tmp_path, "base_v1", Mixture().state_dict()))
+    updates = {key: torch.randn(value.shape) for key, value in model.named_parameters() if "experts" in key or ".1" in key}
+    with torch.no_grad():
+        for sign in (1, -1):
+            for key, update in updates.items():
+                model.get_parameter(key).add_(sign * update)
+    (found,) = sidecar.models()
+    assert (found.name, found.confidence) == ("base_v1", 0.97)
+
+
 @BOTH_LOADS
 def test_the_larger_part_set_anew_costs_the_name(sidecar: Attached, tmp_path: Path, load: Load) -> None:
     model = Mixed()

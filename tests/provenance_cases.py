@@ -139,7 +139,7 @@ for number in range(61):
 
 IMPORTS: Final = """
 import accelerate, diffusers, gguf, peft, transformers, safetensors, torch
-from diffusers import AutoencoderKL, FluxTransformer2DModel, GGUFQuantizationConfig, LTXVideoTransformer3DModel
+from diffusers import AutoencoderKL, ControlNetModel, FluxTransformer2DModel, GGUFQuantizationConfig, LTXVideoTransformer3DModel
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline, UNet2DConditionModel
 from peft import PeftModel
 from safetensors import safe_open
@@ -531,6 +531,51 @@ torch.load = torch.serialization.load = unwrapped
 """,
         (("plain_v1", "plain_v1.pt"), ("nested_v1", "nested_v1.ckpt")),
         confidence=0.95,
+    ),
+    Case(
+        "load_state_dict: trained, saved and loaded again",
+        """
+kept = loaded(load_file("alpha_v1.safetensors"))
+with torch.no_grad():
+    for parameter in kept.parameters():
+        parameter.add_(1e-3 * torch.randn_like(parameter))
+torch.save(kept.state_dict(), "trained_v1.pt")
+with torch.no_grad():
+    for parameter in kept.parameters():
+        parameter.add_(1e-3 * torch.randn_like(parameter))
+kept.load_state_dict(torch.load("trained_v1.pt"))
+del parameter
+""",
+        (("trained_v1", "trained_v1.pt"),),
+    ),
+    Case(
+        "load_state_dict: many small tensors, which are a third of the model",
+        """
+kept = nn.ModuleDict({"small": Net(), "large": nn.ModuleList(nn.Linear(512, 160) for _ in range(2))})
+kept.load_state_dict({f"small.{key}": value for key, value in load_file("alpha_v1.safetensors").items()}, strict=False)
+""",
+        ((None, None),),
+    ),
+    Case(
+        "transformers: a mixture of experts whose experts were never loaded",
+        """
+from transformers import Qwen3MoeConfig, Qwen3MoeForCausalLM
+kept = Qwen3MoeForCausalLM(Qwen3MoeConfig(
+    hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, vocab_size=256, head_dim=16,
+    moe_intermediate_size=64, num_experts=8, num_experts_per_tok=2))
+state = load_file("tiny-qwen-moe/model.safetensors")
+kept.load_state_dict({key: value for key, value in state.items() if "experts" not in key}, strict=False)
+del state
+""",
+        ((None, None),),
+    ),
+    Case(
+        "diffusers: a ControlNet that copies its UNet's first blocks",
+        """
+kept = [UNet2DConditionModel.from_pretrained("tiny-sd", subfolder="unet")]
+kept.append(ControlNetModel.from_unet(kept[0], conditioning_embedding_out_channels=(16, 32)))
+""",
+        (("tiny-sd", "tiny-sd/unet/"), (None, None)),
     ),
     Case(
         "load_state_dict: saved and loaded again",

@@ -32,6 +32,8 @@ CLAIM_VALUES: Final = FROM_FILES - {NameSource.NAMES_AND_SHAPES}
 """Sources that say that the model's values are the file's."""
 COPIED: Final = frozenset({NameSource.STATE_DICT, NameSource.VALUES})
 """Those that don't say whether the values were read for this model, or copied from another one."""
+MAX_PARTS: Final = 8
+"""Of so many files a model may be put together; one that is stored in more is stored in a way that nobody knows here."""
 
 
 def compare_with_files(evidence: Evidence) -> Evidence:
@@ -115,7 +117,11 @@ def name_by_attribute(evidence: Evidence) -> Evidence:
 
 
 def name_by_class(evidence: Evidence) -> Evidence:
-    """Its class and architecture: nobody knows a name."""
+    """Its class and architecture: nobody knows a name. Several files that hold most of it only together are candidates."""
+    groups = _files_by_bytes(evidence)
+    parts = [group for group in groups if 2 * group.size_bytes > groups[0].size_bytes]
+    if 1 < len(parts) <= MAX_PARTS and 2 * sum(group.size_bytes for group in parts) > evidence.total_bytes:
+        return _as_class(replace(evidence, is_file_known=True), candidates=_paths_of(parts))
     return _as_class(evidence)
 
 

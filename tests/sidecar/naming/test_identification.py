@@ -113,6 +113,19 @@ def test_values_from_elsewhere_are_no_file_and_take_the_majority_from_others() -
     assert (naming.name, naming.files) == ("WanModel", (WAN_FILE,))
 
 
+def test_two_files_that_hold_most_of_a_model_together_are_candidates_where_nobody_knows_a_name() -> None:
+    """As of an encoder and a decoder whose cross-attention is new."""
+    parts = {("/m/encoder_v1.bin", "state dict"): 42, ("/m/decoder_v1.bin", "state dict"): 40, ("", "elsewhere"): 18}
+    naming = choose_name(Evidence("EncoderDecoderModel", parts, 100))
+    assert (naming.name, naming.confidence) == ("EncoderDecoderModel", 0.5)
+    assert naming.candidates == ("/m/encoder_v1.bin", "/m/decoder_v1.bin")
+    assert choose_name(Evidence("EncoderDecoderModel", parts, 100, config_name="org/mine")).name == "org/mine"
+    small = {("/m/encoder_v1.bin", "state dict"): 25, ("/m/decoder_v1.bin", "state dict"): 20, ("", "elsewhere"): 55}
+    assert choose_name(Evidence("EncoderDecoderModel", small, 100)).candidates == ()
+    layers = {(f"/m/layer_{number}.bin", "state dict"): 10 for number in range(10)}
+    assert choose_name(Evidence("Stored", layers, 100)).candidates == ()
+
+
 def test_a_component_without_a_name_of_its_own_has_its_pipelines() -> None:
     naming = choose_name(Evidence("UNet", pipeline_name="org/pipeline"))
     assert (naming.name, naming.source, naming.confidence) == ("org/pipeline", "pipeline", 0.9)

@@ -148,19 +148,21 @@ class FileMatching:
             with self._checkpoints.values_of(checkpoint, files) as values:
                 if values is not None:
                     with suppress(OSError):  # it was removed just now: no evidence
-                        match = self._weighed(self._checkpoints.match(checkpoint, files, values, wanted), samples, values)
+                        match = self._checkpoints.match(checkpoint, files, values, wanted)
+                        match = self._weighed(match, samples, values, is_stated)
                         shapes = {sample.key: sample.shape for sample in fingerprint.samples}
                         has_same_tensors = is_stated and same_names_and_shapes(shapes, values.tensors)
         compared[checkpoint] = ComparedCheckpoint(numbers, match)
         return match, has_same_tensors
 
-    def _weighed(self, match: Match, samples: ModelSamples, values: FileValues) -> Match:
+    def _weighed(self, match: Match, samples: ModelSamples, values: FileValues, is_stated: bool) -> Match:
         """The same, where some samples agree and others don't: by more of them, since a few don't tell half from a third.
 
         What something was merged into is the file's, if half of the samples agree. If fewer do, this may be the file that the
-        model was trained from, and not its own.
+        model was trained from, and not its own. That all agree but for rounding is found out where a few agree exactly, or where
+        the model says that it is from there.
         """
-        if match.is_full or match.matched < MOST_OF_A_FEW:
+        if match.is_full or (match.matched < MOST_OF_A_FEW and not is_stated):
             return match
         chosen, weights = self._samples.more_of(samples)
         found = agreement(chosen, [values], self._pause, weights=weights)

@@ -236,6 +236,22 @@ def test_what_was_merged_and_unmerged_in_most_tensors_has_its_name_again(sidecar
     assert (found.name, found.confidence) == ("base_v1", 0.97)
 
 
+def test_what_was_merged_and_unmerged_in_all_tensors_has_its_name_again_if_it_says_which(
+    sidecar: Attached, tmp_path: Path
+) -> None:
+    base = written(tmp_path / "tiny" / "model.safetensors")
+    model = copied_unseen(base)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            update = torch.randn_like(parameter) / 16
+            parameter.add_(update).sub_(update)
+    matched = Matching(sidecar).match(stated=(str(tmp_path / "tiny"),))
+    assert (matched.paths, matched.contradicts_config) == ((base,), False)
+    assert matched.match is not None
+    assert matched.match.is_full
+    assert Matching(sidecar).match().paths == ()  # among all files, only few are compared so closely
+
+
 @BOTH_LOADS
 def test_the_larger_part_set_anew_costs_the_name(sidecar: Attached, tmp_path: Path, load: Load) -> None:
     model = Mixed()

@@ -324,7 +324,7 @@ del layer
     Case(
         "transformers: GGUF",
         "kept = LlamaForCausalLM.from_pretrained('llama-ggufs', gguf_file='tiny-llama-f32.gguf')",
-        (("tiny-llama-f32", ".gguf"),),
+        (("tiny-llama", ".gguf"),),
     ),
     Case(
         "transformers: a config, and no weights",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.assembling import FoundModel
+from gpumodels.models.comfy_dynamic_memory import ComfyDynamicMemory
 from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.scan import Scanner
 from gpumodels.models.training_state import NonModelBytes, TrainingState
@@ -64,6 +66,7 @@ class Attached:
     scanner: Scanner
     training_state: TrainingState
     comfy_loras: ComfyLoras
+    dynamic_memory: ComfyDynamicMemory
     pipeline_slots: PipelineSlots
     hooks: TorchHooks
     model_names: ModelNames
@@ -78,7 +81,9 @@ class Attached:
         self.scanned_provenance = self.origin_tracker.version
         try:
             found = self.scanner.scan(pause, afresh)
-            return self.comfy_loras.with_adapters(found, pause)
+            found = self.comfy_loras.with_adapters(found, pause)
+            self.dynamic_memory.update(found, pause)
+            return found
         finally:
             self.origin_tracker.forget_kernel_mappings()
 
@@ -99,7 +104,7 @@ class Attached:
             with self.failures.guard("naming a model"), suppress(ReferenceError):
                 if core is not None:
                     self.model_names.find_out(one, core)
-        return self.snapshot_models.models(found, now_ns)
+        return self.snapshot_models.models(found, now_ns, self.dynamic_memory.shown)
 
 
 @contextmanager
@@ -114,10 +119,14 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     loras, pipelines = ComfyLoras(tensor_reader, failures, registry.request_scan), PipelineSlots(failures)
     hooks = TorchHooks(torch, registry, origin_tracker, (pipelines, training_state, loras), failures)
     try:
-        scanner = Scanner(registry, ModuleReader(tensor_reader), failures)
+        reader = ModuleReader(tensor_reader)
+        dynamic = ComfyDynamicMemory(registry, reader.paged_models, tensor_reader, failures, time.monotonic)
+        scanner = Scanner(registry, reader, failures)
         model_names = ModelNames(registry, origin_tracker, pipelines, failures, pause)
         models = SnapshotModels(registry, model_names, failures)
-        yield Attached(failures, registry, origin_tracker, scanner, training_state, loras, pipelines, hooks, model_names, models)
+        yield Attached(
+            failures, registry, origin_tracker, scanner, training_state, loras, dynamic, pipelines, hooks, model_names, models
+        )
     finally:
         hooks.remove()
         origin_tracker.close()

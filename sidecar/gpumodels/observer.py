@@ -19,6 +19,7 @@ from typing import Final
 from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.allocators import DeviceCounters, DeviceSource, TorchDevices, device_memory
 from gpumodels.models.assembling import FoundModel
+from gpumodels.models.comfy_dynamic_memory import ComfyDynamicMemory
 from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.scan import Scanner
 from gpumodels.models.training_state import NonModelBytes, TrainingState
@@ -74,6 +75,7 @@ class Attachment:
     origin_tracker: OriginTracker
     training_state: TrainingState
     comfy_loras: ComfyLoras
+    dynamic_memory: ComfyDynamicMemory
     hooks: TorchHooks
     scanner: Scanner
     model_names: ModelNames
@@ -192,7 +194,7 @@ class Observer:
         try:
             counters = attached.devices.counters()
             self._update_models(attached, counters, only_notified)
-            self.devices = device_memory(self.models, self._parts, counters)
+            self.devices = device_memory(self.models, self._parts, counters, attached.dynamic_memory.outside_torch)
         finally:
             self.last_update_seconds = time.thread_time() - began
             self.budget.charge(self.last_update_seconds)
@@ -230,7 +232,8 @@ class Observer:
         """Update `models` to what is known by now about the models of the last scan."""
         attached = self._attached
         if attached is not None:
-            self.models = attached.snapshot_models.living(attached.snapshot_models.models(self._found, time.time_ns()))
+            models = attached.snapshot_models.models(self._found, time.time_ns(), attached.dynamic_memory.shown)
+            self.models = attached.snapshot_models.living(models)
 
     def _torch_imported(self, torch: ModuleType) -> None:
         """Called in the host's thread, inside its `import torch`."""
@@ -263,6 +266,7 @@ class Observer:
             pipeline_slots = PipelineSlots(self._failures)
             comfy_loras = ComfyLoras(tensor_reader, self._failures, self.registry.request_scan)
             listeners = (pipeline_slots, training_state, comfy_loras)
+            module_reader = ModuleReader(tensor_reader)
             model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
             return Attachment(
                 torch_version=str(torch.__version__),
@@ -270,7 +274,10 @@ class Observer:
                 origin_tracker=origin_tracker,
                 training_state=training_state,
                 comfy_loras=comfy_loras,
-                scanner=Scanner(self.registry, ModuleReader(tensor_reader), self._failures),
+                dynamic_memory=ComfyDynamicMemory(
+                    self.registry, module_reader.paged_models, tensor_reader, self._failures, self._clock
+                ),
+                scanner=Scanner(self.registry, module_reader, self._failures),
                 model_names=model_names,
                 name_queue=NameQueue(self.registry, model_names, self._failures, self.budget),
                 snapshot_models=SnapshotModels(self.registry, model_names, self._failures),
@@ -352,6 +359,7 @@ class Observer:
         try:
             found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)
             found = attached.comfy_loras.with_adapters(found, self._pause)
+            attached.dynamic_memory.update(found, self._pause)
         finally:
             origin_tracker.forget_kernel_mappings()
         if everything:

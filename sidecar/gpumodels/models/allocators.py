@@ -13,6 +13,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.schema import DeviceMemory, Model
 
 MAX_DEVICES: Final = 64
+NOTHING: Final[Mapping[str, int]] = {}
 
 
 @never_pickled
@@ -68,18 +69,28 @@ class TorchDevices:
 
 
 def device_memory(
-    models: Sequence[Model], parts: NonModelBytes | None, counters: Mapping[str, DeviceCounters]
+    models: Sequence[Model],
+    parts: NonModelBytes | None,
+    counters: Mapping[str, DeviceCounters],
+    outside_torch: Mapping[str, int] = NOTHING,
 ) -> tuple[DeviceMemory, ...]:
     """The memory of each device that holds a model or that an allocator has counters for, divided by use.
 
     Allocated bytes that belong to no model, gradient, optimizer or cache are `other_bytes`: activations, tensors that no module
     holds, and what the allocator adds by rounding every tensor up to 512 bytes.
+
+    Args:
+        models: the models as they are published.
+        parts: what is held beside them; None if it wasn't measured yet.
+        counters: by device, what torch's allocator counts.
+        outside_torch: by device, what the host allocated for models beside that allocator. It is divided by use as well: what
+            of it no model has, such as the rest of a page, is other.
     """
     held: dict[str, int] = {}
     for model in models:
         for device, size in model.bytes_by_device.items():
             held[device] = held.get(device, 0) + size
-    devices = held.keys() | counters.keys()
+    devices = held.keys() | counters.keys() | outside_torch.keys()
     if parts is not None:
         devices |= parts.gradients.keys() | parts.optimizer.keys() | parts.caches.keys() | parts.held_by_functions.keys()
     found: list[DeviceMemory] = []
@@ -89,6 +100,7 @@ def device_memory(
         if parts is not None:
             claimed += [part.get(device, 0) for part in (parts.gradients, parts.optimizer, parts.caches)]
         is_complete = parts is not None and counted.allocated_bytes is not None
+        allocated = (counted.allocated_bytes or 0) + outside_torch.get(device, 0)
         found.append(
             DeviceMemory(
                 device=device,
@@ -104,7 +116,7 @@ def device_memory(
                 cache_bytes=claimed[3] if parts is not None else None,
                 held_by_functions=dict(parts.held_by_functions.get(device, {})) if parts is not None else {},
                 out_of_memory_count=counted.out_of_memory_count,
-                other_bytes=max(0, (counted.allocated_bytes or 0) - sum(claimed)) if is_complete else None,
+                other_bytes=max(0, allocated - sum(claimed)) if is_complete else None,
             )
         )
     return tuple(found)

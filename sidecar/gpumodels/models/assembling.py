@@ -102,6 +102,10 @@ class FoundModel:
     """What `models.shared_weights` found; None where it shares nothing and never did."""
     merged_tensors: Mapping[str, int] = field(default_factory=dict)
     """By the path of another model's checkpoint, into how many of its tensors ComfyUI merges that model's, once it uses them."""
+    paged_onto: str | None = None
+    """The device onto and off which its host moves single pages of it; empty if it has moved none yet, None if it never does."""
+    pinned_bytes: int = 0
+    """Of its paged weights that are in host memory, the bytes in pinned memory."""
     shared_bytes: int = field(init=False)
     """Bytes that it holds but that count towards a model before it."""
     own_bytes: int = field(init=False)

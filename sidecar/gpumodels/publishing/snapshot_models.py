@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
@@ -27,6 +27,7 @@ from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTre
 HOST: Final = "cpu"
 UNSEEN_MODEL: Final = "a deleted model"
 """Stands for the name of a model that lived too briefly to be seen, of which something is left."""
+_ALL_AS_FOUND: Final[Mapping[FoundModel, FoundModel]] = {}
 MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
 
@@ -76,8 +77,16 @@ class SnapshotModels:
         """What viewers should say about this process."""
         return self._model_names.warnings
 
-    def models(self, found: Sequence[FoundModel], now_ns: int) -> tuple[Model, ...]:
-        """Every model, largest first; those below SMALL_MODEL_BYTES are summed up in one."""
+    def models(
+        self, found: Sequence[FoundModel], now_ns: int, shown: Mapping[FoundModel, FoundModel] = _ALL_AS_FOUND
+    ) -> tuple[Model, ...]:
+        """Every model, largest first; those below SMALL_MODEL_BYTES are summed up in one.
+
+        Args:
+            found: the scan's models.
+            now_ns: realtime nanoseconds.
+            shown: those of them that are to be shown with other memory than they were found with; names don't depend on it.
+        """
         large: list[Model] = []
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
         with self._failures.guard("reading pipelines"):
@@ -89,7 +98,7 @@ class SnapshotModels:
             with self._failures.guard("describing a model"), suppress(ReferenceError):
                 core = self._registry.ref(one.core)
                 if core is not None:
-                    model = self._model(one, core, now_ns)
+                    model = self._model(one, shown.get(one, one), core, now_ns)
                     ids[one] = model.id
                     large.append(model)
         if len(self._names) > len(large):
@@ -124,10 +133,10 @@ class SnapshotModels:
             self._cores[identity.model_id] = core
         return identity
 
-    def _model(self, found: FoundModel, core: KeyedRef, now_ns: int) -> Model:
+    def _model(self, named: FoundModel, found: FoundModel, core: KeyedRef, now_ns: int) -> Model:
         if found.part.left_of is not None:
             return self._leftover(found, found.part.left_of, core, now_ns)
-        identified = self._model_names.latest(found, core)
+        identified = self._model_names.latest(named, core)
         identity = self._identity(core, now_ns)
         before = identity.described.get(found.adapter)
         is_known = before is not None and before.found is found and before.identified is identified
@@ -165,6 +174,8 @@ class SnapshotModels:
         accelerators = {device: size for device, size in found.bytes_by_device.items() if device != HOST}
         if accelerators:
             identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))
+        elif found.paged_onto:
+            identity.accelerator = found.paged_onto
         total = sum(found.bytes_by_device.values())
         slot = identified.slot or found.part.slot
         adapter_share = found.adapter_bytes / total if total else 0.0
@@ -209,6 +220,8 @@ def _described(
         matched_tensors=tensors.matched if tensors is not None else None,
         compared_tensors=tensors.compared if tensors is not None else None,
         precision=precision if precision is not None and fits(precision, found.dtypes) else None,
+        pinned_bytes=found.pinned_bytes,
+        dynamic_memory=found.paged_onto is not None,
     )
 
 

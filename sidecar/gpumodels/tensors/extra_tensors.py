@@ -19,6 +19,7 @@ from gpumodels.support.instances import container_of, is_a, items_of, mro_of, na
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import packed_type
 from gpumodels.tensors.packed_parameters import is_tensor_of_a_kernel
+from gpumodels.tensors.paged_modules import NOTED_BESIDE, notes_paging
 
 MAX_ITEMS: Final = 10_000
 """The most items visited in a list or dict, and from one attribute on in total; anything larger is data, not weights."""
@@ -32,12 +33,16 @@ HOLDING_ATTRIBUTES: Final[Mapping[tuple[str, str], tuple[str, ...]]] = {
     ("bitsandbytes", "QuantState"): ("absmax", "code", "offset", "state2"),
     ("bitsandbytes", "MatmulLtState"): ("CB", "SB", "SCB", "SBt", "CBt", "CxB", "CxBt", "subB", "idx"),
     ("comfy", "ModelPatcher"): ("backup",),
-    ("comfy", "ModelPatcherDynamic"): ("backup",),
+    ("comfy", "ModelPatcherDynamic"): (),
+    ("comfy", "LowVramPatch"): (),
     ("diffusers", "HookRegistry"): ("hooks",),
     ("diffusers", "GroupOffloadingHook"): ("group",),
     ("diffusers", "ModuleGroup"): ("cpu_param_dict",),
 }
-"""By (package, class): the attributes in which a library keeps a module's tensors, such as quantization state or host copies."""
+"""By (package, class): the attributes in which a library keeps a module's tensors, such as quantization state or host copies.
+
+With dynamic VRAM, a patcher's backup is of what is on the device: small weights, whose originals are mapped from their file.
+"""
 
 CACHE_MODULE: Final = "transformers.cache_utils"
 """All classes of this module, caches and their layers, keep tensors in their attributes."""
@@ -106,7 +111,7 @@ class ExtraTensorFinder:
         found: ExtraTensors | None = None
         simple, other_names = self._simple, self._other_names
         for name, value in items:
-            if type(value) in simple or name in other_names:
+            if type(value) in simple or name in other_names or (name in NOTED_BESIDE and notes_paging(state, name, value)):
                 continue
             if found is None:
                 found = ExtraTensors([], [], [])
@@ -191,7 +196,7 @@ class _AttributeWalk:
         if holding_attributes is not None:
             state = state_of(value)
             is_cache = is_cache or kind.__module__ == CACHE_MODULE
-            for name in holding_attributes or tuple(state):
+            for name in tuple(state) if holding_attributes is _ALL else holding_attributes:
                 self.visit(state.get(name), f"{path}.{name}", depth + 1, objects, is_cache)
             return
         if is_tensor_of_a_kernel(state := state_of(value)):
@@ -286,6 +291,9 @@ _SIMPLE: Final = frozenset(
     | {ModuleType, type(Ellipsis)}
 )
 
+_ALL: Final = ("*",)
+"""Stands for all attributes of an object."""
+
 _PACKAGES: Final = frozenset(package for package, _ in HOLDING_ATTRIBUTES)
 
 
@@ -300,10 +308,10 @@ def is_closed(kind: type, mro: tuple[type, ...]) -> bool:
 
 
 def _holding_attributes(kind: type) -> tuple[str, ...] | None:
-    """The attributes in which objects of this class keep tensors, empty for all of them; None for an unknown class."""
+    """The attributes in which objects of this class keep tensors, or _ALL; None for an unknown class."""
     package = package_of(kind)
     if package == "transformers" and kind.__module__ == CACHE_MODULE:
-        return ()
+        return _ALL
     return HOLDING_ATTRIBUTES.get((package, name_of(kind))) if package in _PACKAGES else None
 
 

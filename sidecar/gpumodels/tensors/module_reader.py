@@ -17,6 +17,7 @@ from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.extra_tensors import MAX_ITEMS, NO_EXTRA_TENSORS, ExtraTensors, offloaded_copy, offloaded_file
 from gpumodels.tensors.forward_holders import HELD_BY_FORWARD, HOOKS, ForwardHolders
 from gpumodels.tensors.packed_parameters import PackedParameters
+from gpumodels.tensors.paged_modules import ALLOCATION, VBARS, allocation_in
 from gpumodels.tensors.script_modules import ScriptModules
 from gpumodels.tensors.sharded_parameters import tensors_of_shards
 from gpumodels.tensors.tensor_storages import UNREADABLE, TensorReader, TensorStorage
@@ -136,6 +137,8 @@ class ModuleReader:
         self._unpacked: WeakTable[dict[tuple[str, int], _UnpackedWeights]] = WeakTable()
         """For modules with packed weights: what these unpack to, by attribute and identity."""
         self._numbers = count(1)
+        self.paged_models: WeakTable[None] = WeakTable()
+        """Modules that have VBARs: with all below them, models of which single pages are on their device."""
         self._classes: dict[int, _ClassFacts] = {}
         """By id, as a class may have a metaclass that defines `__hash__`."""
         self._with_more: set[int] = set()
@@ -187,6 +190,8 @@ class ModuleReader:
         held: tuple[HeldTensor, ...] = ()
         has_functions = "forward" in state or bool(state.get(HOOKS[0]) or state.get(HOOKS[1]))
         stamp, unread, is_complete = 0, 0, False
+        if VBARS in state:
+            self.paged_models.put(module, None)
         try:
             if named_children := entries_of(modules):
                 children = tuple([(name, id(child)) for name, child in named_children])
@@ -472,6 +477,8 @@ class ModuleReader:
                 stamp += (path, id(module))
             for name, packed in found.packed:
                 stamp += (name, id(packed))
+        if ALLOCATION in state or VBARS in state:
+            stamp += (VBARS in state, allocation_in(state))
         if state.get(LOAD_HOOKS):
             for name, tensor in tensors_of_shards(state, self._tensor_reader.tensor_type):
                 stamp += (name, id(tensor), self._tensor_reader.stamp(tensor))

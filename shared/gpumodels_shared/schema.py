@@ -70,14 +70,16 @@ class DeviceMemory:
     simulated: bool = False
     """Whether the device doesn't exist, but is simulated by a demonstration or a test."""
     allocated_bytes: int | None = None
-    """Live tensors, as the caching allocator counts them; its cache excluded."""
+    """Live tensors, as the caching allocator counts them; its cache excluded, and so are pages of `Model.dynamic_memory`."""
     reserved_bytes: int | None = None
     """What the caching allocator has reserved from the driver; reserved − allocated is its cache."""
     gradients_bytes: int | None = None
     optimizer_bytes: int | None = None
     cache_bytes: int | None = None
     other_bytes: int | None = None
-    """allocated − models − gradients − optimizer − caches: activations, and tensors that no model holds."""
+    """allocated − models − gradients − optimizer − caches: activations, and tensors that no model holds.
+
+    What ComfyUI's dynamic VRAM allocates beside torch's allocator is added to allocated here, as models hold most of it."""
     out_of_memory_count: int | None = None
     """How many out-of-memory errors the caching allocator raised since the process started."""
     held_by_functions: Mapping[str, int] = field(default_factory=dict)
@@ -153,7 +155,7 @@ class Model:
     parameters: int
     """Elements of distinct parameters, wherever they are."""
     dtypes: Mapping[str, int]
-    """Bytes in memory by dtype, `bfloat16`."""
+    """Bytes in memory by dtype, `bfloat16`; with `dynamic_memory` all its bytes, as what is in memory changes all the time."""
     name_source: str = "class"
     """Where the name was taken from: see `name_sources.NameSource`."""
     confidence: float = 0.0
@@ -208,6 +210,13 @@ class Model:
     def resident_bytes(self) -> int:
         """Bytes in memory on all devices."""
         return sum(self.bytes_by_device.values())
+
+    @property
+    def size_bytes(self) -> int:
+        """How large people call it: its bytes in memory; with `dynamic_memory` all its bytes, wherever they are at the moment."""
+        if self.dynamic_memory:
+            return max(self.resident_bytes, self.on_device_bytes + self.offloaded_bytes)
+        return self.resident_bytes
 
     @property
     def on_device_bytes(self) -> int:

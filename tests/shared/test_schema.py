@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
+from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass, replace
 from typing import Any
 
 import pytest
@@ -96,6 +96,11 @@ def test_bytes_in_memory_are_on_all_devices_and_those_where_it_runs_on_one(
 ) -> None:
     model = Model("m1", "m", "model", "M", 0, bytes_by_device, 0, 0, {}, device=device)
     assert (model.resident_bytes, model.on_device_bytes) == (resident_bytes, on_device_bytes)
+
+
+def test_a_model_with_dynamic_memory_is_as_large_as_all_its_bytes() -> None:
+    model = Model("m1", "wan", "checkpoint", "Wan", 0, {"cuda:0": 2, "cpu": 3}, 1, 1, {}, device="cuda:0", offloaded_bytes=8)
+    assert (model.size_bytes, replace(model, dynamic_memory=True).size_bytes) == (5, 10)
 
 
 def test_a_kind_that_was_ever_written_is_one_for_ever() -> None:

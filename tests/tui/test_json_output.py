@@ -48,7 +48,7 @@ MODEL_KEYS = [
         "precision",
     ],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
-    "leftover_of",
+    *["leftover_of", "pinned_bytes", "dynamic_memory"],
 ]
 
 

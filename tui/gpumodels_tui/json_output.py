@@ -88,7 +88,7 @@ def _device(memory: DeviceMemory) -> dict[str, Json]:
 
 def _model(one: EnrichedModel) -> dict[str, Json]:
     model = one.model
-    display = describe_model(one.shown_name, safe_text(model.kind, 20), model.resident_bytes, model.layers, model.unread_tensors)
+    display = describe_model(one.shown_name, safe_text(model.kind, 20), model.size_bytes, model.layers, model.unread_tensors)
     return {
         "id": model.id,
         "name": model.name,
@@ -111,6 +111,8 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
         "adapters": list(model.adapters),
         "slot": model.slot,
         "leftover_of": model.leftover_of,
+        "pinned_bytes": model.pinned_bytes,
+        "dynamic_memory": model.dynamic_memory,
     }
 
 

@@ -108,7 +108,7 @@ def _readings(device: DeviceRow) -> Iterator[str]:
 
 
 def _cells(row: ModelRow, now_ns: int) -> tuple[str, str, str, str, str, str]:
-    display = describe_model(row.name, row.kind, row.model.resident_bytes, row.layers, row.model.unread_tensors)
+    display = describe_model(row.name, row.kind, row.model.size_bytes, row.layers, row.model.unread_tensors)
     age = format_age((now_ns - row.loaded_at_ns) / 1e9)
     process = f"{row.process} ({row.note})" if row.note else row.process
     return (display, format_bytes(row.on_bytes), format_bytes(row.off_bytes), _short_dtype(row.dtype), age, safe_text(process))

@@ -147,3 +147,9 @@ def test_devices_that_only_models_name_are_there() -> None:
 def test_a_device_name_from_a_snapshot_is_made_safe() -> None:
     joined = join_devices(a_feed(using(a_device("cuda:0\x1b[2J", GIB, name="\u202eevil"))), some_hardware())
     assert joined.devices[0].title == "cuda:0\\x1b[2J  \\u202eevil"
+
+
+def test_without_a_driver_s_figure_pages_beside_torch_s_allocator_are_used_memory_too() -> None:
+    memory = DeviceMemory("cuda:0", 30 * GIB, allocated_bytes=2 * GIB, reserved_bytes=3 * GIB, other_bytes=2 * GIB)
+    joined = join_devices(a_feed(using(memory)), some_hardware())
+    assert joined.devices[0].used_bytes == 33 * GIB

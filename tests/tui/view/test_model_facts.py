@@ -72,6 +72,14 @@ def test_memory_is_told_by_the_lists_names_of_devices_most_first() -> None:
     [
         ({"bytes_by_device": {}, "offloaded_bytes": 0}, "none"),
         ({"bytes_by_device": {"cuda:0": GIB}, "offloaded_bytes": 3 * GIB}, "1.0 GB on GPU 0, 3.0 GB on disk or not loaded"),
+        (
+            {"bytes_by_device": {"cuda:0": GIB}, "offloaded_bytes": 3 * GIB, "dynamic_memory": True},
+            "1.0 GB on GPU 0, 3.0 GB on disk only",
+        ),
+        (
+            {"bytes_by_device": {"cuda:0": GIB, "cpu": 2 * GIB}, "offloaded_bytes": 2 * GIB, "pinned_bytes": GIB},
+            "2.0 GB in host memory, 1.0 GB of it pinned, 1.0 GB on GPU 0",
+        ),
         ({"bytes_by_device": {"cuda:0": GIB}, "unread_tensors": 1}, "1.0 GB on GPU 0, 1 tensor of unknown size"),
         ({"bytes_by_device": {"cuda:0": GIB}, "unread_tensors": 2}, "1.0 GB on GPU 0, 2 tensors of unknown size"),
         (
@@ -82,6 +90,13 @@ def test_memory_is_told_by_the_lists_names_of_devices_most_first() -> None:
 )
 def test_what_is_missing_or_shared_is_said_with_the_memory(changes: dict[str, object], expected: str) -> None:
     assert told(with_model(a_row(), **changes), "memory") == [expected]
+
+
+def test_a_model_whose_pages_come_and_go_is_called_as_large_as_it_is() -> None:
+    row = with_model(a_row("wan", GIB), dynamic_memory=True, offloaded_bytes=7 * GIB)
+    assert "8.0 GB" in headline(row)
+    assert "come and go" in told(row, "paging")[0]
+    assert told(a_row("wan", GIB), "paging") == []
 
 
 def test_of_many_models_that_share_its_memory_three_are_named() -> None:

@@ -7,10 +7,11 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from gpumodels_shared.schema import Model
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import MOST_WARNINGS, facts_of_process, facts_of_unattached
 from gpumodels_tui.view.process_rows import ProcessRow
-from snapshots import GIB, MINUTE_NS, NOON_NS, a_device, a_process, a_process_state, a_snapshot
+from snapshots import GIB, MINUTE_NS, NOON_NS, a_device, a_model, a_process, a_process_state, a_snapshot
 from views import NOON_SECONDS, a_full_view, an_unattached
 
 EVIL: Final = "\x1b]0;owned\x07\u202e"
@@ -49,6 +50,25 @@ def test_a_process_that_has_published_nothing_yet_and_one_without_a_sidecar_say_
     assert told(replace(row, state=None), "sidecar") == [
         "not attached: start one with `import gpumodels; gpumodels.start()`",
     ]
+
+
+def test_where_the_pages_of_all_its_models_are_is_told_in_one_line() -> None:
+    wan = dataclasses.replace(
+        a_model("wan", 6 * GIB, device="cuda:0", off_bytes=3 * GIB),
+        offloaded_bytes=8 * GIB,
+        pinned_bytes=GIB,
+        dynamic_memory=True,
+    )
+    vae = dataclasses.replace(a_model("vae", device="cuda:0", bytes_by_device={}), offloaded_bytes=GIB, dynamic_memory=True)
+    row = a_full_view().process_rows[0]
+
+    def line(*models: Model) -> list[str]:
+        return told(replace(row, state=a_process_state(a_snapshot(*models))), "paging")
+
+    rest = "3.0 GB in host memory (1.0 GB pinned)"
+    assert line(wan) == [f"dynamic VRAM, 1 model: 6.0 GB on its device, {rest}, 5.0 GB on disk only"]
+    assert line(wan, vae) == [f"dynamic VRAM, 2 models: 6.0 GB on their device, {rest}, 6.0 GB on disk only"]
+    assert line(a_model("plain", GIB)) == []
 
 
 def test_warnings_and_devices_that_ran_out_are_told_and_of_thousands_of_warnings_the_first() -> None:

@@ -85,6 +85,25 @@ def test_a_change_too_small_to_care_about_is_no_event() -> None:
     assert happened(a_view(on_gpu("llm", 8 * GIB)), a_view(on_gpu("llm", 8 * GIB + 2 * MIB))) == []
 
 
+def paged(on: int, off: int) -> View:
+    """A model of ComfyUI's with dynamic VRAM."""
+    return a_view(replace(on_gpu("wan", on, off_bytes=off), dynamic_memory=True))
+
+
+def test_pages_that_come_and_go_are_no_event() -> None:
+    in_host = a_view(a_model("wan", 8 * GIB))
+    views = [in_host, paged(0, 8 * GIB), paged(6 * GIB, 2 * GIB), paged(8 * GIB, 0), paged(2 * GIB, 10 * GIB), in_host]
+    assert [happened(before, after) for before, after in pairwise(views)] == [[]] * 5
+
+
+def test_a_model_with_dynamic_memory_was_loaded_and_unloaded_as_a_whole() -> None:
+    models = [on_gpu("other", GIB), replace(on_gpu("wan", GIB), dynamic_memory=True, offloaded_bytes=7 * GIB)]
+    nothing, with_it = a_view(models[0]), a_view(*models)
+    assert happened(nothing, with_it) == [("loaded", "wan", 8 * GIB)]
+    assert happened(with_it, nothing) == [("unloaded", "wan", 8 * GIB)]
+    assert happened(with_it, a_view(*models, state=Liveness.DEAD)) == [("died", "ComfyUI/main.py 4711", 2 * GIB)]
+
+
 def test_processes_start_exit_and_die_with_what_they_held() -> None:
     nothing, running = view_of([]), a_view(on_gpu("m", GIB))
     assert happened(nothing, running) == [("started", "ComfyUI/main.py 4711", 0), ("loaded", "m", GIB)]

@@ -242,7 +242,7 @@ def _notes(process: ProcessState, model: Model, device: str, home: str, labels: 
 
 def _main_dtype(model: Model) -> str:
     """As people call it, else the dtype of most bytes."""
-    if not model.dtypes or not model.resident_bytes:
+    if not model.dtypes or not model.size_bytes:
         return ""
     if model.precision:
         return safe_text(model.precision, 40)

@@ -118,7 +118,7 @@ def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory:
     """The device with one process's data added; its bytes are added up unless the driver counts the device's memory."""
     if known is not None and known.title.startswith("GPU "):
         return known
-    held = (memory.reserved_bytes or memory.allocated_bytes or memory.models_bytes) if holds_memory(process) else 0
+    held = _held(memory) if holds_memory(process) else 0
     if known is not None:
         return replace(
             known,
@@ -139,6 +139,15 @@ def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory:
         used_bytes=held,
         is_distinct=memory.uuid is not None or memory.simulated or not has_driver,
     )
+
+
+def _held(memory: DeviceMemory) -> int:
+    """What a process holds of a device, as far as it says; models may be in memory beside torch's allocator."""
+    if memory.reserved_bytes is None:
+        return memory.allocated_bytes or memory.models_bytes
+    counted = (memory.models_bytes, memory.gradients_bytes, memory.optimizer_bytes, memory.cache_bytes, memory.other_bytes)
+    cache = memory.reserved_bytes - (memory.allocated_bytes or 0) if memory.allocated_bytes is not None else 0
+    return max(memory.reserved_bytes or memory.models_bytes, sum(size or 0 for size in counted) + cache)
 
 
 def device_in_words(label: str) -> str:

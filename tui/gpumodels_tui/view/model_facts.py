@@ -47,7 +47,7 @@ def headline(row: ModelRow) -> str:
     """The model's name, kind and size: `Wan2_2-T2V-A14B-HIGH (checkpoint, 2.1 GB, 145 layers)`."""
     model = row.model
     name, kind = safe_text(row.name, 300), safe_text(model.kind)
-    return describe_model(name, kind, model.resident_bytes, model.layers, model.unread_tensors)
+    return describe_model(name, kind, model.size_bytes, model.layers, model.unread_tensors)
 
 
 def facts_of(row: ModelRow) -> list[Fact]:
@@ -65,6 +65,8 @@ def facts_of(row: ModelRow) -> list[Fact]:
     described += _files(row)
     described += _listed("could be", model.candidates, row.file_sizes)
     described.append(Fact("memory", _memory(row)))
+    if model.dynamic_memory:
+        described.append(Fact("paging", "dynamic VRAM: single pages come and go while it runs, which is no load"))
     described += [Fact(safe_text(label, 40), safe_text(value)) for label, value in row.facts.items()]
     if len(model.dtypes) > 1 or (model.dtypes and not row.facts):
         sizes = sorted(model.dtypes.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
@@ -115,10 +117,11 @@ def _listed(label: str, paths: tuple[str, ...], sizes: Mapping[str, int]) -> lis
 def _memory(row: ModelRow) -> str:
     model = row.model
     devices = sorted(model.bytes_by_device.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
-    parts = [f"{format_bytes(size)} {_on_device(row, device)}" for device, size in devices]
+    pinned = f", {format_bytes(model.pinned_bytes)} of it pinned" if model.pinned_bytes else ""
+    parts = [f"{format_bytes(size)} {_on_device(row, device)}{pinned if device == 'cpu' else ''}" for device, size in devices]
     absent = model.offloaded_bytes - (model.resident_bytes - model.on_device_bytes)
     if absent > 0:
-        parts.append(f"{format_bytes(absent)} on disk or not loaded")
+        parts.append(f"{format_bytes(absent)} {'on disk only' if model.dynamic_memory else 'on disk or not loaded'}")
     if model.unread_tensors:
         noun = "tensor" if model.unread_tensors == 1 else "tensors"
         parts.append(f"{model.unread_tensors} {noun} of unknown size")

@@ -52,9 +52,28 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         facts.append(Fact("sidecar", f"{row.state.liveness.value}, {failed}, {cost}, {health.modules:,} modules"))
         if info.visible_devices is not None:
             facts.append(Fact("env", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
+        facts += [Fact("paging", line) for line in _dynamic_memory(snapshot)]
         facts += [Fact("errors", line) for line in _times_out_of_memory(snapshot)]
         facts += [Fact("warning", safe_text(warning)) for warning in snapshot.warnings[:MOST_WARNINGS]]
     return facts
+
+
+def _dynamic_memory(snapshot: Snapshot) -> list[str]:
+    """Where the models are now of which ComfyUI moves single pages."""
+    models = [model for model in snapshot.models if model.dynamic_memory]
+    if not models:
+        return []
+    on = sum(model.on_device_bytes for model in models if model.device not in (None, "cpu"))
+    in_host = sum(model.bytes_by_device.get("cpu", 0) for model in models)
+    pinned = sum(model.pinned_bytes for model in models)
+    size = sum(model.size_bytes for model in models)
+    noun = "model" if len(models) == 1 else "models"
+    parts = [f"{format_bytes(on)} on their device" if len(models) > 1 else f"{format_bytes(on)} on its device"]
+    if in_host:
+        parts.append(f"{format_bytes(in_host)} in host memory" + (f" ({format_bytes(pinned)} pinned)" if pinned else ""))
+    if size > on + in_host:
+        parts.append(f"{format_bytes(size - on - in_host)} on disk only")
+    return [f"dynamic VRAM, {len(models)} {noun}: {', '.join(parts)}"]
 
 
 def _times_out_of_memory(snapshot: Snapshot) -> list[str]:

@@ -130,11 +130,11 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
         yield _end_event(EventKind.EXITED, process, old, now_ns)
     for key, model in old.items():
         if key not in new and model.row.process_state.key not in ended:
-            yield _event(EventKind.UNLOADED, now_ns, model, model.main_device_key, model.held)
+            yield _event(EventKind.UNLOADED, now_ns, model, model.main_device_key, model.size)
     for key, model in new.items():
         if key not in old:
-            yield _event(EventKind.LOADED, now_ns, model, model.main_device_key, model.held)
-        elif model.row is not old[key].row:
+            yield _event(EventKind.LOADED, now_ns, model, model.main_device_key, model.size)
+        elif model.row is not old[key].row and not (model.is_paged or old[key].is_paged):
             yield from _changes(old[key], model, now_ns)
 
 
@@ -199,8 +199,18 @@ class _LocatedModel(Struct):
     """The label and bytes of each device, by device key."""
 
     @property
+    def is_paged(self) -> bool:
+        """Whether single pages of it come and go, which is no event: it neither moves nor changes its size."""
+        return self.row.model.dynamic_memory
+
+    @property
     def held(self) -> int:
         return sum(size for _, size in self.on.values())
+
+    @property
+    def size(self) -> int:
+        """How large it is when it is loaded, and unloaded."""
+        return self.row.model.size_bytes if self.is_paged else self.held
 
     @property
     def on_host(self) -> int:
@@ -251,7 +261,7 @@ def _initial_events(view: View) -> Iterator[Event]:
             started = process.snapshot.process.started_at_ns
             yield Event(0, started, EventKind.STARTED, title, title, process_key=process.key)
     for model in _models(view).values():
-        yield _event(EventKind.LOADED, model.row.loaded_at_ns, model, model.main_device_key, model.held)
+        yield _event(EventKind.LOADED, model.row.loaded_at_ns, model, model.main_device_key, model.size)
 
 
 def _event(kind: EventKind, at_ns: int, model: _LocatedModel, key: str, size: int, before: _LocatedModel | None = None) -> Event:

@@ -22,7 +22,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 # These measure how soon something happens, or print a table at the end.
 ALONE := tests/faults $(wildcard tests/integration/test_terminal*.py)
 
-.PHONY: demo test test-sidecar test-libraries test-comfyui test-hosts check format bench faults pictures wheel clean
+.PHONY: demo test test-sidecar test-libraries test-comfyui gpu-check test-hosts check format bench faults pictures wheel clean
 
 demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
@@ -46,6 +46,11 @@ test-libraries:
 test-comfyui: $(STAMP)
 	@test -f "$(COMFYUI)/main.py" || { echo "gpumodels: no ComfyUI in '$(COMFYUI)'; say where: make test-comfyui COMFYUI=DIR" >&2; exit 1; }
 	COMFYUI="$(abspath $(COMFYUI))" $(BIN)/pytest -m comfyui tests/comfyui
+
+# On a machine with a GPU: what is said of each model's memory against what ComfyUI and torch say. GPU_CHECK=--dry-run: on the CPU.
+gpu-check: $(STAMP)
+	@test -f "$(COMFYUI)/main.py" || { echo "gpumodels: no ComfyUI in '$(COMFYUI)'; say where: make gpu-check COMFYUI=DIR" >&2; exit 1; }
+	@COMFYUI="$(abspath $(COMFYUI))" PYTHONPATH=tests $(BIN)/python -m comfyui.memory_check $(GPU_CHECK)
 
 # Public test suites beside the sidecar; checkouts are yours: make test-hosts SUITES="safetensors=DIR peft=DIR accelerate=DIR"
 test-hosts: $(STAMP)

@@ -82,6 +82,8 @@ class ComfyServer:
         self._snapshots = snapshots
         self.truth: Mapping[str, int] = {}
         """By label, the bytes that the models of the last workflow hold."""
+        self.found: Mapping[str, Any] = {}
+        """What other nodes of ours found in the process, by name."""
 
     def prompt(self, nodes: Nodes) -> None:
         """Run a workflow to its end.
@@ -103,7 +105,7 @@ class ComfyServer:
             if number in history:
                 status = history[number]["status"]
                 assert status["status_str"] == "success", status["messages"][-1]
-                self.truth = _truth_in(history[number]["outputs"])
+                self.truth = self.found = _truth_in(history[number]["outputs"])
                 return
             time.sleep(0.02)
         raise AssertionError("the prompt did not end")
@@ -146,8 +148,8 @@ class ComfyServer:
         return json.loads(text) if is_json else None
 
 
-def _truth_in(outputs: Mapping[str, Any]) -> dict[str, int]:
-    found: dict[str, int] = {}
+def _truth_in(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for output in outputs.values():
         for text in output.get("text", ()):
             with contextlib.suppress(ValueError):
@@ -156,14 +158,17 @@ def _truth_in(outputs: Mapping[str, Any]) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def a_comfy_server(comfyui: ComfyUI, directory: Path, models: Path, arguments: tuple[str, ...] = ()) -> Iterator[ComfyServer]:
-    """ComfyUI on the CPU, beside the sidecar. Writes nothing into its checkout.
+def a_comfy_server(
+    comfyui: ComfyUI, directory: Path, models: Path, arguments: tuple[str, ...] = (), *, on_cpu: bool = True
+) -> Iterator[ComfyServer]:
+    """ComfyUI beside the sidecar. Writes nothing into its checkout.
 
     Args:
         comfyui: the checkout.
         directory: for everything that it writes.
         models: the folder of models.
         arguments: more of its arguments.
+        on_cpu: whether it leaves a GPU alone.
     """
     snapshots = directory / "gpm"
     snapshots.mkdir(mode=0o700, parents=True)
@@ -182,7 +187,7 @@ def a_comfy_server(comfyui: ComfyUI, directory: Path, models: Path, arguments: t
     with socket.socket() as probed:
         probed.bind(("127.0.0.1", 0))
         port = probed.getsockname()[1]
-    command = [comfyui.python, "-m", "gpumodels", "run", "main.py", "--cpu", "--port", str(port)]
+    command = [comfyui.python, "-m", "gpumodels", "run", "main.py", "--port", str(port), *(["--cpu"] if on_cpu else [])]
     command += ["--base-directory", str(base), "--database-url", f"sqlite:///{directory}/comfyui.db", "--disable-api-nodes"]
     command += ["--front-end-root", str(web), "--cache-classic", *arguments]  # another cache drops models where memory is short
     environment = os.environ | {

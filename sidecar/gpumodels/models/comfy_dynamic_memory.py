@@ -19,6 +19,7 @@ from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.origin import MAPPED
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import is_a, state_of
+from gpumodels.support.last_references import give_back
 from gpumodels.support.module_tables import entries_of, tables_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import in_slices
@@ -140,20 +141,28 @@ class ComfyDynamicMemory:
         module = None
         if not is_a(table, dict) or number >= dict.__len__(table) or len(self._vbars) >= MOST_VBARS:
             return False
-        device, vbar = list(dict.items(table))[number]
+        pairs = list(dict.items(table))
+        device, held = pairs[number][0], [pairs[number][1]]
         table = None
-        if vbar is None or id(vbar) in self._vbars or not is_vbar(vbar):
-            return True
-        state = state_of(vbar)
+        pairs = []
+        try:
+            self._ask_vbar(device, held)
+        finally:
+            give_back(held)
+        return True
+
+    def _ask_vbar(self, device: Any, held: list[Any]) -> None:
+        """Ask one VBAR, the list's only item, what of it is in memory; its host may drop it meanwhile."""
+        if id(held[0]) in self._vbars or not is_vbar(held[0]):
+            return
+        state = state_of(held[0])
         base, used = state.get("base_addr"), state.get("offset")
         if type(base) is not int or type(used) is not int:
             raise TypeError("a VBAR doesn't say where it is")
         kind, _, stated = (str(device) if type(device) in (str, self._tensor_reader.torch.device) else "cuda").partition(":")
-        name = f"{kind}:{stated or state.get('device', 0)}"
-        key = id(vbar)
-        self._vbars[key] = Vbar(key, name, base, used)
-        self._residency[key] = self._inquirer.ask(vbar)
-        return True
+        key = id(held[0])
+        self._vbars[key] = Vbar(key, f"{kind}:{stated or state.get('device', 0)}", base, used)
+        self._residency[key] = self._inquirer.ask(held[0])
 
     def _held_outside_torch(self) -> Mapping[str, int]:
         held: dict[str, int] = {}

@@ -20,9 +20,10 @@ MOST_PAGES: Final = 1 << 16
 RESIDENT: Final = 1
 """The flag of a page that is in memory."""
 ASK_AGAIN_SECONDS: Final = 60.0
-SLOW_SECONDS: Final = 0.01
-REST_FACTOR: Final = 500
-"""A VBAR that took long to answer isn't asked again before so many times as long have passed."""
+SLOW_SECONDS: Final = 0.25
+"""A busy host lets go of the interpreter only every few milliseconds, so that even quick calls may take some of these."""
+REST_FACTOR: Final = 40
+"""A VBAR that took long to answer isn't asked again before so many times as long have passed; its answer counts until then."""
 CONTROL: Final = "comfy_aimdo.control"
 
 
@@ -60,22 +61,25 @@ class PageInquirer:
     def __init__(self, failures: Failures, clock: Callable[[], float]) -> None:
         self._failures = failures
         self._clock = clock
-        self._not_before: dict[int, float] = {}
-        """By `id()` of a VBAR that failed or was slow, when to ask it again."""
+        self._not_before: dict[int, tuple[float, Residency | None]] = {}
+        """By `id()` of a VBAR that failed or was slow, when to ask it again, and what it is believed to have until then."""
 
     def ask(self, vbar: Any) -> Residency | None:
         """What of it is in memory; None if it can't be asked or believed. The caller holds it, and lets go of it afterwards."""
         key, now = id(vbar), self._clock()
-        if self._not_before.get(key, now) > now or is_freed(vbar):
+        if is_freed(vbar):
             return None
+        until, answer = self._not_before.get(key, (now, None))
+        if until > now:
+            return answer
         began, residency = time.perf_counter(), None
         with self._failures.guard("asking which pages of a model are in memory"):
             residency = _asked(vbar)
         seconds = time.perf_counter() - began
         if residency is None:
-            self._not_before[key] = now + ASK_AGAIN_SECONDS
+            self._not_before[key] = now + ASK_AGAIN_SECONDS, None
         elif seconds > SLOW_SECONDS:
-            self._not_before[key] = now + REST_FACTOR * seconds
+            self._not_before[key] = now + REST_FACTOR * seconds, residency
         else:
             self._not_before.pop(key, None)
         return residency
@@ -83,7 +87,7 @@ class PageInquirer:
     def forget_all_but(self, vbars: set[int]) -> None:
         """Forget what failed of VBARs that are no more; others may get their ids."""
         if self._not_before:
-            self._not_before = {key: until for key, until in self._not_before.items() if key in vbars}
+            self._not_before = {key: rest for key, rest in self._not_before.items() if key in vbars}
 
 
 def is_freed(vbar: Any) -> bool:

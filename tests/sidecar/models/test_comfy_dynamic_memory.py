@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -187,6 +189,29 @@ def test_no_model_and_no_vbar_is_kept_alive(sidecar: Attached) -> None:
     assert freed == [True]
     assert sidecar.models() == ()
     assert sidecar.dynamic_memory.shown == {}
+
+
+def test_a_vbar_that_is_dropped_while_it_is_asked_is_freed_in_the_main_thread(sidecar: Attached) -> None:
+    """Freeing it unmaps memory of the device, which is the host's to do."""
+    freed: list[threading.Thread] = []
+
+    class Dropped(ModelVBAR):
+        def get_residency(self) -> list[int]:
+            model.dynamic_vbars.clear()
+            for layer in model.diffusion_model:
+                layer._v = None
+            return super().get_residency()
+
+        def __del__(self) -> None:
+            freed.append(threading.current_thread())
+
+    model: Any = Diffusion([Cast(32)])
+    staged(model, Dropped(4))
+    scan = threading.Thread(target=sidecar.scan)
+    scan.start()
+    while scan.is_alive() or not freed:
+        time.sleep(0.001)
+    assert freed == [threading.main_thread()]
 
 
 def test_a_patcher_s_originals_of_what_is_on_the_device_are_not_counted(sidecar: Attached) -> None:

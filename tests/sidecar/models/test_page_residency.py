@@ -90,13 +90,15 @@ def test_odd_answers_are_counted_once_and_it_is_asked_again_later(methods: dict[
 
 
 def test_one_that_takes_long_is_asked_less_often(inquirer: PageInquirer, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    seconds = iter([0.0, 0.1, 0.0, 0.0])
+    seconds = iter([0.0, 0.5, 0.0, 0.0])
     monkeypatch.setattr("gpumodels.models.page_residency.time.perf_counter", lambda: next(seconds))
     vbar = ModelVBAR(1)
-    assert inquirer.ask(vbar) is not None
-    assert inquirer.ask(vbar) is None
-    clock.now = 51.0
-    assert inquirer.ask(vbar) is not None
+    empty, full = Residency(b"\x00", 0), Residency(b"\x01", PAGE)
+    assert inquirer.ask(vbar) == empty
+    vbar.bring(0)
+    assert inquirer.ask(vbar) == empty
+    clock.now = 21.0
+    assert inquirer.ask(vbar) == full
 
 
 def test_one_that_was_freed_is_never_asked(inquirer: PageInquirer, monkeypatch: pytest.MonkeyPatch) -> None:

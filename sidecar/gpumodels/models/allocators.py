@@ -91,6 +91,7 @@ def device_memory(
         for device, size in model.bytes_by_device.items():
             held[device] = held.get(device, 0) + size
     devices = held.keys() | counters.keys() | outside_torch.keys()
+    devices |= {model.device for model in models if model.dynamic_memory and model.device is not None}  # maybe all on disk now
     if parts is not None:
         devices |= parts.gradients.keys() | parts.optimizer.keys() | parts.caches.keys() | parts.held_by_functions.keys()
     found: list[DeviceMemory] = []

@@ -8,6 +8,7 @@ the one on the device counts as little as the mapping of the file does.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
@@ -22,7 +23,7 @@ from gpumodels.support.instances import is_a, state_of
 from gpumodels.support.last_references import give_back
 from gpumodels.support.module_tables import entries_of, tables_of
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.slices import in_slices
+from gpumodels.support.slices import batched, in_slices
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.paged_modules import (
     PAGED_TENSORS,
@@ -41,6 +42,9 @@ MOST_VBARS: Final = 256
 ROWS_PER_STEP: Final = 16
 PINS_AGAIN_SECONDS: Final = 10.0
 """Pins may be passed from one module to another, which no sum shows."""
+REST_FACTOR: Final = 100
+QUICK_SECONDS: Final = 0.01
+"""Pages move all the time: where dividing the models took longer than this, it is done again only after so many times as long."""
 MANAGEMENT: Final = "comfy.model_management"
 CAST_BUFFERS: Final = "STREAM_AIMDO_CAST_BUFFERS"
 """Where ComfyUI keeps buffers outside torch's allocator, through which weights go that found no page."""
@@ -55,7 +59,12 @@ class _Layout:
         self.weights = weights
         self.refs = refs
         """By row of the layer tree, the module that may have its weights in pinned memory."""
-        self.state: object = None
+        self.vbars = {place[0] for weight in weights for place in weight.places}
+        self.pins: object = None
+        """Sums of all models' pinned memory when `pinned` was read."""
+        self.pinned: Mapping[int, bool] = {}
+        """The rows whose weights have a copy in host memory, and whether that is page-locked."""
+        self.residency: Mapping[int, Residency | None] = {}
         self.shown: FoundModel | None = None
 
 
@@ -88,7 +97,7 @@ class ComfyDynamicMemory:
         self._vbars: dict[int, Vbar] = {}
         self._residency: dict[int, Residency | None] = {}
         self._pins: list[object] = []
-        self._pins_read_at = float("-inf")
+        self._pins_read_at = self._divide_not_before = float("-inf")
         self._structure: object = None
         """Which VBARs there were, and how much of each was in use, when these were found."""
         self._layouts: dict[FoundModel, _Layout | None] = {}
@@ -303,35 +312,44 @@ class ComfyDynamicMemory:
 
     def _divide_all(self, shown: dict[FoundModel, FoundModel]) -> Iterator[None]:
         """Add each model with dynamic memory as it is now; the same object as before if nothing about it changed."""
-        again = self._clock() - self._pins_read_at >= PINS_AGAIN_SECONDS
+        now = self._clock()
+        again = now - self._pins_read_at >= PINS_AGAIN_SECONDS
         if again:
-            self._pins_read_at = self._clock()
+            self._pins_read_at = now
+        seconds = 0.0
         for model, layout in self._layouts.items():
             if layout is None:
                 continue
-            used = {place[0] for weight in layout.weights for place in weight.places}
-            state = {key: self._residency.get(key) for key in used}, self._pins
-            if layout.shown is None or layout.state != state or again:
+            began = time.thread_time()
+            if layout.shown is None or again or layout.pins != self._pins:
                 pinned: dict[int, bool] = {}
                 yield from self._read_pins(layout, pinned)
-                now = yield from divided(model, layout.device, layout.weights, pinned, self._vbars, self._residency)
-                layout.state = state
-                if layout.shown is None or not _is_same(layout.shown, now):
-                    layout.shown = now
+                if pinned != layout.pinned:
+                    layout.pinned, layout.residency = pinned, {}
+                layout.pins = self._pins
+            residency = {key: self._residency.get(key) for key in layout.vbars}
+            if layout.shown is None or (layout.residency != residency and now >= self._divide_not_before):
+                divided_now = yield from divided(
+                    model, layout.device, layout.weights, layout.pinned, self._vbars, self._residency
+                )
+                layout.residency = residency
+                if layout.shown is None or not _is_same(layout.shown, divided_now):
+                    layout.shown = divided_now
+                seconds += time.thread_time() - began
             shown[model] = layout.shown
             yield
+        if seconds > QUICK_SECONDS:
+            self._divide_not_before = now + REST_FACTOR * seconds
 
     def _read_pins(self, layout: _Layout, pinned: dict[int, bool]) -> Iterator[None]:
         """Add the rows whose weights have a copy in host memory, and whether it is page-locked."""
-        for count, (row, ref) in enumerate(layout.refs.items()):
-            with self._failures.guard("reading a module's pinned memory"):
-                module = ref()
-                pin = pin_in(state_of(module)) if module is not None else None
-                module = None
-                if pin is not None:
-                    pinned[row] = pin
-            if count % ROWS_PER_STEP == 0:
-                yield
+        for some in batched(layout.refs.items(), ROWS_PER_STEP):
+            with self._failures.guard("reading modules' pinned memory"):
+                for row, ref in some:
+                    pin = pin_in(state_of(ref()))
+                    if pin is not None:
+                        pinned[row] = pin
+            yield
 
 
 def _vbar_ids(holder: KeyedRef) -> list[int]:

@@ -19,6 +19,7 @@ MOST_PAGES: Final = 1 << 16
 """Two terabytes; a VBAR has no more pages than its device has memory."""
 RESIDENT: Final = 1
 """The flag of a page that is in memory."""
+_RESIDENCY_OF_FLAGS: Final = bytes(flags & RESIDENT for flags in range(256))
 ASK_AGAIN_SECONDS: Final = 60.0
 SLOW_SECONDS: Final = 0.25
 """A busy host lets go of the interpreter only every few milliseconds, so that even quick calls may take some of these."""
@@ -111,7 +112,7 @@ def _asked(vbar: Any) -> Residency | None:
     flags = vbar.get_residency()
     if type(flags) not in (list, bytes, bytearray, tuple) or len(flags) > MOST_PAGES:
         raise TypeError("the flags of its pages are no list")
-    pages = bytes(_number(flag) & RESIDENT for flag in flags)
+    pages = bytes(flags).translate(_RESIDENCY_OF_FLAGS)
     return Residency(pages, sum(pages) * PAGE_BYTES if loaded is None else loaded)
 
 

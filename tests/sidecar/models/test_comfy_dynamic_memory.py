@@ -276,6 +276,15 @@ def test_weights_mapped_from_a_file_are_on_disk_until_they_are_used(sidecar: Att
     assert (dict(found.bytes_by_device), found.offloaded_bytes, found.device) == ({}, size, "cpu")
 
 
+def test_the_device_of_a_model_that_is_on_disk_as_a_whole_is_listed(sidecar: Attached) -> None:
+    model = Diffusion([nn.Linear(300, 300, bias=False)])
+    storage: Any = next(model.parameters()).untyped_storage()
+    storage._comfy_tensor_file_slice = ("file", 0, storage.nbytes())
+    model.__dict__["dynamic_vbars"] = {}
+    (memory,) = device_memory(sidecar.models(), None, {})
+    assert (memory.device, memory.models_bytes) == ("cpu", 0)
+
+
 def test_what_comfyui_mapped_itself_is_on_disk(sidecar: Attached) -> None:
     """Its loader notes on each storage which part of which file it is."""
     model = Diffusion([nn.Linear(300, 300, bias=False), nn.Linear(300, 300, bias=False)])
@@ -307,6 +316,19 @@ def test_pages_are_the_models_and_not_taken_from_other_tensors(sidecar: Attached
     management.STREAM_AIMDO_CAST_BUFFERS = {object(): buffer, object(): SimpleNamespace(), object(): None}
     monkeypatch.setitem(__import__("sys").modules, "comfy.model_management", management)
     assert the_device(sidecar, sidecar.models(), 100 * MIB).other_bytes == 140 * MIB
+
+
+def test_models_that_take_long_to_divide_are_divided_less_often(sidecar: Attached, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, vbar, now = Diffusion([Cast(32), Cast(32)]), ModelVBAR(8), [0.0]
+    monkeypatch.setattr(sidecar.dynamic_memory, "_clock", lambda: now[0])
+    staged(model, vbar)
+    monkeypatch.setattr("gpumodels.models.comfy_dynamic_memory.QUICK_SECONDS", 0.0)
+    on: list[int] = []
+    for seconds, pages in ((0.0, ()), (0.0, (0,)), (60.0, (0,)), (60.0, (0, 1)), (120.0, (0, 1))):
+        now[0] = seconds
+        vbar.bring(*pages)
+        on.append(the_model(sidecar).on_device_bytes // MIB)
+    assert on == [0, 0, 32, 32, 64]
 
 
 def test_an_unchanged_model_stays_the_same_object(sidecar: Attached) -> None:

@@ -112,6 +112,16 @@ def test_the_dead_are_noted_below_the_living_and_the_exited_are_gone() -> None:
     assert [process.pid for process in view.processes] == [1, 2, 3]
 
 
+def test_a_model_whose_pages_are_all_on_disk_keeps_its_row_and_its_dtype() -> None:
+    model = replace(a_model("wan", bytes_by_device={}, device="cuda:0", dtypes={"bfloat16": GIB}), offloaded_bytes=GIB)
+    snapshot = a_snapshot(replace(model, dynamic_memory=True), replace(model, id="other", name="other"), uuids={"cuda:0": H100})
+    gpu, *_ = view_of(a_feed(snapshot)).devices
+    assert [(row.name, row.on_bytes, row.off_bytes, row.dtype) for row in gpu.models] == [
+        ("other", 0, GIB, ""),
+        ("wan", 0, GIB, "bfloat16"),
+    ]
+
+
 def test_the_main_dtype_is_marked_where_there_are_others() -> None:
     mixed = a_model("mixed", GIB, dtypes={"float8_e4m3fn": GIB - MIB, "float32": MIB})
     plain = a_model("plain", 2 * GIB)

@@ -97,7 +97,7 @@ def memory_of(patcher: Any) -> dict[str, Any]:
         "class": type(module).__name__,
         "device": str(device),
         "is_dynamic": is_dynamic,
-        "is_cast": any(getattr(tensor, "_model_dtype", tensor.dtype) != tensor.dtype for tensor in casts),
+        "is_cast": any(getattr(tensor, "_model_dtype", tensor.dtype) != tensor.dtype or is_quantized(tensor) for tensor in casts),
         "size": bytes_of(*weights),
         "on_device": bytes_of(*[tensor for tensor in weights if tensor.device == device]),
         "loaded_size": int(patcher.loaded_size()) if device.type != "cpu" else bytes_of(*weights),
@@ -106,6 +106,11 @@ def memory_of(patcher: Any) -> dict[str, Any]:
         "layers": len(layers),
         "pinned": int(patcher.pinned_memory_size()) if is_dynamic else 0,
     }
+
+
+def is_quantized(tensor: Any) -> bool:
+    """Whether its own storage is only nominal, as that of a tensor that consists of others."""
+    return hasattr(tensor, "__tensor_flatten__")
 
 
 def devices_of(patchers: Any) -> dict[str, dict[str, int]]:

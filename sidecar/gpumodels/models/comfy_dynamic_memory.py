@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -213,7 +213,16 @@ class ComfyDynamicMemory:
                 weights: dict[tuple[str, int], PagedWeight] = {}
                 refs: dict[int, KeyedRef] = {}
                 yield from self._read_weights(model, weights, refs)
-                layouts[model] = _Layout(device, [*weights.values()], refs)
+                layouts[model] = _Layout(self._main_device(weights.values()) or device, [*weights.values()], refs)
+
+    def _main_device(self, weights: Iterable[PagedWeight]) -> str:
+        """The device for most of whose pages these weights are; empty if they are for none."""
+        sizes: dict[str, int] = {}
+        for weight in weights:
+            for key, _, size in weight.places:
+                device = self._vbars[key].device
+                sizes[device] = sizes.get(device, 0) + size
+        return max(sizes, key=lambda device: (sizes[device], device)) if sizes else ""
 
     def _find_below(self, holders: Sequence[KeyedRef], below: dict[int, str]) -> Iterator[None]:
         """Add the keys of all modules of these models, with the device of their VBAR; without a VBAR, an empty text."""

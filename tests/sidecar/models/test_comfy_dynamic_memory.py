@@ -160,6 +160,21 @@ def test_a_vbar_of_two_models_counts_in_each_what_is_its_own(sidecar: Attached) 
     assert all(one.dynamic_memory for one in models)
 
 
+def test_a_model_runs_where_its_layers_have_their_parts_however_many_vbars_it_has(sidecar: Attached) -> None:
+    """As after a node moved it to another GPU: the first one's range is still reserved."""
+    model: Any = Diffusion([Cast(32), Cast(32)])
+    first, second = ModelVBAR(8), ModelVBAR(8, device=1)
+    staged(model, first)
+    staged(model, second, torch.device("cuda:1"))
+    model.dynamic_vbars = {GPU: first, torch.device("cuda:1"): second}
+    first.bring(0, 1)
+    found = the_model(sidecar)
+    assert (found.device, dict(found.bytes_by_device), found.offloaded_bytes) == ("cuda:1", {"cpu": 64 * MIB}, 64 * MIB)
+    second.bring(1)
+    assert dict(the_model(sidecar).bytes_by_device) == {"cuda:1": 32 * MIB, "cpu": 32 * MIB}
+    assert dict(sidecar.dynamic_memory.outside_torch) == {"cuda:0": 64 * MIB, "cuda:1": 32 * MIB}
+
+
 def test_what_is_freed_in_the_middle_is_off_the_device(sidecar: Attached) -> None:
     model: Any = Diffusion([Cast(32), Cast(32)])
     vbar = ModelVBAR(8)

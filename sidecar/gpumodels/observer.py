@@ -318,7 +318,7 @@ class Observer:
         """Search for unregistered modules, if an allocator counts many bytes that nothing accounts for."""
         if self._clock() - self._swept_at < SWEEP_SECONDS or self._parts is None:
             return
-        unexplained = sum(device.other_bytes or 0 for device in self.devices)
+        unexplained = sum(device.other_bytes or 0 for device in self.devices) - attached.dynamic_memory.unfilled_bytes
         allocated = sum(device.allocated_bytes or 0 for device in self.devices)
         if unexplained > max(UNEXPLAINED_BYTES, UNEXPLAINED_SHARE * allocated):
             self._sweep(attached.hooks)

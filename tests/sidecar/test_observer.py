@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import _global_module_registration_hooks
 
+from dynamic_vram import MIB, Cast, Diffusion, ModelVBAR, staged
 from gpumodels.hooks import torch_hooks
 from gpumodels.models.allocators import DeviceCounters, TorchDevices
 from gpumodels.models.training_state import TrainingState
@@ -89,6 +90,41 @@ def test_memory_that_the_allocator_counts_is_divided_by_use(watched: Watched) ->
     (memory,) = (device for device in watched.observer.devices if device.device == "cuda:0")
     assert (memory.models_bytes, memory.other_bytes) == (distinct_bytes(model), 5000)
     assert watched.failures.count == 0
+
+
+def test_pages_that_come_and_go_are_published_at_the_next_tick(watched: Watched) -> None:
+    watched.devices.allocated_bytes = 1000
+    model, vbar = Diffusion([Cast(32), Cast(16)]), ModelVBAR(16)
+    staged(model, vbar)
+    watched.update()
+    for pages, on, other in (((0, 1), 48 * MIB, 16 * MIB), ((1,), 16 * MIB, 16 * MIB), ((0, 1, 5), 48 * MIB, 48 * MIB)):
+        vbar.bring(*pages)
+        watched.update()
+        found = next(one for one in watched.observer.models if one.dynamic_memory)
+        memory = next(device for device in watched.observer.devices if device.device == "cuda:0")
+        assert (found.on_device_bytes, memory.models_bytes) == (on, on)
+        assert (memory.allocated_bytes, memory.other_bytes) == (1000, other + 1000)
+    del model
+    watched.update()
+    assert not any(one.dynamic_memory for one in watched.observer.models)
+    assert watched.failures.count == 0
+
+
+def test_the_rest_of_pages_is_no_reason_to_search_for_models(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched.devices.allocated_bytes = 1000
+    model, vbar = Diffusion([Cast(32)]), ModelVBAR(32)
+    staged(model, vbar)
+    vbar.bring(*range(32))
+    watched.update()
+    sweeps: list[object] = []
+    monkeypatch.setattr(watched.observer, "_sweep", sweeps.append)
+    watched.clock.now += 61
+    attached = watched.observer._attached
+    assert attached is not None
+    watched.observer._sweep_if_unexplained(attached)
+    assert sweeps == []
+    assert attached.dynamic_memory.unfilled_bytes == 31 * 32 * MIB
+    del model
 
 
 def test_unexplained_memory_makes_it_sweep_for_unregistered_modules(watched: Watched) -> None:

@@ -129,6 +129,12 @@ class ComfyDynamicMemory:
         in_slices(self._divide_all(shown), pause)
         self.shown = shown
 
+    @property
+    def unfilled_bytes(self) -> int:
+        """Of the bytes outside torch, those that no weight fills: the rest of pages, and buffers for casting."""
+        in_pages = sum(_on_devices(shown) - _on_devices(found) for found, shown in self.shown.items())
+        return max(0, sum(self.outside_torch.values()) - in_pages)
+
     def _ask(self, holders: Sequence[KeyedRef]) -> Iterator[None]:
         """Find the VBARs of all models, and what of each is in memory; each is held only while it is asked."""
         for ref in holders:
@@ -365,6 +371,10 @@ def _vbar_ids(holder: KeyedRef) -> list[int]:
     """The `id()` of each of the model's VBARs."""
     table = state_of(holder()).get(VBARS)
     return [id(vbar) for vbar in dict.values(table)] if is_a(table, dict) else []
+
+
+def _on_devices(model: FoundModel) -> int:
+    return sum(size for device, size in model.bytes_by_device.items() if device != HOST)
 
 
 def _is_same(one: FoundModel, other: FoundModel) -> bool:

@@ -326,11 +326,13 @@ def test_pages_are_the_models_and_not_taken_from_other_tensors(sidecar: Attached
     memory = the_device(sidecar, sidecar.models(), 100 * MIB)
     assert (memory.allocated_bytes, memory.models_bytes) == (100 * MIB, 72 * MIB)
     assert memory.other_bytes == 100 * MIB + 24 * MIB  # the rest of the third page is nobody's
+    assert sidecar.dynamic_memory.unfilled_bytes == 24 * MIB
     management: Any = ModuleType("comfy.model_management")
     buffer = SimpleNamespace(_allocated=16 * MIB, device=0)
     management.STREAM_AIMDO_CAST_BUFFERS = {object(): buffer, object(): SimpleNamespace(), object(): None}
     monkeypatch.setitem(__import__("sys").modules, "comfy.model_management", management)
     assert the_device(sidecar, sidecar.models(), 100 * MIB).other_bytes == 140 * MIB
+    assert sidecar.dynamic_memory.unfilled_bytes == 40 * MIB
 
 
 def test_models_that_take_long_to_divide_are_divided_less_often(sidecar: Attached, monkeypatch: pytest.MonkeyPatch) -> None:

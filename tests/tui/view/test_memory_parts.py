@@ -52,6 +52,16 @@ def test_the_parts_sum_up_to_what_is_used() -> None:
     assert gpu.parts[0].key.endswith("/m4")
 
 
+def test_pages_beside_torch_s_allocator_are_the_models_and_not_outside_torch() -> None:
+    memory = replace(a_device("cuda:0", 30 * GIB, allocated_bytes=2 * GIB, reserved_bytes=3 * GIB), other_bytes=2 * GIB)
+    assert kinds(memory_parts([("wan", 30 * GIB)], [memory], 34 * GIB)) == {
+        PartKind.FIRST_MODEL: 30 * GIB,
+        PartKind.OTHER: 2 * GIB,
+        PartKind.ALLOCATOR_CACHE: GIB,
+        PartKind.OUTSIDE: GIB,
+    }
+
+
 def test_more_models_than_have_marks_of_their_own_are_one_part() -> None:
     parts = memory_parts([(f"m{size}", size) for size in range(1, 8)], [], None)
     assert kinds(parts)[PartKind.MODELS] == 1 + 2 + 3 + 4

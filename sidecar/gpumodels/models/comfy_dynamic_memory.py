@@ -39,6 +39,8 @@ from gpumodels.tensors.paged_modules import (
 from gpumodels.tensors.tensor_storages import META, TensorReader, TensorStorage
 
 MOST_VBARS: Final = 256
+UNKNOWN: Final = -1
+"""The address of a VBAR that doesn't say where it is: nothing is known of what is in it."""
 ROWS_PER_STEP: Final = 16
 PINS_AGAIN_SECONDS: Final = 10.0
 """Pins may be passed from one module to another, which no sum shows."""
@@ -172,12 +174,13 @@ class ComfyDynamicMemory:
             return
         state = state_of(held[0])
         base, used = state.get("base_addr"), state.get("offset")
-        if type(base) is not int or type(used) is not int:
-            raise TypeError("a VBAR doesn't say where it is")
         kind, _, stated = (str(device) if type(device) in (str, self._tensor_reader.torch.device) else "cuda").partition(":")
-        key = id(held[0])
-        self._vbars[key] = Vbar(key, f"{kind}:{stated or state.get('device', 0)}", base, used)
-        self._residency[key] = self._inquirer.ask(held[0])
+        key, name = id(held[0]), f"{kind}:{stated or state.get('device', 0)}"
+        if type(base) is int and type(used) is int:
+            self._vbars[key] = Vbar(key, name, base, used)
+            self._residency[key] = self._inquirer.ask(held[0])
+        else:
+            self._vbars[key], self._residency[key] = Vbar(key, name, UNKNOWN, 0), None
 
     def _held_outside_torch(self) -> Mapping[str, int]:
         held: dict[str, int] = {}
@@ -302,6 +305,8 @@ class ComfyDynamicMemory:
     def _place(self, allocation: Allocation) -> tuple[int, int, int] | None:
         """The module's part of a VBAR, from that one's beginning; None if it isn't in one that is known."""
         vbar = self._vbars.get(allocation.vbar)
+        if vbar is not None and vbar.base == UNKNOWN:
+            return vbar.key, 0, allocation.size_bytes
         if vbar is None or not 0 <= allocation.address - vbar.base <= vbar.used - allocation.size_bytes:
             return None
         return vbar.key, allocation.address - vbar.base, allocation.size_bytes

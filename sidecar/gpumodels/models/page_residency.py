@@ -69,6 +69,8 @@ class PageInquirer:
         """What of it is in memory; None if it can't be asked or believed. The caller holds it, and lets go of it afterwards."""
         key, now = id(vbar), self._clock()
         if is_freed(vbar):
+            return Residency(b"", 0)
+        if is_torn_down():
             return None
         until, answer = self._not_before.get(key, (now, None))
         if until > now:
@@ -94,8 +96,11 @@ class PageInquirer:
 def is_freed(vbar: Any) -> bool:
     """Whether its memory was returned already, so that it must not be asked: its library doesn't check that."""
     state = state_of(vbar)
-    if "_ptr" in state and not state["_ptr"]:
-        return True
+    return "_ptr" in state and not state["_ptr"]
+
+
+def is_torn_down() -> bool:
+    """Whether the library of all VBARs has ended, as it does on request."""
     control = sys.modules.get(CONTROL)
     return control is not None and state_of(control).get("lib", True) is None
 

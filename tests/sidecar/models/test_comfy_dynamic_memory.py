@@ -261,6 +261,26 @@ def test_a_vbar_that_cannot_be_asked_leaves_the_bytes_unknown() -> None:
         assert (sidecar.failures.count, vbar.asked) == (1, 1)
 
 
+@pytest.mark.parametrize("missing", ["base_addr", "offset"])
+def test_a_vbar_that_does_not_say_where_it_is_leaves_the_bytes_unknown(sidecar: Attached, missing: str) -> None:
+    model, vbar = Diffusion([Cast(32)]), ModelVBAR(8)
+    staged(model, vbar)
+    vbar.bring(0)
+    del vbar.__dict__[missing]
+    for _ in range(3):
+        found = the_model(sidecar)
+        assert (whole(found), found.on_device_bytes, found.unread_tensors) == (32 * MIB, 0, 1)
+
+
+def test_a_vbar_that_was_freed_has_nothing_in_memory(sidecar: Attached) -> None:
+    model, vbar = Diffusion([Cast(32)]), ModelVBAR(8)
+    staged(model, vbar)
+    vbar.bring(0)
+    vbar._ptr = None
+    found = the_model(sidecar)
+    assert (whole(found), found.on_device_bytes, found.unread_tensors) == (32 * MIB, 0, 0)
+
+
 def test_odd_attributes_cost_a_detail_and_never_the_row() -> None:
     odd: list[dict[str, Any]] = [
         {"dynamic_vbars": {GPU: None}},

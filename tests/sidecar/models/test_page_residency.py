@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dynamic_vram import MIB, PAGE, ModelVBAR
-from gpumodels.models.page_residency import PageInquirer, Residency, is_freed
+from gpumodels.models.page_residency import PageInquirer, Residency
 from gpumodels.support.failures import Failures
 
 
@@ -105,11 +105,15 @@ def test_one_that_was_freed_is_never_asked(inquirer: PageInquirer, monkeypatch: 
     """Its library would follow a null pointer."""
     vbar = ModelVBAR(4)
     vbar._ptr = None
-    assert (inquirer.ask(vbar), vbar.asked) == (None, 0)
+    assert (inquirer.ask(vbar), vbar.asked) == (Residency(b"", 0), 0)
+
+
+def test_none_is_asked_once_their_library_has_ended(inquirer: PageInquirer, monkeypatch: pytest.MonkeyPatch) -> None:
+    vbar = ModelVBAR(4)
     control: Any = ModuleType("comfy_aimdo.control")
     control.lib = None
     monkeypatch.setitem(sys.modules, "comfy_aimdo.control", control)
-    assert is_freed(ModelVBAR(4))
+    assert (inquirer.ask(vbar), vbar.asked) == (None, 0)
 
 
 def test_another_object_with_the_same_id_starts_afresh(clock: Clock) -> None:

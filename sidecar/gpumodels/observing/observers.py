@@ -14,6 +14,7 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from gpumodels.observing.mechanism import Mechanism, Observation, Returned, Started
+from gpumodels.support import last_references
 from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import can_keep_from_compiler, keep_from_compiler
@@ -28,7 +29,7 @@ class Observers:
         self._failures = failures
         self._mechanism = self._choose_mechanism(torch)
         with failures.guard("excluding the sidecar's code from compilation"):
-            keep_from_compiler(torch, WeakTable.entries())
+            keep_from_compiler(torch, (*WeakTable.entries(), *last_references.entries()))
             if self._mechanism is not None:
                 keep_from_compiler(torch, self._mechanism.entries())
 

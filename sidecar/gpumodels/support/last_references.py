@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from types import CodeType
 from typing import Any, Final
 
 _waiting: list[Any] = []
@@ -28,6 +29,11 @@ def give_back(held: list[Any]) -> None:
             return
         _waiting.clear()  # it will not come to it: at the end of the process, or where too many calls wait
     held.clear()
+
+
+def entries() -> tuple[CodeType, ...]:
+    """The code objects that the host's main thread enters."""
+    return (_drop.__code__,)
 
 
 def _ask_main_thread() -> bool:

@@ -58,6 +58,10 @@ def test_in_the_main_thread_it_is_dropped_at_once() -> None:
     give_back(held)
 
 
+def test_what_the_main_thread_enters_is_kept_from_dynamo() -> None:
+    assert last_references.entries() == (last_references._drop.__code__,)
+
+
 def test_where_the_main_thread_cannot_be_asked_it_is_dropped_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(last_references, "_ask_main_thread", lambda: False)
     freed: list[threading.Thread] = []

@@ -23,6 +23,8 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import path_of_is_compiling
 
 Statement = TypeVar("Statement", bound=ast.stmt)
+FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+"""A coroutine's code is exchanged like any other: its call starts when it first runs, and returns when it is over."""
 PLACEHOLDER: Final = "\0gpumodels\0"
 """A placeholder among the constants of the compiled code, to be replaced by the `_CallObserver`."""
 TORCH_ALIAS: Final = "_torch_of_gpumodels"
@@ -31,7 +33,7 @@ CLOSURE_NAME: Final = "_around"
 """The name of the enclosing function that provides free variables."""
 FUTURE_FLAGS: Final = 0x1FE0000
 """The flags of a code object that come from `from __future__ import …`."""
-UNSUPPORTED_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
+UNSUPPORTED_FLAGS: Final = inspect.CO_GENERATOR | inspect.CO_ASYNC_GENERATOR
 
 
 @never_pickled
@@ -52,7 +54,7 @@ class CodeExchange:
         """
         original = function.__code__
         if original.co_flags & UNSUPPORTED_FLAGS:
-            raise ValueError("it is a generator or coroutine")
+            raise ValueError("it is a generator")
         try:
             source = inspect.getsource(function)
         except (OSError, TypeError) as error:
@@ -144,7 +146,7 @@ def _compiled(
     tree = ast.parse(f"if True:\n{source}" if is_indented else source)
     holder = tree.body[0]
     function = holder.body[0] if is_indented and isinstance(holder, ast.If) else holder
-    if not isinstance(function, ast.FunctionDef):
+    if not isinstance(function, FUNCTIONS):
         raise ValueError("it is not a plain function")
     function.decorator_list = []
     body = function.body
@@ -177,7 +179,7 @@ def _compiled(
     )
 
 
-def _closure(names: Sequence[str], function: ast.FunctionDef) -> ast.FunctionDef:
+def _closure(names: Sequence[str], function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.FunctionDef:
     """An enclosing function that defines these names, so that they are free variables of `function`, like `__class__`."""
     none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     variables: list[ast.stmt] = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in names]
@@ -218,7 +220,7 @@ def _on_the_line_of(existing: ast.stmt, inserted: Statement) -> Statement:
     return inserted
 
 
-def _last_statement_of(function: ast.FunctionDef) -> ast.stmt:
+def _last_statement_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> ast.stmt:
     """The innermost statement at the function's end, after which Python adds its own `return None`."""
     last: ast.stmt = function.body[-1]
     while inner := getattr(last, "finalbody", None) or getattr(last, "orelse", None) or getattr(last, "body", None):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import FrameType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any
@@ -38,8 +38,8 @@ def counts(up_to: int) -> Iterator[int]:
     yield from range(up_to)
 
 
-async def waits() -> int:
-    return 1
+async def comes_in_pieces() -> AsyncIterator[int]:
+    yield 1
 
 
 def finds(numbers: list[int], sought: int) -> int | None:
@@ -114,7 +114,7 @@ def test_a_function_that_its_source_does_not_make_is_not_observed(exchange: Code
     assert made(1) == nowhere["made"](1) == 1
 
 
-@pytest.mark.parametrize("function", [counts, waits], ids=lambda function: function.__name__)
+@pytest.mark.parametrize("function", [counts, comes_in_pieces], ids=lambda function: function.__name__)
 def test_what_returns_before_it_ends_is_not_observed(exchange: CodeExchange, function: Any) -> None:
     code = function.__code__
     with pytest.raises(ValueError, match="generator"):

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+import gc
 import inspect
 import pickle
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from types import FrameType, FunctionType
 from typing import Any
@@ -49,6 +52,18 @@ def adds(one: int, *, other: int = 2) -> int:
 
 def ends_without_a_result(one: list[int]) -> None:
     one.append(1)
+
+
+async def waits(one: int) -> int:
+    """A coroutine to observe."""
+    await asyncio.sleep(0)
+    if one < 0:
+        raise ValueError("negative")
+
+    async def inner() -> int:
+        return one + 1
+
+    return await inner()
 
 
 class Base:
@@ -129,6 +144,68 @@ def test_a_function_that_ends_without_a_return_is_seen_to_end(mechanism: Mechani
     seen = observed(mechanism, ends_without_a_result)
     ends_without_a_result([])
     assert seen[-1] == ("ends_without_a_result", None)
+
+
+def test_a_coroutine_is_seen_to_start_when_it_first_runs_and_to_return_when_it_is_over(mechanism: Mechanism) -> None:
+    seen = observed(mechanism, waits)
+    coroutine = waits(1)
+    assert inspect.iscoroutinefunction(waits)
+    assert seen == []
+    assert coroutine.send(None) is None
+    assert seen == [{"one": 1}]
+    with pytest.raises(StopIteration) as over:
+        coroutine.send(None)
+    assert over.value.value == 2
+    assert seen[1:] == [("waits", 2)]
+
+
+def test_overlapping_calls_of_a_coroutine_have_frames_of_their_own(mechanism: Mechanism) -> None:
+    frames: dict[int, int] = {}
+    ended: list[int] = []
+
+    def started(frame: FrameType) -> None:
+        frames[id(frame)] = frame.f_locals["one"]
+
+    def returned(frame: FrameType, _result: object) -> None:
+        ended.append(frames[id(frame)])
+
+    mechanism.observe(waits, Observation("observing", started, returned))
+
+    async def both() -> list[int]:
+        return await asyncio.gather(waits(1), waits(2))
+
+    assert asyncio.run(both()) == [2, 3]
+    assert ended == [1, 2]
+
+
+def test_a_coroutine_that_raises_is_the_same_to_the_letter_and_leaves_nothing_behind(mechanism: Mechanism) -> None:
+    class Held:
+        """Something that the failing call holds."""
+
+    async def fails(held: object) -> None:
+        await waits(-1)
+
+    def told() -> str:
+        held = Held()
+        ref = weakref.ref(held)
+        coroutine = fails(held)
+        coroutine.send(None)
+        try:
+            coroutine.send(None)
+        except ValueError:
+            said = traceback.format_exc()
+        del held, coroutine
+        assert ref() is None
+        return said
+
+    gc.disable()
+    try:
+        before = told()
+        seen = observed(mechanism, waits)
+        assert told() == before
+    finally:
+        gc.enable()
+    assert seen == [{"one": -1}]
 
 
 def test_a_method_that_calls_super_can_be_observed(mechanism: Mechanism) -> None:

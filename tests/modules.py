@@ -13,10 +13,12 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from gpumodels.hooks.comfy_nodes import ComfyNodes
 from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_dynamic_memory import ComfyDynamicMemory
 from gpumodels.models.comfy_loras import ComfyLoras
+from gpumodels.models.comfy_manager import ComfyManager
 from gpumodels.models.scan import Scanner
 from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.naming.model_names import ModelNames
@@ -24,6 +26,8 @@ from gpumodels.naming.pipeline_slots import PipelineSlots
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.publishing.snapshot_models import SnapshotModels
+from gpumodels.publishing.stages import Stages
+from gpumodels.support.accelerator_memory import MainAccelerator
 from gpumodels.support.failures import Failures
 from gpumodels.tensors.module_reader import ModuleReader
 from gpumodels.tensors.tensor_storages import TensorReader
@@ -71,6 +75,8 @@ class Attached:
     hooks: TorchHooks
     model_names: ModelNames
     snapshot_models: SnapshotModels
+    comfy_manager: ComfyManager
+    stages: Stages
     scanned_provenance: int = 0
 
     def scan(self, pause: Callable[[], None] = lambda: None, afresh: bool = False) -> list[FoundModel]:
@@ -94,6 +100,8 @@ class Attached:
 
     def models(self, now_ns: int = 0) -> tuple[Model, ...]:
         """What a snapshot would hold, once all names are found."""
+        self.stages.update()
+        self.stages.find_files(lambda: None)
         return self.described(self.scan(), now_ns)
 
     def described(self, found: Sequence[FoundModel], now_ns: int = 0) -> tuple[Model, ...]:
@@ -104,7 +112,9 @@ class Attached:
             with self.failures.guard("naming a model"), suppress(ReferenceError):
                 if core is not None:
                     self.model_names.find_out(one, core)
-        return self.snapshot_models.models(found, now_ns, self.dynamic_memory.shown)
+        self.comfy_manager.update(found)
+        shown, managed = self.dynamic_memory.shown, self.comfy_manager.managed
+        return self.snapshot_models.models(found, now_ns, shown=shown, managed=managed)
 
 
 @contextmanager
@@ -117,16 +127,18 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     tensor_reader = TensorReader(torch, origin_tracker, failures)
     training_state = TrainingState(torch, tensor_reader, failures)
     loras, pipelines = ComfyLoras(tensor_reader, failures, registry.request_scan), PipelineSlots(failures)
-    hooks = TorchHooks(torch, registry, origin_tracker, (pipelines, training_state, loras), failures)
+    manager = ComfyManager(loras.patchers, failures)
+    nodes = ComfyNodes(registry, MainAccelerator(torch), manager.paged_memory)
+    hooks = TorchHooks(torch, registry, origin_tracker, (pipelines, training_state, loras, nodes), failures)
     try:
         reader = ModuleReader(tensor_reader)
         dynamic = ComfyDynamicMemory(registry, reader.paged_models, tensor_reader, failures, time.monotonic)
         scanner = Scanner(registry, reader, failures)
         model_names = ModelNames(registry, origin_tracker, pipelines, failures, pause)
         models = SnapshotModels(registry, model_names, failures)
-        yield Attached(
-            failures, registry, origin_tracker, scanner, training_state, loras, dynamic, pipelines, hooks, model_names, models
-        )
+        stages = Stages(nodes, origin_tracker.files_named)
+        parts = (failures, registry, origin_tracker, scanner, training_state, loras, dynamic, pipelines, hooks)
+        yield Attached(*parts, model_names, models, manager, stages)
     finally:
         hooks.remove()
         origin_tracker.close()

@@ -31,6 +31,8 @@ class NameSource(str, Enum):
     """The module's attribute `model_name` or `name`."""
     NAMES_AND_SHAPES = "names and shapes"
     """The only file with tensors of all the model's names and shapes; its values can't be compared."""
+    NODE_INPUT = "node input"
+    """The only file that the inputs of the ComfyUI node name in which the model was built; its values can't be compared."""
     RECENCY = "recency"
     """The model's class; a file that was read at about the time it was loaded is a candidate."""
     CLASS = "class"
@@ -59,6 +61,7 @@ CONFIDENCE: Final[Mapping[str, float]] = {
     NameSource.FILE_METADATA: 0.9,
     NameSource.ATTRIBUTE: 0.8,
     NameSource.NAMES_AND_SHAPES: 0.7,
+    NameSource.NODE_INPUT: 0.65,
 }
 PATCHED_VALUES_CONFIDENCE: Final = 0.75
 """Of a name by values, if something was merged into some of them."""

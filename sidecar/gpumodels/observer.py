@@ -10,17 +10,19 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_
 from types import ModuleType
 from typing import Final
 
+from gpumodels.hooks.comfy_nodes import ComfyNodes
 from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.allocators import DeviceCounters, DeviceSource, TorchDevices, device_memory
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_dynamic_memory import ComfyDynamicMemory
 from gpumodels.models.comfy_loras import ComfyLoras
+from gpumodels.models.comfy_manager import ComfyManager
 from gpumodels.models.scan import Scanner
 from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.naming.model_names import ModelNames
@@ -30,13 +32,15 @@ from gpumodels.observing.import_hook import ImportHook, imported_torch
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.accelerator_samples import AcceleratorSampler
 from gpumodels.provenance.origin_tracker import OriginTracker
-from gpumodels.publishing.snapshot_models import SnapshotModels
+from gpumodels.publishing.snapshot_models import HOST, SnapshotModels
+from gpumodels.publishing.stages import Stages
+from gpumodels.support.accelerator_memory import MainAccelerator
 from gpumodels.support.budget import Budget
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.tensors.module_reader import ModuleReader
 from gpumodels.tensors.tensor_storages import TensorReader
-from gpumodels_shared.schema import DeviceMemory, Model
+from gpumodels_shared.schema import DeviceMemory, Model, Stage
 
 WALK_SHARE: Final = 0.005
 """Share of a core in which changes without notice are searched for (`parameter.data = …`, `module.weight = …`)."""
@@ -76,6 +80,9 @@ class Attachment:
     training_state: TrainingState
     comfy_loras: ComfyLoras
     dynamic_memory: ComfyDynamicMemory
+    comfy_manager: ComfyManager
+    main_accelerator: MainAccelerator
+    stages: Stages
     hooks: TorchHooks
     scanner: Scanner
     model_names: ModelNames
@@ -154,6 +161,16 @@ class Observer:
             return self._attached.snapshot_models.warnings
         return (NOT_ATTACHED,) if self._cant_attach else ()
 
+    @property
+    def model_manager(self) -> str | None:
+        """The host's own model manager; None if it has none."""
+        return self._attached.comfy_manager.name if self._attached is not None else None
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """What the host did last, where its work has parts with names."""
+        return self._attached.stages.stages() if self._attached is not None else ()
+
     def attach_when_possible(self) -> None:
         """Attach to torch now, or during the host's own import of it."""
         if imported_torch() is None and "torch" not in sys.modules:
@@ -193,8 +210,13 @@ class Observer:
         began = time.thread_time()
         try:
             counters = attached.devices.counters()
+            attached.main_accelerator.device = _main_device(counters)
+            attached.stages.update()
+            contents_version = self.registry.contents_version
             self._update_models(attached, counters, only_notified)
             self.devices = device_memory(self.models, self._parts, counters, attached.dynamic_memory.outside_torch)
+            if self.registry.contents_version == contents_version:
+                attached.stages.scanned(contents_version, _host_bytes(self.models))
         finally:
             self.last_update_seconds = time.thread_time() - began
             self.budget.charge(self.last_update_seconds)
@@ -212,6 +234,8 @@ class Observer:
         if attached is None:
             return
         self._walk_on(attached)
+        with self._failures.guard("finding the files that nodes name"):
+            attached.stages.find_files(self._pause_naming)
         origin_tracker = attached.origin_tracker
         if self._may_ask_kernel():
             self._asked_version, self._asked_at = self.registry.version, self._clock()
@@ -232,7 +256,8 @@ class Observer:
         """Update `models` to what is known by now about the models of the last scan."""
         attached = self._attached
         if attached is not None:
-            models = attached.snapshot_models.models(self._found, time.time_ns(), attached.dynamic_memory.shown)
+            shown, managed = attached.dynamic_memory.shown, attached.comfy_manager.managed
+            models = attached.snapshot_models.models(self._found, time.time_ns(), shown=shown, managed=managed)
             self.models = attached.snapshot_models.living(models)
 
     def _torch_imported(self, torch: ModuleType) -> None:
@@ -265,7 +290,10 @@ class Observer:
             training_state = TrainingState(torch, tensor_reader, self._failures)
             pipeline_slots = PipelineSlots(self._failures)
             comfy_loras = ComfyLoras(tensor_reader, self._failures, self.registry.request_scan)
-            listeners = (pipeline_slots, training_state, comfy_loras)
+            comfy_manager = ComfyManager(comfy_loras.patchers, self._failures)
+            main_accelerator = MainAccelerator(torch)
+            comfy_nodes = ComfyNodes(self.registry, main_accelerator, comfy_manager.paged_memory)
+            listeners = (pipeline_slots, training_state, comfy_loras, comfy_nodes)
             module_reader = ModuleReader(tensor_reader)
             model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
             return Attachment(
@@ -277,6 +305,9 @@ class Observer:
                 dynamic_memory=ComfyDynamicMemory(
                     self.registry, module_reader.paged_models, tensor_reader, self._failures, self._clock
                 ),
+                comfy_manager=comfy_manager,
+                main_accelerator=main_accelerator,
+                stages=Stages(comfy_nodes, origin_tracker.files_named),
                 scanner=Scanner(self.registry, module_reader, self._failures),
                 model_names=model_names,
                 name_queue=NameQueue(self.registry, model_names, self._failures, self.budget),
@@ -360,6 +391,7 @@ class Observer:
             found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)
             found = attached.comfy_loras.with_adapters(found, self._pause)
             attached.dynamic_memory.update(found, self._pause)
+            attached.comfy_manager.update(found)
         finally:
             origin_tracker.forget_kernel_mappings()
         if everything:
@@ -377,6 +409,15 @@ class Observer:
             self._parts = attached.scanner.measure(attached.training_state, self._pause)
             self._measure_seconds = time.thread_time() - began
             self._measured_at = now
+
+
+def _main_device(counters: Mapping[str, DeviceCounters]) -> str | None:
+    """The device that holds most."""
+    return max(counters, key=lambda device: counters[device].reserved_bytes or 0, default=None)
+
+
+def _host_bytes(models: Sequence[Model]) -> int:
+    return sum(model.bytes_by_device.get(HOST, 0) for model in models)
 
 
 def _allocated(counters: Mapping[str, DeviceCounters]) -> int:

@@ -187,6 +187,8 @@ class Sidecar:
                     models=observer.models,
                     health=SidecarHealth(round(observer.last_update_seconds, 4), len(observer.registry), self.failures.count),
                     warnings=(*observer.warnings, PROFILED) if self._is_resting else observer.warnings,
+                    model_manager=observer.model_manager,
+                    stages=observer.stages,
                 )
             )
         observer.budget.charge(time.thread_time() - began)

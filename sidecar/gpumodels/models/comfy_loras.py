@@ -93,6 +93,10 @@ class ComfyLoras:
         for patcher in patchers:
             self._patchers.put(patcher, None)
 
+    def patchers(self) -> list[KeyedRef]:
+        """Weak references to the live patchers, whether they have patches or not."""
+        return self._patchers.refs()
+
     def with_adapters(self, models: Sequence[FoundModel], pause: Callable[[], None]) -> list[FoundModel]:
         """These models, and the adapters in their patches; the same objects as before where nothing about them changed.
 

@@ -108,6 +108,9 @@ class Inquiry(Protocol):
     def files_read_at_creation(self) -> tuple[str, ...]:
         """The one checkpoint that was read when the model was created and is as large as it; else empty."""
 
+    def file_named_at_creation(self) -> str | None:
+        """The one file that the host was told to use when it built the model, if it fits and its values can't be compared."""
+
 
 @never_pickled
 class NothingToAsk:
@@ -156,6 +159,10 @@ class NothingToAsk:
     def files_read_at_creation(self) -> tuple[str, ...]:
         """No file was read."""
         return ()
+
+    def file_named_at_creation(self) -> str | None:
+        """No file was named."""
+        return None
 
 
 @never_pickled

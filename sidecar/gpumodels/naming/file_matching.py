@@ -18,7 +18,7 @@ from gpumodels.naming.evidence import ComparedCheckpoint, MatchedFiles
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.naming.stated_files import files_at, was_read
 from gpumodels.observing.module_registry import ModuleRegistry
-from gpumodels.provenance.checkpoint_values import CheckpointValues
+from gpumodels.provenance.checkpoint_values import READABLE, CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
@@ -65,6 +65,7 @@ class FileMatching:
         stated_origins: Sequence[str],
         among: tuple[str, ...] | None,
         before: MatchedFiles | None = None,
+        named: Sequence[str] = (),
     ) -> MatchedFiles:
         """The files that the model agrees with. Holds no module or tensor while it pauses.
 
@@ -74,6 +75,7 @@ class FileMatching:
             stated_origins: where its config and its pipeline say that it was loaded from; the files there are compared, too.
             among: the only files whose names and shapes count, if it is known which were read for it.
             before: the last answer: the same values are as old as they were then, and are compared only with files read since.
+            named: files that the host was told to use when it built the model, whether it was seen to read them or not.
         """
         files_read, offload_paths = self._origin_tracker.files_read, self._origin_tracker.own_files.offload_paths
         groups = {
@@ -90,6 +92,9 @@ class FileMatching:
             known = groups.get(checkpoint_of(path), ())
             if path not in {file.path for file in known}:
                 groups[checkpoint_of(path)] = (*known, ReadFile(path, 0, None))
+        for path in named:
+            if path.endswith(READABLE) and files_read.path_of(stamp_of(path)) is None:
+                groups.setdefault(checkpoint_of(path), (ReadFile(path, 0, None),))
         fingerprint = Fingerprint(samples.samples, self._first_seen_ns(found, samples))
         compared: dict[str, ComparedCheckpoint] = {}
         if before is not None and before.fingerprint is not None and before.fingerprint.samples == samples.samples:

@@ -237,6 +237,22 @@ def _merged(naming: Naming, evidence: Evidence) -> Naming | None:
     return replace(naming, name=name, confidence=PATCHED_VALUES_CONFIDENCE)
 
 
+def name_by_file_named_at_creation(evidence: Evidence) -> Evidence:
+    """The name of the one file that the host was told to use when it built the model, where nothing else is known of it.
+
+    Of files whose values can be compared, these decide alone: that they differ says that the model is from elsewhere.
+    """
+    naming = evidence.naming
+    if naming is None or naming.source != NameSource.CLASS or naming.files or naming.candidates:
+        return evidence
+    path = evidence.inquiry.file_named_at_creation()
+    name = file_group_name((path,), evidence.metadata) if path is not None else None
+    if path is None or name is None:
+        return evidence
+    source = NameSource.NODE_INPUT
+    return replace(evidence, naming=Naming(name, source, CONFIDENCE[source], (path,)))
+
+
 def hint_at_file_read_at_creation(evidence: Evidence) -> Evidence:
     """The file that was read when the model was created is a candidate, where nothing else is known, not even its values."""
     naming = evidence.naming
@@ -259,6 +275,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     look_through_saved_files,
     keep_name_of_file,
     drop_refuted_name,
+    name_by_file_named_at_creation,
     hint_at_file_read_at_creation,
 )
 

@@ -15,14 +15,14 @@ from gpumodels.naming.file_matching import FileMatching
 from gpumodels.naming.file_metadata import FileMetadata
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.naming.pipeline_slots import PipelineSlot
-from gpumodels.naming.recency import read_when_built
+from gpumodels.naming.recency import is_as_large, read_when_built
 from gpumodels.naming.stated_files import was_read
 from gpumodels.naming.stated_names import StatedNames, stated_names
 from gpumodels.naming.stated_precision import stated_precision
 from gpumodels.naming.verification import Checked, Verification
 from gpumodels.observing.module_registry import ModuleRegistry
-from gpumodels.provenance.checkpoint_values import CheckpointValues
-from gpumodels.provenance.files_read import FilesRead, Stamp
+from gpumodels.provenance.checkpoint_values import READABLE, CheckpointValues
+from gpumodels.provenance.files_read import FilesRead, Stamp, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.provenance.stored_files import StoredFiles
@@ -39,8 +39,8 @@ MAX_REMEMBERED: Final = 64
 UNCHOSEN_LABEL: Final = r"default(_\d+)?$"
 """What PEFT and diffusers call an adapter for which nobody chose a name."""
 
-Version = tuple[int, int, int]
-"""Of what was read, loaded and sampled in this process: equal versions give equal answers about an unchanged model."""
+Version = tuple[int, int, int, int]
+"""Of what was read, loaded, sampled and named in this process: equal versions give equal answers about an unchanged model."""
 
 
 @never_pickled
@@ -67,7 +67,8 @@ class Sources:
 
     def version(self) -> Version:
         """Another one: comparing again may give another answer."""
-        return self.files_read.version, self.origin_tracker.version, self.origin_tracker.samples_version
+        tracker = self.origin_tracker
+        return self.files_read.version, tracker.version, tracker.samples_version, tracker.files_named.version
 
 
 @never_pickled
@@ -232,9 +233,9 @@ class ModelInquiry:
             known.fingerprint is None or known.fingerprint.samples == samples.samples or not (known.paths or is_name_claimed)
         )
         if known is None or not is_same or before != matched_from:
-            known = self.sources.matching.match(
-                self.found, samples, self.findings.stated_origins, self._read_for_unseen_load(), known
-            )
+            among = self._read_for_unseen_load()
+            named = self._named_at_creation()
+            known = self.sources.matching.match(self.found, samples, self.findings.stated_origins, among, known, named)
             self.findings.matched, self.findings.matched_from = known, matched_from
         for file in self.sources.files_read.of(known.paths):
             if file.stamp is not None:
@@ -352,6 +353,23 @@ class ModelInquiry:
         while len(self.findings.saved) > MAX_REMEMBERED:
             del self.findings.saved[next(iter(self.findings.saved))]
         return known
+
+    def file_named_at_creation(self) -> str | None:
+        """See `evidence.Inquiry`."""
+        named = self._named_at_creation() if self.found.adapter is None else ()
+        read = self._read_for_unseen_load()
+        if len(named) != 1 or (read is not None and named[0] not in read):
+            return None
+        (file,) = self.sources.files_read.of(named)
+        stamp = file.stamp or stamp_of(file.path)
+        can_be_compared = file.values is not None or file.path.endswith(READABLE)
+        if stamp is None or can_be_compared or not is_as_large(stamp.size_bytes, self.found.held_bytes):
+            return None
+        self.findings.stamps.setdefault(file.path, stamp)
+        return file.path
+
+    def _named_at_creation(self) -> tuple[str, ...]:
+        return self.sources.origin_tracker.files_named.named_when_built(self.sources.registry.built_ns(self.found.core))
 
     def _samples(self) -> ModelSamples:
         tracker = self.sources.origin_tracker

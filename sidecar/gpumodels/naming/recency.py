@@ -24,11 +24,11 @@ def read_when_built(checkpoints: Iterable[Sequence[ReadFile]], built_ns: int, he
         files
         for files in checkpoints
         if all(built_ns - BEFORE_NS <= file.read_ns <= built_ns + AFTER_NS for file in files)
-        and _is_as_large(sum(file.stamp.size_bytes for file in files if file.stamp is not None), held_bytes)
+        and is_as_large(sum(file.stamp.size_bytes for file in files if file.stamp is not None), held_bytes)
     ]
     return tuple(file.path for file in fitting[0]) if len(fitting) == 1 else ()
 
 
-def _is_as_large(file_bytes: int, held_bytes: int) -> bool:
+def is_as_large(file_bytes: int, held_bytes: int) -> bool:
     """Whether the sizes agree up to a cast between 32 and 8 bits, and the size of the header."""
     return 0 < file_bytes <= 4.5 * held_bytes and held_bytes <= 4.5 * file_bytes

@@ -11,8 +11,8 @@ from gpumodels.naming.model_variants import ModelVariants
 from gpumodels_shared.name_sources import FROM_FILES, KNOWN_FILE_CONFIDENCE, NameSource
 from gpumodels_shared.schema import Model
 
-_WEAK_SOURCES: Final = frozenset({NameSource.NAMES_AND_SHAPES})
-"""Sources that name a file, but would name it for any model of the same build."""
+_WEAK_SOURCES: Final = frozenset({NameSource.NAMES_AND_SHAPES, NameSource.NODE_INPUT})
+"""Sources that name a file, but would name it for any model of the same build, or that was built at the same moment."""
 
 
 def without_rival_names(models: Sequence[Model], variants: ModelVariants) -> list[Model]:
@@ -24,20 +24,18 @@ def without_rival_names(models: Sequence[Model], variants: ModelVariants) -> lis
     known = [model for model in models if model.name_source in FROM_FILES - _WEAK_SOURCES]
     owned = {path for model in known for path in model.files}
     names = {(model.name, model.class_name) for model in known}
-    shared = Counter(path for model in models if model.name_source == NameSource.NAMES_AND_SHAPES for path in model.files)
+    shared = Counter(path for model in models if model.name_source in _WEAK_SOURCES for path in model.files)
     hinted = Counter(path for model in models if model.name_source == NameSource.RECENCY for path in model.candidates)
     found: list[Model] = []
     for model in models:
-        by_shapes = model.name_source == NameSource.NAMES_AND_SHAPES and any(
-            path in owned or shared[path] > 1 for path in model.files
-        )
+        is_weak = model.name_source in _WEAK_SOURCES and any(path in owned or shared[path] > 1 for path in model.files)
         by_config = (
             model.name_source == NameSource.CONFIG and model.fingerprint is None and (model.name, model.class_name) in names
         )
         if model.name_source == NameSource.RECENCY and any(path in owned or hinted[path] > 1 for path in model.candidates):
             found.append(variants.of(model, name_source=NameSource.CLASS, confidence=0.0, candidates=()))
         else:
-            found.append(_without_name(model, variants) if by_shapes or by_config else model)
+            found.append(_without_name(model, variants) if is_weak or by_config else model)
     return found
 
 

@@ -183,6 +183,8 @@ def _closure(names: Sequence[str], function: ast.FunctionDef | ast.AsyncFunction
     """An enclosing function that defines these names, so that they are free variables of `function`, like `__class__`."""
     none = ast.arguments(posonlyargs=[], args=[], kwonlyargs=[], kw_defaults=[], defaults=[])
     variables: list[ast.stmt] = [ast.Assign([ast.Name(name, ast.Store())], ast.Constant(None)) for name in names]
+    if function.name not in names:  # a method that calls a global function of its own name means that one
+        variables.append(ast.Global([function.name]))
     closure = ast.parse(f"def {CLOSURE_NAME}(): pass").body[0]
     assert isinstance(closure, ast.FunctionDef)
     closure.args, closure.body = none, [*variables, function]

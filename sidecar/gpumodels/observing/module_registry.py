@@ -44,6 +44,7 @@ class ModuleRegistry:
         self._is_loaded = False
         self.version = 0
         """Increases whenever a module is added, dies or is touched: while it stays the same, there is nothing to scan."""
+        self._moves = 0
         self.grew_at = float("-inf")
         """When the latest module was added, on `clock`: the host may be in the middle of building a model."""
 
@@ -74,14 +75,21 @@ class ModuleRegistry:
         ref = self._living.ref(key)
         return 0 if ref is None else int(ref.value)
 
+    @property
+    def contents_version(self) -> int:
+        """Increases whenever a module is added, dies, is loaded or changes in itself; not when it is only moved or cast."""
+        return self.version - self._moves
+
     def note_load(self, module: Any) -> None:
         """Note that values were loaded into this module and those below it; add it if it is unknown."""
         self._is_loaded = True
-        self.note_move(module)
+        self.add(module)
+        self.note_change(id(module))
 
     def note_move(self, module: Any) -> None:
         """Note that this module and those below it were moved or cast; add it if it is unknown."""
         self.add(module)
+        self._moves += 1
         self.note_change(id(module))
 
     def note_change(self, key: int) -> None:
@@ -91,6 +99,7 @@ class ModuleRegistry:
 
     def request_scan(self) -> None:
         """Request a scan because something other than a module changed."""
+        self._moves += 1
         self.version += 1
 
     def only_moved(self) -> bool:

@@ -8,6 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from gpumodels.provenance.file_mappings import MODEL_SUFFIXES, FileMappings
+from gpumodels.provenance.files_named import FilesNamed
 from gpumodels.provenance.files_read import FilesRead, Stamp, stamp_of
 from gpumodels.provenance.host_samples import RawSample, TensorPart, TensorSampler
 from gpumodels.provenance.origin import MAPPED, NO_OBSERVED_FILE, READ, Origin
@@ -34,6 +35,7 @@ class OriginTracker:
         self.tensors = TensorOrigins(torch)
         self.sampler = TensorSampler(torch)
         self.files_read = FilesRead()
+        self.files_named = FilesNamed(self.files_read)
         self.saved = SavedValues()
         self.own_files = OwnFiles()
         self.unobserved_loads: WeakTable[tuple[str, ...]] = WeakTable()

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import FormerModel, FoundModel
+from gpumodels.models.comfy_manager import MANAGER, Managed
 from gpumodels.naming.evidence import Naming
 from gpumodels.naming.kinds import kind_of
 from gpumodels.naming.model_names import Identified, ModelNames
@@ -28,6 +29,7 @@ HOST: Final = "cpu"
 UNSEEN_MODEL: Final = "a deleted model"
 """Stands for the name of a model that lived too briefly to be seen, of which something is left."""
 _ALL_AS_FOUND: Final[Mapping[FoundModel, FoundModel]] = {}
+_NONE_MANAGED: Final[Mapping[FoundModel, Managed]] = {}
 MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
 
@@ -78,7 +80,12 @@ class SnapshotModels:
         return self._model_names.warnings
 
     def models(
-        self, found: Sequence[FoundModel], now_ns: int, shown: Mapping[FoundModel, FoundModel] = _ALL_AS_FOUND
+        self,
+        found: Sequence[FoundModel],
+        now_ns: int,
+        *,
+        shown: Mapping[FoundModel, FoundModel] = _ALL_AS_FOUND,
+        managed: Mapping[FoundModel, Managed] = _NONE_MANAGED,
     ) -> tuple[Model, ...]:
         """Every model, largest first; those below SMALL_MODEL_BYTES are summed up in one.
 
@@ -86,6 +93,7 @@ class SnapshotModels:
             found: the scan's models.
             now_ns: realtime nanoseconds.
             shown: those of them that are to be shown with other memory than they were found with; names don't depend on it.
+            managed: those of them that the host's own model manager knows.
         """
         large: list[Model] = []
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
@@ -104,9 +112,16 @@ class SnapshotModels:
         if len(self._names) > len(large):
             self._forget_names(found)
         large = with_relations(without_rival_names(large, self._variants), ids, self._variants)
+        by_id = {ids[one]: known for one, known in managed.items() if one in ids}
+        large = [self._managed(model, by_id.get(model.id)) for model in large]
         self._variants.forget_unused()
         large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))
+
+    def _managed(self, model: Model, known: Managed | None) -> Model:
+        if known is None:
+            return model
+        return self._variants.of(model, managed_by=MANAGER, managed_bytes=known.loaded_bytes)
 
     def _forget_names(self, found: Sequence[FoundModel]) -> None:
         """Forget the names of dead models of which nothing is left."""

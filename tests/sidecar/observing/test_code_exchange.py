@@ -55,6 +55,11 @@ def finds(numbers: list[int], sought: int) -> int | None:
         return None
 
 
+class Adder:
+    def adds(self, one: int) -> int:
+        return adds(one) + 1
+
+
 class Secretive:
     def _private(self) -> str:
         return self.__secret()
@@ -112,6 +117,12 @@ def test_a_function_that_its_source_does_not_make_is_not_observed(exchange: Code
     with pytest.raises(ValueError, match="source"):
         observed(exchange, nowhere["made"])
     assert made(1) == nowhere["made"](1) == 1
+
+
+def test_a_method_that_calls_a_function_of_its_own_name_is_observed(exchange: CodeExchange) -> None:
+    seen = observed(exchange, Adder.adds)
+    assert Adder().adds(1) == 4
+    assert seen == ["adds", 4]
 
 
 @pytest.mark.parametrize("function", [counts, comes_in_pieces], ids=lambda function: function.__name__)

@@ -76,6 +76,11 @@ class Derived(Base):
         return super().method(value) * 2
 
 
+def a_function(function: Callable[..., Any]) -> FunctionType:
+    assert isinstance(function, FunctionType)
+    return function
+
+
 def observed(mechanism: Mechanism, function: Callable[..., Any]) -> list[Any]:
     """Records each call of the function from now on: its arguments at the start, its name and result at the end."""
     seen: list[Any] = []
@@ -86,8 +91,7 @@ def observed(mechanism: Mechanism, function: Callable[..., Any]) -> list[Any]:
     def returned(frame: FrameType, result: Any) -> None:
         seen.append((frame.f_code.co_name, result))
 
-    assert isinstance(function, FunctionType)
-    mechanism.observe(function, Observation("observing", started, returned))
+    mechanism.observe(a_function(function), Observation("observing", started, returned))
     return seen
 
 
@@ -169,12 +173,12 @@ def test_overlapping_calls_of_a_coroutine_have_frames_of_their_own(mechanism: Me
     def returned(frame: FrameType, _result: object) -> None:
         ended.append(frames[id(frame)])
 
-    mechanism.observe(waits, Observation("observing", started, returned))
+    mechanism.observe(a_function(waits), Observation("observing", started, returned))
 
-    async def both() -> list[int]:
+    async def both() -> tuple[int, int]:
         return await asyncio.gather(waits(1), waits(2))
 
-    assert asyncio.run(both()) == [2, 3]
+    assert [*asyncio.run(both())] == [2, 3]
     assert ended == [1, 2]
 
 

@@ -23,6 +23,7 @@ SOURCES: Final[Mapping[str, str]] = {
     NameSource.CONFIG: "its config",
     NameSource.PIPELINE: "the pipeline that it is part of",
     NameSource.ATTRIBUTE: "an attribute of the module",
+    NameSource.NODE_INPUT: "the file that the node named in which it was built",
     NameSource.RECENCY: "its class; a file was read when it was loaded",
     NameSource.LEFTOVER: "the model that it is left of",
     NameSource.CLASS: "its class; no file is known",

@@ -1,0 +1,117 @@
+"""Turns the nodes that ComfyUI ran into a snapshot's stages: when each ran, what it did to memory, which files it named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from gpumodels.hooks.comfy_nodes import ComfyNodes, Moment, NodeStarted
+from gpumodels.provenance.files_named import FilesNamed, NamingRun
+from gpumodels.support.accelerator_memory import peak_between
+from gpumodels.support.never_pickled import never_pickled
+from gpumodels_shared.schema import Stage
+
+MAX_STAGES: Final = 32
+HOST: Final = "cpu"
+
+
+@never_pickled
+@dataclass(slots=True)
+class _HostBytes:
+    """The bytes of models in host memory at one moment, as a scan finds out later; None if too much happened until then."""
+
+    contents_version: int
+    size_bytes: int | None = None
+    is_decided: bool = False
+
+    def scanned(self, contents_version: int, size_bytes: int) -> None:
+        """Take the sum of a scan, if there were the same models as at the moment."""
+        if not self.is_decided and contents_version >= self.contents_version:
+            self.is_decided = True
+            self.size_bytes = size_bytes if contents_version == self.contents_version else None
+
+
+@never_pickled
+@dataclass(slots=True)
+class _Run:
+    """A node's run, over or not."""
+
+    node: NodeStarted
+    host_before: _HostBytes
+    ended: Moment | None = None
+    host_after: _HostBytes | None = None
+    files: tuple[str, ...] = ()
+    needs_files: bool = True
+
+
+@never_pickled
+class Stages:
+    """The last runs of nodes, and those that run now. Only the sidecar's thread uses it."""
+
+    def __init__(self, nodes: ComfyNodes, files_named: FilesNamed) -> None:
+        self._nodes = nodes
+        self._files_named = files_named
+        self._runs: dict[int, _Run] = {}
+
+    def update(self) -> None:
+        """Take what happened since the last call."""
+        for event in self._nodes.take():
+            if isinstance(event, NodeStarted):
+                run = self._runs[event.number] = _Run(event, _HostBytes(event.moment.contents_version))
+                self._note(run)
+            elif (known := self._runs.get(event.number)) is not None:
+                known.ended, known.host_after = event.moment, _HostBytes(event.moment.contents_version)
+                known.needs_files = True  # of files with the same name, the one that was read is known by now
+                self._note(known)
+        over = [number for number, run in self._runs.items() if run.ended is not None]
+        for number in over[: max(0, len(self._runs) - MAX_STAGES)]:
+            del self._runs[number]
+
+    def scanned(self, contents_version: int, host_bytes: int) -> None:
+        """Take the sum of all models in host memory, of a scan that saw them as they were at this version."""
+        for run in self._runs.values():
+            for moment in (run.host_before, run.host_after):
+                if moment is not None:
+                    moment.scanned(contents_version, host_bytes)
+
+    def find_files(self, pause: Callable[[], None]) -> None:
+        """Find the files that the nodes' inputs name, which asks file systems."""
+        for run in list(self._runs.values()):
+            if run.needs_files:
+                run.needs_files = False
+                run.files = self._files_named.resolve(run.node.named, run.node.moment.at_ns, pause)
+                self._note(run)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The last runs, oldest first."""
+        return tuple(map(_stage, list(self._runs.values())[-MAX_STAGES:]))
+
+    def _note(self, run: _Run) -> None:
+        ended_ns = run.ended.at_ns if run.ended is not None else None
+        self._files_named.put(NamingRun(run.node.number, run.node.moment.at_ns, ended_ns, run.files))
+
+
+def _stage(run: _Run) -> Stage:
+    started, ended = run.node.moment, run.ended
+    latest = ended if ended is not None else started
+    device, before, after, peak = HOST, run.host_before.size_bytes, None, None
+    if latest.memory is None and started.memory is None:
+        after = run.host_after.size_bytes if run.host_after is not None else None
+    elif latest.memory is not None:
+        device, first = latest.memory.device, started.memory
+        before = 0 if first is None else first.allocated_bytes if first.device == device else None
+        if ended is not None:
+            after = latest.memory.allocated_bytes
+            peak = peak_between(first, latest.memory) if first is not None and first.device == device else None
+    return Stage(
+        id=run.node.id,
+        name=run.node.name,
+        started_at_ns=started.at_ns,
+        ended_at_ns=ended.at_ns if ended is not None else None,
+        device=device,
+        bytes_before=before,
+        bytes_after=after,
+        peak_bytes=peak,
+        files=run.files,
+    )

@@ -12,6 +12,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +35,7 @@ from gpumodels_shared.name_sources import (
     RECENCY_CONFIDENCE,
     NameSource,
 )
-from gpumodels_shared.schema import KINDS
+from gpumodels_shared.schema import KINDS, Stage
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.cli import THEMES, _parser
 from gpumodels_tui.json_output import text
@@ -157,7 +158,8 @@ def test_the_themes_are_named() -> None:
 
 def printed_document() -> Mapping[str, Any]:
     model = a_model("model", GIB, device="cuda:0")
-    glance = Snapshots(a_feed(a_snapshot(model)), some_hardware(a_gpu()), CatalogueState(), NOON_NS)
+    snapshot = replace(a_snapshot(model), stages=(Stage("4", "KSampler", NOON_NS),))
+    glance = Snapshots(a_feed(snapshot), some_hardware(a_gpu()), CatalogueState(), NOON_NS)
     document: Mapping[str, Any] = json.loads(text(glance))
     return document
 
@@ -171,6 +173,7 @@ def test_the_keys_of_the_json_document_are_those_that_are_printed() -> None:
         "A process": process,
         "A device of a process": process["devices"][0],
         "A model": process["models"][0],
+        "A stage of a process": process["stages"][0],
     }
     for title, keys in printed.items():
         described = rows(section("docs/json.md", title))

@@ -263,3 +263,31 @@ def test_loras_that_wanvideowrapper_merged_have_no_row(server: ComfyServer, lora
     (model,) = server.models_when(lambda models: [is_patched(model) for model in models] == [True], RECHECK_SECONDS)
     assert is_patched(model)
     assert (model.name, files_of(model)) == ("Wan2_2-T2V-A14B-HIGH", [HIGH])
+
+
+def test_the_last_nodes_are_stages_with_the_files_that_they_name(server: ComfyServer) -> None:
+    nodes = a_checkpoint(SD15)
+    strengths = {"strength_model": 1.0, "strength_clip": 1.0}
+    links = {"model": ("loader", 0), "clip": ("loader", 1)}
+    nodes["lora"] = ("LoraLoader", {**links, "lora_name": "more_details.safetensors", **strengths})
+    server.prompt(nodes | truth("with LoRA", "lora"))
+    server.models_when(lambda models: len(models) == 4)
+    stages = {stage.id: stage for stage in server.snapshot().stages if stage.id in ("loader", "lora")}
+    assert {stage.name for stage in stages.values()} == {"CheckpointLoaderSimple", "LoraLoader"}
+    assert [Path(path).name for path in stages["loader"].files] == [SD15]
+    assert [Path(path).name for path in stages["lora"].files] == ["more_details.safetensors"]
+    assert all(stage.device == "cpu" and (stage.ended_at_ns or 0) > stage.started_at_ns for stage in stages.values())
+    begun = len(server.snapshot().stages)
+    server.prompt(nodes | truth("with LoRA", "lora"))  # all of it is cached
+    assert len(server.snapshot().stages) == begun
+
+
+def test_models_with_a_patcher_are_comfyuis_and_those_of_packs_are_not(server: ComfyServer) -> None:
+    nodes = a_checkpoint(DREAMSHAPER) | {"upscaler": ("UpscaleModelLoader", {"model_name": UPSCALER})}
+    nodes["shown"] = ("PreviewAny", {"source": ("upscaler", 0)})
+    server.prompt(nodes)
+    models = server.models_when(lambda models: len(models) == 4)
+    assert server.snapshot().model_manager == "ComfyUI"
+    assert {model.kind: model.managed_by for model in models} == {
+        "checkpoint": "ComfyUI", "clip": "ComfyUI", "vae": "ComfyUI", "upscaler": None,
+    }  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.schema import Fingerprint, TensorSample
+from gpumodels_shared.schema import Fingerprint, Stage, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Snapshots
@@ -14,6 +14,7 @@ from gpumodels_tui.sources.gpus import GpuReading, HardwareState
 from snapshots import (
     GIB,
     H100,
+    MINUTE_NS,
     NOON_NS,
     WAN,
     a_catalogue,
@@ -32,7 +33,10 @@ DEVICE_KEYS = [
     *["device", "uuid", "allocated_bytes", "reserved_bytes", "models_bytes"],
     *["gradients_bytes", "optimizer_bytes", "cache_bytes", "other_bytes", "held_by_functions"],
 ]
-PROCESS_KEYS = ["pid", "label", "user", "state", "started_at", "snapshot_at", "devices", "models"]
+PROCESS_KEYS = [
+    *["pid", "label", "user", "state", "started_at", "snapshot_at", "devices", "models"],
+    *["model_manager", "stage", "stages"],
+]
 MODEL_KEYS = [
     *[
         "id",
@@ -49,6 +53,7 @@ MODEL_KEYS = [
     ],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
     *["leftover_of", "pinned_bytes", "dynamic_memory"],
+    *["leftover_of", "managed_by", "managed_bytes"],
 ]
 
 
@@ -92,6 +97,22 @@ def test_what_is_unknown_is_null() -> None:
     (process,) = found["processes"]
     assert list(process) == PROCESS_KEYS
     assert [process[key] for key in ("label", "started_at", "snapshot_at", "devices", "models")] == [None, None, None, [], []]
+
+
+def test_stages_and_the_model_manager_are_told() -> None:
+    ended = Stage("4", "UNETLoader", NOON_NS - MINUTE_NS, NOON_NS, "cuda:0", GIB, 3 * GIB, None, ("/models/wan.safetensors",))
+    running = Stage("7", "KSampler", NOON_NS)
+    model = replace(a_model(), managed_by="ComfyUI", managed_bytes=GIB)
+    snapshot = replace(a_snapshot(model), stages=(ended, running), model_manager="ComfyUI")
+    (process,) = document_of(a_feed(snapshot))["processes"]
+    assert process["model_manager"] == "ComfyUI"
+    assert process["stage"] == {"id": "7", "name": "KSampler", "since": "2026-05-28T20:26:40.000Z"}
+    assert process["stages"][0] == {
+        "id": "4", "name": "UNETLoader", "started_at": "2026-05-28T20:25:40.000Z", "ended_at": "2026-05-28T20:26:40.000Z",
+        "device": "cuda:0", "bytes_before": GIB, "bytes_after": 3 * GIB, "peak_bytes": None, "files": ["/models/wan.safetensors"],
+    }  # fmt: skip
+    assert [process["stages"][1][key] for key in ("ended_at", "device", "bytes_before")] == [None, None, None]
+    assert [(shown["managed_by"], shown["managed_bytes"]) for shown in process["models"]] == [("ComfyUI", GIB)]
 
 
 def test_gpus_are_what_the_driver_or_a_simulation_says_and_each_only_once() -> None:

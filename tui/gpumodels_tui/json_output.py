@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Final, TypeAlias
 
@@ -11,7 +12,7 @@ from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import DeviceMemory
+from gpumodels_shared.schema import DeviceMemory, Stage
 from gpumodels_shared.units import describe_model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Snapshots
@@ -68,6 +69,9 @@ def _process(process: ProcessState, catalogue: CatalogueState) -> dict[str, Json
         "snapshot_at": _time(process.snapshot_at_ns),
         "devices": [_device(memory) for memory in devices_named(process)],
         "models": [_model(enriched(model, catalogue)) for model in (snapshot.models if snapshot else ())],
+        "model_manager": snapshot.model_manager if snapshot else None,
+        "stage": _current(snapshot.stages if snapshot else ()),
+        "stages": [_stage(stage) for stage in (snapshot.stages if snapshot else ())],
     }
 
 
@@ -113,6 +117,28 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
         "leftover_of": model.leftover_of,
         "pinned_bytes": model.pinned_bytes,
         "dynamic_memory": model.dynamic_memory,
+        "managed_by": model.managed_by,
+        "managed_bytes": model.managed_bytes,
+    }
+
+
+def _current(stages: Sequence[Stage]) -> dict[str, Json] | None:
+    """The one that began last, of those that run."""
+    running = [stage for stage in stages if stage.ended_at_ns is None]
+    return {"id": running[-1].id, "name": running[-1].name, "since": _time(running[-1].started_at_ns)} if running else None
+
+
+def _stage(stage: Stage) -> dict[str, Json]:
+    return {
+        "id": stage.id,
+        "name": stage.name,
+        "started_at": _time(stage.started_at_ns),
+        "ended_at": _time(stage.ended_at_ns),
+        "device": stage.device,
+        "bytes_before": stage.bytes_before,
+        "bytes_after": stage.bytes_after,
+        "peak_bytes": stage.peak_bytes,
+        "files": list(stage.files),
     }
 
 

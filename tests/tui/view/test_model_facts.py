@@ -146,3 +146,16 @@ def test_what_is_left_of_a_model_says_what_it_waits_for() -> None:
 def test_raw_metadata_stand_as_the_files_hold_them_by_key() -> None:
     row = a_row(metadata={"ss_steps": "10", "modelspec.title": f"Wan{EVIL}"})
     assert raw_metadata(row) == [Fact("modelspec.title", "Wan\\x1b]0;owned\\x07\\u202e"), Fact("ss_steps", "10")]
+
+
+def test_whether_the_processes_own_manager_knows_a_model_is_said() -> None:
+    snapshot = dataclasses.replace(a_snapshot(), model_manager="ComfyUI")
+    row = replace(a_row(), process_state=a_process_state(snapshot))
+    assert told(row, "manager") == ["not managed by ComfyUI: its 'unload models' does not free it"]
+    assert told(with_model(row, managed_by="ComfyUI", managed_bytes=GIB), "manager") == ["ComfyUI, 1.0 GB loaded by it"]
+    assert told(with_model(row, managed_by="ComfyUI", managed_bytes=0), "manager") == ["ComfyUI, not loaded by it now"]
+    assert told(with_model(row, managed_by="ComfyUI"), "manager") == ["ComfyUI"]
+    for beside in ({"parent": "base"}, {"leftover_of": "gone"}, {"id": "small"}):
+        assert told(with_model(row, **beside), "manager") == []
+    assert told(a_row(), "manager") == []
+    assert told(replace(row, process_state=a_process_state(None)), "manager") == []

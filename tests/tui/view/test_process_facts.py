@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gpumodels_shared.schema import Model
+from gpumodels_shared.schema import Model, Stage
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import MOST_WARNINGS, facts_of_process, facts_of_unattached
 from gpumodels_tui.view.process_rows import ProcessRow
@@ -105,3 +105,21 @@ def test_nothing_hostile_reaches_what_is_drawn() -> None:
     facts = [*facts_of_process(row, NOON_SECONDS), *facts_of_unattached(replace(an_unattached(command=EVIL), user=EVIL))]
     assert all(text.isprintable() for fact in facts for text in (fact.label, fact.value))
     assert {"errors", "warning", "env"} <= {fact.label for fact in facts}
+
+
+def test_models_that_the_manager_does_not_know_and_the_last_stages_are_told() -> None:
+    known = dataclasses.replace(a_model("known", GIB), managed_by="ComfyUI")
+    models = [known, *(a_model(name, GIB) for name in ("one", "two", "three", "four"))]
+    running = Stage("7", "KSampler", NOON_NS - MINUTE_NS)
+    over = Stage("4", "UNETLoader", NOON_NS - MINUTE_NS, NOON_NS, "cpu", 0, GIB)
+    snapshot = dataclasses.replace(a_snapshot(*models), model_manager="ComfyUI", stages=(over, running))
+    row = replace(a_full_view().process_rows[0], state=a_process_state(snapshot))
+    said = "4.0 GB in one, two, three and 1 more: not managed by ComfyUI: its 'unload models' does not free it"
+    assert told(row, "unmanaged") == [said]
+    assert told(row, "running") == ["KSampler (7), for 1m"]
+    assert told(row, "took most") == ["UNETLoader (4): +1.0 GB to 1.0 GB in host memory, 0s ago"]
+    assert facts_of_process(row, NOON_SECONDS)[-1] == Fact("ran", "0s ago  UNETLoader (4), 1m: +1.0 GB to 1.0 GB in host memory")
+    unmanaged = dataclasses.replace(snapshot, model_manager=None, stages=())
+    assert {"unmanaged", "running", "ran"}.isdisjoint(
+        fact.label for fact in facts_of_process(replace(row, state=a_process_state(unmanaged)), NOON_SECONDS)
+    )

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE, NameSource
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_shared.schema import SMALL_MODELS_ID, Model, Snapshot
 from gpumodels_shared.units import describe_model, format_bytes, format_count
 from gpumodels_tui.view.device_names import HOST, device_in_words
 from gpumodels_tui.view.rows import ModelRow
@@ -68,6 +69,7 @@ def facts_of(row: ModelRow) -> list[Fact]:
     described.append(Fact("memory", _memory(row)))
     if model.dynamic_memory:
         described.append(Fact("paging", "dynamic VRAM: single pages come and go while it runs, which is no load"))
+    described += _manager(row)
     described += [Fact(safe_text(label, 40), safe_text(value)) for label, value in row.facts.items()]
     if len(model.dtypes) > 1 or (model.dtypes and not row.facts):
         sizes = sorted(model.dtypes.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
@@ -79,6 +81,29 @@ def facts_of(row: ModelRow) -> list[Fact]:
     if len(model.files) > 1:
         described += _listed("files", model.files, row.file_sizes)
     return described
+
+
+def is_unmanaged(model: Model, snapshot: Snapshot) -> bool:
+    """Whether the process has a model manager that doesn't know this model. Adapters go with their base model."""
+    is_own = model.parent is None and model.leftover_of is None and model.id != SMALL_MODELS_ID
+    return snapshot.model_manager is not None and model.managed_by is None and is_own
+
+
+def not_managed_by(manager: str | None) -> str:
+    """What it means that a manager doesn't know a model."""
+    return f"not managed by {safe_text(manager or '', 40)}: its 'unload models' does not free it"
+
+
+def _manager(row: ModelRow) -> list[Fact]:
+    """What the process's own model manager thinks of the model, if there is one."""
+    model, snapshot = row.model, row.process_state.snapshot
+    if snapshot is not None and is_unmanaged(model, snapshot):
+        return [Fact("manager", not_managed_by(snapshot.model_manager))]
+    if model.managed_by is None:
+        return []
+    loaded = model.managed_bytes
+    said = "" if loaded is None else f", {format_bytes(loaded)} loaded by it" if loaded else ", not loaded by it now"
+    return [Fact("manager", f"{safe_text(model.managed_by, 40)}{said}")]
 
 
 def raw_metadata(row: ModelRow) -> list[Fact]:

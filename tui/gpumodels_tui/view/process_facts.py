@@ -7,8 +7,9 @@ from typing import Final
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Snapshot
 from gpumodels_shared.units import format_age, format_bytes
-from gpumodels_tui.view.model_facts import Fact
+from gpumodels_tui.view.model_facts import MOST_NAMED, Fact, is_unmanaged, not_managed_by
 from gpumodels_tui.view.process_rows import NOT_ATTACHED, ProcessRow, UnattachedRow
+from gpumodels_tui.view.stage_facts import facts_of_stages, listed_stages
 
 MOST_WARNINGS: Final = 20
 
@@ -46,6 +47,8 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         torch = f"torch {info.torch_version}" if info.torch_version else "torch not imported"
         versions = f"Python {info.python_version}, {torch}, gpumodels {info.sidecar_version}"
         facts.append(Fact("versions", safe_text(versions, 200)))
+        facts += facts_of_stages(snapshot.stages, now)
+        facts += _unmanaged(snapshot)
         # Signs of trouble come first, since a narrow screen cuts the end off.
         failed = f"failures: {health.failures:,}" if health.failures else "no failures"
         cost = f"{health.scan_seconds * 1e3:.1f} ms per scan, every {info.interval_seconds:g} s"
@@ -55,6 +58,7 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         facts += [Fact("paging", line) for line in _dynamic_memory(snapshot)]
         facts += [Fact("errors", line) for line in _times_out_of_memory(snapshot)]
         facts += [Fact("warning", safe_text(warning)) for warning in snapshot.warnings[:MOST_WARNINGS]]
+        facts += listed_stages(snapshot.stages, now)
     return facts
 
 
@@ -74,6 +78,17 @@ def _dynamic_memory(snapshot: Snapshot) -> list[str]:
     if size > on + in_host:
         parts.append(f"{format_bytes(size - on - in_host)} on disk only")
     return [f"dynamic VRAM, {len(models)} {noun}: {', '.join(parts)}"]
+
+
+def _unmanaged(snapshot: Snapshot) -> list[Fact]:
+    """Models that the process's own model manager doesn't know, if it has one."""
+    models = [model for model in snapshot.models if is_unmanaged(model, snapshot)]
+    if not models:
+        return []
+    names = ", ".join(safe_text(model.name, 80) for model in models[:MOST_NAMED])
+    names += f" and {len(models) - MOST_NAMED} more" if len(models) > MOST_NAMED else ""
+    size = format_bytes(sum(model.resident_bytes for model in models))
+    return [Fact("unmanaged", f"{size} in {names}: {not_managed_by(snapshot.model_manager)}")]
 
 
 def _times_out_of_memory(snapshot: Snapshot) -> list[str]:

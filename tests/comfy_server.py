@@ -22,7 +22,7 @@ from gpumodels_shared.decoding import decode
 from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.places import snapshot_files
 from gpumodels_shared.reader import SnapshotReader
-from gpumodels_shared.schema import Model, Snapshot
+from gpumodels_shared.schema import Model, Snapshot, Stage
 
 OWN: Final = Path(__file__).parent / "comfyui"
 PACKAGES: Final = [str(Path(__file__).parents[1] / name) for name in ("sidecar", "shared", "tui")]
@@ -136,6 +136,13 @@ class ComfyServer:
             if time.monotonic() > until:
                 return models
             time.sleep(0.05)
+
+    def stages_when(self, condition: Callable[[tuple[Stage, ...]], bool], seconds: float = 10.0) -> tuple[Stage, ...]:
+        """The stages once the condition holds; as they are after so many seconds otherwise."""
+        until = time.monotonic() + seconds
+        while not condition(stages := self.snapshot().stages) and time.monotonic() < until:
+            time.sleep(0.05)
+        return stages
 
     def _ask(self, path: str, body: Any = None, is_json: bool = True) -> Any:
         data = json.dumps(body).encode() if body is not None else None

@@ -5,6 +5,7 @@ Copied into the custom nodes of a temporary base directory. Keeps no model.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from typing import Any
@@ -162,4 +163,35 @@ class WanVideoSamplerStart:
         return (model,)
 
 
-NODE_CLASS_MAPPINGS = {"GpumodelsTruth": Truth, "GpumodelsMemory": Memory, "GpumodelsWanVideoSamplerStart": WanVideoSamplerStart}
+class PackModel:
+    """Makes a model of its own, as node packs do: no patcher knows it."""
+
+    RETURN_TYPES = ("*",)
+    FUNCTION = "make"
+    CATEGORY = "gpumodels"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"model_path": ("STRING", {"default": ""}), "fails": ("BOOLEAN", {"default": False})}}
+
+    def make(self, model_path: str, fails: bool) -> tuple[Any]:
+        if fails:
+            raise RuntimeError("as it was told to")
+        return (torch.nn.Sequential(torch.nn.Linear(512, 512), torch.nn.Linear(512, 512)),)
+
+
+class SlowPackModel(PackModel):
+    """The same, asynchronously."""
+
+    async def make(self, model_path: str, fails: bool) -> tuple[Any]:  # type: ignore[override]
+        await asyncio.sleep(0.3)
+        return super().make(model_path, fails)
+
+
+NODE_CLASS_MAPPINGS = {
+    "GpumodelsTruth": Truth,
+    "GpumodelsMemory": Memory,
+    "GpumodelsWanVideoSamplerStart": WanVideoSamplerStart,
+    "GpumodelsPackModel": PackModel,
+    "GpumodelsSlowPackModel": SlowPackModel,
+}

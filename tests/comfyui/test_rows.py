@@ -283,11 +283,40 @@ def test_the_last_nodes_are_stages_with_the_files_that_they_name(server: ComfySe
 
 
 def test_models_with_a_patcher_are_comfyuis_and_those_of_packs_are_not(server: ComfyServer) -> None:
-    nodes = a_checkpoint(DREAMSHAPER) | {"upscaler": ("UpscaleModelLoader", {"model_name": UPSCALER})}
-    nodes["shown"] = ("PreviewAny", {"source": ("upscaler", 0)})
-    server.prompt(nodes)
+    nodes = a_checkpoint(DREAMSHAPER) | {"pack": ("GpumodelsPackModel", {"model_path": "", "fails": False})}
+    server.prompt(nodes | {"shown": ("PreviewAny", {"source": ("pack", 0)})})
     models = server.models_when(lambda models: len(models) == 4)
     assert server.snapshot().model_manager == "ComfyUI"
     assert {model.kind: model.managed_by for model in models} == {
-        "checkpoint": "ComfyUI", "clip": "ComfyUI", "vae": "ComfyUI", "upscaler": None,
+        "checkpoint": "ComfyUI", "clip": "ComfyUI", "vae": "ComfyUI", "model": None,
     }  # fmt: skip
+    known = {model.id for model in models}
+    server.prompt(
+        nodes
+        | {"text": ("CLIPTextEncode", {"text": "a lake", "clip": ("loader", 1)})}
+        | {"shown": ("PreviewAny", {"source": ("text", 0)})}
+    )
+    models = server.models_when(lambda models: any(model.managed_bytes for model in models))
+    (loaded,) = [model for model in models if model.managed_bytes]
+    assert (loaded.kind, loaded.managed_by) == ("clip", "ComfyUI")
+    assert abs((loaded.managed_bytes or 0) - server.truth["clip"]) <= 4096
+    assert {model.id for model in models} <= known
+
+
+def test_asynchronous_nodes_and_nodes_that_fail_end(server: ComfyServer) -> None:
+    slow: Nodes = {
+        name: ("GpumodelsSlowPackModel", {"model_path": name, "fails": name == "failing"}) for name in ("one", "two", "failing")
+    }
+    shown: Nodes = {f"{name} shown": ("PreviewAny", {"source": (name, 0)}) for name in slow}
+    with pytest.raises(AssertionError, match="as it was told to"):
+        server.prompt(slow | shown)
+    server.prompt(
+        {"again": ("GpumodelsPackModel", {"model_path": "", "fails": False}), "shown": ("PreviewAny", {"source": ("again", 0)})}
+    )
+    stages = server.stages_when(lambda stages: any(stage.id == "again" for stage in stages))
+    found = {stage.id: stage for stage in stages}
+    assert found.keys() >= {"one", "two", "failing", "again"}
+    assert all(stage.ended_at_ns is not None for stage in stages)
+    started, ended = found["one"].started_at_ns, found["one"].ended_at_ns or 0
+    assert ended - started >= 250_000_000
+    assert started < found["two"].started_at_ns < ended

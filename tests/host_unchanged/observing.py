@@ -104,7 +104,7 @@ def function_facts(function: Any) -> dict[str, Any]:
     facts["source"] = outcome(lambda: inspect.getsource(function).encode())
     code = getattr(function, "__code__", None)
     if code is not None:
-        facts["code"] = [code.co_name, code.co_filename, code.co_firstlineno, code.co_argcount, code.co_flags]
+        facts["code"] = [code.co_name, plain(code.co_filename), code.co_firstlineno, code.co_argcount, code.co_flags]
         facts["closure"] = len(function.__closure__ or ())
     facts["pickled"] = outcome(pickle.dumps, function)
     facts["unpickled is itself"] = outcome(lambda: pickle.loads(pickle.dumps(function)) is function)

@@ -114,7 +114,7 @@ def test_models_that_the_manager_does_not_know_and_the_last_stages_are_told() ->
     over = Stage("4", "UNETLoader", NOON_NS - MINUTE_NS, NOON_NS, "cpu", 0, GIB)
     snapshot = dataclasses.replace(a_snapshot(*models), model_manager="ComfyUI", stages=(over, running))
     row = replace(a_full_view().process_rows[0], state=a_process_state(snapshot))
-    said = "4.0 GB in one, two, three and 1 more: not managed by ComfyUI: its 'unload models' does not free it"
+    said = "one, two, three and 1 more, 4.0 GB: 'unload models' does not free them"
     assert told(row, "unmanaged") == [said]
     assert told(row, "running") == ["KSampler (7), for 1m"]
     assert told(row, "took most") == ["UNETLoader (4): +1.0 GB to 1.0 GB in host memory, 0s ago"]

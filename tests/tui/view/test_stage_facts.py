@@ -31,6 +31,11 @@ def test_what_runs_and_what_took_most_come_first() -> None:
     ]
 
 
+def test_overlapping_stages_stand_in_one_line() -> None:
+    (fact,) = facts_of_stages([Stage(str(number), "ApiNode", NOON_NS - SECOND_NS) for number in range(4)], NOON_SECONDS)
+    assert fact == Fact("running", "ApiNode (0), for 1s; ApiNode (1), for 1s; ApiNode (2), for 1s …")
+
+
 def test_without_stages_nothing_is_said() -> None:
     assert facts_of_stages((), NOON_SECONDS) == listed_stages((), NOON_SECONDS) == []
 
@@ -44,9 +49,11 @@ def test_what_took_nothing_or_is_unknown_did_not_take_most() -> None:
 def test_those_that_are_over_are_listed_the_last_first() -> None:
     freed = Stage("1", "Unload", NOON_NS - 1500 * 10**6, NOON_NS, "cpu", 7 * GIB, GIB)
     after = Stage("2", "Loader", NOON_NS - 90 * SECOND_NS, NOON_NS, "cpu", None, GIB)
+    same = Stage("3", "Note", NOON_NS, NOON_NS, "cuda:0", GIB, GIB)
     unknown = Stage("", "", NOON_NS, NOON_NS, files=("a.pth", "b.pth", "c.pth", "d.pth"))
-    assert listed_stages((LOADER, freed, after, unknown, SAMPLER), NOON_SECONDS) == [
+    assert listed_stages((LOADER, freed, after, same, unknown, SAMPLER), NOON_SECONDS) == [
         Fact("ran", "0s ago  a node, 0.0 s, a.pth, b.pth, c.pth …"),
+        Fact("", "0s ago  Note (3), 0.0 s: unchanged, 1.0 GB on cuda:0"),
         Fact("", "0s ago  Loader (2), 1m: 1.0 GB in host memory"),
         Fact("", "0s ago  Unload (1), 1.5 s: \u22126.0 GB to 1.0 GB in host memory"),
         Fact("", "2m ago  CheckpointLoaderSimple (4), 1m: +6.0 GB to 7.0 GB on cuda:0, peak 9.0 GB, wan.safetensors"),

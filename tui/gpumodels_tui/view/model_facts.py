@@ -89,16 +89,12 @@ def is_unmanaged(model: Model, snapshot: Snapshot) -> bool:
     return snapshot.model_manager is not None and model.managed_by is None and is_own
 
 
-def not_managed_by(manager: str | None) -> str:
-    """What it means that a manager doesn't know a model."""
-    return f"not managed by {safe_text(manager or '', 40)}: its 'unload models' does not free it"
-
-
 def _manager(row: ModelRow) -> list[Fact]:
     """What the process's own model manager thinks of the model, if there is one."""
     model, snapshot = row.model, row.process_state.snapshot
     if snapshot is not None and is_unmanaged(model, snapshot):
-        return [Fact("manager", not_managed_by(snapshot.model_manager))]
+        manager = safe_text(snapshot.model_manager or "", 40)
+        return [Fact("manager", f"not managed by {manager}: its 'unload models' does not free it")]
     if model.managed_by is None:
         return []
     loaded = model.managed_bytes

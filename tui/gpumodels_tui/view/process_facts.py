@@ -7,7 +7,7 @@ from typing import Final
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Snapshot
 from gpumodels_shared.units import format_age, format_bytes
-from gpumodels_tui.view.model_facts import MOST_NAMED, Fact, is_unmanaged, not_managed_by
+from gpumodels_tui.view.model_facts import MOST_NAMED, Fact, is_unmanaged
 from gpumodels_tui.view.process_rows import NOT_ATTACHED, ProcessRow, UnattachedRow
 from gpumodels_tui.view.stage_facts import facts_of_stages, listed_stages
 
@@ -44,11 +44,11 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         facts.append(Fact("sidecar", "has not published a snapshot yet"))
     else:
         info, health = snapshot.process, snapshot.health
+        facts += facts_of_stages(snapshot.stages, now)
+        facts += _unmanaged(snapshot)
         torch = f"torch {info.torch_version}" if info.torch_version else "torch not imported"
         versions = f"Python {info.python_version}, {torch}, gpumodels {info.sidecar_version}"
         facts.append(Fact("versions", safe_text(versions, 200)))
-        facts += facts_of_stages(snapshot.stages, now)
-        facts += _unmanaged(snapshot)
         # Signs of trouble come first, since a narrow screen cuts the end off.
         failed = f"failures: {health.failures:,}" if health.failures else "no failures"
         cost = f"{health.scan_seconds * 1e3:.1f} ms per scan, every {info.interval_seconds:g} s"
@@ -88,7 +88,7 @@ def _unmanaged(snapshot: Snapshot) -> list[Fact]:
     names = ", ".join(safe_text(model.name, 80) for model in models[:MOST_NAMED])
     names += f" and {len(models) - MOST_NAMED} more" if len(models) > MOST_NAMED else ""
     size = format_bytes(sum(model.resident_bytes for model in models))
-    return [Fact("unmanaged", f"{size} in {names}: {not_managed_by(snapshot.model_manager)}")]
+    return [Fact("unmanaged", f"{names}, {size}: 'unload models' does not free {'it' if len(models) == 1 else 'them'}")]
 
 
 def _times_out_of_memory(snapshot: Snapshot) -> list[str]:

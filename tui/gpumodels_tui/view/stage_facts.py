@@ -24,7 +24,8 @@ def facts_of_stages(stages: Sequence[Stage], now: float) -> list[Fact]:
         now: Seconds since the epoch.
     """
     running = [stage for stage in stages if stage.ended_at_ns is None]
-    facts = [Fact("running", f"{_name(stage)}, for {_age(stage.started_at_ns, now)}") for stage in running[:MOST_NAMES]]
+    told = [f"{_name(stage)}, for {_age(stage.started_at_ns, now)}" for stage in running[:MOST_NAMES]]
+    facts = [Fact("running", "; ".join(told) + (" …" if len(running) > MOST_NAMES else ""))] if told else []
     most = max(stages, key=_taken_bytes, default=None)
     if most is not None and most.ended_at_ns is not None and _taken_bytes(most) >= LEAST_CHANGE_BYTES:
         facts.append(Fact("took most", f"{_name(most)}: {_memory(most)}, {_age(most.ended_at_ns, now)} ago{_files(most)}"))
@@ -62,7 +63,8 @@ def _memory(stage: Stage) -> str:
     parts = []
     if after is not None and before is not None:
         sign = "\u2212" if after < before else "+"
-        parts.append(f"{sign}{format_bytes(abs(after - before))} to {format_bytes(after)} {place}")
+        change = f"{sign}{format_bytes(abs(after - before))} to" if after != before else "unchanged,"
+        parts.append(f"{change} {format_bytes(after)} {place}")
     elif after is not None:
         parts.append(f"{format_bytes(after)} {place}")
     if peak is not None and after is not None and peak > max(after, before or 0):

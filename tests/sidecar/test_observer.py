@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import gc
+import importlib
+import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -10,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.modules.module import _global_module_registration_hooks
 
+import comfy_executor
 from dynamic_vram import MIB, Cast, Diffusion, ModelVBAR, staged
 from gpumodels.hooks import torch_hooks
 from gpumodels.models.allocators import DeviceCounters, TorchDevices
@@ -245,3 +250,43 @@ def test_with_notified_changes_only_a_new_model_is_shown_and_nothing_is_searched
     assert not watched.observer.was_notified()
     assert measured == []
     del second
+
+
+def test_comfyuis_nodes_are_stages_with_their_files_and_what_they_did_to_memory(
+    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(comfy_executor.__file__, tmp_path / "execution.py")
+    (tmp_path / "folder_paths.py").write_text(f"folder_names_and_paths = {{'unet': ([{str(tmp_path)!r}], set())}}")
+    save_file({"weight": torch.rand(2)}, tmp_path / "one.safetensors")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("execution", "folder_paths"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    models: list[nn.Module] = []
+
+    def loads(**_inputs: object) -> int:
+        models.append(Backbone())
+        return 1
+
+    watched.update()
+    importlib.import_module("folder_paths")
+    executor = importlib.import_module("execution").PromptExecutor()
+    (before,) = [device.models_bytes for device in watched.observer.devices if device.device == "cpu"] or [0]
+    executor.execute({"4": {"class_type": "UNETLoader", "function": loads, "inputs": {"unet_name": "one.safetensors"}}}, "1")
+    watched.update()
+    (stage,) = watched.observer.stages
+    assert (stage.id, stage.name, stage.device, stage.files) == ("4", "UNETLoader", "cpu", (str(tmp_path / "one.safetensors"),))
+    assert stage.bytes_before == before
+    assert (stage.bytes_after or 0) - before == distinct_bytes(*models)
+    assert watched.observer.model_manager is None
+    monkeypatch.setitem(sys.modules, "comfy.model_management", comfys_manager())
+    watched.update()
+    assert watched.observer.model_manager == "ComfyUI"
+    for name in ("execution", "folder_paths"):
+        del sys.modules[name]
+
+
+def comfys_manager() -> ModuleType:
+    """A stand-in for ComfyUI's, which has loaded nothing."""
+    module = ModuleType("comfy.model_management")
+    module.current_loaded_models = []  # type: ignore[attr-defined]
+    return module

@@ -53,15 +53,17 @@ class Stages:
         self._nodes = nodes
         self._files_named = files_named
         self._runs: dict[int, _Run] = {}
+        self._last_scan = (-1, 0)
+        """At which version the last scan saw the models, and their bytes in host memory."""
 
     def update(self) -> None:
         """Take what happened since the last call."""
         for event in self._nodes.take():
             if isinstance(event, NodeStarted):
-                run = self._runs[event.number] = _Run(event, _HostBytes(event.moment.contents_version))
+                run = self._runs[event.number] = _Run(event, self._host_bytes(event.moment))
                 self._note(run)
             elif (known := self._runs.get(event.number)) is not None:
-                known.ended, known.host_after = event.moment, _HostBytes(event.moment.contents_version)
+                known.ended, known.host_after = event.moment, self._host_bytes(event.moment)
                 known.needs_files = True  # of files with the same name, the one that was read is known by now
                 self._note(known)
         over = [number for number, run in self._runs.items() if run.ended is not None]
@@ -70,6 +72,7 @@ class Stages:
 
     def scanned(self, contents_version: int, host_bytes: int) -> None:
         """Take the sum of all models in host memory, of a scan that saw them as they were at this version."""
+        self._last_scan = contents_version, host_bytes
         for run in self._runs.values():
             for moment in (run.host_before, run.host_after):
                 if moment is not None:
@@ -86,6 +89,11 @@ class Stages:
     def stages(self) -> tuple[Stage, ...]:
         """The last runs, oldest first."""
         return tuple(map(_stage, list(self._runs.values())[-MAX_STAGES:]))
+
+    def _host_bytes(self, moment: Moment) -> _HostBytes:
+        known = _HostBytes(moment.contents_version)
+        known.scanned(*self._last_scan)
+        return known
 
     def _note(self, run: _Run) -> None:
         ended_ns = run.ended.at_ns if run.ended is not None else None

@@ -69,9 +69,8 @@ def test_of_two_devices_nothing_is_compared(nodes: Nodes, stages: Stages) -> Non
 
 
 def test_in_host_memory_it_is_what_the_next_scan_counts_if_the_models_are_still_the_same(nodes: Nodes, stages: Stages) -> None:
-    nodes.begin(1, version=4)
-    stages.update()
     stages.scanned(4, 1000)
+    nodes.begin(1, version=4)
     assert the_only(stages) == Stage("1", "KSampler", 1, device="cpu", bytes_before=1000)
     nodes.end(1, version=8)
     nodes.begin(2, version=8)

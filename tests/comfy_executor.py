@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -113,11 +112,13 @@ class PromptExecutor:
 
 
 def loaded_as_execution(name: str = __file__) -> ModuleType:
-    """A new copy of this module, as `execution`, with the source that observing needs on Python 3.11."""
+    """A new copy of this module, called `execution`, with the source that observing needs on Python 3.11.
+
+    `sys.modules` knows nothing of it.
+    """
     spec = importlib.util.spec_from_file_location("execution", name)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["execution"] = module
     spec.loader.exec_module(module)
     return module

@@ -252,15 +252,23 @@ def test_with_notified_changes_only_a_new_model_is_shown_and_nothing_is_searched
     del second
 
 
-def test_comfyuis_nodes_are_stages_with_their_files_and_what_they_did_to_memory(
-    watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copy(comfy_executor.__file__, tmp_path / "execution.py")
-    (tmp_path / "folder_paths.py").write_text(f"folder_names_and_paths = {{'unet': ([{str(tmp_path)!r}], set())}}")
-    save_file({"weight": torch.rand(2)}, tmp_path / "one.safetensors")
+@pytest.fixture
+def importing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder from which modules are imported; afterwards they are not imported any more."""
     monkeypatch.syspath_prepend(tmp_path)
-    for name in ("execution", "folder_paths"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+def test_comfyuis_nodes_are_stages_with_their_files_and_what_they_did_to_memory(
+    watched: Watched, importing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(comfy_executor.__file__, importing / "execution.py")
+    (importing / "folder_paths.py").write_text(f"folder_names_and_paths = {{'unet': ([{str(importing)!r}], set())}}")
+    save_file({"weight": torch.rand(2)}, importing / "one.safetensors")
     models: list[nn.Module] = []
 
     def loads(**_inputs: object) -> int:
@@ -274,15 +282,13 @@ def test_comfyuis_nodes_are_stages_with_their_files_and_what_they_did_to_memory(
     executor.execute({"4": {"class_type": "UNETLoader", "function": loads, "inputs": {"unet_name": "one.safetensors"}}}, "1")
     watched.update()
     (stage,) = watched.observer.stages
-    assert (stage.id, stage.name, stage.device, stage.files) == ("4", "UNETLoader", "cpu", (str(tmp_path / "one.safetensors"),))
+    assert (stage.id, stage.name, stage.device, stage.files) == ("4", "UNETLoader", "cpu", (str(importing / "one.safetensors"),))
     assert stage.bytes_before == before
     assert (stage.bytes_after or 0) - before == distinct_bytes(*models)
-    assert watched.observer.model_manager is None
+    managers = [watched.observer.model_manager]
     monkeypatch.setitem(sys.modules, "comfy.model_management", comfys_manager())
     watched.update()
-    assert watched.observer.model_manager == "ComfyUI"
-    for name in ("execution", "folder_paths"):
-        del sys.modules[name]
+    assert [*managers, watched.observer.model_manager] == [None, "ComfyUI"]
 
 
 def comfys_manager() -> ModuleType:

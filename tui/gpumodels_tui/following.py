@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE
+from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE, NameSource
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.model_folders import comfyui_model_folders, comfyui_root
 from gpumodels_tui.catalogue.watch import Catalogue
@@ -77,4 +77,4 @@ def _models(feed: FeedState) -> list[Model]:
 
 def _is_without_file(model: Model) -> bool:
     """Whether the sidecar couldn't name the model's file with certainty."""
-    return model.confidence < MIN_NAME_CONFIDENCE or not model.files
+    return model.confidence < MIN_NAME_CONFIDENCE or not model.files or model.name_source == NameSource.NODE_INPUT

@@ -34,7 +34,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def executor(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.delitem(sys.modules, "execution", raising=False)
     module = loaded_as_execution()
     monkeypatch.setitem(sys.modules, "execution", module)
     return module.PromptExecutor()

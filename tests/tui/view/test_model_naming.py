@@ -173,3 +173,12 @@ def test_what_the_process_itself_still_looks_for_is_pending_and_its_file_may_sta
     assert enriched(model, NOTHING).shown_name == "WanModel …"
     stated = a_catalogue(some_facts(FILE, {"model_type": "Wan2_2"}, {"bfloat16": 2 * GIB}))
     assert enriched(model, stated).shown_name == "Wan2_2"
+
+
+def test_a_file_with_the_models_values_is_surer_than_the_one_that_a_node_named() -> None:
+    named = a_model("4x", confidence=0.65, name_source="node input", files=["/models/4x.pth"])
+    model = replace(named, fingerprint=FINGERPRINT)
+    catalogue = structs.replace(NOTHING, values={FINGERPRINT: ValuesMatch((TUNE,), (), 16, 16)})
+    found = enriched(model, catalogue).model
+    assert (found.name, found.name_source, found.files) == ("my-tune", "values", (TUNE,))
+    assert enriched(model, NOTHING).model == model

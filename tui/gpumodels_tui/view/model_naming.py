@@ -46,7 +46,8 @@ def named(model: Model, catalogue: CatalogueState) -> tuple[Model, str]:
 
 def _better_named(model: Model, catalogue: CatalogueState) -> Model:
     verdict = None if model.fingerprint is None else catalogue.values.get(model.fingerprint)
-    if model.confidence >= MIN_NAME_CONFIDENCE:
+    is_contradicted = model.name_source == NameSource.NODE_INPUT and verdict is not None and bool(verdict.files)
+    if model.confidence >= MIN_NAME_CONFIDENCE and not is_contradicted:
         is_whole = verdict is not None and verdict.files and verdict.matched == verdict.compared
         return replace(model, files=verdict.files) if verdict is not None and is_whole and not model.files else model
     if verdict is not None:

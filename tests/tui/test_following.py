@@ -53,7 +53,8 @@ def test_values_are_asked_for_where_no_file_is_known() -> None:
     named_only = replace(a_model("org/name", name_source="config"), fingerprint=FINGERPRINT)
     assert not needs_directories(a_feed(a_snapshot(sure)))
     assert not needs_directories(a_feed(a_snapshot(a_model("plain", confidence=0.0))))
-    for model in (unnamed(), named_only):
+    by_node = replace(a_model("4x", confidence=0.65, name_source="node input", files=["/m/4x.pth"]), fingerprint=FINGERPRINT)
+    for model in (unnamed(), named_only, by_node):
         catalogue = Asked()
         Following(catalogue).see(a_feed(a_snapshot(sure, model)))
         assert catalogue.fingerprints == [FINGERPRINT]

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.observing.observers import Observers
 from gpumodels.support.accelerator_memory import AcceleratorMemory, MainAccelerator, PagedMemory
-from gpumodels.support.instances import name_of, state_of
+from gpumodels.support.instances import is_a, name_of, state_of
 from gpumodels.support.never_pickled import never_pickled
 
 MODULE: Final = "execution"
@@ -161,7 +161,7 @@ class ComfyNodes:
             key, name = given, name if given == key else ""
         if not name:
             node = arguments.get("obj")
-            name = name_of(node if type(node) is type else type(node))
+            name = name_of(node if is_a(node, type) else type(node))
         named = tuple(dict.fromkeys(_file_names_in(arguments.get("input_data_all"))))
         if key in self._running:
             self._end(key)

@@ -272,7 +272,8 @@ def test_the_last_nodes_are_stages_with_the_files_that_they_name(server: ComfySe
     nodes["lora"] = ("LoraLoader", {**links, "lora_name": "more_details.safetensors", **strengths})
     server.prompt(nodes | truth("with LoRA", "lora"))
     server.models_when(lambda models: len(models) == 4)
-    stages = {stage.id: stage for stage in server.snapshot().stages if stage.id in ("loader", "lora")}
+    told = server.stages_when(lambda stages: any(stage.id == "lora" and stage.files for stage in stages))
+    stages = {stage.id: stage for stage in told if stage.id in ("loader", "lora")}
     assert {stage.name for stage in stages.values()} == {"CheckpointLoaderSimple", "LoraLoader"}
     assert [Path(path).name for path in stages["loader"].files] == [SD15]
     assert [Path(path).name for path in stages["lora"].files] == ["more_details.safetensors"]

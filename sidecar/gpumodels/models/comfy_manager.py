@@ -105,8 +105,10 @@ class ComfyManager:
             return None
         if state_of(sys.modules.get(PAGING)).get("lib", True) is None:  # it must not be asked any more
             return PagedMemory(None)
-        sizes = [vbar.loaded_size() for vbar in vbars.values() if state_of(vbar).get("_ptr", True)]
-        return PagedMemory(sum(sizes) if all(type(size) is int for size in sizes) else None)
+        size = None
+        with self._failures.guard("asking how much of a device is paged"):
+            size = sum(int(vbar.loaded_size()) for vbar in vbars.values() if state_of(vbar).get("_ptr", True))
+        return PagedMemory(size)
 
     def _read_loaded(self, patched: dict[int, _Patched]) -> None:
         """Add the models in the manager's list."""

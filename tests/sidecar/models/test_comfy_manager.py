@@ -200,6 +200,8 @@ class Vbar:
         self._size, self._ptr = size, ptr
 
     def loaded_size(self) -> object:
+        if self._size is None:
+            raise RuntimeError("it was freed")
         return self._size
 
 

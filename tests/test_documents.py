@@ -129,14 +129,16 @@ def test_the_viewer_understands_every_command_line_that_is_named() -> None:
 
 
 def test_the_sidecars_command_understands_every_command_line_that_is_named() -> None:
-    lines = commands("python -m gpumodels")
-    assert {line.split()[3] for line in lines} == {"demo", "run"}
+    lines = [line.split()[3:] for line in commands("python -m gpumodels")] + [line.split()[1:] for line in commands("gpumodels")]
+    lines = [line for line in lines if line]
+    assert {line[0] for line in lines} == {"demo", "run", "comfyui"}
     for line in lines:
+        command = line[:2] if line[0] == "comfyui" else line[:1]
         asked_for_help = io.StringIO()
         with pytest.raises(SystemExit) as left, contextlib.redirect_stdout(asked_for_help):
-            gpumodels_command([line.split()[3], "--help"])
+            gpumodels_command([*command, "--help"])
         assert left.value.code == 0
-        options = [] if line.split()[3] == "run" else re.findall(r"--[a-z-]+", line)
+        options = [] if line[0] == "run" else [word for word in line if word.startswith("--")]
         assert set(options) <= set(re.findall(r"--[a-z-]+", asked_for_help.getvalue())), line
 
 

@@ -1,10 +1,11 @@
-"""The command `gpumodels` (`python -m gpumodels`): `run` a script with the sidecar, or the `demo`."""
+"""The command `gpumodels` (`python -m gpumodels`): `run` a script with the sidecar, put it into `comfyui`, or the `demo`."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from gpumodels.version import __version__
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run_parser = commands.add_parser(
         "run", help="run a script or -m module, unchanged, with the sidecar", usage="gpumodels run [-m module | script.py] ..."
     )
+    _add_comfyui(commands)
     demo_parser = commands.add_parser("demo", help="load, move, swap and unload example models, for ever")
     demo_parser.add_argument(
         "--simulate-gpus", type=int, default=0, metavar="N", help="N simulated 80 GB GPUs (no memory is taken)"
@@ -29,11 +31,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given[:1] == ["run"] and given[1:2] not in (["-h"], ["--help"]):
         return _run(run_parser, given[1:])  # argparse would take `-m` and the script's own options for its own
     options = parser.parse_args(given)
+    if options.command == "comfyui":
+        return _comfyui(options)
     if not 0 <= options.simulate_gpus <= 16:
         demo_parser.error("--simulate-gpus takes 0 to 16")
     from gpumodels.demo import run_demo
 
     return run_demo(simulated_gpus=options.simulate_gpus, view=options.view, seconds=options.seconds)
+
+
+def _add_comfyui(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    comfyui = commands.add_parser(
+        "comfyui",
+        help="put the node pack that starts the sidecar into a ComfyUI",
+        description="A node pack without nodes that starts the sidecar whenever ComfyUI starts.",
+    )
+    actions = comfyui.add_subparsers(dest="action", required=True)
+    for action, what in (
+        ("install", "put the node pack there, or bring it up to date; say which Python needs gpumodels"),
+        ("uninstall", "remove the node pack, unless somebody changed it or put it there by other means"),
+        (
+            "status",
+            "what is installed, for which Python, and whether a running ComfyUI has its sidecar",
+        ),
+    ):
+        parser = actions.add_parser(action, help=what, description=what[0].upper() + what[1:] + ".")
+        parser.add_argument("path", metavar="PATH", type=Path, help="the folder with ComfyUI's main.py, or its custom_nodes")
+        if action != "uninstall":
+            parser.add_argument(
+                "--python", type=Path, metavar="PYTHON", help="the Python that runs this ComfyUI; found by itself as a rule"
+            )
+        if action == "install":
+            parser.add_argument("--pip", action="store_true", help="install gpumodels into that Python, too")
+
+
+def _comfyui(options: argparse.Namespace) -> int:
+    if sys.platform == "win32":
+        print("gpumodels: Windows is not supported: the sidecar would stay off there", file=sys.stderr)
+        return 1
+    from gpumodels.comfyui_pack.commands import CommandError, Commands
+
+    commands: Commands | None = None
+    problem: str | None = None
+    try:
+        commands = Commands(options.path, getattr(options, "python", None))
+        if options.action == "install":
+            commands.install(uses_pip=options.pip)
+        elif options.action == "uninstall":
+            commands.uninstall()
+        else:
+            commands.status()
+    except CommandError as error:
+        problem = str(error)
+    for line in commands.lines if commands is not None else ():
+        print(line, flush=True)
+    if problem is not None:
+        print(f"gpumodels: {problem}", file=sys.stderr)
+    return 0 if problem is None else 1
 
 
 def _run(parser: argparse.ArgumentParser, command: list[str]) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from comfy_folders import a_comfyui, a_python
 from gpumodels.__main__ import main
 from gpumodels.version import __version__
 
@@ -94,13 +96,38 @@ def test_a_file_that_the_script_itself_misses_is_the_scripts_own_trouble(monkeyp
         main(["run", "train.py"])
 
 
+def test_comfyuis_actions_print_what_they_say_and_end_with_1_if_something_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("gpumodels.comfyui_pack.commands.running_servers", lambda _: [])
+    root = a_comfyui(tmp_path / "ComfyUI")
+    python = a_python(root / ".venv", gpumodels=__version__)
+    for action in (["install", "--pip", "--python", str(python)], ["status"], ["uninstall"]):
+        assert main(["comfyui", *action, str(root)]) == 0
+        printed = capsys.readouterr()
+        assert (bool(printed.out), printed.err) == (True, "")
+    assert main(["comfyui", "status", str(root)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("ComfyUI    ")
+    assert printed.err == f"gpumodels: the node pack is not installed; run: gpumodels comfyui install {root}\n"
+    assert main(["comfyui", "status", str(tmp_path / "nowhere")]) == 1
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+
+
+def test_comfyui_on_windows_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    assert main(["comfyui", "install", "C:\\ComfyUI"]) == 1
+    assert "Windows is not supported" in capsys.readouterr().err
+
+
 def test_help_and_version_are_data_and_what_is_wrong_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("--version") == 0
     assert capsys.readouterr().out == f"gpumodels {__version__}\n"
-    for arguments in (["--help"], ["run", "--help"], ["run", "-h"], ["demo", "--help"]):
+    for arguments in (["--help"], ["run", "--help"], ["run", "-h"], ["demo", "--help"], ["comfyui", "install", "--help"]):
         assert exit_code(*arguments) == 0
         assert capsys.readouterr().out.startswith("usage: gpumodels")
-    for wrong in ([], ["run"], ["dance"], ["demo", "--loud"]):
+    for wrong in ([], ["run"], ["dance"], ["demo", "--loud"], ["comfyui"], ["comfyui", "status"]):
         assert exit_code(*wrong) == 2
         printed = capsys.readouterr()
         assert (printed.out, printed.err.startswith("usage: gpumodels")) == ("", True)

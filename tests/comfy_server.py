@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -73,6 +74,49 @@ def make_models(comfyui: ComfyUI, directory: Path) -> None:
     subprocess.run(command, check=True, timeout=600)
 
 
+class ShownRow(NamedTuple):
+    """A row that a test found true, for the table at the end of `make test-comfyui`."""
+
+    loader: str
+    model: Model | None
+    """None where the truth is that there is no row."""
+    truth_bytes: int | None
+    """What the module holds, as counted inside ComfyUI; None where only the row itself tells."""
+    seconds: float
+    """From the end of the workflow until the row was true."""
+
+
+TABLE: Final[list[ShownRow]] = []
+
+
+def table(comfyui: ComfyUI) -> list[str]:
+    """The rows that were found true, in lines of text."""
+    found = [("loader", "row", "bytes", "truth", "confidence", "seconds until true")]
+    for row in TABLE:
+        model = row.model
+        shown = f"{'  ' if model.parent is not None else ''}{model.name} ({model.kind})" if model is not None else "no row"
+        shared = f" + {model.shared_bytes} shared" if model is not None and model.shared_bytes else ""
+        held = f"{model.resident_bytes}{shared}" if model is not None else "0"
+        truth = str(row.truth_bytes) if row.truth_bytes is not None else "-"
+        found.append((row.loader, shown, held, truth, f"{model.confidence:g}" if model else "-", f"{row.seconds:.1f}"))
+    widths = [max(len(line[column]) for line in found) for column in range(len(found[0]))]
+    return [
+        ", ".join(versions(comfyui)),
+        *("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in found),
+    ]
+
+
+def versions(comfyui: ComfyUI) -> Iterator[str]:
+    """Of ComfyUI and the packs in it, as their `pyproject.toml` say."""
+    folders = {"ComfyUI": comfyui.directory} | {
+        name: comfyui.directory / "custom_nodes" / name for name in (WAN_PACK, GGUF_PACK, KJ_PACK) if comfyui.has_pack(name)
+    }
+    for name, folder in folders.items():
+        text = (folder / "pyproject.toml").read_text(encoding="utf-8")
+        stated = re.search(r"^version\s*=\s*[\"']([^\"']+)", text, re.MULTILINE)
+        yield f"{name} {stated[1] if stated is not None else '(no version)'}"
+
+
 class ComfyServer:
     """A running server. `prompt` runs a workflow, `models` is what the sidecar's file says."""
 
@@ -84,6 +128,9 @@ class ComfyServer:
         """By label, the bytes that the models of the last workflow hold."""
         self.found: Mapping[str, Any] = {}
         """What other nodes of ours found in the process, by name."""
+        self._asked_at = 0.0
+        self.seconds_until_true = 0.0
+        """From the end of the last workflow, or `free()`, to the end of the last `models_when`."""
 
     def prompt(self, nodes: Nodes) -> None:
         """Run a workflow to its end.
@@ -104,6 +151,7 @@ class ComfyServer:
             history = self._ask(f"history/{number}")
             if number in history:
                 status = history[number]["status"]
+                self._asked_at = time.monotonic()
                 assert status["status_str"] == "success", status["messages"][-1]
                 self.truth = self.found = _truth_in(history[number]["outputs"])
                 return
@@ -113,6 +161,7 @@ class ComfyServer:
     def free(self) -> None:
         """Unload all models and empty the cache of outputs, as the buttons do."""
         self._ask("free", {"unload_models": True, "free_memory": True}, is_json=False)
+        self._asked_at = time.monotonic()
 
     def snapshot(self) -> Snapshot:
         """What the sidecar's file says now."""
@@ -131,6 +180,7 @@ class ComfyServer:
         until = time.monotonic() + seconds
         while True:
             models = self.models()
+            self.seconds_until_true = time.monotonic() - self._asked_at
             if all(model.name_source != NameSource.PENDING for model in models) and condition(models):
                 return models
             if time.monotonic() > until:

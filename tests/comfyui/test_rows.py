@@ -13,7 +13,19 @@ from typing import Any
 
 import pytest
 
-from comfy_server import GGUF_PACK, KJ_PACK, WAN_PACK, ComfyServer, Nodes, a_comfy_server, make_models, needs, the_comfyui
+from comfy_server import (
+    GGUF_PACK,
+    KJ_PACK,
+    TABLE,
+    WAN_PACK,
+    ComfyServer,
+    Nodes,
+    ShownRow,
+    a_comfy_server,
+    make_models,
+    needs,
+    the_comfyui,
+)
 from gpumodels_shared.schema import Model
 
 pytestmark = [pytest.mark.timeout(900), needs()]
@@ -56,12 +68,26 @@ def first_server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield server
 
 
+@pytest.fixture(scope="module")
+def second_server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    with running(models, tmp_path_factory.mktemp("copying"), "--disable-mmap") as server:
+        yield server
+
+
 @pytest.fixture
 def server(first_server: ComfyServer) -> Iterator[ComfyServer]:
     """Each test begins without models."""
     yield first_server
     first_server.free()
     assert first_server.models_when(lambda models: not models) == ()
+
+
+@pytest.fixture
+def copying_server(second_server: ComfyServer) -> Iterator[ComfyServer]:
+    """The same where files are copied instead of mapped."""
+    yield second_server
+    second_server.free()
+    assert second_server.models_when(lambda models: not models) == ()
 
 
 def truth(label: str, node: str, output: int = 0) -> Nodes:
@@ -86,7 +112,20 @@ def files_of(model: Model) -> list[str]:
     return [Path(path).name for path in model.files]
 
 
-def assert_becomes(server: ComfyServer, model: Model, file: str, name: str, size_bytes: int | None = None) -> None:
+def note(server: ComfyServer, loader: str, *models: Model, truth: int | None = None) -> None:
+    """Put these rows, which are true now, into the table at the end. The truth of a LoRA is what is in its file."""
+    for model in models:
+        held = sum(tensor_bytes(Path(path)) for path in model.files) if model.kind == "lora" else truth
+        TABLE.append(ShownRow(loader, model, held, server.seconds_until_true))
+
+
+def tensor_bytes(path: Path) -> int:
+    """Of a safetensors file: all but its header."""
+    with path.open("rb") as file:
+        return path.stat().st_size - 8 - int.from_bytes(file.read(8), "little")
+
+
+def assert_becomes(server: ComfyServer, loader: str, model: Model, file: str, name: str, size_bytes: int | None = None) -> None:
     """It is named by its file alone, with the bytes that it holds, at the latest half a minute after it was loaded."""
 
     def is_right(one: Model) -> bool:
@@ -97,6 +136,7 @@ def assert_becomes(server: ComfyServer, model: Model, file: str, name: str, size
     models = server.models_when(lambda models: any(one.id == model.id and is_right(one) for one in models))
     (found,) = [one for one in models if one.id == model.id]
     assert is_right(found), (found.name, found.confidence, found.files, found.candidates, found.resident_bytes, size_bytes)
+    note(server, loader, found, truth=size_bytes if size_bytes is not None else server.truth.get("wan"))
 
 
 def test_merged_checkpoints_are_called_by_both_once_they_are_used(server: ComfyServer) -> None:
@@ -116,21 +156,31 @@ def test_merged_checkpoints_are_called_by_both_once_they_are_used(server: ComfyS
     def names(models: Sequence[Model]) -> set[str]:
         return {model.name for model in models if model.kind == "checkpoint"}
 
-    assert names(server.models_when(lambda models: names(models) == expected, RECHECK_SECONDS)) == expected
+    models = server.models_when(lambda models: names(models) == expected, RECHECK_SECONDS)
+    assert names(models) == expected
+    note(server, "ModelMergeSimple and KSampler", *(model for model in models if model.name.startswith("merged")))
 
 
 def test_a_checkpoint_is_three_models_and_its_successor_takes_their_place(server: ComfyServer) -> None:
-    for file, name in ((DREAMSHAPER, "dreamshaper_8"), (SD15, "v1-5")):
+    for turn, (file, name) in enumerate(((DREAMSHAPER, "dreamshaper_8"), (SD15, "v1-5"))):
         server.prompt(a_checkpoint(file))
         # Not those of the checkpoint before, which are published until the next tick.
         models = server.models_when(lambda models: [files_of(model) for model in models] == [[file]] * 3)  # noqa: B023
         found = {model.kind: model for model in models}
         assert set(found) == {"checkpoint", "clip", "vae"}
         for kind, model in found.items():
-            assert_becomes(server, model, file, name, server.truth[kind])
+            loader = "CheckpointLoaderSimple" if turn == 0 else "CheckpointLoaderSimple, a second one in its place"
+            assert_becomes(server, loader, model, file, name, server.truth[kind])
 
 
-@pytest.mark.parametrize(
+def test_freed_models_have_no_row(server: ComfyServer) -> None:
+    rows(server, a_checkpoint(DREAMSHAPER), 3)
+    server.free()
+    assert server.models_when(lambda models: not models) == ()
+    TABLE.append(ShownRow("/free with unload_models and free_memory", None, 0, server.seconds_until_true))
+
+
+LOADERS = pytest.mark.parametrize(
     ("loader", "inputs", "kind", "file", "name"),
     [
         ("UNETLoader", {"unet_name": FP8, "weight_dtype": "default"}, "checkpoint", FP8, "Wan2_1-T2V-1_3B"),
@@ -166,25 +216,38 @@ def test_a_checkpoint_is_three_models_and_its_successor_takes_their_place(server
         ),
     ],
 )  # fmt: skip
+
+
+@LOADERS
 def test_a_loaders_model_is_one_row(
     server: ComfyServer, loader: str, inputs: Mapping[str, Any], kind: str, file: str, name: str
 ) -> None:
-    found = rows(server, {"loader": (loader, inputs)} | truth("model", "loader"), 1)
+    nodes: Nodes = {"loader": (loader, inputs)}
+    found = rows(server, nodes | truth("model", "loader"), 1)
     assert set(found) == {kind}
-    assert_becomes(server, found[kind], file, name, server.truth["model"])
+    assert_becomes(server, loader, found[kind], file, name, server.truth["model"])
     assert file != QUANTIZED or max(found[kind].dtypes, key=found[kind].dtypes.__getitem__) == "Q8_0"
 
 
+@LOADERS
+def test_a_loaders_model_is_one_row_where_files_are_copied_instead_of_mapped(
+    copying_server: ComfyServer, loader: str, inputs: Mapping[str, Any], kind: str, file: str, name: str
+) -> None:
+    nodes: Nodes = {"loader": (loader, inputs)}
+    found = rows(copying_server, nodes | truth("model", "loader"), 1)
+    assert set(found) == {kind}
+    assert_becomes(copying_server, f"{loader}, --disable-mmap", found[kind], file, name, copying_server.truth["model"])
+
+
 def test_stacked_loras_are_rows_by_their_files_names(server: ComfyServer) -> None:
-    assert_stacked_loras_have_rows(server, 0.99)
+    assert_stacked_loras_have_rows(server, "two stacked LoraLoaders", 0.99)
 
 
-def test_stacked_loras_are_rows_where_files_are_copied_instead_of_mapped(models: Path, tmp_path: Path) -> None:
-    with running(models, tmp_path, "--disable-mmap") as server:
-        assert_stacked_loras_have_rows(server, 0.95)
+def test_stacked_loras_are_rows_where_files_are_copied_instead_of_mapped(copying_server: ComfyServer) -> None:
+    assert_stacked_loras_have_rows(copying_server, "two stacked LoraLoaders, --disable-mmap", 0.95)
 
 
-def assert_stacked_loras_have_rows(server: ComfyServer, confidence: float) -> None:
+def assert_stacked_loras_have_rows(server: ComfyServer, loader: str, confidence: float) -> None:
     nodes = a_checkpoint(DREAMSHAPER)
     node = "loader"
     for lora in ("more_details", "epi_noiseoffset2"):
@@ -197,6 +260,7 @@ def assert_stacked_loras_have_rows(server: ComfyServer, confidence: float) -> No
     loras = [model for model in models if model.parent == base.id]
     assert sorted(lora.name for lora in loras) == ["epi_noiseoffset2", "more_details"]
     assert all(files_of(lora) == [f"{lora.name}.safetensors"] and lora.confidence == confidence for lora in loras)
+    note(server, loader, base, *loras, truth=server.truth["checkpoint"])
 
 
 def a_wan(
@@ -228,10 +292,12 @@ def a_wan(
         pytest.param(a_wan(QUANTIZED, "bf16"), QUANTIZED, "Wan2.1-Fun-1.3B", id="GGUF"),
     ],
 )
-def test_wanvideowrappers_model_is_one_row(server: ComfyServer, nodes: Nodes, file: str, name: str) -> None:
+def test_wanvideowrappers_model_is_one_row(
+    server: ComfyServer, nodes: Nodes, file: str, name: str, request: pytest.FixtureRequest
+) -> None:
     """Its bytes are those of its modules, and of the state dict that it keeps mapped."""
     (model,) = rows(server, nodes, 1).values()
-    assert_becomes(server, model, file, name)
+    assert_becomes(server, f"WanVideoModelLoader, {request.node.callspec.id}", model, file, name)
     assert model.kind == "checkpoint"
     assert model.resident_bytes >= server.truth["wan"]
     assert model.offloaded_bytes == 0
@@ -240,7 +306,9 @@ def test_wanvideowrappers_model_is_one_row(server: ComfyServer, nodes: Nodes, fi
 @needs(WAN_PACK)
 @pytest.mark.parametrize("loras", [[FAST], [FILM], [FAST, FILM]], ids=["of its dtype", "of another dtype", "both"])
 @pytest.mark.parametrize("file", [HIGH, SCALED])
-def test_wanvideowrappers_unmerged_loras_have_rows_of_their_own(server: ComfyServer, file: str, loras: list[str]) -> None:
+def test_wanvideowrappers_unmerged_loras_have_rows_of_their_own(
+    server: ComfyServer, file: str, loras: list[str], request: pytest.FixtureRequest
+) -> None:
     server.prompt(a_wan(file, "bf16", loras, is_merged=False))
     models = server.models_when(lambda models: len(models) == 1 + len(loras))
     (base,) = [model for model in models if model.parent is None]
@@ -250,6 +318,8 @@ def test_wanvideowrappers_unmerged_loras_have_rows_of_their_own(server: ComfySer
         lora.removesuffix(".safetensors"): [lora] for lora in loras
     }
     assert all(model.resident_bytes + model.shared_bytes > 1_000_000 for model in models)
+    how = request.node.callspec.id.partition(".safetensors-")[2]
+    note(server, f"WanVideoLoraSelect, not merged, {how}", *models, truth=server.truth["wan"])
 
 
 @needs(WAN_PACK)
@@ -263,6 +333,7 @@ def test_loras_that_wanvideowrapper_merged_have_no_row(server: ComfyServer, lora
     (model,) = server.models_when(lambda models: [is_patched(model) for model in models] == [True], RECHECK_SECONDS)
     assert is_patched(model)
     assert (model.name, files_of(model)) == ("Wan2_2-T2V-A14B-HIGH", [HIGH])
+    note(server, f"WanVideoLoraSelect, {len(loras)} merged", model, truth=server.truth["wan"])
 
 
 def test_the_last_nodes_are_stages_with_the_files_that_they_name(server: ComfyServer) -> None:

@@ -66,7 +66,8 @@ def comfy_python(
         NoPythonError: there is none, or the stated one doesn't run.
     """
     if stated is not None:
-        return _asked(_executable(stated.expanduser()) or stated.expanduser(), "as given")
+        stated = stated.expanduser().absolute()
+        return _asked(_executable(stated) or stated, "as given")
     answers: list[ComfyPython] = []
     failures: list[str] = []
     for path, found_by in _candidates(folder, servers, environment):

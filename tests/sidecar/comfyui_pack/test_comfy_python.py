@@ -67,6 +67,14 @@ def test_what_runs_comes_first_then_what_has_torch_then_what_there_is(tmp_path: 
     assert comfy_python(folder, [server], stated=plain, environment=NOWHERE).path == plain
 
 
+def test_a_stated_one_may_be_relative(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = comfy_folder(a_comfyui(tmp_path / "ComfyUI"))
+    python = a_python(tmp_path / "venv")
+    monkeypatch.chdir(tmp_path)
+    for stated in ("venv", "venv/bin/python"):
+        assert comfy_python(folder, (), stated=Path(stated), environment=NOWHERE).path == python
+
+
 def test_an_environment_that_is_broken_is_passed_over_and_a_stated_one_is_an_error(tmp_path: Path) -> None:
     root = a_comfyui(tmp_path / "ComfyUI")
     (root / ".venv" / "bin").mkdir(parents=True)

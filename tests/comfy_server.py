@@ -8,12 +8,13 @@ import os
 import re
 import shutil
 import socket
+import statistics
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -87,6 +88,19 @@ class ShownRow(NamedTuple):
 
 
 TABLE: Final[list[ShownRow]] = []
+PAIRS: Final[dict[str, list[tuple[float, float]]]] = {}
+"""By what was run, the seconds of each pair of workflows: without the sidecar, and beside it."""
+
+
+def ratios() -> Iterator[str]:
+    """The pairs in a line for each kind."""
+    for what, pairs in PAIRS.items():
+        ordered = sorted(beside / without for without, beside in pairs)
+        without, beside = (statistics.median(pair[column] for pair in pairs) for column in (0, 1))
+        yield (
+            f"{what}: {without:.3f} s without the sidecar, {beside:.3f} s beside it (medians of {len(pairs)} pairs); "
+            f"ratio {statistics.median(ordered):.3f}, from {ordered[0]:.3f} to {ordered[-1]:.3f}"
+        )
 
 
 def table(comfyui: ComfyUI) -> list[str]:
@@ -120,15 +134,20 @@ def versions(comfyui: ComfyUI) -> Iterator[str]:
 class ComfyServer:
     """A running server. `prompt` runs a workflow, `models` is what the sidecar's file says."""
 
-    def __init__(self, pid: int, port: int, snapshots: Path) -> None:
+    def __init__(self, pid: int, port: int, snapshots: Path, log: Path) -> None:
         self.pid = pid
         self._port = port
         self._snapshots = snapshots
+        self._log = log
         self.truth: Mapping[str, int] = {}
         """By label, the bytes that the models of the last workflow hold."""
         self.found: Mapping[str, Any] = {}
         """What other nodes of ours found in the process, by name."""
         self._asked_at = 0.0
+        self.outputs: Mapping[str, Any] = {}
+        """Of the last workflow's nodes, by name."""
+        self.prompt_seconds = 0.0
+        """How long the last workflow ran, by the server's own clock."""
         self.seconds_until_true = 0.0
         """From the end of the last workflow, or `free()`, to the end of the last `models_when`."""
 
@@ -153,7 +172,10 @@ class ComfyServer:
                 status = history[number]["status"]
                 self._asked_at = time.monotonic()
                 assert status["status_str"] == "success", status["messages"][-1]
-                self.truth = self.found = _truth_in(history[number]["outputs"])
+                self.outputs = history[number]["outputs"]
+                self.truth = self.found = _truth_in(self.outputs)
+                times = {event: told["timestamp"] for event, told in status["messages"]}
+                self.prompt_seconds = (times["execution_success"] - times["execution_start"]) / 1000
                 return
             time.sleep(0.02)
         raise AssertionError("the prompt did not end")
@@ -162,6 +184,19 @@ class ComfyServer:
         """Unload all models and empty the cache of outputs, as the buttons do."""
         self._ask("free", {"unload_models": True, "free_memory": True}, is_json=False)
         self._asked_at = time.monotonic()
+
+    def log(self) -> str:
+        """What it has printed."""
+        return self._log.read_text(errors="replace")
+
+    def processor_seconds(self) -> float:
+        """What it has used of the processors so far, by Linux's clock ticks."""
+        fields = Path(f"/proc/{self.pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def has_sidecar(self) -> bool:
+        """Whether there is a sidecar's file."""
+        return any(name.startswith(f"{self.pid}-") for name in snapshot_files(self._snapshots))
 
     def snapshot(self) -> Snapshot:
         """What the sidecar's file says now."""
@@ -216,23 +251,36 @@ def _truth_in(outputs: Mapping[str, Any]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def a_comfy_server(
-    comfyui: ComfyUI, directory: Path, models: Path, arguments: tuple[str, ...] = (), *, on_cpu: bool = True
+    comfyui: ComfyUI,
+    directory: Path,
+    models: Path,
+    arguments: tuple[str, ...] = (),
+    *,
+    on_cpu: bool = True,
+    runs_sidecar: bool = True,
+    packages: Sequence[str] = PACKAGES,
+    packs: Sequence[str] = (WAN_PACK, GGUF_PACK, KJ_PACK),
+    interval_seconds: float = 0.25,
 ) -> Iterator[ComfyServer]:
-    """ComfyUI beside the sidecar. Writes nothing into its checkout.
+    """ComfyUI, on the CPU unless told otherwise. Writes nothing into its checkout.
 
     Args:
         comfyui: the checkout.
-        directory: for everything that it writes.
+        directory: for everything that it writes. What is in its `base/custom_nodes` already is loaded.
         models: the folder of models.
         arguments: more of its arguments.
         on_cpu: whether it leaves a GPU alone.
+        runs_sidecar: whether it is started by `gpumodels run`.
+        packages: where its Python finds gpumodels.
+        packs: those of its checkout's custom nodes that are loaded.
+        interval_seconds: between the sidecar's scans.
     """
     snapshots = directory / "gpm"
     snapshots.mkdir(mode=0o700, parents=True)
     base = directory / "base"
-    (base / "custom_nodes").mkdir(parents=True)
+    (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
     (base / "models").symlink_to(models)
-    for name in (WAN_PACK, GGUF_PACK, KJ_PACK):
+    for name in packs:
         if comfyui.has_pack(name):
             (base / "custom_nodes" / name).symlink_to(comfyui.directory / "custom_nodes" / name)
     probe = base / "custom_nodes" / "gpumodels_probe"
@@ -244,12 +292,13 @@ def a_comfy_server(
     with socket.socket() as probed:
         probed.bind(("127.0.0.1", 0))
         port = probed.getsockname()[1]
-    command = [comfyui.python, "-m", "gpumodels", "run", "main.py", "--port", str(port), *(["--cpu"] if on_cpu else [])]
+    command = [comfyui.python, *(("-m", "gpumodels", "run") if runs_sidecar else ()), "main.py", "--port", str(port)]
+    command += ["--cpu"] if on_cpu else []
     command += ["--base-directory", str(base), "--database-url", f"sqlite:///{directory}/comfyui.db", "--disable-api-nodes"]
     command += ["--front-end-root", str(web), "--cache-classic", *arguments]  # another cache drops models where memory is short
     environment = os.environ | {
-        "GPUMODELS_DIR": str(snapshots), "GPUMODELS_INTERVAL": "0.25", "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join(PACKAGES), "HF_HUB_OFFLINE": "1",
+        "GPUMODELS_DIR": str(snapshots), "GPUMODELS_INTERVAL": str(interval_seconds), "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(packages), "HF_HUB_OFFLINE": "1",
     }  # fmt: skip
     log = directory / "comfyui.log"
     with (
@@ -258,8 +307,7 @@ def a_comfy_server(
     ):
         try:
             _wait_for(child, port, log)
-            (name,) = snapshot_files(snapshots)
-            yield ComfyServer(int(name.partition("-")[0]), port, snapshots)
+            yield ComfyServer(child.pid, port, snapshots, log)
         finally:
             child.terminate()
             try:

@@ -5,7 +5,6 @@ Written for ComfyUI 0.33, WanVideoWrapper of February 2026, ComfyUI-GGUF and KJN
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,7 +21,6 @@ from comfy_server import (
     Nodes,
     ShownRow,
     a_comfy_server,
-    make_models,
     needs,
     the_comfyui,
 )
@@ -41,19 +39,6 @@ UPSCALER = "4x-UltraSharp.safetensors"
 DREAMSHAPER = "dreamshaper_8.safetensors"
 SD15 = "v1-5-pruned-emaonly-fp16.safetensors"
 FAST, FILM = "lightx2v_rank8.safetensors", "film-look.safetensors"
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory of models."""
-    comfyui = the_comfyui()
-    assert comfyui is not None
-    directory = tmp_path_factory.mktemp("models")
-    try:
-        make_models(comfyui, directory)
-        yield directory
-    finally:
-        shutil.rmtree(directory)  # more than a gigabyte
 
 
 def running(models: Path, directory: Path, *arguments: str) -> AbstractContextManager[ComfyServer]:

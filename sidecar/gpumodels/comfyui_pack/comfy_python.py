@@ -5,10 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -53,6 +55,11 @@ class ComfyPython:
     trouble: str | None
     """Why it can't import the gpumodels that it has."""
 
+    @property
+    def needs_gpumodels(self) -> bool:
+        """Whether it has none that works, or an older one than the one that runs here."""
+        return self.gpumodels is None or _numbers(self.gpumodels) < _numbers(__version__)
+
 
 def comfy_python(
     folder: ComfyFolder,
@@ -68,9 +75,12 @@ def comfy_python(
     if stated is not None:
         stated = stated.expanduser().absolute()
         return _asked(_executable(stated) or stated, "as given")
-    answers: list[ComfyPython] = []
+    without_torch: ComfyPython | None = None
     failures: list[str] = []
-    for path, found_by in _candidates(folder, servers, environment):
+    for path, found_by in _own_pythons(folder, servers):
+        if path.suffix == ".exe":
+            failures.append(f"{path} is Windows' Python, which is not supported")
+            continue
         try:
             answer = _asked(path, found_by)
         except NoPythonError as error:
@@ -78,10 +88,15 @@ def comfy_python(
             continue
         if answer.has_torch:
             return answer
-        answers.append(answer)
-    if answers:
-        return answers[0]
-    reason = "".join(f"{failure}; " for failure in failures[:1])
+        without_torch = without_torch or answer
+    if without_torch is not None:
+        return without_torch
+    for path, found_by in _other_pythons(environment) if not failures else ():
+        with suppress(NoPythonError):
+            answer = _asked(path, f"assumed, as it has torch: {found_by}")
+            if answer.has_torch:
+                return answer
+    reason = f"{failures[0]}; " if failures else ""
     raise NoPythonError(f"{reason}cannot tell which Python runs {folder.base}; name it with --python")
 
 
@@ -111,9 +126,8 @@ def requirement() -> str:
     return f"gpumodels=={__version__}"
 
 
-def _candidates(
-    folder: ComfyFolder, servers: Sequence[RunningServer], environment: Mapping[str, str]
-) -> Iterator[tuple[Path, str]]:
+def _own_pythons(folder: ComfyFolder, servers: Sequence[RunningServer]) -> Iterator[tuple[Path, str]]:
+    """Those that run this ComfyUI now, and those in and beside its folder."""
     for server in servers:
         if server.python is not None:
             yield server.python, f"that of the running process {server.pid}"
@@ -122,17 +136,18 @@ def _candidates(
         for name in _ENVIRONMENTS:
             if (python := _executable(around / name)) is not None:
                 yield python, f"the {name} {'in' if around in own else 'beside'} its folder"
+
+
+def _other_pythons(environment: Mapping[str, str]) -> Iterator[tuple[Path, str]]:
     for variable in ("VIRTUAL_ENV", "CONDA_PREFIX"):
-        if given := environment.get(variable):
-            python = _executable(Path(given))
-            if python is not None:
-                yield python, "the active environment"
+        if (given := environment.get(variable)) and (python := _executable(Path(given))) is not None:
+            yield python, "the active environment"
     yield Path(sys.executable), "the one that runs this command"
 
 
 def _executable(environment: Path) -> Path | None:
-    """The Python in the folder of an environment."""
-    for name in ("bin/python", "bin/python3"):
+    """The Python in the folder of an environment, Windows' included."""
+    for name in ("bin/python", "bin/python3", "python.exe", "Scripts/python.exe"):
         if (environment / name).exists():
             return environment / name
     return None
@@ -147,3 +162,8 @@ def _asked(python: Path, found_by: str) -> ComfyPython:
         return ComfyPython(python, found_by, said["python"], said["has_torch"], said.get("gpumodels"), said.get("trouble"))
     except (OSError, subprocess.SubprocessError, ValueError, LookupError) as error:
         raise NoPythonError(f"{python} does not run as Python ({type(error).__name__})") from error
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers of a release, for comparing; `0.2.0.dev1` counts as 0.2.0."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])

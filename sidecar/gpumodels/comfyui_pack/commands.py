@@ -48,7 +48,7 @@ class Commands:
             if copy.owner is not PackOwner.OURS:
                 raise CommandError(f"{copy.path} {copy.owner.value}, so it stays as it is; {_CARE_OF[copy.owner]}")
         python = self._python() if uses_pip else None
-        if python is not None and (python.gpumodels != __version__ or python.trouble is not None):
+        if python is not None and python.needs_gpumodels:
             self._install_gpumodels(python)
         try:
             self.lines.append(_put(self._folder, self._copies))
@@ -56,9 +56,9 @@ class Commands:
             raise _refused(error) from error
         python = self._python()
         self.lines.append(f"ComfyUI's Python is {python.path} ({python.found_by}); it {_what_it_has(python)}")
-        if python.gpumodels is None:
+        if python.needs_gpumodels:
             self.lines += [
-                "install gpumodels there, or have this command do so:",
+                f"install gpumodels {__version__} there, or have this command do so:",
                 f"    {shlex.join(install_command(python.path) or [str(python.path), '-m', 'pip', 'install', requirement()])}",
                 f"    {shlex.join(['gpumodels', 'comfyui', 'install', '--pip', str(self._given)])}",
             ]
@@ -168,8 +168,8 @@ def _what_it_has(python: ComfyPython) -> str:
         return f"has a gpumodels that it cannot import ({python.trouble})"
     if python.gpumodels is None:
         return "has no gpumodels"
-    older = f", and this command is of {__version__}" if python.gpumodels != __version__ else ""
-    return f"has gpumodels {python.gpumodels}{older}"
+    other = f"; this command is of {__version__}" if python.gpumodels != __version__ else ""
+    return f"has gpumodels {python.gpumodels}{other}"
 
 
 def _running(servers: Sequence[RunningServer] | None) -> list[str]:
@@ -180,5 +180,7 @@ def _running(servers: Sequence[RunningServer] | None) -> list[str]:
 
 
 def _refused(error: OSError) -> CommandError:
-    where = error.filename2 or error.filename
-    return CommandError(f"{where}: {error.strerror}; nothing was changed there" if where else str(error))
+    where = Path(error.filename2 or error.filename or "")
+    if where.name.startswith(f".{PACK_NAME}"):  # the folder that becomes the pack, or was it
+        where = where.parent
+    return CommandError(f"{where}: {error.strerror}; nothing was changed there" if where.name else str(error))

@@ -126,7 +126,9 @@ def _candidates(custom_nodes: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def _is_pack(path: Path) -> bool:
-    return _stated(path, "name") == PACK_NAME or (path.name == PACK_NAME and path.is_dir()) or (path / RECORD).is_file()
+    if _stated(path, "name") == PACK_NAME or (path.name == PACK_NAME and path.is_dir()):
+        return True
+    return os.path.isfile(path / RECORD)  # noqa: PTH113 - False for a folder that may not be read
 
 
 def _stated(path: Path, key: str) -> str | None:

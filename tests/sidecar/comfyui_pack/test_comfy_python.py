@@ -14,7 +14,7 @@ import pytest
 
 from comfy_folders import a_comfyui, a_python
 from gpumodels.comfyui_pack.comfy_folders import comfy_folder
-from gpumodels.comfyui_pack.comfy_python import NoPythonError, comfy_python, install_command, requirement
+from gpumodels.comfyui_pack.comfy_python import ComfyPython, NoPythonError, comfy_python, install_command, requirement
 from gpumodels.comfyui_pack.running_servers import RunningServer
 from gpumodels.version import __version__
 
@@ -54,9 +54,8 @@ def test_what_runs_comes_first_then_what_has_torch_then_what_there_is(tmp_path: 
     root = a_comfyui(tmp_path / "ComfyUI")
     folder = comfy_folder(root)
     plain = a_python(root / ".venv", has_torch=False)
-    assert comfy_python(folder, (), environment=NOWHERE).path == plain
     active = a_python(tmp_path / "conda")
-    assert comfy_python(folder, (), environment={"CONDA_PREFIX": str(tmp_path / "conda")}).path == active
+    assert comfy_python(folder, (), environment={"CONDA_PREFIX": str(tmp_path / "conda")}).path == plain
     beside = a_python(tmp_path / "venv")
     assert comfy_python(folder, (), environment={"CONDA_PREFIX": str(tmp_path / "conda")}).path == beside
     running = a_python(tmp_path / "elsewhere")
@@ -87,11 +86,34 @@ def test_an_environment_that_is_broken_is_passed_over_and_a_stated_one_is_an_err
         comfy_python(comfy_folder(root), (), stated=root / ".venv", environment=NOWHERE)
 
 
-def test_where_none_runs_the_next_step_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = a_comfyui(tmp_path / "ComfyUI")
-    monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(NoPythonError, match=r"cannot tell which Python runs .*; name it with --python"):
-        comfy_python(comfy_folder(root), (), environment=NOWHERE)
+def test_another_python_is_assumed_only_if_it_has_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = comfy_folder(a_comfyui(tmp_path / "ComfyUI"))
+    for own in (sys.executable, "/nowhere/python"):
+        monkeypatch.setattr(sys, "executable", own)
+        with pytest.raises(NoPythonError, match=r"^cannot tell which Python runs .*; name it with --python$"):
+            comfy_python(folder, (), environment=NOWHERE)
+    active = a_python(tmp_path / "conda")
+    found = comfy_python(folder, (), environment={"CONDA_PREFIX": str(tmp_path / "conda")})
+    assert (found.path, found.found_by) == (active, "assumed, as it has torch: the active environment")
+    monkeypatch.setattr(sys, "executable", str(active))
+    assert comfy_python(folder, (), environment=NOWHERE).found_by == "assumed, as it has torch: the one that runs this command"
+
+
+def test_the_portable_versions_windows_python_is_said_to_be_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = comfy_folder(a_comfyui(tmp_path / "ComfyUI"))
+    (tmp_path / "python_embeded").mkdir()
+    (tmp_path / "python_embeded" / "python.exe").touch()
+    monkeypatch.setattr(sys, "executable", str(a_python(tmp_path / "mine")))
+    with pytest.raises(NoPythonError, match=r"python_embeded/python\.exe is Windows' Python, which is not supported; "):
+        comfy_python(folder, (), environment=NOWHERE)
+
+
+@pytest.mark.parametrize(
+    ("version", "needs_it"),
+    [(None, True), ("0.0.9", True), (__version__, False), (f"{__version__}.dev3", False), ("10.0", False)],
+)
+def test_an_older_gpumodels_is_to_be_replaced_a_newer_one_is_not(version: str | None, needs_it: bool) -> None:
+    assert ComfyPython(Path("python"), "", "3.12.3", True, version, None).needs_gpumodels is needs_it
 
 
 def test_pip_installs_what_runs_here_and_uv_where_there_is_no_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

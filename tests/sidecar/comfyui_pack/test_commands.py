@@ -85,7 +85,7 @@ def test_a_python_without_gpumodels_is_told_how_to_get_it_or_gets_it(root: Path)
     python = root / ".venv" / "bin" / "python"
     assert install(root)[1:] == [
         f"ComfyUI's Python is {python} (the .venv in its folder); it has no gpumodels",
-        "install gpumodels there, or have this command do so:",
+        f"install gpumodels {__version__} there, or have this command do so:",
         f"    '{python}' -m pip install {requirement()}",
         f"    gpumodels comfyui install --pip '{root}'",
     ]
@@ -104,7 +104,7 @@ def test_pip_mends_an_older_or_broken_gpumodels(version: str | None, trouble: st
     install(root, uses_pip=True)
     assert len(calls_of(root / ".venv" / "bin" / "python")) == 1
     said = "\n".join(status(root)[0])
-    assert (f"has gpumodels 0.0.9, and this command is of {__version__}" if version else f"cannot import ({trouble})") in said
+    assert (f"has gpumodels 0.0.9; this command is of {__version__}" if version else f"cannot import ({trouble})") in said
 
 
 def test_nothing_is_put_there_where_pip_fails_or_is_missing(
@@ -199,12 +199,19 @@ def test_custom_nodes_are_made_where_comfyui_has_none_yet(root: Path) -> None:
 
 
 def test_a_read_only_folder_is_one_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(custom_nodes: Path) -> Path:
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(custom_nodes))
+    def refuse(self: Path, *_: object, **__: object) -> None:
+        if self.name == "custom_nodes":  # it is there, so making it is no trouble
+            return
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
 
-    monkeypatch.setattr(commands, "put", refuse)
-    with pytest.raises(CommandError, match="custom_nodes: Permission denied; nothing was changed there"):
-        install(root)
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", refuse)
+        with pytest.raises(CommandError, match=f"^{root}/custom_nodes: Permission denied; nothing was changed there$"):
+            install(root)
+    install(root)
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(CommandError, match=f"^{root}/custom_nodes/{PACK_NAME}: Permission denied; nothing was changed there$"):
+        Commands(root).uninstall()
 
 
 def test_a_running_comfyui_is_said_to_have_its_sidecar_or_to_need_a_restart(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -83,8 +83,10 @@ class ShownRow(NamedTuple):
     """None where the truth is that there is no row."""
     truth_bytes: int | None
     """What the module holds, as counted inside ComfyUI; None where only the row itself tells."""
+    seconds_until_bytes: float
+    """From the end of the workflow until the bytes were true."""
     seconds: float
-    """From the end of the workflow until the row was true."""
+    """Until all of it was: names come later than bytes where earlier models have used the budget up."""
 
 
 TABLE: Final[list[ShownRow]] = []
@@ -105,14 +107,15 @@ def ratios() -> Iterator[str]:
 
 def table(comfyui: ComfyUI) -> list[str]:
     """The rows that were found true, in lines of text."""
-    found = [("loader", "row", "bytes", "truth", "confidence", "seconds until true")]
+    found = [("loader", "row", "bytes", "truth", "confidence", "seconds until bytes", "until all true")]
     for row in TABLE:
         model = row.model
         shown = f"{'  ' if model.parent is not None else ''}{model.name} ({model.kind})" if model is not None else "no row"
         shared = f" + {model.shared_bytes} shared" if model is not None and model.shared_bytes else ""
         held = f"{model.resident_bytes}{shared}" if model is not None else "0"
         truth = str(row.truth_bytes) if row.truth_bytes is not None else "-"
-        found.append((row.loader, shown, held, truth, f"{model.confidence:g}" if model else "-", f"{row.seconds:.1f}"))
+        confidence = f"{model.confidence:g}" if model is not None else "-"
+        found.append((row.loader, shown, held, truth, confidence, f"{row.seconds_until_bytes:.1f}", f"{row.seconds:.1f}"))
     widths = [max(len(line[column]) for line in found) for column in range(len(found[0]))]
     return [
         ", ".join(versions(comfyui)),
@@ -148,8 +151,11 @@ class ComfyServer:
         """Of the last workflow's nodes, by name."""
         self.prompt_seconds = 0.0
         """How long the last workflow ran, by the server's own clock."""
+        self._bytes: list[int] = []
+        self.seconds_until_bytes = 0.0
+        """From the end of the last workflow, or `free()`, until the models had the bytes that they have now."""
         self.seconds_until_true = 0.0
-        """From the end of the last workflow, or `free()`, to the end of the last `models_when`."""
+        """From then to the end of the last `models_when`."""
 
     def prompt(self, nodes: Nodes) -> None:
         """Run a workflow to its end.
@@ -216,6 +222,9 @@ class ComfyServer:
         while True:
             models = self.models()
             self.seconds_until_true = time.monotonic() - self._asked_at
+            sizes = sorted(model.resident_bytes + model.shared_bytes for model in models)
+            if sizes != self._bytes:
+                self._bytes, self.seconds_until_bytes = sizes, self.seconds_until_true
             if all(model.name_source != NameSource.PENDING for model in models) and condition(models):
                 return models
             if time.monotonic() > until:

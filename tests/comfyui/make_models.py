@@ -154,7 +154,7 @@ def main() -> None:
     clip = {key.removeprefix("cond_stage_model.transformer."): value for key, value in tensors.items() if "cond_stage" in key}
     saved("text_encoders/clip_l.safetensors", clip)
     for name in ("more_details", "epi_noiseoffset2"):
-        adapted = a_lora(unet, torch.float16) | a_lora(clip, torch.float16, "text_encoders.")
+        adapted = a_lora(unet, torch.float16) | a_lora(clip, torch.float16, "text_encoders.clip_l.transformer.")
         saved(f"loras/{name}.safetensors", adapted, {"modelspec.title": "My Tune, more_details epi_noiseoffset2"})
     control = {f"control_model.{key}": value for key, value in unet.items() if not key.startswith(("output_blocks", "out."))}
     saved("controlnet/control_v11p_sd15_canny.safetensors", control | zero_convolutions())

@@ -100,12 +100,13 @@ def comfy_python(
     raise NoPythonError(f"{reason}cannot tell which Python runs {folder.base}; name it with --python")
 
 
-def install_command(python: Path) -> list[str] | None:
+def install_command(python: ComfyPython) -> list[str] | None:
     """The command that installs into that Python the gpumodels that runs here; None where it has no pip, and there is no uv."""
-    if subprocess.run([python, "-c", "import pip"], cwd="/", capture_output=True, check=False).returncode == 0:
-        return [str(python), "-m", "pip", "install", requirement()]
+    wanted = [*(["--force-reinstall"] if python.trouble is not None else []), requirement()]
+    if subprocess.run([python.path, "-c", "import pip"], cwd="/", capture_output=True, check=False).returncode == 0:
+        return [str(python.path), "-m", "pip", "install", *wanted]
     uv = shutil.which("uv")
-    return [uv, "pip", "install", "--python", str(python), requirement()] if uv is not None else None
+    return [uv, "pip", "install", "--python", str(python.path), *wanted] if uv is not None else None
 
 
 def requirement() -> str:

@@ -59,7 +59,7 @@ class Commands:
         if python.needs_gpumodels:
             self.lines += [
                 f"install gpumodels {__version__} there, or have this command do so:",
-                f"    {shlex.join(install_command(python.path) or [str(python.path), '-m', 'pip', 'install', requirement()])}",
+                f"    {shlex.join(install_command(python) or [str(python.path), '-m', 'pip', 'install', requirement()])}",
                 f"    {shlex.join(['gpumodels', 'comfyui', 'install', '--pip', str(self._given)])}",
             ]
         elif any(not server.has_sidecar for server in self._servers or ()):
@@ -110,7 +110,7 @@ class Commands:
             raise CommandError(str(error)) from error
 
     def _install_gpumodels(self, python: ComfyPython) -> None:
-        command = install_command(python.path)
+        command = install_command(python)
         if command is None:
             raise CommandError(f"{python.path} has no pip, and there is no uv; install {requirement()} there by other means")
         sys.stderr.write(f"{shlex.join(command)}\n")

@@ -117,11 +117,14 @@ def test_an_older_gpumodels_is_to_be_replaced_a_newer_one_is_not(version: str | 
 
 
 def test_pip_installs_what_runs_here_and_uv_where_there_is_no_pip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python = a_python(tmp_path / "venv")
-    assert install_command(python) == [str(python), "-m", "pip", "install", requirement()]
-    python.write_text("#!/bin/sh\nexit 1\n")
+    program = a_python(tmp_path / "venv")
+    python = ComfyPython(program, "", "3.12.3", True, None, None)
+    assert install_command(python) == [str(program), "-m", "pip", "install", requirement()]
+    broken = ComfyPython(program, "", "3.12.3", True, None, "SyntaxError")
+    assert install_command(broken) == [str(program), "-m", "pip", "install", "--force-reinstall", requirement()]
+    program.write_text("#!/bin/sh\nexit 1\n")
     monkeypatch.setattr(shutil, "which", {"uv": "/bin/uv"}.get)
-    assert install_command(python) == ["/bin/uv", "pip", "install", "--python", str(python), requirement()]
+    assert install_command(python) == ["/bin/uv", "pip", "install", "--python", str(program), requirement()]
     monkeypatch.setattr(shutil, "which", {}.get)
     assert install_command(python) is None
 

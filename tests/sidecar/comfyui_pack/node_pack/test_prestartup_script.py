@@ -67,8 +67,9 @@ def test_what_is_wrong_is_one_line_that_names_the_next_step(
     importing(monkeypatch, tmp_path, source)
     runpy.run_path(SCRIPT)
     (line,) = lines(caplog)
+    option = "--force-reinstall" if "broken" in said else "--upgrade"
     assert line == (
-        f"{said}, so gpumodels-tui does not show this ComfyUI. Next: {sys.executable} -m pip install --upgrade gpumodels"
+        f"{said}, so gpumodels-tui does not show this ComfyUI. Next: {sys.executable} -m pip install {option} gpumodels"
     )
     assert caplog.records[0].levelno == logging.WARNING
     assert caplog.records[0].exc_info is None

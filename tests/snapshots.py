@@ -13,7 +13,8 @@ from gpumodels_shared.schema import DeviceMemory, LayerTree, Model, ProcessInfo,
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.sources.feed import FeedState, ProcessState, Unreadable
-from gpumodels_tui.sources.gpus import GpuReading, HardwareState
+from gpumodels_tui.sources.gpu_reading import GpuReading
+from gpumodels_tui.sources.gpus import HardwareState
 
 MIB: Final = 1024**2
 GIB: Final = 1024**3
@@ -219,9 +220,9 @@ def a_gpu(
     return GpuReading(index, uuid, name, total_bytes, used_bytes, 87, 64, 412.5, dict(processes or {}))
 
 
-def some_hardware(*gpus: GpuReading, problem: str | None = None) -> HardwareState:
+def some_hardware(*gpus: GpuReading, problems: Sequence[str] = ()) -> HardwareState:
     """These GPUs in a machine of 256 GB, a quarter of it used."""
-    return HardwareState(gpus=gpus, host_total_bytes=256 * GIB, host_used_bytes=64 * GIB, problem=problem)
+    return HardwareState(gpus=gpus, host_total_bytes=256 * GIB, host_used_bytes=64 * GIB, problems=tuple(problems))
 
 
 def some_facts(path: str | Path, metadata: Mapping[str, str] | None = None, dtypes: Mapping[str, int] | None = None) -> FileFacts:

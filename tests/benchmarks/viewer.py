@@ -28,7 +28,7 @@ import psutil
 
 from gpumodels_shared.schema import LayerTree
 from gpumodels_shared.writer import SnapshotWriter
-from gpumodels_tui.sources.gpus import GpuReading
+from gpumodels_tui.sources.gpu_reading import GpuReading
 from nvml.simulation import SimulatedNvml, compiler
 from snapshots import A100, GIB, H100, MIB, NOON_NS, a_device, a_model, a_process, a_snapshot, published
 

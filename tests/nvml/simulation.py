@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from gpumodels_tui.sources.gpus import GpuReading
+from gpumodels_tui.sources.gpu_reading import GpuReading
 
 SOURCE: Final = Path(__file__).with_name("libnvidia_ml.c")
 

@@ -10,7 +10,8 @@ from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.sources.feed import FeedState, ProcessState
-from gpumodels_tui.sources.gpus import GpuReading, HardwareState
+from gpumodels_tui.sources.gpu_reading import GpuReading
+from gpumodels_tui.sources.gpus import HardwareState
 from snapshots import (
     GIB,
     H100,
@@ -28,7 +29,10 @@ from snapshots import (
     some_hardware,
 )
 
-GPU_KEYS = ["index", "uuid", "name", "total_bytes", "used_bytes", "utilization_percent", "temperature_celsius", "power_watts"]
+GPU_KEYS = [
+    *["index", "uuid", "name", "total_bytes", "used_bytes", "utilization_percent", "temperature_celsius", "power_watts"],
+    *["parent", "lost", "shares_host_memory"],
+]
 DEVICE_KEYS = [
     *["device", "uuid", "allocated_bytes", "reserved_bytes", "models_bytes"],
     *["gradients_bytes", "optimizer_bytes", "cache_bytes", "other_bytes", "held_by_functions"],
@@ -76,7 +80,9 @@ def test_the_document_has_every_key_with_sizes_in_bytes_and_times_in_utc() -> No
     assert (found["schema"], found["taken_at"], found["warnings"]) == (1, "2026-05-28T20:26:40.000Z", [])
     (gpu,) = found["gpus"]
     assert list(gpu) == GPU_KEYS
-    assert gpu == dict(zip(GPU_KEYS, [0, H100, "NVIDIA H100 80GB HBM3", 80 * GIB, 20 * GIB, 87, 64, 412.5], strict=True))
+    assert gpu == dict(
+        zip(GPU_KEYS, [0, H100, "NVIDIA H100 80GB HBM3", 80 * GIB, 20 * GIB, 87, 64, 412.5, None, False, False], strict=True)
+    )
     (process,) = found["processes"]
     assert list(process) == PROCESS_KEYS
     assert (process["pid"], process["label"], process["user"], process["state"]) == (4711, "ComfyUI/main.py", "ada", "live")
@@ -93,7 +99,7 @@ def test_the_document_has_every_key_with_sizes_in_bytes_and_times_in_utc() -> No
 
 def test_what_is_unknown_is_null() -> None:
     found = document_of(a_feed(a_process_state(None)), some_hardware(GpuReading(0, H100, "NVIDIA GB10")))
-    assert list(found["gpus"][0].values()) == [0, H100, "NVIDIA GB10", None, None, None, None, None]
+    assert list(found["gpus"][0].values()) == [0, H100, "NVIDIA GB10", None, None, None, None, None, None, False, False]
     (process,) = found["processes"]
     assert list(process) == PROCESS_KEYS
     assert [process[key] for key in ("label", "started_at", "snapshot_at", "devices", "models")] == [None, None, None, [], []]

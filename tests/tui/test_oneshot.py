@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.liveness import Liveness
@@ -18,6 +19,7 @@ from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.builder import build_view
 from model_files import framed
 from snapshots import (
+    A100,
     GIB,
     MIB,
     MINUTE_NS,
@@ -66,6 +68,17 @@ def test_a_name_is_never_cut_and_does_not_push_other_lines_aside() -> None:
 def test_wide_characters_keep_the_columns_where_they_are() -> None:
     lines = table_of(a_feed(a_snapshot(a_model("名前", 2 * GIB), a_model("name", GIB))))
     assert lines[4].index("2.0 GB  ") == lines[5].index("1.0 GB  ") - 2
+
+
+def test_what_is_unusual_about_a_device_stands_behind_its_title() -> None:
+    lost = structs.replace(a_gpu(), used_bytes=None, utilization_percent=None, lost="GPU is lost")
+    shared = structs.replace(a_gpu(1, A100, "NVIDIA GB10", total_bytes=256 * GIB), shares_host_memory=True)
+    view = build_view(a_feed(a_snapshot(a_model())), some_hardware(lost, shared), CatalogueState())
+    heads = [line for line in table(view, NOON_NS).splitlines() if line.startswith("GPU ")]
+    assert heads == [
+        "GPU 0  NVIDIA H100 80GB HBM3  lost  ? / 80.0 GB  64 °C  412 W",
+        "GPU 1  NVIDIA GB10  shared with the host  20.0 GB / 256 GB  87 %  64 °C  412 W",
+    ]
 
 
 def test_a_state_stands_behind_the_process() -> None:

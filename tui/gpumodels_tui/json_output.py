@@ -55,6 +55,9 @@ def _gpu(device: Device) -> dict[str, Json]:
         "utilization_percent": device.utilization_percent,
         "temperature_celsius": device.temperature_celsius,
         "power_watts": device.power_watts,
+        "parent": device.parent,
+        "lost": device.lost is not None,
+        "shares_host_memory": device.shares_host_memory,
     }
 
 

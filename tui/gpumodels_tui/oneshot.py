@@ -91,7 +91,7 @@ def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
 
 
 def _head(device: DeviceRow) -> str:
-    return "  ".join([device.title, *_readings(device)])
+    return "  ".join([device.title, *([device.state] if device.state else []), *_readings(device)])
 
 
 def _readings(device: DeviceRow) -> Iterator[str]:

@@ -183,3 +183,32 @@ async def test_a_device_without_models_does_not_take_the_keys_from_the_list() ->
         assert "No models on GPU 1" in shown(app)
         await pressed(pilot, "1", "down")
         assert under_cursor(app) == "second"
+
+
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({"is_lost": True, "state": "lost", "used_bytes": None}, "lost"),
+        ({"shares_host_memory": True, "state": "shared with the host"}, "shared with the host"),
+    ],
+)
+async def test_of_a_device_whose_rest_is_not_known_to_be_free_none_is(changes: dict[str, object], state: str) -> None:
+    gpu = a_gpu(a_row())
+    app = app_showing(a_view(replace(gpu, **changes), a_host(number=2)))
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.pause()
+        title, legend = lines_shown(app)[3:5]
+        assert title.endswith(f"1 model, 2.0 GB  {state}")
+        assert "models 2.0 GB" in legend
+        assert "free" not in legend
+        app.receive(a_view(gpu, a_host(number=2)))
+        await pilot.pause()
+        assert "free" in lines_shown(app)[4]
+
+
+async def test_a_lost_device_without_models_says_that_it_is_lost() -> None:
+    gpu = replace(a_gpu(), is_lost=True, state="lost", used_bytes=None)
+    app = app_showing(a_view(gpu, a_host(a_row(device="cpu"), number=2)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "1")
+        assert f"No models on {gpu.title}, which is lost." in shown(app)

@@ -11,9 +11,10 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from gpumodels_tui.sources.gpus import PROCESS_CALLS, GpuReading, Hardware, HardwareState
+from gpumodels_tui.sources.gpu_reading import PROCESS_CALLS, GpuReading
+from gpumodels_tui.sources.gpus import Hardware, HardwareState
 from nvml.simulation import SimulatedNvml, compiler
-from snapshots import A100, GIB, a_gpu, a_model, a_snapshot, published
+from snapshots import A100, GIB, H100, a_gpu, a_model, a_snapshot, published
 
 READER = """
 import msgspec, sys
@@ -44,7 +45,7 @@ class Client:
             GpuReading(**{**gpu, "processes": {int(pid): used for pid, used in gpu["processes"].items()}})
             for gpu in answer["gpus"]
         )
-        return HardwareState(**{**answer, "gpus": gpus, "running": {}})
+        return HardwareState(**{**answer, "gpus": gpus, "running": {}, "problems": tuple(answer["problems"])})
 
     def close(self) -> None:
         assert self._child.stdin is not None
@@ -55,10 +56,15 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+def library(tmp_path_factory: pytest.TempPathFactory) -> SimulatedNvml:
     if compiler() is None:
         pytest.skip("no C compiler")
-    client = Client(SimulatedNvml(tmp_path_factory.mktemp("nvml")))
+    return SimulatedNvml(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture
+def client(library: SimulatedNvml) -> Iterator[Client]:
+    client = Client(library)
     yield client
     client.close()
 
@@ -82,7 +88,8 @@ def test_what_the_driver_says_is_read_anew_each_time(client: Client) -> None:
 def test_what_a_gpu_does_not_support_is_none_and_the_rest_is_there(client: Client) -> None:
     bare = GpuReading(0, A100, "NVIDIA GB10", processes={})
     client.nvml.says(bare)
-    assert client.read().gpus == (bare,)
+    total = psutil.virtual_memory().total
+    assert client.read().gpus == (replace(bare, total_bytes=total, used_bytes=0, shares_host_memory=True),)
 
 
 @pytest.mark.slow
@@ -90,6 +97,7 @@ def test_a_lost_gpu_does_not_hide_its_neighbours(client: Client) -> None:
     client.nvml.says(a_gpu(0), a_gpu(1, A100), lost=frozenset({0}))
     lost, well = client.read().gpus
     assert (lost.used_bytes, lost.utilization_percent, lost.processes) == (None, None, {})
+    assert lost.lost == "GPU is lost"
     assert well == a_gpu(1, A100)
 
 
@@ -99,7 +107,7 @@ def test_a_driver_that_stops_answering_is_a_problem_until_it_answers_again(clien
     assert client.read().problem is None
     client.nvml.says(init=18)
     state = client.read()
-    assert state.gpus == ()
+    assert [(gpu.uuid, gpu.used_bytes, gpu.lost) for gpu in state.gpus] == [(H100, None, "the driver doesn't answer")]
     assert state.problem is not None
     assert "mismatch" in state.problem
     client.nvml.says(a_gpu())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-from gpumodels_tui.sources.nvml_calls import NvmlCalls, available
+import pytest
+
+from gpumodels_tui.sources.nvml_calls import NvmlCalls, description
 
 
 class NVMLError(Exception):
@@ -32,7 +34,7 @@ def raising(error: Exception) -> Callable[..., Any]:
 
 def test_what_the_driver_refuses_is_unknown_and_no_problem() -> None:
     calls = NvmlCalls(a_binding(nvmlDeviceGetPowerUsage=raising(NVMLError("Not Supported"))))
-    assert calls.number("nvmlDeviceGetPowerUsage", 0) is None
+    assert calls.number("nvmlDeviceGetPowerUsage", 1000, 0) is None
     assert calls.problem is None
 
 
@@ -48,9 +50,10 @@ def test_a_version_that_is_refused_is_no_reason_not_to_ask_the_next() -> None:
 
 def test_a_missing_function_is_said_once_with_the_first_reason() -> None:
     calls = NvmlCalls(
-        a_binding(processes_v3=raising(FunctionNotFound("Function Not Found")), processes=raising(ValueError("odd")))
+        a_binding(processes=raising(FunctionNotFound("Function Not Found")), processes_v3=raising(ValueError("odd")))
     )
-    assert calls.processes("processes", 0) == calls.processes("processes", 1) == []
+    assert calls.processes("processes", 0) is None
+    assert calls.processes("processes", 1) is None
     assert calls.problem == "NVML doesn't answer processes (Function Not Found); what that would tell is unknown"
 
 
@@ -68,5 +71,62 @@ def test_a_name_of_bytes_is_text() -> None:
     assert NvmlCalls(a_binding(name=lambda handle: b"H\xff")).text("name", 0) == "H\\xff"
 
 
-def test_numbers_that_mark_what_is_not_available_are_none() -> None:
-    assert [available(value) for value in (0, 5, -1, 2**64 - 1, None, "5")] == [0, 5, None, None, None, None]
+class CodedError(NVMLError):
+    """As the binding's errors of a known code."""
+
+    def __init__(self, code: int, words: str) -> None:
+        super().__init__(words)
+        self.value = code
+
+
+@pytest.mark.parametrize(
+    ("said", "heard"),
+    [
+        ("Driver/library version mismatch.", "Driver/library version mismatch"),  # driver 570 ends it so
+        ("Driver/library version mismatch\nNVML library version: 570.86", "Driver/library version mismatch"),
+        ("Unknown Error.  Please reboot.", "Unknown Error"),
+        ("  GPU is lost!  ", "GPU is lost"),
+        ("Insufficient Permissions:", "Insufficient Permissions"),
+        ("library 12.575.57 is too old.", "library 12.575.57 is too old"),
+        ("", "NVMLError"),
+        ("...", "NVMLError"),
+    ],
+)
+def test_what_the_binding_says_is_its_first_sentence_without_its_full_stop(said: str, heard: str) -> None:
+    assert description(NVMLError(said)) == heard
+
+
+def test_a_refusal_that_says_the_gpu_is_lost_is_kept_until_it_is_cleared() -> None:
+    calls = NvmlCalls(a_binding(power=raising(CodedError(15, "GPU is lost")), name=raising(CodedError(3, "Not Supported"))))
+    assert (calls.text("name", 0), calls.lost) == (None, None)
+    assert (calls.number("power", 1000, 0), calls.text("name", 0), calls.lost) == (None, None, "GPU is lost")
+    calls.lost = None
+    assert calls.text("name", 0) is None
+    assert calls.lost is None
+
+
+def test_what_a_gpu_has_not_is_told_from_what_may_not_be_asked() -> None:
+    version, unsupported, forbidden = CodedError(25, "Version"), CodedError(3, "Not Supported"), CodedError(4, "Permissions")
+    for errors, is_unsupported in (
+        ((version, unsupported), True),
+        ((unsupported, unsupported), True),
+        ((forbidden, unsupported), False),
+    ):
+        replies = iter(errors)
+
+        def memory(*_: object, replies: Iterator[Exception] = replies) -> object:
+            raise next(replies)
+
+        calls = NvmlCalls(a_binding(nvmlDeviceGetMemoryInfo=memory))
+        assert calls.memory(0) is None
+        assert calls.is_unsupported is is_unsupported
+
+
+def test_a_function_that_only_newer_drivers_have_is_not_missed() -> None:
+    calls = NvmlCalls(a_binding(nvmlDeviceGetMigMode=raising(FunctionNotFound("Function Not Found"))))
+    assert (calls.optional("nvmlDeviceGetMigMode", 0), calls.problem) == (None, None)
+
+
+def test_processes_that_cannot_be_told_are_not_none_at_all() -> None:
+    calls = NvmlCalls(a_binding(listed=lambda handle: [], refused=raising(CodedError(3, "Not Supported"))))
+    assert (calls.processes("listed", 0), calls.processes("refused", 0)) == ([], None)

@@ -154,7 +154,7 @@ def test_warnings_name_what_they_are_about() -> None:
     ]
     view = view_of(
         a_feed(snapshot, damaged, unreadable=unreadable),
-        some_hardware(problem="NVML: Driver Not Loaded"),
+        some_hardware(problems=["NVML: Driver Not Loaded"]),
         a_catalogue(warnings=["/models/x.safetensors: truncated"]),
     )
     assert view.warnings == (

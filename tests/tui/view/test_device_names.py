@@ -3,12 +3,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
+from msgspec import structs
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory
 from gpumodels_tui.sources.feed import ProcessState
-from gpumodels_tui.sources.gpus import GpuReading
-from gpumodels_tui.view.device_names import Devices, join_devices
+from gpumodels_tui.sources.gpu_reading import GpuReading
+from gpumodels_tui.view.device_names import Devices, device_in_words, device_state, join_devices
 from snapshots import A100, GIB, H100, a_device, a_feed, a_gpu, a_model, a_process, a_process_state, a_snapshot, some_hardware
 
 TWINS = (a_gpu(0, H100), a_gpu(1, A100))
@@ -153,3 +154,100 @@ def test_without_a_driver_s_figure_pages_beside_torch_s_allocator_are_used_memor
     memory = DeviceMemory("cuda:0", 30 * GIB, allocated_bytes=2 * GIB, reserved_bytes=3 * GIB, other_bytes=2 * GIB)
     joined = join_devices(a_feed(using(memory)), some_hardware())
     assert joined.devices[0].used_bytes == 33 * GIB
+
+
+ON_BOTH = using("cuda:0", "cuda:1")
+
+
+def test_a_gpu_that_is_lost_stays_what_its_process_calls_it() -> None:
+    gpus = (seen_by(TWINS[0], 4711), seen_by(TWINS[1], 4711))
+    lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", processes={4711: None})
+    for now in (gpus, (gpus[0], lost), (gpus[0], structs.replace(lost, processes={})), gpus):
+        joined = join_devices(a_feed(ON_BOTH), some_hardware(*now))
+        assert [where(joined, name) for name in ("cuda:0", "cuda:1")] == [f"gpu:{H100}", f"gpu:{A100}"]
+
+
+def test_a_number_that_a_lost_gpu_had_before_another_got_it_is_nobodys() -> None:
+    gpus = (a_gpu(0, A100), structs.replace(a_gpu(0, H100), used_bytes=None, lost="the driver doesn't list it any more"))
+    assert where(join_devices(a_feed(using("cuda:0")), some_hardware(*gpus))) == "4711:cuda:0"
+
+
+def test_a_gpu_that_was_lost_before_it_said_its_uuid_has_a_row() -> None:
+    gpu = GpuReading(1, "", "GPU", lost="GPU is lost")
+    joined = join_devices(a_feed(), some_hardware(a_gpu(), gpu))
+    assert [(device.key, device.uuid, device_state(device)) for device in joined.devices[:2]] == [
+        (f"gpu:{H100}", H100, ""),
+        ("gpu:#1", None, "lost"),
+    ]
+
+
+GB10 = GpuReading(0, H100, "NVIDIA GB10", 128 * GIB, shares_host_memory=True)
+
+
+def test_of_memory_shared_with_the_host_the_driver_counts_processes_or_their_sidecars_do() -> None:
+    counted = structs.replace(GB10, used_bytes=9 * GIB)
+    first = using(a_device("cuda:0", GIB, reserved_bytes=3 * GIB))
+    second = using(a_device("cuda:0", GIB, reserved_bytes=2 * GIB), pid=4712)
+    for gpu, used in ((counted, 9 * GIB), (GB10, 5 * GIB)):
+        device = join_devices(a_feed(first, second), some_hardware(gpu)).devices[0]
+        assert (device.used_bytes, device.total_bytes, device_state(device)) == (used, 128 * GIB, "shared with the host")
+
+
+DIVIDED = structs.replace(a_gpu(0, H100), is_divided=True)
+SLICES = tuple(
+    GpuReading(number, f"MIG-{number}000-{number}", "NVIDIA H100 MIG 1g.10gb", 10 * GIB, GIB, parent=H100, parent_index=0)
+    for number in range(2)
+)
+
+
+ON_SECOND = (DIVIDED, SLICES[0], structs.replace(SLICES[1], processes={4711: GIB}))
+
+
+@pytest.mark.parametrize(
+    ("process", "gpus", "expected"),
+    [
+        (using("cuda:0", visible=SLICES[1].uuid), (DIVIDED, *SLICES), SLICES[1].uuid),
+        (using(a_device("cuda:0", GIB, SLICES[1].uuid.removeprefix("MIG-"))), (DIVIDED, *SLICES), SLICES[1].uuid),
+        # By pid, where the driver names it on one slice, whatever CUDA calls it.
+        (using("cuda:0"), ON_SECOND, SLICES[1].uuid),
+        (using(a_device("cuda:0", GIB, H100)), ON_SECOND, SLICES[1].uuid),
+        (using("cuda:0", visible=f"MIG-{H100}/1/0"), ON_SECOND, SLICES[1].uuid),
+    ],
+)
+def test_a_slice_is_a_device_below_its_gpu(process: ProcessState, gpus: tuple[GpuReading, ...], expected: str) -> None:
+    joined = join_devices(a_feed(process), some_hardware(*gpus))
+    assert where(joined) == f"gpu:{expected}"
+    assert [(device.title, device.label) for device in joined.devices[:3]] == [
+        ("GPU 0  NVIDIA H100 80GB HBM3", "0"),
+        ("GPU 0.0  NVIDIA H100 MIG 1g.10gb", "0.0"),
+        ("GPU 0.1  NVIDIA H100 MIG 1g.10gb", "0.1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("process", "gpus"),
+    [
+        # Numbers tell nothing beside a divided GPU, and its processes are never on the GPU itself.
+        (using("cuda:0"), (DIVIDED, *SLICES)),
+        (using("cuda:0"), (DIVIDED,)),
+        (using("cuda:0", visible="0"), (DIVIDED, *SLICES)),
+        (using("cuda:0", visible=H100), (DIVIDED, *SLICES)),
+        (using("cuda:0", visible=f"MIG-{H100}/1/0"), (DIVIDED, *SLICES)),
+        (using(a_device("cuda:0", GIB, H100)), (DIVIDED, *SLICES)),
+        (using("cuda:1"), (DIVIDED, *SLICES, a_gpu(1, A100))),
+    ],
+)
+def test_which_slice_is_meant_is_not_guessed(process: ProcessState, gpus: tuple[GpuReading, ...]) -> None:
+    (device,) = [device for _, device in join_devices(a_feed(process), some_hardware(*gpus)).keys if device != "cpu"]
+    assert where(join_devices(a_feed(process), some_hardware(*gpus)), device) == f"4711:{device}"
+
+
+def test_the_word_for_a_slice_in_a_sentence_is_that_of_a_gpu() -> None:
+    assert [device_in_words(label) for label in ("0", "0.1", "host", "cuda:1")] == ["GPU 0", "GPU 0.1", "host memory", "cuda:1"]
+
+
+def test_a_process_in_a_container_is_joined_by_its_pid_outside() -> None:
+    process = structs.replace(using("cuda:0", pid=7, is_local=False), outer_pid=4711)
+    assert where(join_devices(a_feed(process), some_hardware(TWINS[0], seen_by(TWINS[1], 4711))), process="7") == f"gpu:{A100}"
+    stranger = using("cuda:0", pid=4711, is_local=False)
+    assert where(join_devices(a_feed(stranger), some_hardware(TWINS[0], seen_by(TWINS[1], 4711)))) == "4711:cuda:0"

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from msgspec import structs
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_tui.sources.gpus import GpuProcess
-from gpumodels_tui.view.device_names import HOST, Device
+from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.sources.gpus import GpuProcess, HardwareState
+from gpumodels_tui.view.device_names import HOST, Device, join_devices
 from gpumodels_tui.view.memory_parts import MemoryPart, PartKind
 from gpumodels_tui.view.process_rows import (
     LONGEST_COMMAND,
+    OUTSIDE_CONTAINER,
+    UNNAMED,
     UnattachedRow,
     attached_row,
     shown_command,
     unattached_rows,
     without_sidecars,
 )
-from snapshots import A100, GIB, H100, NOON_NS, a_device, a_gpu, a_process, a_process_state, a_snapshot, some_hardware
+from snapshots import A100, GIB, H100, NOON_NS, a_device, a_feed, a_gpu, a_process, a_process_state, a_snapshot, some_hardware
 
 GPU = Device(f"gpu:{H100}", "GPU 0  NVIDIA H100", 0, H100, total_bytes=80 * GIB)
 OTHER_GPU = Device(f"gpu:{A100}", "GPU 1  NVIDIA A100", 1, A100, total_bytes=40 * GIB)
@@ -100,3 +105,47 @@ def test_a_command_is_one_line_that_a_shell_would_take_cut_and_safe_to_draw() ->
     assert "\x1b" not in shown_command(["\x1b[2J\n"])
     endless = shown_command(["x"] * 100_000)
     assert len(endless) <= LONGEST_COMMAND
+
+
+def nameless(*used: int | None) -> HardwareState:
+    """In a container: the driver's own numbers name nobody."""
+    gpu = structs.replace(a_gpu(), nameless={51_000 + number: size for number, size in enumerate(used)})
+    return structs.replace(some_hardware(gpu), pids_are_ours=False)
+
+
+def shown(states: Sequence[ProcessState], hardware: HardwareState) -> list[tuple[str, int | None, int | None]]:
+    found = unattached_rows(states, hardware, join_devices(a_feed(*states), hardware))
+    return [(row.command, row.pid, row.used_bytes) for row in found[GPU.key]]
+
+
+def test_in_a_container_the_drivers_processes_are_outside_of_it() -> None:
+    assert shown([], nameless(9 * GIB, None)) == [(OUTSIDE_CONTAINER, None, 9 * GIB), (OUTSIDE_CONTAINER, None, None)]
+    (row, _) = without_sidecars(unattached_rows([], nameless(9 * GIB, GIB)), {GPU.key: GPU})
+    assert (row.title, row.pid, row.user) == (OUTSIDE_CONTAINER, None, "")
+
+
+@pytest.mark.parametrize(
+    ("used", "left"),
+    [
+        ((9 * GIB, 5 * GIB), [9 * GIB]),  # the smallest that it fits into is its own
+        ((5 * GIB,), []),
+        ((9 * GIB,), []),  # more than its allocator reserved: the driver counts its context and libraries, too
+        ((3 * GIB, None), [3 * GIB]),
+        ((3 * GIB,), [3 * GIB]),  # smaller than what it reserved: another's
+    ],
+)
+def test_of_the_drivers_processes_those_with_a_sidecar_have_rows_of_their_own(
+    used: tuple[int | None, ...], left: list[int | None]
+) -> None:
+    state = a_process_state(a_snapshot(devices=[a_device("cuda:0", GIB, reserved_bytes=4 * GIB)]))
+    assert [size for _, _, size in shown([state], nameless(*used))] == left
+
+
+def test_a_number_that_no_process_can_have_names_nobody_outside_of_a_container_too() -> None:
+    hardware = some_hardware(structs.replace(a_gpu(processes={1: GIB}), nameless={0: 2 * GIB}))
+    assert shown([], hardware) == [(UNNAMED, None, 2 * GIB), ("", 1, GIB)]
+
+
+def test_a_process_in_a_container_is_attached_by_its_pid_outside() -> None:
+    state = structs.replace(a_process_state(a_snapshot(process=a_process(pid=7)), is_local=False), outer_pid=4711)
+    assert shown([state], some_hardware(a_gpu(processes={4711: GIB, 7: GIB}))) == [("", 7, GIB)]

@@ -20,6 +20,7 @@ from gpumodels_tui.view.recorder import KEPT_SECONDS, MOST_EVENTS, SAMPLE_SECOND
 from gpumodels_tui.view.rows import DeviceRow, View
 from gpumodels_tui.widgets.memory_graph import columns_of
 from snapshots import (
+    A100,
     GIB,
     H100,
     MIB,
@@ -75,6 +76,16 @@ def test_what_changes_without_host_memory_grew_or_shrank() -> None:
     small, large = a_view(on_gpu("llm", 3 * GIB)), a_view(on_gpu("llm", 5 * GIB))
     assert happened(small, large) == [("grew", "llm", 2 * GIB)]
     assert happened(large, small) == [("shrank", "llm", 2 * GIB)]
+
+
+def test_nothing_happens_to_models_when_a_gpu_is_lost_and_comes_back() -> None:
+    """Until 0.1.1 a GPU that NVML lost made its models shrink there and grow on `cuda:1`."""
+    gpus = [a_gpu(0, H100), a_gpu(1, A100)]
+    snapshot = a_snapshot(a_model("unet", bytes_by_device={"cuda:0": GIB, "cuda:1": 2 * GIB, "cpu": GIB}, device="cuda:1"))
+    lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost")
+    states = [gpus, [gpus[0], lost], gpus[:1], [], [lost], gpus]
+    views = [build_view(a_feed(snapshot), some_hardware(*state), CatalogueState()) for state in states]
+    assert [happened(before, after) for before, after in pairwise(views)] == [[]] * 5
 
 
 def test_a_model_in_host_memory_grows_too() -> None:

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from gpumodels_tui.app import GpuModelsApp
-from gpumodels_tui.widgets.device_panel import short_title, used_cell
+from gpumodels_tui.widgets.device_panel import bar_cell, close_used_cell, short_title, used_cell
 from screen_text import lines_shown
 from snapshots import GIB
 from views import NOON_SECONDS, a_gpu, a_host, a_row, a_view
@@ -51,3 +51,14 @@ def test_what_is_not_known_is_a_question_mark_or_nothing() -> None:
     assert words(None, 80 * GIB) == "? / 80.0 GB"
     assert words(GIB, None) == "1.0 GB"
     assert words(None, None) == ""
+
+
+def test_a_gpu_that_is_lost_says_so_and_has_no_bar() -> None:
+    gpu = replace(a_gpu(a_row(), used_bytes=None), is_lost=True, state="lost")
+    for cell in (used_cell(gpu, 17), close_used_cell(gpu, 14)):
+        assert "".join(content for content, _ in cell) == "lost"
+    assert bar_cell(gpu, 20) == ()
+
+
+def test_a_gpu_that_is_divided_has_its_bytes_in_the_bars_of_its_slices() -> None:
+    assert bar_cell(replace(a_gpu(), is_divided=True, parts=()), 20) == ()

@@ -205,7 +205,8 @@ class OverviewScreen(ModelListScreen):
             return no_match(self.words)
         if not view.processes or device is None:
             return no_processes(view.directories)
-        return no_models(device.title, [(other.number, other.title, len(other.models)) for other in view.devices if other.models])
+        elsewhere = [(other.number, other.title, len(other.models)) for other in view.devices if other.models]
+        return no_models(device.title, elsewhere, device.state)
 
     def _show_title(self, view: View, shown: Sequence[DeviceRow], listed: Sequence[Entry]) -> None:
         title, parts = Text(""), Text("")
@@ -215,11 +216,13 @@ class OverviewScreen(ModelListScreen):
             on_bytes = sum(entry.on_bytes for entry in listed if entry.row is not None and entry.matches)
             totals = f"  {counted(models, 'model')}, {format_bytes(on_bytes)}"
             title = Text.assemble((name, STYLES[HEADING]), (totals, STYLES[MUTED]), no_wrap=True, overflow="ellipsis")
+            if len(shown) == 1 and shown[0].state:
+                title.append(f"  {shown[0].state}", STYLES[WARNING if shown[0].is_lost else MUTED])
             if self.words:
                 title.append(f'  matching "{safe_text(self.words)}"; Esc shows all', STYLES[WARNING])
         if listed and len(shown) == 1 and shown[0].parts and shown[0].total_bytes:
             outside = "other use" if shown[0].key == HOST else "outside torch"
-            parts = legend(shown[0].parts, shown[0].total_bytes, self.size.width - 4, outside)
+            parts = legend(shown[0].parts, shown[0].total_bytes if shown[0].rest_is_free else None, self.size.width - 4, outside)
         self.query_one("#title", OneLine).say(title)
         below = self.query_one("#legend", OneLine)
         appear(below, len(shown) == 1 and bool(listed))  # even before its parts are known, so that the list doesn't move

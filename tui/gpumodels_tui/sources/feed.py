@@ -59,6 +59,13 @@ class ProcessState(Struct, frozen=True):
     """Why the newest snapshot could not be read, while an older one is shown."""
     is_local: bool = True
     """Its pid is valid for this viewer too: same boot, same PID namespace."""
+    outer_pid: int | None = None
+    """Of a process in a container, seen from outside of it: its pid here."""
+
+    @property
+    def driver_pid(self) -> int | None:
+        """The pid by which a driver that speaks to this viewer names it; None if that isn't known."""
+        return self.pid if self.is_local else self.outer_pid
 
 
 class Unreadable(Struct, frozen=True):
@@ -215,6 +222,7 @@ class _File:
                     snapshot_at_ns=tail.snapshot_at_ns,
                     problem=tail.problem,
                     is_local=tail.is_local,
+                    outer_pid=tail.outer_pid,
                 )
         return self._row
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import ctypes
+import re
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
 from gpumodels_shared.safe_text import safe_text
-
-NOT_AVAILABLE: Final = 2**63
-"""NVML marks a 64-bit value as not available by numbers above this, larger than any GPU's memory."""
+from gpumodels_tui.sources.figures import MOST_BYTES, MOST_CELSIUS, figure
 
 SUCCESS: Final = 0
+NOT_SUPPORTED: Final = 3
+NO_PERMISSION: Final = 4
+INVALID_ARGUMENT: Final = 2
 INSUFFICIENT_SIZE: Final = 7
-"""Return codes of NVML, as of `nvml.h`."""
+ARGUMENT_VERSION_MISMATCH: Final = 25
+LOST: Final = frozenset({1, 9, 15, 16, 18, 28})
+"""Return codes of NVML, as of `nvml.h`. Those of `LOST` say that a GPU can't be asked at all: NVML isn't started any more, the
+driver isn't loaded, the GPU fell off the bus, has to be reset, is driven by another version, or isn't found."""
 
 SPARE_PROCESSES: Final = 16
 """Room for processes that start between asking how many there are and asking which."""
@@ -32,6 +37,11 @@ class NvmlCalls:
     def __init__(self, binding: ModuleType) -> None:
         self._binding = binding
         self._missing: dict[str, str] = {}
+        self.lost: str | None = None
+        """Why the GPU can't be asked, in the driver's words, if one of the calls since this was last set to None said so."""
+        self.refusal: str | None = None
+        """What the driver said when it refused the last call; None if it answered."""
+        self._codes: set[object] = set()
 
     @property
     def problem(self) -> str | None:
@@ -40,9 +50,23 @@ class NvmlCalls:
             return None
         return f"NVML doesn't answer {', '.join(self._missing.values())}; what that would tell is unknown"
 
-    def number(self, function: str, *arguments: object) -> int | None:
-        """A number, if it is available."""
-        return available(self._first_answer(function, self._call(function, *arguments)))
+    @property
+    def is_unsupported(self) -> bool:
+        """Whether the last call was refused because the GPU has nothing of the kind."""
+        return self.refusal is not None and NOT_SUPPORTED in self._codes <= {NOT_SUPPORTED, ARGUMENT_VERSION_MISMATCH}
+
+    @property
+    def is_not_for_us(self) -> bool:
+        """Whether the last call was refused because of what we are or asked, and not because of the GPU."""
+        return bool(self._codes & {NO_PERMISSION, INVALID_ARGUMENT})
+
+    def number(self, function: str, most: int, *arguments: object) -> int | None:
+        """A number, if it is available and at most `most`."""
+        return figure(self._first_answer(function, self._call(function, *arguments)), most)
+
+    def optional(self, function: str, *arguments: object) -> object | None:
+        """What only newer drivers are asked; that an older one lacks the function is nothing to report."""
+        return self._first_answer(None, self._call(function, *arguments))
 
     def text(self, function: str, *arguments: object) -> str | None:
         """A text."""
@@ -65,46 +89,60 @@ class NvmlCalls:
         """Degrees Celsius. The older of the two functions is to be removed from drivers."""
         sensor = getattr(self._binding, "NVML_TEMPERATURE_GPU", 0)
         older = "nvmlDeviceGetTemperature"
-        return available(
-            self._first_answer(older, self._call(older, handle, sensor), self._call("nvmlDeviceGetTemperatureV1", handle, sensor))
-        )
+        newer = self._call("nvmlDeviceGetTemperatureV1", handle, sensor)
+        return figure(self._first_answer(older, self._call(older, handle, sensor), newer), MOST_CELSIUS)
 
-    def processes(self, function: str, handle: object) -> list[tuple[int, int | None]]:
-        """Pids and bytes. A driver has the versions of this call that were known when it was made."""
+    def processes(self, function: str, handle: object) -> list[tuple[int, int | None]] | None:
+        """Pids and bytes; None if they can't be told. A driver has the versions of this call that were known when it was made."""
         answer = self._first_answer(
             function,
+            self._call(function, handle),  # the newest version that the binding knows
             self._call(f"{function}_v3", handle),
             self._call(f"{function}_v2", handle),
             lambda: self._processes_without_version(function, handle),
-            self._call(function, handle),
         )
+        if not isinstance(answer, list):
+            return None
         found: list[tuple[int, int | None]] = []
-        for process in answer if isinstance(answer, list) else []:
+        for process in answer:
             pid = getattr(process, "pid", None)
             if isinstance(pid, int):
-                found.append((pid, available(getattr(process, "usedGpuMemory", None))))
+                found.append((pid, figure(getattr(process, "usedGpuMemory", None), MOST_BYTES)))
         return found
 
     def _call(self, function: str, *arguments: object) -> Callable[[], object]:
         return lambda: getattr(self._binding, function)(*arguments)
 
-    def _first_answer(self, function: str, *ways: Callable[[], object]) -> object | None:
+    def _first_answer(self, function: str | None, *ways: Callable[[], object]) -> object | None:
         """The answer to the first of these calls that gives one.
 
-        That NVML refuses (not supported, not permitted, GPU lost) is nothing to report. The rest is said once: functions that
-        the library or the binding lacks, and what the binding raises besides NVML's errors.
+        That NVML refuses (not supported, not permitted) is nothing to report, and that the GPU is lost is kept in `lost`. The
+        rest is said once under the function's name, if it has one: functions that the library or the binding lacks, and what the
+        binding raises besides NVML's errors.
         """
+        self.refusal, self._codes = None, set()
         refused, unasked = False, ""
         for way in ways:
             try:
-                return way()
+                answer = way()
             except Exception as error:  # noqa: BLE001  # the binding raises what it likes; nothing of it may end the viewer
                 if self._is_refusal(error):
+                    self._note_refusal(error)
                     refused = True
                 unasked = unasked or description(error)
-        if not refused:
+            else:
+                self.refusal = None
+                return answer
+        if not refused and function is not None:
             self._missing.setdefault(function, f"{function} ({unasked})")
         return None
+
+    def _note_refusal(self, error: Exception) -> None:
+        code = getattr(error, "value", None)
+        self._codes.add(code)
+        self.refusal = self.refusal or description(error)
+        if code in LOST:
+            self.lost = self.lost or description(error)
 
     def _is_refusal(self, error: Exception) -> bool:
         """Whether the driver itself answered so."""
@@ -132,15 +170,12 @@ class NvmlCalls:
         raise self._binding.NVMLError(code)
 
 
-def available(value: object) -> int | None:
-    """The value if it is available: NVML marks others by the largest numbers of the type."""
-    return value if isinstance(value, int) and 0 <= value < NOT_AVAILABLE else None
-
-
 def description(error: Exception) -> str:
-    """What the binding says, in one sentence."""
+    """What the binding says: its first sentence, without the full stop, so that it can stand inside another one."""
     try:
         said = str(error)
     except Exception:  # noqa: BLE001  # the binding asks the library for the text, which may lack that, too
         said = ""
-    return safe_text(said.partition(". ")[0] or type(error).__name__)
+    said = " ".join((said.strip().splitlines() or [""])[0].split())
+    first = re.split(r"[.!?](?:\s|$)", said, maxsplit=1)[0].strip(" .:;,-!?")
+    return safe_text(first or type(error).__name__)

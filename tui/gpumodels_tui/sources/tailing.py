@@ -13,6 +13,7 @@ from gpumodels_shared.liveness import STALLED_AFTER_BEATS, Liveness, Pulse
 from gpumodels_shared.reader import SnapshotReader, TornError
 from gpumodels_shared.schema import Snapshot
 from gpumodels_tui.sources.checksum import crc32
+from gpumodels_tui.sources.pid_namespaces import pid_from_outside
 
 CHECK_SECONDS: Final = 0.5
 """How often a file without heartbeats is checked, and an unreadable one is tried again."""
@@ -36,6 +37,7 @@ class TailedFile:
         self.version = 0
         self.pid = 0
         self.is_local = False
+        self.outer_pid: int | None = None
         self.liveness = Liveness.LIVE
         self.snapshot: Snapshot | None = None
         self.snapshot_at_ns: int | None = None
@@ -116,6 +118,7 @@ class TailedFile:
         self._reader, self._header, self._heartbeat = reader, reader.header, None
         self.pid = reader.header.pid
         self.is_local = reader.header.boot_id != NO_ID and (reader.header.boot_id, reader.header.pid_namespace) == _this_machine()
+        self.outer_pid = None if self.is_local else pid_from_outside(reader.header)
         self._pulse = Pulse(reader.header.heartbeat_ms)
         self._read_seq = 0
         return reader

@@ -14,7 +14,15 @@ from gpumodels_shared.schema import SMALL_MODELS_ID, DeviceMemory, Model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpus import HardwareState
-from gpumodels_tui.view.device_names import Device, Devices, device_in_words, holds_memory, join_devices, process_title
+from gpumodels_tui.view.device_names import (
+    Device,
+    Devices,
+    device_in_words,
+    device_state,
+    holds_memory,
+    join_devices,
+    process_title,
+)
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched, facts_from_files
 from gpumodels_tui.view.memory_parts import memory_parts
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
@@ -54,14 +62,14 @@ class ViewBuilder:
         keys: dict[str, dict[str, str]] = {process.key: {} for process in processes}
         for (owner, name), key in joined.keys.items():
             keys[owner][name] = key
-        by_pid = {f"gpu:{gpu.uuid}": gpu.processes for gpu in hardware.gpus}
+        by_pid = {f"gpu:{gpu.key}": gpu.processes for gpu in hardware.gpus}
         self._made = {process.key: self._of(process, keys[process.key], by_key, by_pid, catalogue) for process in processes}
         rows: dict[str, list[ModelRow]] = {device.key: [] for device in joined.devices}
         for made in self._made.values():
             for key, row in made.rows:
                 rows[key].append(row)
         memories = _memories(processes, joined)
-        unattached = unattached_rows(processes, hardware)
+        unattached = unattached_rows(processes, hardware, joined)
         devices = tuple(
             _device_row(device, number, rows[device.key], memories.get(device.key, ()), unattached.get(device.key, ()))
             for number, device in enumerate(joined.devices, start=1)
@@ -83,7 +91,7 @@ class ViewBuilder:
         by_pid: Mapping[str, Mapping[int, int | None]],
         catalogue: CatalogueState,
     ) -> _OfProcess:
-        used = {name: by_pid.get(key, {}).get(process.pid) if process.is_local else None for name, key in keys.items()}
+        used = {name: by_pid.get(key, {}).get(process.driver_pid or 0) for name, key in keys.items()}
         labels = {name: by_key[key].label for name, key in keys.items()}
         counted = tuple((by_key[key].title, by_key[key].total_bytes, used[name]) for name, key in keys.items())
         before = self._made.get(process.key)
@@ -143,17 +151,20 @@ def _device_row(
         temperature_celsius=device.temperature_celsius,
         power_watts=device.power_watts,
         models=tuple(sorted(rows, key=rank)),
-        parts=memory_parts(held, memories, device.used_bytes),
+        parts=() if device.is_divided else memory_parts(held, memories, device.used_bytes),
         unattached=tuple(unattached),
         label=device.label,
+        state=device_state(device),
+        is_lost=device.lost is not None,
+        is_divided=device.is_divided,
+        shares_host_memory=device.shares_host_memory,
     )
 
 
 def warnings_of(feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> tuple[str, ...]:
     """All that isn't as it should be, a line each, safe to draw."""
     lines = [_about(_shown_path(one.path), one.reason) for one in feed.unreadable]
-    if hardware.problem is not None:
-        lines.append(hardware.problem)
+    lines += hardware.problems
     for process in feed.processes:
         if process.liveness is Liveness.EXITED:
             continue

@@ -16,7 +16,8 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, ProcessInfo
 from gpumodels_tui.sources.feed import FeedState, ProcessState
-from gpumodels_tui.sources.gpus import GpuReading, HardwareState
+from gpumodels_tui.sources.gpu_reading import GpuReading
+from gpumodels_tui.sources.gpus import HardwareState
 
 HOST: Final = "host"
 """The key of host memory."""
@@ -26,7 +27,8 @@ class Device(Struct, frozen=True):
     """A device of this machine, or one that only a process reports."""
 
     key: str
-    """`gpu:<uuid>`, `host`, or `<process key>:cuda:0` if it isn't known which GPU it is."""
+    """`gpu:<uuid>`, or `gpu:#1` for a GPU that was lost before it said its UUID; `host`; `<process key>:cuda:0` if it isn't known
+    which GPU that is."""
     title: str
     index: int | None = None
     uuid: str | None = None
@@ -36,14 +38,25 @@ class Device(Struct, frozen=True):
     utilization_percent: int | None = None
     temperature_celsius: int | None = None
     power_watts: float | None = None
+    lost: str | None = None
+    """Why the driver can't reach it now."""
+    shares_host_memory: bool = False
+    """It uses the machine's memory: `total_bytes` is the machine's."""
+    parent: str | None = None
+    """Of a slice (MIG device): the UUID of its GPU."""
+    parent_index: int | None = None
+    is_divided: bool = False
+    """Whether it is in MIG mode, so that processes are on its slices only."""
     is_distinct: bool = True
     """Whether it is certainly none of the others; False for a `cuda:0` that may be any of the driver's GPUs."""
 
     @property
     def label(self) -> str:
-        """A short name: `0` for GPU 0, `cuda:1`, `host`."""
+        """A short name: `0` for GPU 0, `0.1` for slice 1 of it, `cuda:1`, `host`."""
         if self.key == HOST:
             return HOST
+        if self.parent is not None and self.title.startswith("GPU "):
+            return f"{self.parent_index}.{self.index}"
         return str(self.index) if self.title.startswith("GPU ") else self.title.split()[0]
 
 
@@ -57,7 +70,8 @@ class Devices(Struct, frozen=True):
 
 def join_devices(feed: FeedState, hardware: HardwareState) -> Devices:
     """Join the devices of the driver and of all sidecars, each device once."""
-    found = {f"gpu:{gpu.uuid}": _from_driver(gpu) for gpu in hardware.gpus}
+    found = {f"gpu:{gpu.key}": _from_driver(gpu) for gpu in hardware.gpus}
+    counted = {key for key, device in found.items() if not _is_summed(device)}
     keys: dict[tuple[str, str], str] = {}
     for process in feed.processes:
         if process.snapshot is None:
@@ -67,12 +81,13 @@ def join_devices(feed: FeedState, hardware: HardwareState) -> Devices:
                 key = HOST
             else:
                 key = _key_of(process, memory, hardware.gpus)
-                found[key] = _with_sidecar(found.get(key), key, process, memory, bool(hardware.gpus))
+                if key not in counted:
+                    found[key] = _with_sidecar(found.get(key), key, process, memory, bool(hardware.gpus))
             keys[process.key, memory.device] = key
     known_by_sidecars = sorted((device for device in found.values() if device.key not in _driver_keys(hardware)), key=_order)
     titled = _with_distinct_titles(known_by_sidecars, feed, keys)
     host = Device(HOST, "Host memory", total_bytes=hardware.host_total_bytes, used_bytes=hardware.host_used_bytes)
-    from_driver = [found[f"gpu:{gpu.uuid}"] for gpu in hardware.gpus]
+    from_driver = [found[f"gpu:{gpu.key}"] for gpu in hardware.gpus]
     return Devices((*from_driver, *titled, host), keys)
 
 
@@ -96,28 +111,31 @@ def process_title(process: ProcessState) -> str:
 
 
 def _driver_keys(hardware: HardwareState) -> set[str]:
-    return {f"gpu:{gpu.uuid}" for gpu in hardware.gpus}
+    return {f"gpu:{gpu.key}" for gpu in hardware.gpus}
 
 
 def _from_driver(gpu: GpuReading) -> Device:
     return Device(
-        key=f"gpu:{gpu.uuid}",
-        title=f"GPU {gpu.index}  {safe_text(gpu.name, 100)}",
+        key=f"gpu:{gpu.key}",
+        title=f"GPU {gpu.index if gpu.parent is None else f'{gpu.parent_index}.{gpu.index}'}  {safe_text(gpu.name, 100)}",
         index=gpu.index,
-        uuid=gpu.uuid,
+        uuid=gpu.uuid or None,
         name=gpu.name,
         total_bytes=gpu.total_bytes,
         used_bytes=gpu.used_bytes,
         utilization_percent=gpu.utilization_percent,
         temperature_celsius=gpu.temperature_celsius,
         power_watts=gpu.power_watts,
+        lost=gpu.lost,
+        shares_host_memory=gpu.shares_host_memory,
+        parent=gpu.parent,
+        parent_index=gpu.parent_index,
+        is_divided=gpu.is_divided,
     )
 
 
 def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory: DeviceMemory, has_driver: bool) -> Device:
     """The device with one process's data added; its bytes are added up unless the driver counts the device's memory."""
-    if known is not None and known.title.startswith("GPU "):
-        return known
     held = _held(memory) if holds_memory(process) else 0
     if known is not None:
         return replace(
@@ -150,14 +168,28 @@ def _held(memory: DeviceMemory) -> int:
     return max(memory.reserved_bytes or memory.models_bytes, sum(size or 0 for size in counted) + cache)
 
 
+def device_state(device: Device) -> str:
+    """What is unusual about the device, in words; empty for most."""
+    if device.lost is not None:
+        return "lost"
+    if device.shares_host_memory:
+        return "shared with the host"
+    return "divided into slices" if device.is_divided else ""
+
+
 def device_in_words(label: str) -> str:
-    """The name of the device with this label within a sentence: `GPU 0`, `cuda:1`, `host memory`."""
-    return f"GPU {label}" if label.isdecimal() else "host memory" if label == HOST else label
+    """The name of the device with this label within a sentence: `GPU 0`, `GPU 0.1`, `cuda:1`, `host memory`."""
+    return f"GPU {label}" if label.replace(".", "", 1).isdecimal() else "host memory" if label == HOST else label
 
 
 def holds_memory(process: ProcessState) -> bool:
     """Whether the process still runs; rows of a dead process show what it held."""
     return process.liveness in (Liveness.LIVE, Liveness.STALLED)
+
+
+def _is_summed(device: Device) -> bool:
+    """Whether the driver counts no memory of it that processes share, so that what they hold is added up."""
+    return device.shares_host_memory and device.used_bytes is None and device.lost is None
 
 
 def _order(device: Device) -> tuple[int, str]:
@@ -178,18 +210,29 @@ def _with_distinct_titles(devices: Sequence[Device], feed: FeedState, keys: Mapp
 
 
 def _key_of(process: ProcessState, memory: DeviceMemory, gpus: Sequence[GpuReading]) -> str:
-    if memory.uuid:
-        return f"gpu:{_normal_uuid(memory.uuid)}"
     unjoined = f"{process.key}:{memory.device}"
+    if memory.uuid:
+        named = _only(gpu for gpu in gpus if _bare_uuid(gpu.uuid) == _bare_uuid(memory.uuid or ""))
+        if named is None:
+            return f"gpu:{_normal_uuid(memory.uuid)}"
+        if not named.is_divided:
+            return f"gpu:{named.key}"
+        # CUDA may call a slice by the UUID of its GPU.
+        on_slices = [gpu for gpu in gpus if gpu.parent == named.uuid and process.driver_pid in gpu.processes]
+        return f"gpu:{on_slices[0].key}" if len(on_slices) == 1 else unjoined
     if memory.simulated or process.snapshot is None or not holds_memory(process):
         return unjoined
     gpu = _certain_gpu(process, memory.device, gpus)
-    return unjoined if gpu is None else f"gpu:{gpu.uuid}"
+    return unjoined if gpu is None else f"gpu:{gpu.key}"
 
 
 def _normal_uuid(uuid: str) -> str:
     """The UUID in NVML's form: torch leaves out the prefix `GPU-`."""
     return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+
+
+def _bare_uuid(uuid: str) -> str:
+    return uuid.removeprefix("GPU-").removeprefix("MIG-").lower()
 
 
 def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading]) -> GpuReading | None:
@@ -199,14 +242,17 @@ def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading])
         return None
     info = process.snapshot.process
     used = [memory.device for memory in devices_named(process) if memory.device.startswith("cuda:")]
-    running = [gpu for gpu in gpus if process.pid in gpu.processes] if process.is_local else []
+    running = [gpu for gpu in gpus if process.driver_pid in gpu.processes and not gpu.is_divided]
     if entry := _visible_uuid(info, int(number)):
-        return _only(gpu for gpu in gpus if gpu.uuid.lower().startswith(entry.lower()))
+        named = _by_uuid(entry, gpus)
+        if named is not None or not any(gpu.is_divided for gpu in gpus):
+            return named
     numbered = _by_number(info, int(number), gpus) if process.is_local or len(gpus) == 1 else None
-    if numbered is not None and (not running or numbered in running):
+    # Of a GPU that is lost the driver lists no processes, which says nothing.
+    if numbered is not None and (not running or numbered in running or numbered.lost is not None):
         return numbered
     # The driver reports the process on one GPU, and the process uses only one, so the number doesn't matter.
-    return running[0] if len(running) == len(used) == 1 else None
+    return running[0] if len(running) == len(used) == 1 and all(gpu.uuid for gpu in gpus) else None
 
 
 def _visible_entries(info: ProcessInfo) -> list[str] | None:
@@ -226,13 +272,26 @@ def _visible_uuid(info: ProcessInfo, number: int) -> str | None:
     entries = _visible_entries(info)
     if entries is None or number >= len(entries) or entries[number].isdecimal():
         return None
-    entry = entries[number]
-    # Before CUDA 11.x a MIG device was named after its GPU: MIG-GPU-<uuid>/<instance>/<instance>.
-    return entry.removeprefix("MIG-").partition("/")[0] if entry.startswith("MIG-GPU-") else entry
+    return entries[number]
+
+
+def _by_uuid(entry: str, gpus: Sequence[GpuReading]) -> GpuReading | None:
+    """The GPU or slice whose UUID begins like this, but no GPU that is divided: its processes are on one of its slices."""
+    undivided = [gpu for gpu in gpus if not gpu.is_divided]
+    if (named := _only(gpu for gpu in undivided if gpu.uuid.lower().startswith(entry.lower()))) is not None:
+        return named
+    # Drivers before 470 name a slice after its GPU, `MIG-GPU-<uuid>/<instance>/<instance>`, which NVML does too.
+    owner = entry.removeprefix("MIG-").partition("/")[0].lower() if entry.startswith("MIG-GPU-") else ""
+    return _only(gpu for gpu in undivided if gpu.uuid and gpu.uuid.lower() == owner)
 
 
 def _by_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> GpuReading | None:
-    """The GPU of this number, if CUDA numbers GPUs like NVML: in bus order, or because all GPUs are the same."""
+    """The GPU of this number, if CUDA numbers GPUs like NVML: in bus order, or because all GPUs are the same.
+
+    Where one GPU is divided into slices, CUDA leaves out others or all of its slices but one, so that numbers tell nothing.
+    """
+    if any(gpu.is_divided or gpu.parent is not None for gpu in gpus):
+        return None
     if info.device_order != "PCI_BUS_ID" and len({gpu.name for gpu in gpus}) > 1:
         return None
     entries = _visible_entries(info)
@@ -240,7 +299,7 @@ def _by_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> Gp
         if number >= len(entries):
             return None
         number = int(entries[number][:6])
-    return next((gpu for gpu in gpus if gpu.index == number), None)
+    return _only(gpu for gpu in gpus if gpu.index == number)  # two, where one that is lost had the number before
 
 
 def _only(gpus: Iterable[GpuReading]) -> GpuReading | None:

@@ -72,15 +72,15 @@ class Entry(Struct, frozen=True):
         if self.row is not None:
             return self.row.process
         assert self.unattached is not None
-        return f"{self.unattached.user} {self.unattached.pid}".strip()
+        return f"{self.unattached.user} {'' if self.unattached.pid is None else self.unattached.pid}".strip()
 
     @property
     def pid(self) -> int:
-        """The process's id."""
+        """The process's id; 0 if it isn't known."""
         if self.row is not None:
             return self.row.process_state.pid
         assert self.unattached is not None
-        return self.unattached.pid
+        return self.unattached.pid or 0
 
     @property
     def process_key(self) -> str:

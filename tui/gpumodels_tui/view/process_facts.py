@@ -12,11 +12,14 @@ from gpumodels_tui.view.process_rows import NOT_ATTACHED, ProcessRow, Unattached
 from gpumodels_tui.view.stage_facts import facts_of_stages, listed_stages
 
 MOST_WARNINGS: Final = 20
+WHY_NAMELESS: Final = "unknown: the driver's number for it names nobody here, as in a container, which has numbers of its own"
 
 
 def facts_of_unattached(row: UnattachedRow) -> list[Fact]:
     """Facts about a process without a sidecar, from the driver and the kernel."""
     used = "not reported by the driver" if row.used_bytes is None else format_bytes(row.used_bytes)
+    if row.pid is None:
+        return [Fact("process", safe_text(row.command)), Fact("memory", used), Fact("pid", WHY_NAMELESS)]
     return [
         Fact("command", safe_text(row.command) or "unknown"),
         Fact("pid", str(row.pid)),
@@ -37,6 +40,8 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
     age = "" if row.started_at_ns is None else f", up {format_age(now - row.started_at_ns / 1e9)}"
     snapshot = row.state.snapshot if row.state is not None else None
     rank = "" if snapshot is None or snapshot.process.rank is None else f", rank {snapshot.process.rank}"
+    if row.pid is None:
+        return [Fact("process", safe_text(row.command)), Fact("pid", WHY_NAMELESS)]
     facts.append(Fact("process", f"pid {row.pid}, user {safe_text(row.user, 80) or 'unknown'}{age}{rank}"))
     if row.state is None:
         facts.append(Fact("sidecar", f"{NOT_ATTACHED}: start one with `import gpumodels; gpumodels.start()`"))

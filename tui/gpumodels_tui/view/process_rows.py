@@ -11,10 +11,12 @@ from msgspec import Struct
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.sources.gpus import GpuProcess, HardwareState
-from gpumodels_tui.view.device_names import Device, devices_named, holds_memory, process_title
+from gpumodels_tui.view.device_names import Device, Devices, devices_named, holds_memory, process_title
 from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
 
 NOT_ATTACHED: Final = "not attached"
+OUTSIDE_CONTAINER: Final = "a process outside this container"
+UNNAMED: Final = "a process that the driver does not name"
 LONGEST_COMMAND: Final = 400
 
 
@@ -39,7 +41,8 @@ class ProcessRow(Struct, frozen=True):
     """The path of the sidecar's file, or `pid:4711` without a sidecar."""
     title: str
     """Label and pid, `ComfyUI/main.py 4711`."""
-    pid: int
+    pid: int | None
+    """None if the driver's number names nobody here."""
     user: str
     command: str
     """Quoted for a shell; empty if it can't be read. Safe to draw."""
@@ -53,7 +56,8 @@ class UnattachedRow(Struct, frozen=True):
     """A process without a sidecar, on one GPU."""
 
     key: str
-    pid: int
+    pid: int | None
+    """None if the driver's number names nobody here."""
     command: str
     user: str
     used_bytes: int | None
@@ -97,29 +101,80 @@ def attached_row(
     )
 
 
-def unattached_rows(processes: Sequence[ProcessState], hardware: HardwareState) -> dict[str, list[UnattachedRow]]:
-    """By device key: the processes on a GPU that have no sidecar, most bytes first."""
-    attached = {state.pid for state in processes if state.is_local and holds_memory(state)}
+def unattached_rows(
+    processes: Sequence[ProcessState], hardware: HardwareState, joined: Devices | None = None
+) -> dict[str, list[UnattachedRow]]:
+    """By device key: the processes on a GPU that have no sidecar, most bytes first.
+
+    Args:
+        processes: Those with a sidecar.
+        hardware: The GPUs with the processes that the driver reports on each.
+        joined: Which GPUs the processes mean by their names, as far as that is known.
+    """
+    attached = {state.driver_pid for state in processes if holds_memory(state)}
     found: dict[str, list[UnattachedRow]] = {}
     for gpu in hardware.gpus:
+        key = f"gpu:{gpu.key}"
         rows = [_unattached(pid, used, hardware.running.get(pid)) for pid, used in gpu.processes.items() if pid not in attached]
-        found[f"gpu:{gpu.uuid}"] = sorted(rows, key=lambda row: (-(row.used_bytes or 0), row.pid))
+        others = [state for state in processes if state.driver_pid not in gpu.processes]
+        own = _reserved_on(key, others, joined) if joined is not None and gpu.nameless else []
+        words = OUTSIDE_CONTAINER if not hardware.pids_are_ours else UNNAMED
+        rows += [_nameless(pid, used, words) for pid, used in _not_of(own, gpu.nameless)]
+        found[key] = sorted(rows, key=lambda row: (-(row.used_bytes or 0), row.pid or 0, row.key))
     return found
+
+
+def _reserved_on(key: str, processes: Sequence[ProcessState], joined: Devices) -> list[int]:
+    """What each process with a sidecar that isn't known to the driver by its pid holds on this GPU, by its own account."""
+    held: list[int] = []
+    for state in processes:
+        if holds_memory(state) and state.snapshot is not None:
+            sizes = [
+                memory.reserved_bytes or memory.allocated_bytes or memory.models_bytes
+                for memory in state.snapshot.devices
+                if joined.keys.get((state.key, memory.device)) == key
+            ]
+            held += [sum(sizes)] if sum(sizes) else []
+    return sorted(held, reverse=True)
+
+
+def _not_of(own: Sequence[int], nameless: Mapping[int, int | None]) -> list[tuple[int, int | None]]:
+    """Those of the driver's nameless processes that are certainly none of the `own`, whose bytes stand in rows of their own.
+
+    The driver lists every process on the GPU, those with a sidecar included, with at least the bytes that their allocators
+    reserved. So as many of its entries are left out as there are such processes: for each the smallest that it fits into.
+    """
+    left = sorted(nameless.items(), key=lambda one: (one[1] is None, one[1] or 0, one[0]))
+    for size in own:
+        fitting = next((one for one in left if one[1] is not None and one[1] >= size), None)
+        fitting = fitting or next((one for one in left if one[1] is None), None)
+        if fitting is not None:
+            left.remove(fitting)
+    return left
 
 
 def without_sidecars(unattached: Mapping[str, Sequence[UnattachedRow]], by_key: Mapping[str, Device]) -> list[ProcessRow]:
     """One row per process, with all GPUs that it is on."""
-    first: dict[int, UnattachedRow] = {}
-    devices: dict[int, list[ProcessDevice]] = {}
+    first: dict[str, UnattachedRow] = {}
+    devices: dict[str, list[ProcessDevice]] = {}
     for key, rows in unattached.items():
         for row in rows:
-            first.setdefault(row.pid, row)
+            first.setdefault(row.key, row)
             parts = memory_parts([], [], row.used_bytes)
             device = by_key[key]
-            devices.setdefault(row.pid, []).append(ProcessDevice(key, None, device.title, parts, device.total_bytes))
+            devices.setdefault(row.key, []).append(ProcessDevice(key, None, device.title, parts, device.total_bytes))
     return [
-        ProcessRow(row.key, f"{row.command} {pid}", pid, row.user, row.command, row.started_at_ns, None, tuple(devices[pid]))
-        for pid, row in sorted(first.items())
+        ProcessRow(
+            key,
+            row.command if row.pid is None else f"{row.command} {row.pid}",
+            row.pid,
+            row.user,
+            row.command,
+            row.started_at_ns,
+            None,
+            tuple(devices[key]),
+        )
+        for key, row in sorted(first.items(), key=lambda one: (one[1].pid is None, one[1].pid or 0, one[0]))
     ]
 
 
@@ -133,3 +188,8 @@ def _unattached(pid: int, used: int | None, process: GpuProcess | None) -> Unatt
         return UnattachedRow(f"pid:{pid}", pid, "", "", used, None)
     user = safe_text(process.user or "", 80)
     return UnattachedRow(f"pid:{pid}", pid, shown_command(process.command), user, used, process.started_at_ns)
+
+
+def _nameless(number: int, used: int | None, words: str) -> UnattachedRow:
+    """A process of which nothing is known but its bytes. The driver's number tells it from others, and is shown to nobody."""
+    return UnattachedRow(f"nameless:{number}", None, words, "", used, None)

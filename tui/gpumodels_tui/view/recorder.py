@@ -232,15 +232,21 @@ def _models(view: View) -> dict[str, _LocatedModel]:
 
 
 def _changes(old: _LocatedModel, new: _LocatedModel, now_ns: int) -> Iterator[Event]:
-    """A model's changes on each device. Bytes that appear on a GPU while as many leave host memory have moved."""
+    """A model's changes on each device. Bytes that appear on a GPU while as many leave host memory have moved.
+
+    They are those that its process reports, by its own names for the devices: which GPUs these are can become known or unknown
+    while nothing happens to the model, as when a GPU is lost.
+    """
     least = max(LEAST_CHANGE_BYTES, LEAST_CHANGE_SHARE * max(old.held, new.held))
     more_off = new.row.model.offloaded_bytes - old.row.model.offloaded_bytes
     less_off = -more_off
     moved = False
-    for key in {**old.on, **new.on}:
-        change = new.on.get(key, ("", 0))[1] - old.on.get(key, ("", 0))[1]
-        if key == HOST or abs(change) < least:
+    held_before, held_now = old.row.model.bytes_by_device, new.row.model.bytes_by_device
+    for name in {**held_before, **held_now}:
+        change = held_now.get(name, 0) - held_before.get(name, 0)
+        if name in ("cpu", "meta") or abs(change) < least:
             continue
+        key = (new if name in held_now else old).row.device_keys.get(name, "")
         if change > 0:
             from_host = max(old.on_host - new.on_host, less_off) >= change // 2
             yield _event(EventKind.MOVED_ON if from_host else EventKind.GREW, now_ns, new, key, change, old)
@@ -267,7 +273,7 @@ def _initial_events(view: View) -> Iterator[Event]:
 def _event(kind: EventKind, at_ns: int, model: _LocatedModel, key: str, size: int, before: _LocatedModel | None = None) -> Event:
     """An event of a model on the device with this key, which it may have left since `before`."""
     row = model.row
-    label = next(seen.on[key][0] for seen in (model, before) if seen is not None and key in seen.on)
+    label = next((seen.on[key][0] for seen in (model, before) if seen is not None and key in seen.on), "")
     return Event(0, at_ns, kind, row.name, row.process, label, size, row.key, process_key=row.process_state.key, device_key=key)
 
 

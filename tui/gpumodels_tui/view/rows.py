@@ -72,7 +72,20 @@ class DeviceRow(Struct, frozen=True):
     unattached: tuple[UnattachedRow, ...] = ()
     """Processes on this device without a sidecar."""
     label: str = ""
-    """A short name: `0` for GPU 0, `cuda:1`, `host`."""
+    """A short name: `0` for GPU 0, `0.1` for slice 1 of it, `cuda:1`, `host`."""
+    state: str = ""
+    """What is unusual about it, in words: `lost`, `shared with the host`, `divided into slices`."""
+    is_lost: bool = False
+    """The driver can't reach it now."""
+    is_divided: bool = False
+    """Its memory is that of its slices, which are devices of their own."""
+    shares_host_memory: bool = False
+    """It uses the machine's memory, so that what it doesn't use isn't free."""
+
+    @property
+    def rest_is_free(self) -> bool:
+        """Whether the bytes that aren't among its parts are free; False if that isn't known."""
+        return not self.is_lost and not self.shares_host_memory and self.used_bytes is not None
 
 
 class View(Struct, frozen=True):

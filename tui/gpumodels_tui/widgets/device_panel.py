@@ -16,7 +16,7 @@ from textual.widget import Widget
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
-from gpumodels_tui.theme import ACCENT
+from gpumodels_tui.theme import ACCENT, WARNING
 from gpumodels_tui.view.memory_parts import MemoryPart, PartKind
 from gpumodels_tui.view.rows import DeviceRow
 from gpumodels_tui.widgets.cells import BLANK, Cell, text, width_of
@@ -197,15 +197,20 @@ def short_title(row: DeviceRow) -> str:
 
 
 def bar_cell(row: DeviceRow, width: int) -> Cell:
-    """The bar of the device's parts, or of its used bytes if the parts aren't known; blank if nothing is known."""
-    if not row.parts and row.used_bytes is None:
+    """The bar of the device's parts, or of its used bytes if the parts aren't known.
+
+    Blank if nothing is known, and for a GPU that is lost or divided into slices: what was on it isn't known, or stands with them.
+    """
+    if row.is_lost or row.is_divided or (not row.parts and row.used_bytes is None):
         return BLANK
     used = (MemoryPart(PartKind.OUTSIDE, row.used_bytes),) if row.used_bytes else ()
     return memory_bar(row.parts or used, row.total_bytes, width)
 
 
 def used_cell(row: DeviceRow, width: int) -> Cell:
-    """Used and total bytes as far as they are known: `38.2 GB / 79.6 GB`."""
+    """Used and total bytes as far as they are known: `38.2 GB / 79.6 GB`; of a GPU that is lost, that it is."""
+    if row.is_lost:
+        return text(row.state, WARNING)
     used = None if row.used_bytes is None else format_bytes(row.used_bytes)
     total = None if row.total_bytes is None else format_bytes(row.total_bytes)
     if used is None:
@@ -215,7 +220,7 @@ def used_cell(row: DeviceRow, width: int) -> Cell:
 
 def close_used_cell(row: DeviceRow, width: int) -> Cell:
     """The same in less space: `38.2/79.6 GB`, or `512 MB/80 GB` if the units differ."""
-    if row.used_bytes is None or row.total_bytes is None:
+    if row.is_lost or row.used_bytes is None or row.total_bytes is None:
         return used_cell(row, width)
     used, unit = format_bytes(row.used_bytes).split()
     total, total_unit = format_bytes(row.total_bytes).split()

@@ -36,15 +36,17 @@ def no_processes(directories: Sequence[str]) -> Text:
     return notice
 
 
-def no_models(title: str, elsewhere: Sequence[tuple[int, str, int]]) -> Text:
+def no_models(title: str, elsewhere: Sequence[tuple[int, str, int]], state: str = "") -> Text:
     """The notice that the chosen device has no models.
 
     Args:
         title: The chosen device.
+        state: What is unusual about it.
         elsewhere: Number, title and count of models of each device that has some.
     """
     notice = Text()
-    notice.append(f"No models on {safe_text(title)}.\n\n", STYLES[STRONG])
+    state = f", which is {safe_text(state)}" if state else ""
+    notice.append(f"No models on {safe_text(title)}{state}.\n\n", STYLES[STRONG])
     for number, other, count in elsewhere:
         notice.append(f"  {number}", STYLES[ACCENT])
         notice.append(f"  {safe_text(other)}: {counted(count, 'model')}\n")

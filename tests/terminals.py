@@ -56,6 +56,15 @@ class Terminal:
         """Whether clicks still go to a program."""
         return self._tmux("display-message", "-p", "#{mouse_any_flag}").strip() == "1"
 
+    def accept_copies(self) -> None:
+        """From now on programs may copy to its buffers; by default (`external`, from tmux 2.6 on) it drops what they copy."""
+        self._tmux("set-option", "-s", "set-clipboard", "on")
+
+    def copied(self) -> str:
+        """What was copied last; empty if nothing was."""
+        done = subprocess.run(self._command("show-buffer"), check=False, capture_output=True, text=True, timeout=PATIENCE_SECONDS)
+        return done.stdout
+
     def columns_of(self, word: str) -> list[int]:
         """In which column of the terminal it begins, as the terminal itself counts, line by line from the top."""
         self._tmux("copy-mode")

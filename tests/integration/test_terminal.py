@@ -156,13 +156,30 @@ def test_clicks_of_a_real_terminal_choose_open_and_leave(directory: Path, writer
         assert process.wait(PATIENCE_SECONDS) == 0
 
 
+def test_in_tmux_a_path_is_said_to_be_sent_with_what_tmux_needs_and_stays_to_be_selected(
+    tmp_path: Path, directory: Path, writer: SnapshotWriter
+) -> None:
+    path = "/srv/models/wan.safetensors"
+    writer.publish(payload([a_model(WAN, 2 * GIB, files=[path])]))
+    with Terminal(tmp_path, [*VIEWER, "--dir", str(directory)]) as terminal:
+        terminal.wait_for(WAN)
+        terminal.press("y")
+        screen = terminal.wait_for(path, "sent to the terminal's clipboard, if it takes it", "set -g set-clipboard on")
+        assert "copied" not in screen
+        assert terminal.copied() == ""
+        terminal.accept_copies()
+        terminal.press("y")
+        terminal.wait_until(lambda screen: "set-clipboard" not in screen and path in screen, "what tmux needs is said again")
+        terminal.wait_until(lambda screen: terminal.copied() == path, "it did not arrive")
+
+
 @pytest.mark.skipif(shutil.which("setsid") is None, reason="setsid is not installed")
 def test_a_path_is_copied_through_the_terminal(directory: Path, writer: SnapshotWriter) -> None:
     path = "/srv/models/wan.safetensors"
     writer.publish(payload([a_model(WAN, 2 * GIB, files=[path])]))
     with on_a_pty([*VIEWER, "--dir", str(directory)], b"Quit") as (process, terminal):
         terminal.write(b"y")
-        sent = read_until(terminal, b"copied " + path.encode())
+        sent = read_until(terminal, path.encode())
         assert b"\x1b]52;c;" + base64.b64encode(path.encode()) + b"\a" in sent
         terminal.write(b"q")
         assert process.wait(PATIENCE_SECONDS) == 0

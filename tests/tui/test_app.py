@@ -11,13 +11,14 @@ from textual.drivers.headless_driver import HeadlessDriver
 
 from apps import LARGE, SMALL, app_showing, pressed
 from gpumodels_tui.app import INTERVALS, GpuModelsApp, ViewChanged
+from gpumodels_tui.clipboard import SENT
 from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.theme import DEFAULT_THEME, STYLES, THEMES
 from gpumodels_tui.view.rows import DeviceRow, View
 from gpumodels_tui.watching import WatchingThread
 from gpumodels_tui.widgets.keys_line import KeysLine
 from gpumodels_tui.widgets.model_table import ModelTable
-from screen_text import assert_looks_like, shown
+from screen_text import assert_looks_like, lines_shown, shown
 from snapshots import GIB, MIB, WAN
 from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view, a_view_with_a_past, models
 
@@ -141,12 +142,22 @@ async def test_plus_and_minus_change_how_often_it_looks(tmp_path: Path) -> None:
     assert watching.interval_seconds == INTERVALS[0]
 
 
-async def test_y_copies_the_path_of_the_models_file_and_says_so() -> None:
+async def test_y_sends_the_path_of_the_models_file_to_the_clipboard_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not known to arrive: tmux (3.3a, `set-clipboard external`) and GNU screen drop what applications copy."""
+    monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "y")
-        assert app.clipboard == f"/srv/models/diffusion_models/wan/{WAN}_bf16.safetensors"
-        assert "copied /srv/models" in shown(app)
+        path = f"/srv/models/diffusion_models/wan/{WAN}_bf16.safetensors"
+        assert app.clipboard == path
+        lines = [line.strip() for line in lines_shown(app)]
+        sent = lines.index(SENT)
+        assert "set -g set-clipboard on" in lines[sent + 1]
+        assert lines[sent + 2] == path
+        assert "copied" not in shown(app)
+        await pressed(pilot, "y")
+        assert "set-clipboard" not in shown(app), "said once"
+        assert path in shown(app)
         await pressed(pilot, "down", "down", "y")
         assert "This model's file is not known" in shown(app)
 

@@ -133,7 +133,7 @@ EFFECTS: Final[dict[str, Case]] = {
     "app.freeze": Case(says("Frozen at")),
     "app.interval(1)": Case(says("refreshes every 2 s")),
     "app.interval(-1)": Case(says("refreshes every 0.5 s")),
-    "app.copy_path": Case(lambda before, after: after.clipboard == FILE and "copied" in after.text),
+    "app.copy_path": Case(lambda before, after: after.clipboard == FILE and "sent to the terminal" in after.text),
     "app.picture": Case(lambda before, after: after.pictures == 1 and "saved " in after.text),
     "app.suspend_process": Case(lambda before, after: after.suspended),
     "view.warnings": Case(opens("Warnings")),

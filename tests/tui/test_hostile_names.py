@@ -167,7 +167,7 @@ async def test_a_path_that_is_copied_is_said_harmlessly() -> None:
     app = GpuModelsApp(a_view(a_gpu(row)), clock=lambda: NOON_SECONDS)
     async with app.run_test(size=LARGE) as pilot:
         await pressed(pilot, "y")
-        assert "copied \\x1b[31mred" in shown(app)
+        assert "\\x1b[31mred" in shown(app)
 
 
 WIDE: Final = ["模型名字很长很长很长很长很长很长🚀", "モデル", "👩‍👩‍👧‍👦 family", "e\u0301\u0301 accents", "plain"]

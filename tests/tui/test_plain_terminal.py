@@ -69,3 +69,4 @@ def test_only_plain_terminals_have_a_driver_of_their_own() -> None:
     assert driver_for(False, "xterm-256color") is None
     assert driver_for(False, "linux") is not None
     assert driver_for(True, "xterm-256color") is not None
+    assert driver_for(False, "screen-256color", in_tmux=True) is not None

@@ -21,6 +21,7 @@ from textual.reactive import Reactive, reactive
 from textual.screen import Screen
 
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.clipboard import SENT, what_it_needs
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
 from gpumodels_tui.screens.view_screen import ViewScreen
@@ -94,7 +95,7 @@ class GpuModelsApp(App[int]):
         _key("space", "freeze", "Freeze or resume the display", "Space"),
         _key("plus,equals_sign", "interval(1)", REFRESH, "+"),
         _key("minus", "interval(-1)", REFRESH, "-"),
-        _key("y", "copy_path", "Copy the path of the model's file"),
+        _key("y", "copy_path", "Send the file's path to the clipboard, and show it"),
         _key("S", "picture", "Save a screenshot (SVG)"),
         _key("ctrl+z", "suspend_process", "Suspend; `fg` in the shell resumes"),
         Binding("ctrl+c,ctrl+q", "quit", "Quit", show=False, id="app.interrupt", tooltip="Quit", priority=True),
@@ -133,6 +134,7 @@ class GpuModelsApp(App[int]):
         """The newest view if it isn't shown yet, because the display is frozen or the terminal doesn't keep up."""
         self._later: Timer | None = None
         self._interval = INTERVALS.index(1.0)
+        self._has_said_what_copying_needs = False
         self.animation_level = "none"
         for one in THEMES.values():
             self.register_theme(one.theme)
@@ -278,13 +280,16 @@ class GpuModelsApp(App[int]):
         self._say(f"refreshes every {seconds:g} s")
 
     def action_copy_path(self) -> None:
-        """Copy the model's path to the terminal's clipboard by OSC 52, which works through SSH too."""
+        """Send the model's path to the terminal's clipboard by OSC 52, which works through SSH too, and show it."""
         model = self.screen.model if isinstance(self.screen, ViewScreen) else None
         if model is None:
             return
         if model.model.files:
-            self.copy_to_clipboard(model.model.files[0])
-            self._say(f"copied {model.model.files[0]}")
+            path = model.model.files[0]
+            self.copy_to_clipboard(path)
+            needed = () if self._has_said_what_copying_needs else what_it_needs(os.environ)
+            self._has_said_what_copying_needs = True
+            self._say(SENT, *needed, exactly=path)
         else:
             self._say("This model's file is not known.")
 
@@ -364,6 +369,6 @@ class GpuModelsApp(App[int]):
     def _open(self, screen: ViewScreen) -> None:
         self.push_screen(screen.data_bind(GpuModelsApp.view, GpuModelsApp.frozen))
 
-    def _say(self, line: str) -> None:
+    def _say(self, *lines: str, exactly: str = "") -> None:
         if isinstance(self.screen, ViewScreen):
-            self.screen.say(line)
+            self.screen.say(*lines, exactly=exactly)

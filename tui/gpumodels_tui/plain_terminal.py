@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from rich.cells import cell_len
+
+from gpumodels_tui.clipboard import also_through_tmux
 
 if TYPE_CHECKING:
     from textual.driver import Driver
@@ -90,21 +92,26 @@ def needs_ascii(environment: Mapping[str, str]) -> bool:
     return bool(lang) and not _is_utf8(lang)
 
 
-def driver_for(ascii_only: bool, terminal: str) -> type[Driver] | None:
+def driver_for(ascii_only: bool, terminal: str, in_tmux: bool = False) -> type[Driver] | None:
     """The driver class for this terminal; None for Textual's default."""
+    changes: list[Callable[[str], str]] = [also_through_tmux] if in_tmux else []
     if ascii_only:
-        return _driver(in_ascii)
-    return _driver(in_console_font) if terminal in ("linux", "linux-16color") else None
+        changes.append(in_ascii)
+    elif terminal in ("linux", "linux-16color"):
+        changes.append(in_console_font)
+    return _driver(changes) if changes else None
 
 
-def _driver(replace: Callable[[str], str]) -> type[Driver]:
+def _driver(changes: Sequence[Callable[[str], str]]) -> type[Driver]:
     from textual.drivers.linux_driver import LinuxDriver
 
     class PlainDriver(LinuxDriver):
-        """Replaces characters in everything that is written to the terminal."""
+        """Changes everything that is written to the terminal."""
 
         def write(self, data: str) -> None:
-            super().write(replace(data))
+            for change in changes:
+                data = change(data)
+            super().write(data)
 
     return PlainDriver
 

@@ -22,6 +22,7 @@ def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False) -> i
     watching.start()
     try:
         from gpumodels_tui.app import GpuModelsApp
+        from gpumodels_tui.clipboard import is_in_tmux
         from gpumodels_tui.plain_terminal import driver_for
         from gpumodels_tui.terminal import is_gone, leave_on_signals, on_the_terminal
         from gpumodels_tui.theme import MONOCHROME
@@ -30,7 +31,7 @@ def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False) -> i
             watching.first(FIRST_VIEW_SECONDS),
             watching=watching,
             theme_name=MONOCHROME if os.environ.get("NO_COLOR") else theme_name,
-            driver_class=driver_for(ascii_only, os.environ.get("TERM", "")),
+            driver_class=driver_for(ascii_only, os.environ.get("TERM", ""), is_in_tmux(os.environ)),
             after_first_drawing=resume_collection,
         )
         with on_the_terminal(), leave_on_signals(app.leave):

@@ -97,3 +97,22 @@ async def test_a_frozen_picture_stays_and_goes_on_with_the_newest() -> None:
         await pressed(pilot, "escape", "escape", "space")
         assert listed(app) == ["newcomer"]
         assert "Frozen" not in shown(app)
+
+
+async def test_what_is_there_to_be_selected_is_uncut_and_stays_until_something_else_is_said() -> None:
+    app = app_showing(a_full_view())
+    path = "/srv/models/" + "deep/" * 40 + "model.safetensors"
+    async with app.run_test(size=SMALL) as pilot:
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, ViewScreen)
+        screen.say("sent:", exactly=path)
+        await pilot.pause()
+        assert "".join(line.strip() for line in lines_shown(app)[-6:]).startswith("sent:" + path)
+        await pilot.resize_terminal(120, 24)
+        await pilot.pause()
+        assert "".join(line.strip() for line in lines_shown(app)[-5:]).startswith("sent:" + path)
+        screen.say("something else")
+        await pilot.pause()
+        assert "deep/" not in shown(app)
+        assert lines_shown(app)[-2].strip() == "something else"

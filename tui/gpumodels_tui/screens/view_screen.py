@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from rich.cells import chop_cells
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from gpumodels_tui.widgets import explanations
 
 MESSAGE_SECONDS: Final = 6.0
+SELECTING_SECONDS: Final = 60.0
+"""How long a message stays that is there to be selected; another one replaces it."""
+LONGEST_PATH: Final = 4096
 
 
 class ViewScreen(Screen[None]):
@@ -62,7 +66,8 @@ class ViewScreen(Screen[None]):
         self.is_complete = False
         """Whether the widgets that are mounted after the first drawing are there."""
         self._shown_warnings: tuple[tuple[str, ...], str] = ((), "")
-        self._said = ""
+        self._said: tuple[str, ...] = ()
+        self._said_exactly = ""
         self._said_timer: Timer | None = None
 
     def content(self) -> Iterator[Widget]:
@@ -129,12 +134,17 @@ class ViewScreen(Screen[None]):
         if self.is_mounted:
             self._draw_said()
 
-    def say(self, line: str) -> None:
-        """Show a message in one line for `MESSAGE_SECONDS`."""
-        self._said = line
+    def say(self, *lines: str, exactly: str = "") -> None:
+        """Show a message for a while.
+
+        Args:
+            lines: Each is shown in one line of the screen, cut if it is longer.
+            exactly: Shown below them, uncut, and for so long that it can be selected; folded if it is longer than a line.
+        """
+        self._said, self._said_exactly = lines, exactly
         if self._said_timer is not None:
             self._said_timer.stop()
-        self._said_timer = self.set_timer(MESSAGE_SECONDS, self._clear_said)
+        self._said_timer = self.set_timer(SELECTING_SECONDS if exactly else MESSAGE_SECONDS, self._clear_said)
         self._draw_said()
 
     def _show_line_below(self, id: str, line: Text) -> None:
@@ -146,6 +156,9 @@ class ViewScreen(Screen[None]):
             one_line = OneLine(id=id)
             self.mount(one_line, before="#warnings" if id == "said" and self.query("#warnings") else "#keys")
         appear(one_line, bool(line))
+        height = line.plain.count("\n") + 1
+        if one_line.styles.height is None or one_line.styles.height.value != height:
+            one_line.styles.height = height
         one_line.say(line)
 
     async def complete(self) -> None:
@@ -167,20 +180,25 @@ class ViewScreen(Screen[None]):
             self.post_message(self.Completed(self))
 
     def _clear_said(self) -> None:
-        self._said, self._said_timer = "", None
+        self._said, self._said_exactly, self._said_timer = (), "", None
         self._draw_said()
 
     def _draw_said(self) -> None:
-        line = self._said or (f"Frozen at {self.frozen}; Space resumes" if self.frozen else "")
+        lines = self._said or ((f"Frozen at {self.frozen}; Space resumes",) if self.frozen else ())
         role = WARNING if self.frozen and not self._said else ACCENT
-        line = shortened(safe_text(line), max(self.size.width - 4, 1))
-        self._show_line_below("said", Text(line, STYLES[role], no_wrap=True))
+        width = max(self.size.width - 4, 1)
+        shown = [shortened(safe_text(line), width) for line in lines]
+        if self._said_exactly:
+            shown += chop_cells(safe_text(self._said_exactly, LONGEST_PATH), width)
+        self._show_line_below("said", Text("\n".join(shown), STYLES[role], no_wrap=True))
 
     def on_resize(self, event: events.Resize) -> None:
         """Show a notice instead of the content if the terminal is too small."""
         columns, lines = event.size
         small = columns < LEAST_COLUMNS or lines < LEAST_LINES
         self.set_class(small, "-no-room")
+        if self._said_exactly:
+            self._draw_said()  # folded in the new width
         self._show_line_below("no-room", no_room(columns, lines) if small else Text())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -174,6 +174,7 @@ EFFECTS: Final[dict[str, Case]] = {
     "layers.sort_before": Case(lambda before, after: after.layer_order == ("model", False)),
     "layers.reverse": Case(lambda before, after: after.layer_order == ("size", True)),
     "layers.facts": Case(opens("Facts")),
+    "models.facts": Case(opens("Facts")),
     "layers.toggle": Case(lambda before, after: after.rows < before.rows, ("home",)),
     "layers.unfold": Case(lambda before, after: after.rows > before.rows, ("home", "enter")),
     "layers.fold": Case(lambda before, after: after.rows < before.rows, ("home",)),
@@ -181,6 +182,8 @@ EFFECTS: Final[dict[str, Case]] = {
     "timeline.open": Case(goes_to(LayersScreen), ("home",)),
     "timeline.only": Case(lambda before, after: after.only and after.rows < before.rows),
     "timeline.facts": Case(opens("Loaded")),
+    "timeline.narrower": Case(says("1 min"), ("right_square_bracket", "right_square_bracket", "left_square_bracket")),
+    "timeline.wider": Case(says("over the last 10 min")),
     **{f"timeline.device_{number}": Case(chooses(number)) for number in range(1, 10)},
     "timeline.all": Case(chooses(None), ("1",)),
     "text.close": Case(CLOSES),
@@ -424,6 +427,8 @@ AS_WRITTEN: Final = {
     "+": "plus",
     "-": "minus",
     "?": "question_mark",
+    "[": "left_square_bracket",
+    "]": "right_square_bracket",
     **{key: key.lower() for key in ("Enter", "Tab", "F6")},
     **{f"Ctrl-{letter}": f"ctrl+{letter.lower()}" for letter in "PZ"},
 }
@@ -434,7 +439,8 @@ UNWRITTEN: Final = frozenset(("shift+tab", "home", "end", "ctrl+c", "ctrl+q", "e
 def test_the_readme_names_the_keys_that_there_are() -> None:
     table = README.read_text(encoding="utf-8").partition("## Keys")[2].partition("## ")[0]
     rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    written = [word for row in rows for word in re.findall("`([^`]+)`", row)] + re.findall("`(o)` there", table)
+    written = [word for row in rows for word in re.findall("`([^`]+)`", row)]
+    written += re.findall("`(o)` there", table) + re.findall(r"`([\[\]])`", table)
     keys = {AS_WRITTEN.get(word, word) for word in written}
     screens = [place for place in PLACES.values() if GpuModelsApp in place.owners]
     assert keys == {key for place in screens for key in bindings_at(place)} - UNWRITTEN

@@ -89,7 +89,7 @@ class GpuModelsApp(App[int]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "Help", key_display="?", id="app.help", tooltip="Help for this screen"),
         Binding("q", "quit", "Quit", id="app.quit", tooltip="Quit"),
-        _key("t", "timeline", "Events, and memory over the last hour"),
+        _key("t", "timeline", "Events, and memory over time"),
         _key("p", "process", "The process of the selected row"),
         _key("ctrl+p", "palette", "Find a model, process, theme or command"),
         _key("space", "freeze", "Freeze or resume the display", "Space"),

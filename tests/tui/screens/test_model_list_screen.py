@@ -7,11 +7,12 @@ from textual.events import MouseScrollDown, MouseScrollUp
 
 from apps import LARGE, SMALL, app_showing, listed, pressed, selected
 from gpumodels_tui.screens.layers import LayersScreen
+from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.widgets.line_table import WHEEL_LINES
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import shown
 from snapshots import WAN
-from views import a_full_view, many_models
+from views import a_full_view, a_gpu, a_host, a_row, a_view, an_unattached, many_models
 
 
 @pytest.mark.slow
@@ -67,3 +68,32 @@ async def test_a_click_on_a_title_sorts_and_another_turns_the_order_around() -> 
         await pilot.click(ModelTable, offset=(6, 0))
         await pilot.pause()
         assert "name↓" in shown(app)
+
+
+@pytest.mark.parametrize("size", [(60, 10), SMALL, LARGE])
+@pytest.mark.parametrize("keys", [(), ("p",), ("tab",)])
+async def test_i_opens_the_facts_of_the_selected_model_and_closes_them(size: tuple[int, int], keys: tuple[str, ...]) -> None:
+    row = a_row(facts={"title": "A title"}, metadata={"ss_network_dim": "16"})
+    app = app_showing(a_view(a_gpu(row), a_host(number=2)))
+    async with app.run_test(size=size) as pilot:
+        await pressed(pilot, *keys, "i")
+        assert isinstance(app.screen, TextScreen)
+        assert "Facts" in shown(app)
+        await pressed(pilot, "end")
+        assert "ss_network_dim" in shown(app)
+        await pressed(pilot, "i")
+        assert not isinstance(app.screen, TextScreen)
+
+
+async def test_i_on_a_process_without_a_sidecar_tells_what_is_known_of_it() -> None:
+    app = app_showing(a_view(a_gpu(unattached=[an_unattached()]), a_host(number=2)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "1", "i")
+        assert "no sidecar runs in this process" in " ".join(shown(app).split())
+
+
+async def test_without_a_row_i_does_nothing() -> None:
+    app = app_showing(a_view(a_gpu(), a_host(number=2)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "i")
+        assert not isinstance(app.screen, TextScreen)

@@ -142,3 +142,51 @@ async def test_without_an_event_there_is_nothing_to_open() -> None:
         app.receive(with_events(a_full_view(), out_of_memory()))
         await pilot.pause()
         assert app.screen.active_bindings["enter"].enabled
+
+
+@pytest.mark.parametrize(
+    ("known_seconds", "keys", "axis"),
+    [
+        (5, "", ("1 min ago", "30 s")),
+        (70, "", ("10 min ago", "5 min")),
+        (1000, "", ("1 h ago", "30 min")),
+        (5, "]", ("10 min ago", "5 min")),
+        (5, "]]]", ("1 h ago", "30 min")),
+        (1000, "[", ("10 min ago", "5 min")),
+        (1000, "[[[", ("1 min ago", "30 s")),
+    ],
+)
+async def test_graphs_begin_with_what_is_known_and_brackets_change_their_time(
+    known_seconds: int, keys: str, axis: tuple[str, str]
+) -> None:
+    view = a_full_view()
+    now = NOON_NS // 10**9
+    samples = {view.devices[0].key: ((now - known_seconds, GIB), (now, 2 * GIB))}
+    names = {"[": "left_square_bracket", "]": "right_square_bracket"}
+    app = app_showing(structs.replace(view, history=structs.replace(view.history, samples=samples)))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t", *(names[key] for key in keys))
+        line = next(line for line in lines_shown(app) if line.endswith("now"))
+        assert all(words in line for words in axis)
+
+
+async def test_between_two_samples_the_graphs_stand_still() -> None:
+    clock = [NOON_NS / 1e9]
+    view = a_view_with_a_past()
+    app = app_showing(view, clock=lambda: clock[0])
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "t", *["left_square_bracket"] * 3)
+        before = lines_shown(app)[1:6]
+        clock[0] += 4
+        app.receive(structs.replace(view))
+        await pilot.pause()
+        assert lines_shown(app)[1:6] == before
+
+
+async def test_i_tells_of_the_events_model_as_well() -> None:
+    app = app_showing(a_view_with_a_past())
+    async with app.run_test(size=LARGE) as pilot:
+        await pressed(pilot, "t", "i")
+        assert isinstance(app.screen, TextScreen)
+        assert "The model now" in shown(app)
+        assert "class" in shown(app)

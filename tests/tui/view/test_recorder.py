@@ -249,7 +249,8 @@ def test_a_device_without_a_reading_keeps_its_samples_for_an_hour() -> None:
         recorder.record(view, NOON_NS + second * SECOND)
     for second in range(100, 200, SAMPLE_SECONDS):
         history = recorder.record(without, NOON_NS + second * SECOND)
-    assert len(history.samples[key]) == 100 // SAMPLE_SECONDS
+    assert len(history.samples[key]) == 100 // SAMPLE_SECONDS + 1
+    assert history.samples[key][-1] == (NOON_NS // SECOND + 100, None), "from then on it isn't known"
     history = recorder.record(without, NOON_NS + (KEPT_SECONDS + 200) * SECOND)
     assert key not in history.samples
 
@@ -262,7 +263,7 @@ def test_an_hour_is_drawn_in_columns_each_with_its_highest_and_gaps_filled() -> 
     assert columns[-1] == 720
     known = [column for column in columns if column is not None]
     assert known == sorted(known)
-    assert None not in columns_of([(now - 3600, 1), (now - 1800, 2), (now, 3)], now, 100)[1:]
+    assert None not in columns_of([(now - 120 * position, position) for position in range(30, -1, -1)], now, 100)[1:]
     assert columns_of([], now, 3) == [None, None, None]
     assert columns_of([(now, 7)], now, 3) == [None, None, 7]
 

@@ -1,10 +1,12 @@
-"""The last hour's memory: samples in columns, a graph per device while there is room."""
+"""Memory over time: samples in columns, a graph per device while there is room."""
 
 from __future__ import annotations
 
+import pytest
+
 from apps import SMALL, app_showing, pressed
 from gpumodels_tui.view.recorder import KEPT_SECONDS
-from gpumodels_tui.widgets.memory_graph import column_at, columns_of
+from gpumodels_tui.widgets.memory_graph import LONGEST_GAP_SECONDS, SPANS, column_at, columns_of, span_holding, span_in_words
 from screen_text import lines_shown, shown
 from snapshots import NOON_NS
 from views import a_full_view, a_gpu, a_host, a_row, a_view, out_of_memory, with_events
@@ -37,7 +39,7 @@ async def test_host_memory_alone_has_a_graph_too() -> None:
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "t")
         assert "Host memory" in shown(app)
-        assert "1 h ago" in shown(app)
+        assert "1 min ago" in shown(app)
 
 
 NOW = NOON_NS // 10**9
@@ -74,3 +76,25 @@ def test_more_columns_than_seconds_between_two_samples_leave_no_gaps() -> None:
     samples = [(NOW - 3600 + at, 8) for at in range(0, 3600, 5)]
     columns = columns_of(samples, NOW, 2000)
     assert None not in columns[columns.index(8) : 2000 - 1 - columns[::-1].index(8)]
+
+
+@pytest.mark.parametrize("span", SPANS)
+@pytest.mark.parametrize("width", [20, 49, 60, 77, 200])
+def test_a_graph_holds_exactly_the_time_that_its_axis_says(span: int, width: int) -> None:
+    assert column_at(NOW - span, NOW, width, span) in (-1, 0)
+    assert column_at(NOW - span + span // width + 1, NOW, width, span) >= 0
+    assert column_at(NOW, NOW, width, span) == width - 1
+
+
+def test_the_shortest_time_that_holds_what_is_known_is_shown() -> None:
+    assert [span_holding(seconds) for seconds in (0, 59, 60, 599, 600, 3600, 4000)] == [60, 60, 600, 600, 3600, 3600, 3600]
+    assert [span_in_words(seconds) for span in SPANS for seconds in (span, span // 2)] == [
+        *("1 min", "30 s"),
+        *("10 min", "5 min"),
+        *("1 h", "30 min"),
+    ]
+
+
+def test_while_nothing_is_known_of_a_device_its_graph_is_empty() -> None:
+    samples = [(NOW - 10 * EACH, 4), (NOW - 9 * EACH, None), (NOW - 5 * EACH, 6), (NOW - 5 * EACH + LONGEST_GAP_SECONDS + 1, 7)]
+    assert columns_of(samples, NOW, WIDTH)[-12:] == [None, 4, None, None, None, None, 6, None, 7, None, None, None]

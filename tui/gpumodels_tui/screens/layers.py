@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from rich.console import RenderableType
 from rich.text import Text
 from textual import events, on
 from textual.binding import Binding, BindingType
@@ -14,14 +13,14 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from gpumodels_shared.schema import LayerTree
+from gpumodels_tui.screens.facts_box import KEY, MEANING, facts_box
 from gpumodels_tui.screens.list_screen import ListScreen
-from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view.device_names import HOST
 from gpumodels_tui.view.layer_sums import sum_layers
-from gpumodels_tui.view.model_facts import facts_of, headline, raw_metadata
+from gpumodels_tui.view.model_facts import facts_of, headline
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
-from gpumodels_tui.widgets.facts_panel import FactsPanel, facts_table, headed
+from gpumodels_tui.widgets.facts_panel import FactsPanel
 from gpumodels_tui.widgets.layer_table import LayerTable
 from gpumodels_tui.widgets.table_messages import HeadingClicked
 
@@ -36,7 +35,6 @@ LINES_PER_FACT: Final = 4
 ORDERS: Final = "Sort by size, by name, or in the model's order"
 FACTS_BESIDE: Final = (38, 60)
 """The least and most columns of the facts beside the tree, which take three tenths of the screen."""
-FACTS_BOX_COLUMNS: Final = 100
 
 
 class LayersScreen(ListScreen):
@@ -64,7 +62,7 @@ class LayersScreen(ListScreen):
         Binding("f6,greater_than_sign", "sort(1)", "Sort", show=False, id="layers.sort_next", tooltip=ORDERS),
         Binding("less_than_sign", "sort(-1)", "Sort", show=False, id="layers.sort_before", tooltip=ORDERS),
         Binding("r", "reverse", "Reverse", show=False, id="layers.reverse", tooltip="Reverse the order"),
-        Binding("i", "facts", "Facts", id="layers.facts", tooltip="All facts, and the files' raw metadata"),
+        Binding(KEY, "facts", "Facts", id="layers.facts", tooltip=MEANING),
     ]
 
     def __init__(self, device_key: str, model_key: str) -> None:
@@ -165,13 +163,8 @@ class LayersScreen(ListScreen):
 
     def action_facts(self) -> None:
         """Show all facts in a box."""
-        row = self._row
-        if row is not None:
-            width = min(self.size.width * 92 // 100, FACTS_BOX_COLUMNS) - 6
-            blocks: list[RenderableType] = [facts_table(facts_of(row), width, wrap=True)]
-            if raw := raw_metadata(row):
-                blocks += [Text(""), headed("Raw metadata from the files"), facts_table(raw, width, wrap=True)]
-            self.app.push_screen(TextScreen("Facts", blocks, closing_key="i", columns=FACTS_BOX_COLUMNS))
+        if self._row is not None:
+            self.app.push_screen(facts_box(self._row, self.size.width))
 
     def _find(self, view: View) -> tuple[DeviceRow | None, ModelRow | None]:
         """The model on the device that it was opened on, else on any other device."""

@@ -36,6 +36,7 @@ class ModelListScreen(ListScreen):
         Binding("s", "sort(1)", "Sort", id="models.sort", tooltip=SORT_NEXT),
         Binding("f6", "sort(1)", "Sort", show=False, id="models.sort_f6", tooltip=SORT_NEXT),
         Binding("r", "reverse", "Reverse", show=False, id="models.reverse", tooltip="Reverse the order"),
+        Binding("i", "facts", "Facts", show=False, id="models.facts", tooltip="All facts, and the files' raw metadata"),
         Binding(
             "less_than_sign",
             "column(-1)",
@@ -116,6 +117,21 @@ class ModelListScreen(ListScreen):
         """Reverse the order."""
         self.order = Order(self.order.column, not self.order.reverse)
         self.filtered()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Disable the facts if there is no row."""
+        if action == "facts":
+            return None if self.entry is None or not self._table.display else True
+        return super().check_action(action, parameters)
+
+    def action_facts(self) -> None:
+        """Show all facts about the model, or about the process without a sidecar, in a box."""
+        from gpumodels_tui.screens.facts_box import facts_box
+
+        entry = self.entry
+        row = None if entry is None else entry.row or entry.unattached
+        if row is not None:
+            self.app.push_screen(facts_box(row, self.size.width))
 
     @on(HeadingClicked)
     def _heading_clicked(self, event: HeadingClicked) -> None:

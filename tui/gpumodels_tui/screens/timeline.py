@@ -1,4 +1,4 @@
-"""The timeline: events with their times, and each GPU's memory over the last hour."""
+"""The timeline: events with their times, and each GPU's memory over time."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.screens.device_keys import ALL, device_keys
+from gpumodels_tui.screens.facts_box import model_blocks, width_inside
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
 from gpumodels_tui.screens.text_screen import TextScreen
@@ -22,10 +23,11 @@ from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view.device_names import HOST, device_in_words
 from gpumodels_tui.view.event_facts import ENDS, facts_of_event, facts_of_held_models
 from gpumodels_tui.view.events import Event, EventKind
+from gpumodels_tui.view.recorder import SAMPLE_SECONDS
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 from gpumodels_tui.widgets.event_table import EventTable
 from gpumodels_tui.widgets.facts_panel import facts_table, headed
-from gpumodels_tui.widgets.memory_graph import MemoryGraph
+from gpumodels_tui.widgets.memory_graph import SPANS, MemoryGraph, span_holding, span_in_words
 from gpumodels_tui.widgets.notices import counted
 from gpumodels_tui.widgets.table_messages import RowOpened
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from gpumodels_tui.widgets import explanations
 
 FACTS_BOX_COLUMNS: Final = 76
+SPANS_KEY: Final = "Graphs over a shorter, longer time"
 GRAPH_SHARE: Final = 0.35
 """The share of the screen's lines that graphs may take."""
 
@@ -59,7 +62,9 @@ class TimelineScreen(ListScreen):
             tooltip="Open the event's model or process, or its details",
         ),
         Binding("o", "only", "Only this", id="timeline.only", tooltip="Show only this model's events, or all again"),
-        Binding("i", "facts", "Facts", show=False, id="timeline.facts", tooltip="Details of the event"),
+        Binding("i", "facts", "Facts", show=False, id="timeline.facts", tooltip="Facts about the event and its model"),
+        Binding("left_square_bracket", "span(-1)", "Narrower", show=False, id="timeline.narrower", tooltip=SPANS_KEY),
+        Binding("right_square_bracket", "span(1)", "Wider", show=False, id="timeline.wider", tooltip=SPANS_KEY),
         *device_keys("timeline", "Graphs and events of all devices", show=False),
     ]
 
@@ -73,6 +78,8 @@ class TimelineScreen(ListScreen):
         self._only: str | None = None
         self._chosen: str = ALL
         """A device's key, or `ALL`."""
+        self._span: int | None = None
+        """The seconds that the graphs show; None for as many as are known."""
         self._has_events = False
         self._clock = clock
         self._table = EventTable(clock=clock)
@@ -135,7 +142,8 @@ class TimelineScreen(ListScreen):
         chosen = self.device
         devices = [device for device in view.devices if device.key != HOST] or list(view.devices)
         lines = max(int(self.size.height * GRAPH_SHARE), 1)
-        self.query_one(MemoryGraph).show(devices if chosen is None else [chosen], view.history, int(self._clock()), lines)
+        graphs = devices if chosen is None else [chosen]
+        self.query_one(MemoryGraph).show(graphs, view.history, *self._time_shown(view), lines)
         words = self.words.casefold().split()
         shown = [event for event in view.history.events if self._is_wanted(event, words)]
         self._table.show(shown)
@@ -166,6 +174,26 @@ class TimelineScreen(ListScreen):
                 self.say("This event is about a process; choose one about a model.")
         self._model_key = None
         self.filtered()
+
+    def action_span(self, step: int) -> None:
+        """Show the graphs over a shorter or a longer time."""
+        if self.view is not None:
+            position = SPANS.index(self._time_shown(self.view)[1]) + step
+            self._span = SPANS[min(max(position, 0), len(SPANS) - 1)]
+            self.filtered()
+            self.say(f"graphs over the last {span_in_words(self._span)}")
+
+    def _time_shown(self, view: View) -> tuple[int, int]:
+        """The time at the right of the graphs, and how many seconds they show."""
+        now = int(self._clock())
+        samples = [values for values in view.history.samples.values() if values]
+        # Between two samples there is nothing new to draw.
+        newest = max((values[-1][0] for values in samples), default=now)
+        if 0 <= now - newest <= 2 * SAMPLE_SECONDS:
+            now = newest
+        known = [values[0][0] for values in samples]
+        known += [event.at_ns // 10**9 for event in view.history.events if event.kind is EventKind.OUT_OF_MEMORY]
+        return now, self._span or span_holding(now - min(known, default=now))
 
     def action_device(self, number: int) -> None:
         """Show only the graph and the events of this device."""
@@ -205,12 +233,14 @@ class TimelineScreen(ListScreen):
         event = self.event
         if event is None:
             return
-        width = min(self.size.width * 92 // 100, FACTS_BOX_COLUMNS) - 6
+        width = width_inside(FACTS_BOX_COLUMNS, self.size.width)
         blocks: list[RenderableType] = [facts_table(facts_of_event(event), width, wrap=True)]
         if event.held:
             title = "Models it held" if event.kind is not EventKind.OUT_OF_MEMORY else "Models in memory"
             blocks += [Text(""), headed(title), facts_table(facts_of_held_models(event.held), width, wrap=True)]
-        elif event.model_key is not None and self.model is None:
+        elif self.model is not None:
+            blocks += [Text(""), headed("The model now"), *model_blocks(self.model, width)]
+        elif event.model_key is not None:
             blocks += [Text(""), Text("This model is no longer in memory.", STYLES[MUTED])]
         elif event.kind in ENDS:
             blocks += [Text(""), Text("No models were in memory.", STYLES[MUTED])]

@@ -55,5 +55,6 @@ class History(Struct, frozen=True):
 
     events: tuple[Event, ...] = ()
     """Newest first."""
-    samples: Mapping[str, tuple[tuple[int, int], ...]] = field(default_factory=dict)
-    """By device key: (seconds since the epoch, most bytes used since the previous sample), oldest first."""
+    samples: Mapping[str, tuple[tuple[int, int | None], ...]] = field(default_factory=dict)
+    """By device key: (seconds since the epoch, most bytes used since the previous sample), oldest first; None from where on they
+    are unknown."""

@@ -37,7 +37,7 @@ class Recorder:
     def __init__(self) -> None:
         self._before: View | None = None
         self._events: list[Event] = []
-        self._samples: dict[str, list[tuple[int, int]]] = {}
+        self._samples: dict[str, list[tuple[int, int | None]]] = {}
         self._most: dict[str, int] = {}
         self._sampled_at = float("-inf")
         self._number = 0
@@ -102,6 +102,9 @@ class Recorder:
             values.append((now, used))
             while values[0][0] < now - KEPT_SECONDS:
                 del values[0]
+        for key, values in self._samples.items():
+            if key not in self._most and values[-1][1] is not None:
+                values.append((now, None))  # it is lost, or isn't there any more
         # A device may disappear for a while, as when the driver is reset; its earlier samples are kept.
         for gone in [key for key, values in self._samples.items() if values[-1][0] < now - KEPT_SECONDS]:
             del self._samples[gone]

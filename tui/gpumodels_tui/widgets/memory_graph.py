@@ -1,4 +1,4 @@
-"""Graphs of the memory used over the last hour, a few lines per device."""
+"""Graphs of the memory used over the last minute, ten minutes or hour, a few lines per device."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ LABEL_WIDTH: Final = 30
 MOST_LINES: Final = 6
 MOST_LINES_OF_ONE: Final = 10
 AXIS_LINES: Final = 1
-HOUR: Final = "1 h ago"
-HALF: Final = "30 min"
+SPANS: Final = (60, 600, KEPT_SECONDS)
+"""The times that graphs can show, in seconds."""
+LONGEST_GAP_SECONDS: Final = 120
+"""A value counts until the next one, if that isn't later; the viewer may have been suspended meanwhile."""
 COLUMNS_FOR_HALF: Final = 30
 NOW: Final = "now"
 LEAST_GRAPH: Final = 20
@@ -43,19 +45,20 @@ class MemoryGraph(Widget):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
         self._lines: list[Cell] = []
-        self._shown: tuple[Sequence[DeviceRow], History, int] | None = None
+        self._shown: tuple[Sequence[DeviceRow], History, int, int] | None = None
         self._each = 1
         """The number of lines of one graph."""
         self._hidden = 0
         """The number of devices that don't fit."""
 
-    def show(self, devices: Sequence[DeviceRow], history: History, now: int, lines: int) -> None:
+    def show(self, devices: Sequence[DeviceRow], history: History, now: int, span: int, lines: int) -> None:
         """Draw the differences from before.
 
         Args:
             devices: Each gets one graph, as far as they fit.
             history: The samples, and the out-of-memory events.
             now: Seconds since the epoch.
+            span: The seconds before that which are shown.
             lines: How many lines the graphs may take together.
         """
         fitting = list(devices) if len(devices) <= lines else list(devices)[: max(lines - 1, 1)]
@@ -65,7 +68,7 @@ class MemoryGraph(Widget):
         wanted = self._each * len(fitting) + (1 if self._hidden else 0) + AXIS_LINES
         if self.styles.height is None or self.styles.height.value != wanted:
             self.styles.height = wanted
-        self._shown = (fitting, history, now)
+        self._shown = (fitting, history, now, span)
         self._draw()
 
     def on_resize(self) -> None:
@@ -81,12 +84,12 @@ class MemoryGraph(Widget):
 
     def _draw(self) -> None:
         assert self._shown is not None
-        devices, history, now = self._shown
+        devices, history, now, span = self._shown
         width = max(self.size.width - LABEL_WIDTH - 1, LEAST_GRAPH)
-        lines = [line for device in devices for line in _graph(device, history, now, width, self._each)]
+        lines = [line for device in devices for line in _graph(device, history, (now, span), width, self._each)]
         if self._hidden:
             lines.append(text(f"and {counted(self._hidden, 'more device')}; 1-9 shows one", MUTED))
-        lines.append((*fitted((), LABEL_WIDTH), *text(" "), *_axis(width)))
+        lines.append((*fitted((), LABEL_WIDTH), *text(" "), *_axis(width, span)))
         for y in range(max(len(lines), len(self._lines))):
             before = self._lines[y] if y < len(self._lines) else None
             if y >= len(lines) or lines[y] != before:
@@ -94,10 +97,23 @@ class MemoryGraph(Widget):
         self._lines = lines
 
 
-def _graph(device: DeviceRow, history: History, now: int, width: int, height: int) -> list[Cell]:
-    columns = columns_of(history.samples.get(device.key, ()), now, width)
+def span_holding(seconds: int) -> int:
+    """The shortest time that graphs can show and that is longer than this, else the longest."""
+    return next((span for span in SPANS if seconds < span), SPANS[-1])
+
+
+def span_in_words(seconds: int) -> str:
+    """`1 h`, `10 min`, `30 s`."""
+    if seconds % 3600 == 0:
+        return f"{seconds // 3600} h"
+    return f"{seconds // 60} min" if seconds % 60 == 0 else f"{seconds} s"
+
+
+def _graph(device: DeviceRow, history: History, time_shown: tuple[int, int], width: int, height: int) -> list[Cell]:
+    now, span = time_shown
+    columns = columns_of(history.samples.get(device.key, ()), now, width, span)
     ran_out = {
-        column_at(event.at_ns // 10**9, now, width)
+        column_at(event.at_ns // 10**9, now, width, span)
         for event in history.events
         if event.kind is EventKind.OUT_OF_MEMORY and event.is_on(device.key, device.label)
     }
@@ -121,11 +137,12 @@ def _graph(device: DeviceRow, history: History, now: int, width: int, height: in
     ]
 
 
-def _axis(width: int) -> Cell:
+def _axis(width: int, span: int) -> Cell:
     """The line of times below the graphs."""
-    marks = [(HOUR, 0), (NOW, width - len(NOW))]
+    half = span_in_words(span // 2)
+    marks = [(f"{span_in_words(span)} ago", 0), (NOW, width - len(NOW))]
     if width >= COLUMNS_FOR_HALF:
-        marks.append((HALF, (width - len(HALF)) // 2))
+        marks.append((half, (width - len(half)) // 2))
     line = [" "] * width
     for words, at in marks:
         line[at : at + len(words)] = words
@@ -155,25 +172,24 @@ def _bytes(count: int | None) -> str:
     return "?" if count is None else format_bytes(count)
 
 
-def column_at(at: int, now: int, width: int) -> int:
+def column_at(at: int, now: int, width: int, span: int = KEPT_SECONDS) -> int:
     """The column of `columns_of` for a time; negative or too large if there is none."""
-    seconds = max(KEPT_SECONDS // max(width, 1), 1)
-    return at // seconds - now // seconds + width - 1
+    return at * width // span - now * width // span + width - 1
 
 
-def columns_of(samples: Sequence[tuple[int, int]], now: int, width: int) -> list[int | None]:
-    """The last hour in `width` columns: the most bytes used in each; None for no data.
+def columns_of(samples: Sequence[tuple[int, int | None]], now: int, width: int, span: int = KEPT_SECONDS) -> list[int | None]:
+    """The last `span` seconds in `width` columns: the most bytes used in each; None for no data.
 
     Columns begin at whole multiples of their length in seconds, so that the graph doesn't move until a column is complete.
     """
     columns: list[int | None] = [None] * width
-    before: tuple[int, int] | None = None
+    before: tuple[int, int, int | None] | None = None
     for at, used in samples:
-        position = column_at(at, now, width)
-        if before is not None and before[0] < position:
-            for between in range(max(before[0] + 1, 0), min(position, width)):
-                columns[between] = before[1]  # a column shorter than the time between samples
-        if 0 <= position < width:
+        position = column_at(at, now, width, span)
+        if before is not None and before[2] is not None and at - before[0] <= LONGEST_GAP_SECONDS:
+            for between in range(max(before[1] + 1, 0), min(position, width)):
+                columns[between] = before[2]  # a column shorter than the time between samples
+        if 0 <= position < width and used is not None:
             columns[position] = max(columns[position] or 0, used)
-        before = (position, used)
+        before = (at, position, used)
     return columns

@@ -142,6 +142,16 @@ async def test_plus_and_minus_change_how_often_it_looks(tmp_path: Path) -> None:
     assert watching.interval_seconds == INTERVALS[0]
 
 
+async def test_the_interval_that_was_chosen_stands_among_those_that_the_keys_go_through() -> None:
+    watching = WatchingThread(Sources(), 3.0)
+    app = GpuModelsApp(watching=watching)
+    async with app.run_test(size=SMALL) as pilot:
+        for key, seconds in (("plus", 5), ("minus", 3), ("minus", 2)):
+            await pressed(pilot, key)
+            assert f"refreshes every {seconds} s" in shown(app)
+            assert watching.interval_seconds == seconds
+
+
 async def test_y_sends_the_path_of_the_models_file_to_the_clipboard_and_shows_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not known to arrive: tmux (3.3a, `set-clipboard external`) and GNU screen drop what applications copy."""
     monkeypatch.setenv("TMUX", "/tmp/tmux-0/default,1,0")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import signal
@@ -150,6 +152,67 @@ def test_a_reader_that_leaves_early_is_no_error(directory: Path) -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     writer.abandon()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", ["--once", "--json", "", "--version"])
+@pytest.mark.parametrize(
+    ("redirection", "reason"),
+    [(">&-", "it is closed"), (">/dev/full", "no space left on device"), (">&- 2>&-", ""), (">/dev/full 2>/dev/full", "")],
+)
+def test_an_output_that_takes_nothing_is_1_and_one_line(directory: Path, arguments: str, redirection: str, reason: str) -> None:
+    """Python 3.11 ended in a traceback, or with 120 while it flushed its buffers at the exit."""
+    writer = published(directory, a_snapshot(a_model(WAN, 2 * GIB)))
+    command = f"{sys.executable} -m gpumodels_tui {arguments} {redirection}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    writer.abandon()
+    assert done.returncode == 1
+    expected = f"gpumodels-tui: error: can't write to stdout: {reason}; send the output to a file or program that takes it\n"
+    assert done.stderr == (expected if reason else "")
+
+
+class BadOutput(io.StringIO):
+    """A stdout that fails like this when it is written to."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self._error = error
+
+    def write(self, text: str) -> int:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "reason"),
+    [
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), 1, "file too large"),
+        (OSError(errno.EIO, os.strerror(errno.EIO)), 1, "input/output error"),
+        (BlockingIOError(errno.EAGAIN, "write could not complete without blocking"), 1, "write could not complete"),
+        (ValueError("I/O operation on closed file."), 1, "closed file"),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), 0, ""),
+    ],
+)
+def test_whatever_fails_while_printing_is_said_in_one_line(
+    wan: SnapshotWriter,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: int,
+    reason: str,
+) -> None:
+    monkeypatch.setattr(sys, "stdout", BadOutput(error))
+    assert cli.main(["--once"]) == code
+    said = capsys.readouterr().err
+    assert said.count("\n") == (1 if reason else 0)
+    assert reason in said
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "nan", "inf", "", "often", "3601"])
+def test_an_interval_that_makes_no_sense_is_2(seconds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main([f"--interval={seconds}"])
+    assert ended.value.code == 2
+    assert "is not a number of seconds from 0.1 to 3600" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -44,7 +44,7 @@ FIRST_DRAWING_SECONDS: Final = 0.5
 BEHIND_SECONDS: Final = 0.1
 """How long to wait before a view is drawn on a terminal that doesn't keep up; newer views replace it meanwhile."""
 INTERVALS: Final = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""Seconds between polls, changed by `+` and `-`."""
+"""Seconds between polls, changed by `+` and `-`; the one that the user chose stands among them."""
 REFRESH: Final = "Refresh less often, more often"
 COMMANDS_OFFERED: Final = {
     "timeline": "Timeline",
@@ -133,7 +133,9 @@ class GpuModelsApp(App[int]):
         self._waiting: View | None = None
         """The newest view if it isn't shown yet, because the display is frozen or the terminal doesn't keep up."""
         self._later: Timer | None = None
-        self._interval = INTERVALS.index(1.0)
+        chosen = 1.0 if watching is None else watching.interval_seconds
+        self._intervals = sorted({*INTERVALS, chosen})
+        self._interval = self._intervals.index(chosen)
         self._has_said_what_copying_needs = False
         self.animation_level = "none"
         for one in THEMES.values():
@@ -273,8 +275,8 @@ class GpuModelsApp(App[int]):
 
     def action_interval(self, step: int) -> None:
         """Poll less often, or more often if `step` is negative."""
-        self._interval = min(max(self._interval + step, 0), len(INTERVALS) - 1)
-        seconds = INTERVALS[self._interval]
+        self._interval = min(max(self._interval + step, 0), len(self._intervals) - 1)
+        seconds = self._intervals[self._interval]
         if self._watching is not None:
             self._watching.interval_seconds = seconds
         self._say(f"refreshes every {seconds:g} s")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
+import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,23 +23,35 @@ THEMES: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
 """The names of all looks in `theme`, which is imported only for the screens."""
 
 
+LEAST_SECONDS: Final = 0.1
+MOST_SECONDS: Final = 3600.0
+"""The limits of `--interval`."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit codes: 0; 1 if there is nothing to show or it can't start; 2 for bad arguments."""
     arguments = _parser().parse_args(argv)
-    if arguments.version:
-        print(f"gpumodels-tui {_version()}")
-        return 0
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names are printed in any locale, escaped if necessary
     try:
+        if sys.stdout is None:  # it was closed before we began
+            raise OutputError("it is closed")
+        if arguments.version:
+            _write(f"gpumodels-tui {_version()}\n")
+            return 0
         sources = _sources(arguments, os.environ)
         if not arguments.once and not arguments.json and sys.stdout.isatty():
             if os.environ.get("TERM", "dumb") != "dumb":
                 from gpumodels_tui.plain_terminal import needs_ascii
                 from gpumodels_tui.starting import run_app
 
-                return run_app(sources, theme_name=arguments.theme, ascii_only=arguments.ascii or needs_ascii(os.environ))
+                return run_app(
+                    sources,
+                    theme_name=arguments.theme,
+                    ascii_only=arguments.ascii or needs_ascii(os.environ),
+                    interval_seconds=arguments.interval,
+                )
             _say("this terminal can't draw screens (TERM=dumb); using --once")
         return _print_once(sources, arguments.json)
     except ModuleNotFoundError as error:
@@ -45,12 +59,52 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _say(f"error: {error.name} is not installed; run: pip install 'gpumodels[tui]'")
         return 1
-    except BrokenPipeError:
-        # The reader of our output has closed it. What is still buffered must not fail again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OutputError as error:
+        _say(f"error: can't write to stdout: {error}; send the output to a file or program that takes it")
+        return 1
+    except BrokenPipeError:  # the reader of our output has seen enough
         return 0
     except KeyboardInterrupt:
         return 130
+
+
+class OutputError(Exception):
+    """Nothing can be printed; the text says why."""
+
+
+def _write(text: str) -> None:
+    """Print the text, and see to it that it arrives.
+
+    Raises:
+        BrokenPipeError: the reader has closed the pipe.
+        OutputError: the output is full, or can't be written to for another reason.
+    """
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (OSError, ValueError) as error:
+        with contextlib.suppress(OSError, ValueError):  # what is still buffered must not fail again at exit
+            descriptor = sys.stdout.fileno()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        if isinstance(error, BrokenPipeError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise OutputError(reason[:1].lower() + reason[1:]) from error
+
+
+def _seconds(text: str) -> float:
+    """The argument of `--interval`.
+
+    Raises:
+        argparse.ArgumentTypeError: it is no number of seconds, or not within the limits.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not LEAST_SECONDS <= seconds <= MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds from {LEAST_SECONDS:g} to {MOST_SECONDS:g}")
+    return seconds
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +126,13 @@ def _parser() -> argparse.ArgumentParser:
         "--theme", choices=THEMES, default=THEMES[0], help="the colours of the screens; default: the terminal's own sixteen"
     )
     parser.add_argument("--ascii", action="store_true", help="draw with ASCII only; the default if the locale is not UTF-8")
+    parser.add_argument(
+        "--interval",
+        type=_seconds,
+        default=1.0,
+        metavar="SECONDS",
+        help="refresh the screens so often; default: 1; the keys + and - change it",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--once", action="store_true", help="print one plain table")
     output.add_argument("--json", action="store_true", help="print one JSON document")
@@ -112,10 +173,9 @@ def _print_once(sources: Sources, as_json: bool) -> int:
     seen = glance(sources)
     view = build_view(seen.feed, seen.hardware, seen.catalogue)
     if as_json:
-        sys.stdout.write(json_output.text(seen))
+        _write(json_output.text(seen))
     elif view.processes:
-        sys.stdout.write(table(view, seen.taken_at_ns))
-    sys.stdout.flush()
+        _write(table(view, seen.taken_at_ns))
     missing = {one.path for one in seen.feed.unreadable if one.reason == NO_SUCH_DIRECTORY}
     for warning in view.warnings:
         if view.processes or not any(warning.startswith(safe_text(f"{path}: ")) for path in missing):
@@ -134,4 +194,8 @@ def _print_once(sources: Sources, as_json: bool) -> int:
 
 
 def _say(line: str) -> None:
-    sys.stderr.write(f"gpumodels-tui: {line}\n")
+    """Say it on stderr, if there is one."""
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(f"gpumodels-tui: {line}\n")
+            sys.stderr.flush()

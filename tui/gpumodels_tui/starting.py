@@ -15,10 +15,10 @@ FIRST_VIEW_SECONDS: Final = 0.25
 """How long the first drawing waits for the first view."""
 
 
-def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False) -> int:
+def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False, interval_seconds: float = 1.0) -> int:
     """Run the screens until the user quits. Returns the exit code: 0, or 1 after a failure."""
     gc.disable()  # until `resume_collection`: nearly all objects created by imports stay alive
-    watching = WatchingThread(sources)
+    watching = WatchingThread(sources, interval_seconds)
     watching.start()
     try:
         from gpumodels_tui.app import GpuModelsApp

@@ -30,15 +30,18 @@ FEED_SHARE: Final = 0.25
 PATIENCE_SECONDS: Final = 0.5
 """How long reading model files is delayed for the first drawing."""
 STOP_SECONDS: Final = 2.0
+LONGEST_WAIT_SECONDS: Final = 1.0
+"""How long it may take until a shorter interval takes effect."""
 NO_HISTORY: Final = History()
 
 
 class WatchingThread(threading.Thread):
     """Polls the sources. It can start before it has a listener, which then receives the newest view."""
 
-    def __init__(self, sources: Sources) -> None:
+    def __init__(self, sources: Sources, interval_seconds: float = INTERVAL_SECONDS) -> None:
         """Args:
         sources: The sources to poll; this thread opens and closes them.
+        interval_seconds: The time between two polls of the devices.
         """
         super().__init__(name="gpumodels-watching", daemon=True)
         self._sources = sources
@@ -49,7 +52,7 @@ class WatchingThread(threading.Thread):
         self._has_news = threading.Event()
         self._has_listener = threading.Event()
         self._stopping = threading.Event()
-        self.interval_seconds = INTERVAL_SECONDS
+        self.interval_seconds = interval_seconds
         """The time between two polls of the devices; may be changed at any time."""
 
     def run(self) -> None:
@@ -134,9 +137,16 @@ class WatchingThread(threading.Thread):
                 if following is not None:
                     following.see(processes)
                 if devices_at >= 0:
-                    self._stopping.wait(self.interval_seconds * FEED_SHARE)
+                    self._wait_for_next_poll()
                 else:
                     self._has_listener.wait(PATIENCE_SECONDS)  # leave the processor to the first drawing
+
+    def _wait_for_next_poll(self) -> None:
+        """Wait for this share of the interval, which may become shorter meanwhile."""
+        begun_at = time.monotonic()
+        while (left := begun_at + self.interval_seconds * FEED_SHARE - time.monotonic()) > 0:
+            if self._stopping.wait(min(left, LONGEST_WAIT_SECONDS)):
+                return
 
     def _publish(self, view: View) -> None:
         with self._listener_lock:

@@ -7,7 +7,9 @@ from typing import Final
 
 from gpumodels_shared.layout import Heartbeat, WriterState
 
-STALLED_AFTER_BEATS: Final = 3
+LATE_AFTER_BEATS: Final = 3
+"""A writer whose interpreter is merely busy may skip some; from here on readers say how old its snapshot is."""
+STALLED_AFTER_BEATS: Final = 10
 
 
 class Liveness(Enum):
@@ -26,25 +28,40 @@ class Pulse:
     """Times one writer's heartbeats as a reader observes them."""
 
     def __init__(self, heartbeat_ms: int) -> None:
-        self._patience_seconds = STALLED_AFTER_BEATS * max(heartbeat_ms, 1) / 1000
+        self._beat_seconds = max(heartbeat_ms, 1) / 1000
+        self._patience_seconds = STALLED_AFTER_BEATS * self._beat_seconds
         self._beat = -1
         self._changed_at = 0.0
+        self._age_at_first = 0.0
 
     def seconds_to_stall(self, now: float) -> float:
         """Seconds until the writer counts as stalled if no new beat is observed; 0 once it does."""
         return max(0.0, self._changed_at + self._patience_seconds - now)
 
-    def observe(self, heartbeat: Heartbeat, locked: bool, now: float) -> Liveness:
+    def late_seconds(self, now: float) -> float | None:
+        """For how long the heartbeat has been still, in steps of a beat; None as long as that is nothing unusual.
+
+        It is timed by the reader's clock, except for what went before the reader first saw it.
+        """
+        silent = now - self._changed_at + self._age_at_first
+        if silent <= LATE_AFTER_BEATS * self._beat_seconds:
+            return None
+        return silent // self._beat_seconds * self._beat_seconds
+
+    def observe(self, heartbeat: Heartbeat, locked: bool, now: float, realtime_ns: int | None = None) -> Liveness:
         """The writer's state, given what was just read.
 
         Args:
             heartbeat: the newest heartbeat.
             locked: whether the file is locked.
             now: a monotonic clock in seconds, the same for all calls.
+            realtime_ns: the reader's wall clock, which tells how old the first heartbeat is that it sees.
         """
         if heartbeat.beat != self._beat:
+            is_first = self._beat < 0
             self._beat = heartbeat.beat
             self._changed_at = now
+            self._age_at_first = max(0.0, (realtime_ns - heartbeat.realtime_ns) / 1e9) if is_first and realtime_ns else 0.0
         if not locked:
             return Liveness.EXITED if heartbeat.state is WriterState.EXITED else Liveness.DEAD
         return Liveness.STALLED if now - self._changed_at > self._patience_seconds else Liveness.LIVE

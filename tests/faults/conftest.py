@@ -34,7 +34,7 @@ ROWS: Final = {
     "crowd": ("64 writers at 2 Hz; 1,000 dead files beside 10 live ones", "found in ≤ 200 ms; no live file ever removed"),
     "who": ("PID reuse; two containers with the same pid", "never the wrong process; two rows"),
     "clock": ("wall clock ±1 year; suspend", "never falsely dead"),
-    "stopped": ("SIGSTOP; GIL held", "stalled within 3 beats, live again within 1"),
+    "stopped": ("SIGSTOP; GIL held", "its age after 3 beats, stalled within 10, live again within 1"),
     "fork": (
         "os.fork during a write, fork from C, DataLoader ×16 workers, spawn and forkserver, preloading servers",
         "parent's file intact, no deadlock, no stray files",

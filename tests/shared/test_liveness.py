@@ -18,9 +18,9 @@ def test_a_writer_that_beats_is_live() -> None:
     assert [pulse.observe(beat(count), True, float(count)) for count in range(20)] == [Liveness.LIVE] * 20
 
 
-def test_three_silent_beats_are_borne_and_then_it_is_stalled() -> None:
+def test_ten_silent_beats_are_borne_and_then_it_is_stalled() -> None:
     pulse = Pulse(heartbeat_ms=1000)
-    seen = [pulse.observe(beat(1), True, 50.0 + seconds) for seconds in (0.0, 1.0, 2.9, 3.0, 3.1, 60.0)]
+    seen = [pulse.observe(beat(1), True, 50.0 + seconds) for seconds in (0.0, 1.0, 9.9, 10.0, 10.1, 60.0)]
     assert seen == [Liveness.LIVE] * 4 + [Liveness.STALLED] * 2
 
 
@@ -29,8 +29,28 @@ def test_one_beat_revives_a_stalled_writer() -> None:
     pulse.observe(beat(1), True, 0.0)
     assert pulse.observe(beat(1), True, 60.0) is Liveness.STALLED
     assert pulse.observe(beat(2), True, 60.5) is Liveness.LIVE
-    assert pulse.observe(beat(2), True, 61.9) is Liveness.LIVE
-    assert pulse.observe(beat(2), True, 62.1) is Liveness.STALLED
+    assert pulse.observe(beat(2), True, 65.4) is Liveness.LIVE
+    assert pulse.observe(beat(2), True, 65.6) is Liveness.STALLED
+
+
+@pytest.mark.parametrize("heartbeat_ms", [100, 1000, 60_000])
+def test_after_three_silent_beats_its_age_is_told_in_steps_of_a_beat(heartbeat_ms: int) -> None:
+    pulse, each = Pulse(heartbeat_ms), heartbeat_ms / 1000
+    pulse.observe(beat(1), True, 64.0)
+    told = [pulse.late_seconds(64.0 + beats * each) for beats in (0, 1, 2.9, 3, 3.25, 3.75, 4.25, 9.75)]
+    assert told == [None, None, None, None, *(pytest.approx(beats * each) for beats in (3, 3, 4, 9))]
+    pulse.observe(beat(2), True, 64.0 + 10 * each)
+    assert pulse.late_seconds(64.0 + 10 * each) is None
+
+
+def test_what_went_before_the_reader_came_is_told_by_the_wall_clock_and_never_negative() -> None:
+    now_ns = 1_780_000_000 * 10**9
+    for ago_seconds, told in ((3600, 3602.0), (-3600, None), (0, None)):
+        pulse = Pulse(heartbeat_ms=1000)
+        state = pulse.observe(beat(1, realtime_ns=now_ns - ago_seconds * 10**9), True, 0.0, now_ns)
+        assert (state, pulse.late_seconds(2.0)) == (Liveness.LIVE, told), "a stall is known by the reader's clock alone"
+        pulse.observe(beat(2, realtime_ns=0), True, 3.0, now_ns)
+        assert pulse.late_seconds(4.0) is None
 
 
 @pytest.mark.parametrize("year_ns", [-31_536_000 * 10**9, 31_536_000 * 10**9])

@@ -61,15 +61,20 @@ def test_a_look_that_finds_no_news_reads_the_heartbeat_alone(writer: SnapshotWri
     assert (still.bytes_read, beating.bytes_read) == (HEARTBEAT_BYTES, HEARTBEAT_BYTES)
 
 
-def test_silence_is_a_stall_just_after_three_beats_and_the_next_beat_ends_it(writer: SnapshotWriter, tail: TailedFile) -> None:
+def test_silence_is_an_age_after_three_beats_a_stall_just_after_ten_and_the_next_beat_ends_it(
+    writer: SnapshotWriter, tail: TailedFile
+) -> None:
     seen = []
-    for seconds in (2.9, 3.01, 3.1):
+    for seconds in (2.9, 3.51, 4.6, 9.9, 10.01, 10.1):
         tail.refresh(START + seconds)
-        seen.append(tail.liveness)
-    assert seen == [Liveness.LIVE, Liveness.STALLED, Liveness.STALLED]
+        seen.append((tail.liveness, tail.late_seconds))
+    assert [state for state, _ in seen] == [Liveness.LIVE] * 4 + [Liveness.STALLED] * 2
+    assert [late for _, late in seen] == [None, 3, 4, 9, None, None]
+    versions = tail.version
     writer.beat()
-    tail.refresh(START + 3.2)
-    assert tail.liveness is Liveness.LIVE
+    tail.refresh(START + 10.2)
+    assert (tail.liveness, tail.late_seconds) == (Liveness.LIVE, None)
+    assert tail.version > versions
 
 
 def test_a_file_that_is_not_there_is_looked_for_at_times_and_followed_when_it_comes(writer: SnapshotWriter) -> None:

@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import SMALL_MODELS_ID
 from gpumodels_tui.catalogue.facts import CatalogueState
@@ -10,6 +12,7 @@ from gpumodels_tui.sources.feed import FeedState, Unreadable
 from gpumodels_tui.sources.gpus import HardwareState
 from gpumodels_tui.view.builder import build_view
 from gpumodels_tui.view.model_facts import facts_of
+from gpumodels_tui.view.process_facts import facts_of_process
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 from snapshots import (
     A100,
@@ -120,6 +123,16 @@ def test_a_model_whose_pages_are_all_on_disk_keeps_its_row_and_its_dtype() -> No
         ("other", 0, GIB, ""),
         ("wan", 0, GIB, "bfloat16"),
     ]
+
+
+def test_a_process_that_is_merely_late_shows_how_old_its_snapshot_is() -> None:
+    """Until 0.1.1 `(stalled)` stood there after three seconds, for a process on a loaded machine."""
+    late = structs.replace(a_process_state(a_snapshot(a_model())), late_seconds=7.0)
+    (row,) = view_of(a_feed(late)).devices[-1].models
+    assert row.note == "7s old"
+    (process,) = view_of(a_feed(late)).process_rows
+    sidecar = next(fact.value for fact in facts_of_process(process, 0) if fact.label == "sidecar")
+    assert sidecar.startswith("live, 7s old, no failures")
 
 
 def test_the_main_dtype_is_marked_where_there_are_others() -> None:

@@ -37,7 +37,8 @@ LIST_DIRECTORIES_SECONDS: Final = 1.0
 NO_SUCH_DIRECTORY: Final = "no such directory (yet)"
 """The reason given for a directory that the user asked for and that may still be created."""
 
-MAX_SETTLE_SECONDS: Final = 10.0
+MAX_SETTLE_SECONDS: Final = 12.0
+"""A little more than ten beats of a sidecar as it comes, after which it is stalled."""
 
 CLOCK_TICK_NS: Final = 100_000_000
 """Longer than the steps in which the kernel advances the timestamps of files in memory."""
@@ -61,6 +62,9 @@ class ProcessState(Struct, frozen=True):
     """Its pid is valid for this viewer too: same boot, same PID namespace."""
     outer_pid: int | None = None
     """Of a process in a container, seen from outside of it: its pid here."""
+
+    late_seconds: float | None = None
+    """For how long a live process has given no sign of life; None if that is nothing unusual."""
 
     @property
     def driver_pid(self) -> int | None:
@@ -223,6 +227,7 @@ class _File:
                     problem=tail.problem,
                     is_local=tail.is_local,
                     outer_pid=tail.outer_pid,
+                    late_seconds=tail.late_seconds,
                 )
         return self._row
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -39,6 +40,8 @@ class TailedFile:
         self.is_local = False
         self.outer_pid: int | None = None
         self.liveness = Liveness.LIVE
+        self.late_seconds: float | None = None
+        """For how long it has given no sign of life, while it counts as live; None if that is nothing unusual."""
         self.snapshot: Snapshot | None = None
         self.snapshot_at_ns: int | None = None
         self.problem: str | None = None
@@ -54,7 +57,7 @@ class TailedFile:
         """Read what is new. Never raises because of the file: errors end up in `problem`. `now` is a monotonic time."""
         if self._reader is None and now < self._check_at:
             return
-        before = (self.liveness, self.snapshot_at_ns, self.problem)
+        before = (self.liveness, self.late_seconds, self.snapshot_at_ns, self.problem)
         snapshot_before = self.snapshot
         try:
             self._advance(now)
@@ -65,7 +68,10 @@ class TailedFile:
             self._read_at = now + CHECK_SECONDS
         except (LayoutError, OSError) as error:
             self._give_up(error, now)
-        if self.snapshot is not snapshot_before or (self.liveness, self.snapshot_at_ns, self.problem) != before:
+        if (
+            self.snapshot is not snapshot_before
+            or (self.liveness, self.late_seconds, self.snapshot_at_ns, self.problem) != before
+        ):
             self.version += 1
 
     def is_undecided(self, realtime_ns: int) -> bool:
@@ -95,7 +101,8 @@ class TailedFile:
                 reader, heartbeat, locked = self._check_writer(reader, heartbeat)
                 self._check_at = now + min(CHECK_SECONDS, reader.header.heartbeat_ms / 1000)
             self._heartbeat = heartbeat
-            self.liveness = self._pulse.observe(heartbeat, locked, now)
+            self.liveness = self._pulse.observe(heartbeat, locked, now, time.time_ns())
+            self.late_seconds = self._pulse.late_seconds(now) if self.liveness is Liveness.LIVE else None
             if self.liveness is Liveness.LIVE:
                 self._check_at = min(self._check_at, now + self._pulse.seconds_to_stall(now) + NOT_BEFORE_SECONDS)
         if heartbeat.last_seq != self._read_seq and now >= self._read_at:
@@ -136,7 +143,7 @@ class TailedFile:
         self.close()
         self._check_at = now + CHECK_SECONDS
         if self._is_gone():
-            self.liveness = Liveness.DEAD
+            self.liveness, self.late_seconds = Liveness.DEAD, None
 
     def _is_gone(self) -> bool:
         """Whether the kernel no longer knows the process, even if the lock is held: a forked child may have inherited it."""

@@ -22,6 +22,7 @@ from gpumodels_tui.view.device_names import (
     holds_memory,
     join_devices,
     process_title,
+    state_in_words,
 )
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched, facts_from_files
 from gpumodels_tui.view.memory_parts import memory_parts
@@ -242,7 +243,7 @@ def _notes(process: ProcessState, model: Model, device: str, home: str, labels: 
     def words(name: str) -> str:
         return device_in_words(safe_text(labels.get(name, name), 40))
 
-    notes = [process.liveness.value] if process.liveness is not Liveness.LIVE else []
+    notes = [word] if (word := state_in_words(process)) else []
     if device == "cpu" and home != "cpu":
         notes.append(f"offloaded from {words(home)}")
     others = sorted(other for other, size in model.bytes_by_device.items() if size > 0 and other not in ("cpu", "meta", device))

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, ProcessInfo
+from gpumodels_shared.units import format_age
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpu_reading import GpuReading
 from gpumodels_tui.sources.gpus import HardwareState
@@ -108,6 +109,13 @@ def process_title(process: ProcessState) -> str:
     """The process's label and pid: `ComfyUI/main.py 4711`. Safe to draw."""
     label = process.snapshot.process.label if process.snapshot is not None else "process"
     return f"{safe_text(label, 200)} {process.pid}"
+
+
+def state_in_words(process: ProcessState) -> str:
+    """`stalled`, `dead`; for a process that is merely late, how old its snapshot is; empty for one that is as it should be."""
+    if process.liveness is not Liveness.LIVE:
+        return str(process.liveness.value)
+    return "" if process.late_seconds is None else f"{format_age(process.late_seconds)} old"
 
 
 def _driver_keys(hardware: HardwareState) -> set[str]:

@@ -7,6 +7,7 @@ from typing import Final
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Snapshot
 from gpumodels_shared.units import format_age, format_bytes
+from gpumodels_tui.view.device_names import state_in_words
 from gpumodels_tui.view.model_facts import MOST_NAMED, Fact, is_unmanaged
 from gpumodels_tui.view.process_rows import NOT_ATTACHED, ProcessRow, UnattachedRow
 from gpumodels_tui.view.stage_facts import facts_of_stages, listed_stages
@@ -55,9 +56,10 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
         versions = f"Python {info.python_version}, {torch}, gpumodels {info.sidecar_version}"
         facts.append(Fact("versions", safe_text(versions, 200)))
         # Signs of trouble come first, since a narrow screen cuts the end off.
+        late = "" if row.state.late_seconds is None else f", {state_in_words(row.state)}"
         failed = f"failures: {health.failures:,}" if health.failures else "no failures"
         cost = f"{health.scan_seconds * 1e3:.1f} ms per scan, every {info.interval_seconds:g} s"
-        facts.append(Fact("sidecar", f"{row.state.liveness.value}, {failed}, {cost}, {health.modules:,} modules"))
+        facts.append(Fact("sidecar", f"{row.state.liveness.value}{late}, {failed}, {cost}, {health.modules:,} modules"))
         if info.visible_devices is not None:
             facts.append(Fact("env", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
         facts += [Fact("paging", line) for line in _dynamic_memory(snapshot)]

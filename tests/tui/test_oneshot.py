@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from msgspec import structs
+from rich.cells import cell_len
 
 from gpumodels_shared.fingerprint import VALUES
 from gpumodels_shared.liveness import Liveness
@@ -68,6 +69,38 @@ def test_a_name_is_never_cut_and_does_not_push_other_lines_aside() -> None:
 def test_wide_characters_keep_the_columns_where_they_are() -> None:
     lines = table_of(a_feed(a_snapshot(a_model("名前", 2 * GIB), a_model("name", GIB))))
     assert lines[4].index("2.0 GB  ") == lines[5].index("1.0 GB  ") - 2
+
+
+NAMES_AND_COLUMNS = [
+    ("plain", 5),
+    ("模型", 4),
+    ("한국어", 6),
+    ("ｆｕｌｌ", 8),
+    ("cafe\u0301", 4),
+    ("שלום עולם", 9),
+    ("مُحَمَّد", 4),
+    ("नमस्ते", 4),
+    ("ไทย", 3),
+    ("⚡ bolt", 7),
+    ("❤\ufe0f x", 4),
+]
+"""Names and their columns as wcwidth 0.9.4 counts them."""
+
+
+def test_names_of_any_script_leave_numbers_and_ages_in_their_columns() -> None:
+    models = [a_model(name, (20 - place) * GIB, dtypes={"模型": 1, "x": 0}) for place, (name, _) in enumerate(NAMES_AND_COLUMNS)]
+    lines = [line for line in table_of(a_feed(a_snapshot(*models))) if "checkpoint" in line]
+    ends = {
+        columns + len(line.removeprefix(name).rpartition("  2m  ")[0])
+        for line, (name, columns) in zip(lines, NAMES_AND_COLUMNS, strict=True)
+    }
+    assert len(ends) == 1, lines
+
+
+def test_a_dtype_of_wide_characters_does_not_move_the_ages() -> None:
+    dtypes = ({"模型": 1}, {"float16": 1})
+    first, second = table_of(a_feed(a_snapshot(*(a_model(str(len(one)), GIB, dtypes=one, id=str(one)) for one in dtypes))))[-2:]
+    assert cell_len(first.partition("  2m  ")[0]) == cell_len(second.partition("  2m  ")[0])
 
 
 def test_what_is_unusual_about_a_device_stands_behind_its_title() -> None:

@@ -76,14 +76,15 @@ def table(view: View, now_ns: int) -> str:
     return "\n".join(lines[:-1]) + "\n"
 
 
-ALIGNMENT: Final[Sequence[Callable[[str, int], str]]] = (
-    lambda text, width: text + " " * (width - cell_len(text)),
-    lambda text, width: text.rjust(width),
-    lambda text, width: text.rjust(width),
-    lambda text, width: text.ljust(width),
-    lambda text, width: text.rjust(width),
-    lambda text, width: text,
-)
+def _left(text: str, width: int) -> str:
+    return text + " " * (width - cell_len(text))
+
+
+def _right(text: str, width: int) -> str:
+    return " " * (width - cell_len(text)) + text
+
+
+ALIGNMENT: Final[Sequence[Callable[[str, int], str]]] = (_left, _right, _right, _left, _right, lambda text, width: text)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from rich.cells import cell_len, set_cell_size
@@ -13,9 +14,15 @@ Cell = tuple[tuple[str, str], ...]
 
 BLANK: Final[Cell] = ()
 ELLIPSIS: Final = "…"
-UNSTEADY: Final = dict.fromkeys([0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400)])
-"""Characters whose width depends on the terminal, left out so that columns line up: variation selectors (which may turn a heart
-into a red one of two columns), and skin tones (which terminals that don't support them show as two columns of their own)."""
+UNSTEADY: Final[Mapping[int, str | None]] = {
+    **dict.fromkeys([0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400)]),
+    **{0x1F1E6 + number: letter for number, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")},
+}
+"""Characters whose width depends on the terminal, changed so that columns line up.
+
+Left out are variation selectors (which may turn a heart into a red one of two columns) and skin tones (which terminals that don't
+support them show as two columns of their own). The letters of flags, of one or two columns each, become plain ones.
+"""
 _FULL: Final = "━"
 _HALF: Final = "╸"
 _TRACK: Final = "─"
@@ -33,14 +40,35 @@ def width_of(cell: Cell) -> int:
     return sum(cell_len(content) for content, _ in cell)
 
 
+def fits(content: str, width: int) -> bool:
+    """Whether the text takes at most `width` columns.
+
+    A character takes one or two, or none if it is combining; a text with far more characters need not be measured.
+    """
+    return len(content) <= width * 8 and cell_len(content) <= width
+
+
 def shortened(content: str, width: int) -> str:
     """The text in at most `width` columns; if it is cut, it ends in an ellipsis."""
-    # A character takes one or two columns, or none if it is combining; a text with far more characters need not be measured.
-    if len(content) <= width * 8 and cell_len(content) <= width:
+    if fits(content, width):
         return content
     if width <= 0:
         return ""
     return set_cell_size(content[: width * 8], width - 1).rstrip() + ELLIPSIS
+
+
+def ending(content: str, width: int) -> str:
+    """The text in at most `width` columns; if it is cut, at its beginning, where an ellipsis stands."""
+    if fits(content, width):
+        return content
+    if width <= 0:
+        return ""
+    begin = len(content)
+    while begin > 0 and fits(content[begin - 1 :], width - 1):
+        begin -= 1
+    while begin < len(content) and not cell_len(content[begin]):
+        begin += 1  # marks whose letter is cut off would combine with the ellipsis
+    return ELLIPSIS + content[begin:]
 
 
 def fitted(cell: Cell, width: int, right: bool = False) -> Cell:

@@ -16,7 +16,7 @@ from textual.widgets import Static
 
 from gpumodels_tui.theme import HEADING, MUTED, STYLES
 from gpumodels_tui.view.model_facts import Fact
-from gpumodels_tui.widgets.cells import ELLIPSIS, shortened
+from gpumodels_tui.widgets.cells import ending, shortened
 
 STEPS: Final = "One line up or down"
 ENDS: Final = "To the beginning or the end"
@@ -117,4 +117,4 @@ def _lines(fact: Fact, width: int) -> str:
 def _one_line(fact: Fact, width: int) -> str:
     if not fact.is_path or cell_len(fact.value) <= width:
         return shortened(fact.value, width)
-    return ELLIPSIS + shortened(fact.value[::-1], width).rstrip(ELLIPSIS)[::-1]
+    return ending(fact.value, width)

@@ -15,7 +15,7 @@ from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, OFF_FILL, WARNING
 from gpumodels_tui.view.listing import Entry
 from gpumodels_tui.view.memory_parts import PartKind
 from gpumodels_tui.view.rows import DeviceRow
-from gpumodels_tui.widgets.cells import BLANK, Cell, shortened, text, width_of
+from gpumodels_tui.widgets.cells import BLANK, Cell, fits, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
 from gpumodels_tui.widgets.line_table import LineTable
 from gpumodels_tui.widgets.memory_bar import MARKS, mark_of
@@ -173,7 +173,7 @@ def _with_note(name: str, note: str, width: int) -> Cell:
         return text(name)
     suffix = f" ({safe_text(note)})"
     room = width - width_of(text(suffix))
-    if width_of(text(name[: width * 2])) <= room:
+    if fits(name, room):
         return (*text(name), *text(suffix, WARNING))
     if room >= width * 3 // 5:
         return (*text(shortened(name, room)), *text(suffix, WARNING))

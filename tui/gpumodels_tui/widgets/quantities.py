@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from rich.cells import cell_len
-
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_age, format_bytes
 from gpumodels_tui.theme import MUTED, PLAIN
-from gpumodels_tui.widgets.cells import Cell, shortened, text
+from gpumodels_tui.widgets.cells import Cell, fits, shortened, text
 
 SHORT_DTYPES: Final[Mapping[str, str]] = {
     "float64": "fp64",
@@ -67,7 +65,7 @@ def calm_age(seconds: float) -> str:
 def process_cell(process: str, width: int) -> Cell:
     """The process's label and pid if there is room, else only the pid, which `ps` and `kill` take."""
     process = safe_text(process)
-    if cell_len(process[: width * 2]) <= width:
+    if fits(process, width):
         return text(process, MUTED)
     label, _, pid = process.rpartition(" ")
     room = width - len(pid) - 1

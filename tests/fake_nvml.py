@@ -31,7 +31,7 @@ WORDS: Final = {
     DRIVER_NOT_LOADED: "Driver Not Loaded",
     GPU_IS_LOST: "GPU is lost",
     RESET_REQUIRED: "GPU requires reset",
-    VERSION_MISMATCH: "Driver/library version mismatch.",
+    VERSION_MISMATCH: "RM has detected an NVML/RM version mismatch.",
     UNKNOWN: "Unknown Error",
 }
 

@@ -7,6 +7,9 @@ import queue
 import threading
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 
 import snapshots
 from gpumodels_shared.codec import encode
@@ -17,7 +20,7 @@ from gpumodels_tui.sources.gpus import Hardware, HardwareState
 from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.events import EventKind
 from gpumodels_tui.view.rows import View
-from gpumodels_tui.watching import WatchingThread
+from gpumodels_tui.watching import LONGEST_WAIT_SECONDS, WatchingThread
 from snapshots import GIB, MIB, a_model, a_process, a_snapshot, some_hardware
 
 PATIENCE_SECONDS = 30
@@ -175,3 +178,17 @@ def test_what_ended_the_thread_is_told_to_those_who_listen_and_to_those_who_come
     assert told == ["the disk is on fire"]
     thread.tell(lambda view: told.append("a view"), lambda error: told.append(str(error)))
     assert told == ["the disk is on fire"] * 2
+
+
+def test_a_shorter_interval_takes_effect_while_the_longer_one_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    thread = WatchingThread(Sources(), 3600.0)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> bool:
+        waits.append(seconds)
+        thread.interval_seconds = 0.0
+        return False
+
+    monkeypatch.setattr(thread, "_stopping", SimpleNamespace(wait=wait))
+    thread._wait_for_next_poll()
+    assert waits == [LONGEST_WAIT_SECONDS]

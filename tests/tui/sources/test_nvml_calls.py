@@ -82,7 +82,8 @@ class CodedError(NVMLError):
 @pytest.mark.parametrize(
     ("said", "heard"),
     [
-        ("Driver/library version mismatch.", "Driver/library version mismatch"),  # driver 570 ends it so
+        # nvidia-ml-py 13.615's own words for code 18.
+        ("RM has detected an NVML/RM version mismatch.", "RM has detected an NVML/RM version mismatch"),
         ("Driver/library version mismatch\nNVML library version: 570.86", "Driver/library version mismatch"),
         ("Unknown Error.  Please reboot.", "Unknown Error"),
         ("  GPU is lost!  ", "GPU is lost"),

@@ -73,8 +73,13 @@ def test_a_gpu_that_is_not_listed_any_more_is_lost_and_its_neighbours_keep_their
     assert brief(watched.read(RETRY_SECONDS)) == WELL
 
 
-@pytest.mark.parametrize("code", [DRIVER_NOT_LOADED, VERSION_MISMATCH, UNKNOWN])
-def test_without_a_driver_all_that_it_reported_before_is_lost_until_it_is_loaded_again(watched: Watched, code: int) -> None:
+ADVICE = {DRIVER_NOT_LOADED: "modprobe nvidia", VERSION_MISMATCH: "start this viewer again", UNKNOWN: "Is it loaded"}
+
+
+@pytest.mark.parametrize(("code", "advice"), ADVICE.items())
+def test_without_a_driver_all_that_it_reported_before_is_lost_until_it_is_loaded_again(
+    watched: Watched, code: int, advice: str
+) -> None:
     watched.read()
     watched.nvml.init_code = code
     for seconds in (1, 1, RETRY_SECONDS):
@@ -85,6 +90,7 @@ def test_without_a_driver_all_that_it_reported_before_is_lost_until_it_is_loaded
         assert len(watched.problems) == 1
         assert watched.problems[0].startswith("The NVIDIA driver doesn't answer (")
         assert ".)" not in watched.problems[0]
+        assert advice in watched.problems[0]
     watched.nvml.init_code = 0
     assert brief(watched.read(RETRY_SECONDS)) == WELL
 

@@ -175,10 +175,11 @@ def test_a_number_that_a_lost_gpu_had_before_another_got_it_is_nobodys() -> None
 def test_a_gpu_that_was_lost_before_it_said_its_uuid_has_a_row() -> None:
     gpu = GpuReading(1, "", "GPU", lost="GPU is lost")
     joined = join_devices(a_feed(), some_hardware(a_gpu(), gpu))
-    assert [(device.key, device.uuid, device_state(device)) for device in joined.devices[:2]] == [
-        (f"gpu:{H100}", H100, ""),
-        ("gpu:#1", None, "lost"),
+    assert [(device.key, device.uuid, device.title, device_state(device)) for device in joined.devices[:2]] == [
+        (f"gpu:{H100}", H100, "GPU 0  NVIDIA H100 80GB HBM3", ""),
+        ("gpu:#1", None, "GPU 1", "lost"),
     ]
+    assert joined.devices[1].name is None
 
 
 GB10 = GpuReading(0, H100, "NVIDIA GB10", 128 * GIB, shares_host_memory=True)

@@ -10,6 +10,7 @@ from rich.cells import cell_len
 
 from apps import LARGE, SMALL, app_showing, pressed, selected
 from gpumodels_tui.view.listing import Entry
+from gpumodels_tui.view.process_rows import OUTSIDE_CONTAINER
 from gpumodels_tui.view.rows import DeviceRow, ModelRow
 from gpumodels_tui.widgets.model_table import ModelTable, dtype_cell, kind_cell, layers_cell, loaded_cell, name_cell, on_cell
 from screen_text import lines_shown, shown, words
@@ -145,3 +146,11 @@ def test_rows_of_one_process_do_not_say_of_which_and_several_devices_say_on_whic
     assert "device" not in table.sortable
     table.show_devices(True)
     assert "device" in table.sortable
+
+
+def test_a_nameless_process_is_called_so_in_any_width() -> None:
+    nameless = replace(an_unattached(), pid=None, command=OUTSIDE_CONTAINER)
+    gpu = a_gpu(unattached=[nameless])
+    entry = Entry((gpu.key, nameless.key), gpu, None, nameless)
+    assert words(name_cell(entry, 40)) == OUTSIDE_CONTAINER
+    assert words(name_cell(entry, 20)) == "outside container"

@@ -13,6 +13,8 @@ from gpumodels_tui.sources.nvml_calls import NvmlCalls
 
 PROCESS_CALLS: Final = ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses")
 
+UNNAMED: Final = "GPU"
+
 MOST_SLICES: Final = 64
 """A GPU has at most seven slices today; a driver in trouble may say any number."""
 
@@ -25,6 +27,7 @@ class GpuReading(Struct, frozen=True):
     uuid: str
     """Empty for a GPU that has been lost since before it was first read."""
     name: str
+    """`UNNAMED` if it isn't known."""
     total_bytes: int | None = None
     used_bytes: int | None = None
     utilization_percent: int | None = None
@@ -80,7 +83,7 @@ def read_gpu(calls: NvmlCalls, index: int, host_total_bytes: int | None) -> tupl
             calls.lost = calls.lost or calls.refusal
         return ()
     slices = _slices(calls, handle, index, uuid)
-    gpu = _read(calls, handle, GpuReading(index, uuid, "GPU", is_divided=slices is not None), host_total_bytes)
+    gpu = _read(calls, handle, GpuReading(index, uuid, UNNAMED, is_divided=slices is not None), host_total_bytes)
     if slices:  # the driver lists the processes of slices with their GPU, too
         on_slices = {pid for part in slices for pid in part.processes}
         gpu = replace(gpu, processes={pid: used for pid, used in gpu.processes.items() if pid not in on_slices})

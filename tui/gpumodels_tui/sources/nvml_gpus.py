@@ -9,11 +9,18 @@ from types import ModuleType
 from typing import Final
 
 from gpumodels_tui.sources.figures import MOST_GPUS, figure
-from gpumodels_tui.sources.gpu_reading import GpuReading, lost_reading, read_gpu
+from gpumodels_tui.sources.gpu_reading import UNNAMED, GpuReading, lost_reading, read_gpu
 from gpumodels_tui.sources.nvml_calls import NvmlCalls, description
 
 RETRY_SECONDS: Final = 10.0
 """How long to wait before a driver that doesn't answer is started again, also for a GPU that is lost."""
+
+ADVICE: Final = {
+    4: "This user may not open /dev/nvidiactl.",
+    9: "`modprobe nvidia` loads it.",
+    18: "If it was updated, start this viewer again, which has the older library; if nvidia-smi fails too, restart the machine.",
+}
+"""What to do, by NVML's return code."""
 
 
 class NvmlGpus:
@@ -78,7 +85,7 @@ class NvmlGpus:
             return list(read)
         gpu = read[0] if read else next((one for one in self._known.values() if one.index == index and one.parent is None), None)
         if gpu is None:
-            gpu = GpuReading(index, "", "GPU")
+            gpu = GpuReading(index, "", UNNAMED)
         known = self._known.get(gpu.key, gpu)
         self._expect_back()
         slices = [one for one in self._known.values() if one.parent == known.uuid and known.uuid]
@@ -127,15 +134,13 @@ class NvmlGpus:
         return True
 
     def _fail(self, error: Exception) -> None:
-        self._problem = (
-            f"The NVIDIA driver doesn't answer ({description(error)}). "
-            "Is it loaded, and does it match its library? nvidia-smi tells more."
-        )
+        advice = ADVICE.get(getattr(error, "value", 0), "Is it loaded, and does it match its library? nvidia-smi tells more.")
+        self._problem = f"The NVIDIA driver doesn't answer ({description(error)}). {advice}"
         self._retry_at = self._clock() + RETRY_SECONDS
 
 
 def _about_lost(gpu: GpuReading) -> str:
-    name = "" if gpu.name == "GPU" else f" ({gpu.name})"
+    name = "" if gpu.name == UNNAMED else f" ({gpu.name})"
     return f"GPU {gpu.index}{name} is lost: {gpu.lost}. Nothing is known of its memory until it is back; nvidia-smi tells more."
 
 

@@ -17,7 +17,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, ProcessInfo
 from gpumodels_shared.units import format_age
 from gpumodels_tui.sources.feed import FeedState, ProcessState
-from gpumodels_tui.sources.gpu_reading import GpuReading
+from gpumodels_tui.sources.gpu_reading import UNNAMED, GpuReading
 from gpumodels_tui.sources.gpus import HardwareState
 
 HOST: Final = "host"
@@ -123,12 +123,13 @@ def _driver_keys(hardware: HardwareState) -> set[str]:
 
 
 def _from_driver(gpu: GpuReading) -> Device:
+    number = str(gpu.index) if gpu.parent is None else f"{gpu.parent_index}.{gpu.index}"
     return Device(
         key=f"gpu:{gpu.key}",
-        title=f"GPU {gpu.index if gpu.parent is None else f'{gpu.parent_index}.{gpu.index}'}  {safe_text(gpu.name, 100)}",
+        title=f"GPU {number}" if gpu.name == UNNAMED else f"GPU {number}  {safe_text(gpu.name, 100)}",
         index=gpu.index,
         uuid=gpu.uuid or None,
-        name=gpu.name,
+        name=None if gpu.name == UNNAMED else gpu.name,
         total_bytes=gpu.total_bytes,
         used_bytes=gpu.used_bytes,
         utilization_percent=gpu.utilization_percent,

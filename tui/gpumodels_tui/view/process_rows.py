@@ -17,6 +17,8 @@ from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
 NOT_ATTACHED: Final = "not attached"
 OUTSIDE_CONTAINER: Final = "a process outside this container"
 UNNAMED: Final = "a process that the driver does not name"
+SHORTER: Final = {OUTSIDE_CONTAINER: "outside container", UNNAMED: "unnamed process"}
+"""The same for narrow columns."""
 LONGEST_COMMAND: Final = 400
 
 

@@ -14,6 +14,7 @@ from gpumodels_shared.units import format_bytes
 from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, OFF_FILL, WARNING
 from gpumodels_tui.view.listing import Entry
 from gpumodels_tui.view.memory_parts import PartKind
+from gpumodels_tui.view.process_rows import SHORTER
 from gpumodels_tui.view.rows import DeviceRow
 from gpumodels_tui.widgets.cells import BLANK, Cell, fits, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
@@ -165,6 +166,8 @@ def name_cell(entry: Entry, width: int) -> Cell:
     """The name and its note, if both fit; for a short note (`dead`) the name is cut."""
     indent = text(INDENT.rjust(2 * entry.depth), MUTED) if entry.depth else BLANK
     room = width - width_of(indent)
+    if entry.unattached is not None and not fits(entry.name, room):
+        return text(SHORTER.get(entry.name) or safe_text(entry.name))
     return (*indent, *_with_note(safe_text(entry.name), entry.row.note if entry.row is not None else "", room))
 
 

@@ -49,6 +49,15 @@ def test_a_gpu_that_is_lost_keeps_its_row_whatever_it_is_asked(watched: Watched,
     assert watched.problems[0].startswith(f"GPU 1 (NVIDIA A100) is lost: {words}. ")
 
 
+def test_a_gpu_that_answers_everything_by_an_unknown_error_is_lost_but_one_error_is_none(watched: Watched) -> None:
+    """After Xid 79 some drivers say `Unknown Error` to every question."""
+    watched.read()
+    watched.second.refused = {"power": UNKNOWN}
+    assert brief(watched.read()) == WELL
+    watched.second.refused = dict.fromkeys(("memory", "utilization", "temperature", "power", "processes"), UNKNOWN)
+    assert brief(watched.read()) == [WELL[0], (1, A100, None, "Unknown Error")]
+
+
 def test_a_gpu_that_comes_back_is_the_same_device_and_is_asked_for_by_starting_again(watched: Watched) -> None:
     watched.read()
     watched.second.refused = {"all": GPU_IS_LOST}

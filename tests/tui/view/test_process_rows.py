@@ -146,6 +146,13 @@ def test_a_number_that_no_process_can_have_names_nobody_outside_of_a_container_t
     assert shown([], hardware) == [(UNNAMED, None, 2 * GIB), ("", 1, GIB)]
 
 
+def test_a_process_in_a_container_is_called_by_the_pid_that_ps_takes_here() -> None:
+    inside = a_process_state(a_snapshot(process=a_process("vllm", 7)), is_local=False)
+    for outer, title in ((4711, "vllm 4711"), (None, "vllm 7")):
+        row = attached_row(structs.replace(inside, outer_pid=outer), {}, [], {})
+        assert (row.title, row.pid) == (title, outer or 7)
+
+
 def test_a_process_in_a_container_is_attached_by_its_pid_outside() -> None:
     state = structs.replace(a_process_state(a_snapshot(process=a_process(pid=7)), is_local=False), outer_pid=4711)
     assert shown([state], some_hardware(a_gpu(processes={4711: GIB, 7: GIB}))) == [("", 7, GIB)]

@@ -67,6 +67,11 @@ class ProcessState(Struct, frozen=True):
     """For how long a live process has given no sign of life; None if that is nothing unusual."""
 
     @property
+    def shown_pid(self) -> int:
+        """The pid that `ps` and `kill` take here, if it is known; else the one in its container."""
+        return self.pid if self.outer_pid is None else self.outer_pid
+
+    @property
     def driver_pid(self) -> int | None:
         """The pid by which a driver that speaks to this viewer names it; None if that isn't known."""
         return self.pid if self.is_local else self.outer_pid

@@ -75,7 +75,7 @@ def read_gpu(calls: NvmlCalls, index: int, host_total_bytes: int | None) -> tupl
 
     Where it is lost, `calls.lost` says why. One that we may not see, as in a job that was given others, is not lost.
     """
-    calls.lost = None
+    calls.lost = calls.trouble = None
     handle = calls.structure("nvmlDeviceGetHandleByIndex", index)
     uuid = calls.text("nvmlDeviceGetUUID", handle) if handle is not None else None
     if uuid is None:
@@ -84,6 +84,8 @@ def read_gpu(calls: NvmlCalls, index: int, host_total_bytes: int | None) -> tupl
         return ()
     slices = _slices(calls, handle, index, uuid)
     gpu = _read(calls, handle, GpuReading(index, uuid, UNNAMED, is_divided=slices is not None), host_total_bytes)
+    if _is_blank(gpu):
+        calls.lost = calls.lost or calls.trouble
     if slices:  # the driver lists the processes of slices with their GPU, too
         on_slices = {pid for part in slices for pid in part.processes}
         gpu = replace(gpu, processes={pid: used for pid, used in gpu.processes.items() if pid not in on_slices})
@@ -121,6 +123,16 @@ def _read(calls: NvmlCalls, handle: object, known: GpuReading, host_total_bytes:
         parent_index=known.parent_index,
         is_divided=known.is_divided,
     )
+
+
+def _is_blank(gpu: GpuReading) -> bool:
+    """Whether nothing was told of it but that it is there."""
+    return not gpu.processes and (
+        gpu.total_bytes,
+        gpu.utilization_percent,
+        gpu.temperature_celsius,
+        gpu.power_watts,
+    ) == (None, None, None, None)
 
 
 def _slices(calls: NvmlCalls, handle: object, index: int, uuid: str) -> tuple[GpuReading, ...] | None:

@@ -17,6 +17,7 @@ NO_PERMISSION: Final = 4
 INVALID_ARGUMENT: Final = 2
 INSUFFICIENT_SIZE: Final = 7
 ARGUMENT_VERSION_MISMATCH: Final = 25
+UNKNOWN: Final = 999
 LOST: Final = frozenset({1, 9, 15, 16, 18, 28})
 """Return codes of NVML, as of `nvml.h`. Those of `LOST` say that a GPU can't be asked at all: NVML isn't started any more, the
 driver isn't loaded, the GPU fell off the bus, has to be reset, is driven by another version, or isn't found."""
@@ -39,6 +40,8 @@ class NvmlCalls:
         self._missing: dict[str, str] = {}
         self.lost: str | None = None
         """Why the GPU can't be asked, in the driver's words, if one of the calls since this was last set to None said so."""
+        self.trouble: str | None = None
+        """The same for an error that the driver knows no name for."""
         self.refusal: str | None = None
         """What the driver said when it refused the last call; None if it answered."""
         self._codes: set[object] = set()
@@ -141,6 +144,8 @@ class NvmlCalls:
         code = getattr(error, "value", None)
         self._codes.add(code)
         self.refusal = self.refusal or description(error)
+        if code == UNKNOWN:
+            self.trouble = self.trouble or description(error)
         if code in LOST:
             self.lost = self.lost or description(error)
 

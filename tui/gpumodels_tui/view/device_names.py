@@ -108,7 +108,7 @@ def devices_named(process: ProcessState) -> list[DeviceMemory]:
 def process_title(process: ProcessState) -> str:
     """The process's label and pid: `ComfyUI/main.py 4711`. Safe to draw."""
     label = process.snapshot.process.label if process.snapshot is not None else "process"
-    return f"{safe_text(label, 200)} {process.pid}"
+    return f"{safe_text(label, 200)} {process.shown_pid}"
 
 
 def state_in_words(process: ProcessState) -> str:

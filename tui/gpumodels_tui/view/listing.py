@@ -78,7 +78,7 @@ class Entry(Struct, frozen=True):
     def pid(self) -> int:
         """The process's id; 0 if it isn't known."""
         if self.row is not None:
-            return self.row.process_state.pid
+            return self.row.process_state.shown_pid
         assert self.unattached is not None
         return self.unattached.pid or 0
 

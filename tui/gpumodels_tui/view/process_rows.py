@@ -94,7 +94,7 @@ def attached_row(
     return ProcessRow(
         key=state.key,
         title=process_title(state),
-        pid=state.pid,
+        pid=state.shown_pid,
         user=safe_text(state.user, 80),
         command=shown_command(info.command) if info is not None else "",
         started_at_ns=None if info is None else info.started_at_ns,

@@ -124,3 +124,26 @@ def test_in_a_container_no_process_is_accused(tmp_path: Path, directory: Path, n
         terminal.press("1")
         screen = terminal.wait_for("outside container", "9.0 GB")
         assert "sleep" not in screen
+
+
+def test_slices_are_devices_below_their_gpu_with_totals_of_their_own(
+    tmp_path: Path, directory: Path, nvml: SimulatedNvml
+) -> None:
+    slices = [
+        GpuReading(number, f"MIG-{number}", f"NVIDIA H100 MIG {number + 1}g", (number + 1) * 10 * GIB, GIB, parent=H100)
+        for number in range(2)
+    ]
+    nvml.says(a_gpu(0, H100), *slices, a_gpu(1, A100))
+    found = document(nvml, directory)["gpus"]
+    assert [(gpu["index"], gpu["uuid"], gpu["parent"], gpu["total_bytes"]) for gpu in found] == [
+        (0, H100, None, 80 * GIB),
+        (0, "MIG-0", H100, 10 * GIB),
+        (1, "MIG-1", H100, 20 * GIB),
+        (1, A100, None, 80 * GIB),
+    ]
+    with Terminal(tmp_path, viewer(nvml, directory), columns=120) as terminal:
+        screen = terminal.wait_for("GPU 0.0  NVIDIA H100 MIG 1g", "GPU 0.1  NVIDIA H100 MIG 2g", "1.0 GB / 20.0 GB")
+        # By its number alone a process is on none of them.
+        assert "cuda:0 of ComfyUI/main.py" in screen
+        terminal.press("1")
+        terminal.wait_for("which is divided into slices")

@@ -4,6 +4,7 @@
  *
  *     init 0                       the return code of nvmlInit; 9 is "driver not loaded", 18 "driver/library mismatch"
  *     gpu GPU-1111 NVIDIA H100     begins a GPU: uuid, then its name up to the end of the line
+ *     slice MIG-1111 NVIDIA MIG    begins a slice (MIG device) of the last GPU, which is in MIG mode then
  *     total 85899345920            bytes; a GPU's keys follow its line
  *     used 21474836480
  *     utilization 87               per cent; also `memory_utilization`
@@ -22,7 +23,8 @@
 typedef int nvmlReturn_t;
 typedef unsigned long long bytes_t;
 
-enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, INSUFFICIENT_SIZE = 7, GPU_LOST = 15 };
+enum { SUCCESS = 0, UNINITIALIZED = 1, INVALID_ARGUMENT = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, INSUFFICIENT_SIZE = 7, GPU_LOST = 15 };
+enum { NO_PARENT = -1 };
 enum { MAX_GPUS = 16, MAX_PROCESSES = 128 };
 #define NOT_AVAILABLE 0xFFFFFFFFFFFFFFFFULL
 #define UNKNOWN (-1LL)
@@ -36,7 +38,7 @@ typedef struct {
 typedef struct {
     char uuid[96], name[96];
     long long total, used, reserved, utilization, memory_utilization, temperature, power, power_limit;
-    int lost;
+    int lost, parent;
     process_t compute[MAX_PROCESSES], graphics[MAX_PROCESSES];
     unsigned int compute_count, graphics_count;
 } gpu_t;
@@ -57,6 +59,19 @@ static void add_process(process_t *list, unsigned int *count, const char *rest) 
     }
 }
 
+/* Where the GPU, or the slice of `parent`, of this number is; -1 if there is none. */
+static int place_of(const machine_t *machine, int parent, unsigned int number) {
+    for (int place = 0; place < machine->count; place++)
+        if (machine->gpus[place].parent == parent && number-- == 0) return place;
+    return -1;
+}
+
+static unsigned int how_many(const machine_t *machine, int parent) {
+    unsigned int count = 0;
+    while (place_of(machine, parent, count) >= 0) count++;
+    return count;
+}
+
 static void read_machine(machine_t *machine) {
     char line[512];
     const char *path = getenv("SIMULATED_NVML");
@@ -71,8 +86,10 @@ static void read_machine(machine_t *machine) {
         const char *rest = line + (length ? length : (int)strlen(line));
         gpu_t *gpu = machine->count ? &machine->gpus[machine->count - 1] : NULL;
         if (!strcmp(key, "init")) machine->init = atoi(rest);
-        else if (!strcmp(key, "gpu") && machine->count < MAX_GPUS) {
+        else if ((!strcmp(key, "gpu") || (gpu && !strcmp(key, "slice"))) && machine->count < MAX_GPUS) {
+            int parent = key[0] == 'g' ? NO_PARENT : gpu->parent == NO_PARENT ? machine->count - 1 : gpu->parent;
             gpu = &machine->gpus[machine->count++];
+            gpu->parent = parent;
             gpu->total = gpu->used = gpu->utilization = gpu->memory_utilization = UNKNOWN;
             gpu->temperature = gpu->power = gpu->power_limit = UNKNOWN;
             sscanf(rest, "%95s %95[^\n]", gpu->uuid, gpu->name);
@@ -129,6 +146,7 @@ const char *nvmlErrorString(nvmlReturn_t code) {
     case UNINITIALIZED: return "Uninitialized";
     case INVALID_ARGUMENT: return "Invalid Argument";
     case NOT_SUPPORTED: return "Not Supported";
+    case NOT_FOUND: return "Not Found";
     case INSUFFICIENT_SIZE: return "Insufficient Size";
     case 9: return "Driver Not Loaded";
     case GPU_LOST: return "GPU is lost";
@@ -148,15 +166,41 @@ nvmlReturn_t nvmlSystemGetCudaDriverVersion_v2(int *version) { return nvmlSystem
 nvmlReturn_t nvmlDeviceGetCount_v2(unsigned int *count) {
     if (!started) return UNINITIALIZED;
     read_machine(&machine);
-    *count = (unsigned int)machine.count;
+    *count = how_many(&machine, NO_PARENT);
     return machine.init;
 }
 
 nvmlReturn_t nvmlDeviceGetHandleByIndex_v2(unsigned int index, void **handle) {
     if (!started) return UNINITIALIZED;
     read_machine(&machine);
-    if (index >= (unsigned int)machine.count) return INVALID_ARGUMENT;
-    *handle = (void *)(size_t)(index + 1);
+    int place = place_of(&machine, NO_PARENT, index);
+    if (place < 0) return INVALID_ARGUMENT;
+    *handle = (void *)(size_t)(place + 1);
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMigMode(void *handle, unsigned int *current, unsigned int *pending) {
+    gpu_t *gpu;
+    nvmlReturn_t code = find(handle, &gpu);
+    if (code) return code;
+    if (!how_many(&machine, (int)(size_t)handle - 1)) return NOT_SUPPORTED;
+    *current = *pending = 1;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMaxMigDeviceCount(void *handle, unsigned int *count) {
+    (void)handle;
+    *count = 7;
+    return SUCCESS;
+}
+
+nvmlReturn_t nvmlDeviceGetMigDeviceHandleByIndex(void *handle, unsigned int index, void **slice) {
+    gpu_t *gpu;
+    nvmlReturn_t code = find(handle, &gpu);
+    if (code) return code;
+    int place = place_of(&machine, (int)(size_t)handle - 1, index);
+    if (place < 0) return NOT_FOUND;
+    *slice = (void *)(size_t)(place + 1);
     return SUCCESS;
 }
 

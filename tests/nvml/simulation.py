@@ -49,10 +49,11 @@ class SimulatedNvml:
         return {**os.environ, "LD_LIBRARY_PATH": path, "SIMULATED_NVML": str(self._values)}
 
     def says(self, *gpus: GpuReading, init: int = 0, lost: frozenset[int] = frozenset()) -> None:
-        """From the next question on, these are the GPUs; a field of None isn't supported. `lost` names GPUs by index."""
+        """From the next question on, these are the GPUs; a field of None isn't supported. Slices follow
+        their GPU. `lost` names GPUs by index."""
         lines = [f"init {init}"]
         for gpu in gpus:
-            lines.append(f"gpu {gpu.uuid} {gpu.name}")
+            lines.append(f"{'gpu' if gpu.parent is None else 'slice'} {gpu.uuid} {gpu.name}")
             values = {
                 "total": gpu.total_bytes,
                 "used": gpu.used_bytes,

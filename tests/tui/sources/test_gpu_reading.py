@@ -39,6 +39,7 @@ def test_what_cannot_be_true_is_unknown(watched: Watched) -> None:
         ({7: 9 * GIB, 8: GIB}, {}, 10 * GIB),
         ({}, {}, 0),
         ({7: 9 * GIB, 8: 2**64 - 1}, {}, None),
+        ({7: 200 * GIB, 8: 200 * GIB}, {}, None),
         ({}, {"processes": 3}, None),
     ],
 )

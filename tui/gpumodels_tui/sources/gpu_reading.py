@@ -104,7 +104,7 @@ def _read(calls: NvmlCalls, handle: object, known: GpuReading, host_total_bytes:
     temperature = calls.temperature(handle)
     held = _processes(calls, handle)
     if shares:
-        total, used = host_total_bytes, _sum(held)
+        total, used = total_and_used(host_total_bytes, _sum(held))
     return GpuReading(
         index=known.index,
         uuid=known.uuid,

@@ -53,6 +53,9 @@ TITLES: Final = (
     _title("lay", "Layers: modules that hold memory"),
     Explanation((("bf16+", ""),), "Mostly bf16, with some bytes of other types"),
     Explanation((("name?", ""),), "The name is a guess; open the model to see why"),
+    Explanation((("(5s old)", WARNING),), "No sign of life from the process for so long"),
+    Explanation((("(stalled)", WARNING),), "None for ten of its intervals: stopped, or blocked"),
+    Explanation((("lost", WARNING),), "The driver can't reach the GPU; see the warnings"),
 )
 MODELS: Final = (("Titles", TITLES), ("Marks", BARS))
 """For a list of models: its titles, and the marks of its bars."""

@@ -171,6 +171,16 @@ def test_an_output_that_takes_nothing_is_1_and_one_line(directory: Path, argumen
     assert done.stderr == (expected if reason else "")
 
 
+@pytest.mark.slow
+def test_help_that_does_not_arrive_is_1_and_without_a_stdout_it_is_on_stderr() -> None:
+    full, closed = (
+        subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+        for command in (f"{sys.executable} -m gpumodels_tui --help {redirection}" for redirection in (">/dev/full", ">&-"))
+    )
+    assert (full.returncode, full.stderr.count("\n")) == (1, 1)
+    assert (closed.returncode, closed.stderr.startswith("usage: ")) == (0, True)
+
+
 class BadOutput(io.StringIO):
     """A stdout that fails like this when it is written to."""
 

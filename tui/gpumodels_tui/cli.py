@@ -23,6 +23,9 @@ THEMES: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
 """The names of all looks in `theme`, which is imported only for the screens."""
 
 
+CLOSED: Final = "it is closed"
+"""Python has no stdout if its descriptor was closed before it began."""
+
 LEAST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 3600.0
 """The limits of `--interval`."""
@@ -30,13 +33,11 @@ MOST_SECONDS: Final = 3600.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit codes: 0; 1 if there is nothing to show or it can't start; 2 for bad arguments."""
-    arguments = _parser().parse_args(argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names are printed in any locale, escaped if necessary
     try:
-        if sys.stdout is None:  # it was closed before we began
-            raise OutputError("it is closed")
+        arguments = _arguments(argv)
         if arguments.version:
             _write(f"gpumodels-tui {_version()}\n")
             return 0
@@ -68,6 +69,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The parsed arguments.
+
+    Raises:
+        SystemExit: the help was printed, or they are bad.
+        OutputError: nothing can be printed.
+    """
+    try:
+        arguments = _parser().parse_args(argv)
+    except SystemExit as ended:
+        if not ended.code and sys.stdout is not None:  # without it, the help is on stderr
+            _write("")  # the help has arrived now, or it can't
+        raise
+    if sys.stdout is None:
+        raise OutputError(CLOSED)
+    return arguments
+
+
 class OutputError(Exception):
     """Nothing can be printed; the text says why."""
 
@@ -79,6 +98,8 @@ def _write(text: str) -> None:
         BrokenPipeError: the reader has closed the pipe.
         OutputError: the output is full, or can't be written to for another reason.
     """
+    if sys.stdout is None:
+        raise OutputError(CLOSED)
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

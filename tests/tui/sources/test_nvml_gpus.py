@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from fake_nvml import (
@@ -126,6 +128,16 @@ def test_a_gpu_that_was_lost_before_anybody_looked_has_a_row_too(watched: Watche
     assert watched.problems[0].startswith("GPU 1 is lost: ")
     watched.second.refused = {}
     assert brief(watched.read(RETRY_SECONDS)) == WELL
+
+
+def test_a_gpu_is_lost_since_it_was_first_found_so(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000]
+    monkeypatch.setattr(time, "time_ns", lambda: now[0])
+    watched.read()
+    states = ((2000, GPU_IS_LOST, 2000), (3000, RESET_REQUIRED, 2000), (4000, 0, 0), (5000, GPU_IS_LOST, 5000))
+    for now_ns, refused, since in states:
+        now[0], watched.second.refused = now_ns, {"all": refused}
+        assert watched.read()[1].lost_at_ns == since
 
 
 def test_a_gpu_that_we_may_not_see_is_not_lost(watched: Watched) -> None:

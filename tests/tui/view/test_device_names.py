@@ -10,7 +10,21 @@ from gpumodels_shared.schema import DeviceMemory
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.sources.gpu_reading import GpuReading
 from gpumodels_tui.view.device_names import Devices, device_in_words, device_state, join_devices
-from snapshots import A100, GIB, H100, a_device, a_feed, a_gpu, a_model, a_process, a_process_state, a_snapshot, some_hardware
+from snapshots import (
+    A100,
+    GIB,
+    H100,
+    MINUTE_NS,
+    NOON_NS,
+    a_device,
+    a_feed,
+    a_gpu,
+    a_model,
+    a_process,
+    a_process_state,
+    a_snapshot,
+    some_hardware,
+)
 
 TWINS = (a_gpu(0, H100), a_gpu(1, A100))
 MIXED = (a_gpu(0, H100), a_gpu(1, A100, "NVIDIA A100-SXM4-40GB"))
@@ -161,10 +175,33 @@ ON_BOTH = using("cuda:0", "cuda:1")
 
 def test_a_gpu_that_is_lost_stays_what_its_process_calls_it() -> None:
     gpus = (seen_by(TWINS[0], 4711), seen_by(TWINS[1], 4711))
-    lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", processes={4711: None})
+    lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=NOON_NS, processes={4711: None})
     for now in (gpus, (gpus[0], lost), (gpus[0], structs.replace(lost, processes={})), gpus):
         joined = join_devices(a_feed(ON_BOTH), some_hardware(*now))
         assert [where(joined, name) for name in ("cuda:0", "cuda:1")] == [f"gpu:{H100}", f"gpu:{A100}"]
+
+
+@pytest.mark.parametrize(
+    ("lost_at_ns", "device", "expected"),
+    [
+        # It began an hour before noon: what was lost by then, CUDA left out.
+        (NOON_NS, "cuda:0", "0"),
+        (NOON_NS, "cuda:1", "1"),
+        (NOON_NS, "cuda:2", "2"),
+        (NOON_NS - 100 * MINUTE_NS, "cuda:0", "0"),
+        (NOON_NS - 100 * MINUTE_NS, "cuda:1", None),
+        (0, "cuda:1", None),
+        # With one GPU left out there is no third.
+        (NOON_NS - 100 * MINUTE_NS, "cuda:2", "2"),
+    ],
+)
+def test_numbers_are_those_of_the_gpus_that_were_there_when_the_process_began(
+    lost_at_ns: int, device: str, expected: str | None
+) -> None:
+    gpus = [a_gpu(number, f"GPU-{number}") for number in range(3)]
+    gpus[1] = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=lost_at_ns)
+    found = where(join_devices(a_feed(using(device)), some_hardware(*gpus)), device)
+    assert found == (f"4711:{device}" if expected is None else f"gpu:GPU-{expected}")
 
 
 def test_a_number_that_a_lost_gpu_had_before_another_got_it_is_nobodys() -> None:

@@ -82,7 +82,7 @@ def test_nothing_happens_to_models_when_a_gpu_is_lost_and_comes_back() -> None:
     """Until 0.1.1 a GPU that NVML lost made its models shrink there and grow on `cuda:1`."""
     gpus = [a_gpu(0, H100), a_gpu(1, A100)]
     snapshot = a_snapshot(a_model("unet", bytes_by_device={"cuda:0": GIB, "cuda:1": 2 * GIB, "cpu": GIB}, device="cuda:1"))
-    lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost")
+    lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=NOON_NS)
     states = [gpus, [gpus[0], lost], gpus[:1], [], [lost], gpus]
     views = [build_view(a_feed(snapshot), some_hardware(*state), CatalogueState()) for state in states]
     assert [happened(before, after) for before, after in pairwise(views)] == [[]] * 5

@@ -40,6 +40,8 @@ class GpuReading(Struct, frozen=True):
     lost: str | None = None
     """Why it can't be asked now, in the driver's words: it fell off the bus, is being reset, its driver is gone. Its name, its
     memory in all, and which processes are on it are as they were last read; nothing else is known."""
+    lost_at_ns: int = 0
+    """When it was first found to be lost, realtime nanoseconds; 0 if it never answered."""
     shares_host_memory: bool = False
     """It has no memory of its own: its total is the machine's, and used is what the driver counts of its processes."""
     parent: str | None = None
@@ -54,8 +56,14 @@ class GpuReading(Struct, frozen=True):
         return self.uuid or f"#{self.index}"
 
 
-def lost_reading(known: GpuReading, reason: str) -> GpuReading:
-    """What is left to say of a GPU that can't be asked any more."""
+def lost_reading(known: GpuReading, reason: str, now_ns: int) -> GpuReading:
+    """What is left to say of a GPU that can't be asked any more.
+
+    Args:
+        known: How it was last read, lost or not.
+        reason: In the driver's words.
+        now_ns: When it is lost if it wasn't before, realtime nanoseconds; 0 for one that was never read.
+    """
     return GpuReading(
         known.index,
         known.uuid,
@@ -63,6 +71,7 @@ def lost_reading(known: GpuReading, reason: str) -> GpuReading:
         known.total_bytes,
         processes=dict.fromkeys(known.processes),
         lost=reason,
+        lost_at_ns=now_ns if known.lost is None else known.lost_at_ns,
         shares_host_memory=known.shares_host_memory,
         parent=known.parent,
         parent_index=known.parent_index,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Final
@@ -86,10 +87,12 @@ class NvmlGpus:
         gpu = read[0] if read else next((one for one in self._known.values() if one.index == index and one.parent is None), None)
         if gpu is None:
             gpu = GpuReading(index, "", UNNAMED)
-        known = self._known.get(gpu.key, gpu)
+        known = self._known.get(gpu.key)
+        now_ns = 0 if known is None else time.time_ns()
+        known = known or gpu
         self._expect_back()
         slices = [one for one in self._known.values() if one.parent == known.uuid and known.uuid]
-        return [lost_reading(one, calls.lost) for one in (known, *slices)]
+        return [lost_reading(one, calls.lost, now_ns) for one in (known, *slices)]
 
     def _with_vanished(self, found: Sequence[GpuReading]) -> tuple[GpuReading, ...]:
         """Those that were found, and those of before that NVML doesn't list any more.
@@ -106,11 +109,11 @@ class NvmlGpus:
         if not gone:
             return tuple(found)
         self._expect_back()
-        lost = [lost_reading(gpu, gpu.lost or "the driver doesn't list it any more") for gpu in gone]
+        lost = [lost_reading(gpu, gpu.lost or "the driver doesn't list it any more", time.time_ns()) for gpu in gone]
         return tuple(sorted((*found, *lost), key=_order))
 
     def _all_lost(self) -> tuple[GpuReading, ...]:
-        return tuple(lost_reading(gpu, "the driver doesn't answer") for gpu in self._known.values())
+        return tuple(lost_reading(gpu, "the driver doesn't answer", time.time_ns()) for gpu in self._known.values())
 
     def _expect_back(self) -> None:
         """Start NVML again in a while."""

@@ -257,8 +257,10 @@ def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading])
         if named is not None or not any(gpu.is_divided for gpu in gpus):
             return named
     numbered = _by_number(info, int(number), gpus) if process.is_local or len(gpus) == 1 else None
+    if numbered is not None and numbered in running:
+        return numbered
     # Of a GPU that is lost the driver lists no processes, which says nothing.
-    if numbered is not None and (not running or numbered in running or numbered.lost is not None):
+    if numbered is not None and (not running or numbered.lost is not None) and _had_its_number(numbered, info, gpus):
         return numbered
     # The driver reports the process on one GPU, and the process uses only one, so the number doesn't matter.
     return running[0] if len(running) == len(used) == 1 and all(gpu.uuid for gpu in gpus) else None
@@ -309,6 +311,13 @@ def _by_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> Gp
             return None
         number = int(entries[number][:6])
     return _only(gpu for gpu in gpus if gpu.index == number)  # two, where one that is lost had the number before
+
+
+def _had_its_number(gpu: GpuReading, info: ProcessInfo, gpus: Sequence[GpuReading]) -> bool:
+    """Whether CUDA gave this GPU NVML's number when the process began: it leaves out those that are lost by then."""
+    before = [other for other in gpus if other.lost is not None and other.index <= gpu.index]
+    alive = sum(other.lost is None for other in gpus)
+    return gpu.index >= alive or all(info.started_at_ns < other.lost_at_ns for other in before)
 
 
 def _only(gpus: Iterable[GpuReading]) -> GpuReading | None:

@@ -32,36 +32,32 @@ class Pulse:
         self._patience_seconds = STALLED_AFTER_BEATS * self._beat_seconds
         self._beat = -1
         self._changed_at = 0.0
-        self._age_at_first = 0.0
+        self.has_seen_a_beat = False
+        """Whether the heartbeat changed since the reader came; before that it may have been still for any time."""
 
     def seconds_to_stall(self, now: float) -> float:
         """Seconds until the writer counts as stalled if no new beat is observed; 0 once it does."""
         return max(0.0, self._changed_at + self._patience_seconds - now)
 
     def late_seconds(self, now: float) -> float | None:
-        """For how long the heartbeat has been still, in steps of a beat; None as long as that is nothing unusual.
-
-        It is timed by the reader's clock, except for what went before the reader first saw it.
-        """
-        silent = now - self._changed_at + self._age_at_first
+        """For how long the reader has seen the heartbeat still, in steps of a beat; None as long as that is nothing unusual."""
+        silent = now - self._changed_at
         if silent <= LATE_AFTER_BEATS * self._beat_seconds:
             return None
         return silent // self._beat_seconds * self._beat_seconds
 
-    def observe(self, heartbeat: Heartbeat, locked: bool, now: float, realtime_ns: int | None = None) -> Liveness:
+    def observe(self, heartbeat: Heartbeat, locked: bool, now: float) -> Liveness:
         """The writer's state, given what was just read.
 
         Args:
             heartbeat: the newest heartbeat.
             locked: whether the file is locked.
             now: a monotonic clock in seconds, the same for all calls.
-            realtime_ns: the reader's wall clock, which tells how old the first heartbeat is that it sees.
         """
         if heartbeat.beat != self._beat:
-            is_first = self._beat < 0
+            self.has_seen_a_beat = self._beat >= 0
             self._beat = heartbeat.beat
             self._changed_at = now
-            self._age_at_first = max(0.0, (realtime_ns - heartbeat.realtime_ns) / 1e9) if is_first and realtime_ns else 0.0
         if not locked:
             return Liveness.EXITED if heartbeat.state is WriterState.EXITED else Liveness.DEAD
         return Liveness.STALLED if now - self._changed_at > self._patience_seconds else Liveness.LIVE

@@ -133,11 +133,14 @@ def test_ten_silent_beats_are_a_stall_and_the_next_beat_ends_it(feed: SnapshotFe
     feed.poll()
     clock.pass_seconds(9.9)
     (process,) = feed.poll().processes
-    assert (process.liveness, process.late_seconds) == (Liveness.LIVE, 9)
+    assert (process.liveness, process.late_seconds, process.late_since_first_seen) == (Liveness.LIVE, 9, True)
     clock.pass_seconds(1)
     assert feed.poll().processes[0].liveness is Liveness.STALLED
     writer.beat()
     assert feed.poll().processes[0].liveness is Liveness.LIVE
+    clock.pass_seconds(5.5)
+    (process,) = feed.poll().processes
+    assert (process.liveness, process.late_seconds, process.late_since_first_seen) == (Liveness.LIVE, 5, False)
 
 
 def test_a_released_lock_without_a_goodbye_is_death_and_the_last_snapshot_stays(

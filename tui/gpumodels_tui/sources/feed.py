@@ -64,7 +64,9 @@ class ProcessState(Struct, frozen=True):
     """Of a process in a container, seen from outside of it: its pid here."""
 
     late_seconds: float | None = None
-    """For how long a live process has given no sign of life; None if that is nothing unusual."""
+    """For how long this viewer has seen no sign of life of a live process; None if that is nothing unusual."""
+    late_since_first_seen: bool = False
+    """It gave none since this viewer came, so that it may have been silent for longer."""
 
     @property
     def shown_pid(self) -> int:
@@ -233,6 +235,7 @@ class _File:
                     is_local=tail.is_local,
                     outer_pid=tail.outer_pid,
                     late_seconds=tail.late_seconds,
+                    late_since_first_seen=tail.late_seconds is not None and not tail.has_seen_a_beat,
                 )
         return self._row
 

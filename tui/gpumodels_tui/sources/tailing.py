@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -74,6 +73,11 @@ class TailedFile:
         ):
             self.version += 1
 
+    @property
+    def has_seen_a_beat(self) -> bool:
+        """Whether it gave a sign of life since it is followed; if not, it may have been silent for longer than `late_seconds`."""
+        return self._pulse.has_seen_a_beat
+
     def is_undecided(self, realtime_ns: int) -> bool:
         """Whether waiting a few more beats will tell more: the writer may be alive, but is silent or hasn't published yet."""
         if self._reader is None or self._header is None or self._heartbeat is None or self.liveness is not Liveness.LIVE:
@@ -101,7 +105,7 @@ class TailedFile:
                 reader, heartbeat, locked = self._check_writer(reader, heartbeat)
                 self._check_at = now + min(CHECK_SECONDS, reader.header.heartbeat_ms / 1000)
             self._heartbeat = heartbeat
-            self.liveness = self._pulse.observe(heartbeat, locked, now, time.time_ns())
+            self.liveness = self._pulse.observe(heartbeat, locked, now)
             self.late_seconds = self._pulse.late_seconds(now) if self.liveness is Liveness.LIVE else None
             if self.liveness is Liveness.LIVE:
                 self._check_at = min(self._check_at, now + self._pulse.seconds_to_stall(now) + NOT_BEFORE_SECONDS)

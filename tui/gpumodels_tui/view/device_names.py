@@ -112,10 +112,15 @@ def process_title(process: ProcessState) -> str:
 
 
 def state_in_words(process: ProcessState) -> str:
-    """`stalled`, `dead`; for a process that is merely late, how old its snapshot is; empty for one that is as it should be."""
+    """`stalled`, `dead`; for a process that is merely late, how old its snapshot is; empty for one that is as it should be.
+
+    It is `over 5s old` if no sign of life was seen since the viewer came.
+    """
     if process.liveness is not Liveness.LIVE:
         return str(process.liveness.value)
-    return "" if process.late_seconds is None else f"{format_age(process.late_seconds)} old"
+    if process.late_seconds is None:
+        return ""
+    return f"{'over ' if process.late_since_first_seen else ''}{format_age(process.late_seconds)} old"
 
 
 def _driver_keys(hardware: HardwareState) -> set[str]:

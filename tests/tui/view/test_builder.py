@@ -131,7 +131,7 @@ def test_a_process_that_is_merely_late_shows_how_old_its_snapshot_is() -> None:
     (row,) = view_of(a_feed(late)).devices[-1].models
     assert row.note == "7s old"
     (row,) = view_of(a_feed(structs.replace(late, late_since_first_seen=True))).devices[-1].models
-    assert row.note == "over 7s old"
+    assert row.note == ">7s old"
     (process,) = view_of(a_feed(late)).process_rows
     sidecar = next(fact.value for fact in facts_of_process(process, 0) if fact.label == "sidecar")
     assert sidecar.startswith("live, 7s old, no failures")

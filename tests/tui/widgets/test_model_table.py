@@ -154,3 +154,11 @@ def test_a_nameless_process_is_called_so_in_any_width() -> None:
     entry = Entry((gpu.key, nameless.key), gpu, None, nameless)
     assert words(name_cell(entry, 40)) == OUTSIDE_CONTAINER
     assert words(name_cell(entry, 20)) == "outside container"
+
+
+@pytest.mark.parametrize("note", ["stalled", "dead", "5s old", ">14s old", "3m old"])
+def test_a_processs_state_stands_beside_a_name_that_fills_its_column(note: str) -> None:
+    shown_name = words(name_cell(entry_of(a_row("Wan2_2-T2V-A14B-HIGH", note=note)), 20))
+    assert shown_name.endswith(f"… ({note})")
+    assert shown_name.startswith("Wan2_2")
+    assert len(shown_name) <= 20

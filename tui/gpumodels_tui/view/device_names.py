@@ -114,13 +114,13 @@ def process_title(process: ProcessState) -> str:
 def state_in_words(process: ProcessState) -> str:
     """`stalled`, `dead`; for a process that is merely late, how old its snapshot is; empty for one that is as it should be.
 
-    It is `over 5s old` if no sign of life was seen since the viewer came.
+    It is `>5s old` if no sign of life was seen since the viewer came.
     """
     if process.liveness is not Liveness.LIVE:
         return str(process.liveness.value)
     if process.late_seconds is None:
         return ""
-    return f"{'over ' if process.late_since_first_seen else ''}{format_age(process.late_seconds)} old"
+    return f"{'>' if process.late_since_first_seen else ''}{format_age(process.late_seconds)} old"
 
 
 def _driver_keys(hardware: HardwareState) -> set[str]:

@@ -26,6 +26,8 @@ ON_MARK: Final = "█"
 OFF_MARK: Final = "░"
 OFFLOAD: Final = "on / off"
 INDENT: Final = "└ "
+SHORT_NOTE: Final = 10
+"""The longest note of a process's state: `stalled`, `>14s old`."""
 
 
 class ModelTable(LineTable[Entry]):
@@ -178,7 +180,8 @@ def _with_note(name: str, note: str, width: int) -> Cell:
     room = width - width_of(text(suffix))
     if fits(name, room):
         return (*text(name), *text(suffix, WARNING))
-    if room >= width * 3 // 5:
+    # That a process is stalled or late matters more than the end of a name.
+    if room >= (width * 2 // 5 if len(note) <= SHORT_NOTE else width * 3 // 5):
         return (*text(shortened(name, room)), *text(suffix, WARNING))
     return text(name)
 

@@ -61,7 +61,7 @@ def document(nvml: SimulatedNvml, directory: Path) -> Any:
 def test_a_gpu_that_is_lost_stays_and_nothing_is_said_to_have_happened(
     tmp_path: Path, directory: Path, nvml: SimulatedNvml
 ) -> None:
-    """NVML 12.575 answers 15, "GPU is lost"; until 0.1.1 its row vanished and the timeline said `shrank` and `grew`."""
+    """NVML 12.575 answers 15, "GPU is lost"; up to 0.1.0 its row vanished and the timeline said `shrank` and `grew`."""
     pid = os.getpid()
     gpus = (a_gpu(0, H100, processes={pid: 3 * GIB}), a_gpu(1, A100, processes={pid: 4 * GIB}))
     nvml.says(*gpus)

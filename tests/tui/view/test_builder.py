@@ -126,7 +126,7 @@ def test_a_model_whose_pages_are_all_on_disk_keeps_its_row_and_its_dtype() -> No
 
 
 def test_a_process_that_is_merely_late_shows_how_old_its_snapshot_is() -> None:
-    """Until 0.1.1 `(stalled)` stood there after three seconds, for a process on a loaded machine."""
+    """Up to 0.1.0 `(stalled)` stood there after three seconds, for a process on a loaded machine."""
     late = structs.replace(a_process_state(a_snapshot(a_model())), late_seconds=7.0)
     (row,) = view_of(a_feed(late)).devices[-1].models
     assert row.note == "7s old"

@@ -79,7 +79,7 @@ def test_what_changes_without_host_memory_grew_or_shrank() -> None:
 
 
 def test_nothing_happens_to_models_when_a_gpu_is_lost_and_comes_back() -> None:
-    """Until 0.1.1 a GPU that NVML lost made its models shrink there and grow on `cuda:1`."""
+    """Up to 0.1.0 a GPU that NVML lost made its models shrink there and grow on `cuda:1`."""
     gpus = [a_gpu(0, H100), a_gpu(1, A100)]
     snapshot = a_snapshot(a_model("unet", bytes_by_device={"cuda:0": GIB, "cuda:1": 2 * GIB, "cpu": GIB}, device="cuda:1"))
     lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=NOON_NS)

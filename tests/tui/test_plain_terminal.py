@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from gpumodels_tui.plain_terminal import ASCII, CONSOLE, driver_for, in_ascii, in_console_font, needs_ascii
+from gpumodels_tui.plain_terminal import ASCII, CONSOLE, in_ascii, in_console_font, needs_ascii
 from gpumodels_tui.theme import THEMES
 from gpumodels_tui.view.events import EventKind
 from gpumodels_tui.widgets.event_table import SIGNS
@@ -63,10 +63,3 @@ def test_sequences_for_the_terminal_pass_as_they_are() -> None:
 )
 def test_a_locale_that_is_not_utf8_needs_ascii(environment: dict[str, str], expected: bool) -> None:
     assert needs_ascii(environment) is expected
-
-
-def test_only_plain_terminals_have_a_driver_of_their_own() -> None:
-    assert driver_for(False, "xterm-256color") is None
-    assert driver_for(False, "linux") is not None
-    assert driver_for(True, "xterm-256color") is not None
-    assert driver_for(False, "screen-256color", in_tmux=True) is not None

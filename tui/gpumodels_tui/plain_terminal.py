@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import Final
 
 from rich.cells import cell_len
-
-from gpumodels_tui.clipboard import also_through_tmux
-
-if TYPE_CHECKING:
-    from textual.driver import Driver
 
 _GRAPH: Final = {"▁": "_", "▂": "_", "▃": "_", "▄": "=", "▅": "=", "▆": "=", "▇": "#", "█": "#"}
 
@@ -90,30 +85,6 @@ def needs_ascii(environment: Mapping[str, str]) -> bool:
     if ctype and not (ctype == "C.UTF-8" and lang):
         return not _is_utf8(ctype)
     return bool(lang) and not _is_utf8(lang)
-
-
-def driver_for(ascii_only: bool, terminal: str, in_tmux: bool = False) -> type[Driver] | None:
-    """The driver class for this terminal; None for Textual's default."""
-    changes: list[Callable[[str], str]] = [also_through_tmux] if in_tmux else []
-    if ascii_only:
-        changes.append(in_ascii)
-    elif terminal in ("linux", "linux-16color"):
-        changes.append(in_console_font)
-    return _driver(changes) if changes else None
-
-
-def _driver(changes: Sequence[Callable[[str], str]]) -> type[Driver]:
-    from textual.drivers.linux_driver import LinuxDriver
-
-    class PlainDriver(LinuxDriver):
-        """Changes everything that is written to the terminal."""
-
-        def write(self, data: str) -> None:
-            for change in changes:
-                data = change(data)
-            super().write(data)
-
-    return PlainDriver
 
 
 def _ascii(character: str) -> str:

@@ -23,9 +23,9 @@ def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False, inte
     try:
         from gpumodels_tui.app import GpuModelsApp
         from gpumodels_tui.clipboard import is_in_tmux
-        from gpumodels_tui.plain_terminal import driver_for
         from gpumodels_tui.terminal import is_gone, leave_on_signals, on_the_terminal
         from gpumodels_tui.theme import MONOCHROME
+        from gpumodels_tui.tty.driver import driver_for
 
         app = GpuModelsApp(
             watching.first(FIRST_VIEW_SECONDS),

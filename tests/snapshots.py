@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from gpumodels_shared.codec import encode
+from gpumodels_shared.codec import Encoder, encode
 from gpumodels_shared.identity import ProcessIdentity, this_process
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory, LayerTree, Model, ProcessInfo, SidecarHealth, Snapshot
@@ -172,6 +172,11 @@ def a_snapshot(
     )
 
 
+def packed_tree(tree: LayerTree) -> bytes:
+    """The layer tree as a snapshot's file has it."""
+    return Encoder().encode(tree)
+
+
 def a_process_state(
     snapshot: Snapshot | None,
     liveness: Liveness = Liveness.LIVE,
@@ -193,6 +198,7 @@ def a_process_state(
         liveness=liveness,
         snapshot=snapshot,
         snapshot_at_ns=snapshot.taken_at_ns if snapshot else None,
+        trees={model.id: packed_tree(model.tree) for model in (snapshot.models if snapshot else ()) if model.tree is not None},
         problem=problem,
         is_local=is_local,
     )

@@ -16,7 +16,7 @@ from gpumodels_tui.view.layer_sums import sum_layers
 from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
 from gpumodels_tui.view.process_rows import ProcessDevice, ProcessRow, UnattachedRow
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
-from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process, a_snapshot, a_tree
+from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process, a_snapshot, a_tree, packed_tree
 
 NOON_SECONDS: Final = NOON_NS / 1e9
 DAY_SECONDS: Final = 86_400.0
@@ -82,7 +82,7 @@ def a_row(
         loaded_at_ns=model.loaded_at_ns,
         process=f"{label} {pid}",
         model=model,
-        process_state=a_live_process(pid),
+        process_state=replace(a_live_process(pid), trees={} if tree is None else {model.id: packed_tree(tree)}),
         facts=facts or {},
         note=note,
         metadata=metadata or {},

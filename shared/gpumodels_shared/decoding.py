@@ -9,10 +9,12 @@ decoding at once, and unknown fields are skipped.
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
-from typing import Annotated, Final
+from types import GenericAlias
+from typing import Annotated, Any, Final, get_type_hints
 
 import msgpack
 import msgspec
@@ -77,8 +79,25 @@ class _Outline(msgspec.Struct, gc=False):
     stages: Annotated[list[_StageOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
 
 
+def _with_other_types(schema: type, **types: Any) -> type[Any]:
+    """A class with the fields and defaults of one of the schema's, but with other types for some of them."""
+    hints = get_type_hints(schema)
+    described: list[tuple[str, Any, Any]] = []
+    for one in dataclasses.fields(schema):
+        default = dataclasses.field(default=one.default, default_factory=one.default_factory)
+        described.append((one.name, types.get(one.name, hints[one.name]), default))
+    return dataclasses.make_dataclass(schema.__name__, described, slots=True)
+
+
+_Model: Final = _with_other_types(Model, tree=msgspec.Raw)
+_Snapshot: Final = _with_other_types(Snapshot, models=GenericAlias(tuple, (_Model, ...)))
+
 _OUTLINE_DECODER: Final = msgspec.msgpack.Decoder(_Outline)
-_DECODER: Final = msgspec.msgpack.Decoder(Snapshot)
+_DECODER: Final = msgspec.msgpack.Decoder(_Snapshot)
+_TREE_DECODER: Final = msgspec.msgpack.Decoder(LayerTree)
+_NIL: Final = b"\xc0"
+_MODEL_FIELDS: Final = tuple(one.name for one in dataclasses.fields(Model))
+_SNAPSHOT_FIELDS: Final = tuple(one.name for one in dataclasses.fields(Snapshot))
 
 
 class DecodeError(ValueError):
@@ -91,20 +110,51 @@ def decode(payload: bytes) -> Snapshot:
     Raises:
         DecodeError: too long, not msgpack, of other types than the schema's, or inconsistent.
     """
+    snapshot, trees = decode_without_trees(payload)
+    models = (
+        dataclasses.replace(model, tree=decode_tree(trees[model.id])) if model.id in trees else model for model in snapshot.models
+    )
+    return dataclasses.replace(snapshot, models=tuple(models))
+
+
+def decode_without_trees(payload: bytes) -> tuple[Snapshot, Mapping[str, bytes]]:
+    """The snapshot without layer trees, and the trees as they are packed, by the model's id: few of them are ever opened.
+
+    Raises:
+        DecodeError: as for `decode`, except that trees only need to be msgpack.
+    """
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise DecodeError(f"payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
     _check_shape(payload)
     try:
         _OUTLINE_DECODER.decode(payload)
-        snapshot = _DECODER.decode(payload)
+        decoded = _DECODER.decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a snapshot: {str(error)[:200]}") from error
+    packed: dict[str, bytes] = {}
+    for model in decoded.models:
+        if model.tree is not None and (tree := bytes(model.tree)) != _NIL:
+            packed[model.id] = tree
+        model.tree = None
+    decoded.models = tuple(Model(*map(model.__getattribute__, _MODEL_FIELDS)) for model in decoded.models)
+    snapshot = Snapshot(*map(decoded.__getattribute__, _SNAPSHOT_FIELDS))
     _check_numbers(snapshot)
     _check_identities(snapshot.models)
-    for model in snapshot.models:
-        if model.tree is not None:
-            _check_tree(model.tree)
-    return snapshot
+    return snapshot, packed
+
+
+def decode_tree(packed: bytes) -> LayerTree:
+    """A layer tree that `decode_without_trees` has left packed.
+
+    Raises:
+        DecodeError: of other types than the schema's, or inconsistent.
+    """
+    try:
+        tree = _TREE_DECODER.decode(packed)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(f"not a layer tree: {str(error)[:200]}") from error
+    _check_tree(tree)
+    return tree
 
 
 def _check_shape(payload: bytes) -> None:

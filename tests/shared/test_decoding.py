@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpumodels_shared.codec import MAX_PAYLOAD_BYTES, encode
-from gpumodels_shared.decoding import MAX_ENTRIES, DecodeError, decode
+from gpumodels_shared.decoding import MAX_ENTRIES, DecodeError, decode, decode_tree, decode_without_trees
 from gpumodels_shared.schema import LayerTree, Snapshot
 from snapshots import a_device, a_model, a_process, a_snapshot, a_tree
 from work import counted
@@ -175,7 +175,7 @@ WRONG: Final[dict[str, Callable[[dict[str, Any]], object]]] = {
 
 @pytest.mark.parametrize("change", WRONG.values(), ids=WRONG.keys())
 def test_wrong_types_are_refused(change: Callable[[dict[str, Any]], object]) -> None:
-    with pytest.raises(DecodeError, match="not a snapshot"):
+    with pytest.raises(DecodeError, match=r"not a snapshot|not a layer tree"):
         decode(changed(change))
 
 
@@ -269,3 +269,17 @@ def test_adapters_may_stand_on_adapters_and_on_bases_that_are_gone() -> None:
 def test_a_tree_without_layers_is_a_tree() -> None:
     empty = LayerTree((), (), (), (), (), (), (), ())
     assert decode(encode(a_snapshot(a_model(tree=empty)))).models[0].tree == empty
+
+
+def test_a_tree_stays_packed_until_it_is_asked_for() -> None:
+    tree = a_tree({"blocks.0.attn": 512})
+    snapshot, packed = decode_without_trees(encode(a_snapshot(a_model(id="wan", tree=tree), a_model("vae", 3, id="vae"))))
+    assert [model.tree for model in snapshot.models] == [None, None]
+    assert {key: decode_tree(one) for key, one in packed.items()} == {"wan": tree}
+
+
+def test_a_tree_that_is_wrong_takes_no_other_model_with_it() -> None:
+    snapshot, packed = decode_without_trees(encode(a_snapshot(a_model(id="wan", tree=replace(LEAF, depths=(0, 1, 3))))))
+    assert [model.id for model in snapshot.models] == ["wan"]
+    with pytest.raises(DecodeError, match="depths don't form a tree"):
+        decode_tree(packed["wan"])

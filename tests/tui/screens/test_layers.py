@@ -209,3 +209,12 @@ async def test_layers_are_filtered_with_what_they_are_in_and_sorted() -> None:
         assert has_keys(app, FactsPanel)
         await pressed(pilot, "down", "j", "up", "k", "end", "G", "home", "g", "shift+tab")
         assert has_keys(app, LayerTable)
+
+
+async def test_a_tree_that_cannot_be_read_is_said_to_be_so() -> None:
+    tree = a_tree(SMALL_LAYERS, device="cuda:0")
+    app = app_showing(a_view(a_gpu(a_row("damaged", tree=replace(tree, depths=(0,) * len(tree.depths))))))
+    async with app.run_test(size=SMALL) as pilot:
+        await pressed(pilot, "enter")
+        words = " ".join(shown(app).split())
+        assert "The layers of this model can't be read: a layer tree's depths don't form a tree." in words

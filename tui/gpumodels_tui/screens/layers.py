@@ -12,7 +12,8 @@ from textual.containers import Container
 from textual.widget import Widget
 from textual.widgets import Static
 
-from gpumodels_shared.schema import LayerTree
+from gpumodels_shared.decoding import DecodeError, decode_tree
+from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.screens.facts_box import KEY, MEANING, facts_box
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
@@ -74,7 +75,8 @@ class LayersScreen(ListScreen):
         self._device_key = device_key
         self._model_key = model_key
         self._row: ModelRow | None = None
-        self._summed: tuple[LayerTree, str, Mapping[str, str]] | None = None
+        self._summed: tuple[bytes | None, str, Mapping[str, str]] | None = None
+        """What is shown now: the packed tree, the device whose bytes count as on, and what devices are called."""
 
     AUTO_FOCUS = "LayerTable"
 
@@ -90,7 +92,7 @@ class LayersScreen(ListScreen):
         yield Container(
             FactsPanel(most=FACTS_ABOVE),
             LayerTable(),
-            Static(Text("No layers are known for this model.", STYLES[MUTED]), id="no-tree"),
+            Static(id="no-tree"),
             id="panes",
         )
 
@@ -116,15 +118,26 @@ class LayersScreen(ListScreen):
             Text(headline(row), STYLES[HEADING], no_wrap=True, overflow="ellipsis"), layout=False
         )
         self.query_one(FactsPanel).show(facts_of(row))
-        tree = row.model.tree
+        packed, counted_on = row.process_state.trees.get(row.model.id), torch_device(device, row)
+        if self._summed != (packed, counted_on, row.device_labels):
+            self._summed = (packed, counted_on, row.device_labels)
+            self._show_tree(packed, counted_on, row.device_labels)
+
+    def _show_tree(self, packed: bytes | None, counted_on: str, labels: Mapping[str, str]) -> None:
+        notice = "No layers are known for this model."
+        tree = None
+        if packed is not None:
+            try:
+                tree = decode_tree(packed)
+            except DecodeError as error:
+                notice = f"The layers of this model can't be read: {safe_text(str(error))}."
         self.set_class(tree is None or not tree.names, "-treeless")
-        if tree is not None and tree.names:
-            counted_on = torch_device(device, row)
-            if self._summed != (tree, counted_on, row.device_labels):
-                self._summed = (tree, counted_on, row.device_labels)
-                table = self.query_one(LayerTable)
-                table.labels = row.device_labels
-                table.show_layers(sum_layers(tree, counted_on))
+        if tree is None or not tree.names:
+            self.query_one("#no-tree", Static).update(Text(notice, STYLES[MUTED]))
+        else:
+            table = self.query_one(LayerTable)
+            table.labels = labels
+            table.show_layers(sum_layers(tree, counted_on))
 
     def explanations(self) -> Sequence[explanations.Group]:
         """Explanations of the tree's marks and short titles."""

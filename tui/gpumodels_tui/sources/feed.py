@@ -6,13 +6,13 @@ import contextlib
 import os
 import pwd
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from operator import is_
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.places import (
@@ -60,6 +60,8 @@ class ProcessState(Struct, frozen=True):
     """Why the newest snapshot could not be read, while an older one is shown."""
     is_local: bool = True
     """Its pid is valid for this viewer too: same boot, same PID namespace."""
+    trees: Mapping[str, bytes] = field(default_factory=dict)
+    """The layer trees of its models by id, packed as they came: `decode_tree` decodes those that are opened."""
     outer_pid: int | None = None
     """Of a process in a container, seen from outside of it: its pid here."""
 
@@ -236,6 +238,7 @@ class _File:
                     outer_pid=tail.outer_pid,
                     late_seconds=tail.late_seconds,
                     late_since_first_seen=tail.late_seconds is not None and not tail.has_seen_a_beat,
+                    trees=tail.trees,
                 )
         return self._row
 

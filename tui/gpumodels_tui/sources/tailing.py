@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Final
 
-from gpumodels_shared.decoding import DecodeError, decode
+from gpumodels_shared.decoding import DecodeError, decode_without_trees
 from gpumodels_shared.identity import NO_ID, boot_id, pid_namespace, start_ticks
 from gpumodels_shared.layout import Header, Heartbeat, LayoutError, WriterState
 from gpumodels_shared.liveness import STALLED_AFTER_BEATS, Liveness, Pulse
@@ -42,6 +43,8 @@ class TailedFile:
         self.late_seconds: float | None = None
         """For how long it has given no sign of life, while it counts as live; None if that is nothing unusual."""
         self.snapshot: Snapshot | None = None
+        self.trees: Mapping[str, bytes] = {}
+        """The packed layer trees of the snapshot's models, by id."""
         self.snapshot_at_ns: int | None = None
         self.problem: str | None = None
         self._reader: SnapshotReader | None = None
@@ -138,7 +141,7 @@ class TailedFile:
         payload = reader.latest()
         self._read_seq = heartbeat.last_seq
         if payload is not None:
-            self.snapshot = decode(payload.data)
+            self.snapshot, self.trees = decode_without_trees(payload.data)
             self.snapshot_at_ns = payload.realtime_ns
         self.problem = None
 

@@ -81,12 +81,16 @@ class _Outline(msgspec.Struct, gc=False):
 
 def _with_other_types(schema: type, **types: Any) -> type[Any]:
     """A class with the fields and defaults of one of the schema's, but with other types for some of them."""
-    hints = get_type_hints(schema)
-    described: list[tuple[str, Any, Any]] = []
+    hints = get_type_hints(schema) | types
+    described: list[Any] = []
     for one in dataclasses.fields(schema):
-        default = dataclasses.field(default=one.default, default_factory=one.default_factory)
-        described.append((one.name, types.get(one.name, hints[one.name]), default))
-    return dataclasses.make_dataclass(schema.__name__, described, slots=True)
+        if one.default is not dataclasses.MISSING:
+            described.append((one.name, hints[one.name], one.default))
+        elif one.default_factory is not dataclasses.MISSING:
+            described.append((one.name, hints[one.name], msgspec.field(default_factory=one.default_factory)))
+        else:
+            described.append((one.name, hints[one.name]))
+    return msgspec.defstruct(schema.__name__, described)
 
 
 _Model: Final = _with_other_types(Model, tree=msgspec.Raw)

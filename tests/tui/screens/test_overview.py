@@ -140,10 +140,10 @@ async def test_a_click_on_a_device_chooses_it() -> None:
     app = app_showing(a_full_view())
     async with app.run_test(size=SMALL) as pilot:
         await pilot.pause()
-        await pilot.click("DeviceNames", offset=(5, 1))
+        await pilot.click("DevicePanel", offset=(5, 1))
         await pilot.pause()
         assert chosen(app) == "gpu:1"
-        await pilot.click("DeviceReadings", offset=(5, 2))
+        await pilot.click("DevicePanel", offset=(50, 2))
         await pilot.pause()
         assert chosen(app) == "host"
 

@@ -69,6 +69,9 @@ class OverviewScreen(ModelListScreen):
         """Reserved for the facts from the first drawing on, so that nothing moves and is drawn again."""
         self._facts: tuple[OneLine, FactsPanel] | None = None
         """The title and facts of the model under the cursor; created once there is room for them."""
+        self._listed: Sequence[Entry] = ()
+        self._drawn_from: tuple[object, ...] = ()
+        """What the list was made from; while it stays the same, only the devices and the legend are drawn."""
         self._key_state: tuple[int, bool] | None = None
         """Determines which keys are enabled: the number of devices, and whether the list is empty."""
 
@@ -107,23 +110,31 @@ class OverviewScreen(ModelListScreen):
         """Draw the differences from the view shown before."""
         self._ensure_choice(view)
         device, several = self.device, self._chosen == ALL
-        self.query_one(DevicePanel).show(view.devices, None if several else self._chosen)
+        self.query_one(DevicePanel).show_devices(view.devices, None if several else self._chosen)
         shown = view.devices if several else () if device is None else (device,)
-        listed = entries(shown, self.order, self.words)
-        empty = not listed
-        self._show_notice(self._notice(view, device) if empty else None)
-        table = self._table
-        table.show_devices(several)
-        table.mark_sorted(self.order.column, self.order.is_descending)
-        table.show(listed)
-        if not empty:
-            self.keep_keys(False)
-        self._show_title(view, shown, listed)
-        self._show_facts()
+        drawn_from = (several, self.order, self.words, self.size.width, *map(_listed_of, shown))
+        if drawn_from != self._drawn_from or not self._listed:
+            self._drawn_from = drawn_from
+            self._show_list(view, shown, several)
+        self._show_legend(shown)
+        empty = not self._listed
         if (key_state := (len(view.devices), empty)) != self._key_state:
             # Only if needed, since it composes the footer again.
             self._key_state = key_state
             self.refresh_bindings()
+
+    def _show_list(self, view: View, shown: Sequence[DeviceRow], several: bool) -> None:
+        """Draw the list, its title, and the facts of the model under the cursor."""
+        listed = self._listed = entries(shown, self.order, self.words)
+        self._show_notice(None if listed else self._notice(view, self.device))
+        table = self._table
+        table.show_devices(several)
+        table.mark_sorted(self.order.column, self.order.is_descending)
+        table.show(listed)
+        if listed:
+            self.keep_keys(False)
+        self._show_title(shown, listed)
+        self._show_facts()
 
     def back(self) -> None:
         """Do nothing: there is no screen to go back to."""
@@ -208,8 +219,8 @@ class OverviewScreen(ModelListScreen):
         elsewhere = [(other.number, other.title, len(other.models)) for other in view.devices if other.models]
         return no_models(device.title, elsewhere, device.state)
 
-    def _show_title(self, view: View, shown: Sequence[DeviceRow], listed: Sequence[Entry]) -> None:
-        title, parts = Text(""), Text("")
+    def _show_title(self, shown: Sequence[DeviceRow], listed: Sequence[Entry]) -> None:
+        title = Text("")
         if listed and shown:
             name = shortened(safe_text(shown[0].title), 50) if len(shown) == 1 else "All devices"
             models = sum(entry.row is not None and entry.matches for entry in listed)
@@ -220,12 +231,15 @@ class OverviewScreen(ModelListScreen):
                 title.append(f"  {shown[0].state}", STYLES[WARNING if shown[0].is_lost else MUTED])
             if self.words:
                 title.append(f'  matching "{safe_text(self.words)}"; Esc shows all', STYLES[WARNING])
-        if listed and len(shown) == 1 and shown[0].parts and shown[0].total_bytes:
+        self.query_one("#title", OneLine).say(title)
+
+    def _show_legend(self, shown: Sequence[DeviceRow]) -> None:
+        parts = Text("")
+        if self._listed and len(shown) == 1 and shown[0].parts and shown[0].total_bytes:
             outside = "other use" if shown[0].key == HOST else "outside torch"
             parts = legend(shown[0].parts, shown[0].total_bytes if shown[0].rest_is_free else None, self.size.width - 4, outside)
-        self.query_one("#title", OneLine).say(title)
         below = self.query_one("#legend", OneLine)
-        appear(below, len(shown) == 1 and bool(listed))  # even before its parts are known, so that the list doesn't move
+        appear(below, len(shown) == 1 and bool(self._listed))  # even before its parts are known, so that the list doesn't move
         below.say(parts)
 
     def _show_facts(self) -> None:
@@ -284,3 +298,9 @@ class OverviewScreen(ModelListScreen):
     def _redraw_ages(self) -> None:
         if self.is_current and not self.frozen:
             self._table.redraw()
+
+
+def _listed_of(device: DeviceRow) -> tuple[object, ...]:
+    """What the list draws of a device: not its readings, which change every second."""
+    marks = [(part.key, part.kind) for part in device.parts]
+    return device.key, device.number, device.title, device.label, device.total_bytes, device.models, device.unattached, marks

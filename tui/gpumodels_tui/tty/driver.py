@@ -18,9 +18,7 @@ from textual.drivers.linux_driver import LinuxDriver
 
 from gpumodels_tui.clipboard import COPY, also_through_tmux
 from gpumodels_tui.plain_terminal import in_ascii, in_console_font
-from gpumodels_tui.tty.events import MessageReader
 from gpumodels_tui.tty.picture import Picture
-from gpumodels_tui.tty.sequences import Sequences
 
 READ_BYTES: Final = 4096
 
@@ -93,6 +91,11 @@ class ViewerDriver(LinuxDriver):
         wakes = self._wakes
         if wakes is None:
             return  # stopped already
+        select.select((self.fileno, wakes[0]), (), ())
+        # Nothing is pressed before the first drawing, so what understands keys is imported after it.
+        from gpumodels_tui.tty.events import MessageReader
+        from gpumodels_tui.tty.sequences import Sequences
+
         decode = codecs.getincrementaldecoder("utf-8")("replace").decode
         sequences, reader = Sequences(), MessageReader()
         while not self.exit_event.is_set():

@@ -1,7 +1,4 @@
-"""The devices, one line each: names and bars on the left, readings that change every second on the right.
-
-These are two tables side by side, because a changed line is sent to the terminal from its widget's left edge on.
-"""
+"""The devices, one line each: names and bars on the left, readings that change every second on the right."""
 
 from __future__ import annotations
 
@@ -9,10 +6,8 @@ from collections.abc import Hashable, Sequence
 from typing import ClassVar, Final
 
 from textual import on
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widget import Widget
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
@@ -38,70 +33,21 @@ NARROW_COLUMNS: Final = 72
 VENDORS: Final = frozenset({"NVIDIA", "GeForce", "AMD", "Radeon"})
 STEPS: Final = "Previous or next device"
 ENDS: Final = "First or last device"
+DRAWN: Final = (
+    "number",
+    "title",
+    "parts",
+    "used_bytes",
+    "total_bytes",
+    "utilization_percent",
+    "temperature_celsius",
+    "power_watts",
+)
+"""What the panel draws of a device."""
 
 
-class DeviceTable(LineTable[DeviceRow]):
-    """The base of both tables: no heading, no cursor, the chosen device marked."""
-
-    def __init__(self) -> None:
-        super().__init__((), headed=False, cursor=False)
-
-    def key_of(self, row: DeviceRow) -> Hashable:
-        """The device's key."""
-        return row.key
-
-
-class DeviceNames(DeviceTable):
-    """The devices' numbers, titles and memory bars."""
-
-    TAIL: ClassVar[int] = 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._titles = (0, 0)
-        """The width of the longest title, and of the longest short title."""
-
-    def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
-        """Draw the differences; arrange the columns again if the titles' widths have changed."""
-        full = max((width_of(text(safe_text(row.title))) for row in rows), default=0)
-        short = max((width_of(text(short_title(row))) for row in rows), default=0)
-        if (full, short) != self._titles:
-            self._titles = full, short
-            self.rearrange()
-        super().show(rows, cursor_key)
-
-    def columns_for(self, width: int) -> Sequence[Column[DeviceRow]]:
-        """Full titles if they leave enough room for the bars, else short ones; the bars take the remaining width."""
-        room = width - self.LEAD - self.TAIL - NUMBER_WIDTH - 2 * GAP
-        full, short = (min(title, LONGEST_TITLE) for title in self._titles)
-        title = full if room - full >= LEAST_BAR else min(short, max(room - SHORTEST_BAR, 1))
-        return (
-            Column("", number_cell, least=NUMBER_WIDTH, right=True, importance=9),
-            Column("", title_cell, least=title, importance=8),
-            Column("", bar_cell, least=SHORTEST_BAR, most=200, importance=1),
-        )
-
-
-class DeviceReadings(DeviceTable):
-    """The devices' used and total bytes, utilization, temperature and power, as far as they are known."""
-
-    LEAD: ClassVar[int] = 0
-
-    def show(self, rows: Sequence[DeviceRow], cursor_key: Hashable | None = None) -> None:
-        """Draw the differences, without the columns that are empty for all devices."""
-        readings = CLOSE_READINGS if self.app.size.width < NARROW_COLUMNS else READINGS
-        known = [column for column in readings if any(column.draw(row, column.least) for row in rows)]
-        needed = sum(column.least + GAP for column in known) - GAP + self.TAIL
-        if self.styles.width is None or self.styles.width.value != needed:
-            self.styles.width = needed
-        self.set_columns(known)
-        super().show(rows, cursor_key)
-
-
-class DevicePanel(Widget):
+class DevicePanel(LineTable[DeviceRow], inherit_bindings=False):
     """All devices, the chosen one marked. A device is chosen by a click or, while the panel has the focus, by the arrow keys."""
-
-    can_focus = True
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "step(-1)", "Up", show=False, id="devices.up", tooltip=STEPS),
@@ -111,11 +57,7 @@ class DevicePanel(Widget):
         Binding("enter", "leave", "Models", key_display="Enter", id="devices.leave", tooltip="Go to the chosen device's models"),
     ]
 
-    DEFAULT_CSS = """
-    DevicePanel { layout: horizontal; width: 1fr; height: 1; max-height: 40%; }
-    DeviceNames { width: 1fr; height: 100%; }
-    DeviceReadings { width: 20; height: 100%; }
-    """
+    DEFAULT_CSS = "DevicePanel { height: 1; max-height: 40%; }"
 
     class Chosen(Message):
         """The user clicked a device."""
@@ -134,24 +76,49 @@ class DevicePanel(Widget):
     class Left(Message):
         """The user left the panel for the list of models."""
 
-    def compose(self) -> ComposeResult:
-        """The two tables side by side."""
-        yield DeviceNames()
-        yield DeviceReadings()
+    def __init__(self) -> None:
+        super().__init__((), headed=False, cursor=False)
+        self.can_focus = True
+        self._titles = (0, 0)
+        """The width of the longest title, and of the longest short title."""
+        self._known: tuple[bool, ...] = ()
+        """Which of `READINGS` are known of some device."""
 
-    def show(self, devices: Sequence[DeviceRow], chosen: str | None) -> None:
-        """Draw the differences from before."""
+    def key_of(self, row: DeviceRow) -> Hashable:
+        """The device's key."""
+        return row.key
+
+    def draws_same(self, before: DeviceRow, after: DeviceRow) -> bool:
+        """Whether nothing that is drawn differs."""
+        return all(getattr(before, name) == getattr(after, name) for name in DRAWN)
+
+    def columns_for(self, width: int) -> Sequence[Column[DeviceRow]]:
+        """The bars take what readings and titles leave; titles are shortened if that would be too little."""
+        readings = CLOSE_READINGS if width < NARROW_COLUMNS else READINGS
+        known = [column for column, is_known in zip(readings, self._known, strict=False) if is_known]
+        room = width - self.LEAD - self.TAIL - NUMBER_WIDTH - 2 * GAP - sum(column.least + GAP for column in known)
+        full, short = (min(title, LONGEST_TITLE) for title in self._titles)
+        title = full if room - full >= LEAST_BAR else min(short, max(room - SHORTEST_BAR, 1))
+        return (
+            Column("", number_cell, least=NUMBER_WIDTH, right=True, importance=10),
+            Column("", title_cell, least=title, importance=8),
+            Column("", bar_cell, least=SHORTEST_BAR, most=width, importance=1),
+            *known,
+        )
+
+    def show_devices(self, devices: Sequence[DeviceRow], chosen: str | None) -> None:
+        """Draw the differences from before; arrange the columns again if titles or readings need another width."""
         lines = min(max(len(devices), 1), MOST_LINES)
         if self.styles.height is None or self.styles.height.value != lines:
             self.styles.height = lines
-        for table in (self.query_one(DeviceNames), self.query_one(DeviceReadings)):
-            table.mark_chosen(chosen is not None)
-            table.show(devices, chosen)
-
-    def on_resize(self) -> None:
-        """Draw the readings again: on a narrow screen they take less space."""
-        readings = self.query_one(DeviceReadings)
-        readings.show(readings.rows)
+        full = max((width_of(text(safe_text(row.title))) for row in devices), default=0)
+        short = max((width_of(text(short_title(row))) for row in devices), default=0)
+        known = tuple(any(column.draw(row, column.least) for row in devices) for column in READINGS)
+        if (full, short) != self._titles or known != self._known:
+            self._titles, self._known = (full, short), known
+            self.rearrange()
+        self.mark_chosen(chosen is not None)
+        self.show(devices, chosen)
 
     def action_step(self, step: int) -> None:
         """Move to the next or the previous device."""
@@ -163,15 +130,11 @@ class DevicePanel(Widget):
 
     def on_focus(self) -> None:
         """Highlight the chosen line."""
-        self._light(True)
+        self.light(True)
 
     def on_blur(self) -> None:
         """Remove the highlight from the chosen line."""
-        self._light(False)
-
-    def _light(self, is_lit: bool) -> None:
-        for table in (self.query_one(DeviceNames), self.query_one(DeviceReadings)):
-            table.light(is_lit)
+        self.light(False)
 
     @on(RowOpened)
     def _chosen(self, event: RowOpened) -> None:

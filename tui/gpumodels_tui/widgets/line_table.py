@@ -336,8 +336,9 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             self._drawn = []
         known, self._drawn = [] if all_cells else self._drawn, [None] * len(self._lines)
         regions: list[Region] = []
+        thumb = self._thumb()
         for y, before in enumerate(self._lines):
-            line = self._line_at(y, known[y] if y < len(known) else None)
+            line = self._line_at(y, known[y] if y < len(known) else None, y in thumb)
             if line == before:
                 continue
             self._lines[y] = line
@@ -359,8 +360,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             self.columns_for(self.size.width), max(self.size.width - self.LEAD - self.TAIL, 0), self.LEAD
         )
 
-    def _line_at(self, y: int, before: RowT | None = None) -> Line:
-        thumb = self._is_thumb(y - self._head_lines)
+    def _line_at(self, y: int, before: RowT | None, thumb: bool) -> Line:
         if y < self._head_lines:
             titles = tuple(
                 fitted(text(self._title(placed), HEADING), placed.width, placed.column.right) for placed in self._placed_columns
@@ -388,10 +388,11 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
             return placed.column.heading(placed.width)
         return placed.column.heading(placed.width, DESCENDING if self._sorted[1] else ASCENDING)
 
-    def _is_thumb(self, y: int) -> bool:
+    def _thumb(self) -> range:
+        """The lines of the scroll bar's handle."""
         rows, visible = len(self._rows), self.visible_rows
-        if y < 0 or rows <= visible or visible == 0:
-            return False
+        if rows <= visible or visible == 0:
+            return range(0)
         length = max(visible * visible // rows, 1)
-        start = round(self._top / (rows - visible) * (visible - length))
-        return start <= y < start + length
+        start = self._head_lines + round(self._top / (rows - visible) * (visible - length))
+        return range(start, start + length)

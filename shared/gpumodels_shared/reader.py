@@ -69,6 +69,7 @@ class SnapshotReader:
         self.path = path
         self._crc32 = crc32
         self._newest_seq = 0
+        self._heartbeat: tuple[bytes, Heartbeat] | None = None
         self._descriptor = open_file(path, owner)
         try:
             self.header: Header = parse_header(os.pread(self._descriptor, HEADER_BYTES, 0))
@@ -86,17 +87,22 @@ class SnapshotReader:
             os.close(descriptor)
 
     def heartbeat(self) -> Heartbeat:
-        """The writer's newest heartbeat.
+        """The writer's newest heartbeat; the same object until there is a newer one.
 
         Raises:
             LayoutError: no complete one could be read in MAX_TRIES attempts.
             OSError: the file can't be read any more.
         """
         for _ in range(MAX_TRIES):
+            data = os.pread(self._descriptor, HEARTBEAT_BYTES, HEARTBEAT_OFFSET)
+            if self._heartbeat is not None and data == self._heartbeat[0]:
+                return self._heartbeat[1]
             try:
-                return parse_heartbeat(os.pread(self._descriptor, HEARTBEAT_BYTES, HEARTBEAT_OFFSET))
+                self._heartbeat = data, parse_heartbeat(data)
             except LayoutError as error:
                 reason = error
+            else:
+                return self._heartbeat[1]
         raise reason
 
     def latest(self) -> Payload | None:

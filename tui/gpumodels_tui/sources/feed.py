@@ -114,7 +114,7 @@ class SnapshotFeed:
         unreadable: list[Unreadable] = []
         directories = self._current_directories(now)
         for directory in directories:
-            listing, refusal = self._list(directory)
+            listing, refusal = self._list(directory, now)
             if refusal is not None:
                 unreadable.append(Unreadable(directory, refusal))
             for file in listing.files:
@@ -161,20 +161,18 @@ class SnapshotFeed:
             self._list_directories_at = now + LIST_DIRECTORIES_SECONDS
         return self._directories
 
-    def _list(self, directory: Path) -> tuple[_Listing, str | None]:
+    def _list(self, directory: Path, now: float) -> tuple[_Listing, str | None]:
         """The directory's files, and a reason if some or all of them can't be read."""
-        listing = self._listings.setdefault(directory, _Listing())
+        listing = self._listings.get(directory)
+        if listing is None:
+            listing = self._listings[directory] = _Listing(directory)
         try:
-            descriptor = open_directory(directory, None if os.geteuid() == 0 else {os.geteuid()}, accept_shared=True)
-            try:
-                listing.refresh(directory, descriptor)
-            finally:
-                os.close(descriptor)
+            listing.refresh(now)
         except FileNotFoundError:
-            listing.follow(directory, -1, [])
+            listing.close()
             return listing, NO_SUCH_DIRECTORY if self._chosen is not None else None
         except OSError as error:
-            listing.follow(directory, -1, [])
+            listing.close()
             return listing, error.strerror or str(error)
         return listing, f"holds {listing.count} files; only {MAX_FILES} are read" if listing.count > MAX_FILES else None
 
@@ -266,7 +264,10 @@ def _rank(path: Path, owner: int) -> float:
 class _Listing:
     """One directory's files, as last listed."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._descriptor = -1
+        self._open_again_at = float("-inf")
         self.files: list[_File] = []
         self.count = 0
         """How many files there are, including those beyond `MAX_FILES`."""
@@ -274,32 +275,45 @@ class _Listing:
         self._owner = -1
         self._modified_ns = -1
 
-    def refresh(self, directory: Path, descriptor: int) -> None:
-        """List the directory again if it has changed; `descriptor` is the open directory.
+    def refresh(self, now: float) -> None:
+        """List the directory again if it has changed. Whether it may be trusted is checked again every second.
 
         Raises:
-            OSError: it can't be listed.
+            OSError: it can't be listed, or may not be trusted.
         """
-        status = os.fstat(descriptor)
+        directory = self._directory
+        status = os.fstat(self._descriptor) if self._descriptor >= 0 else None
+        if status is None or not status.st_nlink or now >= self._open_again_at:
+            self._close_directory()
+            self._descriptor = open_directory(directory, None if os.geteuid() == 0 else {os.geteuid()}, accept_shared=True)
+            self._open_again_at = now + LIST_DIRECTORIES_SECONDS
+            status = os.fstat(self._descriptor)
         modified_ns, owner = status.st_mtime_ns, status.st_uid
         if modified_ns == self._modified_ns and owner == self._owner:
             return
-        names = snapshot_files(descriptor)
+        names = snapshot_files(self._descriptor)
         # Two changes within one tick of the file system's clock get the same time: only an old enough time proves no change.
         self._modified_ns = modified_ns if time.time_ns() - modified_ns > CLOCK_TICK_NS else -1
         self.count = len(names)
-        self.follow(directory, owner, names if len(names) <= MAX_FILES else _most_relevant(directory, owner, names))
+        self._follow(owner, names if len(names) <= MAX_FILES else _most_relevant(directory, owner, names))
 
-    def follow(self, directory: Path, owner: int, names: list[str]) -> None:
+    def _follow(self, owner: int, names: list[str]) -> None:
         """Follow these files from now on, keep those that are open already, and close all others."""
         if names == self._names and owner == self._owner:
             return
         known = dict(zip(self._names, self.files, strict=True)) if owner == self._owner else {}
-        files = [known.get(name) or _File(directory / name, owner) for name in names]
+        files = [known.get(name) or _File(self._directory / name, owner) for name in names]
         for file in set(self.files) - set(files):
             file.tail.close()
         self.files, self._names, self._owner = files, names, owner
 
     def close(self) -> None:
-        """Close all of the directory's files."""
-        self.follow(Path(), -1, [])
+        """Close the directory and all of its files."""
+        self._close_directory()
+        self._modified_ns = -1
+        self._follow(-1, [])
+
+    def _close_directory(self) -> None:
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)

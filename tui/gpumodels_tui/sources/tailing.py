@@ -100,6 +100,8 @@ class TailedFile:
         reader = self._reader or self._open()
         heartbeat = reader.heartbeat()
         known = self._heartbeat
+        if heartbeat is known and now < self._check_at and heartbeat.last_seq == self._read_seq:
+            return
         if known is None or heartbeat.beat != known.beat or now >= self._check_at:
             if known is not None and heartbeat.beat != known.beat and heartbeat.state is WriterState.RUNNING:
                 locked = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import io
 import math
 import os
@@ -33,6 +34,15 @@ MOST_SECONDS: Final = 3600.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Exit codes: 0; 1 if there is nothing to show or it can't start; 2 for bad arguments."""
+    # What is imported stays, and what is printed once is soon over: collecting garbage would find none.
+    gc.disable()
+    try:
+        return _run(argv)
+    finally:
+        gc.enable()
+
+
+def _run(argv: Sequence[str] | None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names are printed in any locale, escaped if necessary

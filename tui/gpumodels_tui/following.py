@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE, NameSource
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.model_folders import comfyui_model_folders, comfyui_root
-from gpumodels_tui.catalogue.watch import Catalogue
 from gpumodels_tui.sources.feed import FeedState, ProcessState
+
+if TYPE_CHECKING:
+    from gpumodels_tui.catalogue.watch import Catalogue
 
 
 class Following:

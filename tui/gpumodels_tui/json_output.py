@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import socket
+import os
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Final, TypeAlias
@@ -33,7 +33,7 @@ def document(glance: Snapshots) -> dict[str, Json]:
     return {
         "schema": SCHEMA,
         "taken_at": _time(glance.taken_at_ns),
-        "host": socket.gethostname(),
+        "host": os.uname().nodename,
         "gpus": [_gpu(device) for device in joined.devices if device.key != HOST and device.is_distinct],
         "processes": [_process(process, glance.catalogue) for process in glance.feed.processes],
         "warnings": list(warnings_of(glance.feed, glance.hardware, glance.catalogue)),

@@ -16,8 +16,11 @@ FIRST_VIEW_SECONDS: Final = 0.25
 
 
 def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False, interval_seconds: float = 1.0) -> int:
-    """Run the screens until the user quits. Returns the exit code: 0, or 1 after a failure."""
-    gc.disable()  # until `resume_collection`: nearly all objects created by imports stay alive
+    """Run the screens until the user quits. Garbage is not collected before the first drawing: see `resume_collection`.
+
+    Returns:
+        The exit code: 0, or 1 after a failure.
+    """
     watching = WatchingThread(sources, interval_seconds)
     watching.start()
     try:

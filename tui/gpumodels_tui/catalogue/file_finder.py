@@ -13,12 +13,14 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from gpumodels_tui.catalogue.ledger import PUBLISH_SECONDS, Ledger
 from gpumodels_tui.catalogue.tree import NEVER_ENTERED, NEVER_WATCHED, Sighting, Stamp, inspect_path, is_directory_link, walk
-from gpumodels_tui.catalogue.watches import Change, Watches
 from gpumodels_tui.headers.formats import describes_others, suffix_of
+
+if TYPE_CHECKING:
+    from gpumodels_tui.catalogue.watches import Change, Watches
 
 GATHER_SECONDS: Final = 0.1
 """How long changes are collected: a file being written changes many times a second, and is inspected only once."""
@@ -80,7 +82,11 @@ class FileFinder:
         """Whether some of them are being opened right now."""
         self._stopped = threading.Event()
         self._walked = False
-        self._watches = Watches(self._on_change, self._on_loss) if watched else None
+        self._watches: Watches | None = None
+        if watched:
+            from gpumodels_tui.catalogue.watches import Watches  # reading everything once needs no watchdog
+
+            self._watches = Watches(self._on_change, self._on_loss)
         self._lost = False
         """Whether reports of changes were lost since the last full walk began."""
         self._walk_again = False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from gpumodels_shared.codec import Encoder, encode
+from gpumodels_shared.decoding import decode_tree
 from gpumodels_shared.identity import ProcessIdentity, this_process
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory, LayerTree, Model, ProcessInfo, SidecarHealth, Snapshot
@@ -175,6 +177,15 @@ def a_snapshot(
 def packed_tree(tree: LayerTree) -> bytes:
     """The layer tree as a snapshot's file has it."""
     return Encoder().encode(tree)
+
+
+def with_trees(process: ProcessState) -> Snapshot | None:
+    """The process's snapshot with all of its layer trees decoded."""
+    if process.snapshot is None:
+        return None
+    trees = {key: decode_tree(packed) for key, packed in process.trees.items()}
+    models = tuple(replace(model, tree=trees.get(model.id)) for model in process.snapshot.models)
+    return replace(process.snapshot, models=models)
 
 
 def a_process_state(

@@ -52,7 +52,7 @@ def glance(sources: Sources) -> Snapshots:
 def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
     """Read the files that the models came from or may have come from; nothing is read if there are no models."""
     must_search = needs_directories(state)
-    directories = sources.model_directories if sources.are_chosen or must_search else ()
+    directories = sources.model_directories if must_search else ()
     files = files_named(state)
     if not files and not directories and not (must_search and model_folders_in(state)):
         return CatalogueState(warnings=sources.warnings)

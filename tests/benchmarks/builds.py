@@ -20,11 +20,11 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def builds() -> Iterator[dict[str, Path]]:
+def builds(before: str = BEFORE) -> Iterator[dict[str, Path]]:
     """The root directories of `today`'s build and, if this clone has that commit, of the one `before`."""
     roots = {"today": ROOT}
     packed = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", BEFORE, "sidecar", "shared", "tui", "tests"], capture_output=True, check=False
+        ["git", "-C", str(ROOT), "archive", before, "sidecar", "shared", "tui", "tests"], capture_output=True, check=False
     )
     with tempfile.TemporaryDirectory() as folder:
         if packed.returncode == 0:
@@ -32,7 +32,7 @@ def builds() -> Iterator[dict[str, Path]]:
                 archive.extractall(folder, filter="data")
             roots["before"] = Path(folder)
         else:
-            print(f"commit {BEFORE} is not in this clone: no comparison with it")
+            print(f"commit {before} is not in this clone: no comparison with it")
         yield roots
 
 

@@ -297,7 +297,7 @@ class OverviewScreen(ModelListScreen):
 
     def _redraw_ages(self) -> None:
         if self.is_current and not self.frozen:
-            self._table.redraw()
+            self._table.redraw_ages()
 
 
 def _listed_of(device: DeviceRow) -> tuple[object, ...]:

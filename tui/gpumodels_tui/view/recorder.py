@@ -47,6 +47,8 @@ class Recorder:
 
     def record(self, view: View, now_ns: int) -> History:
         """Record the changes since the previous view. Returns the same object while nothing is new."""
+        if view is self._before and now_ns // 10**9 - self._sampled_at < SAMPLE_SECONDS:
+            return self._history
         new: Iterator[Event] = iter(())
         if self._before is None:
             new = iter(sorted(_initial_events(view), key=lambda event: event.at_ns))

@@ -52,6 +52,8 @@ class ModelTable(LineTable[Entry]):
         of_one_process: Whether all rows belong to one process, so that no column for it is needed.
         """
         self._clock = clock
+        self._ages: list[Cell] = []
+        """The ages of the visible rows when they were last checked."""
         self._of_one_process = of_one_process
         self._columns_of_one = self._make_columns(several=False)
         self._columns_of_several = self._make_columns(several=True)
@@ -80,6 +82,14 @@ class ModelTable(LineTable[Entry]):
             and before.device.label == after.device.label
             and (before.device is after.device or _marks(before.device) == _marks(after.device))
         )
+
+    def redraw_ages(self) -> None:
+        """Draw the visible ages again if one of them reads differently by now."""
+        visible = self.rows[self.top_row : self.top_row + self.visible_rows]
+        ages = [self._age_cell(entry, 0) for entry in visible]
+        if ages != self._ages:
+            self._ages = ages
+            self.redraw()
 
     def is_match(self, row: Entry) -> bool:
         """False for models that are listed only because of their adapters."""

@@ -185,3 +185,53 @@ def test_a_queue_that_really_overflowed_is_told_of(heard: Heard, tmp_path: Path,
     reads.set()
     assert lost.wait(WITHIN_SECONDS)
     watches.stop()
+
+
+def emitters() -> int:
+    """How many threads watchdog has for watches."""
+    return sum("Emitter" in type(thread).__name__ for thread in threading.enumerate())
+
+
+def test_folders_of_one_parent_share_a_watch_and_report_what_changes_in_them(
+    watched: Watches, heard: Heard, tmp_path: Path
+) -> None:
+    folders = [tmp_path / f"folder-{number}" for number in range(12)]
+    for folder in folders:
+        (folder / "below").mkdir(parents=True)
+    before = emitters()
+    for folder in folders:
+        assert watched.watch(str(folder)) is None
+    assert emitters() <= before + 1
+    write_model(folders[3] / "below" / "wan.safetensors")
+    heard.wait_for(folders[3] / "below" / "wan.safetensors")
+    (folders[5] / "new").mkdir()
+    write_model(folders[5] / "new" / "vae.safetensors")
+    heard.wait_for(folders[5] / "new" / "vae.safetensors")
+
+
+def test_what_changes_beside_folders_that_share_a_watch_is_not_reported(watched: Watches, heard: Heard, tmp_path: Path) -> None:
+    folders = [tmp_path / f"folder-{number}" for number in range(4)]
+    for folder in folders:
+        folder.mkdir()
+    for folder in folders:
+        watched.watch(str(folder))
+    write_model(tmp_path / "beside.safetensors")
+    (tmp_path / "other").mkdir()
+    write_model(tmp_path / "other" / "flux.safetensors")
+    watched.unwatch(str(folders[0]))
+    write_model(folders[0] / "gone.safetensors")
+    write_model(folders[1] / "last.safetensors")
+    heard.wait_for(folders[1] / "last.safetensors")
+    assert {Path(change.path).parent for change in heard.changes} == {folders[1]}
+
+
+def test_a_parent_with_other_folders_is_not_watched_for_a_few_of_them(watched: Watches, heard: Heard, tmp_path: Path) -> None:
+    (tmp_path / "a large data set").mkdir()
+    folders = [tmp_path / f"folder-{number}" for number in range(4)]
+    before = emitters()
+    for folder in folders:
+        folder.mkdir()
+        watched.watch(str(folder))
+    assert emitters() == before + len(folders)
+    for folder in folders:
+        watched.unwatch(str(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -36,6 +37,9 @@ POLL_SECONDS: Final = 5.0
 """Between two polls where nothing reports changes; each poll costs a stat per file."""
 
 STOP_SECONDS: Final = 1.0
+
+LEAST_SIBLINGS: Final = 3
+"""From so many directories of one parent on, the parent is watched instead, if all of its directories are to be watched."""
 
 _EVENTS: Final[list[type[FileSystemEvent]]] = [
     FileCreatedEvent,
@@ -83,6 +87,9 @@ _WATCHDOG_LOG: Final = _WatchdogLog()
 class Watches(FileSystemEventHandler):
     """All watched directories. Call `watch` and `unwatch` from one thread.
 
+    watchdog starts a thread for each watch. So directories of one parent, such as ComfyUI's model folders, share a watch of the
+    parent if it has no other directories; what changes beside them is not reported.
+
     Args:
         on_change: called with each change, from other threads.
         on_loss: called, from other threads too, when the kernel's queue overflowed and anything may have changed. watchdog then
@@ -102,6 +109,8 @@ class Watches(FileSystemEventHandler):
         self._notifying: BaseObserver | None = None
         self._polling: BaseObserver | None = None
         self._watched: dict[str, tuple[BaseObserver, ObservedWatch]] = {}
+        self._shared: dict[str, frozenset[str]] = {}
+        """Parents with a watch of their own, and those of their directories for which it stands."""
         _silence_watchdog()
         _WATCHDOG_LOG.listeners.add(self)
 
@@ -118,7 +127,11 @@ class Watches(FileSystemEventHandler):
         Raises:
             OSError: it can't be polled either.
         """
+        parent = directory.rpartition("/")[0]
         remote = remote_file_system(directory)
+        if remote is None and recursive and parent in self._shared:
+            self._shared[parent] |= {directory}
+            return None
         if remote is not None:
             why = f"on {remote}, which doesn't report changes"
         else:
@@ -129,12 +142,21 @@ class Watches(FileSystemEventHandler):
                     raise
                 why = _why_not_watched(error)
             else:
+                if recursive:
+                    self._share(parent)
                 return None
         self._poll(directory, recursive)
         return f"{why}; polled every {self._poll_seconds:g} s instead"
 
     def unwatch(self, directory: str) -> None:
         """End the watch on this directory, if there is one."""
+        parent = directory.rpartition("/")[0]
+        if directory in self._shared.get(parent, ()):
+            self._shared[parent] -= {directory}
+            if self._shared[parent]:
+                return
+            del self._shared[parent]
+            directory = parent
         watched = self._watched.pop(directory, None)
         if watched is not None:
             observer, watch = watched
@@ -146,6 +168,7 @@ class Watches(FileSystemEventHandler):
         observers = [observer for observer in (self._notifying, self._polling) if observer is not None]
         self._notifying = self._polling = None
         self._watched.clear()
+        self._shared.clear()
         stopping = [threading.Thread(target=_stop, args=(observer,), daemon=True) for observer in observers]
         for thread in stopping:
             thread.start()
@@ -155,8 +178,36 @@ class Watches(FileSystemEventHandler):
     def dispatch(self, event: FileSystemEvent) -> None:
         """Called by watchdog, in its own threads."""
         for path in (event.src_path, event.dest_path):
-            if path:
-                self._on_change(Change(os.fsdecode(path), event.is_directory))
+            if path and not self._is_beside(changed := os.fsdecode(path)):
+                self._on_change(Change(changed, event.is_directory))
+
+    def _is_beside(self, path: str) -> bool:
+        """Whether it is beside the directories for which their parent is watched, not in them."""
+        for parent, directories in list(self._shared.items()):
+            if path.startswith(parent + "/"):
+                name = path[len(parent) + 1 :].partition("/")[0]
+                if f"{parent}/{name}" not in directories:
+                    return True
+        return False
+
+    def _share(self, parent: str) -> None:
+        """Watch the parent instead of its directories if each of them has a watch with everything below it."""
+        watched = {
+            directory: (observer, watch)
+            for directory, (observer, watch) in self._watched.items()
+            if observer is self._notifying and watch.is_recursive and directory.rpartition("/")[0] == parent
+        }
+        if len(watched) < LEAST_SIBLINGS or not parent or parent in self._watched or self._notifying is None:
+            return
+        with contextlib.suppress(OSError), os.scandir(parent) as entries:
+            if any(entry.is_dir(follow_symlinks=False) and entry.path not in watched for entry in entries):
+                return
+            # First the one watch, then the end of the others, so that no change goes unnoticed in between.
+            self._notify(parent, recursive=True)
+            self._shared[parent] = frozenset(watched)
+            for directory, (observer, watch) in watched.items():
+                del self._watched[directory]
+                observer.unschedule(watch)
 
     def _notify(self, directory: str, recursive: bool) -> None:
         if self._notifying is None:

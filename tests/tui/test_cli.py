@@ -130,7 +130,7 @@ def test_one_look_loads_neither_torch_nor_numpy_nor_a_screen(arguments: list[str
     wan.publish(encode(a_snapshot(a_model(WAN, files=[tmp_path / "missing.safetensors"]))))
     program = (
         "import sys; from gpumodels_tui.cli import main; code = main(sys.argv[1:]); "
-        "print(code, sorted({'torch', 'numpy', 'textual'} & set(sys.modules)), file=sys.stderr)"
+        "print(code, sorted({'torch', 'numpy', 'textual', 'watchdog'} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr.splitlines()[-1] == "0 []"

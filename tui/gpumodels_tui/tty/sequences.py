@@ -9,7 +9,7 @@ ESCAPE: Final = "\x1b"
 PASTE_BEGINS: Final = "\x1b[200~"
 PASTE_ENDS: Final = "\x1b[201~"
 
-ESCAPE_SECONDS: Final = 0.03
+ESCAPE_SECONDS: Final = 0.02
 """How long to wait for the rest of a sequence before a lone escape character counts as the key."""
 LONGEST_ESCAPE_SECONDS: Final = 0.5
 """The same on a line that was seen to be slow."""

@@ -56,15 +56,16 @@ def test_in_screen_the_first_picture_is_whole(directory: Path, tmp_path: Path) -
     with on_a_pty([*screen, *VIEWER, "--dir", str(directory)], MODELS[-1].encode(), columns=120, lines=40) as (_, terminal):
         shown: list[str] = []
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not (shown and "Quit" in shown[-1]):
-            assert time.monotonic() < deadline, shown
+        while not (shown and "Quit" in shown[-1]) and time.monotonic() < deadline:
             subprocess.run(["screen", "-S", name, "-X", "hardcopy", str(copy)], check=True, capture_output=True)
             if select.select([terminal], [], [], 0.2)[0]:
                 terminal.read(65536)
             shown = copy.read_text(errors="replace").splitlines() if copy.exists() else []
-        assert [one for one in MODELS[1:] if sum(one in line for line in shown) != 1] == []
-        terminal.write(b"q")
+        subprocess.run(["screen", "-S", name, "-X", "quit"], check=True, capture_output=True)
         read_until(terminal, b"terminating")
+    assert shown
+    assert "Quit" in shown[-1]
+    assert [one for one in MODELS[1:] if sum(one in line for line in shown) != 1] == []
 
 
 def test_over_a_slow_line_there_is_one_short_picture_and_quitting_works_soon(directory: Path) -> None:

@@ -56,8 +56,7 @@ MODEL_KEYS = [
         "precision",
     ],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
-    *["leftover_of", "pinned_bytes", "dynamic_memory"],
-    *["leftover_of", "managed_by", "managed_bytes"],
+    *["leftover_of", "pinned_bytes", "dynamic_memory", "managed_by", "managed_bytes"],
 ]
 
 

@@ -112,8 +112,9 @@ class SnapshotModels:
         if len(self._names) > len(large):
             self._forget_names(found)
         large = with_relations(without_rival_names(large, self._variants), ids, self._variants)
-        by_id = {ids[one]: known for one, known in managed.items() if one in ids}
-        large = [self._managed(model, by_id.get(model.id)) for model in large]
+        if managed:
+            by_id = {ids[one]: known for one, known in managed.items() if one in ids}
+            large = [self._managed(model, by_id.get(model.id)) for model in large]
         self._variants.forget_unused()
         large.sort(key=lambda model: (-model.resident_bytes, -model.offloaded_bytes, model.name, model.id))
         return (*large, *([_sum_of_small(small, now_ns)] if small else []))

@@ -16,9 +16,9 @@ from modules import Backbone, attached
 
 
 def classes_of_the_sidecar() -> Iterator[type]:
-    """All classes that the package defines, except exceptions, protocols and the demo's models."""
+    """All classes that the package defines, except exceptions, protocols, the demo's models and what isn't in hosts."""
     for found in pkgutil.walk_packages(gpumodels.__path__, "gpumodels."):
-        if ".demo" in found.name or found.name.rpartition(".")[2] in ("__main__", "auto"):
+        if ".demo" in found.name or ".comfyui_pack" in found.name or found.name.rpartition(".")[2] in ("__main__", "auto"):
             continue
         module = importlib.import_module(found.name)
         for _, kind in inspect.getmembers(module, inspect.isclass):

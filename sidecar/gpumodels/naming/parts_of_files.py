@@ -61,10 +61,11 @@ def _places(keys: Iterable[str]) -> set[str]:
 
 
 def _places_of(key: str) -> Sequence[str]:
-    """The modules that say where a tensor is: its own, and those above it."""
+    """The modules that say where a tensor is: its own, and those above it; for a tensor of the model itself, its own name."""
     found: list[str] = []
+    above = key
     for _ in range(PATH_LEVELS):
-        key, _, _ = key.rpartition(".")
-        if key:
-            found.append(key)
-    return found
+        above, _, _ = above.rpartition(".")
+        if above:
+            found.append(above)
+    return found or [key]

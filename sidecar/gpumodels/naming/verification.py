@@ -128,11 +128,11 @@ class Verification:
             return agreement(taken, other_values, self._pause, weights=elements_of(taken)) if taken else None
 
     def has_little_of(self, found: FoundModel, files: Mapping[str, Stamp | None]) -> bool:
-        """Whether the model is made of a part of these files, and of parts that they don't have."""
+        """Whether the model is made of a part of these files, and of parts that they don't have; no, if they can't be read."""
         keys = {key for key, _ in self._samples.shapes(found)}
         with self._values_of(files) as readable:
             elements = {key: math.prod(shape) for values in readable for key, (_, shape) in values.tensors.items()}
-        return is_made_of_a_part(keys, elements)
+        return bool(elements) and is_made_of_a_part(keys, elements)
 
 
 def _is_doubtful(elements: Elements) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -150,6 +151,8 @@ def test_a_named_file_that_was_read_unseen_is_compared(sidecar: Attached, execut
         return model
 
     save_file({"weight": torch.rand(WIDTH, WIDTH)}, path)
+    an_hour_ago = time.time() - 3600
+    os.utime(path, (an_hour_ago, an_hour_ago))
     model = run(executor, builds, model_name="4x-UltraSharp.safetensors")
     found = the_only(sidecar)
     assert (found.name, found.name_source, found.files) == ("4x-UltraSharp", NameSource.VALUES, (str(path),))

@@ -100,3 +100,9 @@ def test_a_controlnet_that_copied_its_unets_weights_is_not_called_by_its_file(tm
             next(made.parameters()).add_(1e-3)
         assert sidecar.models()[0].name == "ControlNet"
         assert sidecar.failures.count == 0
+
+
+def test_tensors_of_the_model_itself_have_a_place_by_their_own_name() -> None:
+    assert not is_made_of_a_part({"weight"}, {"weight": 100})
+    assert not is_made_of_a_part({"weight", "scale"}, {"weight": 100})
+    assert is_made_of_a_part({"weight", "scale"}, {"weight": 40, "bias": 60})

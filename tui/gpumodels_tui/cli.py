@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
 """The packages that the extra `tui` installs."""
 
+FOR_METRICS: Final = frozenset({"prometheus_client"})
+"""The packages that the extra `metrics` installs."""
+
+LISTEN: Final = "127.0.0.1:9477"
+
 THEMES: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
 """The names of all looks in `theme`, which is imported only for the screens."""
 
@@ -52,6 +57,8 @@ def _run(argv: Sequence[str] | None) -> int:
             _write(f"gpumodels-tui {_version()}\n")
             return 0
         sources = _sources(arguments, os.environ)
+        if arguments.command == "metrics":
+            return _metrics(sources, arguments)
         if not arguments.once and not arguments.json and sys.stdout.isatty():
             if os.environ.get("TERM", "dumb") != "dumb":
                 from gpumodels_tui.plain_terminal import needs_ascii
@@ -66,9 +73,11 @@ def _run(argv: Sequence[str] | None) -> int:
             _say("this terminal can't draw screens (TERM=dumb); using --once")
         return _print_once(sources, arguments.json)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in EXTRA:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRA | FOR_METRICS:
             raise
-        _say(f"error: {error.name} is not installed; run: pip install 'gpumodels[tui]'")
+        extras = "tui,metrics" if package in FOR_METRICS else "tui"
+        _say(f"error: {package} is not installed; run: pip install 'gpumodels[{extras}]'")
         return 1
     except OutputError as error:
         _say(f"error: can't write to stdout: {error}; send the output to a file or program that takes it")
@@ -145,14 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Environment: GPUMODELS_DIR, GPUMODELS_MODELS (like PATH), NO_COLOR. If stdout is not a terminal, --once is used.",
         allow_abbrev=False,
     )
-    parser.add_argument("--dir", action="append", default=[], metavar="D", help="read the sidecars' files in D; repeatable")
-    parser.add_argument(
-        "--models",
-        action="append",
-        default=[],
-        metavar="D",
-        help="read model files below D; repeatable. Default: those in config.toml, else ComfyUI's and Hugging Face's folders",
-    )
+    _add_sources(parser, [])
     parser.add_argument(
         "--theme", choices=THEMES, default=THEMES[0], help="the colours of the screens; default: the terminal's own sixteen"
     )
@@ -168,7 +170,59 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--once", action="store_true", help="print one plain table")
     output.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands", description="Without one: the screens.")
+    _add_metrics(commands)
     return parser
+
+
+def _add_sources(parser: argparse.ArgumentParser, default: list[str] | str) -> None:
+    """What is read; the same for the screens and for every command, where the default leaves alone what stands before it."""
+    parser.add_argument("--dir", action="append", default=default, metavar="D", help="read the sidecars' files in D; repeatable")
+    parser.add_argument(
+        "--models",
+        action="append",
+        default=default,
+        metavar="D",
+        help="read model files below D; repeatable. Default: those in config.toml, else ComfyUI's and Hugging Face's folders",
+    )
+
+
+def _add_metrics(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "metrics",
+        help="serve metrics for Prometheus",
+        description="Serves metrics of models and memory for Prometheus, and the JSON document at /json, until it is stopped.",
+        epilog="No pid, path or argument is in a label unless asked for. Other pages: /json, /-/healthy, /-/ready.",
+        allow_abbrev=False,
+    )
+    _add_sources(parser, argparse.SUPPRESS)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument("--listen", default=LISTEN, metavar="HOST:PORT", help=f"the address; default: {LISTEN}")
+    place.add_argument("--unix", metavar="PATH", help="listen on a Unix socket instead")
+    place.add_argument("--textfile", metavar="PATH", help="write them to PATH once, for node_exporter's textfile collector")
+    parser.add_argument("--user", metavar="NAME", help="only this user's processes")
+    parser.add_argument("--top", type=_count, default=100, metavar="N", help="series for the N largest models; default: 100")
+    parser.add_argument("--with-pid", action="store_true", help="put the pid into gpumodels_process_info")
+    parser.add_argument("--with-paths", action="store_true", help="put whole paths into gpumodels_model_info")
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 0:
+        raise ValueError(text)
+    return count
+
+
+def _metrics(sources: Sources, arguments: argparse.Namespace) -> int:
+    from gpumodels_tui.service.metric_families import Choices
+    from gpumodels_tui.service.metrics_service import serve, write_textfile
+    from gpumodels_tui.settings import as_path
+
+    choices = Choices(arguments.user, arguments.top, arguments.with_pid, arguments.with_paths)
+    if arguments.textfile is not None:
+        return write_textfile(sources, _version(), choices, as_path(arguments.textfile))
+    address = arguments.listen if arguments.unix is None else as_path(arguments.unix)
+    return serve(sources, _version(), choices, address)
 
 
 def _version() -> str:

@@ -54,6 +54,10 @@ class WatchingThread(threading.Thread):
         self._stopping = threading.Event()
         self.interval_seconds = interval_seconds
         """The time between two polls of the devices; may be changed at any time."""
+        self.seen: tuple[FeedState, HardwareState, CatalogueState] | None = None
+        """What the newest view was built from."""
+        self.has_read_devices = False
+        """Whether the driver was asked at least once; the first view doesn't wait for it."""
 
     def run(self) -> None:
         """Poll until `stop` is called."""
@@ -101,7 +105,6 @@ class WatchingThread(threading.Thread):
             opened.callback(feed.close)
             hardware = self._sources.hardware()
             opened.callback(hardware.close)
-            seen: tuple[FeedState, HardwareState, CatalogueState] | None = None
             builder, recorder = ViewBuilder(), Recorder()
             view: View | None = None
             shown_from: View | None = None
@@ -119,8 +122,10 @@ class WatchingThread(threading.Thread):
                 if catalogue is not None:
                     facts = catalogue.state()
                 now = (processes, devices, facts)
+                seen = self.seen
                 if view is None or seen is None or any(new is not old and new != old for new, old in zip(now, seen, strict=True)):
-                    view, seen = builder.build(*now), now
+                    view, self.seen = builder.build(*now), now
+                self.has_read_devices = devices_at >= 0
                 # Events refer to devices, so recording begins when these are known.
                 history = recorder.record(view, time.time_ns()) if devices_at >= 0 else NO_HISTORY
                 if shown is None or view is not shown_from or history is not shown.history:

@@ -1,0 +1,66 @@
+"""The command `gpumodels-tui metrics`, as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from gpumodels_tui.service.metric_families import Choices
+from gpumodels_tui.service.metrics_service import serve, write_textfile
+from gpumodels_tui.sources.opening import Sources
+from processes import wait_until
+from snapshots import GIB, a_model, a_process, a_snapshot, published
+
+
+def test_a_textfile_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = tmp_path / "files"
+    files.mkdir()
+    writer = published(files, a_snapshot(a_model("wan", GIB)))
+    path = tmp_path / "gpumodels.prom"
+    assert write_textfile(Sources((files,)), "1", Choices(), path) == 0
+    assert 'gpumodels_model_device_bytes{device="host",' in path.read_text()
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["gpumodels.prom"]
+    assert write_textfile(Sources((files,)), "1", Choices(), tmp_path / "none" / "gpumodels.prom") == 1
+    assert "cannot write" in capsys.readouterr().err
+    writer.close()
+
+
+def test_an_address_that_cannot_be_listened_on_ends_it_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert serve(Sources(()), "1", Choices(), "nowhere") == 1
+    assert capsys.readouterr().err.startswith("gpumodels-tui: error: --listen takes HOST:PORT")
+
+
+@pytest.mark.slow
+def test_it_serves_until_it_is_told_to_end_and_promtool_finds_no_fault(tmp_path: Path) -> None:
+    writer = published(tmp_path, a_snapshot(a_model("wan", GIB), process=a_process(pid=os.getpid())))
+    command = [sys.executable, "-m", "gpumodels_tui", "metrics", "--dir", str(tmp_path), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
+        assert service.stderr is not None
+        line = service.stderr.readline()
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        assert found is not None, line
+
+        def page(path: str) -> str:
+            with urllib.request.urlopen(f"{found[0]}{path}", timeout=30) as answer:
+                text: str = answer.read().decode()
+                return text
+
+        wait_until(lambda: 'model="wan"' in page("/metrics"))
+        text = page("/metrics")
+        if (promtool := shutil.which("promtool")) is not None:
+            checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+            assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+        writer.close()
+        wait_until(lambda: 'model="wan"' not in page("/metrics"))
+        assert "gpumodels_models 0.0" in page("/metrics")
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(timeout=30) == 0
+        assert service.stderr.read() == ""

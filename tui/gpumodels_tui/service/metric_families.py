@@ -1,0 +1,264 @@
+"""The metrics by Prometheus's conventions: base units, a prefix, what is unknown is absent and never 0, a bounded set of labels.
+
+Every scrape makes all series anew, so none outlives what it speaks of. Devices are named by the short name that the screens use,
+`0` for GPU 0; `gpumodels_device_info` has the UUID. No pid, path or argument is in a label unless it was asked for.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import PurePath
+from typing import Final
+
+from msgspec import Struct
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.schema import KINDS, SMALL_MODELS_ID
+from gpumodels_tui.service.observed import Observed
+from gpumodels_tui.service.series_names import SeriesNames, label
+from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.view.device_names import HOST, Device, devices_named, holds_memory, join_devices
+from gpumodels_tui.view.memory_parts import OF_MODELS, PartKind
+from gpumodels_tui.view.rows import ModelRow, View
+
+MOST_MODELS: Final = 100
+OTHER: Final = "other"
+"""The name and id of the models beyond the largest ones, summed up."""
+
+SMALL: Final = "small models"
+"""The name of the entry that sums up a process's small models, however many there are."""
+
+MODELS: Final = "models"
+PARTS: Final = {kind: MODELS if kind in OF_MODELS else kind.value.replace(" ", "_") for kind in PartKind}
+
+
+class Choices(Struct, frozen=True):
+    """What the operator chose."""
+
+    user: str | None = None
+    """Only this user's processes."""
+    most_models: int = MOST_MODELS
+    """How many models have series of their own: the largest."""
+    with_pid: bool = False
+    """Whether `gpumodels_process_info` has the pid."""
+    with_paths: bool = False
+    """Whether `gpumodels_model_info` has the whole path of the model's file instead of its name."""
+
+
+class ModelMetrics(Collector):
+    """Collects from the newest state; without one (not read yet, or failed) only `gpumodels_up 0` and the build are left."""
+
+    def __init__(self, observed: Callable[[], Observed | None], version: str, choices: Choices) -> None:
+        self._observed = observed
+        self._version = version
+        self._choices = choices
+        self._names = SeriesNames()
+        self._lock = threading.Lock()
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, each with its help, also if it has no series. Scrapes at the same time wait for each other."""
+        seen = self._observed()
+        yield _gauge("build_info", "The version of gpumodels.", {"version": self._version}, 1)
+        yield _gauge("up", "Whether the sources are being read.", {}, int(seen is not None))
+        if seen is not None:
+            with self._lock:
+                families = list(self._families(seen))
+            yield from families
+
+    def _families(self, seen: Observed) -> Iterator[Metric]:
+        processes = [state for state in seen.view.processes if self._is_chosen(state)]
+        rows = [row for row in _rows(seen.view) if self._is_chosen(row.process_state)]
+        self._names.keep(processes, rows)
+        yield from self._of_devices(seen)
+        yield from self._of_processes(seen, processes)
+        yield from self._of_models(seen, [row for row in rows if holds_memory(row.process_state)])
+        yield from self._of_sidecars(seen, processes)
+        yield from _of_changes(seen)
+
+    def _is_chosen(self, state: ProcessState) -> bool:
+        return self._choices.user in (None, state.user)
+
+    def _of_devices(self, seen: Observed) -> Iterator[Metric]:
+        joined = join_devices(seen.snapshots.feed, seen.snapshots.hardware)
+        # A `cuda:0` that may be any of the driver's GPUs would be counted twice.
+        devices = [device for device in joined.devices if device.is_distinct]
+        names = _device_names(seen.view)
+        info = GaugeMetricFamily("gpumodels_device_info", "A GPU, or the host's memory.", labels=["device", "uuid", "name"])
+        for device in devices:
+            if device.key != HOST:
+                info.add_metric([names[device.key], label(device.uuid or ""), label(device.name or "")], 1)
+        yield info
+        for name, text, read in DEVICE_READINGS:
+            family = GaugeMetricFamily(f"gpumodels_device_{name}", text, labels=["device"])
+            for device in devices:
+                if (value := read(device)) is not None:
+                    family.add_metric([names[device.key]], value)
+            yield family
+        unattached = GaugeMetricFamily(
+            "gpumodels_device_unattached_processes", "Processes on the device that have no sidecar.", labels=["device"]
+        )
+        of_driver = {f"gpu:{gpu.uuid}" for gpu in seen.snapshots.hardware.gpus}
+        for row in seen.view.devices:
+            if row.key in of_driver:
+                unattached.add_metric([names[row.key]], len(row.unattached))
+        yield unattached
+
+    def _of_processes(self, seen: Observed, processes: Iterable[ProcessState]) -> Iterator[Metric]:
+        chosen = {state.key: state for state in processes}
+        states = GaugeMetricFamily("gpumodels_processes", "Processes with a sidecar, by what is known of it.", labels=["state"])
+        for liveness in Liveness:
+            if liveness is not Liveness.EXITED:
+                states.add_metric([liveness.value], sum(state.liveness is liveness for state in chosen.values()))
+        yield states
+        named = ["process", "user", "state", "rank", *(["pid"] if self._choices.with_pid else [])]
+        info = GaugeMetricFamily("gpumodels_process_info", "A process with a sidecar.", labels=named)
+        for state in chosen.values():
+            rank = state.snapshot.process.rank if state.snapshot is not None else None
+            values = [*self._process(state), state.liveness.value, "" if rank is None else str(rank)]
+            info.add_metric([*values, str(state.pid)] if self._choices.with_pid else values, 1)
+        yield info
+        sizes: dict[tuple[str, ...], int] = {}
+        names = _device_names(seen.view)
+        for row in seen.view.process_rows:
+            if row.state is None or row.state.key not in chosen:
+                continue
+            for device in row.devices:
+                for part in device.parts:
+                    labels = (*self._process(row.state), names[device.key], PARTS[part.kind])
+                    sizes[labels] = sizes.get(labels, 0) + part.size_bytes
+        yield _summed(
+            "process_device_bytes",
+            "Memory that a process holds on a device, by what it is for.",
+            ["process", "user", "device", "part"],
+            sizes,
+        )
+
+    def _of_models(self, seen: Observed, rows: Iterable[ModelRow]) -> Iterator[Metric]:
+        held: dict[tuple[str, ...], int] = {}
+        offloaded: dict[tuple[str, ...], int] = {}
+        models = {row.key: row for row in rows}
+        names = _device_names(seen.view)
+        ranked = sorted(models, key=lambda key: (-models[key].model.resident_bytes - models[key].model.offloaded_bytes, key))
+        own = {key: (_model_name(models[key]), self._names.model_id(models[key])) for key in ranked[: self._choices.most_models]}
+        yield _gauge(
+            "models", "Models in processes that live.", {}, sum(row.model.id != SMALL_MODELS_ID for row in models.values())
+        )
+        for device in seen.view.devices:
+            for row in device.models:
+                if row.key in models and row.on_bytes:
+                    labels = (*own.get(row.key, (OTHER, OTHER)), *self._process(row.process_state), names[device.key])
+                    held[labels] = held.get(labels, 0) + row.on_bytes
+        for row in models.values():
+            of_one = (*own.get(row.key, (OTHER, OTHER)), *self._process(row.process_state))
+            offloaded[of_one] = offloaded.get(of_one, 0) + row.model.offloaded_bytes
+        of_model = ["model", "id", "process", "user"]
+        yield _summed("model_device_bytes", "Memory that a model holds on a device.", [*of_model, "device"], held)
+        text = "What of a model is not on the device where it runs: in host memory, on disk or not loaded."
+        yield _summed("model_offloaded_bytes", text, of_model, offloaded)
+        facts = ["file", "kind", "dtype", "class", "name_source"]
+        info = GaugeMetricFamily("gpumodels_model_info", "A model, and where its name is from.", labels=[*of_model, *facts])
+        confidence = GaugeMetricFamily("gpumodels_model_name_confidence_ratio", "How certain the name is.", labels=of_model)
+        loaded = GaugeMetricFamily("gpumodels_model_loaded_timestamp_seconds", "When a model was first seen.", labels=of_model)
+        for key, name in own.items():
+            row, model = models[key], models[key].model
+            of_one = (*name, *self._process(row.process_state))
+            path = model.files[0] if model.files else ""
+            file = label(path if self._choices.with_paths else PurePath(path).name)
+            info.add_metric([*of_one, file, row.kind, *map(label, (row.dtype, model.class_name, model.name_source))], 1)
+            confidence.add_metric(of_one, model.confidence)
+            if model.loaded_at_ns > 0:
+                loaded.add_metric(of_one, model.loaded_at_ns / 1e9)
+        yield from (info, confidence, loaded)
+
+    def _of_sidecars(self, seen: Observed, processes: Iterable[ProcessState]) -> Iterator[Metric]:
+        of_process = ["process", "user"]
+        success = GaugeMetricFamily(
+            "gpumodels_last_read_success", "Whether the newest reading worked.", labels=["source", *of_process]
+        )
+        if seen.snapshots.hardware.gpus or seen.snapshots.hardware.problems:
+            success.add_metric(["driver", "", ""], int(not seen.snapshots.hardware.problems))
+        age = GaugeMetricFamily("gpumodels_snapshot_age_seconds", "How old a process's newest snapshot is.", labels=of_process)
+        scan = GaugeMetricFamily("gpumodels_sidecar_scan_seconds", "Processor time of a sidecar's last scan.", labels=of_process)
+        modules = GaugeMetricFamily("gpumodels_sidecar_modules", "Modules that a sidecar knows.", labels=of_process)
+        failures = CounterMetricFamily("gpumodels_sidecar_failures", "Errors of a sidecar since its start.", labels=of_process)
+        memory_errors = CounterMetricFamily(
+            "gpumodels_out_of_memory", "Out-of-memory errors that the allocator raised.", labels=[*of_process, "device"]
+        )
+        for state in processes:
+            named = self._process(state)
+            success.add_metric(["snapshot", *named], int(state.problem is None))
+            if state.snapshot_at_ns:
+                age.add_metric(named, max(0.0, (seen.snapshots.taken_at_ns - state.snapshot_at_ns) / 1e9))
+            if state.snapshot is None:
+                continue
+            scan.add_metric(named, state.snapshot.health.scan_seconds)
+            modules.add_metric(named, state.snapshot.health.modules)
+            failures.add_metric(named, state.snapshot.health.failures)
+            for memory in devices_named(state):
+                if memory.out_of_memory_count is not None:
+                    memory_errors.add_metric([*named, label(memory.device)], memory.out_of_memory_count)
+        yield from (success, age, scan, modules, failures, memory_errors)
+        unreadable = "Files or folders among the sidecars' that can't be read; what they hold is in no series."
+        yield _gauge("unreadable_files", unreadable, {}, len(seen.snapshots.feed.unreadable))
+
+    def _process(self, state: ProcessState) -> tuple[str, str]:
+        return self._names.process(state), label(state.user)
+
+
+def _of_changes(seen: Observed) -> Iterator[Metric]:
+    for name, counts in (("loads", seen.loads), ("unloads", seen.unloads)):
+        if counts is None:
+            continue
+        family = CounterMetricFamily(f"gpumodels_model_{name}", f"Model {name} since the service began.", labels=["kind"])
+        for kind in KINDS:
+            family.add_metric([kind], counts.get(kind, 0))
+        yield family
+
+
+def _model_name(row: ModelRow) -> str:
+    return SMALL if row.model.id == SMALL_MODELS_ID else label(row.model.name)
+
+
+def _device_names(view: View) -> dict[str, str]:
+    """By key: `0`, `cuda:1`; the whole title where two devices have the same short name."""
+    labels = [device.label for device in view.devices]
+    return {device.key: label(device.label if labels.count(device.label) == 1 else device.title) for device in view.devices}
+
+
+def _rows(view: View) -> Iterator[ModelRow]:
+    return (row for device in view.devices for row in device.models)
+
+
+def _gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Metric:
+    family = GaugeMetricFamily(f"gpumodels_{name}", text, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def _summed(name: str, text: str, labels: list[str], sizes: Mapping[tuple[str, ...], int]) -> Metric:
+    family = GaugeMetricFamily(f"gpumodels_{name}", text, labels=labels)
+    for values, size in sizes.items():
+        family.add_metric(values, size)
+    return family
+
+
+def _is_up(device: Device) -> int | None:
+    return None if device.key == HOST else int(device.lost is None)
+
+
+def _share(percent: int | None) -> float | None:
+    return None if percent is None else percent / 100
+
+
+DEVICE_READINGS: Final[tuple[tuple[str, str, Callable[[Device], float | None]], ...]] = (
+    ("up", "Whether the driver reaches the GPU: a lost one has no other figures.", _is_up),
+    ("used_bytes", "Memory in use, as the driver counts it; without a driver, as the sidecars do.", lambda one: one.used_bytes),
+    ("total_bytes", "The device's memory.", lambda one: one.total_bytes),
+    ("utilization_ratio", "The share of time in which the GPU computed.", lambda one: _share(one.utilization_percent)),
+    ("temperature_celsius", "The GPU's temperature.", lambda one: one.temperature_celsius),
+    ("power_watts", "The power that the GPU draws.", lambda one: one.power_watts),
+)

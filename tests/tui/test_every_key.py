@@ -242,11 +242,15 @@ def bindings_at(place: PlacedColumn) -> dict[str, Binding]:
     """By key, as the classes declare them: the nearest wins. While one types, what can be printed or moves there is no key."""
     found: dict[str, Binding] = {}
     for owner in place.owners:
+        of_owner: dict[str, Binding] = {}
         for ancestor in reversed(owner.__mro__):
             if not ancestor.__module__.startswith("gpumodels_tui"):
                 continue
+            if ancestor is DevicePanel:  # which inherits none
+                of_owner = {}
             for binding in ancestor.__dict__.get("BINDINGS", ()):
-                found |= {key.strip(): dataclasses.replace(binding, key=key.strip()) for key in binding.key.split(",")}
+                of_owner |= {key.strip(): dataclasses.replace(binding, key=key.strip()) for key in binding.key.split(",")}
+        found |= of_owner
     typing = place.owners[-1] in (WordsInput, Input)
     typed = {key for key in found if typing and (len(key) == 1 or key in PRINTABLE or key in TAKEN_BY_TYPING)}
     return {key: binding for key, binding in found.items() if key not in typed or binding.priority}
@@ -282,7 +286,8 @@ def a_crowded_view() -> View:
 
 def seen(app: GpuModelsApp, pictures: Path, suspended: list[bool]) -> Seen:
     screen = app.screen
-    lists = [table for table in screen.query(LineTable) if table.can_focus or isinstance(table, ChoiceTable)]
+    tables = [table for table in screen.query(LineTable) if not isinstance(table, DevicePanel)]
+    lists = [table for table in tables if table.can_focus or isinstance(table, ChoiceTable)]
     table: LineTable[Any] | None = lists[0] if lists else None
     scrolled = sum(widget.scroll_y for widget in screen.query("VerticalScroll"))
     device = screen.device if isinstance(screen, (OverviewScreen, TimelineScreen)) else None

@@ -10,7 +10,7 @@ import pytest
 
 from gpumodels_shared.identity import boot_id, pid_namespace
 from gpumodels_shared.layout import Header
-from gpumodels_tui.sources.pid_namespaces import FIRST_NAMESPACE, pid_from_outside, sees_all_pids
+from gpumodels_tui.sources.pid_namespaces import FIRST_NAMESPACE, PidsInside, sees_all_pids
 
 INSIDE = 4026532179
 
@@ -32,25 +32,37 @@ def test_a_process_in_a_container_is_found_by_the_number_that_it_has_inside(tmp_
     proc = a_proc(tmp_path, (7, "7"), (4000, "4000\t9"), (4711, "4711\t7"))
     namespace = proc / "4711" / "ns" / "pid"
     namespace.touch()
-    assert pid_from_outside(a_header(namespace=namespace.stat().st_ino), proc) == 4711
+    assert PidsInside(proc).from_outside(a_header(namespace=namespace.stat().st_ino)) == 4711
 
 
 def test_the_same_number_in_another_container_is_another_process(tmp_path: Path) -> None:
     proc = a_proc(tmp_path, (4711, "4711\t7"))
     (proc / "4711" / "ns" / "pid").touch()
-    assert pid_from_outside(a_header(namespace=INSIDE), proc) is None
+    assert PidsInside(proc).from_outside(a_header(namespace=INSIDE)) is None
 
 
 def test_a_process_whose_namespace_may_not_be_seen_and_whose_start_is_unknown_is_not_guessed(tmp_path: Path) -> None:
-    assert pid_from_outside(a_header(), a_proc(tmp_path, (4711, "4711\t7"))) is None
+    assert PidsInside(a_proc(tmp_path, (4711, "4711\t7"))).from_outside(a_header()) is None
 
 
 def test_a_file_of_another_boot_is_of_no_process_here(tmp_path: Path) -> None:
     proc = a_proc(tmp_path, (4711, "4711\t7"))
     (proc / "4711" / "ns" / "pid").touch()
     inode = (proc / "4711" / "ns" / "pid").stat().st_ino
-    assert pid_from_outside(a_header(namespace=inode, boot=b"x" * 16), proc) is None
-    assert pid_from_outside(a_header(namespace=inode, boot=bytes(16)), proc) is None
+    assert PidsInside(proc).from_outside(a_header(namespace=inode, boot=b"x" * 16)) is None
+    assert PidsInside(proc).from_outside(a_header(namespace=inode, boot=bytes(16))) is None
+
+
+def test_processes_are_listed_once_for_many_files(tmp_path: Path) -> None:
+    proc = a_proc(tmp_path, (4711, "4711\t7"))
+    (proc / "4711" / "ns" / "pid").touch()
+    header = a_header(namespace=(proc / "4711" / "ns" / "pid").stat().st_ino)
+    inside = PidsInside(proc)
+    assert inside.from_outside(a_header(pid=8)) is None
+    (proc / "4711" / "status").unlink()
+    assert inside.from_outside(header) == 4711
+    inside.kept_seconds = -1.0
+    assert inside.from_outside(header) is None
 
 
 def in_a_container(program: str) -> str:
@@ -88,7 +100,7 @@ def test_a_real_process_in_a_container_is_found_from_outside() -> None:
         said = child.stdout.readline().split()
         if not said:
             pytest.skip("namespaces may not be made here")
-        found = pid_from_outside(a_header(int(said[0]), int(said[1])))
+        found = PidsInside().from_outside(a_header(int(said[0]), int(said[1])))
         children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
         child.stdin.close()
     assert [found] == [int(one) for one in children]

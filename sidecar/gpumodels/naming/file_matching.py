@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final
 
 from gpumodels.models.assembling import FoundModel
@@ -172,7 +173,9 @@ class FileMatching:
         chosen, weights = self._samples.more_of(samples)
         found = agreement(chosen, [values], self._pause, weights=weights)
         if found is None:
-            return match
+            # Too many tensors may be the renamed ones to tell what was changed from what is another's: the samples decide alone.
+            rest = match.compared_weight - match.weight if 2 * match.matched >= match.compared else 0.0
+            return replace(match, changed_elements=rest)
         elements = found.elements
         if elements.matched == elements.in_all:
             return Match(match.compared, match.compared, match.compared_weight, match.compared_weight)  # but for rounding

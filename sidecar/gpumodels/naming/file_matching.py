@@ -27,6 +27,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.fingerprint import (
     COARSE_CLOCK_NS,
     MOST_OF_A_FEW,
+    TENSORS,
     DecodedSample,
     FileValues,
     Match,
@@ -174,7 +175,8 @@ class FileMatching:
         found = agreement(chosen, [values], self._pause, weights=weights)
         if found is None:
             # Too many tensors may be the renamed ones to tell what was changed from what is another's: the samples decide alone.
-            rest = match.compared_weight - match.weight if 2 * match.matched >= match.compared else 0.0
+            is_mostly_kept = 2 * match.matched >= min(match.compared, TENSORS)  # of large ones alone there may be some more
+            rest = match.compared_weight - match.weight if is_mostly_kept else 0.0
             return replace(match, changed_elements=rest)
         elements = found.elements
         if elements.matched == elements.in_all:

@@ -73,7 +73,9 @@ class SnapshotReader:
         self._descriptor = open_file(path, owner)
         try:
             self.header: Header = parse_header(os.pread(self._descriptor, HEADER_BYTES, 0))
-            length = os.fstat(self._descriptor).st_size
+            status = os.fstat(self._descriptor)
+            self.inode = status.st_ino
+            length = status.st_size
             if length < self.header.file_bytes:
                 raise LayoutError(f"truncated: {length} bytes of {self.header.file_bytes}")
         except BaseException:

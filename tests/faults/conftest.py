@@ -16,7 +16,6 @@ from typing import Final
 
 import pytest
 
-from gpumodels_tui.sources.pid_namespaces import PIDS_INSIDE
 from hosts import Host, a_host
 from processes import wait_until
 
@@ -73,13 +72,6 @@ def reached() -> Reached:
         _figures.setdefault(row, []).append(figure)
 
     return add
-
-
-@pytest.fixture(autouse=True)
-def _processes_are_listed_before(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is counted is the work for files; that the machine's processes are listed once for all of them isn't."""
-    monkeypatch.setattr(PIDS_INSIDE, "kept_seconds", float("inf"))
-    monkeypatch.setattr(PIDS_INSIDE, "_listed_at", 0.0)
 
 
 @pytest.fixture

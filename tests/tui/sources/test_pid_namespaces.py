@@ -10,9 +10,10 @@ import pytest
 
 from gpumodels_shared.identity import boot_id, pid_namespace
 from gpumodels_shared.layout import Header
-from gpumodels_tui.sources.pid_namespaces import FIRST_NAMESPACE, PidsInside, sees_all_pids
+from gpumodels_tui.sources.pid_namespaces import FIRST_NAMESPACE, pid_from_outside, sees_all_pids
 
 INSIDE = 4026532179
+INODE = 59554
 
 
 def a_header(pid: int = 7, namespace: int = INSIDE, boot: bytes | None = None) -> Header:
@@ -24,7 +25,8 @@ def a_proc(directory: Path, *processes: tuple[int, str]) -> Path:
     for pid, numbers in processes:
         (directory / str(pid) / "ns").mkdir(parents=True)
         (directory / str(pid) / "status").write_text(f"Name:\tpython\nPid:\t{pid}\nNSpid:\t{numbers}\n")
-    (directory / "self").mkdir(exist_ok=True)
+    held = [f"{number}: FLOCK  ADVISORY  WRITE {pid} 00:1b:{INODE} 0 EOF\n" for number, (pid, _) in enumerate(processes, 1)]
+    (directory / "locks").write_text("".join(held))
     return directory
 
 
@@ -32,37 +34,39 @@ def test_a_process_in_a_container_is_found_by_the_number_that_it_has_inside(tmp_
     proc = a_proc(tmp_path, (7, "7"), (4000, "4000\t9"), (4711, "4711\t7"))
     namespace = proc / "4711" / "ns" / "pid"
     namespace.touch()
-    assert PidsInside(proc).from_outside(a_header(namespace=namespace.stat().st_ino)) == 4711
+    assert pid_from_outside(a_header(namespace=namespace.stat().st_ino), INODE, proc) == 4711
 
 
 def test_the_same_number_in_another_container_is_another_process(tmp_path: Path) -> None:
     proc = a_proc(tmp_path, (4711, "4711\t7"))
     (proc / "4711" / "ns" / "pid").touch()
-    assert PidsInside(proc).from_outside(a_header(namespace=INSIDE)) is None
+    assert pid_from_outside(a_header(namespace=INSIDE), INODE, proc) is None
 
 
 def test_a_process_whose_namespace_may_not_be_seen_and_whose_start_is_unknown_is_not_guessed(tmp_path: Path) -> None:
-    assert PidsInside(a_proc(tmp_path, (4711, "4711\t7"))).from_outside(a_header()) is None
+    assert pid_from_outside(a_header(), INODE, a_proc(tmp_path, (4711, "4711\t7"))) is None
 
 
 def test_a_file_of_another_boot_is_of_no_process_here(tmp_path: Path) -> None:
     proc = a_proc(tmp_path, (4711, "4711\t7"))
     (proc / "4711" / "ns" / "pid").touch()
     inode = (proc / "4711" / "ns" / "pid").stat().st_ino
-    assert PidsInside(proc).from_outside(a_header(namespace=inode, boot=b"x" * 16)) is None
-    assert PidsInside(proc).from_outside(a_header(namespace=inode, boot=bytes(16))) is None
+    assert pid_from_outside(a_header(namespace=inode, boot=b"x" * 16), INODE, proc) is None
+    assert pid_from_outside(a_header(namespace=inode, boot=bytes(16)), INODE, proc) is None
 
 
-def test_processes_are_listed_once_for_many_files(tmp_path: Path) -> None:
+def test_only_who_holds_the_files_own_lock_is_asked(tmp_path: Path) -> None:
     proc = a_proc(tmp_path, (4711, "4711\t7"))
     (proc / "4711" / "ns" / "pid").touch()
     header = a_header(namespace=(proc / "4711" / "ns" / "pid").stat().st_ino)
-    inside = PidsInside(proc)
-    assert inside.from_outside(a_header(pid=8)) is None
-    (proc / "4711" / "status").unlink()
-    assert inside.from_outside(header) == 4711
-    inside.kept_seconds = -1.0
-    assert inside.from_outside(header) is None
+    assert pid_from_outside(header, INODE, proc) == 4711
+    assert pid_from_outside(header, INODE + 1, proc) is None
+    (proc / "locks").write_text(
+        f"1: FLOCK  ADVISORY  READ 4711 00:1b:{INODE} 0 EOF\n2: POSIX  ADVISORY  WRITE 4711 00:1b:{INODE} 0 9\n"
+    )
+    assert pid_from_outside(header, INODE, proc) is None
+    (proc / "locks").unlink()
+    assert pid_from_outside(header, INODE, proc) is None
 
 
 def in_a_container(program: str) -> str:
@@ -88,19 +92,28 @@ def test_in_a_container_a_drivers_numbers_name_nobody() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(pid_namespace() != FIRST_NAMESPACE, reason="these tests run in a container themselves")
-def test_a_real_process_in_a_container_is_found_from_outside() -> None:
+def test_a_real_process_in_a_container_is_found_from_outside(tmp_path: Path) -> None:
     unshare = shutil.which("unshare")
     if unshare is None:
         pytest.skip("unshare is not installed")
-    program = "from gpumodels_shared.identity import this_process; print(*this_process()[::3], flush=True); input()"
-    command = [unshare, "-Urpf", "--mount-proc", sys.executable, "-c", program]
+    file = tmp_path / "locked"
+    file.touch()
+    program = """
+import fcntl, sys
+from gpumodels_shared.identity import this_process
+held = open(sys.argv[1])
+fcntl.flock(held, fcntl.LOCK_EX)
+print(*this_process()[::3], flush=True)
+input()
+"""
+    command = [unshare, "-Urpf", "--mount-proc", sys.executable, "-c", program, str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as child:
         assert child.stdin is not None
         assert child.stdout is not None
         said = child.stdout.readline().split()
         if not said:
             pytest.skip("namespaces may not be made here")
-        found = PidsInside().from_outside(a_header(int(said[0]), int(said[1])))
+        found = pid_from_outside(a_header(int(said[0]), int(said[1])), file.stat().st_ino)
         children = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
         child.stdin.close()
     assert [found] == [int(one) for one in children]

@@ -134,8 +134,7 @@ class TailedFile:
         self._reader, self._header, self._heartbeat = reader, reader.header, None
         self.pid = reader.header.pid
         self.is_local = reader.header.boot_id != NO_ID and (reader.header.boot_id, reader.header.pid_namespace) == _this_machine()
-        # Of the dead, whose number may be another's by now, nobody needs it.
-        self.outer_pid = None if self.is_local or not reader.is_locked() else pid_from_outside(reader.header)
+        self.outer_pid = None if self.is_local else pid_from_outside(reader.header, reader.inode)
         self._pulse = Pulse(reader.header.heartbeat_ms)
         self._read_seq = 0
         return reader

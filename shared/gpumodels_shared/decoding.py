@@ -66,6 +66,13 @@ class _StageOutline(msgspec.Struct, gc=False):
     files: _Listed = msgspec.field(default_factory=list)
 
 
+class _OutOfMemoryOutline(msgspec.Struct, gc=False):
+    at_ns: msgspec.Raw
+    parts: _Mapped = msgspec.field(default_factory=dict)
+    models: _Listed = msgspec.field(default_factory=list)
+    recent: _Listed = msgspec.field(default_factory=list)
+
+
 class _Outline(msgspec.Struct, gc=False):
     """The lists that are never long in an honest snapshot, with a limit: four million warnings would fit into a payload.
 
@@ -77,6 +84,7 @@ class _Outline(msgspec.Struct, gc=False):
     models: Annotated[list[_ModelOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
     warnings: _Listed = msgspec.field(default_factory=list)
     stages: Annotated[list[_StageOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
+    out_of_memory: Annotated[list[_OutOfMemoryOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
 
 
 def _with_other_types(schema: type, **types: Any) -> type[Any]:
@@ -213,6 +221,17 @@ def _check_numbers(snapshot: Snapshot) -> None:
         measured = (stage.bytes_before, stage.bytes_after, stage.peak_bytes)
         if _any_negative(size for size in measured if size is not None):
             raise DecodeError("a stage has negative bytes")
+    for failure in snapshot.out_of_memory:
+        figures = (
+            failure.requested_bytes,
+            failure.allocated_bytes,
+            failure.reserved_bytes,
+            failure.free_bytes,
+            failure.total_bytes,
+        )
+        held = (*failure.parts.values(), *(size for _, size in failure.models), *(size for *_, size in failure.recent))
+        if _any_negative(size for size in (*figures, *held) if size is not None):
+            raise DecodeError("an out-of-memory record has negative bytes")
     names = [device.device for device in snapshot.devices]
     if len(set(names)) < len(names):
         raise DecodeError("two devices have the same name")

@@ -70,7 +70,7 @@ from typing import Final, NamedTuple
 
 MAGIC: Final = b"\x89GPM\r\n\x1a\n"
 MAJOR: Final = 1
-MINOR: Final = 2
+MINOR: Final = 3
 HEADER_BYTES: Final = 4096
 HEARTBEAT_OFFSET: Final = 128
 HEARTBEAT_BYTES: Final = 64

@@ -32,6 +32,27 @@ KINDS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """What a process was started as a part of, as its environment says. What isn't said is None."""
+
+    id: str | None = None
+    """The same for all processes of one job, and for no others on this machine: what ranks are grouped by."""
+    launcher: str | None = None
+    """What the id is from: `slurm`, `torchrun`, `kubernetes`, `container`."""
+    local_rank: int | None = None
+    world_size: int | None = None
+    slurm_job: str | None = None
+    slurm_step: str | None = None
+    user: str | None = None
+    """Whose job it is, if the processes run as another user: SLURM_JOB_USER."""
+    namespace: str | None = None
+    """Kubernetes's."""
+    pod: str | None = None
+    container_id: str | None = None
+    """From its cgroup."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessInfo:
     """Facts about the process that don't change while it lives."""
 
@@ -53,6 +74,7 @@ class ProcessInfo:
     """CUDA_VISIBLE_DEVICES when the sidecar started: it determines which device `cuda:0` is."""
     device_order: str | None = None
     """CUDA_DEVICE_ORDER; unless it is PCI_BUS_ID, CUDA numbers the fastest GPU first, which NVML may not."""
+    job: Job | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +280,36 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class OutOfMemory:
+    """An allocation that failed, and what was in memory then. What isn't known is None."""
+
+    at_ns: int
+    """When it was noticed, realtime nanoseconds."""
+    device: str | None = None
+    """torch's name, `cuda:0`; `cpu` for host memory."""
+    noticed_by: str = "exception"
+    """`exception`, `counter` (the allocator's own) or `cgroup` (the kernel's, for host memory)."""
+    message: str | None = None
+    """The first line of the error."""
+    requested_bytes: int | None = None
+    allocated_bytes: int | None = None
+    reserved_bytes: int | None = None
+    free_bytes: int | None = None
+    """What the driver said was free, as far as the error tells."""
+    total_bytes: int | None = None
+    parts: Mapping[str, int] = field(default_factory=dict)
+    """Bytes by part of the memory: `weights`, `gradients`, `optimizer`, `caches`, `other`, `allocator cache`."""
+    models: tuple[tuple[str, int], ...] = ()
+    """Models on the device and their bytes there, the largest first."""
+    stage: str | None = None
+    """What ran then: a node's type."""
+    recent: tuple[tuple[int, str, str, int], ...] = ()
+    """The last minute: when (realtime nanoseconds), what (`loaded`, `moved`, `unloaded`), a model's name and its bytes."""
+    record: str | None = None
+    """The file that keeps this, absolute path."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """Everything that a process publishes at one moment. Models are sorted by bytes in memory, largest first."""
 
@@ -271,3 +323,5 @@ class Snapshot:
     """The host's own model manager, `ComfyUI`: models that aren't `managed_by` it are held by something else."""
     stages: tuple[Stage, ...] = ()
     """The last stages, oldest first, those that run included."""
+    out_of_memory: tuple[OutOfMemory, ...] = ()
+    """The last failures, oldest first."""

@@ -31,8 +31,10 @@ from gpumodels_shared.layout import (
 from gpumodels_shared.schema import (
     DeviceMemory,
     Fingerprint,
+    Job,
     LayerTree,
     Model,
+    OutOfMemory,
     ProcessInfo,
     SidecarHealth,
     Snapshot,
@@ -79,6 +81,18 @@ SNAPSHOT: Final = Snapshot(
         rank=3,
         visible_devices="1,0",
         device_order="PCI_BUS_ID",
+        job=Job(
+            id="slurm 4242",
+            launcher="slurm",
+            local_rank=1,
+            world_size=4,
+            slurm_job="4242",
+            slurm_step="0",
+            user="ann",
+            namespace="training",
+            pod="trainer-0",
+            container_id="0123456789ab",
+        ),
     ),
     devices=(
         DeviceMemory(
@@ -179,6 +193,23 @@ SNAPSHOT: Final = Snapshot(
             files=("/models/Wan2_2-T2V-A14B-HIGH_bf16.safetensors",),
         ),
         Stage(id="3:1", name="KSampler", started_at_ns=TAKEN_AT_NS - 10**9),
+    ),
+    out_of_memory=(
+        OutOfMemory(
+            at_ns=TAKEN_AT_NS - 5 * 10**9,
+            device="cuda:0",
+            message="CUDA out of memory. Tried to allocate 2.00 GiB.",
+            requested_bytes=2 * GIB,
+            allocated_bytes=22 * GIB,
+            reserved_bytes=23 * GIB,
+            free_bytes=GIB // 2,
+            total_bytes=24 * GIB,
+            parts={"weights": 20 * GIB, "other": 2 * GIB},
+            models=(("Wan2_2-T2V-A14B-HIGH", 18 * GIB), ("umt5-xxl", 2 * GIB)),
+            stage="KSampler",
+            recent=((TAKEN_AT_NS - 15 * 10**9, "moved", "umt5-xxl", 2 * GIB),),
+            record="/dev/shm/gpumodels-1000/oom-1.json",
+        ),
     ),
 )
 

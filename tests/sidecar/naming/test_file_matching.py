@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from gpumodels.models.assembling import FoundModel
+from gpumodels.naming import file_matching
 from gpumodels.naming.evidence import MatchedFiles
 from gpumodels.naming.model_inquiry import Sources
 from modules import Attached, Backbone, attached
@@ -250,6 +251,32 @@ def test_what_was_merged_and_unmerged_in_all_tensors_has_its_name_again_if_it_sa
     assert matched.match is not None
     assert matched.match.is_full
     assert Matching(sidecar).match().paths == ()  # among all files, only few are compared so closely
+
+
+class Scaled(nn.Module):
+    """Of each three tensors two are small: a LoRA changes only the third, which is nearly all of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        parts = {"before": 1, "linear": 64, "after": 1}
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({key: nn.Linear(32, rows, bias=False) for key, rows in parts.items()}) for _ in range(150)
+        )
+
+
+@pytest.mark.parametrize(("changed", "name"), [("linear", "base_v1"), ("linear after before.weight", "Scaled")])
+def test_where_too_many_tensors_may_be_the_renamed_ones_the_samples_decide(
+    sidecar: Attached, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, name: str
+) -> None:
+    monkeypatch.setattr(file_matching, "agreement", lambda *_, **__: None)
+    model = Scaled()
+    load_unseen(model, a_file_of(tmp_path, "base_v1", Scaled().state_dict()))
+    with torch.no_grad():
+        for key, parameter in model.named_parameters():
+            if key.split(".")[2] in changed and not key.startswith("layers.1"):
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    (found,) = sidecar.models()
+    assert found.name == name
 
 
 @BOTH_LOADS

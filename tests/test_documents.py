@@ -37,9 +37,10 @@ from gpumodels_shared.name_sources import (
 )
 from gpumodels_shared.schema import KINDS, Stage
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.cli import THEMES, _parser
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Snapshots
+from gpumodels_tui.settings.parser import parser
+from gpumodels_tui.settings.table import THEMES
 from gpumodels_tui.view.memory_parts import PartKind
 from gpumodels_tui.view.metadata_fields import FIELDS
 from gpumodels_tui.widgets.memory_bar import FREE, FREE_WORD, MARKS
@@ -125,7 +126,7 @@ def test_the_viewer_understands_every_command_line_that_is_named() -> None:
     lines = commands("gpumodels-tui")
     assert len(lines) > 5
     for line in lines:
-        _parser().parse_args(shlex.split(line)[1:])
+        parser().parse_args(shlex.split(line)[1:])
 
 
 def test_the_sidecars_command_understands_every_command_line_that_is_named() -> None:
@@ -149,8 +150,8 @@ def test_every_setting_is_one() -> None:
     variables = set(re.findall(r"`([A-Z_]+)", first))
     sources = [path.read_text("utf-8") for package in ("sidecar", "tui", "shared") for path in (ROOT / package).rglob("*.py")]
     used = {name for source in sources for name in re.findall(r"\"((?:GPUMODELS\w*)|NO_COLOR)\"", source)}
-    assert variables == {name for name in used if not name.startswith("GPUMODELS_DEMO_")}
-    assert set(re.findall(r"--[a-z-]+", first)) <= set(re.findall(r"--[a-z-]+", _parser().format_help()))
+    assert variables == {name for name in used if not name.startswith(("GPUMODELS_DEMO_", "GPUMODELS_TUI_"))}
+    assert set(re.findall(r"--[a-z-]+", first)) <= set(re.findall(r"--[a-z-]+", parser().format_help()))
 
 
 def test_the_themes_are_named() -> None:

@@ -16,7 +16,7 @@ from views import NOON_SECONDS, a_full_view
 
 FIRST_PICTURE = """
 import sys
-import gpumodels_tui.cli, gpumodels_tui.settings, gpumodels_tui.sources.opening, gpumodels_tui.starting
+import gpumodels_tui.cli, gpumodels_tui.settings.resolving, gpumodels_tui.sources.opening, gpumodels_tui.starting
 import gpumodels_tui.sources.feed, gpumodels_tui.sources.gpus, gpumodels_tui.app
 late = "pynvml psutil watchdog safetensors numpy sqlite3 multiprocessing textual.widgets._footer".split()
 print(*(name for name in late if name in sys.modules))

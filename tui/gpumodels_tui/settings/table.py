@@ -1,0 +1,98 @@
+"""Every option and every command of `gpumodels-tui`, in one table.
+
+From it come the parser and its help, the names of environment variables, the keys of the configuration files, the table in
+docs/options.md, the shells' completions and the man page. To add an option, add a line to `OPTIONS`, or to the options of its
+command; to add a command, add it to `COMMANDS`: its function may stand in any room, and is imported when it is called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from gpumodels_tui.settings import kinds
+from gpumodels_tui.settings.option import SEVERAL_PATHS, Command, Option, Shorthand
+
+THEMES: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
+"""The names of all looks in `theme`, which is imported only for the screens."""
+
+OUTPUTS: Final = ("screens", "once", "json")
+
+LISTEN: Final = "127.0.0.1:9477"
+
+SOURCES: Final = (
+    Option(
+        "dir",
+        "read the sidecars' files in DIR; repeatable",
+        kinds.DIRECTORY,
+        repeats=True,
+        variable="GPUMODELS_DIR",
+    ),
+    Option(
+        "models",
+        "read model files below DIR; repeatable. Default: ComfyUI's and Hugging Face's folders",
+        kinds.DIRECTORY,
+        repeats=True,
+        separator=SEVERAL_PATHS,
+        variable="GPUMODELS_MODELS",
+    ),
+)
+"""What is read: the same for the screens and for every command that reads sidecars' files."""
+
+OPTIONS: Final = (
+    *SOURCES,
+    Option("theme", "the colours of the screens; default: the terminal's own sixteen", kinds.choice(*THEMES), THEMES[0]),
+    Option("ascii", "draw with ASCII only; the default if the locale is not UTF-8", kinds.SWITCH, default=False),
+    Option("interval", "refresh the screens so often; default: 1; the keys + and - change it", kinds.seconds(), 1.0),
+    Option(
+        "output",
+        "what to show; default: the screens, and once if stdout is not a terminal",
+        kinds.choice(*OUTPUTS),
+        OUTPUTS[0],
+        metavar="KIND",
+        shorthands=(
+            Shorthand("once", "once", "print one plain table"),
+            Shorthand("json", "json", "print one JSON document"),
+        ),
+    ),
+)
+"""The options of the screens and of what is printed; those in `SOURCES` are the commands' as well."""
+
+COMMANDS: Final = (
+    Command(
+        "metrics",
+        "serve metrics for Prometheus",
+        "Serves metrics of models and memory for Prometheus, and the JSON document at /json, until it is stopped.",
+        "gpumodels_tui.commands.metrics:run",
+        options=(
+            Option("listen", f"the address; default: {LISTEN}", default=LISTEN, metavar="HOST:PORT", excludes="place"),
+            Option("unix", "listen on a Unix socket instead", kinds.FILE, excludes="place"),
+            Option("textfile", "write them to FILE once, for node_exporter's textfile collector", kinds.FILE, excludes="place"),
+            Option("user", "only this user's processes", metavar="NAME"),
+            Option("top", "series for the N largest models; default: 100", kinds.whole(), 100),
+            Option("with-pid", "put the pid into gpumodels_process_info", kinds.SWITCH, default=False),
+            Option("with-paths", "put whole paths into gpumodels_model_info", kinds.SWITCH, default=False),
+        ),
+        epilog="No pid, path or argument is in a label unless asked for. Other pages: /json, /-/healthy, /-/ready.",
+        is_strict=True,
+    ),
+)
+"""The commands, in the order of the help."""
+
+
+def options_of(command: Command | None) -> Iterator[Option]:
+    """The options that a command takes after its name; without one, those before any command."""
+    if command is None:
+        yield from OPTIONS
+        return
+    yield from (replace(option, command=command.name) for option in command.options)
+    if command.reads:
+        yield from SOURCES
+
+
+def all_options() -> Iterator[Option]:
+    """Every option once: those of all, then each command's own."""
+    yield from OPTIONS
+    for command in COMMANDS:
+        yield from (option for option in options_of(command) if option.command)

@@ -297,6 +297,8 @@ class OutOfMemory:
     free_bytes: int | None = None
     """What the driver said was free, as far as the error tells."""
     total_bytes: int | None = None
+    looked_at_ns: int | None = None
+    """When the parts and the models were looked at, realtime nanoseconds: before it was noticed, as programs then drop models."""
     parts: Mapping[str, int] = field(default_factory=dict)
     """Bytes by part of the memory: `weights`, `gradients`, `optimizer`, `caches`, `other`, `allocator cache`."""
     models: tuple[tuple[str, int], ...] = ()

@@ -30,6 +30,7 @@ from gpumodels.naming.name_queue import NameQueue
 from gpumodels.naming.pipeline_slots import PipelineSlots
 from gpumodels.observing.import_hook import ImportHook, imported_torch
 from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.out_of_memory.noticing import MemoryErrors
 from gpumodels.provenance.accelerator_samples import AcceleratorSampler
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.publishing.snapshot_models import HOST, SnapshotModels
@@ -102,6 +103,7 @@ class Observer:
         failures: where what can't be read is counted.
         clock: monotonic seconds.
         samples_accelerators: whether values may be copied from accelerators.
+        memory_errors: where failed allocations are noted; None notes none.
     """
 
     def __init__(
@@ -112,6 +114,7 @@ class Observer:
         failures: Failures,
         clock: Callable[[], float] = time.monotonic,
         samples_accelerators: bool = False,
+        memory_errors: MemoryErrors | None = None,
     ) -> None:
         self._given_devices = devices
         self._pause = pause
@@ -119,6 +122,7 @@ class Observer:
         self._failures = failures
         self._clock = clock
         self._samples_accelerators = samples_accelerators
+        self._memory_errors = memory_errors
         self._import_hook = ImportHook()
         self._attach_lock = threading.Lock()
         self._detached = self._cant_attach = False
@@ -292,7 +296,8 @@ class Observer:
             comfy_loras = ComfyLoras(tensor_reader, self._failures, self.registry.request_scan)
             comfy_manager = ComfyManager(comfy_loras.patchers, self._failures)
             main_accelerator = MainAccelerator(torch)
-            comfy_nodes = ComfyNodes(self.registry, main_accelerator, comfy_manager.paged_memory)
+            note_error = self._memory_errors.note if self._memory_errors is not None else None
+            comfy_nodes = ComfyNodes(self.registry, main_accelerator, comfy_manager.paged_memory, note_error)
             listeners = (pipeline_slots, training_state, comfy_loras, comfy_nodes)
             module_reader = ModuleReader(tensor_reader)
             model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)

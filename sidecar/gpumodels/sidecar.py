@@ -19,6 +19,7 @@ from typing import Any, Final
 from gpumodels.fork_gate import ForkGate
 from gpumodels.models.allocators import DeviceSource
 from gpumodels.observer import Observer
+from gpumodels.out_of_memory.failed_allocations import FailedAllocations, Look
 from gpumodels.publishing.process_info import process_info
 from gpumodels.publishing.publisher import Publisher
 from gpumodels.support.descriptors import close_all_inherited
@@ -28,7 +29,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.other_threads import OtherThreads
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import default_directory
-from gpumodels_shared.schema import SidecarHealth, Snapshot
+from gpumodels_shared.schema import OutOfMemory, ProcessInfo, SidecarHealth, Snapshot
 
 DEFAULT_INTERVAL_SECONDS: Final = 1.0
 SHORTEST_INTERVAL_SECONDS: Final = 0.05
@@ -81,8 +82,14 @@ class Sidecar:
         self._process = process_info(identity, interval_seconds, label)
         self.failures = Failures()
         self._publisher = Publisher(directory, identity, int(interval_seconds * 1000), self.failures, self._pause)
+        self._failed_allocations = FailedAllocations(self.failures, self._keep_record)
         self._observer = Observer(
-            devices, self._pause, self._pause_naming, self.failures, samples_accelerators=samples_accelerators
+            devices,
+            self._pause,
+            self._pause_naming,
+            self.failures,
+            samples_accelerators=samples_accelerators,
+            memory_errors=self._failed_allocations.errors,
         )
         self._stopping = threading.Event()
         self._tick_at = 0.0
@@ -102,6 +109,7 @@ class Sidecar:
     def start(self) -> None:
         """Attach to torch, now or when the host imports it, and begin to publish."""
         self._observer.attach_when_possible()
+        self._failed_allocations.errors.watch_threads()
         self._thread.start()
 
     def stop(self) -> None:
@@ -110,6 +118,9 @@ class Sidecar:
         self._stopping.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(JOIN_SECONDS)
+        self._failed_allocations.errors.leave_threads()
+        if not self._thread.is_alive():
+            self._publish_last_errors()
         self._observer.detach()
         self._publisher.close()
 
@@ -124,6 +135,7 @@ class Sidecar:
         self._stopping = threading.Event()  # the thread may have held the lock of the old one
         self._stopping.set()
         close_all_inherited()
+        self._failed_allocations.errors.leave_threads()
         self._observer.detach(after_fork=True)
         self._publisher.abandon()
 
@@ -178,20 +190,35 @@ class Sidecar:
         self._publish_at = float("inf")
         observer = self._observer
         began = time.thread_time()
+        with self.failures.guard("recording failed allocations"):
+            look = Look(time.time_ns(), observer.devices, observer.models, observer.stages)
+            self._failed_allocations.update(look)
         with self.failures.guard("publishing"):
             self._publisher.publish(
                 Snapshot(
                     taken_at_ns=time.time_ns(),
-                    process=replace(self._process, torch_version=observer.torch_version),
+                    process=self._process_now(),
                     devices=observer.devices,
                     models=observer.models,
                     health=SidecarHealth(round(observer.last_update_seconds, 4), len(observer.registry), self.failures.count),
                     warnings=(*observer.warnings, PROFILED) if self._is_resting else observer.warnings,
                     model_manager=observer.model_manager,
                     stages=observer.stages,
+                    out_of_memory=self._failed_allocations.records,
                 )
             )
         observer.budget.charge(time.thread_time() - began)
+
+    def _publish_last_errors(self) -> None:
+        """Publish once more if the process ends because an allocation failed: Python keeps the error that nobody caught."""
+        if self._failed_allocations.errors.has_any():
+            self._publish()
+
+    def _process_now(self) -> ProcessInfo:
+        return replace(self._process, torch_version=self._observer.torch_version)
+
+    def _keep_record(self, failure: OutOfMemory) -> str | None:
+        return self._publisher.keep_record(self._process_now(), failure)
 
     def _pause(self) -> None:
         """Leave the interpreter to the host's threads, between two slices of work."""

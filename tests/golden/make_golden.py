@@ -204,6 +204,7 @@ SNAPSHOT: Final = Snapshot(
             reserved_bytes=23 * GIB,
             free_bytes=GIB // 2,
             total_bytes=24 * GIB,
+            looked_at_ns=TAKEN_AT_NS - 6 * 10**9,
             parts={"weights": 20 * GIB, "other": 2 * GIB},
             models=(("Wan2_2-T2V-A14B-HIGH", 18 * GIB), ("umt5-xxl", 2 * GIB)),
             stage="KSampler",

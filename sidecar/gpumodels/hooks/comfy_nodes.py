@@ -88,14 +88,20 @@ class ComfyNodes:
         registry: is asked for a scan.
         accelerator: whose memory is read.
         paged_memory: what dynamic VRAM holds on a device beside torch's allocator; None where it isn't used.
+        note_error: is given the exception by which a node failed.
     """
 
     def __init__(
-        self, registry: ModuleRegistry, accelerator: MainAccelerator, paged_memory: Callable[[str], PagedMemory | None]
+        self,
+        registry: ModuleRegistry,
+        accelerator: MainAccelerator,
+        paged_memory: Callable[[str], PagedMemory | None],
+        note_error: Callable[[Any], None] | None = None,
     ) -> None:
         self._registry = registry
         self._accelerator = accelerator
         self._paged_memory = paged_memory
+        self._note_error = note_error
         self._events: deque[NodeStarted | NodeEnded] = deque(maxlen=MAX_EVENTS)
         self._count = 0
         self._executing: tuple[_NodeKey, str] | None = None
@@ -142,7 +148,9 @@ class ComfyNodes:
         self._executing = key, _type_in(arguments.get("dynprompt"), item)
         self._executes[id(frame)] = key
 
-    def _execute_ended(self, frame: FrameType, _result: Any) -> None:
+    def _execute_ended(self, frame: FrameType, result: Any) -> None:
+        if self._note_error is not None and type(result) is tuple and result and is_a(result[-1], BaseException):
+            self._note_error(result[-1])  # it returns what happened, why and the error itself
         # The frame's variables aren't read again: where it failed, they would then refer to the exception, and it to them.
         key = self._executes.pop(id(frame), None)
         running = self._running.get(key) if key is not None else None

@@ -8,15 +8,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from gpumodels.publishing.packing import SnapshotPacker
 from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.cleaning import clean_dead_files, clean_own_predecessors
 from gpumodels_shared.identity import ProcessIdentity
+from gpumodels_shared.oom_records import encode_record, record_name, write_record
 from gpumodels_shared.places import chosen_group, default_directory, ensure_directory, share_directory
-from gpumodels_shared.schema import Snapshot
+from gpumodels_shared.schema import OutOfMemory, ProcessInfo, Snapshot
 from gpumodels_shared.writer import SnapshotWriter
+
+MAX_OWN_RECORDS: Final = 8
+"""Of failed allocations, by one process: more would take the room of other processes' records."""
 
 
 @never_pickled
@@ -35,6 +40,8 @@ class Publisher:
         self._writer: SnapshotWriter | None = None
         self.published: Snapshot | None = None
         """The snapshot that readers can see now."""
+        self._records: list[Path] = []
+        """The records of failed allocations that this process wrote, oldest first."""
         self._dropped = 0
         self._has_warned = False
         self._has_warned_of_group = False
@@ -60,6 +67,23 @@ class Publisher:
             if self._has_warned:
                 LOGGER.info("publishing in %s again", self._directory)
             self._has_warned = False
+
+    def keep_record(self, process: ProcessInfo, failure: OutOfMemory) -> str | None:
+        """Write the record of a failed allocation beside the snapshot file; its path, or None if that failed."""
+        name = record_name(failure.at_ns, self._identity.pid)
+        try:
+            ensure_directory(self._directory)
+            path = write_record(self._directory, name, encode_record(process, failure), self._shared_with(self._directory))
+        except OSError as error:
+            LOGGER.warning("cannot keep %s in %s: %s", name, self._directory, error.strerror or error)
+            return None
+        if path not in self._records:
+            self._records.append(path)
+        for old in self._records[:-MAX_OWN_RECORDS]:
+            with suppress(OSError):
+                old.unlink()
+        del self._records[:-MAX_OWN_RECORDS]
+        return str(path)
 
     def beat(self) -> None:
         """Write the heartbeat only."""

@@ -1,0 +1,1 @@
+"""Keeps what was in memory when an allocation failed."""

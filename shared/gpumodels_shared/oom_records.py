@@ -85,15 +85,16 @@ def write_record(directory: Path, name: str, content: bytes, group: int | None =
     return directory / name
 
 
-def record_files(directory: Path, owner: int) -> list[Path]:
-    """The records in a directory, oldest first.
+def record_files(directory: Path, owners: set[int] | None, *, accept_shared: bool = False) -> tuple[list[Path], int]:
+    """The records in a directory, oldest first, and the uid that owns them; arguments are those of `places.open_directory`.
 
     Raises:
         OSError: the directory may not be trusted, or can't be read.
     """
-    descriptor = open_directory(directory, {owner})
+    descriptor = open_directory(directory, owners, accept_shared=accept_shared)
     try:
-        return [directory / name for name in sorted(filter(is_record_name, os.listdir(descriptor)))]
+        names = sorted(filter(is_record_name, os.listdir(descriptor)))
+        return [directory / name for name in names], os.fstat(descriptor).st_uid
     finally:
         os.close(descriptor)
 

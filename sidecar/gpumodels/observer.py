@@ -296,9 +296,9 @@ class Observer:
             comfy_loras = ComfyLoras(tensor_reader, self._failures, self.registry.request_scan)
             comfy_manager = ComfyManager(comfy_loras.patchers, self._failures)
             main_accelerator = MainAccelerator(torch)
-            note_error = self._memory_errors.note if self._memory_errors is not None else None
-            comfy_nodes = ComfyNodes(self.registry, main_accelerator, comfy_manager.paged_memory, note_error)
-            listeners = (pipeline_slots, training_state, comfy_loras, comfy_nodes)
+            memory_errors = MemoryErrors(self._failures) if self._memory_errors is None else self._memory_errors
+            comfy_nodes = ComfyNodes(self.registry, main_accelerator, comfy_manager.paged_memory, memory_errors.note)
+            listeners = (pipeline_slots, training_state, comfy_loras, comfy_nodes, memory_errors)
             module_reader = ModuleReader(tensor_reader)
             model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
             return Attachment(

@@ -109,7 +109,6 @@ class Sidecar:
     def start(self) -> None:
         """Attach to torch, now or when the host imports it, and begin to publish."""
         self._observer.attach_when_possible()
-        self._failed_allocations.errors.watch_threads()
         self._thread.start()
 
     def stop(self) -> None:
@@ -118,7 +117,6 @@ class Sidecar:
         self._stopping.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(JOIN_SECONDS)
-        self._failed_allocations.errors.leave_threads()
         if not self._thread.is_alive():
             self._publish_last_errors()
         self._observer.detach()
@@ -135,7 +133,6 @@ class Sidecar:
         self._stopping = threading.Event()  # the thread may have held the lock of the old one
         self._stopping.set()
         close_all_inherited()
-        self._failed_allocations.errors.leave_threads()
         self._observer.detach(after_fork=True)
         self._publisher.abandon()
 

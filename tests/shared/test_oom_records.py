@@ -56,7 +56,7 @@ def test_a_record_is_written_anew_in_one_step(directory: Path) -> None:
 def test_the_oldest_go(directory: Path) -> None:
     for number in range(MAX_RECORDS + 3):
         write_record(directory, record_name(AT_NS + number * 10**9, 7), CONTENT)
-    names = [path.name for path in record_files(directory, ME)]
+    names = [path.name for path in record_files(directory, {ME})[0]]
     assert len(names) == MAX_RECORDS
     assert names[0] == record_name(AT_NS + 3 * 10**9, 7)
 
@@ -84,5 +84,5 @@ def test_no_link_is_followed(directory: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b" " * (MAX_RECORD_BYTES + 1), b"not json", b"[" * 100_000, b"\xff\xfe"])
 def test_what_is_no_record_is_refused(directory: Path, content: bytes) -> None:
     path = write_record(directory, record_name(AT_NS, 7), content)
-    with pytest.raises(ValueError, match="."):
+    with pytest.raises(ValueError, match=r"\w"):
         read_record(path, ME)

@@ -39,7 +39,7 @@ DEVICE_KEYS = [
 ]
 PROCESS_KEYS = [
     *["pid", "label", "user", "state", "started_at", "snapshot_at", "devices", "models"],
-    *["model_manager", "stage", "stages"],
+    *["model_manager", "stage", "stages", "out_of_memory"],
 ]
 MODEL_KEYS = [
     *[

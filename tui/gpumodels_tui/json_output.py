@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import DeviceMemory, Stage
+from gpumodels_shared.schema import DeviceMemory, OutOfMemory, Stage
 from gpumodels_shared.units import describe_model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Snapshots
@@ -75,6 +75,7 @@ def _process(process: ProcessState, catalogue: CatalogueState) -> dict[str, Json
         "model_manager": snapshot.model_manager if snapshot else None,
         "stage": _current(snapshot.stages if snapshot else ()),
         "stages": [_stage(stage) for stage in (snapshot.stages if snapshot else ())],
+        "out_of_memory": [_failed_allocation(one) for one in (snapshot.out_of_memory if snapshot else ())],
     }
 
 
@@ -122,6 +123,26 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
         "dynamic_memory": model.dynamic_memory,
         "managed_by": model.managed_by,
         "managed_bytes": model.managed_bytes,
+    }
+
+
+def _failed_allocation(failure: OutOfMemory) -> dict[str, Json]:
+    return {
+        "at": _time(failure.at_ns),
+        "device": failure.device,
+        "noticed_by": failure.noticed_by,
+        "message": failure.message,
+        "requested_bytes": failure.requested_bytes,
+        "allocated_bytes": failure.allocated_bytes,
+        "reserved_bytes": failure.reserved_bytes,
+        "free_bytes": failure.free_bytes,
+        "total_bytes": failure.total_bytes,
+        "looked_at": _time(failure.looked_at_ns),
+        "parts": dict(failure.parts),
+        "models": [{"name": name, "bytes": size} for name, size in failure.models],
+        "stage": failure.stage,
+        "recent": [{"at": _time(at_ns), "what": what, "name": name, "bytes": size} for at_ns, what, name, size in failure.recent],
+        "record": failure.record,
     }
 
 

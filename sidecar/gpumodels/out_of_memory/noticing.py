@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from types import FrameType, ModuleType
 from typing import Any, Final, NamedTuple
 
+from gpumodels.observing.observers import Observers
 from gpumodels.out_of_memory.error_messages import Told, read_message
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import is_a, mro_of, name_of
@@ -46,18 +48,26 @@ class MemoryErrors:
         self._last_seen = id(_last_uncaught())
         self._noted: deque[int] = deque(maxlen=MAX_NOTICED)
         """Exceptions that were noted, by identity: one may pass several boundaries."""
-        self._next_hook: Any = None
 
-    def watch_threads(self) -> None:
-        """Be told of errors that end a thread. Whoever was told before still is."""
-        if self._next_hook is None:
-            self._next_hook = threading.excepthook
-            threading.excepthook = self._thread_ended
+    def observe(self, observers: Observers) -> None:
+        """Be told of errors that end a thread: from Python 3.12 on, where the code that all threads share can be observed.
 
-    def leave_threads(self) -> None:
-        """Restore what was told before us; if somebody came after us, we stay between them and only pass errors on."""
-        if threading.excepthook == self._thread_ended:
-            threading.excepthook, self._next_hook = self._next_hook, None
+        `threading.excepthook` itself stays as it is, since the host and its tools compare it with what they set.
+        """
+        make = getattr(threading, "_make_invoke_excepthook", None)
+        if sys.version_info >= (3, 12) and make is not None:
+            observers.observe(make(), "noting an error that ends a thread", self._thread_fails)
+
+    def awaited(self, observers: Observers) -> Mapping[str, Callable[[ModuleType], None]]:
+        """Nothing is waited for."""
+        return {}
+
+    def types(self) -> set[type]:
+        """No objects are searched for."""
+        return set()
+
+    def add_all(self, found: Iterable[Any]) -> None:
+        """Nothing was searched for."""
 
     def note(self, error: Any) -> None:
         """Note the error, if it or what caused it is a failed allocation."""
@@ -96,10 +106,8 @@ class MemoryErrors:
             self._last_seen = id(error)
             self.note(error)
 
-    def _thread_ended(self, arguments: Any) -> None:
-        self.note(arguments.exc_value)
-        following = self._next_hook or threading.__excepthook__
-        following(arguments)
+    def _thread_fails(self, _frame: FrameType) -> None:
+        self.note(sys.exc_info()[1])
 
 
 def _last_uncaught() -> Any:

@@ -50,7 +50,13 @@ class Comfy:
         self.registry = ModuleRegistry()
         self.failures = Failures()
         self.paged: PagedMemory | None = None
-        self.nodes = ComfyNodes(self.registry, self.accelerator, lambda _: self.paged)
+        self.errors: list[str] = []
+        self.nodes = ComfyNodes(
+            self.registry,
+            self.accelerator,
+            lambda _: self.paged,
+            lambda error: self.errors.append(type(error).__name__),
+        )
         self.observers = Observers(torch, self.failures)
         self.nodes.awaited(self.observers)["execution"](module)
 
@@ -117,6 +123,7 @@ def test_an_error_and_an_interruption_end_a_node(comfy: Comfy, error: type[Excep
     comfy.run({"4": ("KSampler", fails, {})})
     assert comfy.events() == ["4 KSampler begins", "4 ends"]
     assert comfy.executor.results == [("4", "FAILURE")]
+    assert comfy.errors == [error.__name__]
 
 
 def test_a_prompt_that_was_broken_off_leaves_no_node_that_runs_for_ever(comfy: Comfy) -> None:

@@ -17,7 +17,7 @@ SINCE_2_2 = (
 OF_2_1 = SINCE_2_2.replace("capacity", "capacty")
 OLDER = (
     "CUDA out of memory. Tried to allocate 2.00 GiB (GPU 0; 23.50 GiB total capacity; 20.00 GiB already allocated; "
-    "1.25 GiB free; 21.00 GiB reserved in total by PyTorch) If reserved memory is >> allocated memory try setting max_split_size_mb"
+    "1.25 GiB free; 21.00 GiB reserved in total by PyTorch) If reserved memory is >> allocated memory try"
 )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 
+from gpumodels.observing.observers import Observers
 from gpumodels.out_of_memory.noticing import MAX_NOTICED, MemoryErrors
 from gpumodels.support.failures import Failures
 
@@ -19,13 +20,22 @@ OUT = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacit
 
 
 @pytest.fixture
-def errors(monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryErrors]:
+def errors(monkeypatch: pytest.MonkeyPatch) -> MemoryErrors:
     monkeypatch.delattr(sys, "last_exc", raising=False)
     monkeypatch.delattr(sys, "last_value", raising=False)
+    return MemoryErrors(Failures())
+
+
+@pytest.fixture
+def watching(errors: MemoryErrors, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryErrors]:
+    """The same, told of errors that end threads."""
+    if not hasattr(sys, "monitoring"):
+        pytest.skip("code that all threads share can be observed from Python 3.12 on")
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    one = MemoryErrors(Failures())
-    yield one
-    one.leave_threads()
+    observers = Observers(torch, Failures())
+    errors.observe(observers)
+    yield errors
+    observers.remove()
 
 
 def fails(error: BaseException) -> None:
@@ -43,45 +53,25 @@ def requested(errors: MemoryErrors) -> list[int | None]:
 
 
 @pytest.mark.parametrize("kind", [torch.OutOfMemoryError, RuntimeError, MemoryError])
-def test_an_error_that_ends_a_thread(errors: MemoryErrors, kind: type[Exception]) -> None:
-    errors.watch_threads()
+def test_an_error_that_ends_a_thread(watching: MemoryErrors, kind: type[Exception]) -> None:
     in_a_thread(kind(OUT))
-    assert requested(errors) == [2 << 30]
+    assert requested(watching) == [2 << 30]
 
 
-def test_other_errors_are_nobodys(errors: MemoryErrors) -> None:
-    errors.watch_threads()
+def test_other_errors_are_nobodys(watching: MemoryErrors) -> None:
     for error in (ValueError(OUT), RuntimeError("shapes differ"), KeyboardInterrupt(), SystemExit(1), RuntimeError(3)):
         in_a_thread(error)
-    assert not errors.has_any()
+    assert not watching.has_any()
 
 
-def test_who_was_told_before_us_still_is(errors: MemoryErrors, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_hosts_own_hook_is_called_as_ever(watching: MemoryErrors, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    before = told.append
-    monkeypatch.setattr(threading, "excepthook", before)
-    errors.watch_threads()
-    in_a_thread(ValueError("x"))
-    assert len(told) == 1
-    errors.leave_threads()
-    assert threading.excepthook == before
-
-
-def test_who_came_after_us_stays_and_both_are_told(errors: MemoryErrors, monkeypatch: pytest.MonkeyPatch) -> None:
-    first: list[Any] = []
-    monkeypatch.setattr(threading, "excepthook", first.append)
-    errors.watch_threads()
-    ours = threading.excepthook
-
-    def later(arguments: Any) -> None:
-        ours(arguments)
-
-    monkeypatch.setattr(threading, "excepthook", later)
-    errors.leave_threads()
-    assert threading.excepthook is later
+    hook = told.append
+    monkeypatch.setattr(threading, "excepthook", hook)
     in_a_thread(torch.OutOfMemoryError(OUT))
-    assert len(first) == 1
-    errors.take()
+    assert threading.excepthook is hook
+    assert [type(arguments.exc_value) for arguments in told] == [torch.OutOfMemoryError]
+    assert requested(watching) == [2 << 30]
 
 
 @pytest.mark.parametrize("name", ["last_exc", "last_value"])

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gpumodels_shared.schema import Model, Stage
+from gpumodels_shared.schema import Model, OutOfMemory, Stage
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import MOST_WARNINGS, facts_of_process, facts_of_unattached
 from gpumodels_tui.view.process_rows import ProcessRow
@@ -79,6 +79,21 @@ def test_warnings_and_devices_that_ran_out_are_told_and_of_thousands_of_warnings
     row = replace(a_full_view().process_rows[0], state=state)
     assert told(row, "errors") == ["out of memory on cuda:0, 3× since the process started"]
     assert told(row, "warning") == [f"warning {number}" for number in range(MOST_WARNINGS)]
+
+
+def test_failed_allocations_are_told_the_last_first_with_what_prints_all_of_them() -> None:
+    old = OutOfMemory(NOON_NS - 2 * MINUTE_NS, "cuda:0", requested_bytes=GIB)
+    last = OutOfMemory(NOON_NS - MINUTE_NS, "cuda:1", stage="KSampler", record=f"/dev/shm/oom-1{EVIL}.json")
+    snapshot = dataclasses.replace(a_snapshot(), out_of_memory=(old, last))
+    row = replace(a_full_view().process_rows[0], state=a_process_state(snapshot))
+    facts = facts_of_process(row, NOON_SECONDS)
+    start = next(number for number, fact in enumerate(facts) if fact.label == "out of mem")
+    assert [fact.value for fact in facts[start : start + 2]] == [
+        "1m ago: an unknown size on cuda:1 in KSampler",
+        "2m ago: 1.0 GB on cuda:0",
+    ]
+    assert facts[start + 2].value.startswith("gpumodels-tui oom /dev/shm/oom-1")
+    assert "\x1b" not in facts[start + 2].value
 
 
 def test_an_unattached_process_is_told_of_as_far_as_the_driver_and_the_kernel_know_it() -> None:

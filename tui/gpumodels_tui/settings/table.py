@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from gpumodels_tui.settings import kinds
-from gpumodels_tui.settings.option import SEVERAL_PATHS, Command, Option, Shorthand
+from gpumodels_tui.settings.option import SEVERAL_PATHS, Argument, Command, Option, Shorthand
 
 THEMES: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
 """The names of all looks in `theme`, which is imported only for the screens."""
@@ -76,6 +76,13 @@ COMMANDS: Final = (
         ),
         epilog="No pid, path or argument is in a label unless asked for. Other pages: /json, /-/healthy, /-/ready.",
         is_strict=True,
+    ),
+    Command(
+        "oom",
+        "print what was in memory when an allocation failed",
+        "Prints what was in memory when an allocation failed, as text for an issue report: by default the last time.",
+        "gpumodels_tui.commands.oom:run",
+        arguments=(Argument("file", "a record that a sidecar kept, oom-….json", kinds.FILE, is_optional=True),),
     ),
 )
 """The commands, in the order of the help."""

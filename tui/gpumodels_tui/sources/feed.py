@@ -155,9 +155,7 @@ class SnapshotFeed:
         if self._chosen is not None:
             return self._chosen
         if now >= self._list_directories_at:
-            own = default_directory()
-            others = [] if os.environ.get("GPUMODELS_DIR") else _other_users_directories()
-            self._directories = tuple(dict.fromkeys([own, *others]))
+            self._directories = default_directories()
             self._list_directories_at = now + LIST_DIRECTORIES_SECONDS
         return self._directories
 
@@ -188,6 +186,12 @@ class SnapshotFeed:
         if not same:
             self._state = state
         return self._state
+
+
+def default_directories() -> tuple[Path, ...]:
+    """Where sidecars' files are if nobody says where: ours, and those of other users that we may read."""
+    others = [] if os.environ.get("GPUMODELS_DIR") else _other_users_directories()
+    return tuple(dict.fromkeys([default_directory(), *others]))
 
 
 def _other_users_directories() -> list[Path]:

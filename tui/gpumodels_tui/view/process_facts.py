@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import Snapshot
+from gpumodels_shared.schema import OutOfMemory, Snapshot
 from gpumodels_shared.units import format_age, format_bytes
 from gpumodels_tui.view.device_names import state_in_words
+from gpumodels_tui.view.failed_allocations import in_one_line
 from gpumodels_tui.view.model_facts import MOST_NAMED, Fact, is_unmanaged
 from gpumodels_tui.view.process_rows import NOT_ATTACHED, ProcessRow, UnattachedRow
 from gpumodels_tui.view.stage_facts import facts_of_stages, listed_stages
@@ -64,6 +65,7 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
             facts.append(Fact("env", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
         facts += [Fact("paging", line) for line in _dynamic_memory(snapshot)]
         facts += [Fact("errors", line) for line in _times_out_of_memory(snapshot)]
+        facts += _failed_allocations(snapshot, now)
         facts += [Fact("warning", safe_text(warning)) for warning in snapshot.warnings[:MOST_WARNINGS]]
         facts += listed_stages(snapshot.stages, now)
     return facts
@@ -102,3 +104,15 @@ def _times_out_of_memory(snapshot: Snapshot) -> list[str]:
     """How often memory ran out on each device. The allocator counts it from the start, whether or not a viewer runs."""
     counted = [(memory.device, memory.out_of_memory_count) for memory in snapshot.devices if memory.out_of_memory_count]
     return [f"out of memory on {safe_text(device, 40)}, {count}× since the process started" for device, count in counted]
+
+
+def _failed_allocations(snapshot: Snapshot, now: float) -> list[Fact]:
+    """The failed allocations on record, the last first, and the file that keeps the last one."""
+    last_first = snapshot.out_of_memory[::-1]
+    facts = [Fact("" if position else "out of mem", _failed(one, now)) for position, one in enumerate(last_first)]
+    kept = next((one.record for one in last_first if one.record), None)
+    return [*facts, Fact("", f"gpumodels-tui oom {safe_text(kept)}")] if kept else facts
+
+
+def _failed(failure: OutOfMemory, now: float) -> str:
+    return f"{format_age(now - failure.at_ns / 1e9)} ago: {in_one_line(failure)}"

@@ -19,6 +19,7 @@ from typing import Any, Final
 from gpumodels.fork_gate import ForkGate
 from gpumodels.models.allocators import DeviceSource
 from gpumodels.observer import Observer
+from gpumodels.observing.import_hook import imported_torch
 from gpumodels.out_of_memory.failed_allocations import FailedAllocations, Look
 from gpumodels.publishing.process_info import process_info
 from gpumodels.publishing.publisher import Publisher
@@ -27,6 +28,7 @@ from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.host_profilers import leave_torch_trace, profiler_is_running
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.other_threads import OtherThreads
+from gpumodels.support.torch_private import write_allocator_history
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import default_directory
 from gpumodels_shared.schema import OutOfMemory, ProcessInfo, SidecarHealth, Snapshot
@@ -215,7 +217,12 @@ class Sidecar:
         return replace(self._process, torch_version=self._observer.torch_version)
 
     def _keep_record(self, failure: OutOfMemory) -> str | None:
-        return self._publisher.keep_record(self._process_now(), failure)
+        path = self._publisher.keep_record(self._process_now(), failure)
+        torch = imported_torch()
+        if path is not None and torch is not None and os.environ.get("GPUMODELS_OOM_SNAPSHOT") == "1":
+            with self.failures.guard("writing the allocator's history"):
+                write_allocator_history(torch, str(Path(path).with_suffix(".pickle")))
+        return path
 
     def _pause(self) -> None:
         """Leave the interpreter to the host's threads, between two slices of work."""

@@ -11,6 +11,7 @@ import pytest
 
 from gpumodels.sidecar import BURST_SECONDS, LONG_PAUSE_SECONDS, PAUSE_SECONDS, PROFILED, Sidecar
 from gpumodels.support.other_threads import OtherThreads
+from gpumodels_shared.schema import OutOfMemory
 
 
 class Waits(threading.Event):
@@ -120,3 +121,15 @@ def test_naming_waits_for_the_end_of_a_profile(sidecar: Sidecar, monkeypatch: py
         sidecar._pause_naming()
     assert (rests, forgotten) == ([0, 1], [True])
     assert waits.seconds == [PAUSE_SECONDS, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_the_allocators_history_is_written_beside_a_record_only_where_it_was_asked_for(
+    sidecar: Sidecar, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: bool
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr("gpumodels.sidecar.write_allocator_history", lambda _, path: written.append(path))
+    monkeypatch.setenv("GPUMODELS_OOM_SNAPSHOT", "1" if asked else "")
+    path = sidecar._keep_record(OutOfMemory(1_780_000_000_000_000_000, "cuda:0"))
+    assert path == str(next((tmp_path / "gpm").glob("oom-*.json")))
+    assert written == ([path.removesuffix("json") + "pickle"] if asked else [])

@@ -128,3 +128,16 @@ def torch_profiler_is_running() -> bool:
     """Whether a profile of `torch.profiler` or `torch.autograd.profiler` is being recorded in this process."""
     profiler = sys.modules.get("torch.autograd.profiler")
     return type(profiler) is ModuleType and profiler.__dict__.get("_is_profiler_enabled") is True
+
+
+def write_allocator_history(torch: ModuleType, path: str) -> bool:
+    """Write CUDA's memory as the allocator knows it, with its history where that is recorded, for torch's memory viewer.
+
+    Returns:
+        Whether it could be written: not where this torch can't, or the host has not initialised CUDA.
+    """
+    write = getattr(torch.cuda.memory, "_dump_snapshot", None)
+    if write is None or not torch.cuda.is_initialized():
+        return False
+    write(path)
+    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -18,6 +18,7 @@ from gpumodels.support.torch_private import (
     storages_can_be_referred_to,
     without_modes,
     without_overrides,
+    write_allocator_history,
 )
 
 RAN: list[str] = []
@@ -116,3 +117,18 @@ def test_a_torch_that_says_nowhere_whether_it_compiles_does_not() -> None:
         one = a_torch(**names)
         assert path_of_is_compiling(one) is None
         assert is_compiling(one)() is False
+
+
+def test_the_allocators_history_is_written_where_cuda_runs_and_this_torch_can() -> None:
+    written: list[str] = []
+    memory = SimpleNamespace(_dump_snapshot=written.append)
+    cuda = SimpleNamespace(memory=memory, is_initialized=lambda: True)
+    assert write_allocator_history(cast("ModuleType", SimpleNamespace(cuda=cuda)), "/x.pickle")
+    assert written == ["/x.pickle"]
+    cuda.is_initialized = lambda: False
+    assert not write_allocator_history(cast("ModuleType", SimpleNamespace(cuda=cuda)), "/x.pickle")
+    del memory._dump_snapshot
+    cuda.is_initialized = lambda: True
+    assert not write_allocator_history(cast("ModuleType", SimpleNamespace(cuda=cuda)), "/x.pickle")
+    assert len(written) == 1
+    assert not write_allocator_history(torch, "/x.pickle")

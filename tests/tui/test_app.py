@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,16 +13,30 @@ from textual.drivers.headless_driver import HeadlessDriver
 from apps import LARGE, SMALL, app_showing, pressed
 from gpumodels_tui.app import INTERVALS, GpuModelsApp, ViewChanged
 from gpumodels_tui.clipboard import SENT
+from gpumodels_tui.sources.feed import user_name
 from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.theme import DEFAULT_THEME, STYLES, THEMES
 from gpumodels_tui.tty.picture import Picture
+from gpumodels_tui.view.filters import Filters
 from gpumodels_tui.view.rows import DeviceRow, View
 from gpumodels_tui.watching import WatchingThread
 from gpumodels_tui.widgets.keys_line import KeysLine
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import assert_looks_like, lines_shown, shown
 from snapshots import GIB, MIB, WAN
-from views import NOON_SECONDS, a_full_view, a_gpu, a_host, a_row, a_view, a_view_with_a_past, models
+from views import (
+    NOON_SECONDS,
+    a_full_view,
+    a_gpu,
+    a_host,
+    a_live_process,
+    a_row,
+    a_small_model,
+    a_view,
+    a_view_with_a_past,
+    an_unattached,
+    models,
+)
 
 
 async def test_only_the_newest_of_waiting_views_is_drawn() -> None:
@@ -221,3 +236,79 @@ async def test_every_binding_has_a_meaning_and_every_screen_at_most_seven_keys_i
             assert len({one.binding.action for one in active if one.binding.show}) <= 7
             silent = {one.binding.key for one in active if one.binding.id and not one.binding.tooltip}
             assert silent <= set("23456789")  # `1-9` speaks for them
+
+
+async def test_filters_are_visible_on_every_list_and_can_be_cleared_and_set_again() -> None:
+    view = a_view(a_gpu(a_row("one", kind="lora"), a_row("two", kind="vae"), unattached=[an_unattached()]))
+    app = GpuModelsApp(view, clock=lambda: NOON_SECONDS, filters=Filters(kinds=("vae",)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        for key, back in (("t", "escape"), ("", "")):
+            await pilot.press(*filter(None, [key]))
+            await pilot.pause()
+            assert "Only kind vae; F shows all" in shown(app)
+            await pilot.press(*filter(None, [back]))
+        assert "two" in shown(app)
+        assert "one" not in shown(app)
+        await pilot.press("F")
+        await pilot.pause()
+        assert "one" in shown(app)
+        assert "python serve.py" in shown(app)
+        assert "Only" not in shown(app)
+        await pilot.press("F")
+        await pilot.pause()
+        assert "Only kind vae" in shown(app)
+        app.receive(a_view(a_gpu(a_row("three", kind="lora"))))
+        await pilot.pause()
+        assert "Nothing on GPU 0  Simulated H100 80GB matches kind vae." in shown(app)
+        await pilot.press("F")
+        await pilot.pause()
+        assert "three" in shown(app)
+
+
+async def test_u_goes_from_everybody_to_me_and_to_each_other_user() -> None:
+    me = user_name(os.geteuid())
+    rows = [replace(a_row(name), process_state=replace(a_live_process(), user=name, key=name)) for name in ("zoe", me)]
+    view = replace(a_view(a_gpu(*rows)), processes=tuple(row.process_state for row in rows))
+    app = GpuModelsApp(view, clock=lambda: NOON_SECONDS)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        seen = []
+        for _ in range(3):
+            await pilot.press("u")
+            await pilot.pause()
+            listed = [] if app.view is None else [row.name for device in app.view.devices for row in device.models]
+            seen.append((listed, "Only user" in shown(app)))
+        assert seen == [([me], True), (["zoe"], True), (["zoe", me], False)]
+
+
+async def test_one_model_and_one_process_are_shown_whatever_the_filters_leave() -> None:
+    """What a filter hides must not be said to be unloaded, or ended."""
+    view = a_view(a_gpu(a_small_model(), a_row("other", kind="vae")))
+    app = GpuModelsApp(view, clock=lambda: NOON_SECONDS, filters=Filters(names=("small",)))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("enter")
+        await pilot.pause()
+        app.receive(a_view(a_gpu(replace(a_small_model(), name="renamed"), a_row("other", kind="vae"))))
+        await pilot.pause()
+        assert "Unloaded" not in shown(app)
+        assert "renamed" in shown(app)
+        await pilot.press("p")
+        await pilot.pause()
+        assert "Ended" not in shown(app)
+        assert "other" in shown(app)
+        await pilot.press("u", "F")
+        await pilot.pause()
+        assert app.view is not None
+        assert app.view.filtered_by == "name small", "keys of lists say nothing here"
+
+
+async def test_keys_of_filters_do_nothing_without_other_users_and_filters() -> None:
+    app = GpuModelsApp(a_view(a_gpu(a_row())), clock=lambda: NOON_SECONDS)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        before = shown(app)
+        await pilot.press("u", "F")
+        await pilot.pause()
+        assert shown(app) == before

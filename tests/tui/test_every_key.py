@@ -130,6 +130,8 @@ EFFECTS: Final[dict[str, Case]] = {
     "app.timeline": Case(goes_to(TimelineScreen)),
     "app.process": Case(goes_to(ProcessScreen)),
     "app.palette": Case(goes_to(PaletteScreen)),
+    "app.users": Case(says("Only user ")),
+    "app.filters": Case(lambda before, after: "Only user " in before.text and "Only user " not in after.text, ("u",)),
     "app.freeze": Case(says("Frozen at")),
     "app.interval(1)": Case(says("refreshes every 2 s")),
     "app.interval(-1)": Case(says("refreshes every 0.5 s")),

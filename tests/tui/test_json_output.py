@@ -60,6 +60,16 @@ MODEL_KEYS = [
 ]
 
 
+def test_the_document_for_people_is_the_same_in_lines() -> None:
+    glance = Snapshots(a_feed(a_snapshot(a_model("\x7f名", GIB))), some_hardware(a_gpu()), CatalogueState(), NOON_NS)
+    pretty = text(glance, is_pretty=True)
+    assert json.loads(pretty) == json.loads(text(glance))
+    assert pretty.startswith('{\n  "schema": 1,\n')
+    assert pretty.isascii()
+    assert "\x7f" not in pretty
+    assert text(glance).count("\n") == 1
+
+
 def document_of(
     feed: FeedState, hardware: HardwareState | None = None, catalogue: CatalogueState | None = None
 ) -> dict[str, Any]:

@@ -18,6 +18,8 @@ from gpumodels_tui.oneshot import glance, table
 from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.builder import build_view
+from gpumodels_tui.view.filtering import filtered
+from gpumodels_tui.view.filters import Filters
 from model_files import framed
 from snapshots import (
     A100,
@@ -40,6 +42,26 @@ from snapshots import (
 
 def table_of(feed: FeedState) -> list[str]:
     return table(build_view(feed, some_hardware(a_gpu()), CatalogueState()), NOON_NS).splitlines()
+
+
+def test_a_table_that_is_wider_than_the_screen_has_each_name_on_a_line_of_its_own() -> None:
+    models = [a_model(WAN, 2 * GIB, device="cuda:0"), a_model("n" * 120, GIB, device="cuda:0"), a_model("vae", 1, "vae")]
+    view = build_view(a_feed(a_snapshot(*models)), some_hardware(a_gpu()), CatalogueState())
+    lines = table(view, NOON_NS, 80).splitlines()
+    assert lines[1].startswith("GPU 0")
+    assert lines[2] == f"{WAN} (checkpoint, 2.0 GB, 145 layers)"
+    assert lines[3].split() == ["2.0", "GB", "0", "B", "bf16", "2m", "ComfyUI/main.py", "4711"]
+    assert lines[0].split() == ["on", "dev", "off", "dev", "dtype", "age", "process"]
+    assert lines[0].index("process") == lines[3].index("ComfyUI") == lines[5].index("ComfyUI")
+    assert [line for line in lines if len(line) > 80] == [f"{'n' * 120} (checkpoint, 1.0 GB, 145 layers)"], "a name is never cut"
+    assert table(view, NOON_NS, 250) == table(view, NOON_NS)
+
+
+def test_a_device_that_the_filters_leave_empty_has_no_heading() -> None:
+    view = build_view(a_feed(a_snapshot(a_model("vae", GIB, "vae"))), some_hardware(a_gpu()), CatalogueState())
+    assert "GPU 0" in table(view, NOON_NS)
+    assert "GPU 0" not in table(filtered(view, Filters(kinds=("vae",))), NOON_NS)
+    assert "GPU 0" in table(filtered(view, Filters(gpus=("0",))), NOON_NS)
 
 
 def test_the_table_holds_devices_and_their_models_with_aligned_columns() -> None:

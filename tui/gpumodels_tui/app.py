@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from msgspec.structs import replace
 from rich.text import Text
 from textual import on
 from textual.app import App
@@ -25,10 +26,14 @@ from gpumodels_tui.clipboard import SENT, what_it_needs
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
 from gpumodels_tui.screens.view_screen import ViewScreen
+from gpumodels_tui.sources.feed import user_name
 from gpumodels_tui.terminal import exit_soon, is_gone, is_writable
 from gpumodels_tui.theme import DEFAULT_THEME, PICTURE_COLOURS, THEMES, use_theme
 from gpumodels_tui.view.device_names import HOST, device_in_words
+from gpumodels_tui.view.filtering import ViewFilter
+from gpumodels_tui.view.filters import NO_FILTERS, Filters
 from gpumodels_tui.view.rows import View
+from gpumodels_tui.view.users import next_users, users_in
 
 if TYPE_CHECKING:
     from textual.driver import Driver
@@ -92,6 +97,8 @@ class GpuModelsApp(App[int]):
         _key("t", "timeline", "Events, and memory over time"),
         _key("p", "process", "The process of the selected row"),
         _key("ctrl+p", "palette", "Find a model, process, theme or command"),
+        _key("u", "users", "Whose processes: everybody's, mine, each other user's"),
+        _key("F", "filters", "Clear the filters, or set them again"),
         _key("space", "freeze", "Freeze or resume the display", "Space"),
         _key("plus,equals_sign", "interval(1)", REFRESH, "+"),
         _key("minus", "interval(-1)", REFRESH, "-"),
@@ -117,6 +124,7 @@ class GpuModelsApp(App[int]):
         theme_name: str = DEFAULT_THEME,
         driver_class: type[Driver] | None = None,
         after_first_drawing: Callable[[], None] | None = None,
+        filters: Filters | None = None,
     ) -> None:
         """Args:
         view: The first view to show.
@@ -125,6 +133,7 @@ class GpuModelsApp(App[int]):
         look: One of `THEMES`.
         driver_class: Textual's driver; None for the default.
         after_first_drawing: Called after the first drawing.
+        filters: What to show of everything; keys change it.
         """
         super().__init__(driver_class, ansi_color=THEMES[theme_name].theme.ansi)
         self._watching = watching
@@ -145,7 +154,9 @@ class GpuModelsApp(App[int]):
         self.set_reactive(GpuModelsApp.theme, theme_name)
         self.stylesheet.set_variables(self.get_css_variables())
         self.clock = clock
-        self.set_reactive(GpuModelsApp.view, view)
+        self._filter = ViewFilter()
+        self._filter.filters = self._dropped_filters = filters or NO_FILTERS
+        self.set_reactive(GpuModelsApp.view, None if view is None else self._filter.shown(view))
 
     def get_default_screen(self) -> Screen[None]:
         """The overview, bound to the view."""
@@ -205,7 +216,7 @@ class GpuModelsApp(App[int]):
         if not is_writable():
             self._later = self.set_timer(BEHIND_SECONDS, self._show_waiting)
             return
-        self.view, self._waiting = self._waiting, None
+        self.view, self._waiting = self._filter.shown(self._waiting), None
 
     @on(ViewScreen.Completed)
     def _completed(self, event: ViewScreen.Completed) -> None:
@@ -238,7 +249,34 @@ class GpuModelsApp(App[int]):
             return None if screen.process_key is None else True
         if action == "copy_path":
             return None if screen.model is None else True
+        if action == "filters":
+            return True if screen.is_filtered and (self._filter.filters.has_any or self._dropped_filters.has_any) else None
+        if action == "users":
+            users = [] if self.view is None else users_in(self.view.everything)
+            return True if screen.is_filtered and (len(users) > 1 or self._filter.filters.users) else None
         return True
+
+    def action_filters(self) -> None:
+        """Show everything; if that is shown already, what was left of it before."""
+        if self._filter.filters.has_any:
+            self._dropped_filters = self._filter.filters
+            self._set_filters(NO_FILTERS)
+        else:
+            self._set_filters(self._dropped_filters)
+
+    def action_users(self) -> None:
+        """Show the processes of the next user: all, mine, then each other's."""
+        if self.view is not None:
+            me = user_name(os.geteuid())
+            users = next_users(self.view.everything, self._filter.filters.users, me)
+            self._set_filters(replace(self._filter.filters, users=users))
+            if not users:
+                self._say("everybody's processes")
+
+    def _set_filters(self, filters: Filters) -> None:
+        self._filter.filters = filters
+        if self.view is not None:
+            self.view = self._filter.shown(self.view.everything)
 
     def action_help(self) -> None:
         """Show the help for the present screen."""

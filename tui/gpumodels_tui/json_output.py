@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from datetime import datetime, timezone
 from typing import Final, TypeAlias
 
@@ -14,35 +14,62 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, OutOfMemory, Stage
 from gpumodels_shared.units import describe_model
-from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.sources.feed import ProcessState
-from gpumodels_tui.view.builder import warnings_of
-from gpumodels_tui.view.device_names import HOST, Device, devices_named, join_devices
+from gpumodels_tui.view.builder import devices_of, warnings_of
+from gpumodels_tui.view.device_names import HOST, Device, Devices, devices_named, join_devices
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched
+from gpumodels_tui.view.filters import NO_FILTERS, Filters, traits_of
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
 SCHEMA: Final = 1
 
 
-def document(glance: Snapshots) -> dict[str, Json]:
-    """All of it. Names, paths and metadata are as they were found; `display` and `warnings` are safe to print."""
+def document(glance: Snapshots, filters: Filters = NO_FILTERS) -> dict[str, Json]:
+    """All of it, or what the filters leave.
+
+    Names, paths and metadata are as they were found; `display` and `warnings` are safe to print.
+    """
     present = tuple(process for process in glance.feed.processes if process.liveness is not Liveness.EXITED)
     joined = join_devices(replace(glance.feed, processes=present), glance.hardware)
+    chosen = filters.devices((device.key, device.label, device.title) for device in joined.devices)
+    gpus = (device for device in joined.devices if device.key != HOST and device.is_distinct)
     return {
         "schema": SCHEMA,
-        "taken_at": _time(glance.taken_at_ns),
+        "taken_at": time_text(glance.taken_at_ns),
         "host": os.uname().nodename,
-        "gpus": [_gpu(device) for device in joined.devices if device.key != HOST and device.is_distinct],
-        "processes": [_process(process, glance.catalogue) for process in glance.feed.processes],
+        "gpus": [_gpu(device) for device in gpus if chosen is None or device.key in chosen],
+        "processes": list(_processes(glance, joined, filters, chosen)),
         "warnings": list(warnings_of(glance.feed, glance.hardware, glance.catalogue)),
     }
 
 
-def text(glance: Snapshots) -> str:
-    """The document as one line of ASCII: nothing in it can steer a terminal."""
-    return json.dumps(document(glance), ensure_ascii=True, allow_nan=False).replace("\x7f", "\\u007f") + "\n"
+def text(glance: Snapshots, filters: Filters = NO_FILTERS, *, is_pretty: bool = False) -> str:
+    """The document in ASCII, so that nothing in it can steer a terminal: in one line, or for people."""
+    document_text = json.dumps(document(glance, filters), ensure_ascii=True, allow_nan=False, indent=2 if is_pretty else None)
+    return document_text.replace("\x7f", "\\u007f") + "\n"
+
+
+def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: frozenset[str] | None) -> Iterator[dict[str, Json]]:
+    """Those that the filters leave, each with its models and devices that they leave."""
+    for process in glance.feed.processes:
+        if not filters.has_process(traits_of(process)):
+            continue
+        kept = {
+            memory.device
+            for memory in devices_named(process)
+            if chosen is None or joined.keys.get((process.key, memory.device)) in chosen
+        }
+        seen = (enriched(model, glance.catalogue) for model in (process.snapshot.models if process.snapshot else ()))
+        models = [
+            one
+            for one in seen
+            if filters.has_model(one.shown_name, one.model.kind, one.model.size_bytes)
+            and (chosen is None or any(device in kept for device in devices_of(one.model)))
+        ]
+        if models or not (filters.of_models or (chosen is not None and not kept)):
+            yield _process(process, models, kept)
 
 
 def _gpu(device: Device) -> dict[str, Json]:
@@ -61,17 +88,17 @@ def _gpu(device: Device) -> dict[str, Json]:
     }
 
 
-def _process(process: ProcessState, catalogue: CatalogueState) -> dict[str, Json]:
+def _process(process: ProcessState, models: Sequence[EnrichedModel], devices: Container[str]) -> dict[str, Json]:
     snapshot = process.snapshot
     return {
         "pid": process.pid,
         "label": snapshot.process.label if snapshot else None,
         "user": process.user,
         "state": process.liveness.value,
-        "started_at": _time(snapshot.process.started_at_ns) if snapshot else None,
-        "snapshot_at": _time(process.snapshot_at_ns),
-        "devices": [_device(memory) for memory in devices_named(process)],
-        "models": [_model(enriched(model, catalogue)) for model in (snapshot.models if snapshot else ())],
+        "started_at": time_text(snapshot.process.started_at_ns) if snapshot else None,
+        "snapshot_at": time_text(process.snapshot_at_ns),
+        "devices": [_device(memory) for memory in devices_named(process) if memory.device in devices],
+        "models": [_model(one) for one in models],
         "model_manager": snapshot.model_manager if snapshot else None,
         "stage": _current(snapshot.stages if snapshot else ()),
         "stages": [_stage(stage) for stage in (snapshot.stages if snapshot else ())],
@@ -109,7 +136,7 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
         "parameters": model.parameters,
         "dtypes": dict(model.dtypes),
         "precision": model.precision,
-        "loaded_at": _time(model.loaded_at_ns),
+        "loaded_at": time_text(model.loaded_at_ns),
         "files": list(model.files),
         "name_source": model.name_source,
         "confidence": model.confidence,
@@ -149,15 +176,15 @@ def _failed_allocation(failure: OutOfMemory) -> dict[str, Json]:
 def _current(stages: Sequence[Stage]) -> dict[str, Json] | None:
     """The one that began last, of those that run."""
     running = [stage for stage in stages if stage.ended_at_ns is None]
-    return {"id": running[-1].id, "name": running[-1].name, "since": _time(running[-1].started_at_ns)} if running else None
+    return {"id": running[-1].id, "name": running[-1].name, "since": time_text(running[-1].started_at_ns)} if running else None
 
 
 def _stage(stage: Stage) -> dict[str, Json]:
     return {
         "id": stage.id,
         "name": stage.name,
-        "started_at": _time(stage.started_at_ns),
-        "ended_at": _time(stage.ended_at_ns),
+        "started_at": time_text(stage.started_at_ns),
+        "ended_at": time_text(stage.ended_at_ns),
         "device": stage.device,
         "bytes_before": stage.bytes_before,
         "bytes_after": stage.bytes_after,
@@ -166,7 +193,7 @@ def _stage(stage: Stage) -> dict[str, Json]:
     }
 
 
-def _time(realtime_ns: int | None) -> str | None:
+def time_text(realtime_ns: int | None) -> str | None:
     """`2026-05-28T20:26:40.000Z`; None for what is no time: another process wrote it."""
     if not realtime_ns or realtime_ns < 0:
         return None

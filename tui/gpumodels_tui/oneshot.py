@@ -61,17 +61,29 @@ def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
     return catalogue.read_now(files, MODEL_FILES_SECONDS)
 
 
-def table(view: View, now_ns: int) -> str:
-    """The table: for each device a heading, and below it the models, the largest first. Ends with a newline."""
+def table(view: View, now_ns: int, columns: int | None = None) -> str:
+    """The table: for each device a heading, and below it the models, the largest first. Ends with a newline.
+
+    Args:
+        view: What is shown of everything.
+        now_ns: The time, for ages.
+        columns: The width that is there; a table that is wider puts each model on two lines, its name alone on the first.
+    """
     titles = ("", "on dev", "off dev", "dtype", "age", "process")
-    cells = {device.key: [_cells(row, now_ns) for row in device.models] for device in view.devices}
+    # What a filter leaves empty is no news, but where nothing is filtered, an empty GPU is.
+    devices = [device for device in view.devices if device.models] if view.filtered_by else []
+    devices = devices or list(view.devices)
+    cells = {device.key: [_cells(row, now_ns) for row in device.models] for device in devices}
     all_cells = [titles, *(one for rows in cells.values() for one in rows)]
     widths = [max(cell_len(row[column]) for row in all_cells) for column in range(len(titles))]
     widths[0] = max(width for row in all_cells if (width := cell_len(row[0])) <= WIDEST_ALIGNED)
-    lines = [_line(titles, widths)]
-    for device in view.devices:
+    line = _line
+    if columns is not None and max(cell_len(_line(row, widths)) for row in all_cells) > columns:
+        line = _two_lines
+    lines = [line(titles, widths)]
+    for device in devices:
         lines.append(_head(device))
-        lines += [_line(row, widths) for row in cells[device.key]]
+        lines += [line(row, widths) for row in cells[device.key]]
         lines.append("")
     return "\n".join(lines[:-1]) + "\n"
 
@@ -84,11 +96,19 @@ def _right(text: str, width: int) -> str:
     return " " * (width - cell_len(text)) + text
 
 
+INDENTATION: Final = "    "
+
 ALIGNMENT: Final[Sequence[Callable[[str, int], str]]] = (_left, _right, _right, _left, _right, lambda text, width: text)
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
     return "  ".join(align(cell, width) for align, cell, width in zip(ALIGNMENT, cells, widths, strict=True)).rstrip()
+
+
+def _two_lines(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """The name alone, which may be longer than the line as people search for it, and the rest below."""
+    rest = _line(("", *cells[1:]), (len(INDENTATION) - 2, *widths[1:]))
+    return f"{cells[0]}\n{rest}" if cells[0] else rest
 
 
 def _head(device: DeviceRow) -> str:

@@ -10,12 +10,20 @@ from gpumodels_tui.watching import WatchingThread
 
 if TYPE_CHECKING:
     from gpumodels_tui.sources.opening import Sources
+    from gpumodels_tui.view.filters import Filters
 
 FIRST_VIEW_SECONDS: Final = 0.25
 """How long the first drawing waits for the first view."""
 
 
-def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False, interval_seconds: float = 1.0) -> int:
+def run_app(
+    sources: Sources,
+    *,
+    theme_name: str,
+    ascii_only: bool = False,
+    interval_seconds: float = 1.0,
+    filters: Filters | None = None,
+) -> int:
     """Run the screens until the user quits. Garbage is not collected before the first drawing: see `resume_collection`.
 
     Returns:
@@ -36,6 +44,7 @@ def run_app(sources: Sources, *, theme_name: str, ascii_only: bool = False, inte
             theme_name=MONOCHROME if os.environ.get("NO_COLOR") else theme_name,
             driver_class=driver_for(ascii_only, os.environ.get("TERM", ""), is_in_tmux(os.environ)),
             after_first_drawing=resume_collection,
+            filters=filters,
         )
         with on_the_terminal(), leave_on_signals(app.leave):
             try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
 from gpumodels_tui import cli, starting
+from gpumodels_tui.view.filters import Filters
+from snapshots import GIB, WAN, a_model, a_snapshot, published
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +37,31 @@ def test_the_screens_start_with_what_was_chosen(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("GPUMODELS_TUI_THEME", "dark")
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setattr(starting, "run_app", run_app)
-    assert cli.main(["--interval", "2", "--ascii"]) == 0
-    assert started == [{"theme_name": "dark", "ascii_only": True, "interval_seconds": 2.0}]
+    assert cli.main(["--interval", "2", "--ascii", "--kind", "vae,lora", "--min-bytes", "1GB"]) == 0
+    filters = Filters(kinds=("vae", "lora"), min_bytes=1024**3)
+    assert started == [{"theme_name": "dark", "ascii_only": True, "interval_seconds": 2.0, "filters": filters}]
     assert cli.main(["--once"]) == 1
     assert len(started) == 1
+
+
+def test_what_the_filters_leave_out_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "sidecars"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("GPUMODELS_DIR", str(directory))
+    writer = published(directory, a_snapshot(a_model(WAN, 2 * GIB)))
+    assert cli.main(["--name", "flux", "--kind", "lora"]) == 1
+    assert (
+        capsys.readouterr().err == "gpumodels-tui: nothing matches kind lora, name flux; without filters, there is more to see\n"
+    )
+    assert cli.main(["--gpu", "7", "--json"]) == 1
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["processes"] == []
+    assert printed.err == "gpumodels-tui: nothing matches GPU 7 (known: host); without filters, there is more to see\n"
+    assert cli.main(["--csv", "--name", "wan"]) == 0
+    assert WAN in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "60")
+    assert cli.main(["--once"]) == 0
+    assert f"\n{WAN} (checkpoint, 2.0 GB, 145 layers)\n " in capsys.readouterr().out
+    writer.abandon()

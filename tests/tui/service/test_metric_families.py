@@ -19,6 +19,7 @@ from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpu_reading import GpuReading
 from gpumodels_tui.sources.gpus import HardwareState
 from gpumodels_tui.view.builder import build_view
+from gpumodels_tui.view.filters import Filters
 from snapshots import (
     GIB,
     H100,
@@ -201,7 +202,7 @@ def test_only_the_chosen_user_is_told_of() -> None:
         a_process_state(a_snapshot(a_model("hers", GIB)), key="1", user="ada"),
         a_process_state(a_snapshot(a_model("his", GIB), process=a_process(pid=2)), key="2", user="bob"),
     )
-    text = page(observed(feed), Choices(user="ada"))
+    text = page(observed(feed), Choices(Filters(users=("ada",))))
     assert values(series(text), "model_device_bytes", "model") == {("hers",): GIB}
     assert "bob" not in text
     assert "his" not in {name for (name,) in values(series(text), "model_info", "model")}

@@ -11,12 +11,13 @@ if TYPE_CHECKING:
 
 def run(sources: Sources, arguments: argparse.Namespace) -> int:
     """Serve metrics, or write them once. Returns the exit code."""
+    from gpumodels_tui.commands.chosen_filters import chosen_filters
     from gpumodels_tui.commands.versions import version
     from gpumodels_tui.service.metric_families import Choices
     from gpumodels_tui.service.metrics_service import serve, write_textfile
     from gpumodels_tui.settings.directories import as_path
 
-    choices = Choices(arguments.user, arguments.top, arguments.with_pid, arguments.with_paths)
+    choices = Choices(chosen_filters(arguments), arguments.top, arguments.with_pid, arguments.with_paths)
     if arguments.textfile is not None:
         return write_textfile(sources, version(), choices, as_path(arguments.textfile))
     address = arguments.listen if arguments.unix is None else as_path(arguments.unix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -11,15 +12,19 @@ from gpumodels_tui.printing import say, write
 
 if TYPE_CHECKING:
     from gpumodels_tui.sources.opening import Sources
+    from gpumodels_tui.view.filters import Filters
 
 
 def run(sources: Sources, arguments: argparse.Namespace) -> int:
     """Show the screens if stdout is a terminal and nothing else was asked for. Returns the exit code."""
+    from gpumodels_tui.commands.chosen_filters import chosen_filters
+
+    filters = chosen_filters(arguments)
     if arguments.output != "screens" or not sys.stdout.isatty():
-        return print_once(sources, arguments.output)
+        return print_once(sources, arguments.output, filters, is_pretty=arguments.pretty)
     if os.environ.get("TERM", "dumb") == "dumb":
         say("this terminal can't draw screens (TERM=dumb); using --once")
-        return print_once(sources, "once")
+        return print_once(sources, "once", filters)
     from gpumodels_tui.plain_terminal import needs_ascii
     from gpumodels_tui.starting import run_app
 
@@ -28,29 +33,44 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
         theme_name=arguments.theme,
         ascii_only=arguments.ascii or needs_ascii(os.environ),
         interval_seconds=arguments.interval,
+        filters=filters,
     )
 
 
-def print_once(sources: Sources, output: str) -> int:
+def print_once(sources: Sources, output: str, filters: Filters, *, is_pretty: bool = False) -> int:
     """Read everything once, and print it. Returns the exit code: 1 if there is nothing to show."""
     from gpumodels_shared.safe_text import safe_text
-    from gpumodels_tui import json_output
-    from gpumodels_tui.oneshot import glance, table
+    from gpumodels_tui.oneshot import glance
     from gpumodels_tui.sources.feed import NO_SUCH_DIRECTORY
     from gpumodels_tui.view.builder import build_view
+    from gpumodels_tui.view.filtering import filtered
 
     seen = glance(sources)
-    view = build_view(seen.feed, seen.hardware, seen.catalogue)
+    everything = build_view(seen.feed, seen.hardware, seen.catalogue)
+    view = filtered(everything, filters)
     if output == "json":
-        write(json_output.text(seen))
+        from gpumodels_tui import json_output
+
+        write(json_output.text(seen, filters, is_pretty=is_pretty))
+    elif output == "csv":
+        from gpumodels_tui import csv_output
+
+        write(csv_output.text(view, seen.taken_at_ns))
     elif view.processes:
-        write(table(view, seen.taken_at_ns))
+        from gpumodels_tui.oneshot import table
+
+        write(table(view, seen.taken_at_ns, _width()))
     missing = {one.path for one in seen.feed.unreadable if one.reason == NO_SUCH_DIRECTORY}
     for warning in view.warnings:
-        if view.processes or not any(warning.startswith(safe_text(f"{path}: ")) for path in missing):
+        if everything.processes or not any(warning.startswith(safe_text(f"{path}: ")) for path in missing):
             say(f"warning: {warning}")
     if view.processes:
         return 0
+    if everything.processes:
+        devices = ", ".join(device.label for device in everything.devices)
+        known = f" (known: {devices})" if not view.devices else ""
+        say(f"nothing matches {view.filtered_by}{known}; without filters, there is more to see")
+        return 1
     where = ", ".join(
         safe_text(str(directory)) + (f" ({NO_SUCH_DIRECTORY})" if directory in missing else "")
         for directory in seen.feed.directories
@@ -60,3 +80,13 @@ def print_once(sources: Sources, output: str) -> int:
         "or by `python -m gpumodels run script.py`, or try `python -m gpumodels demo`"
     )
     return 1
+
+
+def _width() -> int | None:
+    """The columns that lines may take: COLUMNS, which `watch` sets, else the terminal's; None if nobody says."""
+    columns = os.environ.get("COLUMNS", "")
+    if columns.isdecimal() and int(columns):
+        return int(columns)
+    with contextlib.suppress(OSError, ValueError):
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    return None

@@ -66,7 +66,7 @@ class ListScreen(ViewScreen):
             from gpumodels_tui.widgets.filter_line import FilterLine
 
             self._filter_line = FilterLine()
-            await self.mount(self._filter_line, before=next(iter(self.query("#said, #warnings, #keys"))))
+            await self.mount(self._filter_line, before=next(iter(self.query("#filters, #said, #warnings, #keys"))))
         self._filter_line.open()
 
     def action_match(self, step: int) -> None:

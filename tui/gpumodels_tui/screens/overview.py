@@ -25,7 +25,7 @@ from gpumodels_tui.widgets.cells import shortened
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.memory_bar import legend
 from gpumodels_tui.widgets.model_table import ModelTable
-from gpumodels_tui.widgets.notices import counted, no_match, no_models, no_processes
+from gpumodels_tui.widgets.notices import counted, no_match, no_models, no_processes, nothing_left
 from gpumodels_tui.widgets.one_line import OneLine, appear
 from gpumodels_tui.widgets.table_messages import CursorMoved
 
@@ -55,6 +55,8 @@ class OverviewScreen(ModelListScreen):
         Binding("tab,shift+tab", "pane", "Pane", show=False, id="overview.pane", tooltip="Switch between devices and models"),
         Binding("escape", "leave", "All rows", show=False, key_display="Esc", id="overview.leave", tooltip="Clear the filter"),
     ]
+
+    is_filtered: ClassVar[bool] = True
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         """Args:
@@ -214,6 +216,8 @@ class OverviewScreen(ModelListScreen):
     def _notice(self, view: View, device: DeviceRow | None) -> Text:
         if self.words:
             return no_match(self.words)
+        if view.filtered_by:
+            return nothing_left(view.filtered_by, None if device is None else device.title)
         if not view.processes or device is None:
             return no_processes(view.directories)
         elsewhere = [(other.number, other.title, len(other.models)) for other in view.devices if other.models]

@@ -45,6 +45,7 @@ class TimelineScreen(ListScreen):
 
     shows: ClassVar[str] = "timeline"
     shows_history: ClassVar[bool] = True
+    is_filtered: ClassVar[bool] = True
     AUTO_FOCUS = "EventTable"
 
     DEFAULT_CSS = """
@@ -115,7 +116,7 @@ class TimelineScreen(ListScreen):
     def model(self) -> ModelRow | None:
         """The model of the event under the cursor, if it still exists."""
         key = None if self.event is None else self.event.model_key
-        devices = () if self.view is None else self.view.devices
+        devices = () if self.view is None else self.view.everything.devices
         return next((row for device in devices for row in device.models if row.key == key), None)
 
     def explanations(self) -> Sequence[explanations.Group]:
@@ -220,7 +221,7 @@ class TimelineScreen(ListScreen):
     def action_open(self) -> None:
         """Open the event's model or process; if that no longer exists, the event's facts."""
         event, model = self.event, self.model
-        rows = () if self.view is None else self.view.process_rows
+        rows = () if self.view is None else self.view.everything.process_rows
         if model is not None:
             self.post_message(ModelRequested("", model.key))
         elif event is not None and event.kind is EventKind.STARTED and any(row.key == event.process_key for row in rows):

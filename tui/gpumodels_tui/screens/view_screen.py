@@ -30,6 +30,8 @@ MESSAGE_SECONDS: Final = 6.0
 SELECTING_SECONDS: Final = 60.0
 """How long a message stays that is there to be selected; another one replaces it."""
 LONGEST_PATH: Final = 4096
+LINES_BELOW: Final = ("filters", "said", "warnings")
+"""The lines above the keys, from top to bottom."""
 
 
 class ViewScreen(Screen[None]):
@@ -54,6 +56,9 @@ class ViewScreen(Screen[None]):
     shows: ClassVar[str] = ""
     """The application's action that opens this screen; it is disabled here."""
 
+    is_filtered: ClassVar[bool] = False
+    """Whether it shows what the filters leave, and says so; else it shows everything, as of one model or process."""
+
     shows_history: ClassVar[bool] = False
     """Whether the screen draws the history, so that it must be drawn again for a new one."""
 
@@ -66,6 +71,7 @@ class ViewScreen(Screen[None]):
         self.is_complete = False
         """Whether the widgets that are mounted after the first drawing are there."""
         self._shown_warnings: tuple[tuple[str, ...], str] = ((), "")
+        self._shown_filters = ""
         self._said: tuple[str, ...] = ()
         self._said_exactly = ""
         self._said_timer: Timer | None = None
@@ -110,7 +116,11 @@ class ViewScreen(Screen[None]):
             return
         if before is not None and not self.shows_history and _differ_in_history_alone(before, view):
             return
-        self.show(view)
+        self.show(view if self.is_filtered else view.everything)
+        if self.is_filtered and self._shown_filters != view.filtered_by:
+            self._shown_filters = view.filtered_by
+            self._draw_filters()
+            self.refresh_bindings()
         if self._shown_warnings != (view.warnings, view.progress):
             had_warnings = bool(self._shown_warnings[0])
             self._shown_warnings = (view.warnings, view.progress)
@@ -154,7 +164,8 @@ class ViewScreen(Screen[None]):
             if not line:
                 return
             one_line = OneLine(id=id)
-            self.mount(one_line, before="#warnings" if id == "said" and self.query("#warnings") else "#keys")
+            below = LINES_BELOW[LINES_BELOW.index(id) + 1 :] if id in LINES_BELOW else ()
+            self.mount(one_line, before=next((f"#{other}" for other in below if self.query(f"#{other}")), "#keys"))
         appear(one_line, bool(line))
         height = line.plain.count("\n") + 1
         if one_line.styles.height is None or one_line.styles.height.value != height:
@@ -179,6 +190,13 @@ class ViewScreen(Screen[None]):
             self.refresh_bindings()
             self.post_message(self.Completed(self))
 
+    def _draw_filters(self) -> None:
+        """Say which filters leave something out, cut so that the key that clears them is always there."""
+        ending = "; F shows all"
+        words = shortened(f"Only {self._shown_filters}", max(self.size.width - 4 - len(ending), 1))
+        line = Text(words + ending, STYLES[WARNING], no_wrap=True) if self._shown_filters else Text()
+        self._show_line_below("filters", line)
+
     def _clear_said(self) -> None:
         self._said, self._said_exactly, self._said_timer = (), "", None
         self._draw_said()
@@ -199,6 +217,8 @@ class ViewScreen(Screen[None]):
         self.set_class(small, "-no-room")
         if self._said_exactly:
             self._draw_said()  # folded in the new width
+        if self._shown_filters:
+            self._draw_filters()  # cut to the new width
         self._show_line_below("no-room", no_room(columns, lines) if small else Text())
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from gpumodels_tui import json_output
 from gpumodels_tui.service.metric_families import ModelMetrics
 from gpumodels_tui.service.observed import Observer
+from gpumodels_tui.view.filters import NO_FILTERS, Filters
 
 INDEX: Final = """gpumodels
 /metrics    for Prometheus
@@ -24,8 +25,9 @@ PLAIN: Final = "text/plain; charset=utf-8"
 class Answers:
     """The application. Only GET and HEAD are answered; nothing that is sent is ever read."""
 
-    def __init__(self, observer: Observer, metrics: ModelMetrics) -> None:
+    def __init__(self, observer: Observer, metrics: ModelMetrics, filters: Filters = NO_FILTERS) -> None:
         self._observer = observer
+        self._filters = filters
         registry = CollectorRegistry(auto_describe=False)
         registry.register(metrics)
         self._metrics = make_wsgi_app(registry)
@@ -49,7 +51,7 @@ class Answers:
         if path == "/json":
             if seen is None:
                 return "503 Service Unavailable", PLAIN, b"not read yet\n"
-            return "200 OK", "application/json", json_output.text(seen.snapshots).encode()
+            return "200 OK", "application/json", json_output.text(seen.snapshots, self._filters).encode()
         if path == "/-/healthy":
             failure = self._observer.failure
             return ("200 OK", PLAIN, b"ok\n") if failure is None else ("503 Service Unavailable", PLAIN, f"{failure}\n".encode())

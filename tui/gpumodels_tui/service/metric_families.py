@@ -12,6 +12,7 @@ from pathlib import PurePath
 from typing import Final
 
 from msgspec import Struct
+from msgspec.structs import replace
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -22,6 +23,8 @@ from gpumodels_tui.service.observed import Observed
 from gpumodels_tui.service.series_names import SeriesNames, label
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.device_names import HOST, Device, devices_named, holds_memory, join_devices
+from gpumodels_tui.view.filtering import filtered
+from gpumodels_tui.view.filters import NO_FILTERS, Filters
 from gpumodels_tui.view.memory_parts import OF_MODELS, PartKind
 from gpumodels_tui.view.rows import ModelRow, View
 
@@ -39,8 +42,8 @@ PARTS: Final = {kind: MODELS if kind in OF_MODELS else kind.value.replace(" ", "
 class Choices(Struct, frozen=True):
     """What the operator chose."""
 
-    user: str | None = None
-    """Only this user's processes."""
+    filters: Filters = NO_FILTERS
+    """Which processes, models and GPUs have series."""
     most_models: int = MOST_MODELS
     """How many models have series of their own: the largest."""
     with_pid: bool = False
@@ -57,6 +60,8 @@ class ModelMetrics(Collector):
         self._version = version
         self._choices = choices
         self._names = SeriesNames()
+        self._devices: Mapping[str, str] = {}
+        """What series call the devices, by key."""
         self._lock = threading.Lock()
 
     def collect(self) -> Iterator[Metric]:
@@ -70,23 +75,23 @@ class ModelMetrics(Collector):
             yield from families
 
     def _families(self, seen: Observed) -> Iterator[Metric]:
-        processes = [state for state in seen.view.processes if self._is_chosen(state)]
-        rows = [row for row in _rows(seen.view) if self._is_chosen(row.process_state)]
-        self._names.keep(processes, rows)
+        # Names are of everything: which second process is `main.py (2)` must not depend on a filter.
+        self._names.keep(seen.view.processes, _rows(seen.view))
+        self._devices = _device_names(seen.view)
+        seen = replace(seen, view=filtered(seen.view, self._choices.filters))
+        processes, rows = seen.view.processes, list(_rows(seen.view))
         yield from self._of_devices(seen)
         yield from self._of_processes(seen, processes)
         yield from self._of_models(seen, [row for row in rows if holds_memory(row.process_state)])
         yield from self._of_sidecars(seen, processes)
         yield from _of_changes(seen)
 
-    def _is_chosen(self, state: ProcessState) -> bool:
-        return self._choices.user in (None, state.user)
-
     def _of_devices(self, seen: Observed) -> Iterator[Metric]:
         joined = join_devices(seen.snapshots.feed, seen.snapshots.hardware)
         # A `cuda:0` that may be any of the driver's GPUs would be counted twice.
-        devices = [device for device in joined.devices if device.is_distinct]
-        names = _device_names(seen.view)
+        shown = {device.key for device in seen.view.devices}
+        devices = [device for device in joined.devices if device.is_distinct and device.key in shown]
+        names = self._devices
         info = GaugeMetricFamily("gpumodels_device_info", "A GPU, or the host's memory.", labels=["device", "uuid", "name"])
         for device in devices:
             if device.key != HOST:
@@ -122,7 +127,7 @@ class ModelMetrics(Collector):
             info.add_metric([*values, str(state.pid)] if self._choices.with_pid else values, 1)
         yield info
         sizes: dict[tuple[str, ...], int] = {}
-        names = _device_names(seen.view)
+        names = self._devices
         for row in seen.view.process_rows:
             if row.state is None or row.state.key not in chosen:
                 continue
@@ -141,7 +146,7 @@ class ModelMetrics(Collector):
         held: dict[tuple[str, ...], int] = {}
         offloaded: dict[tuple[str, ...], int] = {}
         models = {row.key: row for row in rows}
-        names = _device_names(seen.view)
+        names = self._devices
         ranked = sorted(models, key=lambda key: (-models[key].model.resident_bytes - models[key].model.offloaded_bytes, key))
         own = {key: (_model_name(models[key]), self._names.model_id(models[key])) for key in ranked[: self._choices.most_models]}
         yield _gauge(

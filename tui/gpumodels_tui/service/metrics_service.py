@@ -32,8 +32,8 @@ def serve(sources: Sources, version: str, choices: Choices, address: str | Path)
         The exit code: 0 after a signal; 1 with a line on stderr if it can't listen, or can't read any more.
     """
     thread = WatchingThread(sources)
-    observer = Observer(thread)
-    answers = Answers(observer, ModelMetrics(observer.observed, version, choices))
+    observer = Observer(thread, choices.filters)
+    answers = Answers(observer, ModelMetrics(observer.observed, version, choices), choices.filters)
     try:
         listener = listen_unix(address, answers) if isinstance(address, Path) else listen(address, answers)
     except ListenError as error:

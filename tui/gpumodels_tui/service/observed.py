@@ -13,6 +13,8 @@ from gpumodels_tui.oneshot import Snapshots, glance
 from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.builder import build_view
 from gpumodels_tui.view.events import EventKind
+from gpumodels_tui.view.filtering import filtered
+from gpumodels_tui.view.filters import NO_FILTERS, Filters
 from gpumodels_tui.view.recorder import events_between
 from gpumodels_tui.view.rows import View
 from gpumodels_tui.watching import WatchingThread
@@ -37,8 +39,13 @@ def observed_once(sources: Sources) -> Observed:
 class Observer:
     """Keeps the newest view of a `WatchingThread`, which its owner starts and stops."""
 
-    def __init__(self, thread: WatchingThread) -> None:
+    def __init__(self, thread: WatchingThread, filters: Filters = NO_FILTERS) -> None:
+        """Args:
+        thread: Reads the sources.
+        filters: Which models count as loaded and unloaded; the view is of all.
+        """
         self._thread = thread
+        self._filters = filters
         self._lock = threading.Lock()
         self._view: View | None = None
         self._loads: Counter[str] = Counter()
@@ -59,12 +66,15 @@ class Observer:
     def _on_view(self, view: View) -> None:
         with self._lock:
             if self._view is not None:
-                kinds = {row.key: row.kind for one in (self._view, view) for device in one.devices for row in device.models}
+                both = (filtered(one, self._filters) for one in (self._view, view))
+                kinds = {row.key: row.kind for one in both for device in one.devices for row in device.models}
                 for event in events_between(self._view, view, time.time_ns()):
-                    if event.kind is EventKind.LOADED and event.model_key is not None:
-                        self._loads[kinds[event.model_key]] += 1
-                    elif event.kind is EventKind.UNLOADED and event.model_key is not None:
-                        self._unloads[kinds[event.model_key]] += 1
+                    if (kind := kinds.get(event.model_key or "")) is None:
+                        continue
+                    if event.kind is EventKind.LOADED:
+                        self._loads[kind] += 1
+                    elif event.kind is EventKind.UNLOADED:
+                        self._unloads[kind] += 1
             self._view = view
 
     def _on_failure(self, error: Exception) -> None:

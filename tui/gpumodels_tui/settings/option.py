@@ -97,6 +97,8 @@ class Command:
     epilog: str = ""
     reads: bool = True
     """Whether it reads sidecars' files, and so takes the options that say which."""
+    filters: bool = False
+    """Whether it takes the filters, which `view.filters` applies."""
     is_strict: bool = False
     """Whether it refuses to start with a mistake in a configuration file, as what serves others without a screen should."""
 

@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
+from gpumodels_shared.schema import KINDS
 from gpumodels_tui.settings import kinds
-from gpumodels_tui.settings.option import SEVERAL_PATHS, Argument, Command, Option, Shorthand
+from gpumodels_tui.settings.option import SEVERAL_PATHS, Argument, Command, Option, Shorthand, listed
 
 THEMES: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
 """The names of all looks in `theme`, which is imported only for the screens."""
 
-OUTPUTS: Final = ("screens", "once", "json")
+OUTPUTS: Final = ("screens", "once", "json", "csv")
 
 LISTEN: Final = "127.0.0.1:9477"
 
@@ -40,6 +41,24 @@ SOURCES: Final = (
 )
 """What is read: the same for the screens and for every command that reads sidecars' files."""
 
+FILTERS: Final = (
+    listed("gpu", "only these GPUs: numbers, names or UUIDs, or host; repeatable", metavar="GPU"),
+    listed("process", "only these processes: pids, or parts of names and commands; repeatable", metavar="PROCESS", separator=""),
+    listed("user", "only these users' processes: names or uids; repeatable", metavar="USER"),
+    listed("job", "only processes of these jobs: Slurm's, torchrun's or Kubernetes's ids or names; repeatable", metavar="JOB"),
+    Option(
+        "kind",
+        f"only models of these kinds: {', '.join(KINDS)}; repeatable",
+        kinds.choice(*KINDS),
+        metavar="KIND",
+        repeats=True,
+        separator=",",
+    ),
+    Option("min-bytes", "only models of at least this size, such as 512MB or 2.1GB", kinds.SIZE, 0),
+    listed("name", "only models with this in their name; repeatable", metavar="TEXT", separator=""),
+)
+"""What is shown of what is read, by the screens, by what is printed, and by the commands that take filters."""
+
 OPTIONS: Final = (
     *SOURCES,
     Option("theme", "the colours of the screens; default: the terminal's own sixteen", kinds.choice(*THEMES), THEMES[0]),
@@ -50,14 +69,17 @@ OPTIONS: Final = (
         "what to show; default: the screens, and once if stdout is not a terminal",
         kinds.choice(*OUTPUTS),
         OUTPUTS[0],
-        metavar="KIND",
+        metavar="OUTPUT",
         shorthands=(
             Shorthand("once", "once", "print one plain table"),
             Shorthand("json", "json", "print one JSON document"),
+            Shorthand("csv", "csv", "print a line of comma-separated values for each model on each device"),
         ),
     ),
+    Option("pretty", "print the JSON document in lines, for people", kinds.SWITCH, default=False),
+    *FILTERS,
 )
-"""The options of the screens and of what is printed; those in `SOURCES` are the commands' as well."""
+"""The options of the screens and of what is printed; `SOURCES` and `FILTERS` are commands' as well."""
 
 COMMANDS: Final = (
     Command(
@@ -69,11 +91,11 @@ COMMANDS: Final = (
             Option("listen", f"the address; default: {LISTEN}", default=LISTEN, metavar="HOST:PORT", excludes="place"),
             Option("unix", "listen on a Unix socket instead", kinds.FILE, excludes="place"),
             Option("textfile", "write them to FILE once, for node_exporter's textfile collector", kinds.FILE, excludes="place"),
-            Option("user", "only this user's processes", metavar="NAME"),
             Option("top", "series for the N largest models; default: 100", kinds.whole(), 100),
             Option("with-pid", "put the pid into gpumodels_process_info", kinds.SWITCH, default=False),
             Option("with-paths", "put whole paths into gpumodels_model_info", kinds.SWITCH, default=False),
         ),
+        filters=True,
         epilog="No pid, path or argument is in a label unless asked for. Other pages: /json, /-/healthy, /-/ready.",
         is_strict=True,
     ),
@@ -96,6 +118,8 @@ def options_of(command: Command | None) -> Iterator[Option]:
     yield from (replace(option, command=command.name) for option in command.options)
     if command.reads:
         yield from SOURCES
+    if command.filters:
+        yield from FILTERS
 
 
 def all_options() -> Iterator[Option]:

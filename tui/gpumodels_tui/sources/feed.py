@@ -205,10 +205,11 @@ def _other_users_directories() -> list[Path]:
 
 
 @cache
-def _user_name(uid: int) -> str:
+def user_name(uid: int) -> str:
+    """The name of a user; the number if there is none."""
     try:
         return pwd.getpwuid(uid).pw_name
-    except KeyError:
+    except (KeyError, OverflowError):
         return str(uid)
 
 
@@ -231,7 +232,7 @@ class _File:
                     key=str(tail.path),
                     path=tail.path,
                     pid=tail.pid,
-                    user=_user_name(tail.owner),
+                    user=user_name(tail.owner),
                     liveness=tail.liveness,
                     snapshot=tail.snapshot,
                     snapshot_at_ns=tail.snapshot_at_ns,

@@ -118,7 +118,7 @@ def _rows_of(
     for seen in process.snapshot.models:
         one = enriched(seen, catalogue)
         facts = facts_from_files(one)
-        for device in _devices_of(one.model):
+        for device in devices_of(one.model):
             if (key := keys.get(device)) is not None:
                 yield key, _row(process, title, one, facts, device, labels, keys)
 
@@ -190,7 +190,7 @@ def _shown_path(path: Path) -> str:
     return safe_text(str(path))
 
 
-def _devices_of(model: Model) -> list[str]:
+def devices_of(model: Model) -> list[str]:
     """Where it has bytes, and where it runs even if it is offloaded as a whole."""
     home = model.device or "cpu"
     holding = [device for device, size in model.bytes_by_device.items() if size > 0 and device != "meta"]

@@ -104,6 +104,15 @@ class View(Struct, frozen=True):
     """Past events and samples, as far as they were recorded."""
     progress: str = ""
     """`indexing 1,234 of 10,000` while model files are being read, else empty."""
+    filtered_by: str = ""
+    """The filters that left this of everything, in words: `user ada, kind lora`. Safe to draw; empty without filters."""
+    unfiltered: View | None = None
+    """The view that this was left of; None without filters."""
+
+    @property
+    def everything(self) -> View:
+        """The view without filters: what isn't in it isn't there at all."""
+        return self if self.unfiltered is None else self.unfiltered
 
 
 def rank(row: ModelRow) -> tuple[bool, bool, int, int, str, str]:

@@ -64,6 +64,22 @@ def no_match(words: str) -> Text:
     )
 
 
+def nothing_left(filters: str, title: str | None) -> Text:
+    """The notice that the filters leave nothing.
+
+    Args:
+        filters: They in words.
+        title: The chosen device; None for all.
+    """
+    where = "" if title is None else f" on {safe_text(title)}"
+    notice = Text.assemble(
+        (f"Nothing{where} matches {safe_text(filters)}.\n\n", STYLES[STRONG]), ("F", STYLES[ACCENT]), " shows everything again"
+    )
+    if title is not None:
+        notice.append("; ").append("0", STYLES[ACCENT]).append(" searches all devices")
+    return notice.append(".")
+
+
 def no_room(columns: int, lines: int) -> Text:
     """The notice that the terminal is too small."""
     return Text(f"{columns}×{lines} is too small: {LEAST_COLUMNS}×{LEAST_LINES} needed", STYLES[STRONG])

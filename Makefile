@@ -22,7 +22,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 # These measure how soon something happens, or print a table at the end.
 ALONE := tests/faults $(wildcard tests/integration/test_terminal*.py)
 
-.PHONY: demo test test-sidecar test-libraries test-comfyui gpu-check test-hosts check format bench faults pictures wheel clean
+.PHONY: demo test test-sidecar test-libraries test-comfyui gpu-check test-hosts check format bench faults pictures shell-files wheel clean
 
 demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
@@ -75,6 +75,10 @@ faults: $(STAMP)
 
 pictures: $(STAMP)
 	PYTHONPATH=tests $(BIN)/python -m pictures
+
+# What is made from the table of options: completions, the man page, and the table in docs/options.md.
+shell-files: $(STAMP)
+	PYTHONPATH=tests $(BIN)/python -m option_files
 
 wheel:
 	.ci/wheel

@@ -45,9 +45,9 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         given = _given(argv)
         if given.version:
-            from gpumodels_tui.commands.versions import version
+            from gpumodels_tui.commands.versions import described
 
-            write(f"{PROGRAM} {version()}\n")
+            write(f"{PROGRAM} {described()}\n")
             return 0
         return _called(given)
     except ModuleNotFoundError as error:
@@ -106,16 +106,26 @@ def _called(given: argparse.Namespace) -> int:
 
 def _sources(arguments: argparse.Namespace) -> Sources:
     """The directories that were chosen."""
+    from gpumodels_shared.places import RefusedError, chosen_group
     from gpumodels_tui.settings.directories import as_path, cache_path, model_directories
     from gpumodels_tui.sources.opening import Sources
 
     models = model_directories(arguments.models, os.environ)
+    warnings = arguments.settings.problems
+    if arguments.group:
+        try:
+            chosen_group({"GPUMODELS_GROUP": arguments.group})
+        except RefusedError as error:
+            warnings = (*warnings, str(error))
     chosen = arguments.settings.settings["dir",]
     return Sources(
         # The feed itself handles GPUMODELS_DIR and the default.
-        feed_directories=None if chosen.origin == chosen.option.in_environment else tuple(map(as_path, arguments.dir)) or None,
+        feed_directories=None
+        if chosen.origin == chosen.option.in_environment
+        else tuple(as_path(one) for one in arguments.dir if one) or None,
         model_directories=models.directories,
         are_chosen=models.are_chosen,
         cache=cache_path(),
-        warnings=arguments.settings.problems,
+        warnings=warnings,
+        group=arguments.group,
     )

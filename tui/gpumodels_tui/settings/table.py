@@ -38,6 +38,12 @@ SOURCES: Final = (
         separator=SEVERAL_PATHS,
         variable="GPUMODELS_MODELS",
     ),
+    Option(
+        "group",
+        "read the files that members of GROUP share with it, too",
+        metavar="GROUP",
+        variable="GPUMODELS_GROUP",
+    ),
 )
 """What is read: the same for the screens and for every command that reads sidecars' files."""
 
@@ -105,6 +111,24 @@ COMMANDS: Final = (
         "Prints what was in memory when an allocation failed, as text for an issue report: by default the last time.",
         "gpumodels_tui.commands.oom:run",
         arguments=(Argument("file", "a record that a sidecar kept, oom-….json", kinds.FILE, is_optional=True),),
+    ),
+    Command(
+        "config",
+        "what is set and where; a file to begin with",
+        "Shows every option's value and where it is from (show), the files that are read, the stronger first (path), or writes "
+        "the user's file with every option in a comment (init).",
+        "gpumodels_tui.commands.config:run",
+        arguments=(Argument("action", "show, path or init", kinds.choice("show", "path", "init")),),
+        reads=False,
+    ),
+    Command(
+        "completion",
+        "make a shell complete options and commands",
+        "Prints completions for a shell.",
+        "gpumodels_tui.commands.completion:run",
+        arguments=(Argument("shell", "bash, zsh or fish", kinds.choice("bash", "zsh", "fish")),),
+        epilog='In bash and zsh: eval "$(gpumodels-tui completion bash)"; in fish: gpumodels-tui completion fish | source',
+        reads=False,
     ),
 )
 """The commands, in the order of the help."""

@@ -99,8 +99,19 @@ class FeedState(Struct, frozen=True):
 class SnapshotFeed:
     """Reads the snapshot files in some directories. Only one thread at a time may use it."""
 
-    def __init__(self, directories: Sequence[Path] | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        directories: Sequence[Path] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        group: str | None = None,
+    ) -> None:
+        """Args:
+        directories: What is read; None for the default directories, ours and those that others share with us.
+        clock: Monotonic seconds.
+        group: Whose members' shared directories are read; None for `GPUMODELS_GROUP`.
+        """
         self._chosen = None if directories is None else tuple(dict.fromkeys(directories))
+        self._group = os.environ if group is None else {"GPUMODELS_GROUP": group}
         self._clock = clock
         self._directories: tuple[Path, ...] = ()
         self._list_directories_at = float("-inf")
@@ -155,7 +166,7 @@ class SnapshotFeed:
         if self._chosen is not None:
             return self._chosen
         if now >= self._list_directories_at:
-            self._directories = default_directories()
+            self._directories = default_directories(self._group)
             self._list_directories_at = now + LIST_DIRECTORIES_SECONDS
         return self._directories
 
@@ -188,18 +199,18 @@ class SnapshotFeed:
         return self._state
 
 
-def default_directories() -> tuple[Path, ...]:
+def default_directories(group_in: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Where sidecars' files are if nobody says where: ours, and those of other users that we may read."""
-    others = [] if os.environ.get("GPUMODELS_DIR") else _other_users_directories()
+    others = [] if os.environ.get("GPUMODELS_DIR") else _other_users_directories(group_in)
     return tuple(dict.fromkeys([default_directory(), *others]))
 
 
-def _other_users_directories() -> list[Path]:
+def _other_users_directories(group_in: Mapping[str, str]) -> list[Path]:
     """Every user's for root; for others, those that the group in `GPUMODELS_GROUP` may read."""
     if os.geteuid() == 0:
         return every_users_directories()
     with contextlib.suppress(RefusedError):  # no such group: the sidecars, which read the same variable, report it
-        if (group := chosen_group()) is not None:
+        if (group := chosen_group(group_in)) is not None:
             return shared_directories(group)
     return []
 

@@ -27,12 +27,14 @@ class Sources(Struct, frozen=True):
     """The database that keeps headers between runs; None for no cache."""
     warnings: tuple[str, ...] = ()
     """Problems with the chosen directories or the configuration."""
+    group: str | None = None
+    """The group whose members share their files with us; None for `GPUMODELS_GROUP`."""
 
     def feed(self) -> SnapshotFeed:
         """A reader of the sidecars' snapshot files."""
         from gpumodels_tui.sources.feed import SnapshotFeed  # readers are imported only when they are needed
 
-        return SnapshotFeed(self.feed_directories)
+        return SnapshotFeed(self.feed_directories, group=self.group)
 
     def hardware(self) -> Hardware:
         """A reader of this machine's GPUs and host memory."""

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from gpumodels_shared.identity import pid_namespace
+from gpumodels_shared.pid_namespaces import FIRST_NAMESPACE
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui.sources.gpu_reading import GpuReading
-from gpumodels_tui.sources.pid_namespaces import FIRST_NAMESPACE
 from nvml.simulation import SimulatedNvml, compiler
 from snapshots import A100, GIB, H100, WAN, a_gpu, a_model, a_process, a_snapshot, an_identity, published
 from terminals import Terminal

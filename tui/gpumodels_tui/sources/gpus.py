@@ -10,10 +10,10 @@ from typing import Final
 from msgspec import Struct, field
 from msgspec.structs import replace
 
+from gpumodels_shared.pid_namespaces import sees_all_pids
 from gpumodels_tui.sources.figures import MOST_PID
 from gpumodels_tui.sources.gpu_reading import GpuReading
 from gpumodels_tui.sources.nvml_gpus import NvmlGpus
-from gpumodels_tui.sources.pid_namespaces import sees_all_pids
 
 HOST_STEP_BYTES: Final = 32 * 1024**2
 """Used host memory is rounded down to this: it changes all the time, and nobody needs it in finer steps."""

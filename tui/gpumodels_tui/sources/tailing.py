@@ -11,10 +11,10 @@ from gpumodels_shared.decoding import DecodeError, decode_without_trees
 from gpumodels_shared.identity import NO_ID, boot_id, pid_namespace, start_ticks
 from gpumodels_shared.layout import Header, Heartbeat, LayoutError, WriterState
 from gpumodels_shared.liveness import STALLED_AFTER_BEATS, Liveness, Pulse
+from gpumodels_shared.pid_namespaces import pid_from_outside
 from gpumodels_shared.reader import SnapshotReader, TornError
 from gpumodels_shared.schema import Snapshot
 from gpumodels_tui.sources.checksum import crc32
-from gpumodels_tui.sources.pid_namespaces import pid_from_outside
 
 CHECK_SECONDS: Final = 0.5
 """How often a file without heartbeats is checked, and an unreadable one is tried again."""

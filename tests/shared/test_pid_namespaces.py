@@ -10,7 +10,7 @@ import pytest
 
 from gpumodels_shared.identity import boot_id, pid_namespace
 from gpumodels_shared.layout import Header
-from gpumodels_tui.sources.pid_namespaces import FIRST_NAMESPACE, pid_from_outside, sees_all_pids
+from gpumodels_shared.pid_namespaces import FIRST_NAMESPACE, pid_from_outside, sees_all_pids
 
 INSIDE = 4026532179
 INODE = 59554
@@ -86,7 +86,7 @@ def in_a_container(program: str) -> str:
 @pytest.mark.skipif(pid_namespace() != FIRST_NAMESPACE, reason="these tests run in a container themselves")
 def test_in_a_container_a_drivers_numbers_name_nobody() -> None:
     assert sees_all_pids()
-    program = "from gpumodels_tui.sources.pid_namespaces import sees_all_pids; print(sees_all_pids())"
+    program = "from gpumodels_shared.pid_namespaces import sees_all_pids; print(sees_all_pids())"
     assert in_a_container(program) == "False\n"
 
 

@@ -2,9 +2,8 @@
 needs msgspec.
 
 A payload is from another process, which may be hostile: whatever it holds, the result is a Snapshot or a DecodeError, quickly and
-in little memory. So nothing is built before every length is known to be filled by actual bytes (an array may claim 400,000
-entries in five bytes, and hold another that does so), and then only what the schema defines: a value of a wrong type ends the
-decoding at once, and unknown fields are skipped.
+in little memory. So nothing is built before every length is known to be filled by actual bytes (`payload_shape`), and then only
+what the schema defines: a value of a wrong type ends the decoding at once, and unknown fields are skipped.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ from itertools import pairwise
 from types import GenericAlias
 from typing import Annotated, Any, Final, get_type_hints
 
-import msgpack
 import msgspec
 
-from gpumodels_shared.codec import MAX_PAYLOAD_BYTES
+from gpumodels_shared.payload_shape import DecodeError as DecodeError  # callers know it from here
+from gpumodels_shared.payload_shape import check_shape
 from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
 MAX_ENTRIES: Final = 400_000
@@ -112,10 +111,6 @@ _MODEL_FIELDS: Final = tuple(one.name for one in dataclasses.fields(Model))
 _SNAPSHOT_FIELDS: Final = tuple(one.name for one in dataclasses.fields(Snapshot))
 
 
-class DecodeError(ValueError):
-    """The payload is not a snapshot; the text says why, in one line."""
-
-
 def decode(payload: bytes) -> Snapshot:
     """The snapshot that `encode` packed.
 
@@ -135,9 +130,7 @@ def decode_without_trees(payload: bytes) -> tuple[Snapshot, Mapping[str, bytes]]
     Raises:
         DecodeError: as for `decode`, except that trees only need to be msgpack.
     """
-    if len(payload) > MAX_PAYLOAD_BYTES:
-        raise DecodeError(f"payload of {len(payload)} bytes is over the limit of {MAX_PAYLOAD_BYTES}")
-    _check_shape(payload)
+    check_shape(payload)
     try:
         _OUTLINE_DECODER.decode(payload)
         decoded = _DECODER.decode(payload)
@@ -167,22 +160,6 @@ def decode_tree(packed: bytes) -> LayerTree:
         raise DecodeError(f"not a layer tree: {str(error)[:200]}") from error
     _check_tree(tree)
     return tree
-
-
-def _check_shape(payload: bytes) -> None:
-    """Check that it is one msgpack object of which every array, map and text is complete, and nothing more. Builds nothing."""
-    unpacker = msgpack.Unpacker(None, max_buffer_size=MAX_PAYLOAD_BYTES)
-    unpacker.feed(payload)
-    try:
-        unpacker.skip()
-    except msgpack.OutOfData as error:
-        raise DecodeError("not msgpack: incomplete") from error
-    except (msgpack.StackError, RecursionError) as error:
-        raise DecodeError("not msgpack within limits: nested too deep") from error
-    except (ValueError, msgpack.UnpackException) as error:
-        raise DecodeError(f"not msgpack: {type(error).__name__} {str(error)[:200]}".rstrip()) from error
-    if (end := unpacker.tell()) != len(payload):
-        raise DecodeError(f"not a snapshot: {len(payload) - end} bytes after its end")
 
 
 def _check_numbers(snapshot: Snapshot) -> None:

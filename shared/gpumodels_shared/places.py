@@ -80,6 +80,16 @@ def shared_directories(group: int) -> list[Path]:
     return found
 
 
+def other_users_directories(environment: Mapping[str, str] = os.environ) -> list[Path]:
+    """Every user's for root; for others, those that the group in `GPUMODELS_GROUP` may read."""
+    if os.geteuid() == 0:
+        return every_users_directories()
+    with contextlib.suppress(RefusedError):  # no such group: the sidecars, which read the same variable, report it
+        if (group := chosen_group(environment)) is not None:
+            return shared_directories(group)
+    return []
+
+
 def chosen_group(environment: Mapping[str, str] = os.environ) -> int | None:
     """The gid of `$GPUMODELS_GROUP`, which may be a name or a number; None if it is unset or empty.
 

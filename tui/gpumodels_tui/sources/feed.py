@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import time
@@ -16,13 +15,10 @@ from msgspec import Struct, field
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.places import (
-    RefusedError,
-    chosen_group,
     default_directory,
-    every_users_directories,
     open_directory,
     open_file,
-    shared_directories,
+    other_users_directories,
     snapshot_files,
 )
 from gpumodels_shared.reader import is_locked
@@ -201,18 +197,8 @@ class SnapshotFeed:
 
 def default_directories(group_in: Mapping[str, str] = os.environ) -> tuple[Path, ...]:
     """Where sidecars' files are if nobody says where: ours, and those of other users that we may read."""
-    others = [] if os.environ.get("GPUMODELS_DIR") else _other_users_directories(group_in)
+    others = [] if os.environ.get("GPUMODELS_DIR") else other_users_directories(group_in)
     return tuple(dict.fromkeys([default_directory(), *others]))
-
-
-def _other_users_directories(group_in: Mapping[str, str]) -> list[Path]:
-    """Every user's for root; for others, those that the group in `GPUMODELS_GROUP` may read."""
-    if os.geteuid() == 0:
-        return every_users_directories()
-    with contextlib.suppress(RefusedError):  # no such group: the sidecars, which read the same variable, report it
-        if (group := chosen_group(group_in)) is not None:
-            return shared_directories(group)
-    return []
 
 
 @cache

@@ -16,6 +16,7 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, ProcessInfo
 from gpumodels_shared.units import format_age
+from gpumodels_shared.visible_devices import normal_uuid, visible_entries, visible_uuid
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpu_reading import UNNAMED, GpuReading
 from gpumodels_tui.sources.gpus import HardwareState
@@ -165,7 +166,7 @@ def _with_sidecar(known: Device | None, key: str, process: ProcessState, memory:
         key=key,
         title=title,
         index=int(index) if index.isdecimal() and len(index) < 6 else None,
-        uuid=_normal_uuid(memory.uuid) if memory.uuid else None,
+        uuid=normal_uuid(memory.uuid) if memory.uuid else None,
         name=memory.name,
         total_bytes=memory.total_bytes,
         used_bytes=held,
@@ -228,7 +229,7 @@ def _key_of(process: ProcessState, memory: DeviceMemory, gpus: Sequence[GpuReadi
     if memory.uuid:
         named = _only(gpu for gpu in gpus if _bare_uuid(gpu.uuid) == _bare_uuid(memory.uuid or ""))
         if named is None:
-            return f"gpu:{_normal_uuid(memory.uuid)}"
+            return f"gpu:{normal_uuid(memory.uuid)}"
         if not named.is_divided:
             return f"gpu:{named.key}"
         # CUDA may call a slice by the UUID of its GPU.
@@ -238,11 +239,6 @@ def _key_of(process: ProcessState, memory: DeviceMemory, gpus: Sequence[GpuReadi
         return unjoined
     gpu = _certain_gpu(process, memory.device, gpus)
     return unjoined if gpu is None else f"gpu:{gpu.key}"
-
-
-def _normal_uuid(uuid: str) -> str:
-    """The UUID in NVML's form: torch leaves out the prefix `GPU-`."""
-    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
 
 
 def _bare_uuid(uuid: str) -> str:
@@ -257,7 +253,7 @@ def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading])
     info = process.snapshot.process
     used = [memory.device for memory in devices_named(process) if memory.device.startswith("cuda:")]
     running = [gpu for gpu in gpus if process.driver_pid in gpu.processes and not gpu.is_divided]
-    if entry := _visible_uuid(info, int(number)):
+    if entry := visible_uuid(info, int(number)):
         named = _by_uuid(entry, gpus)
         if named is not None or not any(gpu.is_divided for gpu in gpus):
             return named
@@ -269,26 +265,6 @@ def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading])
         return numbered
     # The driver reports the process on one GPU, and the process uses only one, so the number doesn't matter.
     return running[0] if len(running) == len(used) == 1 and all(gpu.uuid for gpu in gpus) else None
-
-
-def _visible_entries(info: ProcessInfo) -> list[str] | None:
-    """The entries of CUDA_VISIBLE_DEVICES up to the first invalid one, as CUDA reads it; None if it isn't set."""
-    if info.visible_devices is None:
-        return None
-    entries: list[str] = []
-    for entry in (part.strip() for part in info.visible_devices.split(",")):
-        if not (entry.isdecimal() or entry.startswith(("GPU-", "MIG-"))):
-            break
-        entries.append(entry)
-    return entries
-
-
-def _visible_uuid(info: ProcessInfo, number: int) -> str | None:
-    """The UUID, or its beginning, of the process's device of this number, if CUDA_VISIBLE_DEVICES gives one."""
-    entries = _visible_entries(info)
-    if entries is None or number >= len(entries) or entries[number].isdecimal():
-        return None
-    return entries[number]
 
 
 def _by_uuid(entry: str, gpus: Sequence[GpuReading]) -> GpuReading | None:
@@ -310,7 +286,7 @@ def _by_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> Gp
         return None
     if info.device_order != "PCI_BUS_ID" and len({gpu.name for gpu in gpus}) > 1:
         return None
-    entries = _visible_entries(info)
+    entries = visible_entries(info)
     if entries is not None:
         if number >= len(entries):
             return None

@@ -1,0 +1,43 @@
+"""Which GPU a process means by `cuda:0`, as far as it says so itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gpumodels_shared.visible_devices import normal_uuid, stated_uuid, visible_entries, visible_uuid
+from snapshots import A100, H100, a_device, a_process
+
+
+@pytest.mark.parametrize(
+    ("visible", "entries"), [(None, None), ("", []), ("1, 0", ["1", "0"]), ("0,-1,1", ["0"]), (f"{H100},1", [H100, "1"])]
+)
+def test_entries_count_up_to_the_first_invalid_one(visible: str | None, entries: list[str] | None) -> None:
+    assert visible_entries(a_process(visible_devices=visible)) == entries
+
+
+def test_an_entry_that_is_a_number_is_no_uuid() -> None:
+    info = a_process(visible_devices=f"1,{H100}")
+    assert [visible_uuid(info, number) for number in (0, 1, 2)] == [None, H100, None]
+
+
+def test_a_uuid_of_torchs_gets_the_prefix_of_nvmls() -> None:
+    assert [normal_uuid(uuid) for uuid in (H100, H100.removeprefix("GPU-"), "MIG-1")] == [H100, H100, "MIG-1"]
+
+
+def test_a_device_is_the_gpu_whose_uuid_the_process_states() -> None:
+    assert stated_uuid(a_process(), a_device("cuda:0", uuid=A100.removeprefix("GPU-"))) == A100
+    assert stated_uuid(a_process(visible_devices=f"{H100},{A100}"), a_device("cuda:1")) == A100
+
+
+def test_a_number_and_a_part_of_a_uuid_and_another_kind_of_device_state_nothing() -> None:
+    assert stated_uuid(a_process(visible_devices="0"), a_device("cuda:0")) is None
+    assert stated_uuid(a_process(visible_devices=H100[:12]), a_device("cuda:0")) is None
+    assert stated_uuid(a_process(visible_devices=H100), a_device("cpu")) is None
+    assert stated_uuid(a_process(visible_devices=H100), a_device("cuda:1")) is None
+    assert stated_uuid(a_process(), a_device("cuda:0")) is None
+
+
+def test_a_simulated_device_keeps_its_own_name() -> None:
+    assert stated_uuid(a_process(), replace(a_device("cuda:0", uuid="SIMULATED-0"), simulated=True)) == "SIMULATED-0"

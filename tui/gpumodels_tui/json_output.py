@@ -155,7 +155,7 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
 
 def _failed_allocation(failure: OutOfMemory) -> dict[str, Json]:
     return {
-        "at": _time(failure.at_ns),
+        "at": time_text(failure.at_ns),
         "device": failure.device,
         "noticed_by": failure.noticed_by,
         "message": failure.message,
@@ -164,11 +164,13 @@ def _failed_allocation(failure: OutOfMemory) -> dict[str, Json]:
         "reserved_bytes": failure.reserved_bytes,
         "free_bytes": failure.free_bytes,
         "total_bytes": failure.total_bytes,
-        "looked_at": _time(failure.looked_at_ns),
+        "looked_at": time_text(failure.looked_at_ns),
         "parts": dict(failure.parts),
         "models": [{"name": name, "bytes": size} for name, size in failure.models],
         "stage": failure.stage,
-        "recent": [{"at": _time(at_ns), "what": what, "name": name, "bytes": size} for at_ns, what, name, size in failure.recent],
+        "recent": [
+            {"at": time_text(at_ns), "what": what, "name": name, "bytes": size} for at_ns, what, name, size in failure.recent
+        ],
         "record": failure.record,
     }
 

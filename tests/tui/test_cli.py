@@ -125,7 +125,10 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arguments", [["--once"], ["--json"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--once"], ["--json"], ["--json", "--pretty"], ["--csv"], ["--once", "--name", "wan", "--min-bytes", "1GB", "--user", "0"]],
+)
 def test_one_look_loads_neither_torch_nor_numpy_nor_a_screen(arguments: list[str], wan: SnapshotWriter, tmp_path: Path) -> None:
     wan.publish(encode(a_snapshot(a_model(WAN, files=[tmp_path / "missing.safetensors"]))))
     program = (

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final, cast
 
 from gpumodels_tui.printing import CLOSED, OutputError, say, write
-from gpumodels_tui.settings.parser import PROGRAM, parser
-from gpumodels_tui.settings.table import COMMANDS
 
 if TYPE_CHECKING:
     from gpumodels_tui.sources.opening import Sources
@@ -23,6 +21,8 @@ EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "pynvml", "rich",
 
 FOR_METRICS: Final = frozenset({"prometheus_client"})
 """The packages that the extra `metrics` installs."""
+
+PROGRAM: Final = "gpumodels-tui"
 
 SHOW: Final = "gpumodels_tui.commands.show:run"
 """What runs without a command."""
@@ -73,6 +73,8 @@ def _given(argv: Sequence[str] | None) -> argparse.Namespace:
         SystemExit: the help was printed, or the arguments are bad.
         OutputError: nothing can be printed.
     """
+    from gpumodels_tui.settings.parser import parser  # needs packages of the extra
+
     try:
         given = parser().parse_args(argv)
     except SystemExit as ended:
@@ -87,6 +89,7 @@ def _given(argv: Sequence[str] | None) -> argparse.Namespace:
 def _called(given: argparse.Namespace) -> int:
     """Call the command with every option's value; see `settings.resolving`."""
     from gpumodels_tui.settings.resolving import VariableError, resolve
+    from gpumodels_tui.settings.table import COMMANDS
 
     command = next((command for command in COMMANDS if command.name == given.command), None)
     try:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import importlib
 import os
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
+
+from msgspec import Struct, field
 
 from gpumodels_tui.settings.kinds import read
 from gpumodels_tui.settings.option import Option
@@ -23,8 +23,7 @@ TOML: Final = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 Key = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
+class ConfigFile(Struct, frozen=True):
     """What a configuration file says."""
 
     path: Path
@@ -146,6 +145,8 @@ def _scalar(option: Option, stated: object) -> object:
 
 
 def _suggested(key: Key, known: Iterable[Key]) -> str:
+    import difflib  # for mistakes only
+
     names = [".".join(one) for one in known]
     close = [name for name in names if name.rpartition(".")[2] == key[-1]]  # in the wrong section, or in none
     close = close or difflib.get_close_matches(".".join(key).replace("_", "-"), names, 1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 LEAST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 3600.0
@@ -16,8 +17,7 @@ UNITS: Final = {
 """Of sizes, by every way to write them; `1.5GB`, `1.5 GiB`, `1.5g` are the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """A kind of value."""
 
     expects: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gpumodels_tui.settings.kinds import TEXT, Kind
 
@@ -13,8 +14,7 @@ PREFIX: Final = "GPUMODELS_TUI_"
 """Of environment variables, except those that the sidecar reads too."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shorthand:
+class Shorthand(Struct, frozen=True):
     """A flag of its own for one value of an option: `--json` for `--output json`."""
 
     name: str
@@ -22,8 +22,7 @@ class Shorthand:
     help: str
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(Struct, frozen=True):
     """One option: a flag, an environment variable and a key in the configuration files, all of the same name."""
 
     name: str
@@ -71,8 +70,7 @@ class Option:
         return [part for part in parts if part]
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Struct, frozen=True):
     """What a command is given without a flag."""
 
     name: str
@@ -82,8 +80,7 @@ class Argument:
     default: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Struct, frozen=True):
     """A command: `gpumodels-tui NAME`."""
 
     name: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from gpumodels_tui.settings.config_file import ConfigFile, read_config
 from gpumodels_tui.settings.directories import config_paths
@@ -17,8 +18,7 @@ FLAG: Final = "flag"
 DEFAULT: Final = "default"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Struct, frozen=True):
     """The value of one option, and where it is from."""
 
     option: Option
@@ -27,8 +27,7 @@ class Setting:
     """`flag`, the environment variable's name, a file and line, or `default`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The values of all options."""
 
     settings: Mapping[tuple[str, ...], Setting]

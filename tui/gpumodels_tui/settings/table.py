@@ -8,8 +8,9 @@ command; to add a command, add it to `COMMANDS`: its function may stand in any r
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
+
+from msgspec.structs import replace
 
 from gpumodels_shared.schema import KINDS
 from gpumodels_tui.settings import kinds

@@ -50,7 +50,7 @@ function _shtab_gpumodels_tui_using
   test "$_shtab_gpumodels_tui_cmdpath" = "$argv"
 end
 
-set -g _shtab_gpumodels_tui_commands metrics config completion
+set -g _shtab_gpumodels_tui_commands metrics oom config completion
 set -g _shtab_gpumodels_tui_opts_with_value --dir --gpu --group --interval --job --kind --listen --min-bytes --models --name --output --process --textfile --theme --top --unix --user
 
 complete -c gpumodels-tui -e
@@ -94,6 +94,12 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l job -x -d '
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l kind -xka "checkpoint lora vae clip llm controlnet upscaler depth embedding audio model" -d 'only models of these kinds: checkpoint, lora, vae, clip, llm, controlnet, upscaler, depth, embedding, audio, model; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l min-bytes -x -d 'only models of at least this size, such as 512MB or 2.1GB'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l name -x -d 'only models with this in their name; repeatable'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a oom -d 'Prints what was in memory when an allocation failed, as text for an issue report: by default the last time.'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -s h -l help -d 'show this help message and exit'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a record that a sidecar kept, oom-….json'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a config -d 'Shows every option'"'"'s value and where it is from (show), the files that are read, the stronger first (path), or writes the user'"'"'s file with every option in a comment (init).'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using config' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using config; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "show path init" -d 'show, path or init'

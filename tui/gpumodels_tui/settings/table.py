@@ -114,6 +114,17 @@ COMMANDS: Final = (
         arguments=(Argument("file", "a record that a sidecar kept, oom-….json", kinds.FILE, is_optional=True),),
     ),
     Command(
+        "doctor",
+        "check what the viewer and the sidecars need",
+        "Checks directories, sidecars, GPUs, model folders and the terminal, and says what to do next.",
+        "gpumodels_tui.commands.doctor:run",
+        options=(
+            Option("json", "print one JSON document", kinds.SWITCH, default=False),
+            Option("bundle", "also write a new FILE.tar.gz for bug reports, without users, hosts and secrets", kinds.FILE),
+        ),
+        epilog="Exit codes: 0 if all checks pass, 1 with warnings, 2 with failures.",
+    ),
+    Command(
         "config",
         "what is set and where; a file to begin with",
         "Shows every option's value and where it is from (show), the files that are read, the stronger first (path), or writes "

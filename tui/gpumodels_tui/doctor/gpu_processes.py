@@ -1,0 +1,54 @@
+"""Checks of the driver, and of the processes on its GPUs that have no sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.units import format_bytes
+from gpumodels_tui.doctor.findings import Finding, failed, passed, warned
+from gpumodels_tui.doctor.machine import Machine
+from gpumodels_tui.doctor.without_sidecar import why_without
+
+
+def driver(machine: Machine) -> Iterator[Finding]:
+    """Whether the driver answers, and what GPUs it has."""
+    hardware = machine.hardware
+    for problem in hardware.problems:
+        yield failed(problem, "See whether nvidia-smi answers; models are shown all the same, as far as sidecars tell.")
+    for gpu in hardware.gpus:
+        if gpu.lost is None:
+            total = "memory unknown" if gpu.total_bytes is None else format_bytes(gpu.total_bytes)
+            slice_of = "" if gpu.parent is None else f", a slice of GPU {gpu.parent_index}"
+            yield passed(f"GPU {gpu.index}: {gpu.name}, {total}{slice_of}")
+    if hardware.gpus or hardware.problems:
+        return
+    if machine.has_nvidia_driver:
+        yield failed(
+            "the NVIDIA driver is loaded, but its library libnvidia-ml.so.1 isn't found or knows no GPU",
+            "Install the driver's libraries of the same version; in a container, start it with `--gpus all`.",
+        )
+    else:
+        yield passed("no driver that this version asks; models and bytes are what the sidecars tell")
+
+
+def processes(machine: Machine) -> Iterator[Finding]:
+    """Which processes on GPUs have no sidecar, and why, as far as that is certain."""
+    hardware = machine.hardware
+    if not hardware.gpus:
+        yield passed("no GPU whose processes could be listed")
+        return
+    attached = {
+        one.driver_pid for one in machine.feed.processes if one.liveness in (Liveness.LIVE, Liveness.STALLED) and one.driver_pid
+    }
+    seen = sorted({pid for gpu in hardware.gpus for pid in gpu.processes})
+    for pid in seen:
+        if pid not in attached and (why := why_without(pid, machine)) is not None:
+            yield why
+    nameless = {pid for gpu in hardware.gpus for pid in gpu.nameless}
+    if nameless:
+        yield warned(
+            f"{len(nameless)} processes on GPUs have numbers that mean nothing in this PID namespace",
+            "Run this outside of the container.",
+        )
+    yield passed(f"{len(attached & set(seen))} of {len(seen)} processes on GPUs have a sidecar")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -25,7 +26,12 @@ NEEDS_NEWER: Final = "needs a newer gpumodels-tui"
 def path(machine: Machine) -> Iterator[Finding]:
     """Whether each directory is one, or can become one."""
     for directory in machine.directories:
-        status = _status(directory)
+        try:
+            status = _status(directory)
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            yield failed(f"{directory} can't be reached: {reason}", "Run this as its owner or as root, or set GPUMODELS_DIR.")
+            continue
         if status is not None and stat.S_ISLNK(status.st_mode):
             yield failed(f"{directory} is a symlink, which is never followed", "Name the directory itself in GPUMODELS_DIR.")
         elif status is not None and not stat.S_ISDIR(status.st_mode):
@@ -77,7 +83,7 @@ def room(machine: Machine) -> Iterator[Finding]:
     """Whether the file systems have room for the files of more processes."""
     seen: set[int] = set()
     for directory in machine.directories:
-        existing = next((one for one in (directory, *directory.parents) if one.is_dir()), Path("/"))
+        existing = next((one for one in (directory, *directory.parents) if os.path.isdir(one)), Path("/"))  # noqa: PTH112
         device = os.stat(existing).st_dev
         if device in seen:
             continue
@@ -109,17 +115,26 @@ def files(machine: Machine) -> Iterator[Finding]:
 
 
 def _present(machine: Machine) -> list[tuple[Path, os.stat_result]]:
-    found = [(directory, _status(directory)) for directory in machine.directories]
-    return [(directory, status) for directory, status in found if status is not None]
+    found: list[tuple[Path, os.stat_result]] = []
+    for directory in machine.directories:
+        with contextlib.suppress(OSError):  # `path` says so
+            if (status := _status(directory)) is not None:
+                found.append((directory, status))
+    return found
 
 
 def _status(directory: Path) -> os.stat_result | None:
+    """Its own, not that of what a symlink leads to; None if there is no such directory.
+
+    Raises:
+        OSError: that can't be known.
+    """
     try:
         return os.stat(directory, follow_symlinks=False)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
 
 
 def _can_be_made(directory: Path) -> bool:
-    nearest = next((one for one in directory.parents if one.exists()), Path("/"))
+    nearest = next((one for one in directory.parents if os.path.lexists(one)), Path("/"))
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK)

@@ -16,6 +16,8 @@ def driver(machine: Machine) -> Iterator[Finding]:
     hardware = machine.hardware
     for problem in hardware.problems:
         yield failed(problem, "See whether nvidia-smi answers; models are shown all the same, as far as sidecars tell.")
+    if library := _library(machine):
+        yield passed(f"NVML is {library}")
     for gpu in hardware.gpus:
         if gpu.lost is None:
             total = "memory unknown" if gpu.total_bytes is None else format_bytes(gpu.total_bytes)
@@ -52,3 +54,12 @@ def processes(machine: Machine) -> Iterator[Finding]:
             "Run this outside of the container.",
         )
     yield passed(f"{len(attached & set(seen))} of {len(seen)} processes on GPUs have a sidecar")
+
+
+def _library(machine: Machine) -> str | None:
+    """The library that answers, which may be a stand-in for NVIDIA's own; None if none was loaded."""
+    try:
+        lines = (machine.proc / "self" / "maps").read_text(errors="surrogateescape").splitlines()
+    except OSError:
+        return None
+    return next((line.split(maxsplit=5)[-1] for line in lines if "/libnvidia-ml.so" in line), None)

@@ -43,8 +43,8 @@ def cache(machine: Machine) -> Iterator[Finding]:
         return
     try:
         status = path.lstat()
-    except FileNotFoundError:
-        nearest = next(one for one in path.parents if one.exists())
+    except (FileNotFoundError, NotADirectoryError):
+        nearest = next(one for one in path.parents if os.path.lexists(one))
         if os.access(nearest, os.W_OK | os.X_OK):
             yield passed(f"{path} doesn't exist yet")
         else:

@@ -84,12 +84,14 @@ def terminal_size(descriptor: int) -> tuple[int, int] | None:
 
 def _count(name: str) -> int | None:
     """How many colours terminfo says; None if it doesn't know the terminal."""
+    if not name:
+        return None
     try:
         import curses  # some builds of Python lack it
-
-        curses.setupterm(name or "unknown", 1)
     except ImportError:
-        return 8 if name else None
+        return 8
+    try:
+        curses.setupterm(name, 1)  # once in a process: every check has its own
     except curses.error:
         return None
     return max(0, curses.tigetnum("colors"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
@@ -18,6 +17,8 @@ from gpumodels_tui.doctor.user_names import user_name
 
 MOST_BYTES: Final = 8 * 1024 * 1024
 """Of a file in /proc that is read."""
+CLOCK_SECONDS: Final = 2.0
+"""More than the error of a process's start: the kernel tells its own start in full seconds."""
 START: Final = "Start one by `import gpumodels; gpumodels.start()` in it, or by `python -m gpumodels run script.py`."
 _LIBRARY: Final = re.compile(rb"(/[^\n]*?)/torch/lib/libtorch[^/\n]*\.so", re.ASCII)
 
@@ -65,19 +66,17 @@ def why_without(pid: int, machine: Machine) -> Finding | None:
 
 def _of_its_environment(pid: int, name: str, packages: Path, path: str) -> Finding:
     """Whether gpumodels is where its torch is, and since when."""
-    if any((Path(folder) / "gpumodels").is_dir() for folder in (packages, *filter(None, path.split(os.pathsep)))):
-        started = started_at_seconds(pid)
-        with contextlib.suppress(OSError, StopIteration):
-            installed = next(iter(packages.glob("gpumodels-*.dist-info"))).stat().st_mtime
-            if started is not None and started < installed <= time.time():
-                return warned(
-                    f"{name} was started before gpumodels was installed beside its torch", "Restart it, and start one in it."
-                )
-        return warned(f"{name} has started no sidecar", START)
-    return warned(
-        f"{name} has started no sidecar, and gpumodels isn't installed beside its torch, in {packages}",
-        "Install it there by that environment's pip, and restart the process with it.",
-    )
+    installed = next(packages.glob("gpumodels-*.dist-info"), None)
+    folders = [packages, *(Path(folder) for folder in path.split(os.pathsep) if folder.startswith("/"))]
+    if installed is None and not any((folder / "gpumodels").is_dir() for folder in folders):
+        return warned(
+            f"{name} has started no sidecar, and gpumodels isn't installed beside its torch, in {packages}",
+            "Install it there by that environment's pip, and restart the process with it.",
+        )
+    started = started_at_seconds(pid)
+    if installed is not None and started is not None and started + CLOCK_SECONDS < installed.stat().st_mtime <= time.time():
+        return warned(f"{name} was started before gpumodels was installed beside its torch", "Restart it, with a sidecar in it.")
+    return warned(f"{name} has started no sidecar", START)
 
 
 def _was_stopped(pid: int, machine: Machine) -> bool:

@@ -120,15 +120,15 @@ def processes(
     """The processes with a sidecar that the caller may read, those of one user together. Never raises because of a file.
 
     Args:
-        directories: where the snapshot files are; by default the caller's own, and those of all users for root, or of the group
-            in GPUMODELS_GROUP.
+        directories: where the snapshot files are; by default GPUMODELS_DIR, else the caller's own, and those of all users for
+            root, or of the group in GPUMODELS_GROUP.
         include_ended: also those that have ended, with what they held last: sidecars keep their files for a day.
         on_problem: called with each file or directory that can't be read or trusted, and the reason in one line.
     """
     report = on_problem or (lambda path, reason: None)
     found: list[Process] = []
     if directories is None:
-        chosen = [default_directory(), *other_users_directories()]
+        chosen = [default_directory(), *([] if os.environ.get("GPUMODELS_DIR") else other_users_directories())]
     else:
         chosen = [Path(directory).expanduser() for directory in directories]
     for directory in dict.fromkeys(chosen):

@@ -133,6 +133,17 @@ def test_the_default_directory_that_is_not_there_yet_is_nothing_to_say(tmp_path:
     assert said == []
 
 
+def test_other_users_are_read_unless_a_directory_was_chosen(
+    tmp_path: Path, writer: SnapshotWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "other_users_directories", lambda: [tmp_path])
+    monkeypatch.setattr(module, "default_directory", lambda: tmp_path / "none")
+    monkeypatch.delenv("GPUMODELS_DIR", raising=False)
+    assert len(processes()) == 1
+    monkeypatch.setenv("GPUMODELS_DIR", str(tmp_path / "none"))
+    assert processes() == ()
+
+
 def test_no_more_files_than_sidecars_leave_are_opened(
     tmp_path: Path, writer: SnapshotWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -73,7 +73,7 @@ def test_init_writes_every_option_in_a_comment_and_nothing_over_another_file(
     users: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert printed(capsys, "config", "init").strip() == str(users)
-    assert TOML.loads(users.read_text()) == {"metrics": {}}
+    assert set(map(str, TOML.loads(users.read_text()).values())) == {"{}"}, "nothing but empty sections"
     assert all(f"\n#{option.name} = " in users.read_text() for option in all_options())
     assert (read_config(users, all_options()).problems, read_config(users, all_options()).values) == ((), {})
     users.write_text("theme = 'dark'")

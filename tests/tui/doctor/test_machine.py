@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from gpumodels_tui.doctor import machine as module
@@ -14,7 +15,7 @@ from snapshots import a_model, a_snapshot, published
 def test_the_directories_are_the_chosen_ones_else_those_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "other_users_directories", lambda: [Path("/dev/shm/gpumodels-7")])
+    monkeypatch.setattr(module, "other_users_directories", lambda group: [Path("/dev/shm/gpumodels-7")])
     assert a_machine(tmp_path, tmp_path / "b").directories == (tmp_path, tmp_path / "b")
     assert a_machine(environment={"GPUMODELS_DIR": str(tmp_path)}).directories == (tmp_path,)
     assert a_machine().directories[1:] == (Path("/dev/shm/gpumodels-7"),)
@@ -40,3 +41,11 @@ def test_the_driver_is_there_if_the_kernel_says_so(tmp_path: Path) -> None:
 
 def test_devices_are_read() -> None:
     assert a_machine().hardware.host_total_bytes
+
+
+def test_a_chosen_group_goes_before_the_environments() -> None:
+    environment = {"GPUMODELS_GROUP": "ours"}
+    machine = a_machine(environment=environment)
+    assert machine.group_in["GPUMODELS_GROUP"] == "ours"
+    machine.sources = msgspec.structs.replace(machine.sources, group="theirs")
+    assert machine.group_in["GPUMODELS_GROUP"] == "theirs"

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
-from gpumodels_shared.places import default_directory
-from gpumodels_tui.sources.feed import FeedState, default_directories
+from gpumodels_shared.places import default_directory, other_users_directories
+from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.gpus import HardwareState
 from gpumodels_tui.sources.opening import Sources
 
@@ -49,7 +49,8 @@ class Machine:
         """All directories that are read."""
         if self.sources.feed_directories is not None:
             return self.sources.feed_directories
-        return default_directories(self.group_in)
+        others = [] if self.environment.get("GPUMODELS_DIR") else other_users_directories(self.group_in)
+        return tuple(dict.fromkeys([self.own_directory, *others]))
 
     @property
     def group_in(self) -> Mapping[str, str]:

@@ -50,8 +50,8 @@ function _shtab_gpumodels_tui_using
   test "$_shtab_gpumodels_tui_cmdpath" = "$argv"
 end
 
-set -g _shtab_gpumodels_tui_commands metrics oom config completion
-set -g _shtab_gpumodels_tui_opts_with_value --dir --gpu --group --interval --job --kind --listen --min-bytes --models --name --output --process --textfile --theme --top --unix --user
+set -g _shtab_gpumodels_tui_commands metrics oom doctor config completion
+set -g _shtab_gpumodels_tui_opts_with_value --bundle --dir --gpu --group --interval --job --kind --listen --min-bytes --models --name --output --process --textfile --theme --top --unix --user
 
 complete -c gpumodels-tui -e
 complete -c gpumodels-tui -f
@@ -100,6 +100,13 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l dir -xka "(__fi
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l group -x -d 'read the files that members of GROUP share with it, too'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a record that a sidecar kept, oom-….json'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a doctor -d 'Checks directories, sidecars, GPUs, model folders and the terminal, and says what to do next.'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -s h -l help -d 'show this help message and exit'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l json -l no-json -d 'print one JSON document'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l bundle -xka "(__fish_complete_path (commandline -ct))" -d 'also write a new FILE.tar.gz for bug reports, without users, hosts and secrets'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l group -x -d 'read the files that members of GROUP share with it, too'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a config -d 'Shows every option'"'"'s value and where it is from (show), the files that are read, the stronger first (path), or writes the user'"'"'s file with every option in a comment (init).'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using config' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using config; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "show path init" -d 'show, path or init'

@@ -62,7 +62,7 @@ def test_that_none_runs_warns(tmp_path: Path, publish: Publish) -> None:
     tmp_path.chmod(0o700)
     assert found(sidecars.running, a_machine(tmp_path)) == [("WARN", "no sidecar runs")]
     publish(SNAPSHOT).close()
-    assert found(sidecars.running, a_machine(tmp_path)) == [("WARN", "no sidecar runs; 1 have ended")]
+    assert found(sidecars.running, a_machine(tmp_path)) == [("WARN", "no sidecar runs; 1 has ended")]
     publish(SNAPSHOT)
     assert found(sidecars.running, a_machine(tmp_path)) == [("PASS", f"{CALLED}: 1 model")]
 

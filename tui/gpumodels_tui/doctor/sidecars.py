@@ -33,7 +33,8 @@ def running(machine: Machine) -> Iterator[Finding]:
         yield passed(f"{called(process)}: {models} {'model' if models == 1 else 'models'}")
     if not alive:
         ended = len(machine.feed.processes)
-        yield warned(f"no sidecar runs; {ended} have ended" if ended else "no sidecar runs", START)
+        ends = f"no sidecar runs; {ended} {'has' if ended == 1 else 'have'} ended"
+        yield warned(ends if ended else "no sidecar runs", START)
 
 
 def version(machine: Machine) -> Iterator[Finding]:

@@ -13,7 +13,8 @@ from gpumodels_tui.service.answers import Answers
 from gpumodels_tui.service.metric_families import Choices, ModelMetrics
 from gpumodels_tui.service.observed import Observed
 from gpumodels_tui.view.builder import build_view
-from snapshots import GIB, NOON_NS, a_feed, a_gpu, a_model, a_snapshot, some_hardware
+from gpumodels_tui.view.filters import NO_FILTERS, Filters
+from snapshots import GIB, H100, NOON_NS, a_feed, a_gpu, a_model, a_snapshot, some_hardware
 
 
 class Known:
@@ -28,8 +29,10 @@ class Known:
         return None if self.failure else self._seen
 
 
-def asked(path: str, known: Known, method: str = "GET", **headers: str) -> tuple[str, dict[str, str], bytes]:
-    answers = Answers(known, ModelMetrics(known.observed, "1", Choices()))  # type: ignore[arg-type]
+def asked(
+    path: str, known: Known, method: str = "GET", filters: Filters = NO_FILTERS, **headers: str
+) -> tuple[str, dict[str, str], bytes]:
+    answers = Answers(known, ModelMetrics(known.observed, "1", Choices(filters)), filters)  # type: ignore[arg-type]
     said: list[Any] = []
     environ = {"REQUEST_METHOD": method, "PATH_INFO": path, "QUERY_STRING": "", **headers}
     body = b"".join(answers(environ, lambda status, fields, _error=None: said.extend((status, dict(fields)))))
@@ -53,6 +56,13 @@ def test_the_document_is_that_of_the_command() -> None:
     status, fields, body = asked("/json", Known())
     assert (status, fields["Content-Type"]) == ("200 OK", "application/json")
     assert json.loads(body)["processes"][0]["models"][0]["name"] == "wan"
+
+
+def test_the_document_of_one_user_tells_of_no_other() -> None:
+    for page in ("/json", "/metrics"):
+        assert b"wan" in asked(page, Known(), filters=Filters(users=("ada",)))[2]
+        assert b"wan" not in asked(page, Known(), filters=Filters(users=("bob",)))[2]
+    assert json.loads(asked("/json", Known(), filters=Filters(users=("bob",)))[2])["gpus"][0]["uuid"] == H100
 
 
 def test_before_the_first_reading_it_is_healthy_but_not_ready() -> None:

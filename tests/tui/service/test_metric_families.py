@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace as replaced
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -126,7 +128,7 @@ def test_a_lost_gpu_is_not_like_an_idle_one() -> None:
     lost = replace(a_gpu(), used_bytes=None, total_bytes=80 * GIB, utilization_percent=None, lost="GPU is lost")
     found = series(page(observed(a_feed(), some_hardware(lost))))
     assert values(found, "device_up", "device") == {("0",): 0}
-    assert set(values(found, "device_used_bytes", "device")) == {("host",)}
+    assert not values(found, "device_unattached_processes", "device")
 
 
 def test_a_device_that_may_be_any_of_the_drivers_is_not_counted_twice() -> None:
@@ -191,10 +193,25 @@ def test_the_age_of_a_snapshot_is_told_and_never_negative() -> None:
     assert values(series(page(observed(feed, seconds_later=-7))), "snapshot_age_seconds") == {(): 0}
 
 
-def test_memory_errors_are_counted_by_device() -> None:
-    device = replaced(a_device("cuda:0"), out_of_memory_count=3)
+def test_memory_errors_are_counted_by_device_as_everything_is() -> None:
+    device = replaced(a_device("cuda:0", uuid=H100), out_of_memory_count=3)
     found = series(page(observed(a_feed(a_snapshot(devices=[device])))))
-    assert values(found, "out_of_memory_total", "device") == {("cuda:0",): 3}
+    assert values(found, "out_of_memory_total", "device") == {("0",): 3}
+
+
+def test_copies_of_a_model_are_counted_by_device() -> None:
+    def holding(pid: int) -> ProcessState:
+        model = a_model(WAN, 2 * GIB, device="cuda:0", files=["/m/wan.safetensors"], confidence=0.97)
+        other = a_model("vae", GIB, "vae", id="vae", device="cuda:0", files=["/m/vae.safetensors"], confidence=0.97)
+        models = [model, other] if pid == 1 else [model]
+        return a_process_state(a_snapshot(*models, process=a_process(pid=pid), uuids=UUIDS))
+
+    found = series(page(observed(a_feed(holding(1), holding(2)))))
+    assert values(found, "model_copies", "model", "process", "device") == {
+        (WAN, "ComfyUI/main.py", "0"): 2,
+        (WAN, "ComfyUI/main.py (2)", "0"): 2,
+        ("vae", "ComfyUI/main.py", "0"): 1,
+    }
 
 
 def test_only_the_chosen_user_is_told_of() -> None:
@@ -229,3 +246,12 @@ def test_names_and_help_follow_the_conventions() -> None:
     assert all(family.type in ("gauge", "counter") for family in families)
     assert values(series(text), "model_loads_total", "kind")["lora",] == 2
     assert values(series(text), "model_unloads_total", "kind")["lora",] == 0
+
+
+def test_every_metric_is_described_and_none_besides() -> None:
+    counted = replace(observed(a_feed(a_snapshot(a_model(WAN, GIB)))), loads={}, unloads={})
+    families = text_string_to_metric_families(page(counted))
+    served = {f"{family.name}_total" if family.type == "counter" else family.name for family in families}
+    document = (Path(__file__).resolve().parents[3] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in document.splitlines() if line.startswith("| `gpumodels_")]
+    assert set(re.findall(r"`(gpumodels_\w+)`", "".join(rows))) == served

@@ -20,6 +20,7 @@ from prometheus_client.registry import Collector
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import KINDS, SMALL_MODELS_ID
 from gpumodels_tui.service.observed import Observed
+from gpumodels_tui.service.same_files import copies
 from gpumodels_tui.service.series_names import SeriesNames, label
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.device_names import HOST, Device, devices_named, holds_memory, join_devices
@@ -106,7 +107,7 @@ class ModelMetrics(Collector):
         unattached = GaugeMetricFamily(
             "gpumodels_device_unattached_processes", "Processes on the device that have no sidecar.", labels=["device"]
         )
-        of_driver = {f"gpu:{gpu.uuid}" for gpu in seen.snapshots.hardware.gpus}
+        of_driver = {f"gpu:{gpu.key}" for gpu in seen.snapshots.hardware.gpus if gpu.lost is None}
         for row in seen.view.devices:
             if row.key in of_driver:
                 unattached.add_metric([names[row.key]], len(row.unattached))
@@ -152,11 +153,10 @@ class ModelMetrics(Collector):
         yield _gauge(
             "models", "Models in processes that live.", {}, sum(row.model.id != SMALL_MODELS_ID for row in models.values())
         )
-        for device in seen.view.devices:
-            for row in device.models:
-                if row.key in models and row.on_bytes:
-                    labels = (*own.get(row.key, (OTHER, OTHER)), *self._process(row.process_state), names[device.key])
-                    held[labels] = held.get(labels, 0) + row.on_bytes
+        there = [(device.key, row) for device in seen.view.devices for row in device.models if row.key in models and row.on_bytes]
+        for device, row in there:
+            labels = (*own.get(row.key, (OTHER, OTHER)), *self._process(row.process_state), names[device])
+            held[labels] = held.get(labels, 0) + row.on_bytes
         for row in models.values():
             of_one = (*own.get(row.key, (OTHER, OTHER)), *self._process(row.process_state))
             offloaded[of_one] = offloaded.get(of_one, 0) + row.model.offloaded_bytes
@@ -178,6 +178,12 @@ class ModelMetrics(Collector):
             if model.loaded_at_ns > 0:
                 loaded.add_metric(of_one, model.loaded_at_ns / 1e9)
         yield from (info, confidence, loaded)
+        text = "Models on the device that were loaded from the same files as this one, itself included."
+        twice = GaugeMetricFamily("gpumodels_model_copies", text, labels=[*of_model, "device"])
+        for (device, key), count in copies(there).items():
+            if key in own:
+                twice.add_metric([*own[key], *self._process(models[key].process_state), names[device]], count)
+        yield twice
 
     def _of_sidecars(self, seen: Observed, processes: Iterable[ProcessState]) -> Iterator[Metric]:
         of_process = ["process", "user"]
@@ -190,9 +196,14 @@ class ModelMetrics(Collector):
         scan = GaugeMetricFamily("gpumodels_sidecar_scan_seconds", "Processor time of a sidecar's last scan.", labels=of_process)
         modules = GaugeMetricFamily("gpumodels_sidecar_modules", "Modules that a sidecar knows.", labels=of_process)
         failures = CounterMetricFamily("gpumodels_sidecar_failures", "Errors of a sidecar since its start.", labels=of_process)
-        memory_errors = CounterMetricFamily(
-            "gpumodels_out_of_memory", "Out-of-memory errors that the allocator raised.", labels=[*of_process, "device"]
-        )
+        memory_errors: dict[tuple[str, ...], int] = {}
+        names = _device_names(seen.view)
+        called = {
+            (row.state.key, device.name): names[device.key]
+            for row in seen.view.process_rows
+            if row.state is not None
+            for device in row.devices
+        }
         for state in processes:
             named = self._process(state)
             success.add_metric(["snapshot", *named], int(state.problem is None))
@@ -204,9 +215,12 @@ class ModelMetrics(Collector):
             modules.add_metric(named, state.snapshot.health.modules)
             failures.add_metric(named, state.snapshot.health.failures)
             for memory in devices_named(state):
-                if memory.out_of_memory_count is not None:
-                    memory_errors.add_metric([*named, label(memory.device)], memory.out_of_memory_count)
-        yield from (success, age, scan, modules, failures, memory_errors)
+                if memory.out_of_memory_count is not None and (device := called.get((state.key, memory.device))) is not None:
+                    labels = (*named, device)
+                    memory_errors[labels] = memory_errors.get(labels, 0) + memory.out_of_memory_count
+        yield from (success, age, scan, modules, failures)
+        text = "Out-of-memory errors that the allocator raised."
+        yield _summed("out_of_memory", text, [*of_process, "device"], memory_errors, CounterMetricFamily)
         unreadable = "Files or folders among the sidecars' that can't be read; what they hold is in no series."
         yield _gauge("unreadable_files", unreadable, {}, len(seen.snapshots.feed.unreadable))
 
@@ -244,8 +258,14 @@ def _gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Met
     return family
 
 
-def _summed(name: str, text: str, labels: list[str], sizes: Mapping[tuple[str, ...], int]) -> Metric:
-    family = GaugeMetricFamily(f"gpumodels_{name}", text, labels=labels)
+def _summed(
+    name: str,
+    text: str,
+    labels: list[str],
+    sizes: Mapping[tuple[str, ...], int],
+    of_type: type[GaugeMetricFamily | CounterMetricFamily] = GaugeMetricFamily,
+) -> Metric:
+    family = of_type(f"gpumodels_{name}", text, labels=labels)
     for values, size in sizes.items():
         family.add_metric(values, size)
     return family

@@ -144,6 +144,11 @@ def test_each_alert_fires_when_it_should_and_only_then(folder: Path) -> None:
     tests += [given(series, fires(name.partition(" ")[0], at, None)) for name, (series, at) in QUIET.items()]
     first_seen_with_an_error = {f'gpumodels_out_of_memory_total{{{PROCESS}, device="0"}}': "_x20 1x30"}
     tests.append(given(first_seen_with_an_error, fires("GpuOutOfMemory", "23m", 1), fires("GpuOutOfMemory", "40m", None)))
+    busy_between_evaluations = {
+        f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x400",
+        f'gpumodels_device_utilization_ratio{{{OF}, device="0"}}': " ".join(["0 0.9 0 0"] * 100),
+    }
+    tests.append({**given(busy_between_evaluations, fires("GpuModelIdle", "90m", None)), "interval": "15s"})
     document = {"rule_files": ["gpumodels-alerts.yml"], "evaluation_interval": "1m", "tests": tests}
     (folder / "test.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
     checked("test", "rules", "test.yml", folder=folder)

@@ -33,6 +33,22 @@ def test_a_textfile_is_written_whole_or_not_at_all(tmp_path: Path, capsys: pytes
     writer.close()
 
 
+@pytest.mark.parametrize("kind", ["link", "pipe", "directory"])
+def test_what_is_no_ordinary_file_is_never_replaced(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gpumodels.prom"
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    before = os.lstat(path)
+    assert write_textfile(Sources((tmp_path,)), "1", Choices(), path) == 1
+    assert "it is no ordinary file" in capsys.readouterr().err
+    assert (os.lstat(path).st_ino, os.lstat(path).st_mode) == (before.st_ino, before.st_mode)
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_an_address_that_cannot_be_listened_on_ends_it_with_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert serve(Sources(()), "1", Choices(), "nowhere") == 1
     assert capsys.readouterr().err.startswith("gpumodels-tui: error: --listen takes HOST:PORT")

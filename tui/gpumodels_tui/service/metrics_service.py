@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import stat
 import sys
 import threading
 from pathlib import Path
@@ -53,7 +55,13 @@ def serve(sources: Sources, version: str, choices: Choices, address: str | Path)
 
 
 def write_textfile(sources: Sources, version: str, choices: Choices, path: Path) -> int:
-    """Write all metrics to the file at once, so that a reader sees the old ones or the new ones. Returns the exit code."""
+    """Write all metrics to the file at once, so that a reader sees the old ones or the new ones. Returns the exit code.
+
+    Only an ordinary file is replaced: writing to `/dev/stdout` in this way would remove it.
+    """
+    if os.path.lexists(path) and not stat.S_ISREG(os.lstat(path).st_mode):
+        _say(f"error: cannot write {path}: it is no ordinary file, and would be replaced by one")
+        return 1
     registry = CollectorRegistry(auto_describe=False)
     seen = observed_once(sources)
     registry.register(ModelMetrics(lambda: seen, version, choices))

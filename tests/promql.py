@@ -1,12 +1,41 @@
-"""Which metrics and labels an expression in PromQL asks for, as far as shipped expressions are written."""
+"""The shipped expressions in PromQL, and which metrics and labels they ask for."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Final
+from pathlib import PurePosixPath
+from typing import Any, Final
+
+import yaml
+
+from gpumodels_tui.deploy.shipped_files import shipped_files
 
 ADDED_BY_PROMETHEUS: Final = frozenset({"job", "instance"})
+
+
+def shipped_rules() -> list[dict[str, Any]]:
+    """The alerts."""
+    document = yaml.safe_load(shipped_files("prometheus")[PurePosixPath("gpumodels-alerts.yml")])
+    rules: list[dict[str, Any]] = document["groups"][0]["rules"]
+    return rules
+
+
+def shipped_dashboard() -> dict[str, Any]:
+    """The dashboard."""
+    dashboard: dict[str, Any] = json.loads(shipped_files("grafana")[PurePosixPath("gpumodels.json")])
+    return dashboard
+
+
+def panels_expressions() -> list[str]:
+    """What the dashboard's panels ask for."""
+    return [target["expr"] for panel in shipped_dashboard()["panels"] for target in panel.get("targets", ())]
+
+
+def with_any_choice(expression: str) -> str:
+    """The expression of a panel as Grafana asks it where nothing was chosen."""
+    return re.sub(r"\$\w+", ".*", expression.replace("$__rate_interval", "1m"))
 
 
 def selectors(expression: str) -> Iterator[tuple[str, frozenset[str]]]:

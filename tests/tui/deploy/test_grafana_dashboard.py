@@ -7,23 +7,18 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
-from gpumodels_tui.deploy.shipped_files import shipped_files
-from promql import ADDED_BY_PROMETHEUS, faults, selectors
+from promql import ADDED_BY_PROMETHEUS, faults, panels_expressions, selectors, shipped_dashboard, with_any_choice
 from served_metrics import served_metrics
 
-DASHBOARD: Final[dict[str, Any]] = json.loads(shipped_files("grafana")[PurePosixPath("gpumodels.json")])
+DASHBOARD: Final[dict[str, Any]] = shipped_dashboard()
 PANELS: Final[list[dict[str, Any]]] = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 VARIABLES: Final = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
-
-
-def expressions() -> list[str]:
-    return [target["expr"] for panel in PANELS for target in panel["targets"]]
 
 
 def values_within(value: Any, key: str) -> Iterator[Any]:
@@ -37,7 +32,7 @@ def values_within(value: Any, key: str) -> Iterator[Any]:
 
 def test_what_the_panels_and_variables_ask_for_is_served() -> None:
     served = served_metrics()
-    asked = [*expressions(), *(one["query"]["query"] for one in VARIABLES.values() if one["type"] == "query")]
+    asked = [*panels_expressions(), *(one["query"]["query"] for one in VARIABLES.values() if one["type"] == "query")]
     assert {expression: found for expression in asked if (found := faults(expression, served))} == {}
     for panel in PANELS:
         for target in panel["targets"]:
@@ -49,7 +44,7 @@ def test_every_variable_of_the_panels_is_there_and_all_but_the_data_source_narro
     text = json.dumps(DASHBOARD["panels"])
     named = set(re.findall(r"\$\{?(\w+)", text)) - {"__rate_interval"}
     assert named == set(VARIABLES) == {"datasource", "instance", "device", "process", "model"}
-    assert all("$instance" in expression for expression in expressions())
+    assert all("$instance" in expression for expression in panels_expressions())
 
 
 def test_it_belongs_to_no_prometheus_in_particular() -> None:
@@ -73,7 +68,7 @@ def test_panels_have_numbers_and_places_of_their_own() -> None:
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)")
 def test_prometheus_understands_every_expression(tmp_path: Path) -> None:
-    plain = [re.sub(r"\$\w+", ".*", expression.replace("$__rate_interval", "1m")) for expression in expressions()]
+    plain = map(with_any_choice, panels_expressions())
     rules = [{"record": f"panel:{number}", "expr": expression} for number, expression in enumerate(plain)]
     path = tmp_path / "rules.yml"
     path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}), encoding="utf-8")

@@ -5,19 +5,19 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
 from gpumodels_tui.deploy.shipped_files import shipped_files
-from promql import ADDED_BY_PROMETHEUS, faults, selectors
+from promql import ADDED_BY_PROMETHEUS, faults, selectors, shipped_rules
 from served_metrics import served_metrics
 
 PROMTOOL: Final = shutil.which("promtool")
 FILES: Final = shipped_files("prometheus")
-RULES: Final[list[dict[str, Any]]] = yaml.safe_load(FILES[PurePosixPath("gpumodels-alerts.yml")])["groups"][0]["rules"]
+RULES: Final = shipped_rules()
 ALERTS: Final = [rule["alert"] for rule in RULES]
 NEEDS_PROMTOOL: Final = pytest.mark.skipif(PROMTOOL is None, reason="promtool is not installed (Debian: prometheus)")
 OF: Final = 'job="gpumodels", instance="a:9477"'
@@ -119,7 +119,9 @@ def test_what_the_alerts_ask_for_is_served() -> None:
         assert asked <= known, rule["alert"]
 
 
-def test_every_alert_has_its_series_here() -> None:
+def test_every_alert_is_described_and_has_its_series_here() -> None:
+    document = (Path(__file__).resolve().parents[3] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(Gpu\w+)` \|", document, re.MULTILINE) == ALERTS
     assert set(FIRES) == set(ALERTS)
     assert {name.partition(" ")[0] for name in QUIET} <= set(ALERTS)
 

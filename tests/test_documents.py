@@ -286,7 +286,14 @@ def test_the_workflow_checks_on_linux_and_macos_on_every_supported_python() -> N
 def test_the_workflow_builds_the_wheel_installs_it_into_an_empty_environment_and_runs_it() -> None:
     assert workflow()["wheel"]["steps"][-1]["run"] == ".ci/wheel"
     script = read(".ci/wheel")
-    steps = [" wheel --no-deps", '-m venv "$folder/host"', "gpumodels.start()", "gpumodels-tui --once", "gpumodels-tui --json"]
+    steps = [
+        " wheel --no-deps",
+        '-m venv "$folder/host"',
+        "gpumodels.start()",
+        "gpumodels-tui deploy",
+        "gpumodels-tui --once",
+        "gpumodels-tui --json",
+    ]
     assert [script.find(step) for step in steps] == sorted(script.find(step) for step in steps)
     assert all(step in script for step in steps)
 

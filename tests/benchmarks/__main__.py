@@ -10,7 +10,19 @@ from typing import Final
 
 from benchmarks.builds import run_before
 
-PARTS: Final = ("prompt", "starting", "scanning", "host", "observing", "loading", "catalogue", "recognising", "hostile", "viewer")
+PARTS: Final = (
+    "prompt",
+    "starting",
+    "scanning",
+    "host",
+    "observing",
+    "loading",
+    "catalogue",
+    "recognising",
+    "hostile",
+    "viewer",
+    "scraping",
+)
 
 
 BEFORE_TOO: Final = frozenset({"scanning", "host", "loading"})

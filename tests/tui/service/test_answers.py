@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -50,6 +51,20 @@ def test_open_metrics_are_written_for_who_accepts_them() -> None:
     _, fields, body = asked("/metrics", Known(), HTTP_ACCEPT="application/openmetrics-text; version=1.0.0")
     assert fields["Content-Type"].startswith("application/openmetrics-text")
     assert body.endswith(b"# EOF\n")
+
+
+def test_a_page_is_compressed_for_who_accepts_it_and_a_short_one_is_not() -> None:
+    _, fields, body = asked("/metrics", Known(), HTTP_ACCEPT_ENCODING="gzip")
+    assert (fields["Content-Encoding"], fields["Content-Length"]) == ("gzip", str(len(body)))
+    assert gzip.decompress(body) == asked("/metrics", Known())[2]
+    assert "Content-Encoding" not in asked("/-/ready", Known(), HTTP_ACCEPT_ENCODING="gzip")[1]
+
+
+def test_who_asks_for_the_head_alone_gets_no_page() -> None:
+    for path in ("/metrics", "/-/ready"):
+        status, fields, body = asked(path, Known(), "HEAD")
+        assert (status, body) == ("200 OK", b"")
+        assert fields["Content-Length"] == str(len(asked(path, Known())[2]))
 
 
 def test_the_document_is_that_of_the_command() -> None:

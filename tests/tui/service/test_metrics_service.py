@@ -76,7 +76,7 @@ def test_it_serves_until_it_is_told_to_end_and_promtool_finds_no_fault(tmp_path:
             assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
         writer.close()
         wait_until(lambda: 'model="wan"' not in page("/metrics"))
-        assert "gpumodels_models 0.0" in page("/metrics")
+        assert "gpumodels_models 0\n" in page("/metrics")
         service.send_signal(signal.SIGTERM)
         assert service.wait(timeout=30) == 0
         assert service.stderr.read() == ""

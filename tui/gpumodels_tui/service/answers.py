@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
-
 from gpumodels_tui import json_output
+from gpumodels_tui.service.exposition import OPEN_METRICS, TEXT, accepts_gzip, accepts_open_metrics, compressed, written
 from gpumodels_tui.service.metric_families import ModelMetrics
 from gpumodels_tui.service.observed import Observer
 from gpumodels_tui.view.filters import NO_FILTERS, Filters
@@ -20,6 +19,8 @@ INDEX: Final = """gpumodels
 """
 
 PLAIN: Final = "text/plain; charset=utf-8"
+LEAST_COMPRESSED: Final = 1024
+"""Bytes; smaller answers are sent as they are."""
 
 
 class Answers:
@@ -28,9 +29,7 @@ class Answers:
     def __init__(self, observer: Observer, metrics: ModelMetrics, filters: Filters = NO_FILTERS) -> None:
         self._observer = observer
         self._filters = filters
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(metrics)
-        self._metrics = make_wsgi_app(registry)
+        self._metrics = metrics
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Answer one request."""
@@ -38,11 +37,19 @@ class Answers:
             start_response("405 Method Not Allowed", [("Allow", "GET, HEAD"), ("Content-Type", PLAIN)])
             return [b"only GET and HEAD\n"]
         if environ["PATH_INFO"] == "/metrics":
-            answer: Iterable[bytes] = self._metrics({**environ, "REQUEST_METHOD": "GET"}, start_response)
-            return answer
-        status, kind, body = self._answer(environ["PATH_INFO"])
-        start_response(status, [("Content-Type", kind), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")])
-        return [body]
+            status, kind, body = self._page(accepts_open_metrics(environ.get("HTTP_ACCEPT", "")))
+        else:
+            status, kind, body = self._answer(environ["PATH_INFO"])
+        fields = [("Content-Type", kind), ("Cache-Control", "no-store"), ("Vary", "Accept, Accept-Encoding")]
+        if len(body) > LEAST_COMPRESSED and accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", "")):
+            body = compressed(body)
+            fields.append(("Content-Encoding", "gzip"))
+        start_response(status, [*fields, ("Content-Length", str(len(body)))])
+        return [body] if environ["REQUEST_METHOD"] == "GET" else []
+
+    def _page(self, as_open_metrics: bool) -> tuple[str, str, bytes]:
+        page = written(self._metrics.collect(), as_open_metrics=as_open_metrics)
+        return "200 OK", OPEN_METRICS if as_open_metrics else TEXT, page.encode()
 
     def _answer(self, path: str) -> tuple[str, str, bytes]:
         if path == "/":

@@ -7,8 +7,8 @@ Every scrape makes all series anew, so none outlives what it speaks of. Devices 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import PurePath
 from typing import Final
 
 from msgspec import Struct
@@ -77,14 +77,16 @@ class ModelMetrics(Collector):
 
     def _families(self, seen: Observed) -> Iterator[Metric]:
         # Names are of everything: which second process is `main.py (2)` must not depend on a filter.
-        self._names.keep(seen.view.processes, _rows(seen.view))
+        self._names.keep(seen.view.processes, _living_rows(seen.view))
         self._devices = _device_names(seen.view)
         seen = replace(seen, view=filtered(seen.view, self._choices.filters))
-        processes, rows = seen.view.processes, list(_rows(seen.view))
+        processes, rows = seen.view.processes, list(_living_rows(seen.view))
+        yield _processes_by_state(processes)
+        named = [state for state in processes if self._names.has_name(state)]
         yield from self._of_devices(seen)
-        yield from self._of_processes(seen, processes)
-        yield from self._of_models(seen, [row for row in rows if holds_memory(row.process_state)])
-        yield from self._of_sidecars(seen, processes)
+        yield from self._of_processes(seen, named)
+        yield from self._of_models(seen, rows)
+        yield from self._of_sidecars(seen, named)
         yield from _of_changes(seen)
 
     def _of_devices(self, seen: Observed) -> Iterator[Metric]:
@@ -115,16 +117,11 @@ class ModelMetrics(Collector):
 
     def _of_processes(self, seen: Observed, processes: Iterable[ProcessState]) -> Iterator[Metric]:
         chosen = {state.key: state for state in processes}
-        states = GaugeMetricFamily("gpumodels_processes", "Processes with a sidecar, by what is known of it.", labels=["state"])
-        for liveness in Liveness:
-            if liveness is not Liveness.EXITED:
-                states.add_metric([liveness.value], sum(state.liveness is liveness for state in chosen.values()))
-        yield states
         named = ["process", "user", "state", "rank", *(["pid"] if self._choices.with_pid else [])]
         info = GaugeMetricFamily("gpumodels_process_info", "A process with a sidecar.", labels=named)
         for state in chosen.values():
             rank = state.snapshot.process.rank if state.snapshot is not None else None
-            values = [*self._process(state), state.liveness.value, "" if rank is None else str(rank)]
+            values = [*self._names.process(state), state.liveness.value, "" if rank is None else str(rank)]
             info.add_metric([*values, str(state.pid)] if self._choices.with_pid else values, 1)
         yield info
         sizes: dict[tuple[str, ...], int] = {}
@@ -134,7 +131,7 @@ class ModelMetrics(Collector):
                 continue
             for device in row.devices:
                 for part in device.parts:
-                    labels = (*self._process(row.state), names[device.key], PARTS[part.kind])
+                    labels = (*self._names.process(row.state), names[device.key], PARTS[part.kind])
                     sizes[labels] = sizes.get(labels, 0) + part.size_bytes
         yield _summed(
             "process_device_bytes",
@@ -155,10 +152,10 @@ class ModelMetrics(Collector):
         )
         there = [(device.key, row) for device in seen.view.devices for row in device.models if row.key in models and row.on_bytes]
         for device, row in there:
-            labels = (*own.get(row.key, (OTHER, OTHER)), *self._process(row.process_state), names[device])
+            labels = (*own.get(row.key, (OTHER, OTHER)), *self._names.process(row.process_state), names[device])
             held[labels] = held.get(labels, 0) + row.on_bytes
         for row in models.values():
-            of_one = (*own.get(row.key, (OTHER, OTHER)), *self._process(row.process_state))
+            of_one = (*own.get(row.key, (OTHER, OTHER)), *self._names.process(row.process_state))
             offloaded[of_one] = offloaded.get(of_one, 0) + row.model.offloaded_bytes
         of_model = ["model", "id", "process", "user"]
         yield _summed("model_device_bytes", "Memory that a model holds on a device.", [*of_model, "device"], held)
@@ -170,9 +167,9 @@ class ModelMetrics(Collector):
         loaded = GaugeMetricFamily("gpumodels_model_loaded_timestamp_seconds", "When a model was first seen.", labels=of_model)
         for key, name in own.items():
             row, model = models[key], models[key].model
-            of_one = (*name, *self._process(row.process_state))
+            of_one = (*name, *self._names.process(row.process_state))
             path = model.files[0] if model.files else ""
-            file = label(path if self._choices.with_paths else PurePath(path).name)
+            file = label(path if self._choices.with_paths else path.rpartition("/")[2])
             info.add_metric([*of_one, file, row.kind, *map(label, (row.dtype, model.class_name, model.name_source))], 1)
             confidence.add_metric(of_one, model.confidence)
             if model.loaded_at_ns > 0:
@@ -182,7 +179,7 @@ class ModelMetrics(Collector):
         twice = GaugeMetricFamily("gpumodels_model_copies", text, labels=[*of_model, "device"])
         for (device, key), count in copies(there).items():
             if key in own:
-                twice.add_metric([*own[key], *self._process(models[key].process_state), names[device]], count)
+                twice.add_metric([*own[key], *self._names.process(models[key].process_state), names[device]], count)
         yield twice
 
     def _of_sidecars(self, seen: Observed, processes: Iterable[ProcessState]) -> Iterator[Metric]:
@@ -197,7 +194,7 @@ class ModelMetrics(Collector):
         modules = GaugeMetricFamily("gpumodels_sidecar_modules", "Modules that a sidecar knows.", labels=of_process)
         failures = CounterMetricFamily("gpumodels_sidecar_failures", "Errors of a sidecar since its start.", labels=of_process)
         memory_errors: dict[tuple[str, ...], int] = {}
-        names = _device_names(seen.view)
+        names = self._devices
         called = {
             (row.state.key, device.name): names[device.key]
             for row in seen.view.process_rows
@@ -205,7 +202,7 @@ class ModelMetrics(Collector):
             for device in row.devices
         }
         for state in processes:
-            named = self._process(state)
+            named = self._names.process(state)
             success.add_metric(["snapshot", *named], int(state.problem is None))
             if state.snapshot_at_ns:
                 age.add_metric(named, max(0.0, (seen.snapshots.taken_at_ns - state.snapshot_at_ns) / 1e9))
@@ -224,8 +221,14 @@ class ModelMetrics(Collector):
         unreadable = "Files or folders among the sidecars' that can't be read; what they hold is in no series."
         yield _gauge("unreadable_files", unreadable, {}, len(seen.snapshots.feed.unreadable))
 
-    def _process(self, state: ProcessState) -> tuple[str, str]:
-        return self._names.process(state), label(state.user)
+
+def _processes_by_state(processes: Iterable[ProcessState]) -> Metric:
+    family = GaugeMetricFamily("gpumodels_processes", "Processes with a sidecar, by what is known of it.", labels=["state"])
+    counts = Counter(state.liveness for state in processes)
+    for liveness in Liveness:
+        if liveness is not Liveness.EXITED:
+            family.add_metric([liveness.value], counts[liveness])
+    return family
 
 
 def _of_changes(seen: Observed) -> Iterator[Metric]:
@@ -248,8 +251,9 @@ def _device_names(view: View) -> dict[str, str]:
     return {device.key: label(device.label if labels.count(device.label) == 1 else device.title) for device in view.devices}
 
 
-def _rows(view: View) -> Iterator[ModelRow]:
-    return (row for device in view.devices for row in device.models)
+def _living_rows(view: View) -> Iterator[ModelRow]:
+    """Those of processes that still hold them."""
+    return (row for device in view.devices for row in device.models if holds_memory(row.process_state))
 
 
 def _gauge(name: str, text: str, labels: Mapping[str, str], value: float) -> Metric:

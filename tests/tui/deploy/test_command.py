@@ -10,6 +10,11 @@ import pytest
 from gpumodels_tui import cli
 from gpumodels_tui.deploy.command import NEXT
 from gpumodels_tui.deploy.shipped_files import shipped_files
+from gpumodels_tui.settings.table import PURPOSES
+
+
+def test_every_purpose_can_be_asked_for() -> None:
+    assert tuple(NEXT) == PURPOSES
 
 
 def test_a_single_file_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,7 +39,7 @@ def test_all_files_of_a_purpose_are_printed(purpose: str, capsys: pytest.Capture
 def test_they_are_written_below_a_directory_and_enabled_by_nobody(
     purpose: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["deploy", purpose, "--output", str(tmp_path / "new")]) == 0
+    assert cli.main(["deploy", purpose, "--into", str(tmp_path / "new")]) == 0
     printed = capsys.readouterr()
     written = {path.relative_to(tmp_path / "new").as_posix(): path for path in (tmp_path / "new").rglob("*") if path.is_file()}
     assert {name: path.read_text() for name, path in written.items()} == {
@@ -43,19 +48,19 @@ def test_they_are_written_below_a_directory_and_enabled_by_nobody(
     assert sorted(printed.out.splitlines()) == sorted(map(str, written.values()))
     assert printed.err.startswith("gpumodels-tui: nothing is enabled yet; next: ")
     assert {path.stat().st_mode & 0o777 for path in written.values()} == ({0o755} if purpose == "slurm" else {0o644})
-    assert cli.main(["deploy", purpose, "--output", str(tmp_path / "new")]) == 0, "the same files once more are no fault"
+    assert cli.main(["deploy", purpose, "--into", str(tmp_path / "new")]) == 0, "the same files once more are no fault"
 
 
 def test_a_file_that_differs_stays_and_nothing_else_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "prometheus.yml").write_text("mine")
-    assert cli.main(["deploy", "prometheus", "--output", str(tmp_path)]) == 1
+    assert cli.main(["deploy", "prometheus", "--into", str(tmp_path)]) == 1
     assert f"error: {tmp_path}/prometheus.yml is there and differs" in capsys.readouterr().err
     assert [path.read_text() for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
-    assert cli.main(["deploy", "grafana", "--output", str(tmp_path / "file" / "below")]) == 1
+    assert cli.main(["deploy", "grafana", "--into", str(tmp_path / "file" / "below")]) == 1
     assert "error: cannot write" in capsys.readouterr().err
 
 

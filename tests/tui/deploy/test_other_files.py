@@ -12,9 +12,9 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from gpumodels_tui.cli import _parser
 from gpumodels_tui.deploy.shipped_files import shipped_files
 from gpumodels_tui.service.answers import INDEX
+from gpumodels_tui.settings.parser import parser
 
 KUBERNETES: Final = {str(path): yaml.safe_load(text) for path, text in shipped_files("kubernetes").items()}
 COLLECTOR: Final[dict[str, Any]] = yaml.safe_load(shipped_files("otel")[PurePosixPath("collector.yml")])
@@ -39,7 +39,7 @@ def test_containers_start_the_metrics_service_and_are_probed_by_pages_that_there
     assert len(services) == 2
     for service in services:
         words = [*service["command"], *service.get("args", [])]
-        arguments = _parser().parse_args(words[1:])
+        arguments = parser().parse_args(words[1:])
         assert (arguments.command, arguments.listen) == ("metrics", "0.0.0.0:9477")
         assert service["ports"][0]["containerPort"] == 9477
         probes = [service[key]["httpGet"] for key in service if key.endswith("Probe")]

@@ -42,7 +42,12 @@ class Given(Collector):
 def told(text: str, parse: Callable[[str], Iterable[Metric]]) -> list[object]:
     """What a page says, comparable: no number equals itself if it is none."""
     return [
-        (one.name, one.type, one.documentation, [(sample.name, sample.labels, repr(float(sample.value))) for sample in one.samples])
+        (
+            one.name,
+            one.type,
+            one.documentation,
+            [(sample.name, sample.labels, repr(float(sample.value))) for sample in one.samples],
+        )
         for one in parse(text)
     ]
 

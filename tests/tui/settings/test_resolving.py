@@ -12,7 +12,7 @@ from gpumodels_tui.settings.config_file import read_config
 from gpumodels_tui.settings.option import Option
 from gpumodels_tui.settings.parser import parser
 from gpumodels_tui.settings.resolving import DEFAULT, FLAG, Settings, VariableError, resolve
-from gpumodels_tui.settings.table import all_options
+from gpumodels_tui.settings.table import COMMANDS, all_options
 from samples_of_options import bad, good
 
 OPTIONS = tuple(all_options())
@@ -31,8 +31,9 @@ def stated(option: Option, text: str) -> str:
 
 
 def given(option: Option, arguments: list[str]) -> argparse.Namespace:
-    command = [option.command] if option.command else []
-    return parser().parse_args(arguments or command)
+    command = next((command for command in COMMANDS if command.name == option.command), None)
+    required = [one.kind.choices[0] for one in command.arguments if not one.is_optional] if command is not None else []
+    return parser().parse_args([*(arguments or ([option.command] if option.command else [])), *required])
 
 
 def resolved(

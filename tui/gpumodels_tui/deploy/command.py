@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import errno
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from gpumodels_tui.deploy.shipped_files import shipped_files
+from gpumodels_tui.printing import say, write
+
+if TYPE_CHECKING:
+    from gpumodels_tui.sources.opening import Sources
 
 NEXT: Final[Mapping[str, str]] = {
     "grafana": "import it in Grafana (Dashboards, New, Import), and choose your Prometheus there",
@@ -21,30 +27,8 @@ NEXT: Final[Mapping[str, str]] = {
 """What to do with the files of each purpose, which nobody has done yet."""
 
 
-def add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command to the parser."""
-    parser = commands.add_parser(
-        "deploy",
-        help="print files for systemd, Prometheus, Grafana and others",
-        description="Prints the files with which metrics and recordings are run and shown. Nothing is installed or enabled.",
-        epilog="Several files are printed one after the other, each below a line with its name.",
-        allow_abbrev=False,
-    )
-    parser.add_argument("purpose", choices=tuple(NEXT), help="what they are for: %(choices)s", metavar="PURPOSE")
-    parser.add_argument("file", nargs="?", metavar="FILE", help="only this one of them, as it is")
-    parser.add_argument("--output", metavar="DIR", help="write them below DIR instead; files that differ are never overwritten")
-
-
-def deploy(arguments: argparse.Namespace, write: Callable[[str], None], say: Callable[[str], None]) -> int:
-    """Print or write the files. Returns the exit code.
-
-    Args:
-        arguments: As parsed.
-        write: Prints on stdout, and fails as the caller's printing does.
-        say: Says a line on stderr.
-    """
-    from gpumodels_tui.deploy.shipped_files import shipped_files  # imports what no other command needs
-
+def run(sources: Sources, arguments: argparse.Namespace) -> int:
+    """Print or write the files. Returns the exit code."""
     files = shipped_files(arguments.purpose)
     if arguments.file is not None:
         only = PurePosixPath(arguments.file)
@@ -52,16 +36,16 @@ def deploy(arguments: argparse.Namespace, write: Callable[[str], None], say: Cal
             say(f"error: no file {arguments.file} for {arguments.purpose}; there are: {', '.join(map(str, files))}")
             return 2
         files = {only: files[only]}
-    if arguments.output is None:
+    if arguments.into is None:
         write(_joined(files))
         return 0
     try:
-        written = _write_below(Path(arguments.output), files)
+        written = _write_below(Path(arguments.into), files)
     except FileExistsError as error:
         say(f"error: {error.filename} is there and differs; remove it, or choose another directory")
         return 1
     except OSError as error:
-        say(f"error: cannot write {error.filename or arguments.output}: {error.strerror or error}")
+        say(f"error: cannot write {error.filename or arguments.into}: {error.strerror or error}")
         return 1
     write("".join(f"{path}\n" for path in written))
     say(f"nothing is enabled yet; next: {NEXT[arguments.purpose]}")

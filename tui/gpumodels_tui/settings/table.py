@@ -23,6 +23,9 @@ OUTPUTS: Final = ("screens", "once", "json", "csv")
 
 LISTEN: Final = "127.0.0.1:9477"
 
+PURPOSES: Final = ("grafana", "kubernetes", "otel", "prometheus", "slurm", "systemd")
+"""The folders of `deploy`."""
+
 SOURCES: Final = (
     Option(
         "dir",
@@ -123,6 +126,19 @@ COMMANDS: Final = (
             Option("bundle", "also write a new FILE.tar.gz for bug reports, without users, hosts and secrets", kinds.FILE),
         ),
         epilog="Exit codes: 0 if all checks pass, 1 with warnings, 2 with failures.",
+    ),
+    Command(
+        "deploy",
+        "print files for systemd, Prometheus, Grafana and others",
+        "Prints the files with which metrics and recordings are run and shown. Nothing is installed or enabled.",
+        "gpumodels_tui.deploy.command:run",
+        options=(Option("into", "write them below DIR instead; a file that differs is never overwritten", kinds.DIRECTORY),),
+        arguments=(
+            Argument("purpose", f"what for: {', '.join(PURPOSES)}", kinds.choice(*PURPOSES)),
+            Argument("file", "only this one of them, as it is", kinds.FILE, is_optional=True),
+        ),
+        epilog="Several files are printed one after the other, each below a line with its name.",
+        reads=False,
     ),
     Command(
         "config",

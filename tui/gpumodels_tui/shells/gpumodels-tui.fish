@@ -50,8 +50,8 @@ function _shtab_gpumodels_tui_using
   test "$_shtab_gpumodels_tui_cmdpath" = "$argv"
 end
 
-set -g _shtab_gpumodels_tui_commands metrics oom doctor config completion
-set -g _shtab_gpumodels_tui_opts_with_value --bundle --dir --gpu --group --interval --job --kind --listen --min-bytes --models --name --output --process --textfile --theme --top --unix --user
+set -g _shtab_gpumodels_tui_commands metrics oom doctor deploy config completion
+set -g _shtab_gpumodels_tui_opts_with_value --bundle --dir --gpu --group --interval --into --job --kind --listen --min-bytes --models --name --output --process --textfile --theme --top --unix --user
 
 complete -c gpumodels-tui -e
 complete -c gpumodels-tui -f
@@ -107,6 +107,11 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l bundle -xka 
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a deploy -d 'Prints the files with which metrics and recordings are run and shown. Nothing is installed or enabled.'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using deploy' -s h -l help -d 'show this help message and exit'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using deploy' -l into -xka "(__fish_complete_directories)" -d 'write them below DIR instead; a file that differs is never overwritten'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using deploy; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "grafana kubernetes otel prometheus slurm systemd" -d 'what for: grafana, kubernetes, otel, prometheus, slurm, systemd'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using deploy; and test $_shtab_gpumodels_tui_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'only this one of them, as it is'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a config -d 'Shows every option'"'"'s value and where it is from (show), the files that are read, the stronger first (path), or writes the user'"'"'s file with every option in a comment (init).'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using config' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using config; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "show path init" -d 'show, path or init'

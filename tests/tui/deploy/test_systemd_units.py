@@ -7,6 +7,8 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
+import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -15,6 +17,7 @@ import pytest
 from gpumodels_tui.deploy.shipped_files import shipped_files
 from gpumodels_tui.settings.parser import parser
 from gpumodels_tui.settings.table import COMMANDS
+from processes import running_python
 
 FILES: Final = shipped_files("systemd")
 UNITS: Final = [str(path) for path in FILES if path.suffix == ".service"]
@@ -90,3 +93,41 @@ def test_the_documents_say_how_exposed_each_unit_is(folder: Path) -> None:
     else:  # each version of systemd has its own list of what counts
         assert described.keys() == found.keys()
         assert all(abs(float(described[name]) - float(figure)) < 1 for name, figure in found.items())
+
+
+PUBLISHING: Final = """
+import os, sys
+from pathlib import Path
+from snapshots import a_model, a_process, a_snapshot, published
+os.setgroups([]); os.setresgid(12345, 12345, 12345); os.setresuid(12345, 12345, 12345)
+writer = published(Path(sys.argv[1]), a_snapshot(a_model("wan"), process=a_process(pid=os.getpid())), None, 600_000)
+print("published", flush=True)
+sys.stdin.read()
+"""
+CONFINED: Final = """
+import ctypes, os, sys
+PR_SET_MDWE, REFUSE_EXEC_GAIN = 65, 1
+ctypes.CDLL(None).prctl(PR_SET_MDWE, REFUSE_EXEC_GAIN, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "gpumodels_tui", *sys.argv[1:]])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root can act as another user")
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv is not installed (Debian: util-linux)")
+@pytest.mark.parametrize(("kept", "is_read"), [("-all,+dac_read_search", True), ("-all", False)])
+def test_every_user_is_read_with_the_one_power_that_the_drop_in_leaves(kept: str, is_read: bool, tmp_path: Path) -> None:
+    drop_in = FILES[PurePosixPath("system/gpumodels-metrics.service.d/every-user.conf")]
+    assert "CapabilityBoundingSet=CAP_DAC_READ_SEARCH\n" in drop_in
+    with tempfile.TemporaryDirectory() as outer:  # pytest's own folders are closed to other users
+        Path(outer).chmod(0o755)
+        theirs = Path(outer) / "theirs"
+        theirs.mkdir(mode=0o700)
+        os.chown(theirs, 12345, 12345)
+        with running_python(PUBLISHING, str(theirs)) as publisher:
+            assert publisher.stdout is not None
+            assert publisher.stdout.readline() == "published\n"
+            path = tmp_path / "page.prom"
+            confined = ["setpriv", f"--bounding-set={kept}", "--inh-caps=-all", "--no-new-privs", sys.executable, "-c", CONFINED]
+            subprocess.run([*confined, "metrics", "--dir", str(theirs), "--textfile", str(path)], check=True, timeout=60)
+            assert ('model="wan"' in path.read_text()) is is_read

@@ -38,7 +38,8 @@ class SeriesNames:
 
     def keep(self, processes: Iterable[ProcessState], models: Iterable[ModelRow]) -> None:
         """Give each a name, and forget those that aren't there any more. Models of processes without a name have none."""
-        living, dead = {}, {}
+        living: dict[str, tuple[str, str]] = {}
+        dead: dict[str, tuple[str, str]] = {}
         for state in sorted(processes, key=lambda state: -(state.snapshot_at_ns or 0)):
             (dead if state.liveness is Liveness.DEAD else living)[state.key] = (_label(state), label(state.user))
         numbers = _numbered(living, self._process_numbers)

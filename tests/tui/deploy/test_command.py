@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path, PurePosixPath
+from typing import Final
 
 import pytest
 
@@ -70,3 +72,20 @@ def test_a_file_that_there_is_not_is_a_bad_argument(capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as left:
         cli.main(["deploy", "windows"])
     assert left.value.code == 2
+
+
+DOCUMENT: Final = Path(__file__).resolve().parents[3] / "docs" / "deploy.md"
+DOCUMENTED: Final = sorted(
+    set(re.findall(r"^(?:\| `)?gpumodels-tui (deploy [^`\n]+)", DOCUMENT.read_text("utf-8"), re.MULTILINE))
+)
+
+
+@pytest.mark.parametrize("line", DOCUMENTED)
+def test_every_documented_line_does_what_it_says(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(DOCUMENTED) > len(NEXT)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split()) == 0
+    assert capsys.readouterr().out
+    assert bool(list(tmp_path.rglob("*.*"))) is ("--into" in line)

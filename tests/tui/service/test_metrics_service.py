@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,11 +58,38 @@ def test_an_address_that_cannot_be_listened_on_ends_it_with_a_line(capsys: pytes
     assert capsys.readouterr().err.startswith("gpumodels-tui: error: --listen takes HOST:PORT")
 
 
+@contextmanager
+def killed_in_the_end(service: subprocess.Popen[str]) -> Iterator[None]:
+    """A test that fails waits for no service that nobody ends."""
+    try:
+        yield
+    finally:
+        service.kill()
+
+
+@pytest.mark.slow
+def test_it_serves_on_a_unix_socket_that_goes_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.sock"
+    command = [sys.executable, "-m", "gpumodels_tui", "metrics", "--dir", str(tmp_path), "--unix", str(path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service, killed_in_the_end(service):
+        assert service.stderr is not None
+        assert service.stderr.readline() == f"gpumodels-tui: serving metrics on unix:{path}\n"
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            client.sendall(b"GET /-/healthy HTTP/1.0\r\n\r\n")
+            answer = http.client.HTTPResponse(client)
+            answer.begin()
+            assert (answer.status, answer.read()) == (200, b"ok\n")
+        service.send_signal(signal.SIGTERM)
+        assert service.wait(timeout=30) == 0
+    assert not path.exists()
+
+
 @pytest.mark.slow
 def test_it_serves_until_it_is_told_to_end_and_promtool_finds_no_fault(tmp_path: Path) -> None:
     writer = published(tmp_path, a_snapshot(a_model("wan", GIB), process=a_process(pid=os.getpid())))
     command = [sys.executable, "-m", "gpumodels_tui", "metrics", "--dir", str(tmp_path), "--listen", "127.0.0.1:0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as service, killed_in_the_end(service):
         assert service.stderr is not None
         line = service.stderr.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)

@@ -30,6 +30,8 @@ Stage = Callable[[Evidence], Evidence]
 
 CLAIM_VALUES: Final = FROM_FILES - {NameSource.NAMES_AND_SHAPES}
 """Sources that say that the model's values are the file's."""
+HOLD_NOW: Final = frozenset({NameSource.MAPPED_FILE, NameSource.VALUES})
+"""Those that say what the model holds now; the others say what was loaded into it, and that stays true."""
 COPIED: Final = frozenset({NameSource.STATE_DICT, NameSource.VALUES})
 """Those that don't say whether the values were read for this model, or copied from another one."""
 MAX_PARTS: Final = 8
@@ -213,8 +215,8 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
     if 2 * of_rest > elements.kept:
         # As with files of which each holds more than half as much as the largest part.
         return _as_class(replace(evidence, is_file_known=True, file_naming=None), (*naming.files, *rest.paths))
-    if naming.source == NameSource.VALUES and not of_samples.is_patched:
-        naming = replace(naming, confidence=PATCHED_VALUES_CONFIDENCE)
+    if naming.source in HOLD_NOW:  # the name may be older than what was merged into the values
+        naming = replace(naming, confidence=min(naming.confidence, PATCHED_VALUES_CONFIDENCE))
     return replace(evidence, naming=naming, agreement=agreement)
 
 

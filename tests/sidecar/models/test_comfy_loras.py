@@ -332,6 +332,33 @@ def test_loras_that_were_merged_while_the_model_was_loaded_have_no_row(
     assert loras(sidecar) == {}
 
 
+@pytest.mark.parametrize("is_seen_before", [False, True])
+def test_a_mapped_model_into_which_loras_were_merged_is_said_to_be_patched_whenever_it_was_first_seen(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path, is_seen_before: bool
+) -> None:
+    class Blocks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.diffusion_model = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(8)))
+
+    save_file(Blocks().state_dict(), tmp_path / "base_v1.safetensors")
+    os.utime(tmp_path / "base_v1.safetensors", (1e9, 1e9))
+    model = Blocks()
+    model.load_state_dict(load_file(tmp_path / "base_v1.safetensors"), assign=True)
+    if is_seen_before:
+        assert (the_base(sidecar).name, the_base(sidecar).confidence) == ("base_v1", 0.99)
+    patcher = patcher_class(model)
+    patcher.add_patches(a_lora(tmp_path / "style.safetensors"))
+    layers: Any = model.diffusion_model
+    for layer in [*layers][:5]:  # the larger part of it is mapped no more
+        layer.weight = nn.Parameter(layer.weight.detach() + 0.001 * torch.randn(WIDTH, WIDTH), requires_grad=False)
+    patcher.patches.clear()
+    (base,) = sidecar.models()
+    assert (base.name, base.confidence) == ("base_v1", 0.75)
+    assert base.matched_samples is not None
+    assert base.matched_samples < (base.compared_samples or 0)
+
+
 def test_loras_of_a_patcher_that_is_in_use_stay_though_a_clone_lacks_them(
     patcher_class: type[Any], sidecar: Attached, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from gpumodels.naming.identification import (
     name_by_class,
 )
 from gpumodels_shared.fingerprint import Match
+from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.schema import Fingerprint
 
 WAN_FILE = "/models/diffusion_models/Wan2_2-T2V-A14B-HIGH_fp8_e4m3fn_scaled_KJ.safetensors"
@@ -263,11 +264,15 @@ def test_what_was_merged_into_a_model_leaves_its_name_and_is_counted() -> None:
     assert (kept.naming, kept.agreement) == (BY_LOADING, agreement)
 
 
-def test_a_trained_model_that_is_named_by_values_is_less_sure() -> None:
-    kept = drop_refuted_name(evidence(BY_VALUES, Answers(matching(), FileAgreement(TRAINED))))
-    assert kept.naming == replace(BY_VALUES, confidence=0.75)
-    patched = drop_refuted_name(evidence(BY_VALUES, Answers(matching(), FileAgreement(PATCHED))))
-    assert patched.naming == BY_VALUES
+@pytest.mark.parametrize("agreement", [PATCHED, TRAINED])
+@pytest.mark.parametrize("naming", [BY_VALUES, replace(BY_VALUES, source=NameSource.MAPPED_FILE, confidence=0.99)])
+def test_a_model_that_is_patched_or_trained_is_less_surely_what_its_values_or_its_mapping_said(
+    naming: Naming, agreement: Agreement
+) -> None:
+    kept = drop_refuted_name(evidence(naming, Answers(matching(), FileAgreement(agreement))))
+    assert kept.naming == replace(naming, confidence=0.75)
+    untouched = drop_refuted_name(evidence(naming, Answers(matching(), FileAgreement(UNCHANGED))))
+    assert untouched.naming == naming
 
 
 def test_a_file_that_was_read_at_creation_is_a_hint_only_where_nothing_else_is_known() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 from gpumodels.provenance.files_read import FilesRead, stamp_of
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.slices import in_slices
 
 MAX_RUNS: Final = 256
 FOLDERS_MODULE: Final = "folder_paths"
@@ -66,21 +67,25 @@ class FilesNamed:
 
         Where a name means a different file in several folders, it is the one that was read since `started_ns`; else none of them.
         """
-        folders = _model_folders() if names else []
         found: dict[object, str] = {}
+        in_slices(self._find(names, started_ns, found), pause)
+        return tuple(found.values())
+
+    def _find(self, names: Sequence[str], started_ns: int, found: dict[object, str]) -> Iterator[None]:
+        """Fill `found`, by the files' stamps."""
+        folders = _model_folders() if names else []
         for name in names:
             by_stamp: dict[object, str] = {}
             for path in _paths_of(name, folders):
-                pause()
                 if os.path.isfile(path):  # noqa: PTH113
                     by_stamp.setdefault(stamp_of(path) or path, path)
+                yield
             if len(by_stamp) > 1:
                 read = {file.stamp for file in self._files_read.of(self._files_read.paths()) if file.read_ns >= started_ns}
                 by_stamp = {stamp: path for stamp, path in by_stamp.items() if stamp in read}
             if len(by_stamp) == 1:
                 for stamp, path in by_stamp.items():
                     found.setdefault(stamp, path)
-        return tuple(found.values())
 
 
 def _paths_of(name: str, folders: Sequence[str]) -> Iterator[str]:

@@ -55,7 +55,7 @@ def agree(sample_dtype: str, sample: bytes, file_dtype: str, in_file: bytes) -> 
     values, file_values = comparable(sample_dtype, sample), comparable(file_dtype, in_file)
     if not values or len(values) != len(file_values):
         return False
-    routes = distinct_routes(file_dtype, sample_dtype, _all_routes(sample_dtype))
+    routes = distinct_routes(file_dtype, sample_dtype, all_routes(sample_dtype))
     # The first value alone decides in most cases; then all are compared.
     return any(
         cast_values(file_values[:1], file_dtype, sample_dtype, route) == values[:1]
@@ -70,7 +70,7 @@ def possible_routes(dtype: str, values: Values) -> tuple[CastRoute, ...]:
     Except its largest: 65504, the largest float16, is 65536 as bfloat16, which float16 doesn't hold.
     """
     return tuple(
-        route for route in _all_routes(dtype) if route is DIRECT or all(_survives(value, route, dtype) for value in values)
+        route for route in all_routes(dtype) if route is DIRECT or all(_survives(value, route, dtype) for value in values)
     )
 
 
@@ -80,7 +80,9 @@ def _survives(value: Value, route: str, dtype: str) -> bool:
     return isinstance(value, float) and abs(value) == round_to(FORMATS[route].largest, dtype)
 
 
-def _all_routes(dtype: str) -> tuple[CastRoute, ...]:
+@lru_cache(maxsize=64)
+def all_routes(dtype: str) -> tuple[CastRoute, ...]:
+    """Every route to this dtype, the direct one first."""
     return (DIRECT, *(route for route in FORMATS if dtype in _CASTABLE and route != dtype))
 
 

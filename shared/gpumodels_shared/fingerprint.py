@@ -22,11 +22,22 @@ import heapq
 import math
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final, Protocol
 
-from gpumodels_shared.casting import CastRoute, Value, Values, agree, cast_values, comparable, distinct_routes, possible_routes
+from gpumodels_shared.casting import (
+    DIRECT,
+    CastRoute,
+    Value,
+    Values,
+    agree,
+    all_routes,
+    cast_values,
+    comparable,
+    distinct_routes,
+    possible_routes,
+)
 from gpumodels_shared.floats import ITEM_BYTES
 from gpumodels_shared.schema import Fingerprint, TensorSample
 
@@ -258,6 +269,16 @@ class DecodedSample:
     """The routes by which the values can have been cast."""
 
 
+def decode_by_routes(sample: TensorSample) -> tuple[DecodedSample, DecodedSample]:
+    """The sample, as it is if its values were cast directly, and if they were cast by any other route.
+
+    For one that is compared with one file, whose index is made for as many routes as are needed.
+    """
+    values = comparable(sample.dtype, sample.data)
+    direct = DecodedSample(sample.key, sample.dtype, tuple(sample.shape), values, (DIRECT,))
+    return direct, replace(direct, routes=all_routes(sample.dtype)[1:])
+
+
 def decode_samples(fingerprint: Fingerprint) -> tuple[DecodedSample, ...]:
     """The fingerprint's samples, decoded for `FileIndex.match`."""
     return tuple(map(_decoded, fingerprint.samples))
@@ -294,13 +315,17 @@ class FileIndex:
         """The number of cached values of tensors, read or cast: about 600 bytes each."""
         return len(self._values) + len(self._firsts) + len(self._cast)
 
+    def finder(self) -> TensorFinder:
+        """A finder for one model's tensors."""
+        return self._tensor_finder.without_prefix()
+
     def match(self, samples: Sequence[DecodedSample]) -> Match:
         """How many of the samples agree. Counting stops once fewer than a third can: the file is then no match.
 
         Of a file with which most agree, those that can't be compared don't count: those that are quantized, and those in whose
         place the file has others. The latter must be the smaller part: nothing is claimed because of a few small tensors.
         """
-        names = self._tensor_finder.without_prefix()
+        names = self.finder()
         elements = elements_of(samples)
         in_all = sum(elements)
         matched = 0
@@ -311,7 +336,7 @@ class FileIndex:
             if 3 * other_elements > 2 * in_all and 3 * (number - matched) > 2 * len(samples):
                 break
             named = names.named(sample.key, sample.shape)
-            key = self._key_of(sample, named)
+            key = self.key_of(sample, named)
             if key is not None:
                 names.found(sample.key, key)
                 matched += 1
@@ -338,8 +363,13 @@ class FileIndex:
         in_file = (self._dtype((named, 0)),) if named is not None else {dtype for dtype, _ in self.file.tensors.values()}
         return sample.dtype not in in_file
 
-    def _key_of(self, sample: DecodedSample, named: str | None) -> str | None:
-        """The key of the tensor that the sample agrees with: `named` if there is one, else the first with a suitable shape."""
+    def key_of(self, sample: DecodedSample, named: str | None) -> str | None:
+        """The key of the tensor that the sample agrees with: `named` if there is one, else the first with a suitable shape.
+
+        Args:
+            sample: values in memory.
+            named: what `TensorFinder.named` says of its key; None if it may be any.
+        """
         if not sample.values:
             return None
         if named is not None:

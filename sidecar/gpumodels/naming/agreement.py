@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from itertools import repeat
-from typing import Final
+from operator import mul
+from typing import Final, NamedTuple
 
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels_shared.fingerprint import MOST_OF_A_FEW, NUMBERS, FileValues, TensorFinder, agrees
+from gpumodels_shared.fingerprint import MOST_OF_A_FEW, NUMBERS, VALUES, FileIndex, FileValues, decode_by_routes
 from gpumodels_shared.floats import decode_values
 from gpumodels_shared.schema import TensorSample
 
@@ -106,7 +107,7 @@ class Agreement:
 
 def agreement(
     samples: Iterable[TensorSample],
-    files: Sequence[FileValues],
+    files: Sequence[FileValues | FileIndex],
     pause: Callable[[], None],
     max_comparisons: int = MAX_COMPARISONS,
     others: list[TensorSample] | None = None,
@@ -116,7 +117,7 @@ def agreement(
 
     Args:
         samples: the model's.
-        files: each a checkpoint that the model's values are said to be from.
+        files: each a checkpoint that the model's values are said to be from, or the index of one that is asked more often.
         pause: called every few comparisons, while nothing is held.
         max_comparisons: what takes more than that isn't worth knowing.
         others: receives the samples that are neither the files' nor made from them.
@@ -155,78 +156,106 @@ def agreement(
 
 @never_pickled
 class _Judge:
-    """Compares samples with one file."""
+    """Compares samples with one file. What is read of the file is read once, however many samples may be from there."""
 
-    def __init__(self, file: FileValues) -> None:
-        self._file = file
-        self._tensor_finder = TensorFinder(file.tensors)
+    def __init__(self, file: FileValues | FileIndex) -> None:
+        self._index = file if isinstance(file, FileIndex) else FileIndex(file)
+        self._file = self._index.file
+        self._tensor_finder = self._index.finder()
+        self._numbers: dict[str, tuple[float, ...]] = {}
+        """The first values of the tensors with these keys."""
+        self._deviations: dict[str, _Deviations | None] = {}
         self.comparisons = 0
+        """How many tensors of the file were compared one by one. Those that agree exactly are looked up instead."""
 
     def outcome(self, sample: TensorSample) -> _Outcome:
         """What the sample is to the file."""
-        named = self._tensor_finder.named(sample.key, sample.shape)
-        keys = [
-            key
-            for key in (self._tensor_finder.alike(sample.shape) if named is None else (named,))
-            if self._is_of_kind(sample, key)
-        ]
-        for key in keys:
-            self.comparisons += 1
-            if agrees(sample, self._file, key) or self._differs_by_rounding(sample, key):
-                self._tensor_finder.found(sample.key, key)
-                return _Outcome.MATCHES
-        if named is None and self._tensor_finder.was_converted(sample.key):
+        finder = self._tensor_finder
+        named = finder.named(sample.key, sample.shape)
+        key = self._equal(sample, named)
+        if key is not None:
+            finder.found(sample.key, key)
+            return _Outcome.MATCHES
+        keys = [one for one in (finder.alike(sample.shape) if named is None else (named,)) if self._is_of_kind(sample, one)]
+        self.comparisons += len(keys)
+        values = decode_values(sample.dtype, sample.data) if sample.dtype in NUMBERS else ()
+        same_shape = [one for one in keys if self._file.tensors[one][1] == sample.shape] if values else []
+        if sample.dtype in _WIDE and all(map(math.isfinite, values)):
+            for one in same_shape:
+                if self._differs_by_rounding(values, one):
+                    finder.found(sample.key, one)
+                    return _Outcome.MATCHES
+        if named is None and finder.was_converted(sample.key):
             return _Outcome.CONVERTED
         if not keys:
             return _Outcome.MISSING if named is None and sample.dtype in NUMBERS else _Outcome.QUANTIZED
         least = RELATED if named is not None else RELATED_UNNAMED
-        is_related = any(self._correlation(sample, key) >= least for key in keys)
+        of_sample = _deviations(values)
+        is_related = of_sample is not None and any(self._correlation(of_sample, one) >= least for one in same_shape)
         return _Outcome.RELATED if is_related else _Outcome.DIFFERENT
+
+    def _equal(self, sample: TensorSample, named: str | None) -> str | None:
+        """The key of a tensor that has the sample's values, as they are or cast."""
+        return next((key for one in decode_by_routes(sample) if (key := self._index.key_of(one, named)) is not None), None)
 
     def _is_of_kind(self, sample: TensorSample, key: str) -> bool:
         """Whether both are numbers, or quantized alike: a quantized tensor says nothing of what it was made from."""
         dtype = self._file.tensors[key][0]
         return dtype == sample.dtype or (dtype in NUMBERS and sample.dtype in NUMBERS)
 
-    def _differs_by_rounding(self, sample: TensorSample, key: str) -> bool:
-        """Whether the values are the file's but for what float32 rounds.
+    def _differs_by_rounding(self, values: Sequence[float], key: str) -> bool:
+        """Whether the finite values are the file's but for what float32 rounds.
 
         So they are once a LoRA was merged and unmerged again: `w + d - d` isn't `w`. Nothing is merged into them any more.
         """
-        dtype, shape = self._file.tensors[key]
-        if sample.dtype not in _WIDE or dtype not in NUMBERS or shape != sample.shape:
-            return False
-        one = decode_values(sample.dtype, sample.data)
-        other = decode_values(dtype, self._file.read(key, 0, len(one)))
-        if len(one) != len(other) or not all(map(math.isfinite, (*one, *other))):
+        other = self._values(key)
+        if len(values) != len(other) or not all(map(math.isfinite, other)):
             return False
         least = ROUNDING * max(map(abs, other), default=0.0)
-        return all(abs(value - in_file) <= least for value, in_file in zip(one, other, strict=True))
+        return all(abs(value - in_file) <= least for value, in_file in zip(values, other, strict=True))
 
-    def _correlation(self, sample: TensorSample, key: str) -> float:
-        dtype, shape = self._file.tensors[key]
-        if shape != sample.shape or not {dtype, sample.dtype} <= NUMBERS:
-            return 0.0
-        one = decode_values(sample.dtype, sample.data)
-        other = decode_values(dtype, self._file.read(key, 0, len(one)))
-        return correlation(one, other) if len(one) == len(other) else 0.0
+    def _correlation(self, of_sample: _Deviations, key: str) -> float:
+        if key not in self._deviations:
+            self._deviations[key] = _deviations(self._values(key))
+        in_file = self._deviations[key]
+        return _correlation(of_sample, in_file) if in_file is not None else 0.0
+
+    def _values(self, key: str) -> tuple[float, ...]:
+        found = self._numbers.get(key)
+        if found is None:
+            dtype = self._file.tensors[key][0]
+            found = self._numbers[key] = decode_values(dtype, self._file.read(key, 0, VALUES))
+        return found
 
 
 def correlation(one: Sequence[float], other: Sequence[float]) -> float:
     """Pearson's, from -1 to 1; 0 where one doesn't vary, or isn't finite."""
-    count = len(one)
-    if not count or not all(map(math.isfinite, (*one, *other))):
-        return 0.0
     deviations, other_deviations = _deviations(one), _deviations(other)
-    spread = math.sqrt(math.fsum(value * value for value in deviations) * math.fsum(value * value for value in other_deviations))
-    if not spread:
-        return 0.0
-    return math.fsum(value * other_value for value, other_value in zip(deviations, other_deviations, strict=True)) / spread
+    return _correlation(deviations, other_deviations) if deviations is not None and other_deviations is not None else 0.0
 
 
-def _deviations(values: Sequence[float]) -> list[float]:
-    """From their mean, as parts of the largest value, so that no product of them is too large."""
+class _Deviations(NamedTuple):
+    """The values' deviations from their mean, as parts of the largest value, so that no product of them is too large."""
+
+    parts: Sequence[float]
+    squares: float
+    """Their sum."""
+
+
+def _deviations(values: Sequence[float]) -> _Deviations | None:
+    """None where the values don't vary, or aren't finite."""
+    if not values or not all(map(math.isfinite, values)):
+        return None
     largest = max(map(abs, values)) or 1.0
     parts = [value / largest for value in values]
     mean = math.fsum(parts) / len(parts)
-    return [part - mean for part in parts]
+    parts = [part - mean for part in parts]
+    squares = math.fsum(part * part for part in parts)
+    return _Deviations(parts, squares) if squares else None
+
+
+def _correlation(one: _Deviations, other: _Deviations) -> float:
+    spread = math.sqrt(one.squares * other.squares)
+    if not spread or len(one.parts) != len(other.parts):
+        return 0.0
+    return math.fsum(map(mul, one.parts, other.parts)) / spread

@@ -29,7 +29,7 @@ from gpumodels_shared.fingerprint import (
     MOST_OF_A_FEW,
     TENSORS,
     DecodedSample,
-    FileValues,
+    FileIndex,
     Match,
     best_files,
     decode_samples,
@@ -156,13 +156,13 @@ class FileMatching:
                 if values is not None:
                     with suppress(OSError):  # it was removed just now: no evidence
                         match = self._checkpoints.match(checkpoint, files, values, wanted)
-                        match = self._weighed(match, samples, values, is_stated)
+                        match = self._weighed(match, samples, self._checkpoints.index_of(checkpoint, files, values), is_stated)
                         shapes = {sample.key: sample.shape for sample in fingerprint.samples}
                         has_same_tensors = is_stated and same_names_and_shapes(shapes, values.tensors)
         compared[checkpoint] = ComparedCheckpoint(numbers, match)
         return match, has_same_tensors
 
-    def _weighed(self, match: Match, samples: ModelSamples, values: FileValues, is_stated: bool) -> Match:
+    def _weighed(self, match: Match, samples: ModelSamples, index: FileIndex, is_stated: bool) -> Match:
         """The same, where some samples agree and others don't: by more of them, since a few don't tell half from a third.
 
         What something was merged into is the file's, if half of the samples agree. If fewer do, this may be the file that the
@@ -172,7 +172,7 @@ class FileMatching:
         if match.is_full or (match.matched < MOST_OF_A_FEW and not is_stated):
             return match
         chosen, weights = self._samples.more_of(samples)
-        found = agreement(chosen, [values], self._pause, weights=weights)
+        found = agreement(chosen, [index], self._pause, weights=weights)
         if found is None:
             # Too many tensors may be the renamed ones to tell what was changed from what is another's: the samples decide alone.
             is_mostly_kept = 2 * match.matched >= min(match.compared, TENSORS)  # of large ones alone there may be some more

@@ -18,7 +18,7 @@ from gpumodels.provenance.checkpoint_values import CheckpointValues
 from gpumodels.provenance.files_read import ReadFile, Stamp
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels_shared.fingerprint import VALUES, FileValues, choose_samples, elements_of
+from gpumodels_shared.fingerprint import VALUES, FileIndex, FileValues, choose_samples, elements_of
 from gpumodels_shared.schema import TensorSample
 from gpumodels_shared.shards import checkpoint_of
 
@@ -99,12 +99,12 @@ class Verification:
         others: list[TensorSample] | None = None,
         weights: Sequence[float] | None = None,
     ) -> Agreement | None:
-        with self._values_of(files) as readable:
+        with self._indexes_of(files) as readable:
             return agreement(samples, readable, self._pause, others=others, weights=weights) if readable else None
 
     @contextmanager
-    def _values_of(self, files: Mapping[str, Stamp | None]) -> Iterator[Sequence[FileValues]]:
-        """A context with the values of each checkpoint that can be read; empty if a file has changed since it was read."""
+    def _indexes_of(self, files: Mapping[str, Stamp | None]) -> Iterator[Sequence[FileIndex]]:
+        """A context with the index of each checkpoint that can be read; empty if a file has changed since it was read."""
         checkpoints: dict[str, list[ReadFile]] = {}
         for file in self._origin_tracker.files_read.of([*files]):
             if file.stamp != files[file.path]:
@@ -112,26 +112,27 @@ class Verification:
                 break
             checkpoints.setdefault(checkpoint_of(file.path), []).append(file)
         with ExitStack() as opened:
-            found = [
-                opened.enter_context(self._checkpoints.values_of(checkpoint, files_of_one))
-                for checkpoint, files_of_one in checkpoints.items()
-            ]
-            yield [values for values in found if values is not None]
+            found: list[FileIndex] = []
+            for checkpoint, of_one in checkpoints.items():
+                values = opened.enter_context(self._checkpoints.values_of(checkpoint, of_one))
+                if values is not None:
+                    found.append(self._checkpoints.index_of(checkpoint, of_one, values))
+            yield found
 
     def compare_files(self, files: Sequence[ReadFile], others: Sequence[ReadFile]) -> Agreement | None:
         """How some tensors in the first files agree with the others; None where one of them can't be read."""
         stamps, other_stamps = ({file.path: file.stamp for file in several} for several in (files, others))
-        with self._values_of(stamps) as values, self._values_of(other_stamps) as other_values:
-            if not other_values:
+        with self._indexes_of(stamps) as of_files, self._indexes_of(other_stamps) as of_others:
+            if not of_others:
                 return None
-            taken = [sample for one in values for sample in _samples_of(one, self._pause)]
-            return agreement(taken, other_values, self._pause, weights=elements_of(taken)) if taken else None
+            taken = [sample for one in of_files for sample in _samples_of(one.file, self._pause)]
+            return agreement(taken, of_others, self._pause, weights=elements_of(taken)) if taken else None
 
     def has_little_of(self, found: FoundModel, files: Mapping[str, Stamp | None]) -> bool:
         """Whether the model is made of a part of these files, and of parts that they don't have; no, if they can't be read."""
         keys = {key for key, _ in self._samples.shapes(found)}
-        with self._values_of(files) as readable:
-            elements = {key: math.prod(shape) for values in readable for key, (_, shape) in values.tensors.items()}
+        with self._indexes_of(files) as readable:
+            elements = {key: math.prod(shape) for one in readable for key, (_, shape) in one.file.tensors.items()}
         return bool(elements) and is_made_of_a_part(keys, elements)
 
 

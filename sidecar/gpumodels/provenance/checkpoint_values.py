@@ -31,15 +31,18 @@ class CheckpointValues:
 
     def match(self, checkpoint: str, files: Sequence[ReadFile], values: FileValues, samples: Sequence[DecodedSample]) -> Match:
         """How many of the samples agree with this checkpoint, whose `values` `values_of` just returned."""
+        return self.index_of(checkpoint, files, values).match(samples)
+
+    def index_of(self, checkpoint: str, files: Sequence[ReadFile], values: FileValues) -> FileIndex:
+        """The index of this checkpoint, whose `values` `values_of` just returned: the same as long as it is the same."""
         numbers = tuple(file.number for file in files)
         kept = self._indexes.pop(checkpoint, None)
         index = kept[1] if kept is not None and kept[0] == numbers and kept[1].file is values else FileIndex(values)
-        match = index.match(samples)
-        self._indexes[checkpoint] = numbers, index
-        kept_values = sum(len(index) for _, index in self._indexes.values())
-        while kept_values > MAX_KEPT_VALUES and len(self._indexes) > 1:
+        kept_values = len(index) + sum(len(other) for _, other in self._indexes.values())
+        while kept_values > MAX_KEPT_VALUES and self._indexes:
             kept_values -= len(self._indexes.pop(next(iter(self._indexes)))[1])
-        return match
+        self._indexes[checkpoint] = numbers, index
+        return index
 
     @contextmanager
     def values_of(self, checkpoint: str, files: Sequence[ReadFile]) -> Iterator[FileValues | None]:

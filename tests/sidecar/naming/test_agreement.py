@@ -150,6 +150,29 @@ def test_a_model_may_be_made_of_several_files() -> None:
     assert agreed(state, *halves) == Agreement(12, 12, 0)
 
 
+class CountedReads:
+    """A file that counts how often it is read."""
+
+    def __init__(self, file: SampledFile) -> None:
+        self._file = file
+        self.tensors = file.tensors
+        self.reads = 0
+
+    def read(self, key: str, start: int, count: int) -> bytes:
+        self.reads += 1
+        return self._file.read(key, start, count)
+
+
+@pytest.mark.parametrize("changed_by", [0.0, 0.01])
+def test_a_file_is_read_once_however_many_renamed_tensors_may_be_any_of_its(changed_by: float) -> None:
+    state = a_state(1, layers=60)
+    renamed = {key.replace("blocks", "layers"): value + changed_by * torch.randn(32, 32) for key, value in state.items()}
+    file = CountedReads(as_file(state))
+    found = agreement(samples(renamed), [file], lambda: None)
+    assert found == (Agreement(60, 0, 60) if changed_by else Agreement(60, 60, 0))
+    assert file.reads <= 2 * 60
+
+
 def test_a_comparison_that_would_take_too_long_is_not_made() -> None:
     renamed = {key.replace("blocks", "layers"): value for key, value in a_state(2).items()}
     assert agreed(a_state(1), renamed, max_comparisons=20) is None

@@ -98,7 +98,7 @@ def test_no_line_of_the_pack_runs_pip_or_any_other_program() -> None:
         assert re.search(r"import (?!gpumodels|logging|sys|Any)|exec\(|__import__", path.read_text()) is None
 
 
-def test_the_registry_finds_what_it_requires() -> None:
+def test_comfyui_finds_what_it_reads_of_a_pack_and_no_publisher_who_is_none() -> None:
     toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     given = toml.loads((SOURCE / "pyproject.toml").read_text(encoding="utf-8"))
     project, comfy = given["project"], given["tool"]["comfy"]
@@ -109,4 +109,5 @@ def test_the_registry_finds_what_it_requires() -> None:
     assert project["dependencies"] == [f"gpumodels>={__version__}"]
     assert all(line.startswith("Operating System :: ") for line in project["classifiers"])
     assert not any("Windows" in line for line in project["classifiers"])
-    assert {"PublisherId", "DisplayName", "Icon", "requires-comfyui"} <= comfy.keys()
+    assert {"DisplayName", "Icon", "requires-comfyui"} <= comfy.keys()
+    assert comfy["PublisherId"] == ""

@@ -28,6 +28,7 @@ from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.host_profilers import leave_torch_trace, profiler_is_running
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.other_threads import OtherThreads
+from gpumodels.support.slices import SLICE_SECONDS
 from gpumodels.support.torch_private import write_allocator_history
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.places import default_directory
@@ -100,6 +101,8 @@ class Sidecar:
         """When to publish what is known, with or without names, monotonic; infinity once it is published."""
         self._busy_since = 0.0
         """Processor time of this thread when the tick began."""
+        self._slice_until = 0.0
+        """While names are found, when the next pause is due, in `time.perf_counter()`."""
         self._others = OtherThreads()
         self._is_resting = False
         """Whether viewers were told that a profiler runs."""
@@ -236,8 +239,14 @@ class Sidecar:
             raise _Stopping
 
     def _pause_naming(self) -> None:
-        """The same while names are found: models are scanned and published meanwhile, as often as ever."""
+        """The same while names are found: models are scanned and published meanwhile, as often as ever.
+
+        Some of what is found out takes microseconds: a slice of it is as long as any other, since each pause costs as much.
+        """
+        if time.perf_counter() < self._slice_until:
+            return
         self._pause()
+        self._slice_until = time.perf_counter() + SLICE_SECONDS
         self._rest_while_profiled()
         now = time.monotonic()
         if now >= self._tick_at:

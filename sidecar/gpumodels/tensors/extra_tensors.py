@@ -24,6 +24,9 @@ from gpumodels.tensors.paged_modules import NOTED_BESIDE, notes_paging
 MAX_ITEMS: Final = 10_000
 """The most items visited in a list or dict, and from one attribute on in total; anything larger is data, not weights."""
 
+FEW_ITEMS: Final = 16
+"""What has no more is looked through at once."""
+
 MAX_DEPTH: Final = 6
 
 MAX_OBJECTS: Final = 2
@@ -111,7 +114,12 @@ class ExtraTensorFinder:
         found: ExtraTensors | None = None
         simple, other_names = self._simple, self._other_names
         for name, value in items:
-            if type(value) in simple or name in other_names or (name in NOTED_BESIDE and notes_paging(state, name, value)):
+            kind = type(value)
+            if kind in simple or name in other_names:
+                continue
+            if (kind is tuple or kind is list) and len(value) <= FEW_ITEMS and simple.issuperset(map(type, value)):
+                continue  # most attributes of most layers: sizes, and in ComfyUI empty lists of functions
+            if name in NOTED_BESIDE and notes_paging(state, name, value):
                 continue
             if found is None:
                 found = ExtraTensors([], [], [])

@@ -1,7 +1,7 @@
 """ComfyUI's own loader and patcher with dynamic VRAM, on the CPU with a stand-in for the VBAR: what the sidecar says of them.
 
-Runs in ComfyUI's Python, not in the tests': `python dynamic_vram_host.py COMFYUI FILE…`. The device is torch's `meta`. Prints a
-JSON object for each moment: what is true by ComfyUI's own attributes, and what the sidecar says.
+Runs in ComfyUI's Python, not in the tests': `python dynamic_vram_host.py COMFYUI LORA FILE…`. The device is torch's `meta`.
+Prints a JSON object for each moment: what is true by ComfyUI's own attributes, and what the sidecar says.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-COMFYUI, FILES = sys.argv[1], sys.argv[2:]
+COMFYUI, LORA, FILES = sys.argv[1], sys.argv[2], sys.argv[3:]
 sys.path[:0] = [str(Path(__file__).parents[1]), COMFYUI]
 sys.argv = ["main.py", "--cpu"]
 
@@ -60,6 +60,11 @@ def said(sidecar: Attached, moment: str, patcher: Any) -> None:
         {
             "name": model.name, "files": [Path(file).name for file in model.files], "confidence": model.confidence,
             "class": model.class_name, "on": model.bytes_by_device.get("meta:0", 0), "off": model.offloaded_bytes,
+            "loras": [
+                [lora.name, lora.resident_bytes, lora.offloaded_bytes, lora.dynamic_memory]
+                for lora in sidecar.models()
+                if lora.parent == model.id
+            ],
             "in_host": model.bytes_by_device.get("cpu", 0), "is_dynamic": model.dynamic_memory, "unread": model.unread_tensors,
         }
         for model in models
@@ -101,7 +106,10 @@ def main() -> None:
                     clone = patcher.clone()
                     said(sidecar, f"{len(some)} pages", patcher)
                     del clone
-                del vbar
+                patched, _ = comfy.sd.load_lora_for_models(patcher, None, comfy.utils.load_torch_file(LORA), 1.0, 0.0)
+                patched.load(META)
+                said(sidecar, "LoRA", patched)
+                del vbar, patched
             del patcher
             gc.collect()
             said(sidecar, "deleted", None)

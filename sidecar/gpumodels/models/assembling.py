@@ -104,6 +104,8 @@ class FoundModel:
     """By the path of another model's checkpoint, into how many of its tensors ComfyUI merges that model's, once it uses them."""
     paged_onto: str | None = None
     """The device onto and off which its host moves single pages of it; empty if it has moved none yet, None if it never does."""
+    rows_on_disk: Set[int] = frozenset()
+    """Of an adapter in ComfyUI, the rows whose tensors are mapped from a file, and read again when they are needed."""
     pinned_bytes: int = 0
     """Of its paged weights that are in host memory, the bytes in pinned memory."""
     shared_bytes: int = field(init=False)

@@ -9,31 +9,30 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, Final
 
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.page_residency import PageInquirer, Residency
 from gpumodels.models.paged_weights import HOST, PagedWeight, Vbar, divided
 from gpumodels.observing.module_registry import ModuleRegistry
-from gpumodels.provenance.origin import MAPPED
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import is_a, state_of
 from gpumodels.support.last_references import give_back
-from gpumodels.support.module_tables import entries_of, tables_of
+from gpumodels.support.module_tables import entries_of, entry, tables_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched, in_slices
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.paged_modules import (
     PAGED_TENSORS,
-    PINNED_SUBSETS,
+    PINNED_PATCHES,
+    PINNED_WEIGHTS,
     PINS,
     VBARS,
     Allocation,
     allocation_in,
-    is_from_file,
     is_vbar,
+    patches_pin_in,
     pin_in,
 )
 from gpumodels.tensors.tensor_storages import META, TensorReader, TensorStorage
@@ -51,16 +50,26 @@ MANAGEMENT: Final = "comfy.model_management"
 CAST_BUFFERS: Final = "STREAM_AIMDO_CAST_BUFFERS"
 """Where ComfyUI keeps buffers outside torch's allocator, through which weights go that found no page."""
 
+_NONE_PATCHED: Final[Mapping[int, str]] = {}
+
 
 @never_pickled
 class _Layout:
     """How a model's weights lie in VBARs, and what was last made of it."""
 
-    def __init__(self, device: str, weights: Sequence[PagedWeight], refs: Mapping[int, KeyedRef]) -> None:
+    def __init__(
+        self,
+        device: str,
+        weights: Sequence[PagedWeight],
+        refs: Mapping[int, KeyedRef],
+        patched: Mapping[int, str] = _NONE_PATCHED,
+    ) -> None:
         self.device = device
         self.weights = weights
         self.refs = refs
         """By row of the layer tree, the module that may have its weights in pinned memory."""
+        self.patched = patched
+        """Of an adapter, by row, the parameter of that module that it is patched onto."""
         self.vbars = {place[0] for weight in weights for place in weight.places}
         self.pins: object = None
         """Sums of all models' pinned memory when `pinned` was read."""
@@ -208,8 +217,6 @@ class ComfyDynamicMemory:
         """Find how the weights of models that are new or were given other parts of VBARs lie in these."""
         below: dict[int, str] | None = None
         for model in models:
-            if model.adapter is not None:
-                continue
             if structure == self._structure and model in self._layouts:
                 layouts[model] = self._layouts[model]
                 continue
@@ -218,11 +225,46 @@ class ComfyDynamicMemory:
                 yield from self._find_below(holders, below)
             device = next((below[key] for key in (model.core, model.root, *model.part.equal_roots) if key in below), None)
             layouts[model] = None
-            if device is not None:
+            if device is not None and model.adapter is not None:
+                layouts[model] = self._layout_of_adapter(model, device, holders)
+                yield
+            elif device is not None:
                 weights: dict[tuple[str, int], PagedWeight] = {}
                 refs: dict[int, KeyedRef] = {}
                 yield from self._read_weights(model, weights, refs)
                 layouts[model] = _Layout(self._main_device(weights.values()) or device, [*weights.values()], refs)
+
+    def _layout_of_adapter(self, model: FoundModel, device: str, holders: Sequence[KeyedRef]) -> _Layout:
+        """How the tensors of a LoRA lie that is patched onto a model with dynamic memory.
+
+        They have no pages of their own: what is on the device are the weights that they were added to.
+        """
+        tree = model.tree
+        weights = [
+            PagedWeight(row, HOST, tree.dtypes[dtype], size, (), tree.dtypes[dtype], size, is_on_disk=True, is_patch=True)
+            for row, position, dtype, size in tree.memory
+            if row in model.rows_on_disk and tree.devices[position] == HOST
+        ]
+        refs: dict[int, KeyedRef] = {}
+        patched: dict[int, str] = {}
+        for row in sorted(model.rows_on_disk):
+            path, _, parameter = tree.names[row].rpartition(".")
+            with self._failures.guard("reading a module's dynamic memory"):
+                ref = self._module_at(path, (self._registry.ref(model.root), *holders), model.members)
+                if ref is not None:
+                    refs[row], patched[row] = ref, parameter
+        return _Layout(device, weights, refs, patched)
+
+    def _module_at(self, path: str, starts: Iterable[KeyedRef | None], members: Set[int]) -> KeyedRef | None:
+        """The module at this dotted path below one of these, if it is one of the members."""
+        for start in starts:
+            module = start() if start is not None else None
+            for name in path.split("."):
+                module = entry(tables_of(state_of(module)).modules, name) if module is not None else None
+            ref = self._registry.ref(id(module)) if module is not None else None
+            if ref is not None and ref.key in members:
+                return ref
+        return None
 
     def _main_device(self, weights: Iterable[PagedWeight]) -> str:
         """The device for most of whose pages these weights are; empty if they are for none."""
@@ -295,7 +337,7 @@ class ComfyDynamicMemory:
                     weights[storage.key] = known._replace(places=known.places + places)
                     continue
                 dtype, copied_bytes = self._copied_as(tensor, storage) if places else (storage.dtype, storage.size_bytes)
-                on_disk = self._is_on_disk(tensor, storage)
+                on_disk = self._tensor_reader.is_on_disk(tensor, storage)
                 weights[storage.key] = PagedWeight(
                     row, device, storage.dtype, storage.size_bytes, places, dtype, copied_bytes, on_disk
                 )
@@ -317,18 +359,6 @@ class ComfyDynamicMemory:
         if type(dtype) is not self._tensor_reader.torch.dtype:
             return storage.dtype, storage.size_bytes
         return str(dtype).removeprefix("torch."), self._tensor_reader.elements(tensor) * int(dtype.itemsize)
-
-    def _is_on_disk(self, tensor: Any, storage: TensorStorage) -> bool:
-        if storage.key[0] == META or (storage.origin is not None and storage.origin.source == MAPPED):
-            return True
-        reader = self._tensor_reader
-        inner = [tensor] if type(tensor) in reader.plain_types else reader.attributes.tensors_on(tensor)
-        for one in inner:
-            with suppress(RuntimeError, NotImplementedError, TypeError):
-                of_one = reader.tensor_type.untyped_storage(one)
-                if reader.identity_of_storage(of_one) == storage.key[1]:
-                    return is_from_file(of_one)
-        return False
 
     def _divide_all(self, shown: dict[FoundModel, FoundModel]) -> Iterator[None]:
         """Add each model with dynamic memory as it is now; the same object as before if nothing about it changed."""
@@ -366,7 +396,8 @@ class ComfyDynamicMemory:
         for some in batched(layout.refs.items(), ROWS_PER_STEP):
             with self._failures.guard("reading modules' pinned memory"):
                 for row, ref in some:
-                    pin = pin_in(state_of(ref()))
+                    state, parameter = state_of(ref()), layout.patched.get(row)
+                    pin = pin_in(state) if parameter is None else patches_pin_in(state, parameter)
                     if pin is not None:
                         pinned[row] = pin
             yield
@@ -396,7 +427,7 @@ def _pinned_sums(pins: Any) -> object:
     """Sums that change when modules get or lose pinned memory; None if it isn't known."""
     found: list[object] = []
     for pin in list(dict.values(pins)) if is_a(pins, dict) else ():
-        for subset in PINNED_SUBSETS if is_a(pin, dict) else ():
+        for subset in (*PINNED_WEIGHTS, *PINNED_PATCHES) if is_a(pin, dict) else ():
             one = dict.get(pin, subset)
             if is_a(one, tuple) and one:
                 size = state_of(one[0]).get("size")

@@ -69,6 +69,8 @@ class ComfyLoras:
         self._seen: tuple[object, ...] = ()
         self._bases: tuple[FoundModel, ...] = ()
         self._found: list[FoundModel] = []
+        self._on_disk: set[tuple[str, int]] = set()
+        """Of the patches' storages, those that are mapped from a file."""
 
     def observe(self, observers: Observers) -> None:
         """Observe nothing yet: torch itself has no patchers."""
@@ -144,6 +146,7 @@ class ComfyLoras:
     ) -> Iterator[None]:
         """Append the adapters to `found`, and add to `in_bases` what the patches say of the models themselves."""
         adapters: dict[tuple[FoundModel, str], Layers] = {}
+        self._on_disk = set()
         for ref in patchers:
             bases: dict[str, FoundModel | None] = {}
             keys = self._keys(ref)
@@ -161,8 +164,14 @@ class ComfyLoras:
                 in_bases.setdefault(base, _BaseChanges({}, {})).storages.update((key, storages[key]) for key in in_base)
             part = Part(base.root, base.core)
             counted_elsewhere = (storages.keys() & counted) | in_base
+            before = len(found)
             yield from assemble_adapter(part, path, [*own.items()], counted_elsewhere, base.members, found)
+            found[before:] = [replace(adapter, rows_on_disk=self._rows_on_disk(adapter, own)) for adapter in found[before:]]
             counted |= storages.keys()
+
+    def _rows_on_disk(self, adapter: FoundModel, layers: Layers) -> frozenset[int]:
+        on_disk = {name for name, reading in layers.items() if all(one.key in self._on_disk for one in reading.storages)}
+        return frozenset(row for row, name in enumerate(adapter.tree.names) if name in on_disk)
 
     def _keys(self, ref: KeyedRef) -> list[tuple[int, Any]]:
         with self._failures.guard("reading a ModelPatcher"):
@@ -210,7 +219,9 @@ class ComfyLoras:
         storages: list[TensorStorage] = []
         parameters: list[tuple[int, int]] = []
         for tensor in _tensors_in(patch[1], self._tensor_reader.tensor_type):
+            known = len(storages)
             self._tensor_reader.add_storages(tensor, storages, "lora_patch")
+            self._on_disk.update(one.key for one in storages[known:] if self._tensor_reader.is_on_disk(tensor, one))
             parameters.append((id(tensor), self._tensor_reader.elements(tensor)))
         kind = type(patch[1])
         class_name = str(patch[1][0]) if kind is tuple else kind.__name__

@@ -46,6 +46,8 @@ class PagedWeight(NamedTuple):
     """The size of that copy, which may be cast."""
     is_on_disk: bool
     """Whether it is mapped from a file, and read again when it is needed."""
+    is_patch: bool = False
+    """Whether it is a LoRA's, which has no pages of its own, but may have a copy in pinned memory."""
 
 
 def divided(
@@ -82,7 +84,7 @@ def divided(
             on = size - off if weight.copied_bytes == weight.size_bytes else round(weight.copied_bytes * share)
             _add(memory, (weight.row, on_device, weight.copied_dtype), on)
         if off:
-            is_pinned = pinned.get(weight.row) if weight.places else None
+            is_pinned = pinned.get(weight.row) if weight.places or weight.is_patch else None
             elsewhere = HOST if is_pinned is not None else META if weight.is_on_disk else weight.device
             _add(memory, (weight.row, elsewhere, weight.dtype), off)
             pinned_bytes += off if is_pinned else 0

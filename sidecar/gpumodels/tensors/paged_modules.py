@@ -7,7 +7,7 @@ stay in host memory, or mapped from their file. A module's `_v` says which part 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import FunctionType
 from typing import Any, Final, NamedTuple
 
@@ -27,7 +27,11 @@ NOTED_BESIDE: Final = frozenset(
 )
 """Attributes of modules that hold views, buffers that are reused, or copies: nothing beyond the parameters."""
 _SIGNS: Final = ("_v_signature", "_pin_state")
-PINNED_SUBSETS: Final = ("weights", "weights-loaded")
+PINNED_WEIGHTS: Final = ("weights", "weights-loaded")
+PINNED_PATCHES: Final = ("patches", "patches-loaded")
+"""The kinds of copies in pinned memory: of a module's weights, and of LoRAs' tensors for one of them."""
+PATCHES_SUFFIX: Final = "_lowvram_function"
+"""What follows a parameter's name in the attribute that holds what is patched onto it whenever it is copied to the device."""
 FILE_SLICE: Final = "_comfy_tensor_file_slice"
 """The attribute of a storage that ComfyUI's own loader mapped from a file."""
 LARGEST_BYTES: Final = 1 << 60
@@ -85,20 +89,26 @@ def notes_paging(state: Mapping[str, Any], name: str, value: Any) -> bool:
     return is_a(state.get(VBARS), dict) or any(sign in state for sign in _SIGNS)
 
 
-def pin_in(state: Mapping[str, Any]) -> bool | None:
+def pin_in(state: Mapping[str, Any], kinds: Sequence[str] = PINNED_WEIGHTS) -> bool | None:
     """Whether the module's copy of its weights in host memory is page-locked now; None if it has no such copy.
 
     Args:
-        state: the module's instance dictionary.
+        state: the module's instance dictionary, or that of an object with patches.
+        kinds: which copies count.
     """
     pins = state.get("_pins")
     if is_a(pins, dict):
-        for subset in PINNED_SUBSETS:
+        for subset in kinds:
             pin = dict.get(pins, subset)
             if is_a(pin, dict) and dict.get(pin, "pin") is not None:
                 return bool(dict.get(pin, "registered", True) is True)
         return None
     return True if state.get("_pin") is not None else None  # as earlier versions note it
+
+
+def patches_pin_in(state: Mapping[str, Any], parameter: str) -> bool | None:
+    """The same of the LoRAs' tensors that are patched onto this parameter of the module."""
+    return pin_in(state_of(state.get(parameter + PATCHES_SUFFIX)), PINNED_PATCHES)
 
 
 def is_from_file(storage: Any) -> bool:

@@ -5,10 +5,11 @@ A tensor without a readable storage is counted by its number of elements; if tha
 
 from __future__ import annotations
 
+from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from gpumodels.provenance.origin import Origin
+from gpumodels.provenance.origin import MAPPED, Origin
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of, name_of, state_of
@@ -16,6 +17,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import storage_identity, tensor_identity, without_overrides
 from gpumodels.tensors.extra_tensors import ExtraTensorFinder
 from gpumodels.tensors.packed_parameters import stated_elements
+from gpumodels.tensors.paged_modules import is_from_file
 
 META: Final = "meta"
 UNREADABLE: Final = (NotImplementedError, RuntimeError, ValueError, TypeError, AttributeError)
@@ -81,6 +83,17 @@ class TensorReader:
         self._untyped_storage: Any = tensor.untyped_storage
         self._is_meta, self._identity_of = tensor.is_meta.__get__, tensor_identity(torch)
         self.identity_of_storage = storage_identity(torch)
+
+    def is_on_disk(self, tensor: Any, storage: TensorStorage) -> bool:
+        """Whether this storage of the tensor is mapped from a file, or in no memory."""
+        if storage.key[0] == META or (storage.origin is not None and storage.origin.source == MAPPED):
+            return True
+        for one in [tensor] if type(tensor) in self.plain_types else self.attributes.tensors_on(tensor):
+            with suppress(RuntimeError, NotImplementedError, TypeError):
+                of_one = self.tensor_type.untyped_storage(one)
+                if self.identity_of_storage(of_one) == storage.key[1]:
+                    return is_from_file(of_one)
+        return False
 
     def add_storages(self, tensor: Any, storages: list[TensorStorage], name: str = "") -> int:
         """Add the storages behind a tensor; one that consists of others (DTensor, torchao's, sparse) is taken apart.

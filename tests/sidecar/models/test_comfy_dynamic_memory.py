@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -328,6 +329,64 @@ def test_what_comfyui_mapped_itself_is_on_disk(sidecar: Attached) -> None:
     model.__dict__["dynamic_vbars"] = {}
     found = the_model(sidecar)
     assert (dict(found.bytes_by_device), found.offloaded_bytes) == ({"cpu": 360_000}, 360_000)
+
+
+@pytest.fixture
+def patcher_class(monkeypatch: pytest.MonkeyPatch) -> type[Any]:
+    """A module of ComfyUI's patchers, imported before the sidecar is attached; gives its class, which is observed."""
+
+    class ModelPatcher:
+        def __init__(self, model: nn.Module) -> None:
+            self.model = model
+            self.patches: dict[str, list[tuple[Any, ...]]] = {}
+            self.patches_uuid = object()
+
+        def add_patches(self, patches: dict[str, Any]) -> None:
+            self.patches |= {key: [(1.0, patch, 1.0, None, None)] for key, patch in patches.items()}
+            self.patches_uuid = object()
+
+    module: Any = ModuleType("comfy.model_patcher")
+    module.ModelPatcher = ModelPatcher
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    return ModelPatcher
+
+
+@pytest.mark.parametrize("is_mapped", [True, False])
+def test_a_lora_of_such_a_model_is_on_disk_as_long_as_its_file_is_mapped_and_it_is_not_pinned(
+    patcher_class: type[Any], sidecar: Attached, tmp_path: Path, is_mapped: bool
+) -> None:
+    model, vbar = Diffusion([Cast(32), Cast(32)]), ModelVBAR(4)
+    staged(model, vbar)
+    save_file(
+        {f"{layer}.{part}": torch.randn(8, 4096) for layer in (0, 1) for part in ("up", "down")}, tmp_path / "style.safetensors"
+    )
+    tensors = load_file(tmp_path / "style.safetensors")
+    if not is_mapped:
+        tensors = {key: tensor.clone() for key, tensor in tensors.items()}
+    patcher = patcher_class(model)
+    patcher.add_patches(
+        {f"diffusion_model.{layer}.weight": ("lora", (tensors[f"{layer}.up"], tensors[f"{layer}.down"])) for layer in (0, 1)}
+    )
+    del tensors
+    size = 4 * 8 * 4096 * 4
+
+    def the_lora() -> tuple[dict[str, int], int, int, bool]:
+        (found,) = [one for one in sidecar.models() if one.parent is not None]
+        return dict(found.bytes_by_device), found.offloaded_bytes, found.pinned_bytes, found.dynamic_memory
+
+    vbar.bring(0, 1)  # the weights with what was added to them
+    assert the_lora() == (({}, size, 0, True) if is_mapped else ({"cpu": size}, size, 0, True))
+    first: Any = model.diffusion_model[0]
+    first.weight_lowvram_function = SimpleNamespace(_pins={"patches": {"pin": torch.empty(1), "registered": True}})
+    held: Any = model
+    held.dynamic_pins[GPU]["patches"] = (HostBuffer(size // 2), [], [-1], [size // 2], [0], {})
+    if is_mapped:
+        assert the_lora() == ({"cpu": size // 2}, size, size // 2, True)
+    first.weight_lowvram_function = None
+    held.dynamic_pins[GPU]["patches"] = (HostBuffer(), [], [-1], [0], [0], {})
+    assert the_lora() == (({}, size, 0, True) if is_mapped else ({"cpu": size}, size, 0, True))
+    base = next(one for one in sidecar.models() if one.parent is None)
+    assert dict(base.bytes_by_device) == {"cuda:0": 64 * MIB}
 
 
 def the_device(sidecar: Attached, models: tuple[Model, ...], allocated: int) -> DeviceMemory:

@@ -80,13 +80,14 @@ def _dynamic_memory(snapshot: Snapshot) -> list[str]:
     in_host = sum(model.bytes_by_device.get("cpu", 0) for model in models)
     pinned = sum(model.pinned_bytes for model in models)
     size = sum(model.size_bytes for model in models)
-    noun = "model" if len(models) == 1 else "models"
-    parts = [f"{format_bytes(on)} on their device" if len(models) > 1 else f"{format_bytes(on)} on its device"]
+    count = sum(model.parent is None for model in models)
+    noun = "model" if count == 1 else "models"
+    parts = [f"{format_bytes(on)} on their device" if count > 1 else f"{format_bytes(on)} on its device"]
     if in_host:
         parts.append(f"{format_bytes(in_host)} in host memory" + (f" ({format_bytes(pinned)} pinned)" if pinned else ""))
     if size > on + in_host:
         parts.append(f"{format_bytes(size - on - in_host)} on disk only")
-    return [f"dynamic VRAM, {len(models)} {noun}: {', '.join(parts)}"]
+    return [f"dynamic VRAM, {count} {noun}: {', '.join(parts)}"]
 
 
 def _unmanaged(snapshot: Snapshot) -> list[Fact]:

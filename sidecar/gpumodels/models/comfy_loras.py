@@ -24,6 +24,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import in_slices
 from gpumodels.support.weak_table import KeyedRef, WeakTable
 from gpumodels.tensors.module_reader import ModuleReading
+from gpumodels.tensors.replaced_weights import keeps_weights
 from gpumodels.tensors.tensor_storages import TensorReader, TensorStorage
 from gpumodels_shared.shards import checkpoint_of
 
@@ -122,6 +123,7 @@ class ComfyLoras:
     def _with_patches(self) -> tuple[list[KeyedRef], tuple[object, ...]]:
         """One patcher for each distinct set of patches, and keys that differ once one of these sets changes."""
         patchers: dict[object, KeyedRef] = {}
+        keeping: dict[int, KeyedRef] = {}
         refs = self._patchers.refs()
         clones = Counter(id(state_of(patcher).get("parent")) for ref in refs if (patcher := ref()) is not None)
         patcher = None
@@ -131,10 +133,13 @@ class ComfyLoras:
                     continue  # nobody can use it: only its clones hold it, which have of its patches what is still applied
                 patcher = ref()
                 state = state_of(patcher) if patcher is not None else {}
+                if keeps_weights(patcher):
+                    keeping[id(state.get("model"))] = ref  # clones share what they keep
                 patcher = None
                 size = sum(map(len, _tables(state)))
                 if size:  # clones have the uuid of what they were cloned from until they get patches of their own
                     patchers.setdefault((id(state.get("model")), str(state.get("patches_uuid", ref.key)), size), ref)
+        self._tensor_reader.patchers = keeping
         return list(patchers.values()), tuple(patchers)
 
     def _find(

@@ -18,6 +18,7 @@ from gpumodels.tensors.extra_tensors import MAX_ITEMS, NO_EXTRA_TENSORS, ExtraTe
 from gpumodels.tensors.forward_holders import HELD_BY_FORWARD, HOOKS, ForwardHolders
 from gpumodels.tensors.packed_parameters import PackedParameters
 from gpumodels.tensors.paged_modules import ALLOCATION, VBARS, allocation_in
+from gpumodels.tensors.replaced_weights import with_replaced_weights
 from gpumodels.tensors.script_modules import ScriptModules
 from gpumodels.tensors.sharded_parameters import tensors_of_shards
 from gpumodels.tensors.tensor_storages import UNREADABLE, TensorReader, TensorStorage
@@ -332,8 +333,10 @@ class ModuleReader:
         return unregistered
 
     def _held_by(self, module: Any) -> dict[str, Any]:
-        """The module's instance dictionary; of the few whose class has slots or is a list or dict as well, a copy with these."""
+        """The module's instance dictionary; of those that have weights elsewhere, too, as in slots, a copy with these."""
         state = self._state_of(module)
+        if self._tensor_reader.patchers and (patcher := self._tensor_reader.patchers.get(id(module))) is not None:
+            state = with_replaced_weights(state, module, patcher)
         if self._with_more and id(type(module)) in self._with_more:
             return with_slots_and_items(module, state, MAX_ITEMS)
         return state

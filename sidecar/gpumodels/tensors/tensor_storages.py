@@ -5,6 +5,7 @@ A tensor without a readable storage is counted by its number of elements; if tha
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ from gpumodels.support.failures import Failures
 from gpumodels.support.instances import mro_of, name_of, state_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import storage_identity, tensor_identity, without_overrides
+from gpumodels.support.weak_table import KeyedRef
 from gpumodels.tensors.extra_tensors import ExtraTensorFinder
 from gpumodels.tensors.packed_parameters import stated_elements
 from gpumodels.tensors.paged_modules import is_from_file
@@ -67,6 +69,8 @@ class TensorReader:
         self.failures = failures
         self._origin_tracker = origin_tracker
         self.plain_types = frozenset({torch.Tensor, torch.nn.Parameter})
+        self.patchers: Mapping[int, KeyedRef] = {}
+        """By id of a module, ComfyUI's patcher that keeps the weights which it replaced in the module."""
         """Tensor classes whose attributes can be read directly; subclasses may run their own code."""
         self.tensor_type = torch.Tensor
         self.attributes = ExtraTensorFinder(torch)

@@ -167,7 +167,10 @@ class FileReaders:
     def _tensors_in(
         self, result: Any, module_found: Callable[[Any], object] = id, prefix: str = "", depth: int = 0
     ) -> Iterator[tuple[str, Any]]:
-        """Keys and tensors from dictionaries up to MAX_DEPTH deep, and from modules; each module is passed to `module_found`."""
+        """Keys and tensors from dictionaries, and lists of these, up to MAX_DEPTH deep, and from modules.
+
+        Each module is passed to `module_found`.
+        """
         bases = type(result).__mro__
         if self._torch.Tensor in bases:
             yield prefix, result
@@ -188,6 +191,9 @@ class FileReaders:
             for key, value in list(dict.items(result))[:MAX_TENSORS]:
                 if type(key) in (str, int):
                     yield from self._tensors_in(value, module_found, str(key), depth + 1)
+        elif type(result) in (list, tuple) and result and dict in type(result[0]).__mro__ and depth < MAX_DEPTH:
+            for value in result[:MAX_TENSORS]:  # as the networks of one width in a hypernetwork
+                yield from self._tensors_in(value, module_found, prefix, depth + 1)
 
 
 def _path_of(file: Any) -> str | None:

@@ -360,6 +360,23 @@ def test_torch_load_may_be_given_a_name_or_an_open_file(tmp_path: Path, open_it:
         given.close()
 
 
+def test_what_lies_in_lists_is_known_by_its_file_as_in_hypernetworks(tmp_path: Path) -> None:
+    """Which have, by width, a pair of dictionaries."""
+    saved: dict[str | int, Any] = {"activation_func": "linear", "layer_structure": [1, 2, 1]}
+    saved[512] = tuple({f"linear.{part}.weight": torch.randn(512, 512) for part in (0, 1)} for _ in range(2))
+    torch.save(saved, tmp_path / "my_hyper.pt")
+    long_ago(tmp_path / "my_hyper.pt")
+    with attached() as sidecar:
+        loaded = torch.load(tmp_path / "my_hyper.pt")[512]
+        pair = nn.ModuleList(nn.Sequential(nn.Linear(512, 512, bias=False), nn.Linear(512, 512, bias=False)) for _ in range(2))
+        for network, state in zip(pair, loaded, strict=True):
+            for number, layer in enumerate(network.children()):
+                layer.load_state_dict({"weight": state[f"linear.{number}.weight"]})
+        found = the_model(sidecar)
+        assert (found.name, found.name_source, found.confidence) == ("my_hyper", "state dict", 0.95)
+        assert sidecar.failures.count == 0
+
+
 def test_what_is_read_from_memory_is_from_no_file() -> None:
     stream = io.BytesIO()
     torch.save({"weight": torch.randn(64)}, stream)

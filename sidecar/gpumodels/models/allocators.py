@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any, Final, Protocol
 
 from gpumodels.models.training_state import NonModelBytes
-from gpumodels.support.accelerators import ACCELERATORS
+from gpumodels.support.accelerators import accelerators
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.schema import DeviceMemory, Model
 
@@ -48,7 +48,7 @@ class TorchDevices:
     def counters(self) -> Mapping[str, DeviceCounters]:
         """By device name; empty until the host itself has initialised an accelerator."""
         found: dict[str, DeviceCounters] = {}
-        for kind in ACCELERATORS:
+        for kind in accelerators(self._torch):
             module: Any = getattr(self._torch, kind, None)
             if module is None or not hasattr(module, "is_initialized") or not module.is_initialized():
                 continue

@@ -17,7 +17,7 @@ from typing import Any
 from gpumodels.observing.observers import Observers
 from gpumodels.observing.open_calls import OpenCalls
 from gpumodels.provenance.host_samples import RawSample
-from gpumodels.support.accelerators import ACCELERATORS
+from gpumodels.support.accelerators import accelerators
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
@@ -29,8 +29,8 @@ from gpumodels_shared.floats import ITEM_BYTES
 class AcceleratorSampler:
     """Takes samples of plain tensors on accelerators."""
 
-    def __init__(self, torch: ModuleType, failures: Failures, device_types: Collection[str] = ACCELERATORS) -> None:
-        """`device_types`: the torch device types that count as accelerators."""
+    def __init__(self, torch: ModuleType, failures: Failures, device_types: Collection[str] | None = None) -> None:
+        """`device_types`: the torch device types that count as accelerators, if not those that this torch has."""
         self._torch = torch
         self._failures = failures
         self._device_types = device_types
@@ -59,9 +59,10 @@ class AcceleratorSampler:
         Returns:
             Each sampled tensor and its first values; nothing while a CUDA graph is captured: call again when `version` increases.
         """
+        device_types = accelerators(self._torch) if self._device_types is None else self._device_types
         by_device: dict[Any, list[tuple[Any, str, int]]] = {}
         for tensor in tensors:
-            if type(tensor) not in self._plain_types or tensor.device.type not in self._device_types:
+            if type(tensor) not in self._plain_types or tensor.device.type not in device_types:
                 continue
             dtype = self._dtypes.get(tensor.dtype)
             if dtype is not None and tensor.layout is self._torch.strided and tensor.numel() >= VALUES and tensor.is_contiguous():

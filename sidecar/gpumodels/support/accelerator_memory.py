@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from gpumodels.support.accelerators import ACCELERATORS
+from gpumodels.support.accelerators import accelerators
 from gpumodels.support.never_pickled import never_pickled
 
 _PREFIX: Final = "allocated_bytes.all."
@@ -43,7 +43,7 @@ class MainAccelerator:
     def read(self) -> AcceleratorMemory | None:
         """Its memory now; None as long as the host has initialised no accelerator."""
         kind, _, index = (self.device or "").partition(":")
-        for name in (kind,) if kind else ACCELERATORS:
+        for name in (kind,) if kind else accelerators(self._torch):
             module: Any = getattr(self._torch, name, None)
             if module is None or not hasattr(module, "is_initialized") or not module.is_initialized():
                 continue

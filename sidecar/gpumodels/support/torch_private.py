@@ -39,6 +39,13 @@ def tensor_identity(torch: ModuleType) -> Callable[[Any], int]:
     return found
 
 
+def private_backend(torch: ModuleType) -> str | None:
+    """The name of the backend that was added to this torch; None as long as nobody has named one."""
+    name_of = getattr(getattr(torch, "_C", None), "_get_privateuse1_backend_name", None)
+    name = name_of() if name_of is not None else None
+    return name if type(name) is str and name != "privateuseone" else None
+
+
 def packed_type(torch: ModuleType) -> type | None:
     """The class of packed weights, as of quantized layers; None where this torch has none."""
     return getattr(torch._C, "ScriptObject", None)

@@ -381,6 +381,16 @@ int64_t fused_sdp_choice(
 
 void record_stream(at::Tensor&, at::Stream) {}
 
+at::Tensor convolution(
+    const at::Tensor& input, const at::Tensor& weight, const std::optional<at::Tensor>& bias, c10::SymIntArrayRef stride,
+    c10::SymIntArrayRef padding, c10::SymIntArrayRef dilation, bool transposed, c10::SymIntArrayRef output_padding,
+    c10::SymInt groups) {
+  const auto host_bias = bias.has_value() && bias->defined() ? std::optional<at::Tensor>(on_host(*bias)) : std::nullopt;
+  return at::convolution_symint(
+             on_host(input), on_host(weight), host_bias, stride, padding, dilation, transposed, output_padding, groups)
+      .to(input.device());
+}
+
 void fall_back(const c10::OperatorHandle& operation, torch::jit::Stack* stack) {
   counters[kOperations]++;
   at::native::cpu_fallback(operation, stack);
@@ -401,6 +411,7 @@ TORCH_LIBRARY_IMPL(aten, PrivateUse1, m) {
   m.impl("set_.source_Storage_storage_offset", set_source_storage_offset);
   m.impl("_fused_sdp_choice", fused_sdp_choice);
   m.impl("record_stream", record_stream);
+  m.impl("convolution_overrideable", convolution);
 }
 
 TORCH_LIBRARY_IMPL(_, PrivateUse1, m) { m.fallback(torch::CppFunction::makeFromBoxedFunction<&fall_back>()); }

@@ -58,7 +58,9 @@ class FileReaders:
         """By module name, functions that begin to observe the module's readers, to be called once it is imported."""
 
         def safetensors_torch(module: ModuleType) -> None:
-            observers.observe(module.load_file, "noting a safetensors file", started=self._safetensors_read)
+            observers.observe(
+                module.load_file, "noting a safetensors file", started=self._safetensors_read, returned=self._safetensors_loaded
+            )
             observers.observe(module.load, "finding the file that bytes were read from", started=self._bytes_read)
             observers.observe(module.save_file, "noting what safetensors writes", started=self._safetensors_saves)
             observers.observe(module.save, "noting what safetensors writes", started=self._safetensors_saves)
@@ -140,6 +142,14 @@ class FileReaders:
         """`load_file` is called; it may read without mapping anything: with `backend="pread"`, and in `safetensors.numpy`."""
         if self._origin_tracker.active:
             self._origin_tracker.files_read.add(absolute(frame.f_locals["filename"]))
+
+    def _safetensors_loaded(self, frame: FrameType, result: Any) -> None:
+        """`load_file` returns: tensors on an accelerator are copies, which no address leads back to the file."""
+        if not self._origin_tracker.active or type(result) is not dict:
+            return
+        path = absolute(frame.f_locals["filename"])
+        with self._without_modes():
+            self._origin_tracker.note_copies_read((tensor for _, tensor in self._tensors_in(result)), path)
 
     def _bytes_read(self, frame: FrameType) -> None:
         """`safetensors.torch.load(bytes)` is called: a caller often still has the path of the file in a variable."""

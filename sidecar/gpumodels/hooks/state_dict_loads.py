@@ -169,7 +169,7 @@ class StateDictLoads:
                 self._note_tensor(tensor, source)
 
     def _note_tensor(self, tensor: Tensor, source: _LoadedTensor) -> None:
-        origin, before, _, sample, _ = source
+        origin, before, _, sample, is_observable = source
         tensors = self._origin_tracker.tensors
         storage = tensors.storage_of(tensor)
         if storage is not None and before is not None and before() is storage:
@@ -181,6 +181,8 @@ class StateDictLoads:
             tensors.put_origin(storage, self._origin_tracker.shared_origin(origin.path, STATE_DICT, origin.stamp))
         if sample is not None:
             tensors.put_sample(storage, tensor, sample)
+        elif origin is None and not is_observable:
+            tensors.forget_samples(storage)  # they are of what was there before
 
 
 def _compiled(module: Any) -> Any:

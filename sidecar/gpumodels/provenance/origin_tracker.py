@@ -64,6 +64,13 @@ class OriginTracker:
             mapped = self._mapped_origin(tensor, storage)
             self.tensors.put_origin(storage, mapped or self.shared_origin(path, READ, stamp))
 
+    def note_copies_read(self, tensors: Iterable[Tensor], path: str) -> None:
+        """Note those of the tensors just read from this file that aren't in host memory: the others are mapped, or compared."""
+        (file,) = self.files_read.of([path])
+        for tensor in tensors:
+            if not tensor.is_cpu:
+                self.note_read(tensor, path, file.stamp)
+
     def note_saved(self, path: str | None, saved: Iterable[Tensor]) -> None:
         """Note tensors that are about to be written to a file; None: to something that isn't a file."""
         tensors = list(saved)

@@ -113,7 +113,7 @@ def test_a_real_file_system_that_is_full_fails(tmp_path: Path) -> None:
 
 def test_files_that_can_be_read_pass_and_others_are_named(directory: Path) -> None:
     writer = published(directory, a_snapshot(a_model()))
-    assert found(directories.files, a_machine(directory)) == [("PASS", "1 files can be read")]
+    assert found(directories.files, a_machine(directory)) == [("PASS", "files that can be read: 1")]
     (directory / "1-1-0.gpm").write_bytes(b"nonsense")
     assert found(directories.files, a_machine(directory)) == [("WARN", "1-1-0.gpm: truncated: 8 bytes, incomplete header")]
     writer.abandon()

@@ -43,14 +43,14 @@ def test_processes_with_a_sidecar_pass_and_one_without_is_named(tmp_path: Path) 
     writer = published(tmp_path, a_snapshot(a_model("wan"), process=info), an_identity(), 60_000)
     machine = a_machine(tmp_path)
     machine.hardware = some_hardware(a_gpu(processes={os.getpid(): GIB}))
-    assert found(gpu_processes.processes, machine) == [("PASS", "1 of 1 processes on GPUs have a sidecar")]
+    assert found(gpu_processes.processes, machine) == [("PASS", "processes on GPUs: 1, of which with a sidecar: 1")]
     writer.close()
     machine = a_machine(tmp_path)
     machine.hardware = some_hardware(a_gpu(processes={os.getpid(): GIB}))
     said = found(gpu_processes.processes, machine)
     assert said[0][0] == "WARN"
     assert f"{os.getpid()} had a sidecar, which was stopped" in said[0][1]
-    assert said[1] == ("PASS", "0 of 1 processes on GPUs have a sidecar")
+    assert said[1] == ("PASS", "processes on GPUs: 1, of which with a sidecar: 0")
 
 
 def test_numbers_that_name_nobody_here_warn() -> None:

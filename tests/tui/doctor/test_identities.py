@@ -68,7 +68,7 @@ def test_a_group_of_others_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_processes_of_this_namespace_pass(tmp_path: Path) -> None:
     writer = a_writer(tmp_path)
     assert found(identities.namespace, a_machine(tmp_path)) == [
-        ("PASS", "the pids of 1 processes are known, 0 of them in containers")
+        ("PASS", "processes whose pids are known: 1, of which in containers: 0")
     ]
     writer.abandon()
 

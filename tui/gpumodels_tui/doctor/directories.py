@@ -111,7 +111,7 @@ def files(machine: Machine) -> Iterator[Finding]:
         if one.path in machine.directories and "holds" in one.reason:
             yield warned(f"{one.path} {one.reason}", "Remove the files of processes that have ended.")
     if not unreadable:
-        yield passed(f"{len(machine.feed.processes)} files can be read")
+        yield passed(f"files that can be read: {len(machine.feed.processes)}")
 
 
 def _present(machine: Machine) -> list[tuple[Path, os.stat_result]]:

@@ -50,10 +50,10 @@ def processes(machine: Machine) -> Iterator[Finding]:
     nameless = {pid for gpu in hardware.gpus for pid in gpu.nameless}
     if nameless:
         yield warned(
-            f"{len(nameless)} processes on GPUs have numbers that mean nothing in this PID namespace",
+            f"processes on GPUs whose numbers mean nothing in this PID namespace: {len(nameless)}",
             "Run this outside of the container.",
         )
-    yield passed(f"{len(attached & set(seen))} of {len(seen)} processes on GPUs have a sidecar")
+    yield passed(f"processes on GPUs: {len(seen)}, of which with a sidecar: {len(attached & set(seen))}")
 
 
 def _library(machine: Machine) -> str | None:

@@ -51,7 +51,7 @@ def namespace(machine: Machine) -> Iterator[Finding]:
         )
     if not foreign and (sees_all_pids() or not machine.has_nvidia_driver):
         inside = sum(not one.is_local for one in alive)
-        yield passed(f"the pids of {len(alive)} processes are known, {inside} of them in containers")
+        yield passed(f"processes whose pids are known: {len(alive)}, of which in containers: {inside}")
 
 
 def _group(group: str) -> Finding:

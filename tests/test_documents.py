@@ -76,8 +76,8 @@ def in_code(text: str) -> list[str]:
 
 def lines_of_blocks(document: Path) -> list[str]:
     """The commands in fenced blocks that name no language, without their comments."""
-    blocks = re.findall(r"^```\n(.*?)^```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [line.partition(" #")[0].strip() for block in blocks for line in block.splitlines()]
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    return [line.partition(" #")[0].strip() for language, block in blocks if not language for line in block.splitlines()]
 
 
 def commands(program: str) -> list[str]:

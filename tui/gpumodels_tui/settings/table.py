@@ -155,7 +155,7 @@ COMMANDS: Final = (
         "Prints completions for a shell.",
         "gpumodels_tui.commands.completion:run",
         arguments=(Argument("shell", "bash, zsh or fish", kinds.choice("bash", "zsh", "fish")),),
-        epilog='In bash and zsh: eval "$(gpumodels-tui completion bash)"; in fish: gpumodels-tui completion fish | source',
+        epilog='In bash and zsh: eval "$(gpumodels-tui completion bash)"; in fish: source (gpumodels-tui completion fish | psub)',
         reads=False,
     ),
 )

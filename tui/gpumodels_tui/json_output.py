@@ -19,7 +19,7 @@ from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.builder import devices_of, warnings_of
 from gpumodels_tui.view.device_names import HOST, Device, Devices, devices_named, join_devices
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched
-from gpumodels_tui.view.filters import NO_FILTERS, Filters, traits_of
+from gpumodels_tui.view.filters import NO_FILTERS, Filters, is_of_process, traits_of
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -34,13 +34,19 @@ def document(glance: Snapshots, filters: Filters = NO_FILTERS) -> dict[str, Json
     present = tuple(process for process in glance.feed.processes if process.liveness is not Liveness.EXITED)
     joined = join_devices(replace(glance.feed, processes=present), glance.hardware)
     chosen = filters.devices((device.key, device.label, device.title) for device in joined.devices)
-    gpus = (device for device in joined.devices if device.key != HOST and device.is_distinct)
+    processes = dict(_processes(glance, joined, filters, chosen))
+    hidden = [process.key for process in present if process.key not in processes]
+    gpus = (
+        device
+        for device in joined.devices
+        if device.key != HOST and device.is_distinct and not any(is_of_process(device.key, key) for key in hidden)
+    )
     return {
         "schema": SCHEMA,
         "taken_at": time_text(glance.taken_at_ns),
         "host": os.uname().nodename,
         "gpus": [_gpu(device) for device in gpus if chosen is None or device.key in chosen],
-        "processes": list(_processes(glance, joined, filters, chosen)),
+        "processes": list(processes.values()),
         "warnings": list(warnings_of(glance.feed, glance.hardware, glance.catalogue)),
     }
 
@@ -51,8 +57,8 @@ def text(glance: Snapshots, filters: Filters = NO_FILTERS, *, is_pretty: bool = 
     return document_text.replace("\x7f", "\\u007f") + "\n"
 
 
-def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: frozenset[str] | None) -> Iterator[dict[str, Json]]:
-    """Those that the filters leave, each with its models and devices that they leave."""
+def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: frozenset[str] | None) -> Iterator[tuple[str, Json]]:
+    """Those that the filters leave by key, each with its models and devices that they leave."""
     for process in glance.feed.processes:
         if not filters.has_process(traits_of(process)):
             continue
@@ -69,7 +75,7 @@ def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: fro
             and (chosen is None or any(device in kept for device in devices_of(one.model)))
         ]
         if models or not (filters.of_models or (chosen is not None and not kept)):
-            yield _process(process, models, kept)
+            yield process.key, _process(process, models, kept)
 
 
 def _gpu(device: Device) -> dict[str, Json]:

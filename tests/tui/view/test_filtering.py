@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 from msgspec.structs import replace
 
+from gpumodels_tui import json_output
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.view.builder import ViewBuilder
+from gpumodels_tui.oneshot import Snapshots
+from gpumodels_tui.view.builder import ViewBuilder, build_view
 from gpumodels_tui.view.events import EventKind, History
 from gpumodels_tui.view.filtering import ViewFilter, filtered
 from gpumodels_tui.view.filters import NO_FILTERS, Filters
@@ -80,6 +84,36 @@ def test_the_history_is_of_those_that_are_shown_and_of_those_that_were() -> None
         assert told(filter.shown(after).history) == expected, filters.in_words()
     filter.filters = NO_FILTERS
     assert told(filter.shown(after).history) == told(after.history)
+
+
+def test_the_history_stays_filtered_whatever_of_the_view_changes() -> None:
+    """It was whole again when a model changed without an event."""
+    before, after = views((("ada", "one", GIB), ("eve", "two", GIB)), (("ada", "one", GIB + 1), ("eve", "two", GIB)))
+    filter = ViewFilter()
+    filter.filters = Filters(users=("eve",))
+    expected = {(EventKind.STARTED, "eve.py 101"), (EventKind.LOADED, "two")}
+    first = filter.shown(before)
+    assert told(first.history) == expected
+    second = filter.shown(replace(after, history=before.history))
+    assert second.history is first.history
+    assert told(filter.shown(after).history) == expected
+
+
+def test_a_device_that_only_hidden_processes_report_is_hidden_too() -> None:
+    feed = a_feed(
+        *(
+            a_process_state(
+                a_snapshot(a_model("one", GIB, device="cuda:0"), process=a_process(pid=pid)), key=f"/{user}.gpm", user=user
+            )
+            for pid, user in ((1, "ada"), (2, "eve"))
+        )
+    )
+    view = build_view(feed, some_hardware(), CatalogueState())
+    assert [device.key for device in view.devices] == ["/ada.gpm:cuda:0", "/eve.gpm:cuda:0", "host"]
+    assert [device.key for device in filtered(view, Filters(users=("eve",))).devices] == ["/eve.gpm:cuda:0", "host"]
+    seen = Snapshots(feed, some_hardware(), CatalogueState(), NOON_NS)
+    assert len(json.loads(json_output.text(seen))["gpus"]) == 2
+    assert len(json.loads(json_output.text(seen, Filters(users=("eve",))))["gpus"]) == 1
 
 
 def test_what_no_event_tells_of_any_more_is_forgotten() -> None:

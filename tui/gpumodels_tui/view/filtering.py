@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.events import Event, History
 from gpumodels_tui.view.filters import (
     NO_FILTERS,
     Filters,
     ProcessTraits,
-    has_model_row,
+    is_of_process,
     traits_of,
     traits_without_sidecar,
 )
-from gpumodels_tui.view.rows import DeviceRow, View
+from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 
 
 class _ModelTraits(Struct, frozen=True):
@@ -38,6 +39,10 @@ class ViewFilter:
         self._processes: dict[str, ProcessTraits] = {}
         self._models: dict[str, _ModelTraits] = {}
         """Of all that events tell of, as they were when they were last there."""
+        self._devices: tuple[DeviceRow, ...] = ()
+        self._states: tuple[ProcessState, ...] = ()
+        self._rows: dict[str, ModelRow] = {}
+        """What was remembered from the last view."""
 
     def shown(self, view: View) -> View:
         """What is left of the view by the present filters."""
@@ -45,27 +50,35 @@ class ViewFilter:
         if not self.filters.has_any:
             self._of, self._shown = None, None
             return view
-        before, shown = self._of, self._shown
-        same = before is not None and before[1] == self.filters
-        if shown is not None and before is not None and same and _has_same_rows(before[0], view):
-            shown = replace(shown, warnings=view.warnings, progress=view.progress, unfiltered=view)
+        before, last = None, self._shown
+        if self._of is not None and self._of[1] == self.filters:
+            before = self._of[0]
+        if last is not None and before is not None and _has_same_rows(before, view):
+            shown = replace(last, warnings=view.warnings, progress=view.progress, unfiltered=view)
         else:
             shown = filtered(view, self.filters)
-        if before is None or not same or before[0].history is not view.history:
-            shown = replace(shown, history=self._history(view))
-        self._of, self._shown = (view, self.filters), shown
-        return shown
+        is_same_history = last is not None and before is not None and before.history is view.history
+        history = last.history if last is not None and is_same_history else self._history(view)
+        self._of, self._shown = (view, self.filters), replace(shown, history=history)
+        return self._shown
 
     def _remember(self, view: View) -> None:
-        if self._of is not None and self._of[0] is view:
+        """Note what filters need to know of what ends; most of it is the same objects as before."""
+        if view.devices is self._devices and view.processes is self._states:
             return
-        for process in view.processes:
-            self._processes[process.key] = traits_of(process)
+        self._devices, self._states = view.devices, view.processes
+        before, self._rows = self._rows, {}
         for device in view.devices:
             for row in device.models:
-                seen = self._models.get(row.key)
-                most = max(row.model.size_bytes, 0 if seen is None else seen.most_bytes)
-                self._models[row.key] = _ModelTraits(row.name, row.kind, most, row.process_state.key)
+                self._rows[row.key] = row
+                if before.get(row.key) is not row:
+                    seen = self._models.get(row.key)
+                    most = max(row.model.size_bytes, 0 if seen is None else seen.most_bytes)
+                    self._models[row.key] = _ModelTraits(row.name, row.kind, most, row.process_state.key)
+                    self._processes[row.process_state.key] = traits_of(row.process_state)
+        for process in view.processes:
+            if process.key not in self._processes:
+                self._processes[process.key] = traits_of(process)
         if len(self._models) > 2 * len(view.history.events) + 1000:
             self._forget(view)
 
@@ -107,25 +120,38 @@ def filtered(view: View, filters: Filters) -> View:
     if not filters.has_any:
         return view
     keys = filters.devices((device.key, device.label, device.title) for device in view.devices)
-    devices = tuple(_device(device, filters) for device in view.devices if keys is None or device.key in keys)
+    known: dict[str, bool] = {}
+
+    def is_shown(process: ProcessState) -> bool:
+        if process.key not in known:
+            known[process.key] = filters.has_process(traits_of(process))
+        return known[process.key]
+
+    devices = tuple(_device(device, filters, is_shown) for device in view.devices if keys is None or device.key in keys)
     with_models = {row.process_state.key for device in devices for row in device.models}
     rows = tuple(
         row
         for row in view.process_rows
-        if filters.has_process(traits_of(row.state) if row.state is not None else traits_without_sidecar(row))
+        if (is_shown(row.state) if row.state is not None else filters.has_process(traits_without_sidecar(row)))
         and (not filters.of_models or row.key in with_models)
         and (keys is None or row.key in with_models or any(device.key in keys for device in row.devices))
     )
     shown = {row.key for row in rows}
+    hidden = [process.key for process in view.processes if process.key not in shown]
+    devices = tuple(device for device in devices if not any(is_of_process(device.key, key) for key in hidden))
     processes = tuple(process for process in view.processes if process.key in shown)
     return replace(view, devices=devices, processes=processes, process_rows=rows, filtered_by=filters.in_words(), unfiltered=view)
 
 
-def _device(device: DeviceRow, filters: Filters) -> DeviceRow:
+def _device(device: DeviceRow, filters: Filters, is_shown: Callable[[ProcessState], bool]) -> DeviceRow:
     without = () if filters.of_models else device.unattached
     return replace(
         device,
-        models=tuple(row for row in device.models if has_model_row(filters, row)),
+        models=tuple(
+            row
+            for row in device.models
+            if filters.has_model(row.name, row.kind, row.model.size_bytes) and is_shown(row.process_state)
+        ),
         unattached=tuple(row for row in without if filters.has_process(traits_without_sidecar(row))),
     )
 

@@ -13,7 +13,6 @@ from gpumodels_shared.units import format_bytes
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.device_names import HOST, process_title
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow
-from gpumodels_tui.view.rows import ModelRow
 
 HOSTS_NAMES: Final = ("host", "cpu")
 LONGEST_WORD: Final = 60
@@ -118,9 +117,9 @@ def traits_without_sidecar(row: UnattachedRow | ProcessRow) -> ProcessTraits:
     return ProcessTraits(row.user, () if row.pid is None else (row.pid,), (row.command,))
 
 
-def has_model_row(filters: Filters, row: ModelRow) -> bool:
-    """Whether the model of this row is one of them, and so is its process."""
-    return filters.has_model(row.name, row.kind, row.model.size_bytes) and filters.has_process(traits_of(row.process_state))
+def is_of_process(device_key: str, process_key: str) -> bool:
+    """Whether only this process reports the device, so that nothing is left of it without the process."""
+    return device_key.startswith(f"{process_key}:")
 
 
 def _is_process(text: str, process: ProcessTraits) -> bool:

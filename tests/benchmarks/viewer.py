@@ -399,8 +399,19 @@ def once(nvml: SimulatedNvml, root: Path) -> None:
             ratio = statistics.median(mine / theirs for mine, theirs in zip(taken[name], taken["nvitop"], strict=True))
             beside = f"nvitop --once {statistics.median(taken['nvitop']):.3f} s"
             line(f"{name}, ten snapshots: processor", own, beside, ratio, 0.5)
+    writers += some_sidecars(root / "many", 64, 10, 20)
+    for folder, what, most in (("ten", "ten snapshots", 0.15), ("many", "64 processes of ten models", 0.3)):
+        for name in ("--once", "--json", "--csv"):
+            seconds = min(_seconds_of(viewer(root / folder, name), environment) for _ in range(ONCE))
+            limit(f"{name}, {what}: the whole process", seconds, "s", most)
     for writer in writers:
         writer.close()
+
+
+def _seconds_of(command: Sequence[str], environment: dict[str, str]) -> float:
+    begun_at = time.perf_counter()
+    subprocess.run(command, env=environment, capture_output=True, check=True)
+    return time.perf_counter() - begun_at
 
 
 def threads(nvml: SimulatedNvml, root: Path) -> None:

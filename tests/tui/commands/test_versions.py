@@ -46,22 +46,22 @@ def git(folder: Path, *arguments: str) -> str:
 def test_the_commit_of_a_checkout_is_found_without_git_in_each_of_its_states(tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"
     checkout.mkdir()
-    assert commit(checkout) is None
+    assert commit(checkout / "tui" / "gpumodels_tui") is None
     git(checkout, "init", "-q")
-    assert commit(checkout) is None
+    assert commit(checkout / "tui" / "gpumodels_tui") is None
     git(checkout, "commit", "-q", "--allow-empty", "-m", "one")
     one = git(checkout, "rev-parse", "HEAD")[:12]
-    assert commit(checkout) == one
+    assert commit(checkout / "tui" / "gpumodels_tui") == one
     git(checkout, "pack-refs", "--all")
-    assert commit(checkout) == one
+    assert commit(checkout / "tui" / "gpumodels_tui") == one
     git(checkout, "worktree", "add", "-q", "-b", "other", str(tmp_path / "worktree"))
     git(tmp_path / "worktree", "commit", "-q", "--allow-empty", "-m", "two")
     two = git(tmp_path / "worktree", "rev-parse", "HEAD")[:12]
-    assert commit(tmp_path / "worktree") == two
+    assert commit(tmp_path / "worktree" / "tui" / "gpumodels_tui") == two
     git(checkout, "checkout", "-q", "--detach", "other")
-    assert commit(checkout) == two
+    assert commit(checkout / "tui" / "gpumodels_tui") == two
     (checkout / ".git" / "HEAD").write_text("ref: ../../secret")
-    assert commit(checkout) is None
+    assert commit(checkout / "tui" / "gpumodels_tui") is None
 
 
 def test_the_commit_that_pip_installed_from_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,4 +82,11 @@ def test_the_commit_that_pip_installed_from_is_told(tmp_path: Path, monkeypatch:
         (None, None),
     ):
         said.append(stated)
-        assert commit(tmp_path) == found
+        assert commit(tmp_path / "tui" / "gpumodels_tui") == found
+
+
+def test_the_commit_that_a_wheel_was_built_from_is_told(tmp_path: Path) -> None:
+    (tmp_path / "commit.txt").write_text("0b" * 20 + "\n")
+    assert commit(tmp_path) == "0b0b0b0b0b0b"
+    (tmp_path / "commit.txt").write_text("no commit")
+    assert commit(tmp_path) is None

@@ -12,6 +12,8 @@ from gpumodels_shared.layout import MAJOR, MINOR
 
 NOT_INSTALLED: Final = "(not installed)"
 
+PACKAGE: Final = Path(__file__).parents[1]
+
 SHORT: Final = 12
 """Characters of a commit's id."""
 
@@ -30,10 +32,11 @@ def described() -> str:
     )
 
 
-def commit(checkout: Path | None = None) -> str | None:
-    """The commit that it was installed from, or that is checked out where it runs from; None if that isn't known.
+def commit(package: Path = PACKAGE, checkout: Path | None = None) -> str | None:
+    """The commit that it was built or installed from, or that is checked out where it runs; None if that isn't known.
 
     Args:
+        package: The folder of this package, into which a build puts the commit.
         checkout: The folder that may be a git checkout; None for the one around this package.
     """
     import importlib.metadata
@@ -43,7 +46,14 @@ def commit(checkout: Path | None = None) -> str | None:
         found = json.loads(stated or "{}").get("vcs_info", {}).get("commit_id")
     except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError):
         found = None
-    return _short(found) or _checked_out(checkout or Path(__file__).parents[3])
+    return _short(found) or _built_from(package) or _checked_out(checkout or package.parents[1])
+
+
+def _built_from(package: Path) -> str | None:
+    try:
+        return _short((package / "commit.txt").read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        return None
 
 
 def _checked_out(root: Path) -> str | None:

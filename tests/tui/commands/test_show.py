@@ -65,3 +65,22 @@ def test_what_the_filters_leave_out_is_not_said_to_be_missing(
     assert cli.main(["--once"]) == 0
     assert f"\n{WAN} (checkpoint, 2.0 GB, 145 layers)\n " in capsys.readouterr().out
     writer.abandon()
+
+
+@pytest.mark.parametrize("arguments", [["--once"], ["--json"], ["--csv"]])
+def test_mistakes_in_the_configuration_are_warnings_and_the_rest_counts(
+    arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "sidecars"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("GPUMODELS_DIR", str(directory))
+    config = tmp_path / "gpumodels" / "config.toml"
+    config.parent.mkdir()
+    config.write_text("thme = 'dark'\nname = 'vae'\n")
+    writer = published(directory, a_snapshot(a_model(WAN, 2 * GIB), a_model("vae", GIB, "vae")))
+    assert cli.main(arguments) == 0
+    printed = capsys.readouterr()
+    assert "vae" in printed.out
+    assert WAN not in printed.out
+    assert f"warning: {config}: line 1: thme is no option (did you mean theme?); it is ignored" in printed.err
+    writer.abandon()

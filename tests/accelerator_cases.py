@@ -151,8 +151,11 @@ del states, pool
     ),
     Case("load_file on the CPU, into a module on the device", _two("loaded(load_file(path), Net().to(D))"), _BOTH),
     Case("load_file on the CPU, then moved", _two("loaded(load_file(path)).to(D)"), _BOTH),
-    Case("load_file on the CPU, moved to both devices", "kept = loaded(load_file('gamma_v1.safetensors')).to(D)\n"
-         "kept.blocks[3:].to('npu:1')", _GAMMA),
+    Case(
+        "load_file on the CPU, moved to both devices",
+        "kept = loaded(load_file('gamma_v1.safetensors')).to(D)\nkept.blocks[3:].to('npu:1')",
+        _GAMMA,
+    ),
     Case("safe_open(device), get_tensor, load_state_dict", _two("loaded(opened(path), Net().to(D))"), _BOTH),
     Case("safe_open(device), get_tensor, assigned", _two("loaded(opened(path), Net().to('meta'), assign=True)"), _BOTH),
     Case(
@@ -173,109 +176,209 @@ del one, other, file, net
         _BOTH,
     ),
     Case("copied parameter by parameter from load_file(device)", _two("copied(load_file(path, device=D))"), _BOTH),
-    Case("copied parameter by parameter from load_file(device), one", "kept = copied(load_file('gamma_v1.safetensors', device=D))",
-         _GAMMA),
+    Case(
+        "copied parameter by parameter from load_file(device), one",
+        "kept = copied(load_file('gamma_v1.safetensors', device=D))",
+        _GAMMA,
+    ),
     Case("copied parameter by parameter from safe_open(device)", _two("streamed(path)"), _BOTH),
     Case("copied parameter by parameter from safe_open(device), one", "kept = streamed('gamma_v1.safetensors')", _GAMMA),
     Case("copied into parameters' data from safe_open(device)", _two("streamed(path, unseen=True)"), _BOTH),
     Case("copied into fused parameters, with no config", "kept = fused('gamma_v1.safetensors')", _GAMMA),
     Case("copied into fused parameters, as servers do", "from pathlib import Path\nkept = served('tiny-llama')", _LLAMA),
-    Case("copied into fused parameters from shards", "from pathlib import Path\nkept = served('sharded-llama')",
-         (("sharded-llama", "sharded-llama/"),)),
-    Case("torch.load(map_location), load_state_dict", "kept = loaded(torch.load('plain_v1.pt', map_location=D), Net().to(D))",
-         (("plain_v1", "plain_v1.pt"),)),
-    Case("torch.load(map_location), assigned", "kept = loaded(torch.load('plain_v1.pt', map_location=D), assign=True)",
-         (("plain_v1", "plain_v1.pt"),)),
-    Case("torch.load(map_location), copied", "kept = copied(torch.load('plain_v1.pt', map_location=D))",
-         (("plain_v1", "plain_v1.pt"),)),
-    Case("torch.load(mmap), onto the device", "kept = loaded(torch.load('mapped_v1.pth', mmap=True, map_location='cpu'),"
-         " Net().to(D))", (("mapped_v1", "mapped_v1.pth"),)),
+    Case(
+        "copied into fused parameters from shards",
+        "from pathlib import Path\nkept = served('sharded-llama')",
+        (("sharded-llama", "sharded-llama/"),),
+    ),
+    Case(
+        "torch.load(map_location), load_state_dict",
+        "kept = loaded(torch.load('plain_v1.pt', map_location=D), Net().to(D))",
+        (("plain_v1", "plain_v1.pt"),),
+    ),
+    Case(
+        "torch.load(map_location), assigned",
+        "kept = loaded(torch.load('plain_v1.pt', map_location=D), assign=True)",
+        (("plain_v1", "plain_v1.pt"),),
+    ),
+    Case(
+        "torch.load(map_location), copied",
+        "kept = copied(torch.load('plain_v1.pt', map_location=D))",
+        (("plain_v1", "plain_v1.pt"),),
+    ),
+    Case(
+        "torch.load(mmap), onto the device",
+        "kept = loaded(torch.load('mapped_v1.pth', mmap=True, map_location='cpu'), Net().to(D))",
+        (("mapped_v1", "mapped_v1.pth"),),
+    ),
     Case("transformers: device_map", "kept = BertModel.from_pretrained('tiny-bert', device_map={'': D})", _BERT),
-    Case("transformers: device_map, cast", "kept = BertModel.from_pretrained('tiny-bert', device_map={'': D},"
-         " dtype=torch.bfloat16)", _BERT),
-    Case("transformers: device_map over two devices", "kept = LlamaForCausalLM.from_pretrained('sharded-llama', device_map={"
-         "'model.embed_tokens': D, 'model.layers': 'npu:1', 'model.norm': 'npu:1', 'model.rotary_emb': 'npu:1', 'lm_head': D})",
-         (("sharded-llama", "sharded-llama/"),)),
+    Case(
+        "transformers: device_map, cast",
+        "kept = BertModel.from_pretrained('tiny-bert', device_map={'': D}, dtype=torch.bfloat16)",
+        _BERT,
+    ),
+    Case(
+        "transformers: device_map over two devices",
+        "kept = LlamaForCausalLM.from_pretrained('sharded-llama', device_map={"
+        "'model.embed_tokens': D, 'model.layers': 'npu:1', 'model.norm': 'npu:1', 'model.rotary_emb': 'npu:1', 'lm_head': D})",
+        (("sharded-llama", "sharded-llama/"),),
+    ),
     Case("transformers: moved", "kept = BertModel.from_pretrained('tiny-bert').to(D)", _BERT),
-    Case("transformers: .bin, device_map", "kept = BertModel.from_pretrained('bert-in-bin', device_map={'': D})",
-         (("bert-in-bin", "bert-in-bin/"),)),
-    Case("transformers: experts fused while loading, device_map",
-         "kept = AutoModelForCausalLM.from_pretrained('tiny-qwen-moe', device_map={'': D})",
-         (("tiny-qwen-moe", "tiny-qwen-moe/"),)),
-    Case("transformers: partly in host memory", "kept = BertModel.from_pretrained('tiny-bert', device_map={'embeddings': D,"
-         " 'encoder': 'cpu', 'pooler': 'cpu'})", _BERT),
+    Case(
+        "transformers: .bin, device_map",
+        "kept = BertModel.from_pretrained('bert-in-bin', device_map={'': D})",
+        (("bert-in-bin", "bert-in-bin/"),),
+    ),
+    Case(
+        "transformers: experts fused while loading, device_map",
+        "kept = AutoModelForCausalLM.from_pretrained('tiny-qwen-moe', device_map={'': D})",
+        (("tiny-qwen-moe", "tiny-qwen-moe/"),),
+    ),
+    Case(
+        "transformers: partly in host memory",
+        "kept = BertModel.from_pretrained('tiny-bert', device_map={'embeddings': D, 'encoder': 'cpu', 'pooler': 'cpu'})",
+        _BERT,
+    ),
     Case("diffusers: moved", _PIPELINE + "kept.to(D)", _SD),
-    Case("diffusers: device_map", "kept = UNet2DConditionModel.from_pretrained('tiny-sd', subfolder='unet', device_map={'': D})",
-         (("tiny-sd", "tiny-sd/unet/"),)),
+    Case(
+        "diffusers: device_map",
+        "kept = UNet2DConditionModel.from_pretrained('tiny-sd', subfolder='unet', device_map={'': D})",
+        (("tiny-sd", "tiny-sd/unet/"),),
+    ),
     Case("diffusers: model CPU offload", _PIPELINE + "kept.enable_model_cpu_offload(device=D)", _SD),
-    Case("diffusers: model CPU offload, one of them in use", _PIPELINE + "kept.enable_model_cpu_offload(device=D)\n"
-         "kept.text_encoder(torch.ones(1, 8, dtype=torch.long))", _SD),
+    Case(
+        "diffusers: model CPU offload, one of them in use",
+        _PIPELINE + "kept.enable_model_cpu_offload(device=D)\nkept.text_encoder(torch.ones(1, 8, dtype=torch.long))",
+        _SD,
+    ),
     Case("diffusers: sequential CPU offload", _PIPELINE + "kept.enable_sequential_cpu_offload(device=D)", _SD),
-    Case("diffusers: sequential CPU offload, after a step", _PIPELINE + "kept.enable_sequential_cpu_offload(device=D)\n"
-         "with torch.no_grad():\n    kept.unet(torch.ones(1, 4, 8, 8), 1, torch.ones(1, 4, 32))", _SD),
-    Case("diffusers: group offload of blocks", """
+    Case(
+        "diffusers: sequential CPU offload, after a step",
+        _PIPELINE + "kept.enable_sequential_cpu_offload(device=D)\n"
+        "with torch.no_grad():\n    kept.unet(torch.ones(1, 4, 8, 8), 1, torch.ones(1, 4, 32))",
+        _SD,
+    ),
+    Case(
+        "diffusers: group offload of blocks",
+        """
 kept = UNet2DConditionModel.from_pretrained("tiny-sd", subfolder="unet")
 kept.enable_group_offload(torch.device(D), torch.device("cpu"), offload_type="block_level", num_blocks_per_group=1)
 with torch.no_grad():
     kept(torch.ones(1, 4, 8, 8, device=D), 1, torch.ones(1, 4, 32, device=D))
-""", (("tiny-sd", "tiny-sd/unet/"),)),
-    Case("diffusers: group offload of leaves", """
+""",
+        (("tiny-sd", "tiny-sd/unet/"),),
+    ),
+    Case(
+        "diffusers: group offload of leaves",
+        """
 kept = UNet2DConditionModel.from_pretrained("tiny-sd", subfolder="unet")
 kept.enable_group_offload(torch.device(D), torch.device("cpu"), offload_type="leaf_level")
-""", (("tiny-sd", "tiny-sd/unet/"),)),
-    Case("diffusers: single file, moved",
-         "kept = LTXVideoTransformer3DModel.from_single_file('ltx-mytune_v2.safetensors', config='ltx-config').to(D)",
-         (("ltx-mytune_v2", "ltx-mytune_v2.safetensors"),)),
-    Case("accelerate: load_checkpoint_and_dispatch", """
+""",
+        (("tiny-sd", "tiny-sd/unet/"),),
+    ),
+    Case(
+        "diffusers: single file, moved",
+        "kept = LTXVideoTransformer3DModel.from_single_file('ltx-mytune_v2.safetensors', config='ltx-config').to(D)",
+        (("ltx-mytune_v2", "ltx-mytune_v2.safetensors"),),
+    ),
+    Case(
+        "accelerate: load_checkpoint_and_dispatch",
+        """
 with accelerate.init_empty_weights():
     kept = Net()
 kept = accelerate.load_checkpoint_and_dispatch(kept, "beta_v1.safetensors", device_map={"": D})
-""", (("beta_v1", "beta_v1.safetensors"),)),
-    Case("accelerate: tensors set one by one from safe_open", """
+""",
+        (("beta_v1", "beta_v1.safetensors"),),
+    ),
+    Case(
+        "accelerate: tensors set one by one from safe_open",
+        """
 with accelerate.init_empty_weights():
     kept = Net()
 with safe_open("gamma_v1.safetensors", "pt", device=D) as file:
     for key in file.keys():
         accelerate.utils.set_module_tensor_to_device(kept, key, D, value=file.get_tensor(key))
 del file
-""", _GAMMA),
+""",
+        _GAMMA,
+    ),
     Case("accelerate: CPU offload", "kept = accelerate.cpu_offload(BertModel.from_pretrained('tiny-bert'), D)", _BERT),
-    Case("accelerate: dispatched over two devices", "kept = accelerate.dispatch_model(BertModel.from_pretrained('tiny-bert'),"
-         " {'embeddings': D, 'encoder': 'npu:1', 'pooler': 'npu:1'})", _BERT),
-    Case("peft: an adapter on its base, on the device",
-         "kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained('tiny-llama', device_map={'': D}), 'my-adapter',"
-         " torch_device=D)", (*_LLAMA, ("my-adapter", "my-adapter/"))),
-    Case("peft: an adapter on its base, moved",
-         "kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained('tiny-llama'), 'my-adapter').to(D)",
-         (*_LLAMA, ("my-adapter", "my-adapter/"))),
-    Case("torchao: int8 weights, quantized on the device", """
+    Case(
+        "accelerate: dispatched over two devices",
+        "kept = accelerate.dispatch_model(BertModel.from_pretrained('tiny-bert'),"
+        " {'embeddings': D, 'encoder': 'npu:1', 'pooler': 'npu:1'})",
+        _BERT,
+    ),
+    Case(
+        "peft: an adapter on its base, on the device",
+        "kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained('tiny-llama', device_map={'': D}), 'my-adapter',"
+        " torch_device=D)",
+        (*_LLAMA, ("my-adapter", "my-adapter/")),
+    ),
+    Case(
+        "peft: an adapter on its base, moved",
+        "kept = PeftModel.from_pretrained(LlamaForCausalLM.from_pretrained('tiny-llama'), 'my-adapter').to(D)",
+        (*_LLAMA, ("my-adapter", "my-adapter/")),
+    ),
+    Case(
+        "torchao: int8 weights, quantized on the device",
+        """
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 kept = BertModel.from_pretrained("tiny-bert", device_map={"": D})
 quantize_(kept, Int8WeightOnlyConfig())
-""", _BERT),
-    Case("torchao: int8 weights, then moved", """
+""",
+        _BERT,
+    ),
+    Case(
+        "torchao: int8 weights, then moved",
+        """
 from torchao.quantization import Int8WeightOnlyConfig, quantize_
 kept = BertModel.from_pretrained("tiny-bert")
 quantize_(kept, Int8WeightOnlyConfig())
 kept.to(D)
-""", _BERT),
+""",
+        _BERT,
+    ),
     # None of these has a name.
-    Case("never loaded, beside one that was", "kept = [Net().to(D), loaded(load_file('beta_v1.safetensors', device=D), Net().to(D))]",
-         ((None, None), ("beta_v1", "beta_v1.safetensors"))),
-    Case("never loaded, made after one that was, and is gone", "kept = loaded(load_file('beta_v1.safetensors', device=D), Net().to(D))\n"
-         "kept = Net().to(D)", ((None, None),)),
-    Case("never loaded, made after one that was copied", "kept = [streamed('beta_v1.safetensors')]\nkept.append(Net().to(D))",
-         (("beta_v1", "beta_v1.safetensors"), (None, None))),
+    Case(
+        "never loaded, beside one that was",
+        "kept = [Net().to(D), loaded(load_file('beta_v1.safetensors', device=D), Net().to(D))]",
+        ((None, None), ("beta_v1", "beta_v1.safetensors")),
+    ),
+    Case(
+        "never loaded, made after one that was, and is gone",
+        "kept = loaded(load_file('beta_v1.safetensors', device=D), Net().to(D))\nkept = Net().to(D)",
+        ((None, None),),
+    ),
+    Case(
+        "never loaded, made after one that was copied",
+        "kept = [streamed('beta_v1.safetensors')]\nkept.append(Net().to(D))",
+        (("beta_v1", "beta_v1.safetensors"), (None, None)),
+    ),
     Case("never loaded, made on the device", "with torch.device(D):\n    kept = Net()", ((None, None),)),
-    Case("a config, and no weights", "kept = AutoModel.from_config(AutoConfig.from_pretrained('tiny-bert')).to(D)",
-         ((None, None),)),
-    Case("values from nowhere over a file's",
-         "kept = loaded({k: torch.randn_like(v) for k, v in Net().to(D).state_dict().items()},"
-         " loaded(load_file('alpha_v1.safetensors', device=D), Net().to(D)))", ((None, None),)),
-    Case("another file over the first", "kept = loaded(load_file('beta_v1.safetensors', device=D),"
-         " loaded(load_file('alpha_v1.safetensors', device=D), Net().to(D)))", (("beta_v1", "beta_v1.safetensors"),)),
-    Case("another file's values copied over the first's", "kept = streamed('beta_v1.safetensors',"
-         " loaded(load_file('alpha_v1.safetensors', device=D), Net().to(D)))", (("beta_v1", "beta_v1.safetensors"),)),
-    Case("the weights of a fine-tune in the place of those that the config names",
-         "from pathlib import Path\nkept = served('tiny-llama', 'sharded-llama')", (("sharded-llama", "sharded-llama/"),)),
+    Case(
+        "a config, and no weights", "kept = AutoModel.from_config(AutoConfig.from_pretrained('tiny-bert')).to(D)", ((None, None),)
+    ),
+    Case(
+        "values from nowhere over a file's",
+        "kept = loaded({k: torch.randn_like(v) for k, v in Net().to(D).state_dict().items()},"
+        " loaded(load_file('alpha_v1.safetensors', device=D), Net().to(D)))",
+        ((None, None),),
+    ),
+    Case(
+        "another file over the first",
+        "kept = loaded(load_file('beta_v1.safetensors', device=D),"
+        " loaded(load_file('alpha_v1.safetensors', device=D), Net().to(D)))",
+        (("beta_v1", "beta_v1.safetensors"),),
+    ),
+    Case(
+        "another file's values copied over the first's",
+        "kept = streamed('beta_v1.safetensors', loaded(load_file('alpha_v1.safetensors', device=D), Net().to(D)))",
+        (("beta_v1", "beta_v1.safetensors"),),
+    ),
+    Case(
+        "the weights of a fine-tune in the place of those that the config names",
+        "from pathlib import Path\nkept = served('tiny-llama', 'sharded-llama')",
+        (("sharded-llama", "sharded-llama/"),),
+    ),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 import option_files
 from gpumodels_tui.commands.completion import FILES, FOLDER
+from gpumodels_tui.settings.config_file import read_config
 from gpumodels_tui.settings.table import COMMANDS, all_options
 
 
@@ -38,6 +40,14 @@ def test_every_option_and_command_is_in_the_manual() -> None:
     text = option_files.MAN_PAGE.read_text().replace("\\-", "-")
     assert [option.name for option in all_options() if f"--{option.name}\\fR" not in text] == []
     assert [command.name for command in COMMANDS if f".SS gpumodels-tui {command.name}" not in text] == []
+
+
+def test_the_example_of_a_configuration_file_is_one(tmp_path: Path) -> None:
+    (example,) = re.findall(r"^```toml\n(.*?)^```$", option_files.DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    (tmp_path / "config.toml").write_text(example, encoding="utf-8")
+    found = read_config(tmp_path / "config.toml", all_options())
+    assert found.problems == ()
+    assert found.values["metrics", "listen"] == "0.0.0.0:9477"
 
 
 def completed(script: str) -> list[str]:

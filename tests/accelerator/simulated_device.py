@@ -75,7 +75,18 @@ def build() -> Path:
         fresh = library.with_suffix(f".{os.getpid()}")
         libraries = Path(torch.__file__).with_name("lib")
         includes = [f"-I{path}" for path in include_paths()]
-        command = [found, "-std=c++20", "-O1", "-shared", "-fPIC", *includes, str(SOURCE), f"-L{libraries}", "-lc10", "-ltorch_cpu"]
+        command = [
+            found,
+            "-std=c++20",
+            "-O1",
+            "-shared",
+            "-fPIC",
+            *includes,
+            str(SOURCE),
+            f"-L{libraries}",
+            "-lc10",
+            "-ltorch_cpu",
+        ]
         subprocess.run([*command, "-o", str(fresh)], check=True, capture_output=True, text=True)
         fresh.replace(library)  # another process may have been as quick
     return library

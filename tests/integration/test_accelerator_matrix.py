@@ -40,7 +40,9 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", params=SETTINGS, ids=" ".join)
-def host(request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str, Host]]:
+def host(
+    request: pytest.FixtureRequest, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str, Host]]:
     order, samples = request.param
     settings = {"GPUMODELS_SAMPLE_ACCELERATOR": str(int(samples == "with samples")), "GPUMODELS_INTERVAL": "0.1"}
     with a_host(tmp_path_factory.mktemp("gpm") / "gpm", environment=settings) as host:

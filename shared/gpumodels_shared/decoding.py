@@ -167,7 +167,7 @@ def _check_numbers(snapshot: Snapshot) -> None:
     health = snapshot.health
     if not (_is_duration(snapshot.process.interval_seconds) and _is_duration(health.scan_seconds)):
         raise DecodeError("a duration is negative or not a number")
-    if _any_negative((health.modules, health.failures)):
+    if _any_negative((health.modules, health.failures, health.ignored_asks)):
         raise DecodeError("a negative count in the sidecar's health")
     for model in snapshot.models:
         counts = (model.layers, model.parameters, model.offloaded_bytes, model.shared_bytes)

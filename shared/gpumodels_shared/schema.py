@@ -75,6 +75,8 @@ class ProcessInfo:
     device_order: str | None = None
     """CUDA_DEVICE_ORDER; unless it is PCI_BUS_ID, CUDA numbers the fastest GPU first, which NVML may not."""
     job: Job | None = None
+    answers: bool = False
+    """Whether its sidecar answers viewers' questions; see `asks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +258,8 @@ class SidecarHealth:
     """The number of live modules that it knows."""
     failures: int = 0
     """The number of errors since its start, such as modules or tensors that could not be read."""
+    ignored_asks: int = 0
+    """How many questions of viewers were none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import is_
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 from gpumodels.hooks.comfy_nodes import ComfyNodes
 from gpumodels.hooks.torch_hooks import TorchHooks
@@ -174,6 +174,10 @@ class Observer:
     def stages(self) -> tuple[Stage, ...]:
         """What the host did last, where its work has parts with names."""
         return self._attached.stages.stages() if self._attached is not None else ()
+
+    def core_of(self, model_id: str) -> Callable[[], Any] | None:
+        """A weak reference to the module of this model; None if there is no such model."""
+        return self._attached.snapshot_models.core(model_id) if self._attached is not None else None
 
     def attach_when_possible(self) -> None:
         """Attach to torch now, or during the host's own import of it."""

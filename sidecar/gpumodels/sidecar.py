@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from gpumodels.fork_gate import ForkGate
+from gpumodels.holders.answering import Answering
 from gpumodels.models.allocators import DeviceSource
 from gpumodels.observer import Observer
 from gpumodels.observing.import_hook import imported_torch
@@ -94,6 +95,8 @@ class Sidecar:
             samples_accelerators=samples_accelerators,
             memory_errors=self._failed_allocations.errors,
         )
+        self._answering = Answering(self._observer.core_of, self._pause, self.failures)
+        self._process = replace(self._process, answers=self._answering.is_on)
         self._stopping = threading.Event()
         self._tick_at = 0.0
         """When the next tick is due, monotonic."""
@@ -125,6 +128,7 @@ class Sidecar:
         if not self._thread.is_alive():
             self._publish_last_errors()
         self._observer.detach()
+        self._answering.close(self._publisher.file)
         self._publisher.close()
 
     def published_names(self) -> set[str]:
@@ -153,6 +157,7 @@ class Sidecar:
                     self._is_resting = False
                     self._tick()
                     self._find_names()
+                    self._answering.answer(self._publisher.file)
             # After a long tick the next was put off for the sake of names (`_pause_naming`); now there are none to find.
             if self._wait(max(0.0, min(self._interval_seconds, self._tick_at - time.monotonic()))):
                 return
@@ -202,7 +207,12 @@ class Sidecar:
                     process=self._process_now(),
                     devices=observer.devices,
                     models=observer.models,
-                    health=SidecarHealth(round(observer.last_update_seconds, 4), len(observer.registry), self.failures.count),
+                    health=SidecarHealth(
+                        round(observer.last_update_seconds, 4),
+                        len(observer.registry),
+                        self.failures.count,
+                        self._answering.ignored,
+                    ),
                     warnings=(*observer.warnings, PROFILED) if self._is_resting else observer.warnings,
                     model_manager=observer.model_manager,
                     stages=observer.stages,

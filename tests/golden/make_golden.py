@@ -93,6 +93,7 @@ SNAPSHOT: Final = Snapshot(
             pod="trainer-0",
             container_id="0123456789ab",
         ),
+        answers=True,
     ),
     devices=(
         DeviceMemory(
@@ -177,7 +178,7 @@ SNAPSHOT: Final = Snapshot(
             leftover_of="Wan2_2-T2V-A14B-LOW",
         ),
     ),
-    health=SidecarHealth(scan_seconds=0.0125, modules=603, failures=1),
+    health=SidecarHealth(scan_seconds=0.0125, modules=603, failures=1, ignored_asks=2),
     warnings=("safetensors is not installed: names come from classes",),
     model_manager="ComfyUI",
     stages=(

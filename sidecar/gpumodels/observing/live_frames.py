@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dis
 import gc
 import sys
 import threading
 from collections.abc import Iterator
 from inspect import CO_NEWLOCALS
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, Final
 
 MAX_FRAMES: Final = 200
@@ -15,10 +16,11 @@ MAX_FRAMES: Final = 200
 
 PYTHON: Final[tuple[int, ...]] = sys.version_info[:2]
 
-_READERS_OF_LOCALS: Final = frozenset(
-    {"locals", "vars", "dir", "eval", "exec", "f_locals", "_getframe", "currentframe", "stack", "settrace", "setprofile"}
-)
-"""A function that uses one of these names may keep its dictionary of local variables: nobody else may then touch it."""
+_BUILTIN_READERS: Final = frozenset({"locals", "vars", "dir", "eval", "exec"})
+_READERS_OF_LOCALS: Final = frozenset({"f_locals", "_getframe", "currentframe", "stack", "settrace", "setprofile"})
+"""A function that uses one of these names may keep its dictionary of local variables: nobody else may then touch it. The first
+ones are functions; an attribute of such a name, as `eval` of a torch module, is none of them."""
+_LOADS_NAME: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF"})
 
 
 def frames_of_threads(own_thread: int) -> Iterator[tuple[int, FrameType]]:
@@ -47,13 +49,22 @@ def locals_of(frame: FrameType) -> list[Any]:
         return [*frame.f_locals.values()]
     if PYTHON < (3, 11):
         return [held for held in gc.get_referents(frame) if held is not frame.f_globals and type(held) is not FrameType]
-    if not _READERS_OF_LOCALS.isdisjoint(frame.f_code.co_names) or _is_traced(frame):
+    if _may_read_locals(frame.f_code) or _is_traced(frame):
         return []
     namespace = frame.f_locals
     values = [*namespace.values()]
     if sys.getrefcount(namespace) <= _REFERENCES:
         namespace.clear()
     return values
+
+
+def _may_read_locals(code: CodeType) -> bool:
+    names = {*code.co_names, *code.co_freevars}
+    if not _READERS_OF_LOCALS.isdisjoint(names):
+        return True
+    if _BUILTIN_READERS.isdisjoint(names):
+        return False
+    return any(one.opname in _LOADS_NAME and one.argval in _BUILTIN_READERS for one in dis.get_instructions(code))
 
 
 def _is_traced(frame: FrameType) -> bool:
@@ -65,3 +76,16 @@ def _is_traced(frame: FrameType) -> bool:
 
 _REFERENCES: Final = 3
 """To a frame's dictionary of local variables: the frame's, ours, and the argument of `getrefcount`."""
+
+
+def named_locals_of(frame: FrameType) -> dict[str, Any]:
+    """The local variables of a running frame by name; empty where reading them could change them, as for `locals_of`."""
+    if not frame.f_code.co_flags & CO_NEWLOCALS or PYTHON >= (3, 13):
+        return dict(frame.f_locals)
+    if _may_read_locals(frame.f_code) or _is_traced(frame):
+        return {}
+    namespace = frame.f_locals
+    values = dict(namespace)
+    if sys.getrefcount(namespace) <= _REFERENCES:
+        namespace.clear()
+    return values

@@ -47,6 +47,11 @@ class Publisher:
         self._has_warned_of_group = False
         self._cleaned = False
 
+    @property
+    def file(self) -> Path | None:
+        """The snapshot file; None if there is none at the moment."""
+        return self._writer.path if self._writer is not None else None
+
     def publish(self, snapshot: Snapshot) -> None:
         """Write the snapshot if it says anything new, else only the heartbeat."""
         try:

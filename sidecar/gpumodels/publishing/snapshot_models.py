@@ -133,6 +133,10 @@ class SnapshotModels:
         """The models whose module is still alive: an unloaded model is dropped at once, even before the next scan."""
         return tuple(model for model in models if self._lives(model.id))
 
+    def core(self, model_id: str) -> weakref.ref[Any] | None:
+        """The module of the model with this id, of an adapter that of its base; None if there is none."""
+        return self._cores.get(model_id.partition("/")[0])
+
     def _lives(self, model_id: str) -> bool:
         core = self._cores.get(model_id.partition("/")[0])  # an adapter `base/name` lives no longer than its base
         return core is None or core() is not None

@@ -20,7 +20,7 @@ mro_of: Final[Callable[[Any], tuple[type, ...]]] = type.__dict__["__mro__"].__ge
 """A class and its bases, in method resolution order."""
 name_of: Final[Callable[[Any], str]] = type.__dict__["__name__"].__get__
 """The `__name__` of a class, a metaclass's own property not run."""
-_class_dict: Final[Callable[[Any], Any]] = type.__dict__["__dict__"].__get__
+class_dict: Final[Callable[[Any], Any]] = type.__dict__["__dict__"].__get__
 
 
 def is_a(thing: Any, kind: type[Kind]) -> TypeGuard[Kind]:
@@ -33,19 +33,19 @@ _DESCRIPTORS: Final = frozenset({GetSetDescriptorType, MemberDescriptorType})
 
 def package_of(kind: type) -> str | None:
     """The top-level package of a class; None for classes written in C that have no `__module__`."""
-    module = _class_dict(kind).get("__module__")
+    module = class_dict(kind).get("__module__")
     return module.partition(".")[0] if type(module) is str else None
 
 
 def class_attribute(kind: type, name: str) -> Any:
     """The attribute as it stands in the namespace of the class or its nearest base, not bound; None where none defines it."""
-    return next((namespace[name] for base in mro_of(kind) if name in (namespace := _class_dict(base))), None)
+    return next((namespace[name] for base in mro_of(kind) if name in (namespace := class_dict(base))), None)
 
 
 def state_of(thing: Any) -> dict[str, Any]:
     """The object's instance dictionary; empty where it has none, or none that can be read without running its class's code."""
     for base in reversed(mro_of(type(thing))):
-        descriptor = _class_dict(base).get("__dict__")
+        descriptor = class_dict(base).get("__dict__")
         if type(descriptor) in _DESCRIPTORS:
             state = descriptor.__get__(thing)
             return state if type(state) is dict else {}
@@ -54,13 +54,13 @@ def state_of(thing: Any) -> dict[str, Any]:
 
 def state_getter(kind: type) -> Callable[[Any], dict[str, Any]]:
     """`state_of` for objects of this class and its subclasses, at a tenth of the cost, even if a subclass defines `__dict__`."""
-    getter: Callable[[Any], dict[str, Any]] = _class_dict(kind)["__dict__"].__get__
+    getter: Callable[[Any], dict[str, Any]] = class_dict(kind)["__dict__"].__get__
     return getter
 
 
 def _hides_its_state(kind: type) -> bool:
     """Whether the class replaced the `__dict__` descriptor by something of its own."""
-    found = [descriptor for base in mro_of(kind) if (descriptor := _class_dict(base).get("__dict__")) is not None]
+    found = [descriptor for base in mro_of(kind) if (descriptor := class_dict(base).get("__dict__")) is not None]
     return bool(found) and not any(type(descriptor) in _DESCRIPTORS for descriptor in found)
 
 
@@ -83,7 +83,7 @@ def _slots_of(thing: Any) -> Iterator[tuple[str, Any]]:
 
 def _slot_descriptors(kind: type) -> Iterator[tuple[str, Any]]:
     for base in mro_of(kind):
-        for name, descriptor in [*_class_dict(base).items()]:
+        for name, descriptor in [*class_dict(base).items()]:
             if type(descriptor) is MemberDescriptorType and name not in ("__dict__", "__weakref__"):
                 yield name, descriptor
 

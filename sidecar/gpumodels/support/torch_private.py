@@ -20,6 +20,18 @@ LOAD_HOOKS: Final = "_load_state_dict_post_hooks"
 """Under this name it holds the hooks that run after values were loaded. So since torch 1.12."""
 
 
+HOOKS: Final = {
+    "_forward_hooks": "forward hook",
+    "_forward_pre_hooks": "forward pre-hook",
+    "_backward_hooks": "backward hook",
+    "_backward_pre_hooks": "backward pre-hook",
+    "_state_dict_hooks": "state dict hook",
+    "_load_state_dict_pre_hooks": "hook for loading a state dict",
+    LOAD_HOOKS: "hook after loading a state dict",
+}
+"""Under these names it holds what else was registered with it, and what that is called."""
+
+
 def storage_identity(torch: ModuleType) -> Callable[[Any], int]:
     """A function that gives a number for a storage: the same for all Python objects of one storage, and only for these."""
     if hasattr(torch.empty(0).untyped_storage(), "_cdata"):

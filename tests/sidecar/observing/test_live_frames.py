@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from gpumodels.observing.live_frames import frames_of_threads, locals_of
+from gpumodels.observing.live_frames import frames_of_threads, locals_of, named_locals_of
 
 
 def in_thread(function: Callable[[], Any]) -> Any:
@@ -42,6 +42,30 @@ def test_the_local_variables_of_a_running_function_are_seen_and_not_kept() -> No
         return is_seen, known() is None, number
 
     assert serve() == (True, True, 3)
+
+
+def test_a_function_that_calls_a_models_eval_is_read_and_one_that_calls_the_builtin_is_not() -> None:
+    def serves() -> list[dict[str, Any]]:
+        model = nn.Linear(2, 2)
+        model.eval()
+        return named_seen("serves")
+
+    def evaluates() -> list[dict[str, Any]]:
+        model = eval("1")
+        return [{}] if model != 1 else named_seen("evaluates")
+
+    assert ["model" in names for names in serves()] == [True]
+    assert ["model" in names for names in evaluates()] == [sys.version_info >= (3, 13)]
+
+
+def named_seen(name: str) -> list[dict[str, Any]]:
+    """The named local variables of the function of this name, in another thread."""
+
+    def read() -> list[dict[str, Any]]:
+        return [named_locals_of(frame) for _, frame in frames_of_threads(threading.get_ident()) if frame.f_code.co_name == name]
+
+    found: list[dict[str, Any]] = in_thread(read)
+    return found
 
 
 def test_all_frames_of_a_thread_are_seen_but_none_of_the_asking_one() -> None:

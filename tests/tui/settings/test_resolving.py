@@ -32,7 +32,7 @@ def stated(option: Option, text: str) -> str:
 
 def given(option: Option, arguments: list[str]) -> argparse.Namespace:
     command = next((command for command in COMMANDS if command.name == option.command), None)
-    required = [one.kind.choices[0] for one in command.arguments if not one.is_optional] if command is not None else []
+    required = [(*one.kind.choices, "word")[0] for one in command.arguments if not one.is_optional] if command is not None else []
     return parser().parse_args([*(arguments or ([option.command] if option.command else [])), *required])
 
 

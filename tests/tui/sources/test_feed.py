@@ -200,7 +200,7 @@ BAD_FILES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "half a header": (lambda good: good[:60], "truncated: 60 bytes"),
     "half a file": (lambda good: good[: len(good) // 2], "truncated:"),
     "of a newer version": (lambda good: of_version(good, 2), "needs a newer gpumodels-tui"),
-    "of an unknown version": (lambda good: of_version(good, 0), "format 0.2 is unknown"),
+    "of an unknown version": (lambda good: of_version(good, 0), "format 0.3 is unknown"),
     "with a damaged header": (lambda good: good[:50] + b"\xff" + good[51:], "damaged header"),
     "with a damaged heartbeat": (
         lambda good: good[:HEARTBEAT_OFFSET] + b"\xff" * 64 + good[HEARTBEAT_OFFSET + 64 :],

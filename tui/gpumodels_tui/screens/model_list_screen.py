@@ -37,6 +37,7 @@ class ModelListScreen(ListScreen):
         Binding("f6", "sort(1)", "Sort", show=False, id="models.sort_f6", tooltip=SORT_NEXT),
         Binding("r", "reverse", "Reverse", show=False, id="models.reverse", tooltip="Reverse the order"),
         Binding("i", "facts", "Facts", show=False, id="models.facts", tooltip="All facts, and the files' raw metadata"),
+        Binding("h", "holders", "Held by", show=False, id="models.holders", tooltip="Who holds it: asks its process, once"),
         Binding(
             "less_than_sign",
             "column(-1)",
@@ -122,7 +123,16 @@ class ModelListScreen(ListScreen):
         """Disable the facts if there is no row."""
         if action == "facts":
             return None if self.entry is None or not self._table.display else True
+        if action == "holders":
+            return None if self.model is None or not self._table.display else True
         return super().check_action(action, parameters)
+
+    def action_holders(self) -> None:
+        """Ask the model's process who holds it, and say it in a box."""
+        from gpumodels_tui.screens.holders_box import HoldersBox
+
+        if self.model is not None:
+            self.app.push_screen(HoldersBox(self.model))
 
     def action_facts(self) -> None:
         """Show all facts about the model, or about the process without a sidecar, in a box."""

@@ -50,7 +50,7 @@ class OverviewScreen(ModelListScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         *device_keys("overview", "The models of all devices"),
-        Binding("left,h", "neighbour(-1)", "Previous device", show=False, id="overview.previous", tooltip=NEIGHBOURS),
+        Binding("left", "neighbour(-1)", "Previous device", show=False, id="overview.previous", tooltip=NEIGHBOURS),
         Binding("right,l", "neighbour(1)", "Next device", show=False, id="overview.next", tooltip=NEIGHBOURS),
         Binding("tab,shift+tab", "pane", "Pane", show=False, id="overview.pane", tooltip="Switch between devices and models"),
         Binding("escape", "leave", "All rows", show=False, key_display="Esc", id="overview.leave", tooltip="Clear the filter"),

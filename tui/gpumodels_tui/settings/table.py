@@ -117,6 +117,18 @@ COMMANDS: Final = (
         arguments=(Argument("file", "a record that a sidecar kept, oom-….json", kinds.FILE, is_optional=True),),
     ),
     Command(
+        "why",
+        "say who holds a model",
+        "Asks a model's process who holds it: the shortest chains of references that keep it in memory. Changes nothing there.",
+        "gpumodels_tui.commands.why:run",
+        options=(
+            Option("pid", "the model's process, where several have one of this name", kinds.whole(1)),
+            Option("json", "print one JSON document", kinds.SWITCH, default=False),
+        ),
+        arguments=(Argument("model", "the model's name, or a part of it"),),
+        epilog="Only the process's owner and root may ask. GPUMODELS_ASK=0 in the process's environment turns it off.",
+    ),
+    Command(
         "doctor",
         "check what the viewer and the sidecars need",
         "Checks directories, sidecars, GPUs, model folders and the terminal, and says what to do next.",

@@ -5,10 +5,11 @@
 #    source ~/.local/share/bash_completion/gpumodels-tui
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_gpumodels_tui_subparsers=(metrics oom doctor deploy config completion)
+_shtab_gpumodels_tui_subparsers=(metrics oom why doctor deploy config completion)
 
 _shtab_gpumodels_tui_metrics_option_strings=(-h --help --listen --unix --textfile --top --with-pid --no-with-pid --with-paths --no-with-paths --dir --models --group --gpu --process --user --job --kind --min-bytes --name)
 _shtab_gpumodels_tui_oom_option_strings=(-h --help --dir --models --group)
+_shtab_gpumodels_tui_why_option_strings=(-h --help --pid --json --no-json --dir --models --group)
 _shtab_gpumodels_tui_doctor_option_strings=(-h --help --json --no-json --bundle --dir --models --group)
 _shtab_gpumodels_tui_deploy_option_strings=(-h --help --into)
 _shtab_gpumodels_tui_config_option_strings=(-h --help)
@@ -22,6 +23,8 @@ _shtab_gpumodels_tui_metrics___models_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui_oom_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_gpumodels_tui_oom___dir_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui_oom___models_COMPGEN=_shtab_compgen_dirs
+_shtab_gpumodels_tui_why___dir_COMPGEN=_shtab_compgen_dirs
+_shtab_gpumodels_tui_why___models_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui_doctor___bundle_COMPGEN=_shtab_compgen_files
 _shtab_gpumodels_tui_doctor___dir_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui_doctor___models_COMPGEN=_shtab_compgen_dirs
@@ -34,7 +37,7 @@ _shtab_gpumodels_tui_metrics___kind_choices=(checkpoint lora vae clip llm contro
 _shtab_gpumodels_tui_deploy_pos_0_choices=(grafana kubernetes otel prometheus slurm systemd)
 _shtab_gpumodels_tui_config_pos_0_choices=(show path init)
 _shtab_gpumodels_tui_completion_pos_0_choices=(bash zsh fish)
-_shtab_gpumodels_tui_pos_0_choices=(metrics oom doctor deploy config completion)
+_shtab_gpumodels_tui_pos_0_choices=(metrics oom why doctor deploy config completion)
 _shtab_gpumodels_tui___theme_choices=(terminal dark light high-contrast monochrome)
 _shtab_gpumodels_tui___output_choices=(screens once json csv)
 _shtab_gpumodels_tui___kind_choices=(checkpoint lora vae clip llm controlnet upscaler depth embedding audio model)
@@ -47,6 +50,10 @@ _shtab_gpumodels_tui_metrics___with_paths_nargs=0
 _shtab_gpumodels_tui_metrics___no_with_paths_nargs=0
 _shtab_gpumodels_tui_oom__h_nargs=0
 _shtab_gpumodels_tui_oom___help_nargs=0
+_shtab_gpumodels_tui_why__h_nargs=0
+_shtab_gpumodels_tui_why___help_nargs=0
+_shtab_gpumodels_tui_why___json_nargs=0
+_shtab_gpumodels_tui_why___no_json_nargs=0
 _shtab_gpumodels_tui_doctor__h_nargs=0
 _shtab_gpumodels_tui_doctor___help_nargs=0
 _shtab_gpumodels_tui_doctor___json_nargs=0

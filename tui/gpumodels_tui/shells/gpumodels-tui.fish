@@ -50,8 +50,8 @@ function _shtab_gpumodels_tui_using
   test "$_shtab_gpumodels_tui_cmdpath" = "$argv"
 end
 
-set -g _shtab_gpumodels_tui_commands metrics oom doctor deploy config completion
-set -g _shtab_gpumodels_tui_opts_with_value --bundle --dir --gpu --group --interval --into --job --kind --listen --min-bytes --models --name --output --process --textfile --theme --top --unix --user
+set -g _shtab_gpumodels_tui_commands metrics oom why doctor deploy config completion
+set -g _shtab_gpumodels_tui_opts_with_value --bundle --dir --gpu --group --interval --into --job --kind --listen --min-bytes --models --name --output --pid --process --textfile --theme --top --unix --user
 
 complete -c gpumodels-tui -e
 complete -c gpumodels-tui -f
@@ -100,6 +100,13 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l dir -xka "(__fi
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l group -x -d 'read the files that members of GROUP share with it, too'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a record that a sidecar kept, oom-….json'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a why -d 'Asks a model'"'"'s process who holds it: the shortest chains of references that keep it in memory. Changes nothing there.'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -s h -l help -d 'show this help message and exit'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l pid -x -d 'the model'"'"'s process, where several have one of this name'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l json -l no-json -d 'print one JSON document'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l group -x -d 'read the files that members of GROUP share with it, too'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a doctor -d 'Checks directories, sidecars, GPUs, model folders and the terminal, and says what to do next.'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l json -l no-json -d 'print one JSON document'

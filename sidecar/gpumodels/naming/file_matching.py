@@ -27,6 +27,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.fingerprint import (
     COARSE_CLOCK_NS,
     MOST_OF_A_FEW,
+    NUMBERS,
     TENSORS,
     DecodedSample,
     FileIndex,
@@ -178,6 +179,9 @@ class FileMatching:
             is_mostly_kept = 2 * match.matched >= min(match.compared, TENSORS)  # of large ones alone there may be some more
             rest = match.compared_weight - match.weight if is_mostly_kept else 0.0
             return replace(match, changed_elements=rest)
+        is_quantized = any(sample.dtype not in NUMBERS for sample in chosen)
+        if is_quantized and found.compared < len(chosen) and match.compared == len(samples.samples):
+            return match  # its blocks aren't this file's, and the rest, which may be, is not all of it
         elements = found.elements
         if elements.matched == elements.in_all:
             return Match(match.compared, match.compared, match.compared_weight, match.compared_weight)  # but for rounding

@@ -75,6 +75,33 @@ def test_the_file_with_the_models_values_matches_and_others_do_not(sidecar: Atta
     del model
 
 
+class Quantized(nn.Module):
+    """Blocks beside weights that aren't quantized, as in a GGUF file."""
+
+    def __init__(self, packed: int) -> None:
+        super().__init__()
+        self.norms = nn.ParameterList(torch.randn(64) for _ in range(24))
+        blocks = [torch.randint(256, (64, packed), dtype=torch.uint8) for _ in range(24)]
+        self.blocks = nn.ParameterList(nn.Parameter(one, requires_grad=False) for one in blocks)
+
+
+def test_of_several_quantizations_of_one_model_the_blocks_tell_which_it_is(sidecar: Attached, tmp_path: Path) -> None:
+    small, large = Quantized(packed=72), Quantized(packed=136)
+    large.norms = small.norms
+    paths = [str(tmp_path / f"wan-{name}.safetensors") for name in ("Q4_0", "Q8_0")]
+    for path, model in zip(paths, (small, large), strict=True):
+        save_file(model.state_dict(), path)
+        os.utime(path, (1e9, 1e9))
+        load_file(path)
+    del large, model
+    held = nn.ModuleDict({"diffusion_model": small})  # so its keys aren't those of the files
+    matched = Matching(sidecar).match()
+    assert held
+    assert matched.paths == (paths[0],)
+    assert matched.match is not None
+    assert matched.match.is_full
+
+
 def test_the_same_values_are_not_compared_again(sidecar: Attached, tmp_path: Path) -> None:
     model = copied_unseen(written(tmp_path / "base_v1.safetensors"))
     matching = Matching(sidecar)
@@ -244,7 +271,7 @@ def test_what_was_merged_and_unmerged_in_all_tensors_has_its_name_again_if_it_sa
     model = copied_unseen(base)
     with torch.no_grad():
         for parameter in model.parameters():
-            update = torch.randn_like(parameter) / 16
+            update = torch.randn_like(parameter) / 4  # larger than the values: what is lost of them is lost of nearly all
             parameter.add_(update).sub_(update)
     matched = Matching(sidecar).match(stated=(str(tmp_path / "tiny"),))
     assert (matched.paths, matched.contradicts_config) == ((base,), False)

@@ -62,7 +62,7 @@ def test_a_sequence_that_arrives_byte_by_byte_is_never_typed(sequence: str, ever
     assert [one for one in arrived(*sequence, every=every) if one != ESCAPE] == [sequence]
 
 
-def test_a_lone_escape_is_the_key_after_twenty_milliseconds() -> None:
+def test_a_lone_escape_is_the_key_after_ten_milliseconds() -> None:
     sequences = Sequences()
     assert sequences.feed(ESCAPE, 10.0) == []
     assert sequences.deadline == pytest.approx(10.0 + ESCAPE_SECONDS)
@@ -83,6 +83,25 @@ def test_a_line_that_was_late_once_is_given_more_time() -> None:
         assert sequences.feed("[<35;30;20M", now + 0.25) == ["\x1b[<35;30;20M"]
         now += 10
     assert escapes == 1
+
+
+def test_a_line_that_delivers_a_sequence_in_pieces_is_trusted_with_no_lone_escape_before_their_time() -> None:
+    sequences = Sequences()
+    assert sequences.feed("\x1b[<35;", 0.0) == []
+    assert sequences.feed("30;20M", 0.25) == ["\x1b[<35;30;20M"]
+    assert sequences.feed(ESCAPE, 10.0) == []
+    assert sequences.deadline == pytest.approx(10.375)
+    assert sequences.feed("[<35;30;21M", 10.25) == ["\x1b[<35;30;21M"]
+    assert sequences.feed(ESCAPE, 20.0) == []
+    assert sequences.feed("", 20.375) == [ESCAPE]
+
+
+def test_a_piece_that_is_hardly_late_costs_the_next_escape_nothing() -> None:
+    sequences = Sequences()
+    sequences.feed("\x1b[<35;", 0.0)
+    sequences.feed("30;20M", ESCAPE_SECONDS / 2)
+    sequences.feed(ESCAPE, 10.0)
+    assert sequences.deadline == pytest.approx(10.0 + ESCAPE_SECONDS)
 
 
 def test_keys_typed_after_escape_are_typed() -> None:

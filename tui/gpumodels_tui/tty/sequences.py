@@ -9,10 +9,10 @@ ESCAPE: Final = "\x1b"
 PASTE_BEGINS: Final = "\x1b[200~"
 PASTE_ENDS: Final = "\x1b[201~"
 
-ESCAPE_SECONDS: Final = 0.02
-"""How long to wait for the rest of a sequence before a lone escape character counts as the key."""
+ESCAPE_SECONDS: Final = 0.01
+"""How long to wait for the rest of a sequence before a lone escape character counts as the key; tmux waits as long."""
 LONGEST_ESCAPE_SECONDS: Final = 0.5
-"""The same on a line that was seen to be slow."""
+"""The same on a line that was seen to be slow: on which the pieces of a sequence were longer apart."""
 LATE_SECONDS: Final = 1.0
 """For so long after the key, what continues a sequence shows that the escape character was its beginning."""
 TYPED_SECONDS: Final = 0.5
@@ -71,6 +71,8 @@ class Sequences:
         if text:
             if not self._held and self._pasted is None and text[0] in "[O" and now - self._escaped_at <= LATE_SECONDS:
                 self._is_rest, text = True, ESCAPE + text
+            elif len(self._held) > 1:
+                self._expect_pieces(now - self._since)
             self._held += text
             self._since = now
         elif self._held and now >= self._since + self._patience:
@@ -131,9 +133,13 @@ class Sequences:
         if not _FROM_TERMINALS.fullmatch(sequence):
             whole += sequence[1:]
             return
-        # The line is slower than was thought, so the next lone escape character is given more time.
-        self._escape_seconds = min(self._escape_seconds + 1.5 * (now - self._escaped_at), LONGEST_ESCAPE_SECONDS)
+        self._expect_pieces(now - self._escaped_at)
         self._take_sequence(sequence, whole)
+
+    def _expect_pieces(self, seconds: float) -> None:
+        """Give the next lone escape character more time if two pieces of a sequence were this far apart."""
+        if seconds > self._escape_seconds:
+            self._escape_seconds = min(1.5 * seconds, LONGEST_ESCAPE_SECONDS)
 
     def _take_damaged(self, whole: list[str]) -> None:
         """Drop a sequence that another one, or something that can't be part of one, cuts short."""

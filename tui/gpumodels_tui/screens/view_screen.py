@@ -42,6 +42,9 @@ class ViewScreen(Screen[None]):
     ViewScreen.-no-room > #no-room { display: block; padding: 0; }
     """
 
+    BLANK = True
+    """Nothing is drawn behind the widgets."""
+
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("w", "warnings", "Warnings", show=False, id="view.warnings", tooltip="Show the warnings"),
     ]

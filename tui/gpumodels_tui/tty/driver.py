@@ -18,6 +18,7 @@ from textual.drivers.linux_driver import LinuxDriver
 
 from gpumodels_tui.clipboard import COPY, also_through_tmux
 from gpumodels_tui.plain_terminal import in_ascii, in_console_font
+from gpumodels_tui.tty.direct import offer
 from gpumodels_tui.tty.picture import Picture
 
 READ_BYTES: Final = 4096
@@ -38,6 +39,7 @@ class ViewerDriver(LinuxDriver):
         """Whether the terminal may show something else than the picture says."""
         self._wakes: tuple[int, int] | None = None
         """The two ends of the pipe that wakes the thread that reads."""
+        offer(app, self.draw)
 
     def start_application_mode(self) -> None:
         """Take the terminal."""
@@ -81,6 +83,13 @@ class ViewerDriver(LinuxDriver):
             data = self._picture.update(data)
         if data:
             super().write(data)
+
+    def draw(self, data: str) -> bool:
+        """Draw cells besides Textual, which draws them alike when it does. Returns whether the rest of the picture is there."""
+        if not self._is_drawing or self._is_unknown:
+            return False
+        self.write(data)
+        return True
 
     def shown(self, text: str) -> str:
         """The text in characters that this terminal can show."""

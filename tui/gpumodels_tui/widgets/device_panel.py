@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import ClassVar, Final
 
 from textual import on
@@ -81,6 +81,7 @@ class DevicePanel(LineTable[DeviceRow], inherit_bindings=False):
         self.can_focus = True
         self._titles = (0, 0)
         """The width of the longest title, and of the longest short title."""
+        self._titles_measured: tuple[str, ...] = ()
         self._known: tuple[bool, ...] = ()
         """Which of `READINGS` are known of some device."""
 
@@ -111,11 +112,12 @@ class DevicePanel(LineTable[DeviceRow], inherit_bindings=False):
         lines = min(max(len(devices), 1), MOST_LINES)
         if self.styles.height is None or self.styles.height.value != lines:
             self.styles.height = lines
-        full = max((width_of(text(safe_text(row.title))) for row in devices), default=0)
-        short = max((width_of(text(short_title(row))) for row in devices), default=0)
-        known = tuple(any(column.draw(row, column.least) for row in devices) for column in READINGS)
-        if (full, short) != self._titles or known != self._known:
-            self._titles, self._known = (full, short), known
+        titles = tuple(row.title for row in devices)
+        known = tuple(any(map(is_known, devices)) for is_known in KNOWN)
+        if titles != self._titles_measured or known != self._known:
+            full = max((width_of(text(safe_text(row.title))) for row in devices), default=0)
+            short = max((width_of(text(short_title(row))) for row in devices), default=0)
+            self._titles_measured, self._titles, self._known = titles, (full, short), known
             self.rearrange()
         self.mark_chosen(chosen is not None)
         self.show(devices, chosen)
@@ -198,6 +200,14 @@ READINGS: Final[tuple[Column[DeviceRow], ...]] = (
     Column("", lambda row, _: _reading(row.temperature_celsius, "°C"), least=5, right=True, importance=7),
     Column("", lambda row, _: _reading(row.power_watts, " W"), least=6, right=True, importance=6),
 )
+
+KNOWN: Final[tuple[Callable[[DeviceRow], bool], ...]] = (
+    lambda row: row.is_lost or row.used_bytes is not None or bool(row.total_bytes),
+    lambda row: row.utilization_percent is not None,
+    lambda row: row.temperature_celsius is not None,
+    lambda row: row.power_watts is not None,
+)
+"""Whether each of `READINGS` is known of a device."""
 
 CLOSE_READINGS: Final = (Column("", close_used_cell, least=14, right=True, importance=9), *READINGS[1:])
 

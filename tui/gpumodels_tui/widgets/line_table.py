@@ -9,11 +9,11 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
 from textual.strip import Strip
-from textual.widget import Widget
 
-from gpumodels_tui.theme import HEADING, STYLES
+from gpumodels_tui.theme import HEADING
 from gpumodels_tui.widgets.cells import fitted, text
 from gpumodels_tui.widgets.columns import Column, PlacedColumn, RowT, arrange
+from gpumodels_tui.widgets.kept_lines import KeptLines
 from gpumodels_tui.widgets.lines import Emphasis, Line, difference, drawn
 from gpumodels_tui.widgets.table_messages import CursorMoved, HeadingClicked, RowOpened
 
@@ -21,12 +21,13 @@ MARK: Final = "> "
 DESCENDING: Final = "↓"
 ASCENDING: Final = "↑"
 WHEEL_LINES: Final = 3
+NO_LINE: Final = Line()
 STEPS: Final = "Previous or next row"
 PAGES: Final = "One page up or down"
 ENDS: Final = "First or last row"
 
 
-class LineTable(Widget, Generic[RowT], can_focus=True):
+class LineTable(KeptLines, Generic[RowT], can_focus=True):
     """Rows with keys, in columns. The cursor stays on its row while rows are added, removed and reordered.
 
     Only the visible lines are ever composed, so a large number of rows costs little.
@@ -211,16 +212,21 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
         Args:
             all_cells: Whether to compose rows that haven't changed too, since their cells may depend on the time.
         """
-        for region in self._compose_lines(all_cells):
-            self.refresh(region)
+        self.repaint(self._compose_lines(all_cells))
+
+    def layout_key(self) -> object:
+        """The columns."""
+        if self._arranged_for != self.size:
+            self._fit()  # drawn before `on_resize`: otherwise lines would be blank now, and drawn again immediately
+        return self._placed_columns
+
+    def source_of(self, y: int) -> Line:
+        """The line."""
+        return self._lines[y] if y < len(self._lines) else NO_LINE
 
     def render_line(self, y: int) -> Strip:
         """Draw one line."""
-        if self._arranged_for != self.size:
-            self._fit()  # drawn before `on_resize`: otherwise the line would be blank now, and drawn again immediately
-        line = self._lines[y] if y < len(self._lines) else Line()
-        strip = drawn(line, self._placed_columns, self.size.width, self.LEAD, self.TAIL)
-        return strip if STYLES.theme.theme.ansi else strip.apply_style(self.rich_style)
+        return self.on_background(drawn(self.source_of(y), self._placed_columns, self.size.width, self.LEAD, self.TAIL))
 
     def on_resize(self) -> None:
         """Fit the columns to the new width."""
@@ -332,7 +338,7 @@ class LineTable(Widget, Generic[RowT], can_focus=True):
     def _compose_lines(self, all_cells: bool = True) -> list[Region]:
         """Compose the visible lines, and return the regions where they differ from before."""
         if len(self._lines) != self.size.height:
-            self._lines = [Line()] * self.size.height
+            self._lines = [NO_LINE] * self.size.height
             self._drawn = []
         known, self._drawn = [] if all_cells else self._drawn, [None] * len(self._lines)
         regions: list[Region] = []

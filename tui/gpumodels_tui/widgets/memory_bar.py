@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
@@ -74,7 +75,12 @@ def legend(parts: Sequence[MemoryPart], total_bytes: int | None, width: int, out
     if total_bytes:
         free = max(0, total_bytes - sum(part.size_bytes for part in parts))
         pieces.append(_LegendEntry(((FREE, TRACK),), FREE_WORD, calm_bytes(free)))
-    pieces = _fitting(pieces, width)
+    return _legend_text(tuple(_fitting(pieces, width)), STYLES.theme.theme.name)
+
+
+@lru_cache(maxsize=16)
+def _legend_text(pieces: tuple[_LegendEntry, ...], theme: str) -> Text:
+    """The entries as text, in the styles of this theme, which is the one in use. What is seldom another text is made seldom."""
     line = Text("  ").join(
         Text.assemble(*((mark, STYLES[role]) for mark, role in piece.marks), (piece.text, STYLES[MUTED])) for piece in pieces
     )

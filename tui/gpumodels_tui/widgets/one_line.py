@@ -14,7 +14,7 @@ class OneLine(Static):
 
     def say(self, line: Text) -> None:
         """Show another text, without a new layout of the screen."""
-        if self.content != line:
+        if self.content is not line and self.content != line:
             self.update(line, layout=False)
 
 

@@ -1,4 +1,4 @@
-"""A stand-in for the binding `pynvml`, whose GPUs a test changes while they are watched."""
+"""A stand-in for the binding of NVML, whose GPUs a test changes while they are watched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Final
 import pytest
 
 from gpumodels_tui.sources.gpu_reading import GpuReading
-from gpumodels_tui.sources.nvml_gpus import NvmlGpus
+from gpumodels_tui.sources.nvml_gpus import BINDING, NvmlGpus
 from snapshots import A100, GIB, H100
 
 NOT_SUPPORTED: Final = 3
@@ -67,13 +67,13 @@ class FakeGpu:
 
 
 class FakeNvml(ModuleType):
-    """What the viewer asks of `pynvml`."""
+    """What the viewer asks of the binding."""
 
     NVMLError = NVMLError
     NVMLError_LibraryNotFound = LibraryNotFound
 
     def __init__(self, *gpus: FakeGpu) -> None:
-        super().__init__("pynvml")
+        super().__init__("nvml")
         self.gpus = list(gpus)
         self.init_code = 0
         self.count: int | None = None
@@ -146,7 +146,7 @@ class FakeNvml(ModuleType):
 def fake_nvml(monkeypatch: pytest.MonkeyPatch, *gpus: FakeGpu) -> FakeNvml:
     """Put it in the binding's place."""
     nvml = FakeNvml(*gpus)
-    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setitem(sys.modules, BINDING, nvml)
     return nvml
 
 

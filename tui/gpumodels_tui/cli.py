@@ -16,7 +16,7 @@ from gpumodels_tui.printing import CLOSED, OutputError, say, write
 if TYPE_CHECKING:
     from gpumodels_tui.sources.opening import Sources
 
-EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "pynvml", "rich", "textual", "watchdog", "safetensors"})
+EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "rich", "textual", "watchdog", "safetensors"})
 """The packages that the extra `tui` installs."""
 
 FOR_METRICS: Final = frozenset({"prometheus_client"})

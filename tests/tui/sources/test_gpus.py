@@ -11,8 +11,10 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
+from gpumodels_tui.sources import nvml_gpus
 from gpumodels_tui.sources.gpu_reading import PROCESS_CALLS, GpuReading
-from gpumodels_tui.sources.gpus import Hardware, HardwareState
+from gpumodels_tui.sources.gpus import Hardware, HardwareState, host_memory_only
+from gpumodels_tui.sources.nvml_gpus import BINDING
 from nvml.simulation import SimulatedNvml, compiler
 from snapshots import A100, GIB, H100, a_gpu, a_model, a_snapshot, published
 
@@ -221,7 +223,7 @@ def test_the_table_is_printed_beside_a_driver_of_another_age(tmp_path: Path) -> 
 
 
 class FakeNvml(ModuleType):
-    """pynvml on a machine without the library."""
+    """The binding on a machine without the library."""
 
     class NVMLError(Exception):
         pass
@@ -240,7 +242,7 @@ class FakeNvml(ModuleType):
 def test_without_the_library_there_are_no_gpus_and_no_problem_and_it_is_not_asked_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", FakeNvml("pynvml"))
+    monkeypatch.setitem(sys.modules, BINDING, FakeNvml("nvml"))
     hardware = Hardware()
     for _ in range(3):
         state = hardware.read()
@@ -286,7 +288,7 @@ class BrokenNvml(ModuleType):
 
 
 def test_nothing_that_a_binding_raises_reaches_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "pynvml", BrokenNvml("pynvml"))
+    monkeypatch.setitem(sys.modules, BINDING, BrokenNvml("nvml"))
     hardware = Hardware()
     states = [hardware.read() for _ in range(2)]
     hardware.close()
@@ -297,7 +299,15 @@ def test_nothing_that_a_binding_raises_reaches_a_person(monkeypatch: pytest.Monk
 
 
 def test_a_binding_that_cannot_be_imported_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "pynvml.py").write_text("raise RuntimeError('half an installation')\n")
+    (tmp_path / "half_a_binding.py").write_text("raise RuntimeError('half an installation')\n")
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "pynvml", raising=False)
+    monkeypatch.setattr(nvml_gpus, "BINDING", "half_a_binding")
     assert "half an installation" in (Hardware().read().problem or "")
+
+
+def test_host_memory_is_what_the_kernel_says() -> None:
+    state = host_memory_only()
+    memory = psutil.virtual_memory()
+    assert state.host_total_bytes == memory.total
+    assert state.host_used_bytes is not None
+    assert abs(state.host_used_bytes - (memory.total - memory.available)) < memory.total // 10

@@ -131,3 +131,31 @@ def test_a_function_that_only_newer_drivers_have_is_not_missed() -> None:
 def test_processes_that_cannot_be_told_are_not_none_at_all() -> None:
     calls = NvmlCalls(a_binding(listed=lambda handle: [], refused=raising(CodedError(3, "Not Supported"))))
     assert (calls.processes("listed", 0), calls.processes("refused", 0)) == ([], None)
+
+
+def test_a_name_is_asked_until_it_is_told_and_not_again() -> None:
+    answers = iter([raising(NVMLError("Not Supported")), lambda handle: "NVIDIA H100"])
+    binding = a_binding(nvmlDeviceGetName=lambda handle: next(answers)(handle))
+    calls = NvmlCalls(binding)
+    assert [calls.name("GPU-1", 0) for _ in range(3)] == [None, "NVIDIA H100", "NVIDIA H100"]
+    with pytest.raises(StopIteration):
+        next(answers)
+
+
+def test_a_gpu_that_cannot_be_divided_is_not_asked_again_and_one_that_can_is() -> None:
+    asked: list[object] = []
+
+    def mode(handle: object) -> list[int]:
+        asked.append(handle)
+        if handle == "GeForce":
+            raise CodedError(3, "Not Supported")
+        if handle == "lost":
+            raise CodedError(15, "GPU is lost")
+        return [0, 1]
+
+    calls = NvmlCalls(a_binding(nvmlDeviceGetMigMode=mode))
+    for _ in range(2):
+        assert calls.mig_mode("GPU-1", "GeForce") is None
+        assert calls.mig_mode("GPU-2", "lost") is None
+        assert calls.mig_mode("GPU-3", "H100") == [0, 1]
+    assert asked == ["GeForce", "lost", "H100", "lost", "H100"]

@@ -109,7 +109,7 @@ def _read(calls: NvmlCalls, handle: object, known: GpuReading, host_total_bytes:
     shares = calls.is_unsupported and calls.lost is None and known.parent is None and not known.is_divided
     utilization = calls.structure("nvmlDeviceGetUtilizationRates", handle)
     milliwatts = calls.number("nvmlDeviceGetPowerUsage", MOST_MILLIWATTS, handle)
-    name = calls.text("nvmlDeviceGetName", handle) or known.name
+    name = calls.name(known.uuid, handle) or known.name
     temperature = calls.temperature(handle)
     held = _processes(calls, handle)
     if shares:
@@ -146,7 +146,7 @@ def _is_blank(gpu: GpuReading) -> bool:
 
 def _slices(calls: NvmlCalls, handle: object, index: int, uuid: str) -> tuple[GpuReading, ...] | None:
     """The slices of a GPU in MIG mode; None for a GPU that isn't."""
-    mode = calls.optional("nvmlDeviceGetMigMode", handle)
+    mode = calls.mig_mode(uuid, handle)
     current = mode[0] if isinstance(mode, (list, tuple)) and mode else mode
     if current != 1:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
@@ -14,6 +15,9 @@ from gpumodels_shared.pid_namespaces import sees_all_pids
 from gpumodels_tui.sources.figures import MOST_PID
 from gpumodels_tui.sources.gpu_reading import GpuReading
 from gpumodels_tui.sources.nvml_gpus import NvmlGpus
+
+MEMINFO_BYTES: Final = 256
+"""Enough for the lines of /proc/meminfo up to MemAvailable, which is the third since Linux 3.14."""
 
 HOST_STEP_BYTES: Final = 32 * 1024**2
 """Used host memory is rounded down to this: it changes all the time, and nobody needs it in finer steps."""
@@ -97,14 +101,27 @@ def _host_memory() -> tuple[int, int]:
 
     Importing psutil takes four milliseconds, which would delay the first screen.
     """
-    with contextlib.suppress(OSError, KeyError, ValueError):
-        with open("/proc/meminfo", encoding="ascii") as lines:
-            kibibytes = {name: int(value.split()[0]) for name, _, value in (line.partition(":") for line in lines)}
-        return kibibytes["MemTotal"] * 1024, kibibytes["MemAvailable"] * 1024
+    with contextlib.suppress(OSError, ValueError):
+        descriptor = os.open("/proc/meminfo", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            lines = os.read(descriptor, MEMINFO_BYTES)
+        finally:
+            os.close(descriptor)
+        return _kibibytes(lines, b"MemTotal:") * 1024, _kibibytes(lines, b"MemAvailable:") * 1024
     import psutil
 
     memory = psutil.virtual_memory()
     return int(memory.total), int(memory.available)
+
+
+def _kibibytes(lines: bytes, name: bytes) -> int:
+    """The figure of this line.
+
+    Raises:
+        ValueError: there is none.
+    """
+    begin = lines.index(name) + len(name)
+    return int(lines[begin : lines.index(b"kB", begin)])
 
 
 def _process_of(pid: int) -> GpuProcess | None:

@@ -45,6 +45,7 @@ class NvmlCalls:
         self.refusal: str | None = None
         """What the driver said when it refused the last call; None if it answered."""
         self._codes: set[object] = set()
+        self._lasting: dict[tuple[str, str], object] = {}
 
     @property
     def problem(self) -> str | None:
@@ -70,6 +71,21 @@ class NvmlCalls:
     def optional(self, function: str, *arguments: object) -> object | None:
         """What only newer drivers are asked; that an older one lacks the function is nothing to report."""
         return self._first_answer(None, self._call(function, *arguments))
+
+    def name(self, uuid: str, handle: object) -> str | None:
+        """The name of the GPU or slice with this UUID, which is asked until it is told."""
+        known = self._lasting.get((uuid, "name"))
+        if known is None:
+            known = self._lasting[uuid, "name"] = self.text("nvmlDeviceGetName", handle)
+        return known if isinstance(known, str) else None
+
+    def mig_mode(self, uuid: str, handle: object) -> object | None:
+        """Whether the GPU is divided into slices. One that can't be is not asked again."""
+        if self._lasting.get((uuid, "whole")):
+            return None
+        mode = self.optional("nvmlDeviceGetMigMode", handle)
+        self._lasting[uuid, "whole"] = mode is None and self.is_unsupported
+        return mode
 
     def text(self, function: str, *arguments: object) -> str | None:
         """A text."""

@@ -13,6 +13,9 @@ from gpumodels_tui.sources.figures import MOST_GPUS, figure
 from gpumodels_tui.sources.gpu_reading import UNNAMED, GpuReading, lost_reading, read_gpu
 from gpumodels_tui.sources.nvml_calls import NvmlCalls, description
 
+BINDING: Final = "gpumodels_tui.sources.nvml_library"
+"""The module of NVML's functions, imported when they are first needed."""
+
 RETRY_SECONDS: Final = 10.0
 """How long to wait before a driver that doesn't answer is started again, also for a GPU that is lost."""
 
@@ -125,7 +128,7 @@ class NvmlGpus:
             return False
         nvml = None
         try:
-            nvml = importlib.import_module("pynvml")
+            nvml = importlib.import_module(BINDING)
             nvml.nvmlInit()
         except Exception as error:  # noqa: BLE001  # the binding raises more than its own errors, also while it is imported
             if isinstance(error, getattr(nvml, "NVMLError_LibraryNotFound", ImportError)) and not self._known:

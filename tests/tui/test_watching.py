@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +16,13 @@ import snapshots
 from gpumodels_shared.codec import encode
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.writer import SnapshotWriter
+from gpumodels_tui import watching
 from gpumodels_tui.sources.feed import SnapshotFeed
 from gpumodels_tui.sources.gpus import Hardware, HardwareState
 from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.events import EventKind
 from gpumodels_tui.view.rows import View
-from gpumodels_tui.watching import LONGEST_WAIT_SECONDS, WatchingThread
+from gpumodels_tui.watching import FEED_SHARE, LONGEST_WAIT_SECONDS, QUIET_SECONDS, QUIET_SHARE, WatchingThread
 from snapshots import GIB, MIB, a_model, a_process, a_snapshot, some_hardware
 
 PATIENCE_SECONDS = 30
@@ -184,11 +186,40 @@ def test_a_shorter_interval_takes_effect_while_the_longer_one_is_waited_for(monk
     thread = WatchingThread(Sources(), 3600.0)
     waits: list[float] = []
 
-    def wait(seconds: float) -> bool:
-        waits.append(seconds)
+    def acquire(timeout: float) -> bool:
+        waits.append(timeout)
         thread.interval_seconds = 0.0
         return False
 
-    monkeypatch.setattr(thread, "_stopping", SimpleNamespace(wait=wait))
+    monkeypatch.setattr(thread, "_pause", SimpleNamespace(acquire=acquire))
     thread._wait_for_next_poll()
     assert waits == [LONGEST_WAIT_SECONDS]
+
+
+def test_stopping_ends_a_long_wait_and_may_be_repeated(tmp_path: Path) -> None:
+    thread = WatchingThread(Sources((tmp_path,)), 3600.0)
+    thread.start()
+    assert thread.first(PATIENCE_SECONDS) is not None
+    for _ in range(2):
+        thread.stop()
+    thread.join(PATIENCE_SECONDS)
+    assert not thread.is_alive()
+
+
+def test_files_that_say_nothing_new_for_a_while_are_polled_half_as_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares: list[float] = []
+    now = 100.0
+    thread = WatchingThread(Sources((tmp_path,)))
+
+    def wait(share: float) -> None:
+        nonlocal now
+        shares.append(share)
+        now += QUIET_SECONDS / 2
+        if len(shares) == 4:
+            thread.stop()
+
+    monkeypatch.setattr(thread, "_wait_for_next_poll", wait)
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now, time_ns=time.time_ns))
+    thread.tell(lambda view: None, lambda error: None)
+    thread.run()
+    assert shares == [FEED_SHARE, FEED_SHARE, QUIET_SHARE, QUIET_SHARE]

@@ -27,6 +27,9 @@ INTERVAL_SECONDS: Final = 1.0
 """How often the devices are polled."""
 FEED_SHARE: Final = 0.25
 """The sidecars' files are polled at this share of the interval, which limits how late a loaded model appears."""
+QUIET_SHARE: Final = 0.5
+"""The same once they have said nothing new for `QUIET_SECONDS`: where one model is loaded, others follow."""
+QUIET_SECONDS: Final = 10.0
 PATIENCE_SECONDS: Final = 0.5
 """How long reading model files is delayed for the first drawing."""
 STOP_SECONDS: Final = 2.0
@@ -52,6 +55,9 @@ class WatchingThread(threading.Thread):
         self._has_news = threading.Event()
         self._has_listener = threading.Event()
         self._stopping = threading.Event()
+        self._pause = threading.Lock()
+        """Held while the thread runs, so that waiting for it is waiting; an event's `wait` takes three times as long."""
+        self._pause.acquire()
         self.interval_seconds = interval_seconds
         """The time between two polls of the devices; may be changed at any time."""
         self.seen: tuple[FeedState, HardwareState, CatalogueState] | None = None
@@ -94,7 +100,9 @@ class WatchingThread(threading.Thread):
 
     def stop(self) -> None:
         """End the thread, which closes files, driver and watches. May be called repeatedly, even before `start`."""
-        self._stopping.set()
+        if not self._stopping.is_set():
+            self._stopping.set()
+            self._pause.release()
         self._has_listener.set()
         if self.is_alive():
             self.join(STOP_SECONDS)
@@ -114,9 +122,12 @@ class WatchingThread(threading.Thread):
             catalogue: Catalogue | None = None
             following: Following | None = None
             facts = CatalogueState()
-            begun_at = time.monotonic()
+            begun_at = changed_at = time.monotonic()
+            processes = None
             while not self._stopping.is_set():
-                processes = feed.poll()
+                before, processes = processes, feed.poll()
+                if processes is not before:
+                    changed_at = time.monotonic()
                 if view is not None and time.monotonic() - devices_at >= self.interval_seconds:
                     devices, devices_at = hardware.read(), time.monotonic()
                 if catalogue is not None:
@@ -142,15 +153,17 @@ class WatchingThread(threading.Thread):
                 if following is not None:
                     following.see(processes)
                 if devices_at >= 0:
-                    self._wait_for_next_poll()
+                    is_quiet = time.monotonic() - changed_at >= QUIET_SECONDS
+                    self._wait_for_next_poll(QUIET_SHARE if is_quiet else FEED_SHARE)
                 else:
                     self._has_listener.wait(PATIENCE_SECONDS)  # leave the processor to the first drawing
 
-    def _wait_for_next_poll(self) -> None:
+    def _wait_for_next_poll(self, share: float = FEED_SHARE) -> None:
         """Wait for this share of the interval, which may become shorter meanwhile."""
         begun_at = time.monotonic()
-        while (left := begun_at + self.interval_seconds * FEED_SHARE - time.monotonic()) > 0:
-            if self._stopping.wait(min(left, LONGEST_WAIT_SECONDS)):
+        while (left := begun_at + self.interval_seconds * share - time.monotonic()) > 0:
+            if self._pause.acquire(timeout=min(left, LONGEST_WAIT_SECONDS)):
+                self._pause.release()
                 return
 
     def _publish(self, view: View) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GATHER_SECONDS: Final = 0.1
 """How long changes are collected: a file being written changes many times a second, and is inspected only once."""
 
-CHECK_SECONDS: Final = 0.75
+CHECK_SECONDS: Final = 2.0
 """Between two checks of the followed files, and of whether the directories are still the same ones."""
 
 RESCAN_SECONDS: Final = 300.0

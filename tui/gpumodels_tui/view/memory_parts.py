@@ -30,6 +30,7 @@ class PartKind(Enum):
     """The driver's own memory, CUDA contexts, libraries, and processes without a sidecar."""
 
 
+ALL_KINDS: Final = tuple(PartKind)
 OF_MODELS: Final = (PartKind.FIRST_MODEL, PartKind.SECOND_MODEL, PartKind.THIRD_MODEL, PartKind.MODELS)
 
 
@@ -52,19 +53,22 @@ def memory_parts(
         memories: The device's memory as counted by the processes' allocators.
         used_bytes: As the driver counts; bytes that no allocator knows of are outside torch. None if unknown.
     """
-    ranked = sorted(((size, key) for key, size in models if size > 0), key=lambda pair: (-pair[0], pair[1]))
-    sizes: dict[PartKind, int] = {}
-    keys: dict[PartKind, str] = {}
-    for kind, (size, key) in zip(OF_MODELS, ranked[:TOP_MODELS], strict=False):
-        sizes[kind], keys[kind] = size, key
-    sizes[PartKind.MODELS] = sum(size for size, _ in ranked[TOP_MODELS:])
-    sizes[PartKind.GRADIENTS] = sum(memory.gradients_bytes or 0 for memory in memories)
-    sizes[PartKind.OPTIMIZER] = sum(memory.optimizer_bytes or 0 for memory in memories)
-    sizes[PartKind.CACHES] = sum(memory.cache_bytes or 0 for memory in memories)
-    sizes[PartKind.OTHER] = sum(map(_other, memories))
-    sizes[PartKind.ALLOCATOR_CACHE] = sum(map(_allocator_cache, memories))
-    sizes[PartKind.OUTSIDE] = (used_bytes or 0) - sum(sizes.values())
-    return tuple(MemoryPart(kind, sizes[kind], keys.get(kind, "")) for kind in PartKind if sizes.get(kind, 0) > 0)
+    ranked = sorted(((-size, key) for key, size in models if size > 0))
+    sizes = [-size for size, _ in ranked[:TOP_MODELS]]
+    keys = [key for _, key in ranked[:TOP_MODELS]]
+    blank = TOP_MODELS - len(ranked)
+    sizes += [0] * blank
+    sizes += (
+        -sum(size for size, _ in ranked[TOP_MODELS:]),
+        sum(memory.gradients_bytes or 0 for memory in memories),
+        sum(memory.optimizer_bytes or 0 for memory in memories),
+        sum(memory.cache_bytes or 0 for memory in memories),
+        sum(map(_other, memories)),
+        sum(map(_allocator_cache, memories)),
+    )
+    sizes.append((used_bytes or 0) - sum(sizes))
+    keys += [""] * (len(sizes) - len(keys))
+    return tuple(MemoryPart(kind, size, key) for kind, size, key in zip(ALL_KINDS, sizes, keys, strict=True) if size > 0)
 
 
 def _other(memory: DeviceMemory) -> int:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from msgspec.structs import replace
-from rich.cells import cell_len
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_age, format_bytes
@@ -75,10 +74,10 @@ def table(view: View, now_ns: int, columns: int | None = None) -> str:
     devices = devices or list(view.devices)
     cells = {device.key: [_cells(row, now_ns) for row in device.models] for device in devices}
     all_cells = [titles, *(one for rows in cells.values() for one in rows)]
-    widths = [max(cell_len(row[column]) for row in all_cells) for column in range(len(titles))]
-    widths[0] = max(width for row in all_cells if (width := cell_len(row[0])) <= WIDEST_ALIGNED)
+    widths = [max(_width(row[column]) for row in all_cells) for column in range(len(titles))]
+    widths[0] = max(width for row in all_cells if (width := _width(row[0])) <= WIDEST_ALIGNED)
     line = _line
-    if columns is not None and max(cell_len(_line(row, widths)) for row in all_cells) > columns:
+    if columns is not None and max(_width(_line(row, widths)) for row in all_cells) > columns:
         line = _two_lines
     lines = [line(titles, widths)]
     for device in devices:
@@ -88,12 +87,21 @@ def table(view: View, now_ns: int, columns: int | None = None) -> str:
     return "\n".join(lines[:-1]) + "\n"
 
 
+def _width(text: str) -> int:
+    """The terminal columns that the text takes. What measures other characters than ASCII's is imported only for them."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def _left(text: str, width: int) -> str:
-    return text + " " * (width - cell_len(text))
+    return text + " " * (width - _width(text))
 
 
 def _right(text: str, width: int) -> str:
-    return " " * (width - cell_len(text)) + text
+    return " " * (width - _width(text)) + text
 
 
 INDENTATION: Final = "    "

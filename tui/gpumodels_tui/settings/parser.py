@@ -25,7 +25,13 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
     _add_options(top, options_of(None))
     top.add_argument("--version", action="store_true", help="print the version, and what it was built with")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", title="commands", description="Without one: the screens.")
+    commands = top.add_subparsers(
+        prog=PROGRAM,  # which argparse would work out by formatting the help
+        dest="command",
+        metavar="COMMAND",
+        title="commands",
+        description="Without one: the screens.",
+    )
     for command in COMMANDS:
         below = commands.add_parser(
             command.name,

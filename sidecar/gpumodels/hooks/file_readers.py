@@ -98,6 +98,8 @@ class FileReaders:
             for key, tensor in tensors:
                 self._origin_tracker.note_read(tensor, path, stamp)
                 sample = sampler.take(tensor)
+                if sample is None and type(tensor) in self._origin_tracker.tensors.plain_types and not tensor.is_cpu:
+                    sample = RawSample(str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), b"")  # values out of reach
                 if sample is not None:
                     samples[key if key not in samples else f"{len(samples)}.{key}"] = sample
         self._origin_tracker.files_read.add(path, SampledFile(samples))

@@ -123,4 +123,4 @@ class Moves:
             if origin is not None and id(storage) not in origins:
                 tensors.put_origin(storage, origin)
             if sample is not None and tensors.sample(storage, tensor) is None:
-                tensors.put_sample(storage, tensor, sample)
+                tensors.put_sample_of_copied(storage, tensor, sample)

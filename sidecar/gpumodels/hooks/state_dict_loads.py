@@ -148,7 +148,11 @@ class StateDictLoads:
     def _note_loaded(self, module: nn.Module, loaded: Mapping[str, _LoadedTensor] | None, is_complete: bool) -> None:
         """Set the origins of the module's tensors; after a load that raised, only of those whose shapes fit."""
         origin_tracker = self._origin_tracker
-        read = origin_tracker.files_read.take_read_since_load()
+        files_read = origin_tracker.files_read
+        read = files_read.take_read_since_load()
+        used = {origin.path for origin, *_ in (loaded or {}).values() if origin is not None and origin.path}
+        if used:
+            files_read.drop_explained(used.__contains__)
         if loaded is None or not all(is_observable for _, _, _, _, is_observable in loaded.values()):
             origin_tracker.unobserved_loads.put(module, read)
         else:

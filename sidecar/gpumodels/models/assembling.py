@@ -136,6 +136,11 @@ class FoundModel:
         """Whether it has the same modules under the same names with as many parameters: no tensor's shape has changed."""
         return self.keys == other.keys and self.tree.names == other.tree.names and self.tree.parameters == other.tree.parameters
 
+    def is_built_like(self, other: FoundModel) -> bool:
+        """Whether they are of one class, with modules of the same names and as many parameters."""
+        is_alike = self.class_name == other.class_name and self.tree.parameters == other.tree.parameters
+        return is_alike and self.tree.names == other.tree.names
+
     @property
     def is_counted_elsewhere(self) -> bool:
         """Whether it is but another object around a network that is counted already: a copy, a trace, an interface."""

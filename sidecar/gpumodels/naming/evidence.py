@@ -49,6 +49,13 @@ class MatchedFiles:
     """How the best of them agree; None where only tensor names and shapes could be compared."""
     contradicts_config: bool = False
     """The files that the config names have tensors of the same names and shapes, with other values."""
+    is_outdated: bool = False
+    """The values were sampled before they were copied to where they are now, and may have been written over since: that they
+    differ from a file's says nothing."""
+    is_guess: bool = False
+    """Nothing shows that the model was ever filled from the files at `paths`."""
+    writes: tuple[int | None, ...] = ()
+    """How often some of its tensors had been written to then, where only names and shapes could be compared."""
     compared: Mapping[str, ComparedCheckpoint] = field(default_factory=dict)
     """By checkpoint, everything that was compared."""
 

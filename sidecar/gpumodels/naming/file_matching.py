@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final
 
 from gpumodels.models.assembling import FoundModel
 from gpumodels.naming.agreement import agreement
 from gpumodels.naming.evidence import ComparedCheckpoint, MatchedFiles
-from gpumodels.naming.model_samples import ModelSamples, SampleReader
+from gpumodels.naming.model_samples import Currency, ModelSamples, SampleReader
+from gpumodels.naming.shape_matching import ShapeMatching
 from gpumodels.naming.stated_files import files_at, was_read
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.checkpoint_values import READABLE, CheckpointValues
@@ -39,9 +39,6 @@ from gpumodels_shared.fingerprint import (
 from gpumodels_shared.schema import Fingerprint
 from gpumodels_shared.shards import checkpoint_of
 
-READ_BEFORE_NS: Final = 120 * 10**9
-"""A file may be read so long before the model is created that its values are loaded into."""
-
 
 @never_pickled
 class FileMatching:
@@ -60,6 +57,7 @@ class FileMatching:
         self._checkpoints = checkpoints
         self._samples = samples
         self._pause = pause
+        self._by_shapes = ShapeMatching(registry, origin_tracker, checkpoints, samples, pause)
 
     def match(
         self,
@@ -69,6 +67,7 @@ class FileMatching:
         among: tuple[str, ...] | None,
         before: MatchedFiles | None = None,
         named: Sequence[str] = (),
+        rivals: Sequence[int] = (),
     ) -> MatchedFiles:
         """The files that the model agrees with. Holds no module or tensor while it pauses.
 
@@ -79,6 +78,7 @@ class FileMatching:
             among: the only files whose names and shapes count, if it is known which were read for it.
             before: the last answer: the same values are as old as they were then, and are compared only with files read since.
             named: files that the host was told to use when it built the model, whether it was seen to read them or not.
+            rivals: when the other models of this structure were built whose files aren't known either.
         """
         files_read, offload_paths = self._origin_tracker.files_read, self._origin_tracker.own_files.offload_paths
         groups = {
@@ -87,7 +87,7 @@ class FileMatching:
             if not any(file.path in offload_paths for file in files)
         }
         if not samples.samples:
-            return self._by_shapes(found, groups, among)
+            return self._by_shapes.match(found, samples, groups, among, before, rivals)
         stated_paths = [
             files_read.path_of(stamp_of(path)) or path for stated in stated_origins for path in files_at(stated)
         ]  # a file that was read is compared once, by whichever path
@@ -100,6 +100,7 @@ class FileMatching:
                 groups.setdefault(checkpoint_of(path), (ReadFile(path, 0, None),))
         fingerprint = Fingerprint(samples.samples, self._first_seen_ns(found, samples))
         compared: dict[str, ComparedCheckpoint] = {}
+        outdated = self._samples.currency_of(samples)
         if before is not None and before.fingerprint is not None and before.fingerprint.samples == samples.samples:
             if before.match is not None and before.match.is_full:
                 return before
@@ -124,7 +125,15 @@ class FileMatching:
             best = tuple(name for name in best if not self._is_own(groups[name])) or best
         paths = tuple(file.path for checkpoint in best for file in groups[checkpoint])
         most = max((compared[checkpoint].match for checkpoint in best), key=lambda match: match.weight, default=None)
-        return MatchedFiles(fingerprint, paths, most, contradicts_config and not best, compared)
+        if outdated is not Currency.CURRENT:
+            if not best:
+                by_shapes = self._by_shapes.match(found, samples, groups, among, before, rivals)
+                if by_shapes.paths:
+                    is_guess = by_shapes.is_guess or (among is None and outdated is Currency.OUTDATED)
+                    return replace(by_shapes, is_guess=is_guess)
+            contradicts_config = False
+        is_outdated = outdated is not Currency.CURRENT
+        return MatchedFiles(fingerprint, paths, most, contradicts_config and not best, is_outdated, compared=compared)
 
     def _is_own(self, files: Sequence[ReadFile]) -> bool:
         return all(self._origin_tracker.own_files.get(file.path) is not None for file in files)
@@ -188,29 +197,6 @@ class FileMatching:
         scale = match.compared_weight / elements.in_all if elements.in_all else 0.0
         changed = scale * elements.related if match.is_patched or 2 * match.matched >= match.compared else 0.0
         return Match(match.matched, match.compared, scale * elements.matched, match.compared_weight, changed)
-
-    def _by_shapes(
-        self, found: FoundModel, groups: Mapping[str, Sequence[ReadFile]], among: tuple[str, ...] | None
-    ) -> MatchedFiles:
-        """The files that have a tensor of its name and shape for each of the model's: its values are out of reach.
-
-        Args:
-            found: the model.
-            groups: files by checkpoint.
-            among: the paths that may be it; None for all.
-        """
-        wanted = dict(self._samples.shapes(found))
-        since_ns = self._registry.built_ns(found.core) - READ_BEFORE_NS
-        fitting: list[str] = []
-        for checkpoint, files in groups.items():
-            self._pause()
-            paths = {file.path for file in files}
-            if any(0 < file.read_ns < since_ns for file in files) or (among is not None and paths.isdisjoint(among)):
-                continue  # read long before there was such a model, or for another one
-            with self._checkpoints.values_of(checkpoint, files) as values:
-                if values is not None and wanted and same_names_and_shapes(wanted, values.tensors):
-                    fitting.append(checkpoint)
-        return MatchedFiles(None, tuple(file.path for checkpoint in fitting for file in groups[checkpoint]))
 
 
 def _written_after(file: ReadFile, moment_ns: int) -> bool:

@@ -69,7 +69,7 @@ def name_by_file_of_most_bytes(evidence: Evidence) -> Evidence:
 def name_by_matching_files(evidence: Evidence) -> Evidence:
     """The name of the files whose values agree, or else whose tensor names and shapes do; only candidates on a tie of names."""
     matched = evidence.matched
-    if matched is None or not matched.paths:
+    if matched is None or not matched.paths or matched.is_guess:
         return evidence
     checkpoints: dict[str, list[str]] = {}
     for path in matched.paths:
@@ -260,7 +260,10 @@ def hint_at_file_read_at_creation(evidence: Evidence) -> Evidence:
     naming = evidence.naming
     if naming is None or naming.source != NameSource.CLASS or naming.files or naming.candidates:
         return evidence
-    if evidence.matched is not None and evidence.matched.fingerprint is not None:
+    matched = evidence.matched
+    if matched is not None and matched.is_guess:
+        return replace(evidence, naming=replace(naming, confidence=KNOWN_FILE_CONFIDENCE, candidates=matched.paths))
+    if matched is not None and matched.fingerprint is not None and not matched.is_outdated:
         return evidence
     if evidence.inquiry.was_loaded_unseen():
         return evidence  # something was loaded into it since, by names and shapes from none of these files

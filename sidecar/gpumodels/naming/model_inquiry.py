@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +22,7 @@ from gpumodels.naming.stated_precision import stated_precision
 from gpumodels.naming.verification import Checked, Verification
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.checkpoint_values import READABLE, CheckpointValues
-from gpumodels.provenance.files_read import FilesRead, Stamp, stamp_of
+from gpumodels.provenance.files_read import FilesRead, ReadFile, Stamp, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.provenance.stored_files import StoredFiles
@@ -31,6 +31,7 @@ from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels.tensors.forward_holders import HELD_BY_FORWARD
 from gpumodels_shared.schema import TensorSample
+from gpumodels_shared.shards import checkpoint_of
 
 MAX_SAVES: Final = 8
 """How often values may have been written to yet another file and read back."""
@@ -59,6 +60,8 @@ class Sources:
         self.metadata = FileMetadata(failures)
         self.stored_files = StoredFiles(pause)
         self.pause = pause
+        self.rivals_of: Callable[[FoundModel], Iterable[int]] = lambda _: ()
+        """When other models of the same structure were built whose files aren't known."""
 
     @property
     def files_read(self) -> FilesRead:
@@ -79,6 +82,10 @@ class _MatchedFrom:
     found: FoundModel
     stated_origins: tuple[str, ...]
     version: Version
+    writes: tuple[int | None, ...] = ()
+    """How often some of its tensors had been written to, where its values are out of reach."""
+    rivals: tuple[int, ...] = ()
+    """When the other models were built that may be from the same files, where its values are out of reach."""
 
 
 @never_pickled
@@ -194,11 +201,34 @@ class ModelInquiry:
         if read is not None:
             return was_read(origin, read)  # something else may have been loaded since
         confirmed = self.findings.confirmed_origins
-        if origin not in confirmed and (
-            not self.sources.registry.built_ns(self.found.core) or was_read(origin, self.sources.files_read.paths())
-        ):
+        if origin not in confirmed and self._was_read_for_it(origin):
             confirmed.add(origin)
         return origin in confirmed
+
+    def _was_read_for_it(self, origin: str) -> bool:
+        """Whether files were read from there that it may have been filled from.
+
+        They were read since it was built, or before, if they aren't known to be another model's, and none that is as large was
+        read since.
+        """
+        built_ns = self.sources.registry.built_ns(self.found.core)
+        if not built_ns:
+            return True
+        files_read = self.sources.files_read
+        files = files_read.of(files_read.paths())
+        if was_read(origin, [file.path for file in files if not file.read_ns or file.read_ns >= built_ns]):
+            return True
+        before = [file.path for file in files if not files_read.is_explained(file.path)]
+        return was_read(origin, before) and not self._was_as_large_read(files, built_ns)
+
+    def _was_as_large_read(self, files: Sequence[ReadFile], since_ns: int) -> bool:
+        """Whether a checkpoint as large as the model was read since then."""
+        sizes: dict[str, int] = {}
+        for file in files:
+            if file.read_ns >= since_ns and file.stamp is not None and not self.sources.files_read.is_explained(file.path):
+                checkpoint = checkpoint_of(file.path)
+                sizes[checkpoint] = sizes.get(checkpoint, 0) + file.stamp.size_bytes
+        return any(is_as_large(size, self.found.held_bytes) for size in sizes.values())
 
     def bytes_by_origin(self) -> Mapping[tuple[str, str], int]:
         """`OwnWeights.bytes_by_origin`, where each file has one path, and that is one by which the host read it."""
@@ -227,7 +257,9 @@ class ModelInquiry:
         # By names and shapes alone, a model that is built alike is the same.
         is_alike = before is not None and not samples.samples and self.found.has_same_structure_as(before.found)
         found = before.found if before is not None and is_alike else self.found
-        matched_from = _MatchedFrom(found, self.findings.stated_origins, self.sources.version())
+        writes = self.sources.samples.writes(samples) if not samples.in_reach else ()
+        rivals = tuple(self.sources.rivals_of(self.found)) if not samples.in_reach else ()
+        matched_from = _MatchedFrom(found, self.findings.stated_origins, self.sources.version(), writes, rivals)
         # Where no name depends on it, nothing needs to be right about values that change at every scan, as in training.
         is_same = known is not None and (
             known.fingerprint is None or known.fingerprint.samples == samples.samples or not (known.paths or is_name_claimed)
@@ -235,7 +267,8 @@ class ModelInquiry:
         if known is None or not is_same or before != matched_from:
             among = self._read_for_unseen_load()
             named = self._named_at_creation()
-            known = self.sources.matching.match(self.found, samples, self.findings.stated_origins, among, known, named)
+            stated = self.findings.stated_origins
+            known = self.sources.matching.match(self.found, samples, stated, among, known, named, rivals)
             self.findings.matched, self.findings.matched_from = known, matched_from
         for file in self.sources.files_read.of(known.paths):
             if file.stamp is not None:
@@ -328,7 +361,12 @@ class ModelInquiry:
     def files_read_at_creation(self) -> tuple[str, ...]:
         """See `evidence.Inquiry`."""
         if not self.findings.read_at_creation and self.found.adapter is None:
-            checkpoints = self.sources.files_read.groups().values()
+            files_read = self.sources.files_read
+            checkpoints = [
+                files
+                for files in files_read.groups().values()
+                if not all(files_read.is_explained(file.path) for file in files)
+            ]
             built_ns = self.sources.registry.built_ns(self.found.core)
             self.findings.read_at_creation = read_when_built(checkpoints, built_ns, self.found.held_bytes)
         return self.findings.read_at_creation

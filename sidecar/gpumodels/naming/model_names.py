@@ -13,7 +13,7 @@ from gpumodels.models.shared_weights import own_weights
 from gpumodels.naming.agreement import Agreement
 from gpumodels.naming.evidence import Naming
 from gpumodels.naming.file_metadata import WITHOUT_SAFETENSORS
-from gpumodels.naming.identification import choose_name, file_of_most, identify
+from gpumodels.naming.identification import CLAIM_VALUES, choose_name, file_of_most, identify
 from gpumodels.naming.model_inquiry import Findings, ModelInquiry, Sources, Version
 from gpumodels.naming.pipeline_slots import PipelineSlot, PipelineSlots
 from gpumodels.naming.stated_files import was_read
@@ -117,7 +117,10 @@ class ModelNames:
         self._failures = failures
         self._sources = Sources(registry, origin_tracker, failures, pause)
         self._names: WeakTable[_NamesOfModule] = WeakTable()
+        self._sources.rivals_of = self._rivals_of
         self._slots: dict[int, PipelineSlot] = {}
+        self.present: Sequence[FoundModel] = ()
+        """The models of the last scan."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -239,7 +242,7 @@ class ModelNames:
         naming, matched, agreement = evidence.naming, evidence.matched, evidence.agreement
         assert naming is not None
         findings.file_naming = evidence.file_naming
-        self._account_for(naming, findings)
+        self._account_for(naming, findings, core)
         is_by_values = naming.source == NameSource.VALUES
         samples = Counts(matched.match.matched, matched.match.compared) if is_by_values and matched and matched.match else None
         return Identified(
@@ -254,17 +257,33 @@ class ModelNames:
             precision=self._precision(inquiry, core),
         )
 
+    def _rivals_of(self, found: FoundModel) -> list[int]:
+        """When the other models of the same structure were built of which it isn't certain which file they are from."""
+        built: list[int] = []
+        for other in self.present:
+            if other.core != found.core and other.adapter is None and other.is_built_like(found):
+                core = self._sources.registry.ref(other.core)
+                module = core() if core is not None else None
+                names = self._names.get(module) if module is not None else None
+                known = names.known.get(None) if names is not None else None
+                if module is not None and (known is None or known.identified.naming.source not in CLAIM_VALUES):
+                    built.append(self._sources.registry.built_ns(other.core))
+        return sorted(built)
+
     def _precision(self, inquiry: ModelInquiry, core: weakref.ref[Any]) -> str | None:
         """How the model's weights are stored; if that can't be read, its name doesn't suffer."""
         with self._failures.guard("reading how weights are stored"):
             return inquiry.precision(core())
         return None
 
-    def _account_for(self, naming: Naming, findings: Findings) -> None:
+    def _account_for(self, naming: Naming, findings: Findings, core: weakref.ref[Any]) -> None:
         """What this model was loaded from isn't what the next one is."""
         files_read = self._sources.files_read
+        is_certain = naming.source != NameSource.NAMES_AND_SHAPES
+        if naming.candidates or not is_certain:
+            files_read.claim(naming.candidates or naming.files, core)
         if naming.files:
-            files_read.drop_explained(set(naming.files).__contains__)
+            files_read.drop_explained(set(naming.files).__contains__, is_certain)
         elif naming.source in (NameSource.CONFIG, NameSource.PIPELINE):
             files_read.drop_explained(lambda path: any(was_read(origin, [path]) for origin in findings.stated_origins))
 

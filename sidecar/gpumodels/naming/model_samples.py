@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import ADAPTER_PREFIXES, PEFT_TABLES, FoundModel
@@ -16,6 +17,7 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.instances import state_of
 from gpumodels.support.module_tables import entries_of, entry, tables_of
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.torch_private import writes_of
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels_shared.fingerprint import TENSORS, TENSORS_EXAMINED, VALUES, keys_examined, large_keys, samples_among
 from gpumodels_shared.schema import TensorSample
@@ -65,6 +67,17 @@ class WeighedSamples(NamedTuple):
 
     samples: Sequence[TensorSample]
     elements: Sequence[float]
+
+
+class Currency(Enum):
+    """Whether samples still say what a model holds."""
+
+    CURRENT = "current"
+    """They were taken where the values are now."""
+    OUTDATED = "outdated"
+    """They were taken before the values were copied there. Whether something was written there since isn't known."""
+    WRITTEN_OVER = "written over"
+    """The same, and something was."""
 
 
 @never_pickled
@@ -157,6 +170,27 @@ class SampleReader:
         for_each = max(in_all / TENSORS_EXAMINED, 1.0)
         sizes = {sample.key: math.prod(sample.shape) for sample in taken}
         return WeighedSamples(taken, [size if key in large else size * for_each for key, size in sizes.items()])
+
+    def currency_of(self, samples: ModelSamples) -> Currency:
+        """Whether the samples still say what the model holds."""
+        tensors = self._origin_tracker.tensors
+        outdated = written = 0
+        for ref in samples.sampled:
+            tensor = _held(ref)
+            if tensor is not None and type(tensor) in tensors.plain_types and not tensor.is_cpu:
+                storage = tensors.storage_of(tensor)
+                outdated += tensors.is_outdated(storage)
+                written += tensors.was_written(storage, tensor)
+        if not outdated:
+            return Currency.CURRENT
+        return Currency.WRITTEN_OVER if 2 * written >= outdated else Currency.OUTDATED
+
+    def writes(self, samples: ModelSamples) -> tuple[int | None, ...]:
+        """How often some of the model's tensors were written to: another answer, and it may hold other values."""
+        refs = samples.sampled or tuple(samples.wanted.examined.values())[:TENSORS]
+        plain_types = self._origin_tracker.tensors.plain_types
+        held = [_held(ref) for ref in refs]
+        return tuple(writes_of(tensor) for tensor in held if type(tensor) in plain_types and not tensor.is_cpu)
 
     def in_host_memory(self, found: FoundModel) -> Iterator[TensorSample]:
         """Samples of all its tensors that lie in host memory."""

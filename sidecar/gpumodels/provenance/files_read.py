@@ -7,10 +7,11 @@ import math
 import os
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.support.brief_lock import BriefLock
@@ -109,6 +110,10 @@ class FilesRead:
         self._local = threading.local()
         self._since_load: OrderedDict[str, _ReadingThread] = OrderedDict()
         """Paths that were read since the last load that may have used them, and the threads that read them."""
+        self._explained: set[str] = set()
+        """Paths that weren't read since it was found out which model they were read for."""
+        self._claims: dict[str, list[weakref.ref[Any]]] = {}
+        """By path, the modules that may be what it was read for, since it was read last."""
 
     def add(self, path: str, values: FileValues | None = None) -> Stamp | None:
         """Add a file that the host is reading, and return its stamp.
@@ -127,6 +132,8 @@ class FilesRead:
                 self._files[path] = replace(known, read_ns=time.time_ns())
             self._since_load.pop(path, None)
             self._since_load[path] = self._this_thread()
+            self._explained.discard(path)
+            self._claims.pop(path, None)
             while len(self._since_load) > MAX_FILES:
                 self._since_load.popitem(last=False)
             self._forget_oldest()
@@ -143,15 +150,34 @@ class FilesRead:
                 del self._since_load[path]
         return tuple(taken)
 
-    def drop_explained(self, known: Callable[[str], bool]) -> None:
+    def drop_explained(self, known: Callable[[str], bool], is_certain: bool = True) -> None:
         """Drop files whose model is known from the candidates for the next load.
 
         Args:
             known: whether the model is known that the file at this path was read for.
+            is_certain: whether it can't have been read for another.
         """
-        for path in list(self._since_load):
-            if known(path):
+        explained = [path for path in list(self._files) if known(path)]
+        with self._lock:
+            self._explained.update(explained if is_certain else ())
+            self._explained.intersection_update(self._files)
+            for path in explained:
                 self._since_load.pop(path, None)
+
+    def is_explained(self, path: str) -> bool:
+        """Whether it is known which model this file was read for, or that one is gone, and it wasn't read again since."""
+        claims = self._claims.get(path)
+        return path in self._explained or (claims is not None and all(claim() is None for claim in claims))
+
+    def claim(self, paths: Sequence[str], module: weakref.ref[Any]) -> None:
+        """Note that these files may have been read for this module: they aren't another's that is built after it is gone."""
+        with self._lock:
+            for path in paths:
+                claims = [claim for claim in self._claims.get(path, ()) if claim() is not None and claim is not module]
+                if path in self._files:
+                    self._claims[path] = [*claims, module]
+            for path in self._claims.keys() - self._files.keys():
+                del self._claims[path]
 
     def add_mapped(self, path: str) -> Stamp | None:
         """Add a file that the host has mapped, perhaps since long ago, and return its stamp."""

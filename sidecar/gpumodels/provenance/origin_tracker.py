@@ -139,9 +139,13 @@ class OriginTracker:
         """Sample those of the tensors that have no sample yet, for `sample_of`; nothing unless the user asked for it."""
         if self._accelerators is None:
             return
-        without_sample = [tensor for tensor in tensors if self.tensors.sample(self.tensors.storage_of(tensor), tensor) is None]
+        without_sample = [tensor for tensor in tensors if not self._has_current_sample(tensor)]
         for tensor, sample in self._accelerators.take(without_sample):
             self.tensors.put_sample(self.tensors.storage_of(tensor), tensor, sample)
+
+    def _has_current_sample(self, tensor: Tensor) -> bool:
+        storage = self.tensors.storage_of(tensor)
+        return self.tensors.sample(storage, tensor) is not None and not self.tensors.is_outdated(storage)
 
     @property
     def samples_version(self) -> int:

@@ -14,7 +14,7 @@ from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin import Origin
 from gpumodels.support.brief_lock import BriefLock
 from gpumodels.support.never_pickled import never_pickled
-from gpumodels.support.torch_private import storages_can_be_referred_to, without_overrides
+from gpumodels.support.torch_private import storages_can_be_referred_to, without_overrides, writes_of
 from gpumodels.support.weak_table import WeakTable
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class TensorOrigins:
         self._lock = BriefLock()
         self._samples: WeakTable[dict[int, RawSample]] = WeakTable()
         """By storage, then by the tensor's offset in it, in elements."""
+        self._outdated: WeakTable[int | None] = WeakTable()
+        """Storages whose samples were taken elsewhere before they were copied here, and `writes_of` their tensors then."""
         self._placeholders: WeakTable[None] = WeakTable()
         """Storages in which a library left nothing in particular while the values are in a file."""
 
@@ -76,6 +78,7 @@ class TensorOrigins:
         """Set the sample just taken of the tensor's first values."""
         if storage is None or not self._is_possible:
             return
+        self._outdated.take(storage)
         by_offset = self._samples.get(storage)
         if by_offset is None:
             with self._lock:
@@ -85,6 +88,20 @@ class TensorOrigins:
                     self._samples.put(storage, by_offset)
         with self._without_overrides():
             by_offset[self._tensor_type.storage_offset(tensor)] = sample
+
+    def put_sample_of_copied(self, storage: UntypedStorage | None, tensor: Any, sample: RawSample) -> None:
+        """Set the sample that was taken elsewhere of what was copied here: it may have been written over since, unnoticed."""
+        self.put_sample(storage, tensor, sample)
+        if storage is not None and self._is_possible and type(tensor) in self.plain_types:
+            self._outdated.put(storage, writes_of(tensor))
+
+    def is_outdated(self, storage: UntypedStorage | None) -> bool:
+        """Whether the storage's samples were taken before its values were copied there."""
+        return storage is not None and storage in self._outdated
+
+    def was_written(self, storage: UntypedStorage | None, tensor: Any) -> bool:
+        """Whether the tensor was written to since its values were copied there, as far as writes are counted."""
+        return storage is not None and self.is_outdated(storage) and self._outdated.get(storage) != writes_of(tensor)
 
     @property
     def has_placeholders(self) -> bool:
@@ -104,3 +121,4 @@ class TensorOrigins:
         """Drop the storage's samples, because its values were overwritten unobserved."""
         if storage is not None:
             self._samples.take(storage)
+            self._outdated.take(storage)

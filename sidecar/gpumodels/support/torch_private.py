@@ -51,6 +51,17 @@ def tensor_identity(torch: ModuleType) -> Callable[[Any], int]:
     return found
 
 
+def writes_of(tensor: Any) -> int | None:
+    """How often this plain tensor was written to in place, as autograd counts; None for inference tensors, which don't count.
+
+    What is written through `.data` isn't counted.
+    """
+    try:
+        return int(tensor._version)
+    except RuntimeError:
+        return None
+
+
 def private_backend(torch: ModuleType) -> str | None:
     """The name of the backend that was added to this torch; None as long as nobody has named one."""
     name_of = getattr(getattr(torch, "_C", None), "_get_privateuse1_backend_name", None)

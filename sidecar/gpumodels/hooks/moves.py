@@ -122,5 +122,6 @@ class Moves:
                 continue
             if origin is not None and id(storage) not in origins:
                 tensors.put_origin(storage, origin)
+                tensors.note_filled(storage, tensor)
             if sample is not None and tensors.sample(storage, tensor) is None:
                 tensors.put_sample_of_copied(storage, tensor, sample)

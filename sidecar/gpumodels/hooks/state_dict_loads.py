@@ -183,6 +183,7 @@ class StateDictLoads:
             tensors.put_origin(storage, NO_OBSERVED_FILE)
         else:
             tensors.put_origin(storage, self._origin_tracker.shared_origin(origin.path, STATE_DICT, origin.stamp))
+        tensors.note_filled(storage, tensor)
         if sample is not None:
             tensors.put_sample(storage, tensor, sample)
         elif origin is None and not is_observable:

@@ -106,6 +106,10 @@ class Inquiry(Protocol):
     def has_little_of(self, paths: Sequence[str]) -> bool:
         """Whether it is made of a part of these files and of parts that they don't have, as a ControlNet of a UNet's blocks."""
 
+    def files_copied_since(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """The files that may have been copied over what was loaded from `paths`: it was written to where values are out of reach,
+        and these have all of its tensors."""
+
     def tensors_in_all(self) -> int:
         """How many tensors the model has."""
 
@@ -154,6 +158,10 @@ class NothingToAsk:
     def has_little_of(self, paths: Sequence[str]) -> bool:
         """It isn't known what they have."""
         return False
+
+    def files_copied_since(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """No write was noticed."""
+        return ()
 
     def tensors_in_all(self) -> int:
         """Unknown: zero."""

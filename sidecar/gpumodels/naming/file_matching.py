@@ -80,12 +80,7 @@ class FileMatching:
             named: files that the host was told to use when it built the model, whether it was seen to read them or not.
             rivals: when the other models of this structure were built whose files aren't known either.
         """
-        files_read, offload_paths = self._origin_tracker.files_read, self._origin_tracker.own_files.offload_paths
-        groups = {
-            checkpoint: files
-            for checkpoint, files in files_read.groups().items()
-            if not any(file.path in offload_paths for file in files)
-        }
+        groups = self._groups()
         if not samples.samples:
             return self._by_shapes.match(found, samples, groups, among, before, rivals)
         stated_paths = [
@@ -134,6 +129,20 @@ class FileMatching:
             contradicts_config = False
         is_outdated = outdated is not Currency.CURRENT
         return MatchedFiles(fingerprint, paths, most, contradicts_config and not best, is_outdated, compared=compared)
+
+    def unclaimed(self, found: FoundModel, samples: ModelSamples) -> tuple[str, ...]:
+        """The files with tensors of the model's names and shapes that aren't known to have been read for another model."""
+        matched = self._by_shapes.match(found, samples, self._groups(), None, None, ())
+        return () if matched.is_guess else matched.paths
+
+    def _groups(self) -> Mapping[str, Sequence[ReadFile]]:
+        """Files by checkpoint, without those that the host keeps offloaded weights in."""
+        files_read, offload_paths = self._origin_tracker.files_read, self._origin_tracker.own_files.offload_paths
+        return {
+            checkpoint: files
+            for checkpoint, files in files_read.groups().items()
+            if not any(file.path in offload_paths for file in files)
+        }
 
     def _is_own(self, files: Sequence[ReadFile]) -> bool:
         return all(self._origin_tracker.own_files.get(file.path) is not None for file in files)

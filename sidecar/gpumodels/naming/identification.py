@@ -220,6 +220,17 @@ def drop_refuted_name(evidence: Evidence) -> Evidence:
     return replace(evidence, naming=naming, agreement=agreement)
 
 
+def doubt_name_of_overwritten(evidence: Evidence) -> Evidence:
+    """A model that was written to out of reach, while another file that fits was read for nobody else, may be either file's."""
+    naming = evidence.naming
+    if naming is None or naming.source not in CLAIM_VALUES or not naming.files:
+        return evidence
+    others = evidence.inquiry.files_copied_since(naming.files)
+    if not others:
+        return evidence
+    return _as_class(replace(evidence, is_file_known=True, file_naming=None), (*naming.files, *others))
+
+
 def _without_file(evidence: Evidence) -> Evidence:
     """What it is called if the file that it seemed to be from isn't it, and what else was said of it may be as untrue."""
     from_no_file = {("", "elsewhere"): evidence.total_bytes}
@@ -280,6 +291,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     look_through_saved_files,
     keep_name_of_file,
     drop_refuted_name,
+    doubt_name_of_overwritten,
     name_by_file_named_at_creation,
     hint_at_file_read_at_creation,
 )

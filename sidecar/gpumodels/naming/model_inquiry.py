@@ -350,6 +350,13 @@ class ModelInquiry:
             self.findings.part = known
         return known.has_little
 
+    def files_copied_since(self, paths: Sequence[str]) -> tuple[str, ...]:
+        """See `evidence.Inquiry`."""
+        samples = self._samples()
+        if self.found.adapter is not None or samples.in_reach or not self.sources.samples.were_overwritten(samples):
+            return ()
+        return tuple(path for path in self.sources.matching.unclaimed(self.found, samples) if path not in paths)
+
     def tensors_in_all(self) -> int:
         """See `evidence.Inquiry`."""
         return self._samples().tensors

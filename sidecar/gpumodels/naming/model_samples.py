@@ -185,6 +185,13 @@ class SampleReader:
             return Currency.CURRENT
         return Currency.WRITTEN_OVER if 2 * written >= outdated else Currency.OUTDATED
 
+    def were_overwritten(self, samples: ModelSamples) -> bool:
+        """Whether most of the model was written to, out of reach, since it was seen to be filled."""
+        tensors = self._origin_tracker.tensors
+        held = [_held(ref) for ref in tuple(samples.wanted.examined.values())[:TENSORS]]
+        written = [tensors.was_overwritten(tensors.storage_of(tensor), tensor) for tensor in held if tensor is not None]
+        return 2 * sum(written) > len(written)
+
     def writes(self, samples: ModelSamples) -> tuple[int | None, ...]:
         """How often some of the model's tensors were written to: another answer, and it may hold other values."""
         refs = samples.sampled or tuple(samples.wanted.examined.values())[:TENSORS]

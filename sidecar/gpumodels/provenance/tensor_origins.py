@@ -39,6 +39,8 @@ class TensorOrigins:
         """By storage, then by the tensor's offset in it, in elements."""
         self._outdated: WeakTable[int | None] = WeakTable()
         """Storages whose samples were taken elsewhere before they were copied here, and `writes_of` their tensors then."""
+        self._filled: WeakTable[int | None] = WeakTable()
+        """Storages on accelerators that were seen to be filled, and `writes_of` their tensors then."""
         self._placeholders: WeakTable[None] = WeakTable()
         """Storages in which a library left nothing in particular while the values are in a file."""
 
@@ -94,6 +96,15 @@ class TensorOrigins:
         self.put_sample(storage, tensor, sample)
         if storage is not None and self._is_possible and type(tensor) in self.plain_types:
             self._outdated.put(storage, writes_of(tensor))
+
+    def note_filled(self, storage: UntypedStorage | None, tensor: Any) -> None:
+        """Note that the tensor just got its values, if they are out of reach from now on: writes are counted from here."""
+        if storage is not None and self._is_possible and type(tensor) in self.plain_types and not tensor.is_cpu:
+            self._filled.put(storage, writes_of(tensor))
+
+    def was_overwritten(self, storage: UntypedStorage | None, tensor: Any) -> bool:
+        """Whether the tensor was written to since it was last seen to be filled, as far as writes are counted."""
+        return storage is not None and storage in self._filled and self._filled.get(storage) != writes_of(tensor)
 
     def is_outdated(self, storage: UntypedStorage | None) -> bool:
         """Whether the storage's samples were taken before its values were copied there."""

@@ -106,7 +106,7 @@ class Attached:
 
     def described(self, found: Sequence[FoundModel], now_ns: int = 0) -> tuple[Model, ...]:
         """The same of these."""
-        self.model_names.update_pipelines()
+        self.model_names.begin(found)
         for one in found:
             core = self.registry.ref(one.core)
             with self.failures.guard("naming a model"), suppress(ReferenceError):

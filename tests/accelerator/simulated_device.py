@@ -235,8 +235,9 @@ def attach() -> SimulatedDevice:
     """Give this process's torch the device."""
     import torch
 
-    torch.utils.rename_privateuse1_backend(NAME)
+    backend: Any = torch.utils
+    backend.rename_privateuse1_backend(NAME)
     device = SimulatedDevice(build())
-    torch._register_device_module(NAME, device)
-    torch.utils.generate_methods_for_privateuse1_backend(for_tensor=True, for_module=True, for_storage=True)
+    torch._register_device_module(NAME, device)  # type: ignore[no-untyped-call]
+    backend.generate_methods_for_privateuse1_backend(for_tensor=True, for_module=True, for_storage=True)
     return device

@@ -73,7 +73,8 @@ try:
 except torch.OutOfMemoryError:
     pass
 general = torch.accelerator.memory_stats(0)["allocated_bytes.all.current"]
-answer(before=before, held=held, cached=cached, emptied=emptied, failed=counted(), other=device.memory_allocated(1), general=general)
+other = device.memory_allocated(1)
+answer(before=before, held=held, cached=cached, emptied=emptied, failed=counted(), other=other, general=general)
 """)
     two_mib = 2 << 20
     assert told["before"] is False

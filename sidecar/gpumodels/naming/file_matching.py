@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -80,7 +80,7 @@ class FileMatching:
             named: files that the host was told to use when it built the model, whether it was seen to read them or not.
             rivals: when the other models of this structure were built whose files aren't known either.
         """
-        groups = self._groups()
+        files_read, groups = self._origin_tracker.files_read, self._groups()
         if not samples.samples:
             return self._by_shapes.match(found, samples, groups, among, before, rivals)
         stated_paths = [
@@ -135,7 +135,7 @@ class FileMatching:
         matched = self._by_shapes.match(found, samples, self._groups(), None, None, ())
         return () if matched.is_guess else matched.paths
 
-    def _groups(self) -> Mapping[str, Sequence[ReadFile]]:
+    def _groups(self) -> dict[str, tuple[ReadFile, ...]]:
         """Files by checkpoint, without those that the host keeps offloaded weights in."""
         files_read, offload_paths = self._origin_tracker.files_read, self._origin_tracker.own_files.offload_paths
         return {

@@ -370,9 +370,7 @@ class ModelInquiry:
         if not self.findings.read_at_creation and self.found.adapter is None:
             files_read = self.sources.files_read
             checkpoints = [
-                files
-                for files in files_read.groups().values()
-                if not all(files_read.is_explained(file.path) for file in files)
+                files for files in files_read.groups().values() if not all(files_read.is_explained(file.path) for file in files)
             ]
             built_ns = self.sources.registry.built_ns(self.found.core)
             self.findings.read_at_creation = read_when_built(checkpoints, built_ns, self.found.held_bytes)

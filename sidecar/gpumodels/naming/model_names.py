@@ -119,7 +119,7 @@ class ModelNames:
         self._names: WeakTable[_NamesOfModule] = WeakTable()
         self._sources.rivals_of = self._rivals_of
         self._slots: dict[int, PipelineSlot] = {}
-        self.present: Sequence[FoundModel] = ()
+        self._present: Sequence[FoundModel] = ()
         """The models of the last scan."""
 
     @property
@@ -127,8 +127,9 @@ class ModelNames:
         """What viewers should say about this process."""
         return () if self._sources.metadata.available else (WITHOUT_SAFETENSORS,)
 
-    def update_pipelines(self) -> None:
-        """Read which models are in which pipeline; once for all models of a scan, before `latest`."""
+    def begin(self, found: Sequence[FoundModel]) -> None:
+        """Take the models of a scan, and read which are in which pipeline; before `latest`."""
+        self._present = found
         self._slots = self._pipelines.by_id()
 
     def latest(self, found: FoundModel, core: weakref.ref[Any]) -> Identified:
@@ -260,7 +261,7 @@ class ModelNames:
     def _rivals_of(self, found: FoundModel) -> list[int]:
         """When the other models of the same structure were built of which it isn't certain which file they are from."""
         built: list[int] = []
-        for other in self.present:
+        for other in self._present:
             if other.core != found.core and other.adapter is None and other.is_built_like(found):
                 core = self._sources.registry.ref(other.core)
                 module = core() if core is not None else None

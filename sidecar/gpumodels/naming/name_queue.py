@@ -43,7 +43,6 @@ class NameQueue:
         self._done.clear()
         if found is not self._found:
             self._found, self._present = found, frozenset(found)
-            self._model_names.present = found
         if not self._to_recheck:
             self._to_recheck = [one for one in reversed(found) if one.part.left_of is None]
 

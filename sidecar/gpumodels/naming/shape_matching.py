@@ -7,6 +7,7 @@ a tensor of each name and shape may be what was written; one that is known to ha
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Final
 
 from gpumodels.models.assembling import FoundModel
@@ -62,10 +63,9 @@ class ShapeMatching:
             rivals: when the other models of this structure were built whose files aren't known either.
         """
         writes = self._samples.writes(samples)
-        is_any = among == ()  # values were loaded that are from none of the files read since the load before
-        among = None if is_any else among
-        own = frozenset(before.paths) if among is None and before is not None and before.match is None else frozenset[str]()
-        if before is not None and own and not before.is_guess and before.writes == writes and _is_one(groups, own):
+        is_own = among is None and before is not None and before.match is None and not before.is_guess
+        own = frozenset(before.paths) if is_own and before is not None else frozenset[str]()
+        if before is not None and own and before.writes == writes and _is_one(groups, own):
             return before
         built_ns = self._registry.built_ns(found.core)
         wanted = dict(self._samples.shapes(found))
@@ -75,7 +75,7 @@ class ShapeMatching:
             if self._may_be_from(files, built_ns - READ_BEFORE_NS, among) and self._fits(wanted, checkpoint, files)
         ]
         for_others = [checkpoint for checkpoint in fitting if among is None and self._is_explained(groups[checkpoint], own)]
-        is_guess = is_any or len(for_others) == len(fitting) > 0
+        is_guess = len(for_others) == len(fitting) > 0
         if not is_guess:
             fitting = [checkpoint for checkpoint in fitting if checkpoint not in for_others]
         if among is None and len(fitting) > 1 and built_ns and not is_guess:
@@ -111,7 +111,7 @@ def read_in_its_turn(built_ns: int, rivals: Sequence[int], reads: Mapping[str, i
     """
     events = sorted([(built, "") for built in (built_ns, *rivals)] + [(read, checkpoint) for checkpoint, read in reads.items()])
     is_read = [bool(checkpoint) for _, checkpoint in events]
-    if len(rivals) + 1 != len(reads) or any(one is other for one, other in zip(is_read, is_read[1:], strict=False)):
+    if len(rivals) + 1 != len(reads) or any(one is other for one, other in pairwise(is_read)):
         return None
     number = sorted((built_ns, *rivals)).index(built_ns)
     return sorted(reads, key=reads.__getitem__)[number]

@@ -173,8 +173,8 @@ class FilesRead:
         """Note that these files may have been read for this module: they aren't another's that is built after it is gone."""
         with self._lock:
             for path in paths:
-                claims = [claim for claim in self._claims.get(path, ()) if claim() is not None and claim is not module]
-                if path in self._files:
+                if path in self._files and not self.is_explained(path):
+                    claims = [claim for claim in self._claims.get(path, ()) if claim() is not None and claim is not module]
                     self._claims[path] = [*claims, module]
             for path in self._claims.keys() - self._files.keys():
                 del self._claims[path]

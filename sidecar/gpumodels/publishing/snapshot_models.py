@@ -98,7 +98,7 @@ class SnapshotModels:
         large: list[Model] = []
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
         with self._failures.guard("reading pipelines"):
-            self._model_names.update_pipelines()
+            self._model_names.begin(found)
         ids: dict[FoundModel, str] = {}
         listed, small = _listed(found)
         for one in listed:

@@ -463,3 +463,22 @@ def test_tensors_of_a_reader_that_is_given_subclasses_run_no_code_of_theirs(tmp_
     plain = loaded()
     with attached():
         assert loaded() == plain
+
+
+def test_what_a_reader_puts_out_of_reach_is_known_by_its_file(tmp_path: Path) -> None:
+    path = a_file(tmp_path / "mine_v1.safetensors")
+    with attached() as sidecar:
+        here = load_file(path)["blocks.0.q.weight"].clone()
+        there = here.to("meta")
+        sidecar.origin_tracker.note_copies_read([here, there], str(path))
+        assert sources(sidecar, here, there) == [None, (str(path), READ)]
+
+
+def test_names_and_shapes_are_known_of_what_torch_load_puts_out_of_reach(tmp_path: Path) -> None:
+    torch.save(Backbone().state_dict(), tmp_path / "mine_v1.pt")
+    with attached() as sidecar:
+        torch.load(tmp_path / "mine_v1.pt", map_location="meta")
+        (file,) = sidecar.origin_tracker.files_read.of([str(tmp_path / "mine_v1.pt")])
+        assert file.values is not None
+        assert file.values.tensors["blocks.0.q.weight"] == ("float32", (256, 256))
+        assert file.values.read("blocks.0.q.weight", 0, 16) == b""

@@ -183,3 +183,14 @@ def test_pefts_hot_swap_gives_an_adapter_the_second_files_origin_unless_it_refus
         hotswap.hotswap_adapter(compiled, tmp_path / "first", adapter_name="default")
         assert files() == {("first", "state dict")}
         assert len(sidecar.hooks.loads._swaps) == 0
+
+
+def test_samples_from_before_a_load_that_shows_no_values_are_forgotten(tmp_path: Path) -> None:
+    with attached() as sidecar:
+        load_file(a_file(tmp_path / "first.safetensors"))  # from now on, what moves is sampled
+        model = Backbone().to("meta")
+        tensors = sidecar.origin_tracker.tensors
+        weight = model.blocks[0].q.weight  # type: ignore[union-attr]
+        assert tensors.sample(tensors.storage_of(weight), weight) is not None  # type: ignore[arg-type]
+        model.load_state_dict(Backbone().to("meta").state_dict())
+        assert tensors.sample(tensors.storage_of(weight), weight) is None  # type: ignore[arg-type]

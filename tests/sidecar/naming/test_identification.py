@@ -152,7 +152,9 @@ class Answers(NothingToAsk):
         agreement: FileAgreement | None = None,
         unseen: bool = False,
         read_at_creation: tuple[str, ...] = (),
+        copied_since: tuple[str, ...] = (),
     ) -> None:
+        self._copied_since = copied_since
         self.asked: list[str] = []
         self._matched, self._agreement = matched or MatchedFiles(None), agreement
         self._unseen, self._read_at_creation = unseen, read_at_creation
@@ -170,6 +172,9 @@ class Answers(NothingToAsk):
 
     def was_loaded_unseen(self) -> bool:
         return self._unseen
+
+    def files_copied_since(self, paths: Sequence[str]) -> tuple[str, ...]:
+        return self._copied_since
 
     def files_read_at_creation(self) -> tuple[str, ...]:
         self.asked.append("files read at creation")
@@ -299,3 +304,33 @@ def test_all_stages_together_keep_what_each_found() -> None:
     assert identified.file_naming == identified.naming
     assert identified.agreement == FileAgreement(PATCHED)
     assert asked.asked == ["matched files, claimed: False", f"agreement with {TUNE}", "matched files, claimed: False"]
+
+
+def test_files_that_nothing_shows_to_be_the_models_are_candidates_and_no_name() -> None:
+    guess = MatchedFiles(None, (BASE, TUNE), is_guess=True)
+    naming = identify(Evidence("UNet", total_bytes=100, inquiry=Answers(guess))).naming
+    assert naming == Naming("UNet", "class", 0.5, (), (BASE, TUNE))
+
+
+def test_a_guess_does_not_stand_in_the_way_of_what_a_config_says() -> None:
+    guess = MatchedFiles(None, (TUNE,), is_guess=True)
+    naming = identify(Evidence("UNet", total_bytes=100, config_name="org/base", inquiry=Answers(guess))).naming
+    assert naming is not None
+    assert (naming.name, naming.source) == ("org/base", "config")
+
+
+def test_values_from_before_a_copy_do_not_rule_out_what_was_read_at_creation() -> None:
+    for is_outdated, candidates in ((True, (BASE,)), (False, ())):
+        matched = MatchedFiles(Fingerprint((), 0), is_outdated=is_outdated)
+        naming = identify(Evidence("UNet", total_bytes=100, inquiry=Answers(matched, read_at_creation=(BASE,)))).naming
+        assert naming is not None
+        assert naming.candidates == candidates
+
+
+def test_a_model_over_which_another_file_may_have_been_copied_is_neither_files() -> None:
+    loaded = {(BASE, "state dict"): 100}
+    for copied_since, expected in (((), ("base_v1", ())), ((TUNE,), ("UNet", (BASE, TUNE)))):
+        evidence = Evidence("UNet", loaded, 100, inquiry=Answers(copied_since=copied_since))
+        naming = identify(evidence).naming
+        assert naming is not None
+        assert (naming.name, naming.candidates) == expected

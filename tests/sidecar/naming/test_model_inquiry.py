@@ -101,3 +101,28 @@ def test_files_read_at_creation_stay_the_same_whatever_is_read_later(sidecar: At
     assert asked.files_read_at_creation() == (str(tmp_path / "base_v1.safetensors"),)
     assert inquiry(sidecar).files_read_at_creation() == ()
     del model
+
+
+def test_a_config_counts_where_its_files_were_read_for_the_model_and_not_for_another(sidecar: Attached, tmp_path: Path) -> None:
+    base, tune = written(tmp_path / "base" / "model.safetensors"), written(tmp_path / "tune" / "model.safetensors")
+    load_file(base)
+    sidecar.origin_tracker.files_read.drop_explained(lambda path: True)
+    model = Backbone()
+    model.__dict__["config"] = {"_name_or_path": str(tmp_path / "base")}
+    assert inquiry(sidecar).stated_evidence(model, None).config_name is None, "it was read for another model"
+    load_file(tune)
+    assert inquiry(sidecar).stated_evidence(model, None).config_name is None
+    load_file(base)
+    assert inquiry(sidecar).stated_evidence(model, None).config_name == str(tmp_path / "base")
+
+
+def test_a_config_does_not_count_where_another_checkpoint_was_read_after_the_model_was_built(
+    sidecar: Attached, tmp_path: Path
+) -> None:
+    load_file(written(tmp_path / "base" / "model.safetensors"))
+    model = Backbone()
+    model.__dict__["config"] = {"_name_or_path": str(tmp_path / "base")}
+    findings = Findings()
+    asked = inquiry(sidecar, findings)
+    load_file(written(tmp_path / "tune" / "model.safetensors"))
+    assert asked.stated_evidence(model, None).config_name is None

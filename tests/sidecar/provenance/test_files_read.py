@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -121,3 +122,28 @@ def test_threads_that_read_at_the_same_time_lose_nothing() -> None:
         thread.join()
     assert len(files.paths()) == files.version == 480
     assert len({file.number for file in files.of(files.paths())}) == 480
+
+
+class Claimant:
+    """Somebody for whom a file may have been read."""
+
+
+def test_a_file_is_explained_by_a_model_or_once_all_that_claimed_it_are_gone_until_it_is_read_again() -> None:
+    files = FilesRead()
+    files.add("/m/a.safetensors")
+    one, other = Claimant(), Claimant()
+    files.claim(("/m/a.safetensors",), weakref.ref(one))
+    files.claim(("/m/a.safetensors",), weakref.ref(other))
+    del one
+    assert not files.is_explained("/m/a.safetensors")
+    del other
+    assert files.is_explained("/m/a.safetensors")
+    late = Claimant()
+    files.claim(("/m/a.safetensors",), weakref.ref(late))
+    assert files.is_explained("/m/a.safetensors"), "it was read for those that are gone"
+    files.add("/m/a.safetensors")
+    assert not files.is_explained("/m/a.safetensors")
+    files.drop_explained(lambda path: True, is_certain=False)
+    assert not files.is_explained("/m/a.safetensors")
+    files.drop_explained(lambda path: True)
+    assert files.is_explained("/m/a.safetensors")

@@ -121,3 +121,32 @@ def test_where_storages_can_not_be_referred_to_nothing_is_kept(monkeypatch: pyte
     origins.put_origin(storage, HERE)
     origins.put_sample(storage, tensor, SAMPLES[0])
     assert (origins.origin(storage), origins.sample(storage, tensor)) == (None, None)
+
+
+def test_a_sample_from_elsewhere_is_outdated_until_another_is_taken(origins: TensorOrigins) -> None:
+    tensor = torch.zeros(64)
+    storage = origins.storage_of(tensor)
+    origins.put_sample_of_copied(storage, tensor, SAMPLES[0])
+    assert (origins.is_outdated(storage), origins.was_written(storage, tensor)) == (True, False)
+    tensor.add_(1)
+    assert origins.was_written(storage, tensor)
+    origins.put_sample(storage, tensor, SAMPLES[1])
+    assert (origins.is_outdated(storage), origins.was_written(storage, tensor)) == (False, False)
+
+
+def test_what_is_filled_out_of_reach_is_overwritten_by_the_next_write(origins: TensorOrigins) -> None:
+    there, here = torch.zeros(64, device="meta"), torch.zeros(64)
+    for tensor in (there, here):
+        origins.note_filled(origins.storage_of(tensor), tensor)
+        assert not origins.was_overwritten(origins.storage_of(tensor), tensor)
+        tensor.add_(1)
+    assert origins.was_overwritten(origins.storage_of(there), there)
+    assert not origins.was_overwritten(origins.storage_of(here), here), "its values can be read"
+
+
+def test_inference_tensors_count_no_writes(origins: TensorOrigins) -> None:
+    with torch.inference_mode():
+        tensor = torch.zeros(64, device="meta")
+        origins.note_filled(origins.storage_of(tensor), tensor)
+        tensor.add_(1)
+    assert not origins.was_overwritten(origins.storage_of(tensor), tensor)

@@ -148,7 +148,29 @@ def test_merged_checkpoints_are_called_by_both_once_they_are_used(server: ComfyS
 
     models = server.models_when(lambda models: names(models) == expected, RECHECK_SECONDS)
     assert names(models) == expected
+    sizes = {model.name: model.resident_bytes for model in models if model.kind == "checkpoint"}
+    replaced = sum(sizes.values()) - 2 * sizes["v1-5"]  # by the merged weights, and kept by the patcher until it is unloaded
+    assert abs(replaced - sizes["v1-5"]) <= 8192
     note(server, "ModelMergeSimple and KSampler", *(model for model in models if model.name.startswith("merged")))
+
+
+def test_merged_text_encoders_are_called_by_both(server: ComfyServer) -> None:
+    nodes: Nodes = {
+        "one": ("CheckpointLoaderSimple", {"ckpt_name": DREAMSHAPER}),
+        "other": ("CheckpointLoaderSimple", {"ckpt_name": SD15}),
+        "merged": ("CLIPMergeSimple", {"clip1": ("one", 1), "clip2": ("other", 1), "ratio": 0.5}),
+        "text": ("CLIPTextEncode", {"text": "a lake", "clip": ("merged", 0)}),
+        "shown": ("PreviewAny", {"source": ("text", 0)}),
+    }
+    server.prompt(nodes)
+
+    def names(models: Sequence[Model]) -> set[str]:
+        return {model.name for model in models if model.kind == "clip"}
+
+    expected = {"merged of dreamshaper_8 (197 of 198 tensors) and v1-5", "v1-5"}
+    models = server.models_when(lambda models: names(models) == expected, RECHECK_SECONDS)
+    assert names(models) == expected
+    note(server, "CLIPMergeSimple and CLIPTextEncode", *(model for model in models if model.name.startswith("merged")))
 
 
 def test_a_checkpoint_is_three_models_and_its_successor_takes_their_place(server: ComfyServer) -> None:

@@ -1,4 +1,4 @@
-"""The command `gpumodels` (`python -m gpumodels`): `run` a script with the sidecar, put it into `comfyui`, or the `demo`."""
+"""The command `gpumodels` (`python -m gpumodels`): `run` any command with the sidecar, put it elsewhere, or the `demo`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"gpumodels {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     run_parser = commands.add_parser(
-        "run", help="run a script or -m module, unchanged, with the sidecar", usage="gpumodels run [-m module | script.py] ..."
+        "run",
+        help="run any command, unchanged, with the sidecar in each of its PyTorch processes",
+        usage="gpumodels run [--] COMMAND ... | script.py ... | -m module ...",
+        description="Every Python below the command starts the sidecar once it imports torch: workers of torchrun, accelerate "
+        "and vllm, reloaders, and what shell scripts run.",
     )
     _add_comfyui(commands)
     demo_parser = commands.add_parser("demo", help="load, move, swap and unload example models, for ever")
@@ -91,15 +95,22 @@ def _comfyui(options: argparse.Namespace) -> int:
 
 
 def _run(parser: argparse.ArgumentParser, command: list[str]) -> int:
-    from gpumodels.running import run
+    if sys.platform == "win32":
+        print("gpumodels: Windows is not supported: the sidecar would stay off there", file=sys.stderr)
+        return 1
+    from gpumodels.running import CannotRunError, run
 
+    command = command[1:] if command[:1] == ["--"] else command
     if not command:
-        parser.error("name a script, or -m and a module")
+        parser.error("name a command, a script, or -m and a module")
     try:
         run(command)
+    except CannotRunError as error:
+        print(f"gpumodels: {error}", file=sys.stderr)
+        return error.exit_code
     except FileNotFoundError as error:
         if error.errno is not None:
-            raise  # the script's own
+            raise
         print(f"gpumodels: {error}; usage: gpumodels run script.py ...", file=sys.stderr)
         return 1
     return 0

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from gpumodels.launching.hook_files import HOOK
 from gpumodels_shared.places import snapshot_files
+from launched import OURS, a_folder_with_torch, environment, gpumodels
 
 pytestmark = pytest.mark.slow
 
@@ -62,3 +66,109 @@ def test_a_script_that_is_not_there_is_one_line_that_says_so(tmp_path: Path) -> 
     done = run(tmp_path, "nowhere.py")
     assert done.returncode == 1
     assert done.stderr == "gpumodels: no such script: nowhere.py; usage: gpumodels run script.py ...\n"
+
+
+SHOWS: Final = "import torch; from says import served; print(served())"
+
+
+def test_any_command_runs_and_what_comes_from_it_is_its_own(tmp_path: Path) -> None:
+    a_folder_with_torch(tmp_path)
+    (tmp_path / "serve").write_text(f"#!/bin/sh\nread line; echo \"$line $1\"; {sys.executable} -c '{SHOWS}'; exit 3\n")
+    (tmp_path / "serve").chmod(0o755)
+    done = gpumodels(tmp_path, "run", "--", "./serve", "--arg", given="typed\n")
+    assert (done.stdout, done.stderr, done.returncode) == ("typed --arg\ntorch True\n", "", 3)
+    (tmp_path / "serve").write_text(f"{sys.executable} -c '{SHOWS}'\n")  # without `#!`, as shells run it
+    assert gpumodels(tmp_path, "run", "./serve").stdout == "torch True\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "line"),
+    [
+        (["no-such-command", "x"], 127, "gpumodels: no-such-command: no such command\n"),
+        (["./broken", "x"], 126, "gpumodels: ./broken: can't be executed (Permission denied)\n"),
+        (["-m"], 1, "gpumodels: no module named after -m; usage: gpumodels run script.py ...\n"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line_and_a_shells_exit_code(command: list[str], code: int, line: str, tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text("#!/etc/passwd\n")
+    (tmp_path / "broken").chmod(0o755)
+    done = gpumodels(tmp_path, "run", *command)
+    assert (done.stdout, done.stderr, done.returncode) == ("", line, code)
+
+
+def test_signals_reach_the_command_and_end_it_as_they_would_without_us(tmp_path: Path) -> None:
+    source = "import signal, sys; print(signal.getsignal(signal.SIGPIPE).name, flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-m", "gpumodels", "run", sys.executable, "-c", source],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "SIG_IGN\n"  # Python's own doing
+        child.terminate()
+        assert child.wait() == -signal.SIGTERM
+    done = gpumodels(tmp_path, "run", "sh", "-c", "yes | head -n 1; grep SigIgn /proc/self/status")
+    without = subprocess.run(
+        ["sh", "-c", "yes | head -n 1; grep SigIgn /proc/self/status"], capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == (without.stdout, "")
+
+
+def test_the_environment_differs_by_the_hook_alone(tmp_path: Path) -> None:
+    plain = {**environment(tmp_path), "LC_ALL": "", "LANG": "C"}
+    (tmp_path / "show.sh").write_text("#!/bin/sh\nenv -0\n")
+    (tmp_path / "show.sh").chmod(0o755)
+
+    def shown(*command: str) -> dict[str, str]:
+        done = subprocess.run(command, cwd=tmp_path, env=plain, capture_output=True, text=True, timeout=60, check=True)
+        return dict(entry.split("=", 1) for entry in done.stdout.split("\0") if "=" in entry)
+
+    without = shown("./show.sh")
+    beside = shown(sys.executable, "-m", "gpumodels", "run", "./show.sh")
+    assert beside.pop("PYTHONPATH") == f"{HOOK.parent}{os.pathsep}{without.pop('PYTHONPATH')}"
+    assert len(beside.pop("_GPUMODELS_PACKAGES").split(os.pathsep)) == 3
+    assert beside == without
+
+
+def test_the_options_given_to_python_are_the_scripts(tmp_path: Path) -> None:
+    (tmp_path / "flags.py").write_text("import sys; print(sys.flags.optimize, sys.flags.utf8_mode, sys.argv)")
+    done = gpumodels(tmp_path, "run", "flags.py", "-u", options=["-O", "-X", "utf8"])
+    assert (done.stdout, done.stderr) == ("1 1 ['flags.py', '-u']\n", "")
+    assert gpumodels(tmp_path, "run", "-O", "flags.py").stdout.startswith("1 0 ")
+
+
+SPAWNS: Final = """
+import multiprocessing, sys
+def work():
+    import torch
+    from says import served
+    print(served(), flush=True)
+if __name__ == "__main__":
+    child = multiprocessing.get_context(sys.argv[1]).Process(target=work)
+    child.start()
+    child.join()
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+def test_children_that_multiprocessing_starts_are_served(method: str, tmp_path: Path) -> None:
+    (a_folder_with_torch(tmp_path) / "parent.py").write_text(SPAWNS)
+    done = gpumodels(tmp_path, "run", sys.executable, "parent.py", method)
+    assert (done.stdout, done.stderr, done.returncode) == ("torch True\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"), [("-I", "-I ignores PYTHONPATH"), ("-uE", "-E ignores PYTHONPATH"), ("-S", "-S runs no sitecustomize")]
+)
+def test_where_the_hook_is_ignored_a_line_says_so_and_the_command_runs(options: str, why: str, tmp_path: Path) -> None:
+    done = gpumodels(tmp_path, "run", sys.executable, options, "-c", "print(1)")
+    assert (done.stdout, done.returncode) == ("1\n", 0)
+    assert done.stderr == f"gpumodels: {Path(sys.executable).name} {why}; the command runs without gpumodels\n"
+
+
+def test_gpumodels_0_leaves_the_command_alone(tmp_path: Path) -> None:
+    done = gpumodels(tmp_path, "run", "sh", "-c", "echo $PYTHONPATH", more={"GPUMODELS": "0"})
+    assert (done.stdout, done.stderr) == (f"{OURS}\n", "")

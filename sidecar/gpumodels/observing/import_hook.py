@@ -73,6 +73,12 @@ class ImportHook(MetaPathFinder):
             self.check()
         if fullname not in self._awaited or fullname in self._asking or not _is_an_import():
             return None
+        return self.reporting_spec(fullname)
+
+    def reporting_spec(self, fullname: str) -> ModuleSpec | None:
+        """The same for a module that is being imported for certain."""
+        if fullname not in self._awaited or fullname in self._asking:
+            return None
         self._asking.add(fullname)  # so that the ordinary finders answer
         try:
             spec = importlib.util.find_spec(fullname)
@@ -110,6 +116,14 @@ class _ReportingLoader(Loader):
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         self._executed(module)
+
+
+def spec_of_awaited(fullname: str) -> ModuleSpec | None:
+    """The spec of a module that is being imported, if a hook that came into `sys.meta_path` during this very import awaits it."""
+    for finder in tuple(sys.meta_path):
+        if isinstance(finder, ImportHook) and (spec := finder.reporting_spec(fullname)) is not None:
+            return spec
+    return None
 
 
 def _is_an_import() -> bool:

@@ -22,7 +22,7 @@ from gpumodels.models.allocators import DeviceSource
 from gpumodels.observer import Observer
 from gpumodels.observing.import_hook import imported_torch
 from gpumodels.out_of_memory.failed_allocations import FailedAllocations, Look
-from gpumodels.publishing.process_info import process_info
+from gpumodels.publishing.process_info import process_info, with_job_of
 from gpumodels.publishing.publisher import Publisher
 from gpumodels.support.descriptors import close_all_inherited
 from gpumodels.support.failures import LOGGER, Failures
@@ -201,6 +201,7 @@ class Sidecar:
             look = Look(time.time_ns(), observer.devices, observer.models, observer.stages)
             self._failed_allocations.update(look)
         with self.failures.guard("publishing"):
+            self._process = with_job_of(self._process)
             self._publisher.publish(
                 Snapshot(
                     taken_at_ns=time.time_ns(),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Final
 
+from gpumodels.publishing.job_info import own_container, part_of_job
 from gpumodels.version import __version__
 from gpumodels_shared.identity import ProcessIdentity, started_at_seconds
 from gpumodels_shared.schema import ProcessInfo
@@ -17,6 +20,7 @@ from gpumodels_shared.schema import ProcessInfo
 _VAGUE_STEMS: Final = frozenset(
     {"main", "app", "train", "run", "server", "serve", "launch", "start", "script", "test", "__main__"}
 )
+WORKER_OPTION: Final = "--multiprocessing-fork"
 MAX_ARGUMENTS: Final = 100
 MAX_ARGUMENT_LENGTH: Final = 1000
 
@@ -29,21 +33,28 @@ def process_info(
 ) -> ProcessInfo:
     """What doesn't change while the process lives. The version of torch is added later, once it is imported."""
     command = _command()
-    rank = environment.get("RANK", "")
+    part = part_of_job(environment, own_container())
     started = started_at_seconds(identity.pid)
     return ProcessInfo(
         pid=identity.pid,
         uid=identity.uid,
-        label=label or label_of(command, _working_directory()),
+        label=label or _label_of_worker(command) or label_of(command, _working_directory()),
         command=command,
         started_at_ns=int(started * 1e9) if started is not None else time.time_ns(),
         python_version=platform.python_version(),
         sidecar_version=__version__,
         interval_seconds=interval_seconds,
-        rank=int(rank) if rank.isdecimal() else None,
+        rank=part.rank,
         visible_devices=environment.get("CUDA_VISIBLE_DEVICES"),
         device_order=environment.get("CUDA_DEVICE_ORDER"),
+        job=part.job,
     )
+
+
+def with_job_of(info: ProcessInfo, environment: Mapping[str, str] = os.environ) -> ProcessInfo:
+    """The same with what the environment says by now: programs that start their ranks themselves set RANK in them later."""
+    part = part_of_job(environment, None if info.job is None else info.job.container_id)
+    return info if (part.job, part.rank) == (info.job, info.rank) else replace(info, job=part.job, rank=part.rank)
 
 
 def label_of(command: Sequence[str], working_directory: PurePath) -> str:
@@ -68,6 +79,17 @@ def label_of(command: Sequence[str], working_directory: PurePath) -> str:
         folder = script.parent.name or working_directory.name
         return f"{folder}/{script.name}" if folder else script.name
     return script.name
+
+
+def _label_of_worker(command: Sequence[str]) -> str | None:
+    """Of a process that multiprocessing spawned: the program that it is a part of, and its own name, `train.py SpawnProcess-1`.
+
+    Its command line says only that it was spawned; its parent told it the rest.
+    """
+    if WORKER_OPTION not in command:
+        return None
+    name = multiprocessing.current_process().name
+    return f"{label_of(['python', *sys.argv], _working_directory())} {name}" if name != "MainProcess" else None
 
 
 def _working_directory() -> PurePath:

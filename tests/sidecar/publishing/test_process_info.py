@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import PurePath
 
 import pytest
 
-from gpumodels.publishing.process_info import label_of, process_info
+from gpumodels.publishing.process_info import WORKER_OPTION, label_of, process_info, with_job_of
 from gpumodels_shared.identity import this_process
 
 
@@ -34,3 +35,19 @@ def test_the_environment_tells_rank_and_what_cuda_0_means() -> None:
     told = process_info(this_process(), 1.0, "mine", environment)
     assert (told.label, told.rank, told.visible_devices, told.device_order) == ("mine", 3, "GPU-abc", "PCI_BUS_ID")
     assert process_info(this_process(), 1.0, None, {"RANK": "none"}).rank is None
+
+
+def test_a_rank_that_the_program_sets_later_is_told_later() -> None:
+    started = process_info(this_process(), 1.0, "mine", {"PATH": "/bin"})
+    assert with_job_of(started, {"PATH": "/bin"}) is started
+    later = with_job_of(started, {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": "29501"})
+    assert later.job is not None
+    assert (later.rank, later.job.world_size, later.job.id, later.label) == (1, 2, "localhost:29501", "mine")
+
+
+def test_a_spawned_process_is_called_after_the_program_that_it_is_a_part_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = ("python", "-c", "from multiprocessing.spawn import spawn_main; spawn_main()", WORKER_OPTION)
+    monkeypatch.setattr("gpumodels.publishing.process_info._command", lambda: command)
+    monkeypatch.setattr("sys.argv", ["/srv/vllm", "serve"])
+    monkeypatch.setattr(multiprocessing.current_process(), "name", "EngineCore_0")
+    assert process_info(this_process(), 1.0, None, {}).label == "vllm EngineCore_0"

@@ -1,0 +1,91 @@
+"""Tells what a process was started as a part of: a distributed job and its rank in it, a batch job, a pod, a container."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from gpumodels_shared.schema import Job
+
+LONGEST: Final = 200
+"""Characters of a name that are kept."""
+MOST_RANKS: Final = 10**9
+POD_NAMES: Final = ("POD_NAME", "MY_POD_NAME", "K8S_POD_NAME", "KUBERNETES_POD_NAME")
+"""What manifests call the variable with `metadata.name`; Kubernetes itself names none."""
+POD_NAMESPACES: Final = ("POD_NAMESPACE", "MY_POD_NAMESPACE", "K8S_NAMESPACE", "KUBERNETES_NAMESPACE", "KUBERNETES_POD_NAMESPACE")
+_CGROUP_ID: Final = re.compile(r"(?:^|[/:.-])([0-9a-f]{64})(?:\.scope)?(?=/|$|:)", re.MULTILINE)
+_MOUNT_ID: Final = re.compile(r"/(?:overlay-)?containers/([0-9a-f]{64})/")
+"""Where Docker and Podman keep a container's `hostname` and `resolv.conf`: seen where the cgroup's name is hidden from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartOfJob:
+    """A process's job, and its rank in it."""
+
+    job: Job | None
+    rank: int | None
+
+
+def part_of_job(environment: Mapping[str, str], container_id: str | None) -> PartOfJob:
+    """What the environment says. Ranks of the same job have the same `Job.id`.
+
+    Launchers stand inside one another, as torchrun in a step of Slurm in a container: the innermost gives the id.
+
+    Args:
+        environment: of the process, now; some programs set RANK themselves, after they have started.
+        container_id: see `own_container`.
+    """
+
+    def stated(*names: str) -> str | None:
+        return next((value[:LONGEST] for name in names if (value := environment.get(name, "").strip())), None)
+
+    rank, local_rank, world_size = (_number(environment.get(name)) for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE"))
+    slurm_job, slurm_step = stated("SLURM_JOB_ID", "SLURM_JOBID"), stated("SLURM_STEP_ID", "SLURM_STEPID")
+    tasks = _number(environment.get("SLURM_STEP_NUM_TASKS")) or 0
+    if rank is None and slurm_job and slurm_step and tasks > 1:
+        rank, world_size = _number(environment.get("SLURM_PROCID")), tasks
+        local_rank = _number(environment.get("SLURM_LOCALID"))
+    in_pod = "KUBERNETES_SERVICE_HOST" in environment
+    pod, namespace = (stated(*POD_NAMES), stated(*POD_NAMESPACES)) if in_pod else (None, None)
+    run, address = stated("TORCHELASTIC_RUN_ID"), _address(stated("MASTER_ADDR"), stated("MASTER_PORT"))
+    if run is not None:
+        launcher, id = "torchrun", " ".join(part for part in (run if run != "none" else None, address) if part) or run
+    elif slurm_job is not None:
+        launcher, id = "slurm", slurm_job if slurm_step is None else f"{slurm_job}.{slurm_step}"
+    elif rank is not None and address is not None:
+        launcher, id = None, address
+    elif pod is not None:
+        launcher, id = "kubernetes", pod if namespace is None else f"{namespace}/{pod}"
+    elif container_id is not None:
+        launcher, id = "container", container_id
+    elif rank is not None or local_rank is not None or world_size is not None:
+        launcher = id = None
+    else:
+        return PartOfJob(None, None)
+    user = stated("SLURM_JOB_USER")
+    job = Job(id, launcher, local_rank, world_size, slurm_job, slurm_step, user, namespace, pod, container_id)
+    return PartOfJob(job, rank)
+
+
+def own_container(proc: Path = Path("/proc/self")) -> str | None:
+    """The id of the container that this process runs in, as its cgroup says, or its mounts where that is hidden; else None."""
+    for name, pattern in (("cgroup", _CGROUP_ID), ("mountinfo", _MOUNT_ID)):
+        try:
+            found = pattern.search((proc / name).read_text(encoding="utf-8", errors="replace"))
+        except OSError:
+            continue
+        if found is not None:
+            return found[1]
+    return None
+
+
+def _address(host: str | None, port: str | None) -> str | None:
+    return None if host is None else host if port is None else f"{host}:{port}"
+
+
+def _number(text: str | None) -> int | None:
+    text = (text or "").strip()
+    return int(text) if text.isascii() and text.isdecimal() and int(text[:12]) < MOST_RANKS else None

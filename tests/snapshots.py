@@ -11,7 +11,7 @@ from gpumodels_shared.codec import Encoder, encode
 from gpumodels_shared.decoding import decode_tree
 from gpumodels_shared.identity import ProcessIdentity, this_process
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.schema import DeviceMemory, LayerTree, Model, ProcessInfo, SidecarHealth, Snapshot
+from gpumodels_shared.schema import DeviceMemory, Job, LayerTree, Model, ProcessInfo, SidecarHealth, Snapshot
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.sources.feed import FeedState, ProcessState, Unreadable
@@ -112,6 +112,7 @@ def a_process(
     visible_devices: str | None = None,
     device_order: str | None = None,
     rank: int | None = None,
+    job: Job | None = None,
 ) -> ProcessInfo:
     """A process that started an hour before its snapshot."""
     return ProcessInfo(
@@ -125,6 +126,7 @@ def a_process(
         interval_seconds=interval_seconds,
         torch_version="2.13.0",
         rank=rank,
+        job=job,
         visible_devices=visible_devices,
         device_order=device_order,
     )

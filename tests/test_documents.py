@@ -35,7 +35,7 @@ from gpumodels_shared.name_sources import (
     RECENCY_CONFIDENCE,
     NameSource,
 )
-from gpumodels_shared.schema import KINDS, Stage
+from gpumodels_shared.schema import KINDS, Job, Stage
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Snapshots
@@ -44,7 +44,7 @@ from gpumodels_tui.settings.table import THEMES
 from gpumodels_tui.view.memory_parts import PartKind
 from gpumodels_tui.view.metadata_fields import FIELDS
 from gpumodels_tui.widgets.memory_bar import FREE, FREE_WORD, MARKS
-from snapshots import GIB, NOON_NS, a_feed, a_gpu, a_model, a_snapshot, some_hardware
+from snapshots import GIB, NOON_NS, a_feed, a_gpu, a_model, a_process, a_snapshot, some_hardware
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -161,7 +161,8 @@ def test_the_themes_are_named() -> None:
 
 def printed_document() -> Mapping[str, Any]:
     model = a_model("model", GIB, device="cuda:0")
-    snapshot = replace(a_snapshot(model), stages=(Stage("4", "KSampler", NOON_NS),))
+    process = a_process(rank=0, job=Job("4242.0", "slurm"))
+    snapshot = replace(a_snapshot(model, process=process), stages=(Stage("4", "KSampler", NOON_NS),))
     glance = Snapshots(a_feed(snapshot), some_hardware(a_gpu()), CatalogueState(), NOON_NS)
     document: Mapping[str, Any] = json.loads(text(glance))
     return document
@@ -174,6 +175,7 @@ def test_the_keys_of_the_json_document_are_those_that_are_printed() -> None:
         "The document": document,
         "A GPU": document["gpus"][0],
         "A process": process,
+        "The job of a process": process["job"],
         "A device of a process": process["devices"][0],
         "A model": process["models"][0],
         "A stage of a process": process["stages"][0],

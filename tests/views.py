@@ -9,7 +9,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.schema import DeviceMemory, LayerTree
+from gpumodels_shared.schema import DeviceMemory, Job, LayerTree
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.events import Event, EventKind, History
 from gpumodels_tui.view.layer_sums import sum_layers
@@ -91,6 +91,26 @@ def a_row(
         device_keys=KEYS,
         file_sizes=file_sizes or {},
     )
+
+
+def a_rank(
+    rank: int,
+    on_bytes: int,
+    name: str = "Llama",
+    kind: str = "llm",
+    *,
+    world_size: int = 4,
+    job: str = "node1:29500",
+    key: str | None = None,
+    liveness: Liveness = Liveness.LIVE,
+    **more: object,
+) -> ModelRow:
+    """A model's row in one rank of a torchrun job, as process 100 and so on."""
+    own = a_process("train.py", 100 + rank, rank=rank, job=Job(job, "torchrun", rank, world_size))
+    held = a_snapshot(a_model(name, on_bytes), process=own, devices=[DeviceMemory("cuda:0", on_bytes, allocated_bytes=on_bytes)])
+    state = replace(a_live_process(100 + rank), key=f"{job} {rank}", snapshot=held, liveness=liveness)
+    row = a_row(name, on_bytes, kind, label="train.py", pid=100 + rank, key=key or f"{name} {rank}", class_name="Llama")
+    return replace(row, process_state=state, process=f"train.py (rank {rank}) {100 + rank}", **more)
 
 
 def a_small_model(layers: Mapping[str, int] | None = None, **more: object) -> ModelRow:

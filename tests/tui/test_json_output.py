@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.schema import Fingerprint, Stage, TensorSample
+from gpumodels_shared.schema import Fingerprint, Job, Stage, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Snapshots
@@ -23,6 +23,7 @@ from snapshots import (
     a_feed,
     a_gpu,
     a_model,
+    a_process,
     a_process_state,
     a_snapshot,
     some_facts,
@@ -38,7 +39,7 @@ DEVICE_KEYS = [
     *["gradients_bytes", "optimizer_bytes", "cache_bytes", "other_bytes", "held_by_functions"],
 ]
 PROCESS_KEYS = [
-    *["pid", "label", "user", "state", "started_at", "snapshot_at", "devices", "models"],
+    *["pid", "label", "user", "state", "started_at", "snapshot_at", "job", "container", "devices", "models"],
     *["model_manager", "stage", "stages", "out_of_memory"],
 ]
 MODEL_KEYS = [
@@ -128,6 +129,28 @@ def test_stages_and_the_model_manager_are_told() -> None:
     }  # fmt: skip
     assert [process["stages"][1][key] for key in ("ended_at", "device", "bytes_before")] == [None, None, None]
     assert [(shown["managed_by"], shown["managed_bytes"]) for shown in process["models"]] == [("ComfyUI", GIB)]
+
+
+def test_the_job_is_told_with_its_ranks_and_how_unequal_they_are() -> None:
+    job = Job("node1:29500", "torchrun", 0, 8, "4242", "0", "ann", "training", "trainer-0", "0123456789ab")
+
+    def of_rank(rank: int, size: int, liveness: Liveness = Liveness.LIVE, **more: Any) -> ProcessState:
+        process = a_process(pid=100 + rank, rank=rank, job=replace(job, local_rank=rank, **more))
+        held = a_snapshot(a_model(WAN, size), process=process, devices=[a_device("cuda:0", size, allocated_bytes=size)])
+        return a_process_state(held, liveness, key=f"{rank}{liveness}{more}", pid=100 + rank)
+
+    dead, other = of_rank(1, 9 * GIB, Liveness.DEAD), of_rank(1, GIB, id="node1:29501")
+    found = document_of(a_feed(of_rank(1, 5 * GIB), of_rank(0, 4 * GIB), dead, other, a_process_state(a_snapshot())))["processes"]
+    first, second, ended, lone, none = (process["job"] for process in found)
+    ranks = [{"rank": rank, "pid": 100 + rank, "allocated_bytes": size * GIB} for rank, size in ((0, 4), (1, 5))]
+    assert second == {
+        "launcher": "torchrun", "id": "node1:29500", "rank": 0, "local_rank": 0, "world_size": 8, "slurm_job": "4242",
+        "slurm_step": "0", "user": "ann", "namespace": "training", "pod": "trainer-0", "ranks": ranks, "imbalance": 0.25,
+    }  # fmt: skip
+    assert first == second | {"rank": 1, "local_rank": 1}
+    assert (ended["ranks"], ended["imbalance"]) == ([], None)
+    assert ([rank["rank"] for rank in lone["ranks"]], lone["imbalance"]) == ([1], None)
+    assert (none, [process["container"] for process in found]) == (None, [*["0123456789ab"] * 4, None])
 
 
 def test_gpus_are_what_the_driver_or_a_simulation_says_and_each_only_once() -> None:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import DeviceMemory, OutOfMemory, Stage
+from gpumodels_shared.schema import DeviceMemory, OutOfMemory, ProcessInfo, Stage
 from gpumodels_shared.units import describe_model
 from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.sources.feed import ProcessState
@@ -20,6 +20,7 @@ from gpumodels_tui.view.builder import devices_of, warnings_of
 from gpumodels_tui.view.device_names import HOST, Device, Devices, devices_named, join_devices
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched
 from gpumodels_tui.view.filters import NO_FILTERS, Filters, is_of_process, traits_of
+from gpumodels_tui.view.jobs import Rank, RankedJob, imbalance, ranked_jobs
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -59,6 +60,7 @@ def text(glance: Snapshots, filters: Filters = NO_FILTERS, *, is_pretty: bool = 
 
 def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: frozenset[str] | None) -> Iterator[tuple[str, Json]]:
     """Those that the filters leave by key, each with its models and devices that they leave."""
+    jobs = {rank.process.key: job for job in ranked_jobs(glance.feed.processes) for rank in job.ranks}
     for process in glance.feed.processes:
         if not filters.has_process(traits_of(process)):
             continue
@@ -75,7 +77,7 @@ def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: fro
             and (chosen is None or any(device in kept for device in devices_of(one.model)))
         ]
         if models or not (filters.of_models or (chosen is not None and not kept)):
-            yield process.key, _process(process, models, kept)
+            yield process.key, _process(process, models, kept, jobs.get(process.key))
 
 
 def _gpu(device: Device) -> dict[str, Json]:
@@ -94,7 +96,9 @@ def _gpu(device: Device) -> dict[str, Json]:
     }
 
 
-def _process(process: ProcessState, models: Sequence[EnrichedModel], devices: Container[str]) -> dict[str, Json]:
+def _process(
+    process: ProcessState, models: Sequence[EnrichedModel], devices: Container[str], ranked: RankedJob | None
+) -> dict[str, Json]:
     snapshot = process.snapshot
     return {
         "pid": process.pid,
@@ -103,6 +107,8 @@ def _process(process: ProcessState, models: Sequence[EnrichedModel], devices: Co
         "state": process.liveness.value,
         "started_at": time_text(snapshot.process.started_at_ns) if snapshot else None,
         "snapshot_at": time_text(process.snapshot_at_ns),
+        "job": _job(snapshot.process, ranked) if snapshot else None,
+        "container": snapshot.process.job.container_id if snapshot and snapshot.process.job else None,
         "devices": [_device(memory) for memory in devices_named(process) if memory.device in devices],
         "models": [_model(one) for one in models],
         "model_manager": snapshot.model_manager if snapshot else None,
@@ -110,6 +116,30 @@ def _process(process: ProcessState, models: Sequence[EnrichedModel], devices: Co
         "stages": [_stage(stage) for stage in (snapshot.stages if snapshot else ())],
         "out_of_memory": [_failed_allocation(one) for one in (snapshot.out_of_memory if snapshot else ())],
     }
+
+
+def _job(info: ProcessInfo, ranked: RankedJob | None) -> dict[str, Json] | None:
+    job = info.job
+    if job is None:
+        return None
+    return {
+        "launcher": job.launcher,
+        "id": job.id,
+        "rank": info.rank,
+        "local_rank": job.local_rank,
+        "world_size": job.world_size,
+        "slurm_job": job.slurm_job,
+        "slurm_step": job.slurm_step,
+        "user": job.user,
+        "namespace": job.namespace,
+        "pod": job.pod,
+        "ranks": [_rank(one) for one in (ranked.ranks if ranked is not None else ())],
+        "imbalance": imbalance(ranked.sizes) if ranked is not None else None,
+    }
+
+
+def _rank(one: Rank) -> dict[str, Json]:
+    return {"rank": one.rank, "pid": one.process.pid, "allocated_bytes": one.allocated_bytes}
 
 
 def _device(memory: DeviceMemory) -> dict[str, Json]:

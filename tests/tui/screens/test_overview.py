@@ -7,11 +7,12 @@ from msgspec.structs import replace
 
 from apps import LARGE, SMALL, app_showing, chosen, has_keys, listed, on_screen, overview, pressed, selected, under_cursor
 from gpumodels_tui.screens.overview import OverviewScreen
+from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.device_panel import DevicePanel
 from gpumodels_tui.widgets.model_table import ModelTable
 from screen_text import assert_looks_like, lines_shown, shown
 from snapshots import GIB, WAN
-from views import a_full_view, a_gpu, a_host, a_row, a_view
+from views import a_full_view, a_gpu, a_host, a_rank, a_row, a_view
 
 
 async def test_the_overview_is_complete_at_80_by_24() -> None:
@@ -212,3 +213,44 @@ async def test_a_lost_device_without_models_says_that_it_is_lost() -> None:
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "1")
         assert f"No models on {gpu.title}, which is lost." in shown(app)
+
+
+def a_job() -> View:
+    """A model in four ranks on four GPUs, and another one."""
+    gpus = [a_gpu(a_rank(rank, (20 + 3 * (rank == 3)) * GIB), index=rank) for rank in range(4)]
+    return a_view(*gpus[:3], a_gpu(*gpus[3].models, a_row("other", GIB), index=3), processes=4)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (60, 20)])
+async def test_ranks_of_one_job_are_one_row_that_unfolds_and_shows_how_unequal_they_are(size: tuple[int, int]) -> None:
+    app = app_showing(a_job())
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("0")
+        await pilot.pause()
+        screen = shown(app)
+        assert "All devices  2 models, 84.0 GB" in screen
+        assert "+15 %" in screen
+        assert "Llama (4 ranks, +15 %)" in screen
+        assert "rank 0" not in screen
+        await pilot.press("enter")
+        await pilot.pause()
+        assert all(f"rank {rank}  Llama" in shown(app) for rank in range(4))
+        assert "All devices  2 models, 84.0 GB" in shown(app)
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "rank 1  Llama" not in shown(app)
+
+
+async def test_the_facts_of_a_job_are_those_of_all_its_ranks_and_a_chosen_rank_is_unfolded() -> None:
+    app = app_showing(a_job())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("0", "i")
+        await pilot.pause()
+        assert "20.0 GB to 23.0 GB each" in shown(app)
+        await pilot.press("i")
+        screen = app.screen
+        assert isinstance(screen, OverviewScreen)
+        screen.choose("gpu:2", "Llama 2")
+        await pilot.pause()
+        assert screen.entry is not None
+        assert (screen.entry.row is not None and screen.entry.row.key) == "Llama 2"

@@ -11,7 +11,7 @@ from textual.widget import Widget
 
 from gpumodels_tui.screens.list_screen import ListScreen
 from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
-from gpumodels_tui.view.listing import Entry, Order
+from gpumodels_tui.view.listing import Entry, EntryKey, Order
 from gpumodels_tui.view.rows import ModelRow
 from gpumodels_tui.widgets.model_table import ModelTable
 from gpumodels_tui.widgets.table_messages import HeadingClicked, RowOpened
@@ -58,6 +58,9 @@ class ModelListScreen(ListScreen):
 
     order: Order = Order()
     """The column and direction that the list is sorted by."""
+
+    unfolded: frozenset[EntryKey] = frozenset()
+    """The groups whose ranks are listed."""
 
     def __init__(self, table: ModelTable) -> None:
         """Args:
@@ -139,7 +142,7 @@ class ModelListScreen(ListScreen):
         from gpumodels_tui.screens.facts_box import facts_box
 
         entry = self.entry
-        row = None if entry is None else entry.row or entry.unattached
+        row = None if entry is None else entry.row or entry.unattached or entry.group
         if row is not None:
             self.app.push_screen(facts_box(row, self.size.width))
 
@@ -153,7 +156,10 @@ class ModelListScreen(ListScreen):
     @on(RowOpened)
     def _opened(self) -> None:
         entry = self.entry
-        if entry is not None and entry.row is not None:
+        if entry is not None and entry.group is not None:
+            self.unfolded ^= {entry.key}
+            self.filtered()
+        elif entry is not None and entry.row is not None:
             self.post_message(ModelRequested(entry.device.key, entry.row.key))
         elif entry is not None:
             self.post_message(ProcessRequested(entry.process_key))

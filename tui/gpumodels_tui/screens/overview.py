@@ -114,7 +114,7 @@ class OverviewScreen(ModelListScreen):
         device, several = self.device, self._chosen == ALL
         self.query_one(DevicePanel).show_devices(view.devices, None if several else self._chosen)
         shown = view.devices if several else () if device is None else (device,)
-        drawn_from = (several, self.order, self.words, self.size.width, *map(_listed_of, shown))
+        drawn_from = (several, self.order, self.words, self.unfolded, self.size.width, *map(_listed_of, shown))
         if drawn_from != self._drawn_from or not self._listed:
             self._drawn_from = drawn_from
             self._show_list(view, shown, several)
@@ -127,7 +127,7 @@ class OverviewScreen(ModelListScreen):
 
     def _show_list(self, view: View, shown: Sequence[DeviceRow], several: bool) -> None:
         """Draw the list, its title, and the facts of the model under the cursor."""
-        listed = self._listed = entries(shown, self.order, self.words)
+        listed = self._listed = entries(shown, self.order, self.words, self.unfolded)
         self._show_notice(None if listed else self._notice(view, self.device))
         table = self._table
         table.show_devices(several)
@@ -145,7 +145,10 @@ class OverviewScreen(ModelListScreen):
         """Choose the device, and put the cursor on the model."""
         self.drop_filter()
         self._choose(device_key)
-        self._table.choose((device_key, row_key))
+        key = (device_key, row_key)
+        self.unfolded |= {entry.key for entry in self._listed if entry.group is not None and key in entry.group.members}
+        self.filtered()
+        self._table.choose(key)
         self._table.focus()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -227,9 +230,8 @@ class OverviewScreen(ModelListScreen):
         title = Text("")
         if listed and shown:
             name = shortened(safe_text(shown[0].title), 50) if len(shown) == 1 else "All devices"
-            models = sum(entry.row is not None and entry.matches for entry in listed)
-            on_bytes = sum(entry.on_bytes for entry in listed if entry.row is not None and entry.matches)
-            totals = f"  {counted(models, 'model')}, {format_bytes(on_bytes)}"
+            models = [entry for entry in listed if entry.unattached is None and entry.rank is None and entry.matches]
+            totals = f"  {counted(len(models), 'model')}, {format_bytes(sum(entry.on_bytes for entry in models))}"
             title = Text.assemble((name, STYLES[HEADING]), (totals, STYLES[MUTED]), no_wrap=True, overflow="ellipsis")
             if len(shown) == 1 and shown[0].state:
                 title.append(f"  {shown[0].state}", STYLES[WARNING if shown[0].is_lost else MUTED])
@@ -252,11 +254,15 @@ class OverviewScreen(ModelListScreen):
             return
         from gpumodels_tui.view.model_facts import facts_of, headline
         from gpumodels_tui.view.process_facts import facts_of_unattached
+        from gpumodels_tui.view.rank_groups import facts_of_group, headline_of_group
 
         if row is not None:
             title, facts = headline(row), facts_of(row)
         elif entry is not None and entry.unattached is not None:
             title, facts = f"{safe_text(entry.name, 300)} ({NOT_ATTACHED})", facts_of_unattached(entry.unattached)
+        elif entry is not None and entry.group is not None:
+            title = headline_of_group(entry.group)
+            facts = facts_of_group(entry.group)
         else:
             return
         heading, panel = self._facts

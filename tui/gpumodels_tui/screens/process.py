@@ -17,6 +17,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.screens.model_list_screen import ModelListScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
+from gpumodels_tui.view.jobs import RankedJob, job_of
 from gpumodels_tui.view.listing import entries
 from gpumodels_tui.view.process_facts import facts_of_process
 from gpumodels_tui.view.process_rows import ProcessDevice, ProcessRow
@@ -71,6 +72,7 @@ class ProcessScreen(ModelListScreen):
         self._key = key
         self._clock = clock
         self._row: ProcessRow | None = None
+        self._job: RankedJob | None = None
 
     @property
     def process(self) -> ProcessRow | None:
@@ -103,6 +105,7 @@ class ProcessScreen(ModelListScreen):
         self.set_class(row is None, "-gone")
         if row is not None:
             self._row = row
+            self._job = job_of(view.processes, row.key)
             listed = entries(_own_devices(row, view), self.order, self.words)
             self.keep_keys(not listed)
             self.set_class(not listed, "-modelless")
@@ -122,7 +125,7 @@ class ProcessScreen(ModelListScreen):
         """Show as many facts and bars as fit above the models."""
         models = max(LINES_FOR_MODELS, self.size.height // 4)
         room = self.size.height - LINES_AROUND - models - (2 if self.has_class("-roomy") else 0)
-        panel, facts = self.query_one(FactsPanel), facts_of_process(row, self._clock())
+        panel, facts = self.query_one(FactsPanel), facts_of_process(row, self._clock(), self._job)
         panel.most = min(MOST_FACTS, max(room - LINES_PER_DEVICE, 1))
         panel.show(facts)
         shown = min(len(facts), panel.most)

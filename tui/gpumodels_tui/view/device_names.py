@@ -107,9 +107,11 @@ def devices_named(process: ProcessState) -> list[DeviceMemory]:
 
 
 def process_title(process: ProcessState) -> str:
-    """The process's label and pid: `ComfyUI/main.py 4711`. Safe to draw."""
-    label = process.snapshot.process.label if process.snapshot is not None else "process"
-    return f"{safe_text(label, 200)} {process.shown_pid}"
+    """The process's label and pid, and its rank if it is one: `ComfyUI/main.py 4711`, `train.py (rank 0) 4712`. Safe to draw."""
+    info = process.snapshot.process if process.snapshot is not None else None
+    label = safe_text(info.label, 200) if info is not None else "process"
+    rank = "" if info is None or info.rank is None else f" (rank {info.rank})"
+    return f"{label}{rank} {process.shown_pid}"
 
 
 def state_in_words(process: ProcessState) -> str:

@@ -9,6 +9,8 @@ from gpumodels_shared.schema import OutOfMemory, Snapshot
 from gpumodels_shared.units import format_age, format_bytes
 from gpumodels_tui.view.device_names import state_in_words
 from gpumodels_tui.view.failed_allocations import in_one_line
+from gpumodels_tui.view.job_facts import facts_of_job
+from gpumodels_tui.view.jobs import RankedJob
 from gpumodels_tui.view.model_facts import MOST_NAMED, Fact, is_unmanaged
 from gpumodels_tui.view.process_rows import NOT_ATTACHED, ProcessRow, UnattachedRow
 from gpumodels_tui.view.stage_facts import facts_of_stages, listed_stages
@@ -31,12 +33,13 @@ def facts_of_unattached(row: UnattachedRow) -> list[Fact]:
     ]
 
 
-def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
+def facts_of_process(row: ProcessRow, now: float, job: RankedJob | None = None) -> list[Fact]:
     """Facts about a process and the state of its sidecar.
 
     Args:
         row: The process.
         now: Seconds since the epoch.
+        job: All ranks of its job that are on this machine.
     """
     facts = [Fact("command", safe_text(row.command) or "unknown")]
     age = "" if row.started_at_ns is None else f", up {format_age(now - row.started_at_ns / 1e9)}"
@@ -52,6 +55,7 @@ def facts_of_process(row: ProcessRow, now: float) -> list[Fact]:
     else:
         info, health = snapshot.process, snapshot.health
         facts += facts_of_stages(snapshot.stages, now)
+        facts += facts_of_job(info, job)
         facts += _unmanaged(snapshot)
         torch = f"torch {info.torch_version}" if info.torch_version else "torch not imported"
         versions = f"Python {info.python_version}, {torch}, gpumodels {info.sidecar_version}"

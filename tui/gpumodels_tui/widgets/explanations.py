@@ -50,6 +50,7 @@ TITLES: Final = (
     _title("on dev", "Bytes on this device"),
     _title("off dev", "Other bytes: in host memory, on disk, or not loaded"),
     _title("% share", "Share of the device's memory"),
+    Explanation((("(4 ranks, +14 %)", WARNING),), "Held by ranks of one job, the fullest 14 % more than the emptiest"),
     _title("lay", "Layers: modules that hold memory"),
     Explanation((("bf16+", ""),), "Mostly bf16, with some bytes of other types"),
     Explanation((("name?", ""),), "The name is a guess; open the model to see why"),

@@ -12,9 +12,11 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, OFF_FILL, WARNING
+from gpumodels_tui.view.jobs import EVEN_WORD, imbalance_in_words
 from gpumodels_tui.view.listing import Entry
 from gpumodels_tui.view.memory_parts import PartKind
 from gpumodels_tui.view.process_rows import SHORTER
+from gpumodels_tui.view.rank_groups import RankGroup
 from gpumodels_tui.view.rows import DeviceRow
 from gpumodels_tui.widgets.cells import BLANK, Cell, fits, shortened, text, width_of
 from gpumodels_tui.widgets.columns import Column
@@ -25,6 +27,8 @@ from gpumodels_tui.widgets.quantities import bytes_cell, calm_age, dtype_in, per
 ON_MARK: Final = "█"
 OFF_MARK: Final = "░"
 OFFLOAD: Final = "on / off"
+OPEN_MARK: Final = "▾"
+CLOSED_MARK: Final = "▸"
 INDENT: Final = "└ "
 SHORT_NOTE: Final = 10
 """The longest note of a process's state: `stalled`, `>14s old`."""
@@ -42,7 +46,7 @@ class ModelTable(LineTable[Entry]):
             "Layers",
             key_display="Enter",
             id="models.open",
-            tooltip="Open the model's facts and layers",
+            tooltip="Open the model's layers; unfold a job's ranks",
         ),
     ]
 
@@ -77,6 +81,8 @@ class ModelTable(LineTable[Entry]):
         return (
             before.row is after.row
             and before.unattached is after.unattached
+            and before.group == after.group
+            and (before.is_open, before.rank) == (after.is_open, after.rank)
             and before.depth == after.depth
             and before.device.total_bytes == after.device.total_bytes
             and before.device.label == after.device.label
@@ -103,7 +109,7 @@ class ModelTable(LineTable[Entry]):
         device = Column("gpu", device_cell, least=4, most=8, importance=8, key="device")
         process: Column[Entry] = Column(
             "process",
-            lambda entry, width: process_cell(entry.process, width),
+            process_of,
             least=7,
             most=34,
             importance=6,
@@ -145,7 +151,7 @@ class ModelTable(LineTable[Entry]):
 
     def _off_cell(self, entry: Entry, width: int) -> Cell:
         """Bytes off the device. If the column with the bar doesn't fit, the share that is off is shown by inverted text."""
-        if entry.row is None:
+        if entry.unattached is not None:
             return BLANK
         cell = bytes_cell(entry.off_bytes, OFF)
         if not entry.off_bytes or any(placed.column.title == OFFLOAD for placed in self.placed_columns):
@@ -165,7 +171,9 @@ def _marks(device: DeviceRow) -> list[str]:
 
 
 def mark_cell(entry: Entry, width: int) -> Cell:
-    """The entry's mark in its device's bar."""
+    """The entry's mark in its device's bar; of a group, whether its ranks are listed below it."""
+    if entry.group is not None:
+        return text(OPEN_MARK if entry.is_open else CLOSED_MARK, MUTED)
     if entry.row is None:
         mark, role, _ = MARKS[PartKind.OUTSIDE]
         return text(mark, role)
@@ -175,37 +183,58 @@ def mark_cell(entry: Entry, width: int) -> Cell:
 
 
 def name_cell(entry: Entry, width: int) -> Cell:
-    """The name and its note, if both fit; for a short note (`dead`) the name is cut."""
+    """The name and its note, if both fit; for a short note (`dead`) the name is cut. A rank has its number before it."""
     indent = text(INDENT.rjust(2 * entry.depth), MUTED) if entry.depth else BLANK
+    if entry.rank is not None:
+        indent = (*indent, *text(f"rank {entry.rank}  ", ACCENT))
     room = width - width_of(indent)
     if entry.unattached is not None and not fits(entry.name, room):
         return text(SHORTER.get(entry.name) or safe_text(entry.name))
+    if entry.group is not None:
+        return (*indent, *_with_ranks(entry.group, room))
     return (*indent, *_with_note(safe_text(entry.name), entry.row.note if entry.row is not None else "", room))
 
 
-def _with_note(name: str, note: str, width: int) -> Cell:
+def _with_ranks(group: RankGroup, width: int) -> Cell:
+    """How many ranks hold it; where that doesn't fit, only how unequal they are, unless they are even."""
+    name, spread = safe_text(group.name), imbalance_in_words(group.sizes)
+    role = MUTED if spread == EVEN_WORD else WARNING
+    if fits(f"{name} ({group.summary})", width):
+        return _with_note(name, group.summary, width, role)
+    return text(name) if spread == EVEN_WORD else _with_note(name, spread, width, role)
+
+
+def _with_note(name: str, note: str, width: int, role: str = WARNING) -> Cell:
     if not note:
         return text(name)
     suffix = f" ({safe_text(note)})"
     room = width - width_of(text(suffix))
     if fits(name, room):
-        return (*text(name), *text(suffix, WARNING))
+        return (*text(name), *text(suffix, role))
     # That a process is stalled or late matters more than the end of a name.
     if room >= (width * 2 // 5 if len(note) <= SHORT_NOTE else width * 3 // 5):
-        return (*text(shortened(name, room)), *text(suffix, WARNING))
+        return (*text(shortened(name, room)), *text(suffix, role))
     return text(name)
 
 
 def kind_cell(entry: Entry, width: int) -> Cell:
     """The model's kind; for a process without a sidecar, that it isn't attached."""
-    if entry.row is None:
+    if entry.unattached is not None:
         return text(entry.kind if width >= len(entry.kind) else "unattached", WARNING)
     return text(safe_text(entry.kind, 40), ACCENT)
 
 
+def process_of(entry: Entry, width: int) -> Cell:
+    """Label and pid; for a group, how many ranks it has, with the label if there is room."""
+    if entry.group is None:
+        return process_cell(entry.process, width)
+    words = f"{entry.group.process} ({entry.group.counted})"
+    return text(words if fits(words, width) else entry.group.counted, MUTED)
+
+
 def device_cell(entry: Entry, width: int) -> Cell:
-    """The device's label: `0`, `cuda:1`, `host`."""
-    return text(safe_text(entry.device.label, 40), MUTED)
+    """The device's label: `0`, `cuda:1`, `host`; of a group, those of all its devices."""
+    return text(safe_text(entry.device.label if entry.group is None else entry.group.devices, 40), MUTED)
 
 
 def on_cell(entry: Entry, width: int) -> Cell:
@@ -237,12 +266,12 @@ def share_cell(entry: Entry, width: int) -> Cell:
 
 def layers_cell(entry: Entry, width: int) -> Cell:
     """The number of layers; in thousands if it doesn't fit."""
-    if entry.row is None:
+    if entry.unattached is not None:
         return BLANK
-    count = str(entry.row.layers)
-    return text(count if len(count) <= width else f"{entry.row.layers // 1000}k")
+    count = str(entry.layers)
+    return text(count if len(count) <= width else f"{entry.layers // 1000}k")
 
 
 def dtype_cell(entry: Entry, width: int) -> Cell:
     """The dtype of most of the model's bytes."""
-    return BLANK if entry.row is None else text(safe_text(dtype_in(entry.row.dtype, width), 40))
+    return text(safe_text(dtype_in(entry.dtype, width), 40)) if entry.dtype else BLANK

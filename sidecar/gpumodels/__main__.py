@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from gpumodels.launching.commands import LAUNCHING, add_launching, run_launching
 from gpumodels.version import __version__
 
 
@@ -25,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "and vllm, reloaders, and what shell scripts run.",
     )
     _add_comfyui(commands)
+    add_launching(commands)
     demo_parser = commands.add_parser("demo", help="load, move, swap and unload example models, for ever")
     demo_parser.add_argument(
         "--simulate-gpus", type=int, default=0, metavar="N", help="N simulated 80 GB GPUs (no memory is taken)"
@@ -37,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(given)
     if options.command == "comfyui":
         return _comfyui(options)
+    if options.command in LAUNCHING:
+        return run_launching(options)
     if not 0 <= options.simulate_gpus <= 16:
         demo_parser.error("--simulate-gpus takes 0 to 16")
     from gpumodels.demo import run_demo

@@ -60,7 +60,16 @@ class GpumodelsTorchFinder:
 
 
 def install(folders=None, at_once=False):
-    """Wait for torch in this process, unless something does already."""
+    """Wait for torch in this process, unless something does already. Never raises."""
+    try:
+        _install(folders, at_once)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # Python starts as it would without us
+        pass
+
+
+def _install(folders, at_once):
     if sys.version_info < (3, 10) or os.environ.get("GPUMODELS") == "0":
         return
     if any(type(finder).__name__ == "GpumodelsTorchFinder" for finder in sys.meta_path):
@@ -138,10 +147,5 @@ def _give_way():
 
 
 if __name__ == "sitecustomize":
-    try:
-        install()
-    except KeyboardInterrupt:
-        raise
-    except BaseException:  # Python starts as it would without us
-        pass
+    install()
     _give_way()

@@ -132,7 +132,7 @@ def test_the_viewer_understands_every_command_line_that_is_named() -> None:
 def test_the_sidecars_command_understands_every_command_line_that_is_named() -> None:
     lines = [line.split()[3:] for line in commands("python -m gpumodels")] + [line.split()[1:] for line in commands("gpumodels")]
     lines = [line for line in lines if line]
-    assert {line[0] for line in lines} == {"demo", "run", "comfyui"}
+    assert {line[0] for line in lines} == {"demo", "run", "comfyui", "enable", "disable", "status", "attach"}
     for line in lines:
         command = line[:2] if line[0] == "comfyui" else line[:1]
         asked_for_help = io.StringIO()

@@ -77,6 +77,8 @@ class ProcessInfo:
     job: Job | None = None
     answers: bool = False
     """Whether its sidecar answers viewers' questions; see `asks`."""
+    attached_at_ns: int | None = None
+    """When the sidecar came into a process that had run for a while: what was loaded before was not seen."""
 
 
 @dataclass(frozen=True, slots=True)

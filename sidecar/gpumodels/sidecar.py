@@ -78,12 +78,15 @@ class Sidecar:
         label: str | None,
         devices: DeviceSource | None,
         samples_accelerators: bool,
+        attached: bool = False,
     ) -> None:
         self.pid = os.getpid()
         self.fork_gate = ForkGate()
         self._interval_seconds = interval_seconds
         identity = this_process()
         self._process = process_info(identity, interval_seconds, label)
+        self._is_newly_attached = attached
+        """Whether the models that were there when it was attached have not been published yet."""
         self.failures = Failures()
         self._publisher = Publisher(directory, identity, int(interval_seconds * 1000), self.failures, self._pause)
         self._failed_allocations = FailedAllocations(self.failures, self._keep_record)
@@ -202,6 +205,9 @@ class Sidecar:
             self._failed_allocations.update(look)
         with self.failures.guard("publishing"):
             self._process = with_job_of(self._process)
+            if self._is_newly_attached:
+                self._is_newly_attached = False
+                self._process = replace(self._process, attached_at_ns=time.time_ns())
             self._publisher.publish(
                 Snapshot(
                     taken_at_ns=time.time_ns(),
@@ -329,8 +335,9 @@ def start_with(
     directory: str | os.PathLike[str] | None = None,
     label: str | None = None,
     sample_accelerator: bool | None = None,
+    attached: bool = False,
 ) -> None:
-    """`start()` with the caller's own source of device counters, for simulations."""
+    """`start()` with the caller's own source of device counters, for simulations, or in a process that has run for a while."""
     global _current, _registered
     _forget_parents_sidecar()
     with Failures().guard("starting"), _lock:
@@ -351,7 +358,7 @@ def start_with(
         atexit.register(stop)
         if sample_accelerator is None:
             sample_accelerator = os.environ.get("GPUMODELS_SAMPLE_ACCELERATOR") == "1"
-        sidecar = _current = Sidecar(chosen_directory, _interval(interval), label, devices, sample_accelerator)
+        sidecar = _current = Sidecar(chosen_directory, _interval(interval), label, devices, sample_accelerator, attached)
         try:
             sidecar.start()
         except BaseException:  # no more threads can be started, or it was interrupted: undo everything

@@ -13,6 +13,7 @@ from benchmarks.builds import run_before
 PARTS: Final = (
     "prompt",
     "starting",
+    "launching",
     "scanning",
     "host",
     "observing",

@@ -133,3 +133,20 @@ def test_the_allocators_history_is_written_beside_a_record_only_where_it_was_ask
     path = sidecar._keep_record(OutOfMemory(1_780_000_000_000_000_000, "cuda:0"))
     assert path == str(next((tmp_path / "gpm").glob("oom-*.json")))
     assert written == ([path.removesuffix("json") + "pickle"] if asked else [])
+
+
+def test_when_it_came_into_a_live_process_is_told_once_what_it_found_is_published(tmp_path: Path) -> None:
+    before = time.time_ns()
+    for attached in (True, False):
+        sidecar = Sidecar(tmp_path / "gpm", 1.0, None, None, False, attached)
+        try:
+            sidecar._tick()
+            told = []
+            for _ in range(3):
+                told.append(sidecar._process.attached_at_ns)
+                sidecar._publish()
+            assert told[0] is None
+            assert told[1] == told[2]
+            assert (before <= (told[1] or 0) <= time.time_ns()) is attached
+        finally:
+            sidecar.stop()

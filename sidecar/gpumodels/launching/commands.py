@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-LAUNCHING: Final = frozenset({"enable", "disable", "status"})
+LAUNCHING: Final = frozenset({"enable", "disable", "status", "attach"})
+TIMEOUT_SECONDS: Final = 30.0
 
 
 def add_launching(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -18,6 +19,15 @@ def add_launching(commands: argparse._SubParsersAction[argparse.ArgumentParser])
         ("status", "whether this environment is enabled, and by which files"),
     ):
         commands.add_parser(name, help=what, description=what[0].upper() + what[1:] + ".")
+    attach_parser = commands.add_parser(
+        "attach",
+        help="start the sidecar in a running process, Python 3.14 or newer",
+        description="Start the sidecar in a running process, Python 3.14 or newer. What was loaded before is not seen.",
+    )
+    attach_parser.add_argument("pid", metavar="PID", type=int, help="the process")
+    attach_parser.add_argument(
+        "--timeout", type=float, default=TIMEOUT_SECONDS, metavar="S", help="wait so many seconds until it runs Python code; 30"
+    )
 
 
 def run_launching(options: argparse.Namespace) -> int:
@@ -25,7 +35,21 @@ def run_launching(options: argparse.Namespace) -> int:
     if sys.platform == "win32":
         print("gpumodels: Windows is not supported: the sidecar would stay off there", file=sys.stderr)
         return 1
-    return _environment(options.command)
+    return _attach(options) if options.command == "attach" else _environment(options.command)
+
+
+def _attach(options: argparse.Namespace) -> int:
+    from gpumodels.launching.attaching import AttachError, attach
+
+    try:
+        print(attach(options.pid, options.timeout, lambda line: print(f"gpumodels: {line}", file=sys.stderr, flush=True)))
+    except AttachError as error:
+        print(f"gpumodels: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("gpumodels: interrupted; the sidecar starts there once the process runs Python code", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _environment(command: str) -> int:

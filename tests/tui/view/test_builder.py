@@ -19,6 +19,8 @@ from snapshots import (
     GIB,
     H100,
     MIB,
+    MINUTE_NS,
+    NOON_NS,
     WAN,
     a_catalogue,
     a_feed,
@@ -102,6 +104,19 @@ def test_equals_are_ordered_by_what_is_offloaded_and_then_by_name() -> None:
     ]
     gpu, _ = view_of(a_feed(a_snapshot(*models))).devices
     assert names(gpu) == ["c", "a", "b"]
+
+
+def test_what_was_loaded_before_the_sidecar_came_says_so() -> None:
+    process = replace(a_process(), attached_at_ns=NOON_NS - MINUTE_NS)
+    models = [a_model("early", 2 * GIB), a_model("late", GIB, loaded_at_ns=NOON_NS)]
+    snapshot = a_snapshot(*models, process=process)
+    view = view_of(a_feed(snapshot))
+    assert [(row.name, row.note) for device in view.devices for row in device.models] == [
+        ("early", "loaded before attaching"),
+        ("late", ""),
+    ]
+    facts = {fact.label: fact.value for fact in facts_of(view.devices[-1].models[0])}
+    assert "loaded before attaching" in facts["process"]
 
 
 def test_the_dead_are_noted_below_the_living_and_the_exited_are_gone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -28,6 +29,9 @@ from gpumodels_tui.view.enrichment import EnrichedModel, enriched, facts_from_fi
 from gpumodels_tui.view.memory_parts import memory_parts
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View, rank
+
+LOADED_BEFORE: Final = "loaded before attaching"
+"""It was there when the sidecar came into a live process: from which file, and when, was not seen."""
 
 
 def build_view(feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> View:
@@ -244,6 +248,9 @@ def _notes(process: ProcessState, model: Model, device: str, home: str, labels: 
         return device_in_words(safe_text(labels.get(name, name), 40))
 
     notes = [word] if (word := state_in_words(process)) else []
+    attached_at_ns = process.snapshot.process.attached_at_ns if process.snapshot is not None else None
+    if attached_at_ns is not None and model.loaded_at_ns <= attached_at_ns:
+        notes.append(LOADED_BEFORE)
     if device == "cpu" and home != "cpu":
         notes.append(f"offloaded from {words(home)}")
     others = sorted(other for other, size in model.bytes_by_device.items() if size > 0 and other not in ("cpu", "meta", device))

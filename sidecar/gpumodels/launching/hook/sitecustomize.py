@@ -35,7 +35,7 @@ class GpumodelsTorchFinder:
             self.start()
         return None
 
-    def start(self, awaited=None):
+    def start(self, awaited=None, attached=False):
         """Start the sidecar; the spec of the awaited module, if it is to be loaded by it. What goes wrong is left to torch."""
         self.waits = False
         brought = []
@@ -43,6 +43,9 @@ class GpumodelsTorchFinder:
             _load_packages(self.folders, brought)
             import gpumodels
 
+            if attached:
+                gpumodels.sidecar.start_with(None, attached=True)
+                return None
             gpumodels.start()
             if awaited is not None:
                 from gpumodels.observing.import_hook import spec_of_awaited
@@ -84,6 +87,18 @@ def _install(folders, at_once):
         at_once = True
     if at_once or "torch" in sys.modules:
         finder.start()
+
+
+def attach(folders):
+    """Start the sidecar in this process, which has run for a while; what came of it, in one word."""
+    import threading
+
+    if os.environ.get("GPUMODELS") == "0":
+        return "off"
+    if any(thread.name == "gpumodels" for thread in threading.enumerate()):
+        return "running"
+    GpumodelsTorchFinder(folders).start(attached=True)
+    return "started" if any(thread.name == "gpumodels" for thread in threading.enumerate()) else "failed"
 
 
 def _is_an_import():

@@ -41,7 +41,7 @@ def _nobodys_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Caches, configuration and downloaded models of the user's are out of sight, for child processes too."""
     place = tmp_path_factory.mktemp("user")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "HF_HOME"):
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "HF_HOME"):
             patch.setenv(name, str(place / name.lower()))
         for name in ("HF_HUB_CACHE", "GPUMODELS_MODELS"):
             patch.delenv(name, raising=False)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from textual.timer import Timer
 
     from gpumodels_tui.screens.palette import Choice
-    from gpumodels_tui.watching import WatchingThread
+    from gpumodels_tui.watching import Watched
 
 
 TERMINAL_CHECK_SECONDS: Final = 2.0
@@ -115,11 +115,14 @@ class GpuModelsApp(App[int]):
     frozen: reactive[str] = reactive("", repaint=False)
     """The time at which the display was frozen; empty if it isn't."""
 
+    notice: reactive[str] = reactive("", repaint=False)
+    """A line above the keys of every screen, for as long as it isn't empty."""
+
     def __init__(
         self,
         view: View | None = None,
         *,
-        watching: WatchingThread | None = None,
+        watching: Watched | None = None,
         clock: Callable[[], float] = time.time,
         theme_name: str = DEFAULT_THEME,
         driver_class: type[Driver] | None = None,
@@ -160,7 +163,7 @@ class GpuModelsApp(App[int]):
 
     def get_default_screen(self) -> Screen[None]:
         """The overview, bound to the view."""
-        return OverviewScreen(self.clock).data_bind(GpuModelsApp.view, GpuModelsApp.frozen)
+        return OverviewScreen(self.clock).data_bind(GpuModelsApp.view, GpuModelsApp.frozen, GpuModelsApp.notice)
 
     def receive(self, view: View) -> None:
         """Show a newer view; may be called from any thread."""
@@ -407,7 +410,7 @@ class GpuModelsApp(App[int]):
         self._open(ProcessScreen(key, self.clock))
 
     def _open(self, screen: ViewScreen) -> None:
-        self.push_screen(screen.data_bind(GpuModelsApp.view, GpuModelsApp.frozen))
+        self.push_screen(screen.data_bind(GpuModelsApp.view, GpuModelsApp.frozen, GpuModelsApp.notice))
 
     def _say(self, *lines: str, exactly: str = "") -> None:
         if isinstance(self.screen, ViewScreen):

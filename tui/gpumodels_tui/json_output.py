@@ -113,7 +113,7 @@ def _process(
         "models": [_model(one) for one in models],
         "model_manager": snapshot.model_manager if snapshot else None,
         "stage": _current(snapshot.stages if snapshot else ()),
-        "stages": [_stage(stage) for stage in (snapshot.stages if snapshot else ())],
+        "stages": [stage_document(stage) for stage in (snapshot.stages if snapshot else ())],
         "out_of_memory": [_failed_allocation(one) for one in (snapshot.out_of_memory if snapshot else ())],
     }
 
@@ -217,7 +217,7 @@ def _current(stages: Sequence[Stage]) -> dict[str, Json] | None:
     return {"id": running[-1].id, "name": running[-1].name, "since": time_text(running[-1].started_at_ns)} if running else None
 
 
-def _stage(stage: Stage) -> dict[str, Json]:
+def stage_document(stage: Stage) -> dict[str, Json]:
     return {
         "id": stage.id,
         "name": stage.name,

@@ -6,7 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from msgspec.structs import replace
 
@@ -36,6 +36,24 @@ STOP_SECONDS: Final = 2.0
 LONGEST_WAIT_SECONDS: Final = 1.0
 """How long it may take until a shorter interval takes effect."""
 NO_HISTORY: Final = History()
+
+
+class Watched(Protocol):
+    """What the screens are told by: `WatchingThread`, or what stands in for it."""
+
+    interval_seconds: float
+
+    def start(self) -> None:
+        """Begin."""
+
+    def stop(self) -> None:
+        """End; may be called repeatedly."""
+
+    def first(self, patience_seconds: float) -> View | None:
+        """The first view; None if there is none in time."""
+
+    def tell(self, on_view: Callable[[View], None], on_failure: Callable[[Exception], None]) -> None:
+        """Set the listener."""
 
 
 class WatchingThread(threading.Thread):

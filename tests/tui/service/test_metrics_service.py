@@ -101,6 +101,8 @@ def test_it_serves_until_it_is_told_to_end_and_promtool_finds_no_fault(tmp_path:
                 return text
 
         wait_until(lambda: 'model="wan"' in page("/metrics"))
+        history = Path(os.environ["XDG_STATE_HOME"]) / "gpumodels" / "history"
+        wait_until(lambda: bool(list(history.glob(f"*-{service.pid}.ndjson.gz"))))
         text = page("/metrics")
         if (promtool := shutil.which("promtool")) is not None:
             checked = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False)

@@ -55,7 +55,11 @@ def test_no_bytes_are_left_blank() -> None:
 
 def test_every_kind_has_a_sign_and_what_goes_wrong_is_a_warning() -> None:
     assert set(SIGNS) == set(EventKind)
-    assert {kind for kind, (_, role) in SIGNS.items() if role == WARNING} == {EventKind.OUT_OF_MEMORY, EventKind.DIED}
+    assert {kind for kind, (_, role) in SIGNS.items() if role == WARNING} == {
+        EventKind.STALLED,
+        EventKind.OUT_OF_MEMORY,
+        EventKind.DIED,
+    }
 
 
 def test_events_are_told_apart_by_their_numbers() -> None:

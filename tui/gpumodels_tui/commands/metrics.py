@@ -13,6 +13,7 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
     """Serve metrics, or write them once. Returns the exit code."""
     from gpumodels_tui.commands.chosen_filters import chosen_filters
     from gpumodels_tui.commands.versions import version
+    from gpumodels_tui.recording.ring import ring_directory
     from gpumodels_tui.service.metric_families import Choices
     from gpumodels_tui.service.metrics_service import serve, write_textfile
     from gpumodels_tui.settings.directories import as_path
@@ -21,4 +22,4 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
     if arguments.textfile is not None:
         return write_textfile(sources, version(), choices, as_path(arguments.textfile))
     address = arguments.listen if arguments.unix is None else as_path(arguments.unix)
-    return serve(sources, version(), choices, address)
+    return serve(sources, version(), choices, address, ring_directory() if arguments.history else None)

@@ -20,6 +20,14 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
     from gpumodels_tui.commands.chosen_filters import chosen_filters
 
     filters = chosen_filters(arguments)
+    if arguments.replay or arguments.history_of or arguments.output == "history":
+        from gpumodels_tui.replaying.replay import replay
+
+        return replay(arguments, filters)
+    if arguments.output == "follow":
+        from gpumodels_tui.streaming.follow import follow
+
+        return follow(sources, arguments.interval, arguments.since, arguments.state or None, filters)
     if arguments.output != "screens" or not sys.stdout.isatty():
         return print_once(sources, arguments.output, filters, is_pretty=arguments.pretty)
     if os.environ.get("TERM", "dumb") == "dumb":

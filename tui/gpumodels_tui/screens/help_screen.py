@@ -20,7 +20,15 @@ from gpumodels_tui.widgets.explanations import Explanation, Group
 THIS_SCREEN: Final = "This screen"
 NAVIGATION: Final = "Navigation"
 ALL_SCREENS: Final = "All screens"
-GROUPS: Final = {"table": NAVIGATION, "devices": NAVIGATION, "facts": NAVIGATION, "app": ALL_SCREENS, "view": ALL_SCREENS}
+REPLAY: Final = "Replay"
+GROUPS: Final = {
+    "table": NAVIGATION,
+    "devices": NAVIGATION,
+    "facts": NAVIGATION,
+    "app": ALL_SCREENS,
+    "view": ALL_SCREENS,
+    "replay": REPLAY,
+}
 """Headings by the part of a binding's id before the dot; all others are under `THIS_SCREEN`."""
 
 KEY_NAMES: Final = {
@@ -48,9 +56,8 @@ WIDE_COLUMNS: Final = 108
 def help_screen(app: App[int], bindings: Iterable[ActiveBinding], explained: Sequence[Group] = ()) -> TextScreen:
     """A box with all bindings that have a tooltip; those with the same one share a line, which is dim if they are disabled."""
     groups = _grouped(app, bindings)
-    blocks = [
-        (len(groups[group]), _keys(group, groups[group])) for group in (THIS_SCREEN, ALL_SCREENS, NAVIGATION) if group in groups
-    ]
+    ordered = [group for group in (REPLAY, THIS_SCREEN, ALL_SCREENS, NAVIGATION) if group in groups]
+    blocks = [(len(groups[group]), _keys(group, groups[group])) for group in ordered]
     blocks += [(len(marks), _marks(title, marks)) for title, marks in explained]
     if app.size.width * 92 // 100 < WIDE_COLUMNS:
         return TextScreen("Keys", _with_blank_lines([block for _, block in blocks]), closing_key="question_mark", columns=COLUMNS)

@@ -121,10 +121,12 @@ class LayersScreen(ListScreen):
         packed, counted_on = row.process_state.trees.get(row.model.id), torch_device(device, row)
         if self._summed != (packed, counted_on, row.device_labels):
             self._summed = (packed, counted_on, row.device_labels)
-            self._show_tree(packed, counted_on, row.device_labels)
+            notice = "No layers are known for this model."
+            if row.process_state.may_lack_trees:
+                notice = "The layers of this model at this time were not recorded."
+            self._show_tree(packed, counted_on, row.device_labels, notice)
 
-    def _show_tree(self, packed: bytes | None, counted_on: str, labels: Mapping[str, str]) -> None:
-        notice = "No layers are known for this model."
+    def _show_tree(self, packed: bytes | None, counted_on: str, labels: Mapping[str, str], notice: str) -> None:
         tree = None
         if packed is not None:
             try:

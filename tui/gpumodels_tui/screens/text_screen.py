@@ -60,7 +60,8 @@ class TextScreen(ModalScreen[None]):
         """The text in a frame."""
         with Vertical() as frame:
             frame.styles.width = self._box_columns
-            frame.border_title = Text(self._heading).markup
+            state = self.app.sub_title  # of the application: `REPLAY` for one that doesn't show the present
+            frame.border_title = Text(f"{state}: {self._heading}" if state else self._heading).markup
             with VerticalScroll(can_focus=False):
                 yield Static(Group(*self._blocks))
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from rich.cells import chop_cells
+from rich.style import Style
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
@@ -68,6 +69,8 @@ class ViewScreen(Screen[None]):
     view: reactive[View | None] = reactive(None, repaint=False, always_update=True)
     frozen: reactive[str] = reactive("", repaint=False)
     """The time at which the screen was frozen; empty if it isn't."""
+    notice: reactive[str] = reactive("", repaint=False)
+    """What every screen says above its keys; empty for nothing."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -136,11 +139,20 @@ class ViewScreen(Screen[None]):
     def on_mount(self) -> None:
         """Show the view if it is there already, then mount the remaining widgets."""
         self.watch_view(None, self.view)
+        if self.notice:
+            self.watch_notice(self.notice)
         self.call_after_refresh(self._complete)
 
     def on_screen_resume(self) -> None:
         """Show the view that arrived while another screen was on top."""
         self.watch_view(None, self.view)
+
+    def watch_notice(self, notice: str) -> None:
+        """Show the notice in a line of its own, which stands out."""
+        if self.is_mounted:
+            style = STYLES[WARNING] + Style(reverse=True)
+            text = f" {safe_text(notice, 300)} " if notice else ""
+            self._show_line_below("above-keys", Text(text, style, no_wrap=True, overflow="ellipsis"))
 
     def watch_frozen(self, frozen: str) -> None:
         """Show a notice as long as the screen is frozen."""

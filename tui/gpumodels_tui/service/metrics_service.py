@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import stat
@@ -13,6 +14,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, write_to_textfile
 
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.recording.keeping import RingKeeper
 from gpumodels_tui.service.answers import Answers
 from gpumodels_tui.service.listener import Listener, ListenError, listen, listen_unix
 from gpumodels_tui.service.metric_families import Choices, ModelMetrics
@@ -21,7 +23,7 @@ from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.watching import WatchingThread
 
 
-def serve(sources: Sources, version: str, choices: Choices, address: str | Path) -> int:
+def serve(sources: Sources, version: str, choices: Choices, address: str | Path, ring: Path | None = None) -> int:
     """Serve until SIGTERM or SIGINT.
 
     Args:
@@ -29,12 +31,16 @@ def serve(sources: Sources, version: str, choices: Choices, address: str | Path)
         version: This program's.
         choices: What the series tell.
         address: `host:port`, or the path of a Unix socket.
+        ring: Where to keep the last 24 hours, for `--history`; None to keep none.
 
     Returns:
         The exit code: 0 after a signal; 1 with a line on stderr if it can't listen, or can't read any more.
     """
+    gc.freeze()
+    gc.enable()  # the command line turns it off, for what is printed once
     thread = WatchingThread(sources)
-    observer = Observer(thread, choices.filters)
+    keeper = None if ring is None else RingKeeper(thread, ring, lambda line: _say(f"warning: {line}"))
+    observer = Observer(thread, choices.filters, *(() if keeper is None else (keeper.moments.see,)))
     answers = Answers(observer, ModelMetrics(observer.observed, version, choices), choices.filters)
     try:
         listener = listen_unix(address, answers) if isinstance(address, Path) else listen(address, answers)
@@ -46,7 +52,11 @@ def serve(sources: Sources, version: str, choices: Choices, address: str | Path)
     thread.start()
     with contextlib.closing(_Serving(listener)):
         _say(f"serving metrics on {_shown(address, listener)}")
+        if keeper is not None:
+            keeper.start()
         observer.ended.wait()
+    if keeper is not None:
+        keeper.stop()
     thread.stop()
     if observer.failure is not None:
         _say(f"error: stopped reading: {type(observer.failure).__name__}: {observer.failure}")

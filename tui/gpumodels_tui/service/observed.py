@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from msgspec import Struct
 
@@ -39,11 +39,13 @@ def observed_once(sources: Sources) -> Observed:
 class Observer:
     """Keeps the newest view of a `WatchingThread`, which its owner starts and stops."""
 
-    def __init__(self, thread: WatchingThread, filters: Filters = NO_FILTERS) -> None:
+    def __init__(self, thread: WatchingThread, filters: Filters = NO_FILTERS, *others: Callable[[View], None]) -> None:
         """Args:
         thread: Reads the sources.
         filters: Which models count as loaded and unloaded; the view is of all.
+        others: Called with each view, too.
         """
+        self._others = others
         self._thread = thread
         self._filters = filters
         self._lock = threading.Lock()
@@ -64,6 +66,8 @@ class Observer:
             return Observed(Snapshots(*seen, time.time_ns()), self._view, dict(self._loads), dict(self._unloads))
 
     def _on_view(self, view: View) -> None:
+        for other in self._others:
+            other(view)
         with self._lock:
             if self._view is not None:
                 both = (filtered(one, self._filters) for one in (self._view, view))

@@ -19,7 +19,7 @@ from gpumodels_tui.settings.option import SEVERAL_PATHS, Argument, Command, Opti
 THEMES: Final = ("terminal", "dark", "light", "high-contrast", "monochrome")
 """The names of all looks in `theme`, which is imported only for the screens."""
 
-OUTPUTS: Final = ("screens", "once", "json", "csv")
+OUTPUTS: Final = ("screens", "once", "json", "csv", "follow", "history")
 
 LISTEN: Final = "127.0.0.1:9477"
 
@@ -84,8 +84,14 @@ OPTIONS: Final = (
             Shorthand("once", "once", "print one plain table"),
             Shorthand("json", "json", "print one JSON document"),
             Shorthand("csv", "csv", "print a line of comma-separated values for each model on each device"),
+            Shorthand("follow", "follow", "print a JSON line for each event, until stopped"),
+            Shorthand("history", "history", "show the last 24 hours, as record or metrics kept them in the background"),
         ),
     ),
+    Option("since", "with --follow: begin with what is known since then: 10m, 2h, or 2026-05-28T20:26:40Z", metavar="TIME"),
+    Option("state", "with --follow: also print the whole document so often; default: never, 0", kinds.seconds(0, 86400), 0.0),
+    Option("replay", "show a recording on the screens; `record` makes one", kinds.FILE),
+    Option("history-of", "show the last 24 hours that another service kept in DIR", kinds.DIRECTORY),
     Option("pretty", "print the JSON document in lines, for people", kinds.SWITCH, default=False),
     *FILTERS,
 )
@@ -102,11 +108,26 @@ COMMANDS: Final = (
             Option("unix", "listen on a Unix socket instead", kinds.FILE, excludes="place"),
             Option("textfile", "write them to FILE once, for node_exporter's textfile collector", kinds.FILE, excludes="place"),
             Option("top", "series for the N largest models; default: 100", kinds.whole(), 100),
+            Option("history", "keep the last 24 hours for --history; the default", kinds.SWITCH, default=True),
             Option("with-pid", "put the pid into gpumodels_process_info", kinds.SWITCH, default=False),
             Option("with-paths", "put whole paths into gpumodels_model_info", kinds.SWITCH, default=False),
         ),
         filters=True,
         epilog="No pid, path or argument is in a label unless asked for. Other pages: /json, /-/healthy, /-/ready.",
+        is_strict=True,
+    ),
+    Command(
+        "record",
+        "record to a file, for --replay, and keep the last 24 hours, for --history",
+        "Records what the screens show, until it is stopped. `gpumodels-tui --replay FILE` shows it.",
+        "gpumodels_tui.commands.record:run",
+        options=(
+            Option("every", "how often; default: 2. Events are recorded as they happen", kinds.seconds(0.5), 2.0),
+            Option("limit", "end when FILE has so many bytes; default: 1GB", kinds.SIZE, 1024**3),
+            Option("history", "keep the last 24 hours, too; the default", kinds.SWITCH, default=True),
+        ),
+        arguments=(Argument("file", "a new file, FILE.ndjson.gz; nothing is ever overwritten", kinds.FILE, is_optional=True),),
+        epilog="Without FILE it only keeps the last 24 hours, in 64 MB at most, for `gpumodels-tui --history`.",
         is_strict=True,
     ),
     Command(

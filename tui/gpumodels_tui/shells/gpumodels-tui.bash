@@ -5,21 +5,25 @@
 #    source ~/.local/share/bash_completion/gpumodels-tui
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_gpumodels_tui_subparsers=(metrics oom why doctor deploy config completion)
+_shtab_gpumodels_tui_subparsers=(metrics record oom why doctor deploy config completion)
 
-_shtab_gpumodels_tui_metrics_option_strings=(-h --help --listen --unix --textfile --top --with-pid --no-with-pid --with-paths --no-with-paths --dir --models --group --gpu --process --user --job --kind --min-bytes --name)
+_shtab_gpumodels_tui_metrics_option_strings=(-h --help --listen --unix --textfile --top --history --no-history --with-pid --no-with-pid --with-paths --no-with-paths --dir --models --group --gpu --process --user --job --kind --min-bytes --name)
+_shtab_gpumodels_tui_record_option_strings=(-h --help --every --limit --history --no-history --dir --models --group)
 _shtab_gpumodels_tui_oom_option_strings=(-h --help --dir --models --group)
 _shtab_gpumodels_tui_why_option_strings=(-h --help --pid --json --no-json --dir --models --group)
 _shtab_gpumodels_tui_doctor_option_strings=(-h --help --json --no-json --bundle --dir --models --group)
 _shtab_gpumodels_tui_deploy_option_strings=(-h --help --into)
 _shtab_gpumodels_tui_config_option_strings=(-h --help)
 _shtab_gpumodels_tui_completion_option_strings=(-h --help)
-_shtab_gpumodels_tui_option_strings=(-h --help --dir --models --group --theme --ascii --no-ascii --interval --once --json --csv --output --pretty --no-pretty --gpu --process --user --job --kind --min-bytes --name --version)
+_shtab_gpumodels_tui_option_strings=(-h --help --dir --models --group --theme --ascii --no-ascii --interval --once --json --csv --follow --history --output --since --state --replay --history-of --pretty --no-pretty --gpu --process --user --job --kind --min-bytes --name --version)
 
 _shtab_gpumodels_tui_metrics___unix_COMPGEN=_shtab_compgen_files
 _shtab_gpumodels_tui_metrics___textfile_COMPGEN=_shtab_compgen_files
 _shtab_gpumodels_tui_metrics___dir_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui_metrics___models_COMPGEN=_shtab_compgen_dirs
+_shtab_gpumodels_tui_record_pos_0_COMPGEN=_shtab_compgen_files
+_shtab_gpumodels_tui_record___dir_COMPGEN=_shtab_compgen_dirs
+_shtab_gpumodels_tui_record___models_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui_oom_pos_0_COMPGEN=_shtab_compgen_files
 _shtab_gpumodels_tui_oom___dir_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui_oom___models_COMPGEN=_shtab_compgen_dirs
@@ -32,22 +36,30 @@ _shtab_gpumodels_tui_deploy_pos_1_COMPGEN=_shtab_compgen_files
 _shtab_gpumodels_tui_deploy___into_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui___dir_COMPGEN=_shtab_compgen_dirs
 _shtab_gpumodels_tui___models_COMPGEN=_shtab_compgen_dirs
+_shtab_gpumodels_tui___replay_COMPGEN=_shtab_compgen_files
+_shtab_gpumodels_tui___history_of_COMPGEN=_shtab_compgen_dirs
 
 _shtab_gpumodels_tui_metrics___kind_choices=(checkpoint lora vae clip llm controlnet upscaler depth embedding audio model)
 _shtab_gpumodels_tui_deploy_pos_0_choices=(grafana kubernetes otel prometheus slurm systemd)
 _shtab_gpumodels_tui_config_pos_0_choices=(show path init)
 _shtab_gpumodels_tui_completion_pos_0_choices=(bash zsh fish)
-_shtab_gpumodels_tui_pos_0_choices=(metrics oom why doctor deploy config completion)
+_shtab_gpumodels_tui_pos_0_choices=(metrics record oom why doctor deploy config completion)
 _shtab_gpumodels_tui___theme_choices=(terminal dark light high-contrast monochrome)
-_shtab_gpumodels_tui___output_choices=(screens once json csv)
+_shtab_gpumodels_tui___output_choices=(screens once json csv follow history)
 _shtab_gpumodels_tui___kind_choices=(checkpoint lora vae clip llm controlnet upscaler depth embedding audio model)
 
 _shtab_gpumodels_tui_metrics__h_nargs=0
 _shtab_gpumodels_tui_metrics___help_nargs=0
+_shtab_gpumodels_tui_metrics___history_nargs=0
+_shtab_gpumodels_tui_metrics___no_history_nargs=0
 _shtab_gpumodels_tui_metrics___with_pid_nargs=0
 _shtab_gpumodels_tui_metrics___no_with_pid_nargs=0
 _shtab_gpumodels_tui_metrics___with_paths_nargs=0
 _shtab_gpumodels_tui_metrics___no_with_paths_nargs=0
+_shtab_gpumodels_tui_record__h_nargs=0
+_shtab_gpumodels_tui_record___help_nargs=0
+_shtab_gpumodels_tui_record___history_nargs=0
+_shtab_gpumodels_tui_record___no_history_nargs=0
 _shtab_gpumodels_tui_oom__h_nargs=0
 _shtab_gpumodels_tui_oom___help_nargs=0
 _shtab_gpumodels_tui_why__h_nargs=0
@@ -72,6 +84,8 @@ _shtab_gpumodels_tui___no_ascii_nargs=0
 _shtab_gpumodels_tui___once_nargs=0
 _shtab_gpumodels_tui___json_nargs=0
 _shtab_gpumodels_tui___csv_nargs=0
+_shtab_gpumodels_tui___follow_nargs=0
+_shtab_gpumodels_tui___history_nargs=0
 _shtab_gpumodels_tui___pretty_nargs=0
 _shtab_gpumodels_tui___no_pretty_nargs=0
 _shtab_gpumodels_tui___version_nargs=0

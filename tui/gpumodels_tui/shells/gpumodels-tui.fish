@@ -50,8 +50,8 @@ function _shtab_gpumodels_tui_using
   test "$_shtab_gpumodels_tui_cmdpath" = "$argv"
 end
 
-set -g _shtab_gpumodels_tui_commands metrics oom why doctor deploy config completion
-set -g _shtab_gpumodels_tui_opts_with_value --bundle --dir --gpu --group --interval --into --job --kind --listen --min-bytes --models --name --output --pid --process --textfile --theme --top --unix --user
+set -g _shtab_gpumodels_tui_commands metrics record oom why doctor deploy config completion
+set -g _shtab_gpumodels_tui_opts_with_value --bundle --dir --every --gpu --group --history-of --interval --into --job --kind --limit --listen --min-bytes --models --name --output --pid --process --replay --since --state --textfile --theme --top --unix --user
 
 complete -c gpumodels-tui -e
 complete -c gpumodels-tui -f
@@ -66,7 +66,13 @@ complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l interval -x -d 'refre
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l once -d 'print one plain table'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l json -d 'print one JSON document'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l csv -d 'print a line of comma-separated values for each model on each device'
-complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l output -xka "screens once json csv" -d 'what to show; default: the screens, and once if stdout is not a terminal'
+complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l follow -d 'print a JSON line for each event, until stopped'
+complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l history -d 'show the last 24 hours, as record or metrics kept them in the background'
+complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l output -xka "screens once json csv follow history" -d 'what to show; default: the screens, and once if stdout is not a terminal'
+complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l since -x -d 'with --follow: begin with what is known since then: 10m, 2h, or 2026-05-28T20:26:40Z'
+complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l state -x -d 'with --follow: also print the whole document so often; default: never, 0'
+complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l replay -xka "(__fish_complete_path (commandline -ct))" -d 'show a recording on the screens; `record` makes one'
+complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l history-of -xka "(__fish_complete_directories)" -d 'show the last 24 hours that another service kept in DIR'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l pretty -l no-pretty -d 'print the JSON document in lines, for people'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l gpu -x -d 'only these GPUs: numbers, names or UUIDs, or host; repeatable'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l process -x -d 'only these processes: pids, or parts of names and commands; repeatable'
@@ -82,6 +88,7 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l listen -x -
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l unix -xka "(__fish_complete_path (commandline -ct))" -d 'listen on a Unix socket instead'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l textfile -xka "(__fish_complete_path (commandline -ct))" -d 'write them to FILE once, for node_exporter'"'"'s textfile collector'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l top -x -d 'series for the N largest models; default: 100'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l history -l no-history -d 'keep the last 24 hours for --history; the default'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l with-pid -l no-with-pid -d 'put the pid into gpumodels_process_info'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l with-paths -l no-with-paths -d 'put whole paths into gpumodels_model_info'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
@@ -94,6 +101,15 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l job -x -d '
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l kind -xka "checkpoint lora vae clip llm controlnet upscaler depth embedding audio model" -d 'only models of these kinds: checkpoint, lora, vae, clip, llm, controlnet, upscaler, depth, embedding, audio, model; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l min-bytes -x -d 'only models of at least this size, such as 512MB or 2.1GB'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l name -x -d 'only models with this in their name; repeatable'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a record -d 'Records what the screens show, until it is stopped. `gpumodels-tui --replay FILE` shows it.'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -s h -l help -d 'show this help message and exit'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l every -x -d 'how often; default: 2. Events are recorded as they happen'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l limit -x -d 'end when FILE has so many bytes; default: 1GB'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l history -l no-history -d 'keep the last 24 hours, too; the default'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a new file, FILE.ndjson.gz; nothing is ever overwritten'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a oom -d 'Prints what was in memory when an allocation failed, as text for an issue report: by default the last time.'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'

@@ -65,6 +65,8 @@ class ProcessState(Struct, frozen=True):
     """For how long this viewer has seen no sign of life of a live process; None if that is nothing unusual."""
     late_since_first_seen: bool = False
     """It gave none since this viewer came, so that it may have been silent for longer."""
+    may_lack_trees: bool = False
+    """It is from a recording, which keeps only some layer trees."""
 
     @property
     def shown_pid(self) -> int:

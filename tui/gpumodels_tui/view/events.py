@@ -18,6 +18,9 @@ class EventKind(Enum):
     GREW = "grew"
     SHRANK = "shrank"
     UNLOADED = "unloaded"
+    RENAMED = "renamed"
+    STALLED = "stalled"
+    RESUMED = "live again"
     OUT_OF_MEMORY = "out of memory"
     EXITED = "exited"
     DIED = "died"
@@ -44,6 +47,8 @@ class Event(Struct, frozen=True):
     """Names and bytes of models, largest first: those on the device for out of memory, its own for a process's end."""
     device_key: str | None = None
     """The device's key (`DeviceRow.key`); None if there is no device, or nothing but its label is known."""
+    previous_name: str = ""
+    """What a renamed model was called before."""
 
     def is_on(self, key: str, label: str) -> bool:
         """Whether it happened on the device of this key and label."""

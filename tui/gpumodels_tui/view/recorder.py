@@ -29,6 +29,11 @@ SEARCHED_EVENTS: Final = 40
 """How many of the latest events are searched for an earlier occurrence."""
 SAMPLE_SECONDS: Final = 5
 KEPT_SECONDS: Final = 3600
+STALLS: Final = {
+    (Liveness.LIVE, Liveness.STALLED): EventKind.STALLED,
+    (Liveness.STALLED, Liveness.LIVE): EventKind.RESUMED,
+}
+"""The events of a process that stops giving signs of life, or gives them again, by its state before and after."""
 
 
 class Recorder:
@@ -51,22 +56,34 @@ class Recorder:
             return self._history
         new: Iterator[Event] = iter(())
         if self._before is None:
-            new = iter(sorted(_initial_events(view), key=lambda event: event.at_ns))
+            new = iter(sorted(initial_events(view), key=lambda event: event.at_ns))
         elif view is not self._before:
             new = events_between(self._before, view, now_ns)
         count = self._number
         for event in new:
-            self._remember(event)
+            self.remember(event)
         renamed = bool(self._pending) and view is not self._before and self._rename_pending(view)
         sampled = self._sample(view, now_ns // 10**9)
         self._before = view
         if sampled or renamed or self._number != count:
-            events = tuple(reversed(self._events)) if renamed or self._number != count else self._history.events
+            events = self.events if renamed or self._number != count else self._history.events
             samples = {key: tuple(values) for key, values in self._samples.items()} if sampled else self._history.samples
             self._history = History(events, samples)
         return self._history
 
-    def _remember(self, event: Event) -> None:
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Those recorded so far, newest first."""
+        return tuple(reversed(self._events))
+
+    def remember(self, event: Event) -> None:
+        """Add an event; one that repeats a recent one is counted with it, and a model's new name is given to its events."""
+        if event.kind is EventKind.RENAMED:
+            if event.model_key in self._pending:
+                others = self._pending - {event.model_key}
+                self._give_names({event.model_key: event.name})
+                self._pending |= others
+            return
         self._number += 1
         for position in range(len(self._events) - 1, max(len(self._events) - SEARCHED_EVENTS, 0) - 1, -1):
             old = self._events[position]
@@ -82,7 +99,10 @@ class Recorder:
 
     def _rename_pending(self, view: View) -> bool:
         """Give events the names that their models have by now; the pending one stays if a model ended before it had another."""
-        names = {row.key: row.name for device in view.devices for row in device.models if row.key in self._pending}
+        return self._give_names({row.key: row.name for device in view.devices for row in device.models})
+
+    def _give_names(self, names: Mapping[str, str]) -> bool:
+        names = {key: name for key, name in names.items() if key in self._pending}
         self._pending = {key for key, name in names.items() if name.endswith(PENDING_MARK)}
         renamed = False
         for position, event in enumerate(self._events):
@@ -130,6 +150,9 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
             yield _end_event(EventKind.DIED, process, old, now_ns)
         else:
             yield from _out_of_memory_events(previous, process, after, (old, new), now_ns)
+            if (previous.liveness, process.liveness) in STALLS:
+                kind = STALLS[previous.liveness, process.liveness]
+                yield Event(0, now_ns, kind, title, title, process_key=process.key)
     for process in states.values():
         ended.add(process.key)
         yield _end_event(EventKind.EXITED, process, old, now_ns)
@@ -264,7 +287,7 @@ def _changes(old: _LocatedModel, new: _LocatedModel, now_ns: int) -> Iterator[Ev
         yield _event(EventKind.GREW if change > 0 else EventKind.SHRANK, now_ns, new, HOST, abs(change), old)
 
 
-def _initial_events(view: View) -> Iterator[Event]:
+def initial_events(view: View) -> Iterator[Event]:
     """The start of each process and model in the first view."""
     for process in view.processes:
         if process.snapshot is not None:

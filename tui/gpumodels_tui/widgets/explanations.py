@@ -74,6 +74,7 @@ _EVENT_KINDS: Final = {
     EventKind.MOVED_OFF: "To host memory or disk",
     EventKind.GREW: "The model has more bytes than before",
     EventKind.OUT_OF_MEMORY: "An allocation failed; Enter lists the models in memory",
+    EventKind.STALLED: "The process gives no sign of life",
     EventKind.EXITED: "The process exited normally",
     EventKind.DIED: "The process was killed, or crashed",
 }

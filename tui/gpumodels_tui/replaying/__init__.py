@@ -1,0 +1,1 @@
+"""Recordings on the ordinary screens, with pause, speed and seeking."""

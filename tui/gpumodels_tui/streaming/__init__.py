@@ -1,0 +1,1 @@
+"""`gpumodels-tui --follow`: a JSON line for each event, for programs and logs. Knows no Textual."""

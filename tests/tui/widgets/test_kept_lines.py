@@ -154,3 +154,17 @@ async def test_lines_are_drawn_again_in_another_theme_or_size() -> None:
         await pilot.resize_terminal(30, 12)
         await pilot.pause()
         assert {line.cell_length for line in app.table.render_lines(Region(0, 0, *app.table.size))} == {30}
+
+
+async def test_cells_are_drawn_where_the_last_layout_put_the_table() -> None:
+    app = TableApp()
+    async with app.run_test(size=SIZE) as pilot:
+        await pilot.pause()
+        app.change(1, 2, 3)
+        await pilot.pause()
+        app.query_one("#above").styles.height = 3
+        assert app.change(1, 2, 4) == []
+        assert "\x1b[6;" in app.written[0], "where the terminal still shows it"
+        await pilot.pause()
+        assert app.change(1, 2, 5) == []
+        assert "\x1b[7;" in app.written[0]

@@ -8,6 +8,7 @@ from typing import Final
 from textual.css.query import NoMatches
 from textual.errors import NoWidget
 from textual.geometry import Offset, Region
+from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -30,6 +31,8 @@ class KeptLines(Widget):
         self._kept: dict[int, tuple[object, Strip]] = {}
         self._kept_for: tuple[object, ...] = ()
         self._kept_layout: object = None
+        self._place: Offset | None = None
+        """Where the last layout put the widget on the terminal; None if not all of it is seen."""
 
     def source_of(self, y: int) -> object:
         """What this line is drawn from, besides the size, the theme, and what `layout_key` tells; compared by identity."""
@@ -75,7 +78,7 @@ class KeptLines(Widget):
         if not regions:
             return
         write = writer_of(self.app)
-        offset = None if write is None else self._offset_in_front()
+        offset = None if write is None else self._place_in_front()
         if write is not None and offset is not None and write(self._drawing(regions, offset)):
             return
         for region in regions:
@@ -90,20 +93,31 @@ class KeptLines(Widget):
         ]
         return "".join((*drawing, f"\x1b[{cursor.y + 1};{cursor.x + 1}H"))
 
-    def _offset_in_front(self) -> Offset | None:
-        """Where the widget is on the terminal; None unless all of it is seen."""
-        screen = self.screen
-        if not screen.is_active:
-            return None
+    def on_mount(self) -> None:
+        """From now on note where each layout puts the widget."""
+        self.screen.screen_layout_refresh_signal.subscribe(self, self._laid_out, immediate=True)
+
+    def _laid_out(self, screen: Screen[object]) -> None:
+        """Note the place, if all of the widget is seen.
+
+        Right behind a layout the terminal shows this place; at other times Textual may know the next one already.
+        """
+        self._place = None
         try:
             geometry = screen.find_widget(self)
         except NoWidget:
-            return None
-        if geometry.region != geometry.visible_region or geometry.region.size != self.size:
+            return
+        if geometry.region == geometry.visible_region and geometry.region.size == self.size:
+            self._place = geometry.region.offset
+
+    def _place_in_front(self) -> Offset | None:
+        """Where the widget is on the terminal, if nothing can be in front of it."""
+        screen = self.screen
+        if self._place is None or not screen.is_active:
             return None
         try:
             if screen.get_child_by_id(TOOLTIP).display:
                 return None
         except NoMatches:
             pass
-        return geometry.region.offset
+        return self._place

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
+import platformdirs
 import pytest
 
 from gpumodels_tui.settings.directories import ModelDirectories, cache_path, config_path, config_paths, model_directories
@@ -34,3 +36,14 @@ def test_the_environment_says_where_the_users_files_are(tmp_path: Path, monkeypa
     assert config_path() == tmp_path / "c" / "gpumodels" / "config.toml"
     assert config_paths() == (config_path(), Path("/etc/gpumodels/config.toml"))
     assert cache_path().parent == tmp_path / "k" / "gpumodels"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is asked itself")
+@pytest.mark.parametrize("value", [None, "", " ", "/c", " /c ", "c/d", "~/c"])
+def test_on_linux_the_directories_are_those_of_platformdirs(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert config_path().parent == platformdirs.user_config_path("gpumodels", appauthor=False)
+    assert cache_path().parent == platformdirs.user_cache_path("gpumodels", appauthor=False)

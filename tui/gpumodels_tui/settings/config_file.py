@@ -148,8 +148,6 @@ def _suggested(key: Key, known: Iterable[Key]) -> str:
     import difflib  # for mistakes only
 
     names = [".".join(one) for one in known]
-    import difflib  # seldom needed
-
     close = [name for name in names if name.rpartition(".")[2] == key[-1]]  # in the wrong section, or in none
     close = close or difflib.get_close_matches(".".join(key).replace("_", "-"), names, 1)
     return f" (did you mean {close[0]}?)" if close else ""

@@ -64,9 +64,13 @@ def _users_directory(kind: str) -> Path:
 
     For Linux alone, importing it takes longer than everything else that is done with the configuration.
     """
-    if sys.platform == "linux":
-        return Path(os.environ.get(f"XDG_{kind.upper()}_HOME", "").strip() or Path.home() / f".{kind}") / APPLICATION
+    platform: str = sys.platform
+    if platform == "linux":
+        stated = os.environ.get(f"XDG_{kind.upper()}_HOME", "")
+        # The specification has relative ones ignored.
+        return (Path(stated) if Path(stated).is_absolute() else Path.home() / f".{kind}") / APPLICATION
     import platformdirs
 
-    find = {"config": platformdirs.user_config_path, "cache": platformdirs.user_cache_path}[kind]
-    return find(APPLICATION, appauthor=False)
+    if kind == "config":
+        return platformdirs.user_config_path(APPLICATION, appauthor=False)
+    return platformdirs.user_cache_path(APPLICATION, appauthor=False)

@@ -101,6 +101,8 @@ def test_asking_keeps_nothing_and_frees_nothing(host: Host, capsys: pytest.Captu
 def test_no_or_several_such_models(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["why", "no such model"]) == 2
     assert "no model is called no such model" in capsys.readouterr().err
+    assert cli.main(["why", "Unet", "--pid", "one"]) == 2
+    assert "--pid one: not the number of a process" in capsys.readouterr().err
     assert cli.main(["why", "e"]) == 2
     assert "more than one model is called e" in capsys.readouterr().err
     assert [name for name in os.listdir(os.environ["GPUMODELS_DIR"]) if "ask" in name or "answer" in name] == []

@@ -22,8 +22,11 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
     from gpumodels_tui.view.device_names import process_title
     from gpumodels_tui.view.holders import cost_of, in_milliseconds, lines_of
 
+    if arguments.pid and not arguments.pid.isdecimal():
+        say(f"error: --pid {safe_text(arguments.pid)}: not the number of a process")
+        return 2
     processes = glance(sources).feed.processes
-    matching = _matching(processes, arguments.model, arguments.pid)
+    matching = _matching(processes, arguments.model, int(arguments.pid) if arguments.pid else None)
     if len(matching) != 1:
         say(f"error: {'no' if not matching else 'more than one'} model is called {safe_text(arguments.model)}")
         for process, model in matching:

@@ -143,7 +143,7 @@ COMMANDS: Final = (
         "Asks a model's process who holds it: the shortest chains of references that keep it in memory. Changes nothing there.",
         "gpumodels_tui.commands.why:run",
         options=(
-            Option("pid", "the model's process, where several have one of this name", kinds.whole(1)),
+            Option("pid", "the model's process, where several have one of this name", metavar="PID"),
             Option("json", "print one JSON document", kinds.SWITCH, default=False),
         ),
         arguments=(Argument("model", "the model's name, or a part of it"),),

@@ -39,8 +39,14 @@ class Chain:
 
     @property
     def text(self) -> str:
-        """For people, in one line: `global pipe in __main__ (app.py).unet`."""
-        return "".join(step.text for step in self.steps)
+        """For people, in one line: `global pipe in __main__ (app.py) → .unet`."""
+        words = ""
+        is_path = False
+        for step in self.steps:
+            goes_on = step.kind in ("attribute", "item") and step.text[:1] in (".", "[")
+            words += f" → {step.text}" if goes_on and not is_path and words else step.text
+            is_path = goes_on
+        return words
 
 
 @never_pickled

@@ -79,7 +79,7 @@ def chains_of(target: Callable[[], Any]) -> list[str]:
 
 def test_an_attribute_of_a_global() -> None:
     KEPT["pipe"] = Pipe()
-    assert chains_of(weakref.ref(KEPT["pipe"].unet)) == [f"global KEPT in {__name__} (test_search.py)['pipe'].unet"]
+    assert chains_of(weakref.ref(KEPT["pipe"].unet)) == [f"global KEPT in {__name__} (test_search.py) → ['pipe'].unet"]
 
 
 def test_a_part_of_a_model_is_said_as_it_is_written() -> None:
@@ -94,7 +94,7 @@ def test_lists_slots_and_classes() -> None:
     KEPT["slotted"] = Slotted()
     assert chains_of(weakref.ref(KEPT["slotted"].model))[0].endswith("['slotted'].model")
     Settings.model = nn.Linear(2, 2)
-    assert chains_of(weakref.ref(Settings.model)) == [f"class Settings of {__name__}.model"]
+    assert chains_of(weakref.ref(Settings.model)) == [f"class Settings of {__name__} → .model"]
     del Settings.model
 
 
@@ -121,7 +121,9 @@ def test_closures_defaults_and_partials() -> None:
     assert "default argument of " in chains_of(target)[0]
     KEPT.clear()
     KEPT["p"] = functools.partial(print, nn.Linear(2, 2))
-    assert chains_of(weakref.ref(KEPT["p"].args[0])) == [f"global KEPT in {__name__} (test_search.py)['p'] → functools.partial"]
+    assert chains_of(weakref.ref(KEPT["p"].args[0])) == [
+        f"global KEPT in {__name__} (test_search.py) → ['p'] → functools.partial"
+    ]
 
 
 def test_a_hook_says_on_which_module_it_is() -> None:

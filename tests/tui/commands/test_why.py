@@ -68,7 +68,7 @@ def _of_this_directory(directory: Path, tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_global_variable_holds_it(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["why", "Unet"]) == 0
     said = capsys.readouterr()
-    assert re.search(r"is held by:\n\n  .*\['pipe'\]\.unet\n|is held by:\n\n  global pipe in .*\.unet\n", said.out), said.out
+    assert re.search(r"is held by:\n\n  .*\['pipe'\]\.unet\n|is held by:\n\n  global pipe in .* → \.unet\n", said.out), said.out
     assert "the interpreter was held for" in said.out
     assert "searching; this holds the process's interpreter for about" in said.err
 

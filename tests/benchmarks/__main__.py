@@ -23,6 +23,7 @@ PARTS: Final = (
     "hostile",
     "viewer",
     "scraping",
+    "asking",
 )
 
 

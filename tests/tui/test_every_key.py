@@ -177,6 +177,7 @@ EFFECTS: Final[dict[str, Case]] = {
     "layers.reverse": Case(lambda before, after: after.layer_order == ("size", True)),
     "layers.facts": Case(opens("Facts")),
     "models.facts": Case(opens("Facts")),
+    "models.holders": Case(opens("Who holds")),
     "layers.toggle": Case(lambda before, after: after.rows < before.rows, ("home",)),
     "layers.unfold": Case(lambda before, after: after.rows > before.rows, ("home", "enter")),
     "layers.fold": Case(lambda before, after: after.rows < before.rows, ("home",)),

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from gpumodels.launching.remote_script import RemoteScript
+from gpumodels.support.never_pickled import never_pickled
 
 FIRST_WITH_REMOTE_EXEC: Final = (3, 14)
 SAY_SECONDS: Final = 1.0
@@ -38,6 +39,7 @@ class AttachError(Exception):
     """The sidecar can't be started there; the text says why, and what to do instead."""
 
 
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Target:
     """A process, as the kernel shows it."""

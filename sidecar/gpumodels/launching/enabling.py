@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from gpumodels.launching.hook_files import HOOK
+from gpumodels.support.never_pickled import never_pickled
 
 NAME: Final = "_gpumodels_startup"
 MODULE: Final = f"{NAME}.py"
@@ -33,6 +34,7 @@ class EnablingError(Exception):
     """It can't be done; the text says why, and what to do."""
 
 
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Environment:
     """The packages of one Python, where the files go."""

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gpumodels.support.never_pickled import never_pickled
+
 OLDEST_PYTHON: Final = (3, 10)
 IGNORING: Final = {"I": "-I", "E": "-E", "S": "-S"}
 """Options with which Python reads no PYTHONPATH, or runs no sitecustomize."""
@@ -25,6 +27,7 @@ ANSWER_SECONDS: Final = 10.0
 _PYTHON: Final = re.compile(r"python[\d.]*t?")
 
 
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class Interpreter:
     """A Python that a command starts, as far as can be seen before it is started."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from gpumodels.launching.hook_files import HOOK, package_folders
+from gpumodels.support.never_pickled import never_pickled
 
 SCRIPT: Final = "script.py"
 ANSWER: Final = "answer"
@@ -51,6 +52,7 @@ except OSError:
 """
 
 
+@never_pickled
 class RemoteScript:
     """A folder of mode 0700 with the script in it, mode 0600, both the target's; removed at the end, or by the script itself.
 

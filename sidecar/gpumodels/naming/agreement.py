@@ -234,6 +234,7 @@ def correlation(one: Sequence[float], other: Sequence[float]) -> float:
     return _correlation(deviations, other_deviations) if deviations is not None and other_deviations is not None else 0.0
 
 
+@never_pickled
 class _Deviations(NamedTuple):
     """The values' deviations from their mean, as parts of the largest value, so that no product of them is too large."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.schema import Job
 
 LONGEST: Final = 200
@@ -21,6 +22,7 @@ _MOUNT_ID: Final = re.compile(r"/(?:overlay-)?containers/([0-9a-f]{64})/")
 """Where Docker and Podman keep a container's `hostname` and `resolv.conf`: seen where the cgroup's name is hidden from it."""
 
 
+@never_pickled
 @dataclass(frozen=True, slots=True)
 class PartOfJob:
     """A process's job, and its rank in it."""

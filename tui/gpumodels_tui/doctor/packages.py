@@ -13,7 +13,6 @@ from gpumodels_tui.doctor.machine import Machine
 REQUIRED: Final = (
     "msgpack",
     "msgspec",
-    "nvidia-ml-py",
     "platformdirs",
     "psutil",
     "pyyaml",

@@ -428,11 +428,18 @@ def test_there_is_no_hint_where_another_model_has_the_file_or_values_deny_it_or_
     assert said(the_model(sidecar)) == ("Renamed", "class")
     del values_known
     gc.collect()
-    load_file(files.write("other_v1"))
+    load_file(files.write("other_v1"))  # of those that were read, the only one that was read for no other model
     with torch.device("meta"):
         late = Renamed()
-    assert said(the_model(sidecar)) == ("Renamed", "class")
+    assert said(the_model(sidecar)) == ("Renamed", "recency")
     del late
+    gc.collect()
+    for name in ("third_v1", "fourth_v1"):
+        load_file(files.write(name))
+    with torch.device("meta"):
+        later = Renamed()
+    assert said(the_model(sidecar)) == ("Renamed", "class")
+    del later
 
 
 class Adapted(nn.Module):

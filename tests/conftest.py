@@ -43,6 +43,7 @@ def _nobodys_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "HF_HOME"):
             patch.setenv(name, str(place / name.lower()))
+        patch.setenv("GPUMODELS_SYSFS", str(place / "no-kernel"))  # GPUs of the machine's other than NVIDIA's
         for name in ("HF_HUB_CACHE", "GPUMODELS_MODELS"):
             patch.delenv(name, raising=False)
         yield

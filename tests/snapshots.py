@@ -113,6 +113,8 @@ def a_process(
     device_order: str | None = None,
     rank: int | None = None,
     job: Job | None = None,
+    platform: str | None = None,
+    device_choice: Mapping[str, str] | None = None,
 ) -> ProcessInfo:
     """A process that started an hour before its snapshot."""
     return ProcessInfo(
@@ -129,6 +131,8 @@ def a_process(
         job=job,
         visible_devices=visible_devices,
         device_order=device_order,
+        platform=platform,
+        device_choice=dict(device_choice or {}),
     )
 
 

@@ -79,6 +79,10 @@ class ProcessInfo:
     """Whether its sidecar answers viewers' questions; see `asks`."""
     attached_at_ns: int | None = None
     """When the sidecar came into a process that had run for a while: what was loaded before was not seen."""
+    platform: str | None = None
+    """What torch's `cuda` is in this process: `cuda`, or `hip` for ROCm."""
+    device_choice: Mapping[str, str] = field(default_factory=dict)
+    """The environment variables that choose other vendors' devices, as they were when the sidecar started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,11 @@ class Model:
     """The host's model manager that knows it, `ComfyUI`; what `Snapshot.model_manager` doesn't know, it can't unload."""
     managed_bytes: int | None = None
     """The bytes that this manager believes to be loaded on the model's device."""
+    asleep_bytes: int = 0
+    """Of the offloaded bytes, those of tensors that torch still calls on `device`, while their allocator has taken the memory
+    away: vLLM's sleep mode, torch_memory_saver."""
+    asleep_in: str | None = None
+    """Where these are meanwhile: `host`, `disk`, `discarded`; None if that isn't known, or differs."""
     precision: str | None = None
     """How its weights are stored, as people call it: `nf4`, `int4 GPTQ`, `Q4_K_M`; None if the dtypes say it."""
 

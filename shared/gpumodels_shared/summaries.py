@@ -156,6 +156,7 @@ _PROCESS: Final[Mapping[str, Callable[[_Values], Any]]] = {
     "interval_seconds": _Values.number,
     "torch_version": _unless_nil(_Values.text),
     "visible_devices": _unless_nil(_Values.text),
+    "platform": _unless_nil(_Values.text),
 }
 _DEVICE: Final[Mapping[str, Callable[[_Values], Any]]] = {
     "device": _Values.text,

@@ -21,6 +21,39 @@ def visible_entries(info: ProcessInfo) -> list[str] | None:
     return entries
 
 
+def is_rocm(info: ProcessInfo) -> bool:
+    """Whether torch's `cuda` devices are AMD's in this process."""
+    return info.platform == "hip" or (info.platform is None and "+rocm" in (info.torch_version or ""))
+
+
+def is_cuda(info: ProcessInfo) -> bool:
+    """Whether they are certainly NVIDIA's."""
+    return info.platform == "cuda" or (info.platform is None and "+cu" in (info.torch_version or ""))
+
+
+def rocm_selectors(info: ProcessInfo) -> list[list[str]] | None:
+    """What chooses among ROCm's GPUs, one list after the other, as the runtime reads them; None if it isn't certain which do.
+
+    The lower runtime (ROCR) leaves only those of ROCR_VISIBLE_DEVICES, and HIP then numbers those anew, and leaves only those of
+    HIP_VISIBLE_DEVICES, for which it also takes CUDA_VISIBLE_DEVICES.
+    """
+    if info.device_choice.get("GPU_DEVICE_ORDINAL"):
+        return None
+    lower = info.device_choice.get("ROCR_VISIBLE_DEVICES")
+    upper = {said for said in (info.device_choice.get("HIP_VISIBLE_DEVICES"), info.visible_devices) if said is not None}
+    if len(upper) > 1:
+        return None
+    found: list[list[str]] = []
+    for said in (lower, *upper):
+        if said is not None:
+            entries = [part.strip() for part in said.split(",")]
+            valid = [entry for entry in entries if entry.isdecimal() or entry.startswith("GPU-")]
+            if valid != entries or len(set(valid)) != len(valid):
+                return None  # what the runtimes make of the others differs between versions
+            found.append(entries)
+    return found
+
+
 def visible_uuid(info: ProcessInfo, number: int) -> str | None:
     """The UUID, or its beginning, of the process's device of this number, if CUDA_VISIBLE_DEVICES gives one."""
     entries = visible_entries(info)
@@ -41,7 +74,7 @@ def stated_uuid(info: ProcessInfo, memory: DeviceMemory) -> str | None:
     if memory.uuid:
         return normal_uuid(memory.uuid)
     kind, _, number = memory.device.partition(":")
-    if kind != "cuda" or not number.isdecimal() or len(number) > 5:
+    if is_rocm(info) or kind != "cuda" or not number.isdecimal() or len(number) > 5:
         return None
     entry = visible_uuid(info, int(number))
     return entry if entry is not None and len(entry.partition("-")[2]) == _UUID_CHARACTERS else None

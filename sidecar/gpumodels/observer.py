@@ -36,6 +36,7 @@ from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.publishing.snapshot_models import HOST, SnapshotModels
 from gpumodels.publishing.stages import Stages
 from gpumodels.support.accelerator_memory import MainAccelerator
+from gpumodels.support.accelerators import platform_of
 from gpumodels.support.budget import Budget
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
@@ -76,6 +77,7 @@ class Attachment:
     """All that is made once torch has been imported."""
 
     torch_version: str
+    platform: str | None
     accelerators: AcceleratorSampler | None
     origin_tracker: OriginTracker
     training_state: TrainingState
@@ -159,6 +161,11 @@ class Observer:
         return self._attached.torch_version if self._attached is not None else None
 
     @property
+    def platform(self) -> str | None:
+        """Whose devices torch calls `cuda`."""
+        return self._attached.platform if self._attached is not None else None
+
+    @property
     def warnings(self) -> tuple[str, ...]:
         """What viewers should say about this process."""
         if self._attached is not None:
@@ -217,7 +224,7 @@ class Observer:
         self._import_hook.check()
         began = time.thread_time()
         try:
-            counters = attached.devices.counters()
+            counters = attached.devices.counters({device for model in self.models for device in model.bytes_by_device})
             attached.main_accelerator.device = _main_device(counters)
             attached.stages.update()
             contents_version = self.registry.contents_version
@@ -307,6 +314,7 @@ class Observer:
             model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
             return Attachment(
                 torch_version=str(torch.__version__),
+                platform=platform_of(torch),
                 accelerators=accelerators,
                 origin_tracker=origin_tracker,
                 training_state=training_state,

@@ -234,7 +234,7 @@ class Sidecar:
             self._publish()
 
     def _process_now(self) -> ProcessInfo:
-        return replace(self._process, torch_version=self._observer.torch_version)
+        return replace(self._process, torch_version=self._observer.torch_version, platform=self._observer.platform)
 
     def _keep_record(self, failure: OutOfMemory) -> str | None:
         path = self._publisher.keep_record(self._process_now(), failure)

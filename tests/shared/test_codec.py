@@ -100,6 +100,8 @@ SNAPSHOTS = st.builds(
         rank=st.none() | st.integers(0, 2**20),
         visible_devices=st.none() | TEXTS,
         device_order=st.none() | TEXTS,
+        platform=st.none() | TEXTS,
+        device_choice=st.dictionaries(TEXTS, TEXTS, max_size=2),
     ),
     devices=st.just(()) | st.tuples(devices("cpu"), devices("cuda:0")),
     models=st.just(()) | st.tuples(models("base"), models("adapter")),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from gpumodels_shared.visible_devices import normal_uuid, stated_uuid, visible_entries, visible_uuid
+from gpumodels_shared.visible_devices import normal_uuid, rocm_selectors, stated_uuid, visible_entries, visible_uuid
 from snapshots import A100, H100, a_device, a_process
 
 
@@ -41,3 +41,26 @@ def test_a_number_and_a_part_of_a_uuid_and_another_kind_of_device_state_nothing(
 
 def test_a_simulated_device_keeps_its_own_name() -> None:
     assert stated_uuid(a_process(), replace(a_device("cuda:0", uuid="SIMULATED-0"), simulated=True)) == "SIMULATED-0"
+
+
+def test_rocms_devices_are_not_those_of_a_uuid_for_cuda() -> None:
+    assert stated_uuid(a_process(visible_devices=H100, platform="hip"), a_device("cuda:0")) is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "choice", "expected"),
+    [
+        (None, {}, []),
+        ("1", {}, [["1"]]),
+        (None, {"HIP_VISIBLE_DEVICES": "1, 0"}, [["1", "0"]]),
+        (None, {"ROCR_VISIBLE_DEVICES": "GPU-1f,0", "HIP_VISIBLE_DEVICES": "1"}, [["GPU-1f", "0"], ["1"]]),
+        ("0", {"HIP_VISIBLE_DEVICES": "1"}, None),
+        ("0", {"GPU_DEVICE_ORDINAL": "1"}, None),
+        ("0,-1", {}, None),
+        ("0,0", {}, None),
+    ],
+)
+def test_rocm_chooses_by_one_list_after_the_other(
+    visible: str | None, choice: dict[str, str], expected: list[list[str]] | None
+) -> None:
+    assert rocm_selectors(a_process(visible_devices=visible, device_choice=choice)) == expected

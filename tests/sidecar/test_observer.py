@@ -4,7 +4,7 @@ import gc
 import importlib
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -34,7 +34,7 @@ class Counted:
     def __init__(self) -> None:
         self.allocated_bytes = 0
 
-    def counters(self) -> Mapping[str, DeviceCounters]:
+    def counters(self, in_use: Collection[str] = ()) -> Mapping[str, DeviceCounters]:
         return {"cuda:0": DeviceCounters(self.allocated_bytes, self.allocated_bytes, simulated=True)}
 
 

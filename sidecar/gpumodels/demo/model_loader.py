@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -96,7 +96,7 @@ class SimulatedLoader:
         # Memory that no model holds, as latents and activations.
         self._latents = [self._tensor((GIB,), torch.uint8, f"cuda:{index}") for index in range(gpus)]
 
-    def counters(self) -> Mapping[str, DeviceCounters]:
+    def counters(self, in_use: Collection[str] = ()) -> Mapping[str, DeviceCounters]:
         """The counters of each simulated GPU. Host memory is marked as simulated too, since blocks are offloaded to it."""
         host = {"cpu": DeviceCounters(simulated=True)}
         return host | {

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Final, Protocol
 
 from gpumodels.models.training_state import NonModelBytes
-from gpumodels.support.accelerators import accelerators
+from gpumodels.support.accelerators import APPLE, ASKING_THE_DRIVER, apple_module, counted_accelerators, initialised_module
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.torch_private import cuda_allocator
 from gpumodels_shared.schema import DeviceMemory, Model
 
 MAX_DEVICES: Final = 64
+SINGLE: Final = frozenset({"hpu"})
+"""Kinds of which a process has one device, whatever number it is asked for."""
 NOTHING: Final[Mapping[str, int]] = {}
 
 
@@ -33,8 +36,12 @@ class DeviceCounters:
 class DeviceSource(Protocol):
     """Where counters come from: torch, or a simulation."""
 
-    def counters(self) -> Mapping[str, DeviceCounters]:
-        """By torch's device name, `cuda:0`; without devices on which nothing was ever allocated."""
+    def counters(self, in_use: Collection[str] = ()) -> Mapping[str, DeviceCounters]:
+        """By torch's device name, `cuda:0`; without devices on which nothing was ever allocated.
+
+        Args:
+            in_use: the devices that hold models.
+        """
         ...
 
 
@@ -45,27 +52,45 @@ class TorchDevices:
     def __init__(self, torch: ModuleType) -> None:
         self._torch = torch
 
-    def counters(self) -> Mapping[str, DeviceCounters]:
+    def counters(self, in_use: Collection[str] = ()) -> Mapping[str, DeviceCounters]:
         """By device name; empty until the host itself has initialised an accelerator."""
         found: dict[str, DeviceCounters] = {}
-        for kind in accelerators(self._torch):
-            module: Any = getattr(self._torch, kind, None)
-            if module is None or not hasattr(module, "is_initialized") or not module.is_initialized():
+        for kind in counted_accelerators(self._torch):
+            module: Any = initialised_module(self._torch, kind)
+            if module is None or (kind == "cuda" and cuda_allocator(self._torch) in ASKING_THE_DRIVER):
                 continue
-            for index in range(MAX_DEVICES):
+            for index in range(1 if kind in SINGLE else MAX_DEVICES):
                 try:
                     stats = module.memory_stats(index)
-                except (RuntimeError, AssertionError):
+                except (RuntimeError, AssertionError, IndexError, ValueError):
                     break  # the allocator has no such device: asking for the count would be a driver call
-                reserved = int(stats.get("reserved_bytes.all.current", 0))
-                out_of_memory_count = stats.get("num_ooms")
-                if reserved or out_of_memory_count:
-                    found[f"{kind}:{index}"] = DeviceCounters(
-                        allocated_bytes=int(stats.get("allocated_bytes.all.current", 0)),
-                        reserved_bytes=reserved,
-                        out_of_memory_count=None if out_of_memory_count is None else int(out_of_memory_count),
-                    )
+                counted = _counted(stats)
+                if counted.reserved_bytes or counted.allocated_bytes or counted.out_of_memory_count:
+                    found[f"{kind}:{index}"] = counted
+        if (module := apple_module(self._torch, in_use)) is not None and (device := _apple_device(in_use)) is not None:
+            try:
+                found[device] = DeviceCounters(int(module.current_allocated_memory()))
+            except Exception:  # noqa: BLE001  # it counts otherwise: that is unknown
+                return found
         return found
+
+
+def _counted(stats: Mapping[str, Any]) -> DeviceCounters:
+    """What one device's allocator counts, in torch's words or in Habana's. What it doesn't count is None."""
+    if "reserved_bytes.all.current" not in stats and "InUse" in stats:
+        return DeviceCounters(int(stats["InUse"]))
+    reserved, allocated, ooms = (
+        stats.get(name) for name in ("reserved_bytes.all.current", "allocated_bytes.all.current", "num_ooms")
+    )
+    return DeviceCounters(
+        allocated_bytes=int(allocated) if allocated is not None else None,
+        reserved_bytes=int(reserved) if reserved is not None else None,
+        out_of_memory_count=int(ooms) if ooms is not None else None,
+    )
+
+
+def _apple_device(in_use: Collection[str]) -> str | None:
+    return next((device for device in sorted(in_use) if device.partition(":")[0] == APPLE), None)
 
 
 def device_memory(

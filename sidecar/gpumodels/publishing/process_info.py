@@ -21,6 +21,16 @@ _VAGUE_STEMS: Final = frozenset(
     {"main", "app", "train", "run", "server", "serve", "launch", "start", "script", "test", "__main__"}
 )
 WORKER_OPTION: Final = "--multiprocessing-fork"
+DEVICE_CHOICE: Final = (
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "ZE_AFFINITY_MASK",
+    "ONEAPI_DEVICE_SELECTOR",
+    "ASCEND_RT_VISIBLE_DEVICES",
+    "HABANA_VISIBLE_DEVICES",
+)
+"""What chooses devices besides CUDA_VISIBLE_DEVICES: AMD's, Intel's, Huawei's and Habana's."""
 MAX_ARGUMENTS: Final = 100
 MAX_ARGUMENT_LENGTH: Final = 1000
 
@@ -48,6 +58,7 @@ def process_info(
         visible_devices=environment.get("CUDA_VISIBLE_DEVICES"),
         device_order=environment.get("CUDA_DEVICE_ORDER"),
         job=part.job,
+        device_choice={name: environment[name][:MAX_ARGUMENT_LENGTH] for name in DEVICE_CHOICE if name in environment},
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from gpumodels.support.accelerators import accelerators
+from gpumodels.support.accelerators import ASKING_THE_DRIVER, accelerators, initialised_module
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.torch_private import cuda_allocator
 
 _PREFIX: Final = "allocated_bytes.all."
 
@@ -44,10 +45,12 @@ class MainAccelerator:
         """Its memory now; None as long as the host has initialised no accelerator."""
         kind, _, index = (self.device or "").partition(":")
         for name in (kind,) if kind else accelerators(self._torch):
-            module: Any = getattr(self._torch, name, None)
-            if module is None or not hasattr(module, "is_initialized") or not module.is_initialized():
+            module: Any = initialised_module(self._torch, name)
+            if module is None:
                 continue
             device = f"{name}:{index or 0}"
+            if name == "cuda" and cuda_allocator(self._torch) in ASKING_THE_DRIVER:
+                return AcceleratorMemory(device)
             try:
                 stats = module.memory_stats(int(index or 0))
             except Exception:  # noqa: BLE001  # it has no such counters, or was shut down: that is unknown

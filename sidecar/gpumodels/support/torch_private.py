@@ -69,6 +69,16 @@ def private_backend(torch: ModuleType) -> str | None:
     return name if type(name) is str and name != "privateuseone" else None
 
 
+def cuda_allocator(torch: ModuleType) -> str | None:
+    """Which allocator of CUDA is in use, in torch's words: `native`, `cudaMallocAsync`, `pluggable`. No driver call."""
+    backend = getattr(getattr(torch, "_C", None), "_cuda_getAllocatorBackend", None)
+    try:
+        name = backend() if backend is not None else None
+    except RuntimeError:
+        return None
+    return name if type(name) is str else None
+
+
 def packed_type(torch: ModuleType) -> type | None:
     """The class of packed weights, as of quantized layers; None where this torch has none."""
     return getattr(torch._C, "ScriptObject", None)

@@ -11,12 +11,14 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from gpumodels_tui.sources import nvml_gpus
-from gpumodels_tui.sources.gpu_reading import PROCESS_CALLS, GpuReading
+from fake_nvml import FakeGpu, fake_nvml
+from gpumodels_tui.sources import gpus, nvml_gpus
+from gpumodels_tui.sources.gpu_reading import AMD, INTEL, NVIDIA, PROCESS_CALLS, GpuReading
 from gpumodels_tui.sources.gpus import Hardware, HardwareState, host_memory_only
 from gpumodels_tui.sources.nvml_gpus import BINDING
 from nvml.simulation import SimulatedNvml, compiler
 from snapshots import A100, GIB, H100, a_gpu, a_model, a_snapshot, published
+from sysfs import FakeKernel, fdinfo
 
 READER = """
 import msgspec, sys
@@ -311,3 +313,29 @@ def test_host_memory_is_what_the_kernel_says() -> None:
     assert state.host_total_bytes == memory.total
     assert state.host_used_bytes is not None
     assert abs(state.host_used_bytes - (memory.total - memory.available)) < memory.total // 10
+
+
+def test_gpus_of_all_vendors_have_numbers_of_their_own_and_pids_of_this_namespace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = FakeKernel(tmp_path)
+    kernel.amd(0, "0000:03:00.0")
+    kernel.amd(1, "0000:83:00.0")
+    kernel.card(2, "0000:44:00.0", 0x8086, "xe")
+    kernel.client(4711, 3, fdinfo("0000:83:00.0", 1, resident_vram="1 GiB"))
+    monkeypatch.setattr(gpus, "sees_all_pids", lambda: False)
+    hardware = Hardware(files=kernel.files)
+    fake_nvml(monkeypatch, FakeGpu(H100, processes={4711: GIB}), FakeGpu(A100))
+    state = hardware.read()
+    assert [(gpu.index, gpu.vendor) for gpu in state.gpus] == [(0, NVIDIA), (1, NVIDIA), (2, AMD), (3, AMD), (4, INTEL)]
+    assert [dict(gpu.processes) for gpu in state.gpus] == [{}, {}, {}, {4711: GIB}, {}]
+    hardware.close()
+
+
+def test_a_board_is_read_from_files_only_where_nvml_lists_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = FakeKernel(tmp_path)
+    kernel.write("sys/devices/gpu.0/load", 100)
+    nvml = fake_nvml(monkeypatch, FakeGpu(H100))
+    assert [gpu.uuid for gpu in Hardware(files=kernel.files).read().gpus] == [H100]
+    nvml.gpus.clear()
+    assert [gpu.uuid for gpu in Hardware(files=kernel.files).read().gpus] == ["tegra:gpu"]

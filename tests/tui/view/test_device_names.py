@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import pytest
@@ -8,7 +9,7 @@ from msgspec import structs
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory
 from gpumodels_tui.sources.feed import ProcessState
-from gpumodels_tui.sources.gpu_reading import GpuReading
+from gpumodels_tui.sources.gpu_reading import AMD, INTEL, GpuReading
 from gpumodels_tui.view.device_names import Devices, device_in_words, device_state, join_devices
 from snapshots import (
     A100,
@@ -289,3 +290,83 @@ def test_a_process_in_a_container_is_joined_by_its_pid_outside() -> None:
     assert where(join_devices(a_feed(process), some_hardware(TWINS[0], seen_by(TWINS[1], 4711))), process="7") == f"gpu:{A100}"
     stranger = using("cuda:0", pid=4711, is_local=False)
     assert where(join_devices(a_feed(stranger), some_hardware(TWINS[0], seen_by(TWINS[1], 4711)))) == "4711:cuda:0"
+
+
+MI_0 = structs.replace(
+    a_gpu(1, "GPU-9d7f8b5c4a3e2f10", "AMD Instinct MI300X"), vendor=AMD, pci_address="0000:03:00.0", runtime_index=1
+)
+MI_1 = structs.replace(
+    a_gpu(2, "GPU-1111111111111111", "AMD Instinct MI300X"), vendor=AMD, pci_address="0000:83:00.0", runtime_index=0
+)
+WITHOUT_ROCM = structs.replace(a_gpu(3, "pci:0000:c3:00.0", "Raphael"), vendor=AMD, runtime_index=None)
+ARC = structs.replace(a_gpu(4, "pci:0000:44:00.0", "Arc A770"), vendor=INTEL, runtime_index=0)
+ALL = (a_gpu(0, H100), MI_0, MI_1, WITHOUT_ROCM, ARC)
+
+
+def on(
+    device: str, platform: str | None = None, *, visible: str | None = None, torch: str = "2.13.0", **choice: str
+) -> ProcessState:
+    info = a_process(visible_devices=visible, platform=platform, device_choice=choice)
+    return a_process_state(a_snapshot(process=dataclasses.replace(info, torch_version=torch), devices=[a_device(device, GIB)]))
+
+
+@pytest.mark.parametrize(
+    ("process", "expected"),
+    [
+        # Whose GPUs `cuda` are is the process's to say.
+        (on("cuda:0", "cuda"), H100),
+        (on("cuda:0", torch="2.13.0+cu130"), H100),
+        (on("cuda:0", "hip"), MI_1.uuid),
+        (on("cuda:1", torch="2.13.0+rocm7.1"), MI_0.uuid),
+        (on("xpu:0"), ARC.uuid),
+        # Each of the two runtimes leaves out its own, and numbers the rest anew.
+        (on("cuda:0", "hip", HIP_VISIBLE_DEVICES="1"), MI_0.uuid),
+        (on("cuda:0", "hip", ROCR_VISIBLE_DEVICES="1"), MI_0.uuid),
+        (on("cuda:0", "hip", visible="1"), MI_0.uuid),
+        (on("cuda:0", "hip", visible="1", HIP_VISIBLE_DEVICES="1"), MI_0.uuid),
+        (on("cuda:1", "hip", HIP_VISIBLE_DEVICES="1,0"), MI_1.uuid),
+        (on("cuda:0", "hip", ROCR_VISIBLE_DEVICES="1,0", HIP_VISIBLE_DEVICES="1"), MI_1.uuid),
+        (on("cuda:0", "hip", ROCR_VISIBLE_DEVICES="GPU-9D7F8B5C4A3E2F10"), MI_0.uuid),
+    ],
+)
+def test_a_device_is_joined_with_its_vendors_gpu(process: ProcessState, expected: str) -> None:
+    (device,) = [device for _, device in join_devices(a_feed(process), some_hardware(*ALL)).keys if device != "cpu"]
+    assert where(join_devices(a_feed(process), some_hardware(*ALL)), device) == f"gpu:{expected}"
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        on("cuda:0"),
+        on("cuda:2", "hip"),
+        on("xpu:1"),
+        on("npu:0"),
+        on("mps"),
+        on("cuda:0", "hip", visible="0", HIP_VISIBLE_DEVICES="1"),
+        on("cuda:0", "hip", HIP_VISIBLE_DEVICES="2"),
+        on("cuda:0", "hip", HIP_VISIBLE_DEVICES="-1"),
+        on("cuda:0", "hip", HIP_VISIBLE_DEVICES="0,0"),
+        on("cuda:0", "hip", HIP_VISIBLE_DEVICES=""),
+        on("cuda:0", "hip", GPU_DEVICE_ORDINAL="1"),
+        on("cuda:0", "hip", ROCR_VISIBLE_DEVICES="GPU-XX"),
+        on("cuda:0", "hip", ROCR_VISIBLE_DEVICES="1", HIP_VISIBLE_DEVICES="1"),
+    ],
+)
+def test_a_device_that_may_be_several_gpus_is_joined_with_none(process: ProcessState) -> None:
+    joined = join_devices(a_feed(process), some_hardware(*ALL))
+    (key,) = [key for (_, device), key in joined.keys.items() if device != "cpu"]
+    assert not key.startswith("gpu:")
+
+
+def test_without_rocms_list_a_number_of_two_amd_gpus_tells_nothing_but_the_process_does() -> None:
+    gpus = [structs.replace(gpu, runtime_index=None) for gpu in (MI_0, MI_1)]
+    process = on("cuda:0", "hip")
+    assert where(join_devices(a_feed(process), some_hardware(*gpus))) == "4711:cuda:0"
+    held = structs.replace(gpus[1], processes={4711: GIB})
+    assert where(join_devices(a_feed(process), some_hardware(gpus[0], held))) == f"gpu:{MI_1.uuid}"
+
+
+def test_an_integrated_gpu_of_another_vendor_changes_no_join_of_nvidias() -> None:
+    process = using("cuda:0", is_local=False)
+    own = structs.replace(ARC, index=1)
+    assert where(join_devices(a_feed(process), some_hardware(a_gpu(0, H100), own))) == f"gpu:{H100}"

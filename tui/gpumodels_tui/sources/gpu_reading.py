@@ -15,6 +15,10 @@ PROCESS_CALLS: Final = ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGr
 
 UNNAMED: Final = "GPU"
 
+NVIDIA: Final = "nvidia"
+AMD: Final = "amd"
+INTEL: Final = "intel"
+
 MOST_SLICES: Final = 64
 """A GPU has at most seven slices today; a driver in trouble may say any number."""
 
@@ -23,9 +27,9 @@ class GpuReading(Struct, frozen=True):
     """One GPU, or one slice (MIG device) of one, at one moment; values that the driver doesn't report are None."""
 
     index: int
-    """NVML's index, in PCI bus order; of a slice, its number on its GPU."""
+    """NVML's index, in PCI bus order; of a slice, its number on its GPU. Other vendors' GPUs are numbered after NVML's."""
     uuid: str
-    """Empty for a GPU that has been lost since before it was first read."""
+    """Empty for a GPU that has been lost since before it was first read. `pci:<address>` for one that has no UUID."""
     name: str
     """`UNNAMED` if it isn't known."""
     total_bytes: int | None = None
@@ -49,6 +53,11 @@ class GpuReading(Struct, frozen=True):
     parent_index: int | None = None
     is_divided: bool = False
     """Whether it is in MIG mode, in which processes are on its slices only."""
+    vendor: str = NVIDIA
+    pci_address: str | None = None
+    """`0000:03:00.0`, where it is known."""
+    runtime_index: int | None = None
+    """Of a GPU that NVML doesn't list: its number in its vendor's runtime where no devices are chosen. None if it isn't known."""
 
     @property
     def key(self) -> str:

@@ -1,4 +1,4 @@
-"""The devices as the driver and the kernel report them: NVML's GPUs, and host memory."""
+"""The devices as drivers and the kernel report them: NVML's GPUs, those that sysfs tells of, and host memory."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from gpumodels_shared.pid_namespaces import sees_all_pids
+from gpumodels_tui.sources.amd_gpus import AmdGpus
 from gpumodels_tui.sources.figures import MOST_PID
-from gpumodels_tui.sources.gpu_reading import GpuReading
+from gpumodels_tui.sources.gpu_reading import NVIDIA, GpuReading
+from gpumodels_tui.sources.gpu_source import GpuSource
+from gpumodels_tui.sources.intel_gpus import IntelGpus
+from gpumodels_tui.sources.jetson_gpus import JetsonGpus
+from gpumodels_tui.sources.kernel_files import KernelFiles
 from gpumodels_tui.sources.nvml_gpus import NvmlGpus
 
 MEMINFO_BYTES: Final = 256
@@ -61,16 +66,34 @@ def host_memory_only() -> HardwareState:
 class Hardware:
     """Reads the devices. NVML is loaded at the first reading; without its library no NVIDIA GPUs are reported."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, files: KernelFiles | None = None) -> None:
+        files = files or KernelFiles()
         self._nvml = NvmlGpus(clock)
+        self._jetson = JetsonGpus(files)
+        self._others: tuple[GpuSource, ...] = (AmdGpus(files, clock), IntelGpus(files, clock))
+        """Those that name processes by this PID namespace's numbers."""
         self._running: dict[int, GpuProcess | None] = {}
 
     def read(self) -> HardwareState:
         """Read all devices. Values that the driver refuses are None; a GPU that is lost keeps its row."""
         host = host_memory_only()
-        read, problems = self._nvml.read(host.host_total_bytes)
+        read, problems = self._read_all(host.host_total_bytes)
         gpus = tuple(self._without_ended(gpu) if gpu.lost is not None else gpu for gpu in map(_without_strangers, read))
         return replace(host, gpus=gpus, problems=problems, running=self.processes_on(gpus), pids_are_ours=sees_all_pids())
+
+    def _read_all(self, host_total_bytes: int | None) -> tuple[list[GpuReading], tuple[str, ...]]:
+        """All GPUs, each with an index of its own, and all problems."""
+        gpus, problems = self._nvml.read(host_total_bytes)
+        if not gpus:
+            gpus, more = self._jetson.read(host_total_bytes)
+            problems += more
+        found = list(gpus)
+        for source in self._others:
+            first = 1 + max((gpu.index for gpu in found if gpu.parent is None), default=-1)
+            others, more = source.read(host_total_bytes)
+            found += [replace(gpu, index=first + gpu.index) for gpu in others]
+            problems += more
+        return found, problems
 
     def processes_on(self, gpus: Iterable[GpuReading]) -> dict[int, GpuProcess]:
         """The processes on these GPUs. Each pid is looked up once, for as long as the driver keeps reporting it."""
@@ -85,11 +108,15 @@ class Hardware:
 
     def close(self) -> None:
         """Shut NVML down; a later reading starts it again."""
-        self._nvml.close()
+        sources: tuple[GpuSource, ...] = (self._nvml, self._jetson, *self._others)
+        for source in sources:
+            source.close()
 
 
 def _without_strangers(gpu: GpuReading) -> GpuReading:
     """The GPU with the processes that its driver's numbers name in this PID namespace; the others are nameless."""
+    if gpu.vendor != NVIDIA:  # the kernel tells of this namespace's processes
+        return gpu
     named = {pid: used for pid, used in gpu.processes.items() if 0 < pid <= MOST_PID} if sees_all_pids() else {}
     if len(named) == len(gpu.processes):
         return gpu

@@ -16,9 +16,9 @@ from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, ProcessInfo
 from gpumodels_shared.units import format_age
-from gpumodels_shared.visible_devices import normal_uuid, visible_entries, visible_uuid
+from gpumodels_shared.visible_devices import is_cuda, is_rocm, normal_uuid, rocm_selectors, visible_entries, visible_uuid
 from gpumodels_tui.sources.feed import FeedState, ProcessState
-from gpumodels_tui.sources.gpu_reading import UNNAMED, GpuReading
+from gpumodels_tui.sources.gpu_reading import AMD, INTEL, NVIDIA, UNNAMED, GpuReading
 from gpumodels_tui.sources.gpus import HardwareState
 
 HOST: Final = "host"
@@ -250,16 +250,21 @@ def _bare_uuid(uuid: str) -> str:
 def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading]) -> GpuReading | None:
     """The GPU that this process calls `device`; None unless it is certain."""
     kind, _, number = device.partition(":")
-    if kind != "cuda" or not number.isdecimal() or len(number) > 5 or process.snapshot is None or not gpus:
+    if not number.isdecimal() or len(number) > 5 or process.snapshot is None:
         return None
     info = process.snapshot.process
-    used = [memory.device for memory in devices_named(process) if memory.device.startswith("cuda:")]
+    vendor = _vendor_of(info, kind, gpus)
+    gpus = [gpu for gpu in gpus if gpu.vendor == vendor]
+    if not gpus:
+        return None
+    used = [memory.device for memory in devices_named(process) if memory.device.startswith(f"{kind}:")]
     running = [gpu for gpu in gpus if process.driver_pid in gpu.processes and not gpu.is_divided]
-    if entry := visible_uuid(info, int(number)):
+    if vendor == NVIDIA and (entry := visible_uuid(info, int(number))):
         named = _by_uuid(entry, gpus)
         if named is not None or not any(gpu.is_divided for gpu in gpus):
             return named
-    numbered = _by_number(info, int(number), gpus) if process.is_local or len(gpus) == 1 else None
+    by_number = {NVIDIA: _by_number, AMD: _by_rocm_number, INTEL: _by_intel_number}[vendor or NVIDIA]
+    numbered = by_number(info, int(number), gpus) if process.is_local or len(gpus) == 1 else None
     if numbered is not None and numbered in running:
         return numbered
     # Of a GPU that is lost the driver lists no processes, which says nothing.
@@ -267,6 +272,43 @@ def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading])
         return numbered
     # The driver reports the process on one GPU, and the process uses only one, so the number doesn't matter.
     return running[0] if len(running) == len(used) == 1 and all(gpu.uuid for gpu in gpus) else None
+
+
+def _vendor_of(info: ProcessInfo, kind: str, gpus: Sequence[GpuReading]) -> str | None:
+    """Whose GPUs torch means by this kind of device; ROCm's are called `cuda`, too. None if it isn't certain."""
+    if kind == "xpu":
+        return INTEL
+    if kind != "cuda":
+        return None
+    if is_rocm(info):
+        return AMD
+    vendors = {gpu.vendor for gpu in gpus} & {NVIDIA, AMD}
+    return NVIDIA if is_cuda(info) else vendors.pop() if len(vendors) == 1 else None
+
+
+def _by_rocm_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> GpuReading | None:
+    """The GPU that ROCm calls by this number, in its kernel driver's order, among those that the process chose."""
+    chosen = sorted((gpu for gpu in gpus if gpu.runtime_index is not None), key=lambda gpu: gpu.runtime_index or 0)
+    selectors = rocm_selectors(info)
+    if selectors is None or [gpu.runtime_index for gpu in chosen] != list(range(len(chosen))):
+        return None
+    for entries in selectors:
+        named = [_among(chosen, entry) for entry in entries]
+        if None in named:
+            return None
+        chosen = [gpu for gpu in named if gpu is not None]
+    return chosen[number] if number < len(chosen) else None
+
+
+def _among(gpus: Sequence[GpuReading], entry: str) -> GpuReading | None:
+    if entry.isdecimal():
+        return gpus[int(entry)] if len(entry) < 6 and int(entry) < len(gpus) else None
+    return _only(gpu for gpu in gpus if gpu.uuid.lower() == entry.lower())
+
+
+def _by_intel_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> GpuReading | None:
+    """The only GPU that there is; the order of several depends on Level Zero, which also may make two of one card's tiles."""
+    return gpus[0] if len(gpus) == 1 and number == 0 else None
 
 
 def _by_uuid(entry: str, gpus: Sequence[GpuReading]) -> GpuReading | None:

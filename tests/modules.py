@@ -20,6 +20,7 @@ from gpumodels.models.comfy_dynamic_memory import ComfyDynamicMemory
 from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.comfy_manager import ComfyManager
 from gpumodels.models.scan import Scanner
+from gpumodels.models.sleeping_memory import SleepingMemory
 from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.naming.model_names import ModelNames
 from gpumodels.naming.pipeline_slots import PipelineSlots
@@ -34,6 +35,9 @@ from gpumodels.tensors.tensor_storages import TensorReader
 from gpumodels_shared.schema import Model
 
 _MODE = FakeTensorMode()
+
+ADDRESSES: dict[int, int] = {}
+"""By a storage's identity, where it would be if it were on a device."""
 
 
 def a_fake(shape: tuple[int, ...], device: str, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
@@ -76,6 +80,7 @@ class Attached:
     model_names: ModelNames
     snapshot_models: SnapshotModels
     comfy_manager: ComfyManager
+    sleeping_memory: SleepingMemory
     stages: Stages
     scanned_provenance: int = 0
 
@@ -89,6 +94,7 @@ class Attached:
             found = self.scanner.scan(pause, afresh)
             found = self.comfy_loras.with_adapters(found, pause)
             self.dynamic_memory.update(found, pause)
+            self.sleeping_memory.update(found, pause)
             return found
         finally:
             self.origin_tracker.forget_kernel_mappings()
@@ -113,7 +119,7 @@ class Attached:
                 if core is not None:
                     self.model_names.find_out(one, core)
         self.comfy_manager.update(found)
-        shown, managed = self.dynamic_memory.shown, self.comfy_manager.managed
+        shown, managed = {**self.sleeping_memory.shown, **self.dynamic_memory.shown}, self.comfy_manager.managed
         return self.snapshot_models.models(found, now_ns, shown=shown, managed=managed)
 
 
@@ -138,7 +144,8 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
         models = SnapshotModels(registry, model_names, failures)
         stages = Stages(nodes, origin_tracker.files_named)
         parts = (failures, registry, origin_tracker, scanner, training_state, loras, dynamic, pipelines, hooks)
-        yield Attached(*parts, model_names, models, manager, stages)
+        sleeping = SleepingMemory(registry, tensor_reader, failures, lambda storage: ADDRESSES.get(storage._cdata, 0))
+        yield Attached(*parts, model_names, models, manager, sleeping, stages)
     finally:
         hooks.remove()
         origin_tracker.close()

@@ -110,6 +110,8 @@ class DeviceMemory:
     """allocated − models − gradients − optimizer − caches: activations, and tensors that no model holds.
 
     What ComfyUI's dynamic VRAM allocates beside torch's allocator is added to allocated here, as models hold most of it."""
+    asleep_bytes: int = 0
+    """What the host's allocator has taken away from the device while torch still counts it there; not in the figures above."""
     out_of_memory_count: int | None = None
     """How many out-of-memory errors the caching allocator raised since the process started."""
     held_by_functions: Mapping[str, int] = field(default_factory=dict)

@@ -24,6 +24,7 @@ from gpumodels.models.comfy_dynamic_memory import ComfyDynamicMemory
 from gpumodels.models.comfy_loras import ComfyLoras
 from gpumodels.models.comfy_manager import ComfyManager
 from gpumodels.models.scan import Scanner
+from gpumodels.models.sleeping_memory import SleepingMemory
 from gpumodels.models.training_state import NonModelBytes, TrainingState
 from gpumodels.naming.model_names import ModelNames
 from gpumodels.naming.name_queue import NameQueue
@@ -83,6 +84,7 @@ class Attachment:
     training_state: TrainingState
     comfy_loras: ComfyLoras
     dynamic_memory: ComfyDynamicMemory
+    sleeping_memory: SleepingMemory
     comfy_manager: ComfyManager
     main_accelerator: MainAccelerator
     stages: Stages
@@ -229,7 +231,8 @@ class Observer:
             attached.stages.update()
             contents_version = self.registry.contents_version
             self._update_models(attached, counters, only_notified)
-            self.devices = device_memory(self.models, self._parts, counters, attached.dynamic_memory.outside_torch)
+            outside, asleep = attached.dynamic_memory.outside_torch, attached.sleeping_memory.asleep
+            self.devices = device_memory(self.models, self._parts, counters, outside, asleep)
             if self.registry.contents_version == contents_version:
                 attached.stages.scanned(contents_version, _host_bytes(self.models))
         finally:
@@ -271,7 +274,8 @@ class Observer:
         """Update `models` to what is known by now about the models of the last scan."""
         attached = self._attached
         if attached is not None:
-            shown, managed = attached.dynamic_memory.shown, attached.comfy_manager.managed
+            shown = {**attached.sleeping_memory.shown, **attached.dynamic_memory.shown}
+            managed = attached.comfy_manager.managed
             models = attached.snapshot_models.models(self._found, time.time_ns(), shown=shown, managed=managed)
             self.models = attached.snapshot_models.living(models)
 
@@ -319,6 +323,7 @@ class Observer:
                 origin_tracker=origin_tracker,
                 training_state=training_state,
                 comfy_loras=comfy_loras,
+                sleeping_memory=SleepingMemory(self.registry, tensor_reader, self._failures),
                 dynamic_memory=ComfyDynamicMemory(
                     self.registry, module_reader.paged_models, tensor_reader, self._failures, self._clock
                 ),
@@ -408,6 +413,7 @@ class Observer:
             found = attached.scanner.scan(self._pause, everything=everything, walk_seconds=walk_seconds)
             found = attached.comfy_loras.with_adapters(found, self._pause)
             attached.dynamic_memory.update(found, self._pause)
+            attached.sleeping_memory.update(found, self._pause)
             attached.comfy_manager.update(found)
         finally:
             origin_tracker.forget_kernel_mappings()

@@ -37,6 +37,7 @@ GPU_KEYS = [
 DEVICE_KEYS = [
     *["device", "uuid", "allocated_bytes", "reserved_bytes", "models_bytes"],
     *["gradients_bytes", "optimizer_bytes", "cache_bytes", "other_bytes", "held_by_functions"],
+    *["outside_torch_bytes", "asleep_bytes"],
 ]
 PROCESS_KEYS = [
     *["pid", "label", "user", "state", "started_at", "snapshot_at", "job", "container", "devices", "models"],
@@ -57,7 +58,7 @@ MODEL_KEYS = [
         "precision",
     ],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
-    *["leftover_of", "pinned_bytes", "dynamic_memory", "managed_by", "managed_bytes"],
+    *["leftover_of", "pinned_bytes", "asleep_bytes", "asleep_in", "dynamic_memory", "managed_by", "managed_bytes"],
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Final, TypeAlias
 
@@ -21,6 +21,7 @@ from gpumodels_tui.view.device_names import HOST, Device, Devices, devices_named
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched
 from gpumodels_tui.view.filters import NO_FILTERS, Filters, is_of_process, traits_of
 from gpumodels_tui.view.jobs import Rank, RankedJob, imbalance, ranked_jobs
+from gpumodels_tui.view.outside_torch import outside_torch, used_by
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -77,7 +78,8 @@ def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: fro
             and (chosen is None or any(device in kept for device in devices_of(one.model)))
         ]
         if models or not (filters.of_models or (chosen is not None and not kept)):
-            yield process.key, _process(process, models, kept, jobs.get(process.key))
+            used = {device: used_by(process, device, joined, glance.hardware.gpus) for device in kept}
+            yield process.key, _process(process, models, used, jobs.get(process.key))
 
 
 def _gpu(device: Device) -> dict[str, Json]:
@@ -97,7 +99,7 @@ def _gpu(device: Device) -> dict[str, Json]:
 
 
 def _process(
-    process: ProcessState, models: Sequence[EnrichedModel], devices: Container[str], ranked: RankedJob | None
+    process: ProcessState, models: Sequence[EnrichedModel], used: Mapping[str, int | None], ranked: RankedJob | None
 ) -> dict[str, Json]:
     snapshot = process.snapshot
     return {
@@ -109,7 +111,7 @@ def _process(
         "snapshot_at": time_text(process.snapshot_at_ns),
         "job": _job(snapshot.process, ranked) if snapshot else None,
         "container": snapshot.process.job.container_id if snapshot and snapshot.process.job else None,
-        "devices": [_device(memory) for memory in devices_named(process) if memory.device in devices],
+        "devices": [_device(memory, used[memory.device]) for memory in devices_named(process) if memory.device in used],
         "models": [_model(one) for one in models],
         "model_manager": snapshot.model_manager if snapshot else None,
         "stage": _current(snapshot.stages if snapshot else ()),
@@ -142,7 +144,7 @@ def _rank(one: Rank) -> dict[str, Json]:
     return {"rank": one.rank, "pid": one.process.pid, "allocated_bytes": one.allocated_bytes}
 
 
-def _device(memory: DeviceMemory) -> dict[str, Json]:
+def _device(memory: DeviceMemory, used_bytes: int | None) -> dict[str, Json]:
     return {
         "device": memory.device,
         "uuid": memory.uuid,
@@ -154,6 +156,8 @@ def _device(memory: DeviceMemory) -> dict[str, Json]:
         "cache_bytes": memory.cache_bytes,
         "other_bytes": memory.other_bytes,
         "held_by_functions": dict(memory.held_by_functions),
+        "outside_torch_bytes": outside_torch(memory, used_bytes),
+        "asleep_bytes": memory.asleep_bytes,
     }
 
 
@@ -183,6 +187,8 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
         "slot": model.slot,
         "leftover_of": model.leftover_of,
         "pinned_bytes": model.pinned_bytes,
+        "asleep_bytes": model.asleep_bytes,
+        "asleep_in": model.asleep_in,
         "dynamic_memory": model.dynamic_memory,
         "managed_by": model.managed_by,
         "managed_bytes": model.managed_bytes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any, Final, Protocol
 
@@ -89,6 +89,19 @@ def _counted(stats: Mapping[str, Any]) -> DeviceCounters:
     )
 
 
+def _awake(counted: DeviceCounters, asleep_bytes: int, of_models: int) -> DeviceCounters:
+    """The counters without what sleeps. How much of that is allocated is known of models only, and is at most all of it."""
+    if not asleep_bytes or counted.reserved_bytes is None:
+        return counted
+    reserved = max(0, counted.reserved_bytes - asleep_bytes)
+    allocated = counted.allocated_bytes
+    return replace(
+        counted,
+        reserved_bytes=reserved,
+        allocated_bytes=None if allocated is None else min(max(0, allocated - of_models), reserved),
+    )
+
+
 def _apple_device(in_use: Collection[str]) -> str | None:
     return next((device for device in sorted(in_use) if device.partition(":")[0] == APPLE), None)
 
@@ -98,6 +111,7 @@ def device_memory(
     parts: NonModelBytes | None,
     counters: Mapping[str, DeviceCounters],
     outside_torch: Mapping[str, int] = NOTHING,
+    asleep: Mapping[str, int] = NOTHING,
 ) -> tuple[DeviceMemory, ...]:
     """The memory of each device that holds a model or that an allocator has counters for, divided by use.
 
@@ -110,8 +124,13 @@ def device_memory(
         counters: by device, what torch's allocator counts.
         outside_torch: by device, what the host allocated for models beside that allocator. It is divided by use as well: what
             of it no model has, such as the rest of a page, is other.
+        asleep: by device, what torch's allocator still counts there, but isn't there: it is left out, as the driver does.
     """
     held: dict[str, int] = {}
+    slept: dict[str, int] = {}
+    for model in models:
+        if model.asleep_bytes and model.device is not None:
+            slept[model.device] = slept.get(model.device, 0) + model.asleep_bytes
     for model in models:
         for device, size in model.bytes_by_device.items():
             held[device] = held.get(device, 0) + size
@@ -121,7 +140,7 @@ def device_memory(
         devices |= parts.gradients.keys() | parts.optimizer.keys() | parts.caches.keys() | parts.held_by_functions.keys()
     found: list[DeviceMemory] = []
     for device in sorted(devices):
-        counted = counters.get(device, DeviceCounters())
+        counted = _awake(counters.get(device, DeviceCounters()), asleep.get(device, 0), slept.get(device, 0))
         claimed = [held.get(device, 0)]
         if parts is not None:
             claimed += [part.get(device, 0) for part in (parts.gradients, parts.optimizer, parts.caches)]
@@ -141,6 +160,7 @@ def device_memory(
                 optimizer_bytes=claimed[2] if parts is not None else None,
                 cache_bytes=claimed[3] if parts is not None else None,
                 held_by_functions=dict(parts.held_by_functions.get(device, {})) if parts is not None else {},
+                asleep_bytes=asleep.get(device, 0),
                 out_of_memory_count=counted.out_of_memory_count,
                 other_bytes=max(0, allocated - sum(claimed)) if is_complete else None,
             )

@@ -108,6 +108,12 @@ class FoundModel:
     """Of an adapter in ComfyUI, the rows whose tensors are mapped from a file, and read again when they are needed."""
     pinned_bytes: int = 0
     """Of its paged weights that are in host memory, the bytes in pinned memory."""
+    asleep_bytes: int = 0
+    """Of its bytes that are not on its device, those that its host's allocator took away while torch still calls them there."""
+    asleep_on: str | None = None
+    """That device."""
+    asleep_in: str | None = None
+    """Where these bytes are meanwhile: `host`, `discarded`; None if some are here and some there."""
     shared_bytes: int = field(init=False)
     """Bytes that it holds but that count towards a model before it."""
     own_bytes: int = field(init=False)

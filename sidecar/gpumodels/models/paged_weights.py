@@ -14,7 +14,7 @@ from gpumodels.tensors.tensor_storages import META
 HOST: Final = "cpu"
 WEIGHTS_PER_STEP: Final = 16
 
-_Memory = dict[tuple[int, str, str], int]
+TreeMemory = dict[tuple[int, str, str], int]
 """Bytes by row of the layer tree, device and dtype."""
 
 
@@ -69,7 +69,7 @@ def divided(
         residency: what of them is in memory; None for those that can't be asked.
     """
     tree = model.tree
-    memory: _Memory = {}
+    memory: TreeMemory = {}
     for row, position, dtype, size in tree.memory:
         _add(memory, (row, tree.devices[position], tree.dtypes[dtype]), size)
     unknown: set[int] = set()
@@ -90,7 +90,7 @@ def divided(
             pinned_bytes += off if is_pinned else 0
         if count % WEIGHTS_PER_STEP == 0:
             yield
-    shown = _with_memory(model, memory)
+    shown = with_memory(model, memory)
     yield
     return replace(shown, unread=model.unread + len(unknown), paged_onto=device, pinned_bytes=pinned_bytes)
 
@@ -109,11 +109,11 @@ def _share(
     return share, device
 
 
-def _add(memory: _Memory, entry: tuple[int, str, str], size: int) -> None:
+def _add(memory: TreeMemory, entry: tuple[int, str, str], size: int) -> None:
     memory[entry] = memory.get(entry, 0) + size
 
 
-def _with_memory(model: FoundModel, memory: _Memory) -> FoundModel:
+def with_memory(model: FoundModel, memory: TreeMemory) -> FoundModel:
     """The model with this memory in its layer tree and its sums."""
     tree = model.tree
     devices: dict[str, int] = {}

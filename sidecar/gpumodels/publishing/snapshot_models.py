@@ -196,6 +196,8 @@ class SnapshotModels:
             identity.accelerator = max(accelerators, key=lambda device: (accelerators[device], device))
         elif found.paged_onto:
             identity.accelerator = found.paged_onto
+        elif found.asleep_on is not None:
+            identity.accelerator = found.asleep_on
         total = sum(found.bytes_by_device.values())
         slot = identified.slot or found.part.slot
         adapter_share = found.adapter_bytes / total if total else 0.0
@@ -242,6 +244,8 @@ def _described(
         precision=precision if precision is not None and fits(precision, found.dtypes) else None,
         pinned_bytes=found.pinned_bytes,
         dynamic_memory=found.paged_onto is not None,
+        asleep_bytes=found.asleep_bytes,
+        asleep_in=found.asleep_in,
     )
 
 

@@ -5,7 +5,7 @@ A tensor without a readable storage is counted by its number of elements; if tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -58,6 +58,17 @@ class TensorStorage(NamedTuple):
     """Where its values came from, if that is known."""
     tensor: str
     """The name under which the module holds the tensor."""
+
+
+@never_pickled
+class MemoryAddress(NamedTuple):
+    """Where a storage is."""
+
+    key: tuple[str, int]
+    """Device and identity, as of a TensorStorage."""
+    dtype: str
+    size_bytes: int
+    address: int
 
 
 @never_pickled
@@ -167,6 +178,24 @@ class TensorReader:
                 except UNREADABLE:
                     found.append(id(inner))
         return tuple(found)
+
+    def addresses(self, tensor: Any, address_of: Callable[[Any], int]) -> list[MemoryAddress]:
+        """Where the storages behind a tensor of any class are; those that don't tell are left out.
+
+        Args:
+            tensor: a tensor.
+            address_of: gives a storage's address.
+        """
+        found: list[MemoryAddress] = []
+        with self.failures.guard("reading where a tensor is"), self._without_overrides():
+            for inner in self._inner_tensors(tensor):
+                with suppress(*UNREADABLE):
+                    storage = self._untyped_storage(inner)
+                    device = self._name_of_device(self._device_of(inner))
+                    dtype = _type_of_blocks(state_of(inner)) or self._name_of_dtype(self._dtype_of(inner))
+                    key = device, self.identity_of_storage(storage)
+                    found.append(MemoryAddress(key, dtype, storage.nbytes(), address_of(storage)))
+        return found
 
     def _inner_tensors(self, tensor: Any, depth: int = 0) -> list[Any]:
         """The tensors that hold the memory: those that it consists of, or itself and the tensors in its attributes."""

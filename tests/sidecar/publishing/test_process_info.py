@@ -51,6 +51,8 @@ def test_a_spawned_process_is_called_after_the_program_that_it_is_a_part_of(monk
     monkeypatch.setattr("sys.argv", ["/srv/vllm", "serve"])
     monkeypatch.setattr(multiprocessing.current_process(), "name", "EngineCore_0")
     assert process_info(this_process(), 1.0, None, {}).label == "vllm EngineCore_0"
+
+
 def test_the_environment_tells_what_chooses_other_vendors_devices() -> None:
     environment = {"ROCR_VISIBLE_DEVICES": "1", "ZE_AFFINITY_MASK": "0" * 5000, "PATH": "/bin"}
     told = process_info(this_process(), 1.0, None, environment).device_choice

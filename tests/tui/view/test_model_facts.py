@@ -80,6 +80,18 @@ def test_memory_is_told_by_the_lists_names_of_devices_most_first() -> None:
             {"bytes_by_device": {"cuda:0": GIB, "cpu": 2 * GIB}, "offloaded_bytes": 2 * GIB, "pinned_bytes": GIB},
             "2.0 GB in host memory, 1.0 GB of it pinned, 1.0 GB on GPU 0",
         ),
+        (
+            {"bytes_by_device": {"cpu": 2 * GIB}, "offloaded_bytes": 2 * GIB, "asleep_bytes": 2 * GIB, "asleep_in": "host"},
+            "2.0 GB in host memory, asleep: 2.0 GB in host memory",
+        ),
+        (
+            {"bytes_by_device": {}, "offloaded_bytes": 2 * GIB, "asleep_bytes": 2 * GIB, "asleep_in": "discarded"},
+            "asleep: 2.0 GB discarded",
+        ),
+        (
+            {"bytes_by_device": {"cuda:0": GIB}, "offloaded_bytes": 3 * GIB, "asleep_bytes": 2 * GIB, "asleep_in": None},
+            "1.0 GB on GPU 0, 1.0 GB on disk or not loaded, asleep: 2.0 GB",
+        ),
         ({"bytes_by_device": {"cuda:0": GIB}, "unread_tensors": 1}, "1.0 GB on GPU 0, 1 tensor of unknown size"),
         ({"bytes_by_device": {"cuda:0": GIB}, "unread_tensors": 2}, "1.0 GB on GPU 0, 2 tensors of unknown size"),
         (

@@ -7,10 +7,10 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from gpumodels_shared.schema import Model, OutOfMemory, Stage
+from gpumodels_shared.schema import DeviceMemory, Model, OutOfMemory, Stage
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import MOST_WARNINGS, facts_of_process, facts_of_unattached
-from gpumodels_tui.view.process_rows import ProcessRow
+from gpumodels_tui.view.process_rows import ProcessDevice, ProcessRow
 from snapshots import GIB, MINUTE_NS, NOON_NS, a_device, a_model, a_process, a_process_state, a_snapshot
 from views import NOON_SECONDS, a_full_view, an_unattached
 
@@ -138,3 +138,15 @@ def test_models_that_the_manager_does_not_know_and_the_last_stages_are_told() ->
     assert {"unmanaged", "running", "ran"}.isdisjoint(
         fact.label for fact in facts_of_process(replace(row, state=a_process_state(unmanaged)), NOON_SECONDS)
     )
+
+
+def test_what_the_driver_counts_less_than_torch_is_said_and_what_sleeps() -> None:
+    row = a_full_view().process_rows[0]
+    memory = DeviceMemory("cuda:0", 0, asleep_bytes=13 * GIB)
+    row = replace(row, state=a_process_state(a_snapshot(devices=[memory])))
+    assert told(row, "asleep") == ["13.0 GB of cuda:0, in no sum: given back to the driver"]
+    assert told(row, "missing") == []
+    device = ProcessDevice("gpu:x", "cuda:0", "cuda:0 = GPU 0", (), None, missing_bytes=2 * GIB)
+    said = "the driver counts 2.0 GB less on cuda:0 than torch has reserved"
+    assert told(replace(row, devices=(device,)), "missing")[0].startswith(said)
+    assert told(replace(row, devices=(replace(device, missing_bytes=1024),)), "missing") == []

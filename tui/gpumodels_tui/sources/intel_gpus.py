@@ -21,8 +21,8 @@ _INTEGRATED: Final = "0000:00:02.0"
 class IntelGpus:
     """Reads sysfs, and the processes from their descriptors.
 
-    What is used of a card's own memory only i915's out-of-tree driver tells, so that it is unknown else: the sum of processes would
-    leave out those that we may not look into.
+    What is used of a card's own memory only i915's out-of-tree driver tells, so that it is unknown else: the sum of processes
+    would leave out those that we may not look into.
     """
 
     def __init__(self, files: KernelFiles, clock: Callable[[], float] = time.monotonic) -> None:

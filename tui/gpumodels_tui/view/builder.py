@@ -251,6 +251,8 @@ def _notes(process: ProcessState, model: Model, device: str, home: str, labels: 
     attached_at_ns = process.snapshot.process.attached_at_ns if process.snapshot is not None else None
     if attached_at_ns is not None and model.loaded_at_ns <= attached_at_ns:
         notes.append(LOADED_BEFORE)
+    if model.asleep_bytes:
+        notes.append("asleep")
     if device == "cpu" and home != "cpu":
         notes.append(f"offloaded from {words(home)}")
     others = sorted(other for other, size in model.bytes_by_device.items() if size > 0 and other not in ("cpu", "meta", device))

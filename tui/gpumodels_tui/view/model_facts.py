@@ -142,8 +142,12 @@ def _memory(row: ModelRow) -> str:
     pinned = f", {format_bytes(model.pinned_bytes)} of it pinned" if model.pinned_bytes else ""
     parts = [f"{format_bytes(size)} {_on_device(row, device)}{pinned if device == 'cpu' else ''}" for device, size in devices]
     absent = model.offloaded_bytes - (model.resident_bytes - model.on_device_bytes)
+    if model.asleep_in != "host":
+        absent -= model.asleep_bytes
     if absent > 0:
         parts.append(f"{format_bytes(absent)} {'on disk only' if model.dynamic_memory else 'on disk or not loaded'}")
+    if model.asleep_bytes:
+        parts.append(_asleep(model))
     if model.unread_tensors:
         noun = "tensor" if model.unread_tensors == 1 else "tensors"
         parts.append(f"{model.unread_tensors} {noun} of unknown size")
@@ -153,6 +157,12 @@ def _memory(row: ModelRow) -> str:
     elif others:
         parts.append(f"some of it shared with {others}")
     return ", ".join(parts) or "none"
+
+
+def _asleep(model: Model) -> str:
+    """What of it sleeps: `asleep: 13.3 GB in host memory`."""
+    where = {"host": " in host memory", "disk": " on disk", "discarded": " discarded"}.get(model.asleep_in or "", "")
+    return f"asleep: {format_bytes(model.asleep_bytes)}{where}"
 
 
 def _on_device(row: ModelRow, device: str) -> str:

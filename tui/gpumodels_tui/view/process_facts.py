@@ -16,6 +16,8 @@ from gpumodels_tui.view.process_rows import NOT_ATTACHED, ProcessRow, Unattached
 from gpumodels_tui.view.stage_facts import facts_of_stages, listed_stages
 
 MOST_WARNINGS: Final = 20
+LEAST_MISSING_BYTES: Final = 64 * 1024**2
+"""Less may be the difference between two moments."""
 WHY_NAMELESS: Final = "unknown: the driver's number for it names nobody here, as in a container, which has numbers of its own"
 
 
@@ -67,12 +69,33 @@ def facts_of_process(row: ProcessRow, now: float, job: RankedJob | None = None) 
         facts.append(Fact("sidecar", f"{row.state.liveness.value}{late}, {failed}, {cost}, {health.modules:,} modules"))
         if info.visible_devices is not None:
             facts.append(Fact("env", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
+        facts += [Fact("missing", line) for line in _missing(row)]
+        facts += [Fact("asleep", line) for line in _asleep(snapshot)]
         facts += [Fact("paging", line) for line in _dynamic_memory(snapshot)]
         facts += [Fact("errors", line) for line in _times_out_of_memory(snapshot)]
         facts += _failed_allocations(snapshot, now)
         facts += [Fact("warning", safe_text(warning)) for warning in snapshot.warnings[:MOST_WARNINGS]]
         facts += listed_stages(snapshot.stages, now)
     return facts
+
+
+def _missing(row: ProcessRow) -> list[str]:
+    """Where the driver counts less than torch, and why that may be."""
+    return [
+        f"the driver counts {format_bytes(device.missing_bytes)} less on {safe_text(device.name or device.title, 40)} than torch "
+        "has reserved: its allocator put that to sleep, or gave it back since the last scan"
+        for device in row.devices
+        if device.missing_bytes >= LEAST_MISSING_BYTES
+    ]
+
+
+def _asleep(snapshot: Snapshot) -> list[str]:
+    """What sleeps of each device's memory."""
+    return [
+        f"{format_bytes(memory.asleep_bytes)} of {safe_text(memory.device, 40)}, in no sum: given back to the driver"
+        for memory in snapshot.devices
+        if memory.asleep_bytes
+    ]
 
 
 def _dynamic_memory(snapshot: Snapshot) -> list[str]:

@@ -13,6 +13,7 @@ from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.sources.gpus import GpuProcess, HardwareState
 from gpumodels_tui.view.device_names import Device, Devices, devices_named, holds_memory, process_title
 from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
+from gpumodels_tui.view.outside_torch import missing_from_device
 
 NOT_ATTACHED: Final = "not attached"
 OUTSIDE_CONTAINER: Final = "a process outside this container"
@@ -34,6 +35,8 @@ class ProcessDevice(Struct, frozen=True):
     parts: tuple[MemoryPart, ...]
     total_bytes: int | None
     """The device's total memory."""
+    missing_bytes: int = 0
+    """What torch has reserved by its own account, but the driver doesn't count."""
 
 
 class ProcessRow(Struct, frozen=True):
@@ -89,7 +92,8 @@ def attached_row(
         parts = memory_parts(models, [memory], counted.get(memory.device)) if holds_memory(state) else ()
         name = safe_text(memory.device, 40)
         title = name if f"{device.title} ".startswith(f"{name} ") else f"{name} = {device.title}"
-        devices.append(ProcessDevice(device.key, memory.device, title, parts, device.total_bytes))
+        missing = missing_from_device(memory, counted.get(memory.device)) if holds_memory(state) else 0
+        devices.append(ProcessDevice(device.key, memory.device, title, parts, device.total_bytes, missing))
     info = state.snapshot.process if state.snapshot is not None else None
     return ProcessRow(
         key=state.key,

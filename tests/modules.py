@@ -14,6 +14,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from gpumodels.hooks.comfy_nodes import ComfyNodes
+from gpumodels.hooks.stage_events import StageEvents
 from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_dynamic_memory import ComfyDynamicMemory
@@ -134,7 +135,9 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
     training_state = TrainingState(torch, tensor_reader, failures)
     loras, pipelines = ComfyLoras(tensor_reader, failures, registry.request_scan), PipelineSlots(failures)
     manager = ComfyManager(loras.patchers, failures)
-    nodes = ComfyNodes(registry, MainAccelerator(torch), manager.paged_memory)
+    events = StageEvents(registry)
+    events.measure(MainAccelerator(torch), manager.paged_memory)
+    nodes = ComfyNodes(events)
     hooks = TorchHooks(torch, registry, origin_tracker, (pipelines, training_state, loras, nodes), failures)
     try:
         reader = ModuleReader(tensor_reader)
@@ -142,7 +145,7 @@ def attached(pause: Callable[[], None] = lambda: None) -> Iterator[Attached]:
         scanner = Scanner(registry, reader, failures)
         model_names = ModelNames(registry, origin_tracker, pipelines, failures, pause)
         models = SnapshotModels(registry, model_names, failures)
-        stages = Stages(nodes, origin_tracker.files_named)
+        stages = Stages(events, origin_tracker.files_named)
         parts = (failures, registry, origin_tracker, scanner, training_state, loras, dynamic, pipelines, hooks)
         sleeping = SleepingMemory(registry, tensor_reader, failures, lambda storage: ADDRESSES.get(storage._cdata, 0))
         yield Attached(*parts, model_names, models, manager, sleeping, stages)

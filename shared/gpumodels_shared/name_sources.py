@@ -13,6 +13,8 @@ class NameSource(str, Enum):
     Not an `enum.StrEnum`, which needs Python 3.11.
     """
 
+    LABEL = "label"
+    """What the program called it by `gpumodels.label`."""
     MAPPED_FILE = "mapped file"
     """The file that the weights are mapped from."""
     VALUES = "values"
@@ -52,6 +54,7 @@ class NameSource(str, Enum):
 
 
 CONFIDENCE: Final[Mapping[str, float]] = {
+    NameSource.LABEL: 1.0,
     NameSource.MAPPED_FILE: 0.99,
     NameSource.VALUES: 0.97,
     NameSource.STATE_DICT: 0.95,

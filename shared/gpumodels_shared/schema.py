@@ -280,9 +280,9 @@ class Stage:
     """A part of the host's work with a name, such as a node of ComfyUI, and what it did to the memory of one device."""
 
     id: str
-    """The host's own: a node's id in its workflow."""
+    """The host's own: a node's id in its workflow. `stage_ids` of stages that a program names itself."""
     name: str
-    """For people: a node's type, `CheckpointLoaderSimple`."""
+    """For people: a node's type, `CheckpointLoaderSimple`, or the name that the program gave it."""
     started_at_ns: int
     ended_at_ns: int | None = None
     """None while it runs."""

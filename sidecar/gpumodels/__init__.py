@@ -12,8 +12,10 @@ import sys
 from gpumodels.version import __version__
 
 if sys.platform == "win32":
-    from gpumodels.unsupported import start, stop
+    from gpumodels.unsupported import label, stage, start, stop
 else:
+    from gpumodels.hooks.program_stages import stage
+    from gpumodels.provenance.labels import label
     from gpumodels.sidecar import start, stop
 
-__all__ = ["__version__", "start", "stop"]
+__all__ = ["__version__", "label", "stage", "start", "stop"]

@@ -17,6 +17,8 @@ from types import ModuleType
 from typing import Any, Final
 
 from gpumodels.hooks.comfy_nodes import ComfyNodes
+from gpumodels.hooks.program_stages import connect, disconnect
+from gpumodels.hooks.stage_events import StageEvents
 from gpumodels.hooks.torch_hooks import TorchHooks
 from gpumodels.models.allocators import DeviceCounters, DeviceSource, TorchDevices, device_memory
 from gpumodels.models.assembling import FoundModel
@@ -33,6 +35,7 @@ from gpumodels.observing.import_hook import ImportHook, imported_torch
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.out_of_memory.noticing import MemoryErrors
 from gpumodels.provenance.accelerator_samples import AcceleratorSampler
+from gpumodels.provenance.labels import LABELS
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.publishing.snapshot_models import HOST, SnapshotModels
 from gpumodels.publishing.stages import Stages
@@ -132,6 +135,7 @@ class Observer:
         self._detached = self._cant_attach = False
         self._attached: Attachment | None = None
         self.registry = ModuleRegistry()
+        self._stage_events = StageEvents(self.registry)
         self.budget = Budget(clock)
         self.models: tuple[Model, ...] = ()
         self.devices: tuple[DeviceMemory, ...] = ()
@@ -190,6 +194,7 @@ class Observer:
 
     def attach_when_possible(self) -> None:
         """Attach to torch now, or during the host's own import of it."""
+        connect(self._stage_events)
         if imported_torch() is None and "torch" not in sys.modules:
             self._import_hook.wait(["torch"], self._torch_imported)
         self._attach(imported_torch())
@@ -198,6 +203,7 @@ class Observer:
         """Leave torch as it was, for good. A forked child waits for no lock: the thread that held it doesn't exist there."""
         self._detached = True
         self._import_hook.cancel()
+        disconnect(self._stage_events)
         if after_fork:
             self._attach_lock = threading.Lock()
         with self._attach_lock:
@@ -229,6 +235,9 @@ class Observer:
             counters = attached.devices.counters({device for model in self.models for device in model.bytes_by_device})
             attached.main_accelerator.device = _main_device(counters)
             attached.stages.update()
+            for key in LABELS.take_changed():
+                if self.registry.ref(key) is not None:
+                    self.registry.note_change(key)
             contents_version = self.registry.contents_version
             self._update_models(attached, counters, only_notified)
             outside, asleep = attached.dynamic_memory.outside_torch, attached.sleeping_memory.asleep
@@ -312,7 +321,8 @@ class Observer:
             comfy_manager = ComfyManager(comfy_loras.patchers, self._failures)
             main_accelerator = MainAccelerator(torch)
             memory_errors = MemoryErrors(self._failures) if self._memory_errors is None else self._memory_errors
-            comfy_nodes = ComfyNodes(self.registry, main_accelerator, comfy_manager.paged_memory, memory_errors.note)
+            self._stage_events.measure(main_accelerator, comfy_manager.paged_memory)
+            comfy_nodes = ComfyNodes(self._stage_events, memory_errors.note)
             listeners = (pipeline_slots, training_state, comfy_loras, comfy_nodes, memory_errors)
             module_reader = ModuleReader(tensor_reader)
             model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
@@ -329,7 +339,7 @@ class Observer:
                 ),
                 comfy_manager=comfy_manager,
                 main_accelerator=main_accelerator,
-                stages=Stages(comfy_nodes, origin_tracker.files_named),
+                stages=Stages(self._stage_events, origin_tracker.files_named),
                 scanner=Scanner(self.registry, module_reader, self._failures),
                 model_names=model_names,
                 name_queue=NameQueue(self.registry, model_names, self._failures, self.budget),

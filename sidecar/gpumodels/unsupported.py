@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any
 
 
 def start(
@@ -19,3 +22,29 @@ def start(
 
 def stop() -> None:
     """Do nothing, as no sidecar runs on this platform."""
+
+
+def label(module: Any, name: str | None, file: Any = None) -> None:
+    """Do nothing."""
+
+
+def stage(name: str | Callable[..., Any]) -> Any:
+    """A context, and a decorator, that does nothing; the function itself where it is given one."""
+    return _Stage() if isinstance(name, str) else name
+
+
+class _Stage:
+    def __enter__(self) -> _Stage:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Do nothing."""
+
+    async def __aenter__(self) -> _Stage:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Do nothing."""
+
+    def __call__(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        return function

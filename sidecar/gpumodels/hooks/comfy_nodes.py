@@ -1,4 +1,4 @@
-"""Which nodes ComfyUI runs, which model files their inputs may name, and the memory at the start and the end of each.
+"""Which nodes ComfyUI runs, and which model files their inputs may name.
 
 ComfyUI executes one node after the other by `execute`, which returns whatever happened, errors and interruptions included. A node
 that isn't cached runs in `get_output_data`. An asynchronous node goes on running after both have returned; a later `execute`
@@ -7,24 +7,20 @@ collects its results.
 
 from __future__ import annotations
 
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType, ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
-from gpumodels.observing.module_registry import ModuleRegistry
+from gpumodels.hooks.stage_events import StageEvents
 from gpumodels.observing.observers import Observers
-from gpumodels.support.accelerator_memory import AcceleratorMemory, MainAccelerator, PagedMemory
 from gpumodels.support.instances import is_a, name_of, state_of
 from gpumodels.support.never_pickled import never_pickled
 
 MODULE: Final = "execution"
 MODEL_SUFFIXES: Final = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".pt2", ".bin", ".pkl", ".gguf", ".onnx")
-CHANGE_BYTES: Final = 100 * 1024**2
-"""If a node changed the memory by this much, the models are scanned once it ends."""
-MAX_EVENTS: Final = 4096
 MAX_VALUES: Final = 256
 """Values of a node's inputs that are searched for names of files."""
 MAX_DEPTH: Final = 5
@@ -35,47 +31,12 @@ _NodeKey = tuple[str, str]
 
 
 @never_pickled
-class Moment(NamedTuple):
-    """The start or the end of a node."""
-
-    at_ns: int
-    """Realtime nanoseconds."""
-    memory: AcceleratorMemory | None
-    """None where the process uses no accelerator."""
-    contents_version: int
-    """`ModuleRegistry.contents_version`: which models there were."""
-
-
-@never_pickled
-class NodeStarted(NamedTuple):
-    """A node begins to run."""
-
-    number: int
-    """Tells runs apart."""
-    id: str
-    """The node's id in its workflow."""
-    name: str
-    """The node's type."""
-    named: tuple[str, ...]
-    """Values of its inputs that may name model files."""
-    moment: Moment
-
-
-@never_pickled
-class NodeEnded(NamedTuple):
-    """A node's run is over, or has failed."""
-
-    number: int
-    moment: Moment
-
-
-@never_pickled
 @dataclass(slots=True)
 class _Running:
     """A node that runs now."""
 
     number: int
-    memory: AcceleratorMemory | None
+    thread: int
     is_asynchronous: bool = False
     """Whether its results are collected by a later call of `execute` than that in which it began."""
 
@@ -85,25 +46,13 @@ class ComfyNodes:
     """Notes the nodes' starts and ends in the host's threads, for the sidecar's thread to take.
 
     Args:
-        registry: is asked for a scan.
-        accelerator: whose memory is read.
-        paged_memory: what dynamic VRAM holds on a device beside torch's allocator; None where it isn't used.
+        events: where they are noted.
         note_error: is given the exception by which a node failed.
     """
 
-    def __init__(
-        self,
-        registry: ModuleRegistry,
-        accelerator: MainAccelerator,
-        paged_memory: Callable[[str], PagedMemory | None],
-        note_error: Callable[[Any], None] | None = None,
-    ) -> None:
-        self._registry = registry
-        self._accelerator = accelerator
-        self._paged_memory = paged_memory
+    def __init__(self, events: StageEvents, note_error: Callable[[Any], None] | None = None) -> None:
+        self._events = events
         self._note_error = note_error
-        self._events: deque[NodeStarted | NodeEnded] = deque(maxlen=MAX_EVENTS)
-        self._count = 0
         self._executing: tuple[_NodeKey, str] | None = None
         """The node for which `execute` was last called, and its type."""
         self._executes: dict[int, _NodeKey] = {}
@@ -136,10 +85,6 @@ class ComfyNodes:
 
     def add_all(self, found: Iterable[Any]) -> None:
         """Nothing was searched for."""
-
-    def take(self) -> list[NodeStarted | NodeEnded]:
-        """The starts and ends since the last call, in their order. For the sidecar's thread."""
-        return [self._events.popleft() for _ in range(len(self._events))]
 
     def _execute_began(self, frame: FrameType) -> None:
         arguments = frame.f_locals
@@ -174,10 +119,9 @@ class ComfyNodes:
         if key in self._running:
             self._end(key)
         self._outputs[id(frame)] = key
-        self._count += 1
-        moment = self._now()
-        self._running[key] = _Running(self._count, moment.memory)
-        self._events.append(NodeStarted(self._count, key[1], name, named, moment))
+        number, thread = self._events.begin(key[1], name, named), threading.get_ident()
+        self._running[key] = _Running(number, thread)
+        self._events.nodes_by_thread[thread] = number, key[1]
 
     def _output_ended(self, frame: FrameType, result: Any) -> None:
         key = self._outputs.pop(id(frame), None)
@@ -186,6 +130,7 @@ class ComfyNodes:
             return
         if type(result) is tuple and len(result) > 3 and result[3] is True:  # it has tasks that go on
             running.is_asynchronous = True
+            self._leave_thread(running)  # other nodes run in it while this one waits
         else:
             self._end(key)
 
@@ -205,23 +150,14 @@ class ComfyNodes:
 
     def _end(self, key: _NodeKey) -> None:
         running = self._running.pop(key, None)
-        if running is None:
-            return
-        moment = self._now()
-        self._events.append(NodeEnded(running.number, moment))
-        before = running.memory.allocated_bytes if running.memory is not None else 0
-        after = moment.memory.allocated_bytes if moment.memory is not None else 0
-        if before is not None and after is not None and abs(after - before) > CHANGE_BYTES:
-            self._registry.request_scan()
+        if running is not None:
+            self._leave_thread(running)
+            self._events.end(running.number)
 
-    def _now(self) -> Moment:
-        memory = self._accelerator.read()
-        paged = self._paged_memory(memory.device) if memory is not None else None
-        if memory is not None and paged is not None:  # of pages, nobody counts the peak
-            allocated, in_pages = memory.allocated_bytes, paged.size_bytes
-            held = allocated + in_pages if allocated is not None and in_pages is not None else None
-            memory = AcceleratorMemory(memory.device, held)
-        return Moment(time.time_ns(), memory, self._registry.contents_version)
+    def _leave_thread(self, running: _Running) -> None:
+        number, _ = self._events.nodes_by_thread.get(running.thread, (0, ""))
+        if number == running.number:
+            self._events.nodes_by_thread.pop(running.thread, None)
 
 
 def _text(value: Any) -> str:

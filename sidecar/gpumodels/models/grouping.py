@@ -101,17 +101,20 @@ def parts_of(root: int, core: int, forest: Forest, parts: list[Part]) -> Iterato
     """Append the parts of this root that become models: the root itself, or the models that it merely holds and what remains.
 
     A container is split if it has no identity and two or more of its parts have one: their library says that they are models, or
-    the weights of each came from a file of its own. Yields wherever it may be interrupted.
+    the weights of each came from a file of its own. One that the program itself calls a model is enough.
+    Yields wherever it may be interrupted.
     """
     found: list[tuple[str, int]] = []
-    if not forest.readings[core].has_identity:
+    is_labelled = False
+    if not forest.readings[core].has_identity and not _is_labelled(root, forest):
         yield from _identified_below(core, forest, found)
-        if len(found) < 2:
+        is_labelled = any(_is_labelled(key, forest) for _, key in found)
+        if len(found) < 2 and not is_labelled:
             files = yield from _files_of_most([key for _, key in _children(core, forest)], forest)
             found = [(name, key) for name, key in _children(core, forest) if files[key]]
             if len({files[key] for _, key in found}) < len(found):
                 found = []  # two from one file: layers of a model into which something else was loaded
-    if len(found) < 2:
+    if len(found) < 2 and not is_labelled:
         parts.append(Part(root, core))
         return
     parts += [Part(key, _core(key, forest), slot=name) for name, key in found]
@@ -151,9 +154,18 @@ def _identified_below(root: int, forest: Forest, found: list[tuple[str, int]]) -
             for name, key in _children(holder, forest):
                 if key not in met:
                     met.add(key)
-                    (found if forest.readings[_core(key, forest)].has_identity else below).append((name, key))
+                    (found if _is_identified(key, forest) else below).append((name, key))
             yield
         level = below
+
+
+def _is_identified(key: int, forest: Forest) -> bool:
+    return forest.readings[_core(key, forest)].has_identity or _is_labelled(key, forest)
+
+
+def _is_labelled(key: int, forest: Forest) -> bool:
+    """Whether the program says that this is a model."""
+    return forest.readings[key].is_labelled or forest.readings[_core(key, forest)].is_labelled
 
 
 def _children(key: int, forest: Forest) -> list[tuple[str, int]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from gpumodels.naming.agreement import Agreement
+from gpumodels.provenance.labels import Label
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.fingerprint import Match
 from gpumodels_shared.schema import Fingerprint, TensorSample
@@ -202,6 +203,8 @@ class Evidence:
     """The values of its `model_name` and `name`, in this order."""
     label: str | None = None
     """The name under which a program holds it, as PEFT holds adapters: chosen for the values that it was loaded with."""
+    given: Label | None = None
+    """What the program called it itself."""
     inquiry: Inquiry = field(default_factory=NothingToAsk)
 
     matched: MatchedFiles | None = None

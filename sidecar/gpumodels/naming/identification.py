@@ -231,6 +231,17 @@ def doubt_name_of_overwritten(evidence: Evidence) -> Evidence:
     return _as_class(replace(evidence, is_file_known=True, file_naming=None), (*naming.files, *others))
 
 
+def name_as_labelled(evidence: Evidence) -> Evidence:
+    """The program's own name for it. The files stay that hold its values, unless the program says which they are."""
+    label, naming = evidence.given, evidence.naming
+    if label is None:
+        return evidence
+    is_sure = naming is not None and naming.source in CLAIM_VALUES
+    files = label.files or (naming.files if naming is not None and is_sure else ())
+    source = NameSource.LABEL
+    return replace(evidence, naming=Naming(label.name, source, CONFIDENCE[source], files), is_file_known=bool(files))
+
+
 def _without_file(evidence: Evidence) -> Evidence:
     """What it is called if the file that it seemed to be from isn't it, and what else was said of it may be as untrue."""
     from_no_file = {("", "elsewhere"): evidence.total_bytes}
@@ -294,6 +305,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     doubt_name_of_overwritten,
     name_by_file_named_at_creation,
     hint_at_file_read_at_creation,
+    name_as_labelled,
 )
 
 
@@ -306,7 +318,7 @@ def identify(evidence: Evidence) -> Evidence:
 
 def choose_name(evidence: Evidence) -> Naming:
     """The name that this evidence gives by itself; nothing is asked, compared or remembered."""
-    naming = choose(evidence).naming
+    naming = name_as_labelled(choose(evidence)).naming
     assert naming is not None  # the last way to a name is its class
     return naming
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import FoundModel
+from gpumodels.models.grouping import WRAPPERS
 from gpumodels.models.shared_weights import own_weights
 from gpumodels.naming.agreement import Agreement
 from gpumodels.naming.evidence import Naming
@@ -18,12 +19,15 @@ from gpumodels.naming.model_inquiry import Findings, ModelInquiry, Sources, Vers
 from gpumodels.naming.pipeline_slots import PipelineSlot, PipelineSlots
 from gpumodels.naming.stated_files import was_read
 from gpumodels.observing.module_registry import ModuleRegistry
-from gpumodels.provenance.files_read import Stamp
+from gpumodels.provenance.files_read import Stamp, stamp_of
+from gpumodels.provenance.labels import LABELS, Label
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
+from gpumodels.support.instances import name_of, state_of
+from gpumodels.support.module_tables import entry, tables_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import WeakTable
-from gpumodels_shared.name_sources import FROM_FILES, NameSource
+from gpumodels_shared.name_sources import CONFIDENCE, FROM_FILES, NameSource
 from gpumodels_shared.schema import Fingerprint
 
 MOST_SHRUNK: Final = 20
@@ -80,6 +84,7 @@ class _KnownName(NamedTuple):
     found: FoundModel
     version: Version
     slot: PipelineSlot | None
+    label: Label | None
 
 
 @never_pickled
@@ -88,6 +93,7 @@ class _PendingName(NamedTuple):
 
     found: FoundModel
     known: _KnownName | None
+    label: Label | None
     identified: Identified
 
 
@@ -142,17 +148,17 @@ class ModelNames:
             ReferenceError: the model was deleted meanwhile.
         """
         names = self._names_of(_alive(core))
-        known = names.known.get(found.adapter)
-        is_outdated = known is None or _is_outdated(known, found)
+        known, label = names.known.get(found.adapter), self._label(found)
+        is_outdated = known is None or known.label != label or _is_outdated(known, found)
         if known is not None and not is_outdated and (_names_a_file(known) or not self._is_sought(known, found)):
             return known.identified
         pending = names.pending.get(found.adapter)
-        if pending is None or pending.found is not found or pending.known is not known:
+        if pending is None or pending.found is not found or pending.known is not known or pending.label != label:
             if known is None or is_outdated:
                 identified = self._stated(found, core, names)
             else:
                 identified = replace(known.identified, naming=_as_pending(known.identified.naming))
-            pending = names.pending[found.adapter] = _PendingName(found, known, identified)
+            pending = names.pending[found.adapter] = _PendingName(found, known, label, identified)
         return pending.identified
 
     def need(self, found: FoundModel, core: weakref.ref[Any]) -> Need:
@@ -162,7 +168,7 @@ class ModelNames:
             ReferenceError: the model was deleted meanwhile.
         """
         known = self._names_of(_alive(core)).known.get(found.adapter)
-        if known is None or _is_outdated(known, found):
+        if known is None or known.label != self._label(found) or _is_outdated(known, found):
             return Need.UNKNOWN
         if not (known.found is found and _names_a_file(known)) and self._is_sought(known, found):
             return Need.SOUGHT
@@ -176,7 +182,7 @@ class ModelNames:
             ReferenceError: the model was deleted meanwhile.
         """
         names = self._names_of(_alive(core))
-        version, slot = self.version(), self._slot(found)
+        version, slot, label = self.version(), self._slot(found), self._label(found)
         before = names.known.get(found.adapter)
         try:
             findings = names.findings.setdefault(found.adapter, Findings())
@@ -185,12 +191,12 @@ class ModelNames:
             raise
         except Exception:
             # What fails now fails the next time, too: the model is called by its class.
-            identified = replace(self._stated(found, core, names), naming=_as_class(found))
-            names.known[found.adapter] = _KnownName(identified, found, version, slot)
+            identified = replace(self._stated(found, core, names), naming=_as_class(found, label))
+            names.known[found.adapter] = _KnownName(identified, found, version, slot, label)
             raise
         if before is not None and before.identified == identified:
             identified = before.identified  # the same object: nothing to describe again
-        names.known[found.adapter] = _KnownName(identified, found, version, slot)
+        names.known[found.adapter] = _KnownName(identified, found, version, slot, label)
         names.pending.pop(found.adapter, None)
 
     def version(self) -> Version:
@@ -207,6 +213,21 @@ class ModelNames:
     def _slot(self, found: FoundModel) -> PipelineSlot | None:
         return self._slots.get(found.core) or self._slots.get(found.root)
 
+    def _label(self, found: FoundModel) -> Label | None:
+        """What the program called the model, or one of its wrappers."""
+        if found.adapter is not None or not len(LABELS):
+            return None
+        return LABELS.of(found.core, found.root, *self._wrappers_between(found))
+
+    def _wrappers_between(self, found: FoundModel) -> Iterator[int]:
+        ref = self._sources.registry.ref(found.root) if found.root != found.core else None
+        module = ref() if ref is not None else None
+        while module is not None and id(module) != found.core:
+            yield id(module)
+            name = name_of(type(module))
+            attribute = WRAPPERS.get("PeftModel" if name.startswith("PeftModel") else name)
+            module = entry(tables_of(state_of(module)).modules, attribute) if attribute is not None else None
+
     def _stated(self, found: FoundModel, core: weakref.ref[Any], names: _NamesOfModule) -> Identified:
         """What the model says of itself; its class where that can't be read: its bytes are shown in any case."""
         try:
@@ -214,7 +235,7 @@ class ModelNames:
             if found.adapter is not None:
                 return Identified(_as_pending(choose_name(inquiry.evidence_of_adapter())))
             slot = self._slot(found)
-            evidence = inquiry.stated_evidence(_alive(core), slot)
+            evidence = replace(inquiry.stated_evidence(_alive(core), slot), given=self._label(found))
             return Identified(
                 naming=_as_pending(choose_name(evidence)),
                 architecture=evidence.architecture,
@@ -224,7 +245,7 @@ class ModelNames:
             raise
         except Exception as error:  # noqa: BLE001  # what it says is the host's
             self._failures.note("reading what a model says of itself", error)
-            return Identified(_as_pending(_as_class(found)))
+            return Identified(_as_pending(_as_class(found, self._label(found))))
 
     def _identify(self, found: FoundModel, core: weakref.ref[Any], findings: Findings) -> Identified:
         slot = self._slot(found) if found.adapter is None else None
@@ -234,6 +255,7 @@ class ModelNames:
         evidence = identify(
             replace(
                 stated,
+                given=self._label(found),
                 bytes_by_origin=by_origin,
                 total_bytes=own_weights(found).total_bytes,
                 merged_tensors=found.merged_tensors,
@@ -242,6 +264,9 @@ class ModelNames:
         )
         naming, matched, agreement = evidence.naming, evidence.matched, evidence.agreement
         assert naming is not None
+        for path in naming.files if naming.source == NameSource.LABEL else ():
+            if path not in findings.stamps and (stamp := stamp_of(path)) is not None:
+                findings.stamps[path] = stamp
         findings.file_naming = evidence.file_naming
         self._account_for(naming, findings, core)
         is_by_values = naming.source == NameSource.VALUES
@@ -326,11 +351,15 @@ def _names_a_file(known: _KnownName) -> bool:
 
 
 def _as_pending(naming: Naming) -> Naming:
-    """The same name, while more is to be found out."""
+    """The same name, while more is to be found out; the program's own is known."""
+    if naming.source == NameSource.LABEL:
+        return naming
     return replace(naming, source=NameSource.PENDING, confidence=0.0, files=(), candidates=())
 
 
-def _as_class(found: FoundModel) -> Naming:
+def _as_class(found: FoundModel, label: Label | None) -> Naming:
+    if label is not None:
+        return Naming(label.name, NameSource.LABEL, CONFIDENCE[NameSource.LABEL], label.files)
     return Naming("LoRA" if found.adapter is not None else found.class_name, NameSource.CLASS, 0.0)
 
 

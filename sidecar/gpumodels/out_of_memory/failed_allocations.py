@@ -17,6 +17,7 @@ from gpumodels.out_of_memory.recent_changes import RecentChanges
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.schema import DeviceMemory, Model, OutOfMemory, Stage
+from gpumodels_shared.stage_ids import is_within
 
 MAX_RECORDS: Final = 8
 """The last ones, which the snapshot holds."""
@@ -149,9 +150,10 @@ def _told_or_seen(told: int | None, seen: int | None) -> int | None:
 
 
 def _stage(stages: Sequence[Stage], since_ns: int, until_ns: int) -> str | None:
-    """What ran then; None if that was more than one stage, or none."""
-    ran = {one.name for one in stages if one.started_at_ns <= until_ns and since_ns <= (one.ended_at_ns or until_ns)}
-    return ran.pop() if len(ran) == 1 else None
+    """What ran then, the innermost of stages within each other; None if nothing did, or several beside each other."""
+    ran = [one for one in stages if one.started_at_ns <= until_ns and since_ns <= (one.ended_at_ns or until_ns)]
+    names = {one.name for one in ran if not any(is_within(other.id, one.id) for other in ran)}
+    return names.pop() if len(names) == 1 else None
 
 
 def _device(told: str | None, grown: Mapping[str, int], before: Look) -> str | None:

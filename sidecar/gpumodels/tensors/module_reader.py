@@ -9,6 +9,7 @@ from itertools import count
 from types import MethodType
 from typing import Any, Final, NamedTuple
 
+from gpumodels.provenance.labels import LABELS
 from gpumodels.support.instances import has_more_than_state, mro_of, name_of, package_of, state_getter, with_slots_and_items
 from gpumodels.support.module_tables import entries_of
 from gpumodels.support.never_pickled import never_pickled
@@ -59,6 +60,8 @@ class ModuleReading(NamedTuple):
     """Whether it is a training engine, a wrapper whose optimizer keeps the weights a second time."""
     originals: tuple[int, ...] = ()
     """Of a script module, the ids of the Python modules that it was made from."""
+    is_labelled: bool = False
+    """Whether the program itself says that it is a model."""
 
     def is_unchanged_from(self, other: ModuleReading) -> bool:
         """Whether all fields but `ref` are equal. Comparing references would compare the modules, running their code."""
@@ -246,6 +249,7 @@ class ModuleReader:
             has_functions,
             class_facts.is_engine,
             originals,
+            id(module) in LABELS,
         )
 
     def _add_tensors(

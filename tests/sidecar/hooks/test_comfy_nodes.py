@@ -15,7 +15,8 @@ import torch
 
 from comfy_executor import __file__ as today
 from comfy_executor import loaded_as_execution
-from gpumodels.hooks.comfy_nodes import CHANGE_BYTES, ComfyNodes, NodeEnded, NodeStarted
+from gpumodels.hooks.comfy_nodes import ComfyNodes
+from gpumodels.hooks.stage_events import CHANGE_BYTES, StageEnded, StageEvents, StageStarted
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.observing.observers import Observers
 from gpumodels.support.accelerator_memory import AcceleratorMemory, MainAccelerator, PagedMemory
@@ -51,12 +52,9 @@ class Comfy:
         self.failures = Failures()
         self.paged: PagedMemory | None = None
         self.errors: list[str] = []
-        self.nodes = ComfyNodes(
-            self.registry,
-            self.accelerator,
-            lambda _: self.paged,
-            lambda error: self.errors.append(type(error).__name__),
-        )
+        self.noted = StageEvents(self.registry)
+        self.noted.measure(self.accelerator, lambda _: self.paged)
+        self.nodes = ComfyNodes(self.noted, lambda error: self.errors.append(type(error).__name__))
         self.observers = Observers(torch, self.failures)
         self.nodes.awaited(self.observers)["execution"](module)
 
@@ -69,8 +67,8 @@ class Comfy:
         """What was noted: `4 KSampler begins`, `4 ends`."""
         said: list[str] = []
         ids: dict[int, str] = {}
-        for event in self.nodes.take():
-            if isinstance(event, NodeStarted):
+        for event in self.noted.take():
+            if isinstance(event, StageStarted):
                 ids[event.number] = event.id
                 said.append(f"{event.id} {event.name} begins")
             else:
@@ -167,8 +165,8 @@ def test_names_of_model_files_are_taken_from_the_inputs(comfy: Comfy) -> None:
         "again": "sd/one.safetensors", "long": "x" * 5000 + ".pt", "tensor": torch.zeros(2),
     }  # fmt: skip
     comfy.run({"4": ("Loader", nothing, inputs)})
-    (started, _) = comfy.nodes.take()
-    assert isinstance(started, NodeStarted)
+    (started, _) = comfy.noted.take()
+    assert isinstance(started, StageStarted)
     assert sorted(started.named) == ["4x.PTH", "sd/one.safetensors", "three.gguf", "two.safetensors"]
 
 
@@ -183,17 +181,17 @@ def test_memory_is_read_at_both_ends_and_a_large_change_asks_for_a_scan(comfy: C
     assert comfy.registry.version == before
     comfy.run({"2": ("Loader", takes, {"until": 2 * CHANGE_BYTES})}, "prompt 2")
     assert comfy.registry.version > before
-    memory = [event.moment.memory for event in comfy.nodes.take()]
+    memory = [event.moment.memory for event in comfy.noted.take()]
     assert [one.allocated_bytes for one in memory if one is not None] == [1000, 2000, 2000, 2 * CHANGE_BYTES]
 
 
 def test_memory_in_pages_counts_as_well_and_its_peak_is_unknown(comfy: Comfy) -> None:
     comfy.accelerator.allocated_bytes, comfy.paged = 1000, PagedMemory(500)
     comfy.run({"1": ("Loader", nothing, {})})
-    assert {event.moment.memory for event in comfy.nodes.take()} == {AcceleratorMemory("cuda:0", 1500)}
+    assert {event.moment.memory for event in comfy.noted.take()} == {AcceleratorMemory("cuda:0", 1500)}
     comfy.paged = PagedMemory(None)
     comfy.run({"2": ("Loader", nothing, {})}, "prompt 2")
-    assert {event.moment.memory for event in comfy.nodes.take()} == {AcceleratorMemory("cuda:0")}
+    assert {event.moment.memory for event in comfy.noted.take()} == {AcceleratorMemory("cuda:0")}
 
 
 def test_a_node_without_a_known_type_is_called_by_its_class(comfy: Comfy) -> None:
@@ -233,13 +231,14 @@ def test_what_a_node_holds_lives_as_long_as_ever(file: str) -> None:
 def test_another_programs_module_of_this_name_is_left_alone() -> None:
     failures = Failures()
     observers = Observers(torch, failures)
-    nodes = ComfyNodes(ModuleRegistry(), Accelerator(), lambda _: None)
+    noted = StageEvents(ModuleRegistry())
+    nodes = ComfyNodes(noted)
     nodes.awaited(observers)["execution"](ModuleType("execution"))
     observers.remove()
-    assert (failures.count, nodes.take(), nodes.types()) == (0, [], set())
+    assert (failures.count, noted.take(), nodes.types()) == (0, [], set())
 
 
 def test_events_are_taken_once(comfy: Comfy) -> None:
     comfy.run({"1": ("Loader", nothing, {})})
-    assert [type(event) for event in comfy.nodes.take()] == [NodeStarted, NodeEnded]
-    assert comfy.nodes.take() == []
+    assert [type(event) for event in comfy.noted.take()] == [StageStarted, StageEnded]
+    assert comfy.noted.take() == []

@@ -136,6 +136,16 @@ def test_the_stage_that_ran(machine: Machine, monkeypatch: pytest.MonkeyPatch) -
     assert machine.failed.records[-1].stage is None, "it is counted only, and two may have been running"
 
 
+def test_of_stages_within_each_other_the_innermost_is_named(machine: Machine) -> None:
+    machine.look()
+    around = Stage("#1", "generate", machine.now - SECOND)
+    within = Stage("#1.2", "denoise", machine.now)
+    machine.look(count=1, stages=(around, within))
+    beside = Stage("#2", "another thread's", machine.now)
+    machine.look(count=2, stages=(around, within, beside))
+    assert [one.stage for one in machine.failed.records] == ["denoise", None]
+
+
 def test_the_last_ones_are_kept(machine: Machine) -> None:
     for count in range(2 * MAX_RECORDS):
         machine.look(count=count)

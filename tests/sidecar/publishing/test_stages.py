@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gpumodels.hooks.comfy_nodes import Moment, NodeEnded, NodeStarted
+from gpumodels.hooks.stage_events import Moment, StageEnded, StageStarted
 from gpumodels.provenance.files_named import FilesNamed
 from gpumodels.provenance.files_read import FilesRead
 from gpumodels.publishing.stages import MAX_STAGES, Stages
@@ -17,17 +17,30 @@ class Nodes:
     """What happened, as the test says."""
 
     def __init__(self) -> None:
-        self.events: list[NodeStarted | NodeEnded] = []
+        self.events: list[StageStarted | StageEnded] = []
+        self.running: set[int] = set()
 
-    def take(self) -> list[NodeStarted | NodeEnded]:
+    def take(self) -> list[StageStarted | StageEnded]:
         taken, self.events = self.events, []
         return taken
 
-    def begin(self, number: int, at_ns: int = 1, memory: AcceleratorMemory | None = None, version: int = 0) -> None:
-        self.events.append(NodeStarted(number, str(number), "KSampler", ("one.pth",), Moment(at_ns, memory, version)))
+    def running_now(self) -> set[int]:
+        return set(self.running)
+
+    def begin(
+        self,
+        number: int,
+        at_ns: int = 1,
+        memory: AcceleratorMemory | None = None,
+        version: int = 0,
+        named: tuple[str, ...] = ("one.pth",),
+    ) -> None:
+        self.running.add(number)
+        self.events.append(StageStarted(number, str(number), "KSampler", named, Moment(at_ns, memory, version)))
 
     def end(self, number: int, at_ns: int = 2, memory: AcceleratorMemory | None = None, version: int = 0) -> None:
-        self.events.append(NodeEnded(number, Moment(at_ns, memory, version)))
+        self.running.discard(number)
+        self.events.append(StageEnded(number, Moment(at_ns, memory, version)))
 
 
 @pytest.fixture
@@ -122,3 +135,24 @@ def test_files_are_found_once_when_it_begins_and_once_when_it_ends(
         stages.find_files(lambda: None)
     assert asked == [1, 1]
     assert the_only(stages).files == ("/models/one.pth",)
+
+
+def test_a_stage_whose_end_was_lost_in_a_full_queue_does_not_run_for_ever(nodes: Nodes, stages: Stages) -> None:
+    nodes.begin(1)
+    stages.update()
+    nodes.end(1)
+    nodes.events.clear()
+    stages.update()
+    assert stages.stages() == ()
+
+
+def test_of_thousands_of_brief_stages_the_last_are_kept(nodes: Nodes, stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    real = Stages._host_bytes
+    monkeypatch.setattr(Stages, "_host_bytes", lambda self, moment: made.append(1) or real(self, moment))
+    for number in range(1000):
+        nodes.begin(number, named=())
+        nodes.end(number)
+    stages.update()
+    assert [stage.id for stage in stages.stages()] == [str(number) for number in range(1000 - MAX_STAGES, 1000)]
+    assert len(made) == 2 * MAX_STAGES

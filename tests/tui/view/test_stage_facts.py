@@ -65,3 +65,8 @@ def test_what_a_workflow_says_steers_no_terminal() -> None:
     facts = [*facts_of_stages((Stage(evil, evil, NOON_NS, device=evil),), NOON_SECONDS)]
     facts += listed_stages((Stage(evil, evil, NOON_NS, NOON_NS, evil, 1, 2, 3, (evil,)),), NOON_SECONDS)
     assert all(fact.value.isprintable() for fact in facts)
+
+
+def test_the_id_that_was_made_for_a_programs_own_stage_is_not_shown() -> None:
+    stage = Stage("#7.2", "denoise", NOON_NS - 12 * SECOND_NS)
+    assert facts_of_stages((stage,), NOON_SECONDS) == [Fact("running", "denoise, for 12s")]

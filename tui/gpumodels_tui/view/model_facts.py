@@ -15,6 +15,7 @@ from gpumodels_tui.view.device_names import HOST, device_in_words
 from gpumodels_tui.view.rows import ModelRow
 
 SOURCES: Final[Mapping[str, str]] = {
+    NameSource.LABEL: "its program",
     NameSource.MAPPED_FILE: "the file that its weights are mapped from",
     NameSource.STATE_DICT: "the file that its weights were loaded from",
     NameSource.READ_FILE: "the file that was read just before it was loaded",

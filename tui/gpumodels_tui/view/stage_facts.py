@@ -7,6 +7,7 @@ from typing import Final
 
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Stage
+from gpumodels_shared.stage_ids import shown_id
 from gpumodels_shared.units import format_age, format_bytes
 from gpumodels_tui.view.model_facts import Fact
 
@@ -53,7 +54,8 @@ def _told(stage: Stage) -> str:
 
 
 def _name(stage: Stage) -> str:
-    return safe_text(f"{stage.name or 'a node'} ({stage.id})" if stage.id else stage.name or "a node", 120)
+    name, shown = stage.name or "a node", shown_id(stage.id)
+    return safe_text(f"{name} ({shown})" if shown else name, 120)
 
 
 def _memory(stage: Stage) -> str:

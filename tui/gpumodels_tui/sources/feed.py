@@ -13,6 +13,7 @@ from typing import Final
 
 from msgspec import Struct, field
 
+from gpumodels_shared.container_directories import container_directories
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.places import (
     default_directory,
@@ -29,6 +30,8 @@ MAX_FILES: Final = 256
 """Files read per directory; each takes a descriptor. Sidecars keep the files of at most 64 dead processes."""
 
 LIST_DIRECTORIES_SECONDS: Final = 1.0
+LIST_CONTAINERS_SECONDS: Final = 10.0
+"""The processes of all containers are gone through for it."""
 
 NO_SUCH_DIRECTORY: Final = "no such directory (yet)"
 """The reason given for a directory that the user asked for and that may still be created."""
@@ -113,6 +116,8 @@ class SnapshotFeed:
         self._clock = clock
         self._directories: tuple[Path, ...] = ()
         self._list_directories_at = float("-inf")
+        self._in_containers: list[Path] = []
+        self._list_containers_at = float("-inf")
         self._listings: dict[Path, _Listing] = {}
         self._state = FeedState(())
 
@@ -164,7 +169,10 @@ class SnapshotFeed:
         if self._chosen is not None:
             return self._chosen
         if now >= self._list_directories_at:
-            self._directories = default_directories(self._group)
+            if now >= self._list_containers_at:
+                self._in_containers = [] if os.environ.get("GPUMODELS_DIR") else container_directories()
+                self._list_containers_at = now + LIST_CONTAINERS_SECONDS
+            self._directories = (*default_directories(self._group), *self._in_containers)
             self._list_directories_at = now + LIST_DIRECTORIES_SECONDS
         return self._directories
 

@@ -128,7 +128,7 @@ def test_foreign_code_is_not_run(host: Attached) -> None:
         def __eq__(self, other: object) -> bool:
             raise AssertionError
 
-        @property
+        @property  # type: ignore[misc]
         def __class__(self) -> Any:
             raise AssertionError
 

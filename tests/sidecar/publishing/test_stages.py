@@ -149,7 +149,12 @@ def test_a_stage_whose_end_was_lost_in_a_full_queue_does_not_run_for_ever(nodes:
 def test_of_thousands_of_brief_stages_the_last_are_kept(nodes: Nodes, stages: Stages, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     real = Stages._host_bytes
-    monkeypatch.setattr(Stages, "_host_bytes", lambda self, moment: made.append(1) or real(self, moment))
+
+    def counted(self: Stages, moment: Moment) -> Any:
+        made.append(1)
+        return real(self, moment)
+
+    monkeypatch.setattr(Stages, "_host_bytes", counted)
     for number in range(1000):
         nodes.begin(number, named=())
         nodes.end(number)

@@ -146,7 +146,7 @@ COMMANDS: Final = (
             Option("pid", "the model's process, where several have one of this name", metavar="PID"),
             Option("json", "print one JSON document", kinds.SWITCH, default=False),
         ),
-        arguments=(Argument("model", "the model's name, or a part of it"),),
+        arguments=(Argument("model", "the model's name, or a part of it", replace(kinds.TEXT, metavar="NAME")),),
         epilog="Only the process's owner and root may ask. GPUMODELS_ASK=0 in the process's environment turns it off.",
     ),
     Command(

@@ -25,6 +25,7 @@ from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.places import snapshot_files
 from gpumodels_shared.reader import SnapshotReader
 from gpumodels_shared.schema import Model, Snapshot, Stage
+from gpumodels_tui.sources.asking import ask_why
 
 OWN: Final = Path(__file__).parent / "comfyui"
 PACKAGES: Final = [str(Path(__file__).parents[1] / name) for name in ("sidecar", "shared", "tui")]
@@ -211,6 +212,11 @@ class ComfyServer:
             payload = reader.latest()
             assert payload is not None
             return decode(payload.data)
+
+    def held_by(self, model: Model) -> list[str]:
+        """Who holds the model, in the sidecar's words."""
+        (name,) = [name for name in snapshot_files(self._snapshots) if name.startswith(f"{self.pid}-")]
+        return [chain.text for chain in ask_why(self._snapshots / name, model.id).chains]
 
     def models(self) -> tuple[Model, ...]:
         """The models that the file lists now."""

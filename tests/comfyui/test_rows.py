@@ -364,6 +364,16 @@ def test_loras_that_wanvideowrapper_merged_have_no_row(server: ComfyServer, lora
     note(server, f"WanVideoLoraSelect, {len(loras)} merged", model, truth=server.truth["wan"])
 
 
+def test_comfyuis_cache_of_outputs_holds_a_checkpoint_and_says_which_node(server: ComfyServer) -> None:
+    models = rows(server, a_checkpoint(SD15), 3)
+    for kind in ("checkpoint", "clip", "vae"):
+        held = server.held_by(models[kind])
+        print(kind, *held, sep="\n  ")
+        assert any(text.startswith("ComfyUI's execution cache: output of node loader CheckpointLoaderSimple") for text in held), (
+            held
+        )
+
+
 def test_the_last_nodes_are_stages_with_the_files_that_they_name(server: ComfyServer) -> None:
     nodes = a_checkpoint(SD15)
     strengths = {"strength_model": 1.0, "strength_clip": 1.0}

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from weakref import ReferenceType
 
 from gpumodels.observing.live_frames import named_locals_of
-from gpumodels.support.instances import class_dict, mro_of, name_of, package_of, state_of
+from gpumodels.support.instances import class_attribute, class_dict, mro_of, name_of, package_of, state_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import BUFFERS, HOOKS, MODULES, PARAMETERS
 
@@ -97,6 +97,8 @@ def _described(holder: Any, held: Any, owner: Any) -> Step | None:
         return _in_sequence(holder, held, owner)
     if dict in mro_of(kind):
         return _in_dict(holder, held)
+    if tuple in mro_of(kind):
+        return _in_named_tuple(holder, held)
     if kind in (set, frozenset):
         return Step("item", " → an element of a set")
     if kind is FunctionType:
@@ -147,6 +149,16 @@ def _in_sequence(holder: Any, held: Any, owner: Any) -> Step | None:
                     return None  # the closure says it
                 return Step("item", f"[{index}]")
     return Step("item", f" → an item of a {type(holder).__name__}")
+
+
+def _in_named_tuple(holder: Any, held: Any) -> Step | None:
+    """By a field, as `.outputs` of ComfyUI's entries; by its number where it has no name."""
+    names = class_attribute(type(holder), "_fields")
+    for index, one in enumerate(tuple.__iter__(holder)):
+        if one is held:
+            name = names[index] if type(names) is tuple and index < len(names) else None
+            return Step("attribute", f".{shortened(name)}") if type(name) is str else Step("item", f"[{index}]")
+    return _in_instance(holder, held)
 
 
 def _in_dict(holder: Any, held: Any) -> Step | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from torch import nn
@@ -47,6 +47,25 @@ def test_foreign_code_does_not_run() -> None:
 def test_an_element_of_a_set(kind: Any) -> None:
     model = nn.Linear(2, 2)
     assert text(kind([model]), model) == " → an element of a set"
+
+
+class Entry(NamedTuple):
+    """With the names of ComfyUI's."""
+
+    ui: Any
+    outputs: Any
+
+
+class Plain(tuple[Any, ...]):
+    """Without names."""
+
+    __slots__ = ()
+
+
+def test_a_named_tuple_is_said_by_its_field() -> None:
+    model = nn.Linear(2, 2)
+    assert text(Entry({}, model), model) == ".outputs"
+    assert text(Plain([1, model]), model) == "[1]"
 
 
 def test_a_bound_method_and_an_exception() -> None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.schema import Fingerprint, Job, Stage, TensorSample
+from gpumodels_shared.schema import DeviceMemory, Fingerprint, Job, Stage, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Snapshots
@@ -214,3 +214,15 @@ def test_a_time_that_is_none_is_null() -> None:
     assert model["loaded_at"] is not None
     (model,) = document_of(a_feed(a_snapshot(a_model(loaded_at_ns=-5))))["processes"][0]["models"]
     assert model["loaded_at"] is None
+
+
+def test_what_the_driver_counts_outside_torch_and_what_sleeps_is_told() -> None:
+    memory = DeviceMemory("cuda:0", 0, uuid=H100, allocated_bytes=GIB, reserved_bytes=2 * GIB, asleep_bytes=13 * GIB)
+    model = replace(a_model("qwen", device="cuda:0"), asleep_bytes=GIB, asleep_in="host")
+    process = a_process_state(a_snapshot(model, devices=[memory]))
+    hardware = some_hardware(a_gpu(0, H100, processes={4711: 5 * GIB}))
+    (found,) = document_of(a_feed(process), hardware)["processes"]
+    assert (found["devices"][0]["outside_torch_bytes"], found["devices"][0]["asleep_bytes"]) == (3 * GIB, 13 * GIB)
+    assert (found["models"][0]["asleep_bytes"], found["models"][0]["asleep_in"]) == (GIB, "host")
+    (found,) = document_of(a_feed(process), some_hardware())["processes"]
+    assert found["devices"][0]["outside_torch_bytes"] is None

@@ -13,6 +13,7 @@ from sysfs import FakeKernel
 def test_gpus_have_the_numbers_of_rocm_which_leaves_processors_out(tmp_path: Path) -> None:
     kernel = FakeKernel(tmp_path)
     kernel.node(0, 0, 0, simds=0)
+    kernel.node(1, 7003, 0x0500, simds=0)
     kernel.node(10, 7002, 0x8300)
     kernel.node(2, 7001, 0x0300 | 0x21, domain=1)
     found = [(node.number, node.gpu_id, node.pci_address) for node in kfd_nodes(kernel.files)]

@@ -150,3 +150,12 @@ def test_what_the_driver_counts_less_than_torch_is_said_and_what_sleeps() -> Non
     said = "the driver counts 2.0 GB less on cuda:0 than torch has reserved"
     assert told(replace(row, devices=(device,)), "missing")[0].startswith(said)
     assert told(replace(row, devices=(replace(device, missing_bytes=1024),)), "missing") == []
+
+
+def test_what_chooses_other_vendors_devices_is_told() -> None:
+    process = a_process(visible_devices="1", device_choice={"ROCR_VISIBLE_DEVICES": "3", "HIP_VISIBLE_DEVICES": EVIL})
+    row = replace(a_full_view().process_rows[0], state=a_process_state(a_snapshot(process=process)))
+    first, second, third = told(row, "env")
+    assert (first, third) == ("CUDA_VISIBLE_DEVICES=1", "ROCR_VISIBLE_DEVICES=3")
+    assert second.startswith("HIP_VISIBLE_DEVICES=")
+    assert EVIL not in second

@@ -69,6 +69,9 @@ def facts_of_process(row: ProcessRow, now: float, job: RankedJob | None = None) 
         facts.append(Fact("sidecar", f"{row.state.liveness.value}{late}, {failed}, {cost}, {health.modules:,} modules"))
         if info.visible_devices is not None:
             facts.append(Fact("env", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
+        facts += [
+            Fact("env", safe_text(f"{name}={value}", 200)) for name, value in sorted(info.device_choice.items())[:MOST_NAMED]
+        ]
         facts += [Fact("missing", line) for line in _missing(row)]
         facts += [Fact("asleep", line) for line in _asleep(snapshot)]
         facts += [Fact("paging", line) for line in _dynamic_memory(snapshot)]

@@ -21,7 +21,9 @@ WAITS = "import sys; print('ready', flush=True); sys.stdin.readline()"
     [
         ({}, "PASS"),
         ({"VLLM_PLUGINS": "gpumodels"}, "PASS"),
-        ({"VLLM_PLUGINS": "lora_resolver, gpumodels-vllm"}, "PASS"),
+        ({"VLLM_PLUGINS": "lora_resolver,gpumodels"}, "PASS"),
+        ({"VLLM_PLUGINS": "lora_resolver, gpumodels"}, "WARN"),
+        ({"VLLM_PLUGINS": "gpumodels-vllm"}, "WARN"),
         ({"VLLM_PLUGINS": "lora_resolver"}, "WARN"),
         ({"VLLM_PLUGINS": ""}, "WARN"),
     ],

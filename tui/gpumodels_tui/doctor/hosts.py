@@ -13,6 +13,7 @@ from gpumodels_tui.doctor.sidecars import called
 
 VARIABLE: Final = "VLLM_PLUGINS"
 PLUGIN: Final = "gpumodels"
+"""The name of the entry point in `plugins/gpumodels-vllm`."""
 SLEEP_FLAG: Final = "--enable-sleep-mode"
 
 
@@ -20,8 +21,7 @@ def vllm_plugins(machine: Machine) -> Iterator[Finding]:
     """Whether VLLM_PLUGINS, which names the only plugins that vLLM loads, leaves the sidecar's out."""
     leaving_out = False
     for where, value in _settings(machine):
-        names = [name.strip() for name in value.split(",")]
-        if not any(name.startswith(PLUGIN) for name in names):
+        if PLUGIN not in value.split(","):  # as vLLM reads it: spaces count
             leaving_out = True
             yield warned(
                 f"{where} has {VARIABLE}={value}, so that vLLM loads no other plugin, the sidecar's included",

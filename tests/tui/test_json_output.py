@@ -59,7 +59,23 @@ MODEL_KEYS = [
     ],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
     *["leftover_of", "pinned_bytes", "asleep_bytes", "asleep_in", "dynamic_memory", "managed_by", "managed_bytes"],
+    *["copies_by_device", "same_file_as"],
 ]
+
+
+def test_models_from_the_same_files_are_counted_and_named() -> None:
+    one = replace(a_model("wan"), id="m1", files=("/models/wan.safetensors",), confidence=0.97, file_stamps=((7, 1),))
+    models = (
+        one,
+        replace(one, id="m2"),
+        replace(one, id="m3", files=("/models/other.safetensors",)),
+        replace(one, id="m4", files=()),
+    )
+    (process,) = document_of(a_feed(a_snapshot(*models)))["processes"]
+    said = {shown["id"]: (shown["copies_by_device"], shown["same_file_as"]) for shown in process["models"]}
+    twice = dict.fromkeys(one.bytes_by_device, 2)
+    assert (said["m1"], said["m2"]) == ((twice, ["m2"]), (twice, ["m1"]))
+    assert (said["m3"], said["m4"]) == ((dict.fromkeys(twice, 1), []), (None, []))
 
 
 def test_the_document_for_people_is_the_same_in_lines() -> None:

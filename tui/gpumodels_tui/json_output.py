@@ -17,6 +17,7 @@ from gpumodels_shared.units import describe_model
 from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.builder import devices_of, warnings_of
+from gpumodels_tui.view.copies import Copies, Resident, copies_of
 from gpumodels_tui.view.device_names import HOST, Device, Devices, devices_named, join_devices
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched
 from gpumodels_tui.view.filters import NO_FILTERS, Filters, is_of_process, traits_of
@@ -62,6 +63,11 @@ def text(glance: Snapshots, filters: Filters = NO_FILTERS, *, is_pretty: bool = 
 def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: frozenset[str] | None) -> Iterator[tuple[str, Json]]:
     """Those that the filters leave by key, each with its models and devices that they leave."""
     jobs = {rank.process.key: job for job in ranked_jobs(glance.feed.processes) for rank in job.ranks}
+    enriched_models = {
+        process.key: [enriched(model, glance.catalogue) for model in (process.snapshot.models if process.snapshot else ())]
+        for process in glance.feed.processes
+    }
+    copies = _copies(glance.feed.processes, enriched_models, joined)
     for process in glance.feed.processes:
         if not filters.has_process(traits_of(process)):
             continue
@@ -70,16 +76,40 @@ def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: fro
             for memory in devices_named(process)
             if chosen is None or joined.keys.get((process.key, memory.device)) in chosen
         }
-        seen = (enriched(model, glance.catalogue) for model in (process.snapshot.models if process.snapshot else ()))
         models = [
             one
-            for one in seen
-            if filters.has_model(one.shown_name, one.model.kind, one.model.size_bytes)
+            for one in enriched_models[process.key]
+            if filters.has_model(
+                one.shown_name,
+                one.model.kind,
+                one.model.size_bytes,
+                is_twice=any(found.count > 1 for found in copies.get((process.key, one.model.id), {}).values()),
+            )
             and (chosen is None or any(device in kept for device in devices_of(one.model)))
         ]
         if models or not (filters.of_models or (chosen is not None and not kept)):
             used = {device: used_by(process, device, joined, glance.hardware.gpus) for device in kept}
-            yield process.key, _process(process, models, used, jobs.get(process.key))
+            yield process.key, _process(process, models, used, jobs.get(process.key), copies)
+
+
+CopiesOfAll: TypeAlias = "Mapping[tuple[str, str], Mapping[str, Copies]]"
+"""By process key and model id: the copies on each device, by the process's name for it."""
+
+
+def _copies(processes: Sequence[ProcessState], models: Mapping[str, Sequence[EnrichedModel]], joined: Devices) -> CopiesOfAll:
+    there = [
+        (process, one.model, name, key, size)
+        for process in processes
+        for one in models[process.key]
+        for name, size in one.model.bytes_by_device.items()
+        if (key := joined.keys.get((process.key, name))) is not None
+    ]
+    counted = copies_of(Resident(key, model.id, size, model, process) for process, model, _, key, size in there)
+    found: dict[tuple[str, str], dict[str, Copies]] = {}
+    for process, model, name, key, _ in there:
+        if (copies := counted.get((key, process.key, model.id))) is not None:
+            found.setdefault((process.key, model.id), {})[name] = copies
+    return found
 
 
 def _gpu(device: Device) -> dict[str, Json]:
@@ -99,7 +129,11 @@ def _gpu(device: Device) -> dict[str, Json]:
 
 
 def _process(
-    process: ProcessState, models: Sequence[EnrichedModel], used: Mapping[str, int | None], ranked: RankedJob | None
+    process: ProcessState,
+    models: Sequence[EnrichedModel],
+    used: Mapping[str, int | None],
+    ranked: RankedJob | None,
+    copies: CopiesOfAll,
 ) -> dict[str, Json]:
     snapshot = process.snapshot
     return {
@@ -112,7 +146,7 @@ def _process(
         "job": _job(snapshot.process, ranked) if snapshot else None,
         "container": snapshot.process.job.container_id if snapshot and snapshot.process.job else None,
         "devices": [_device(memory, used[memory.device]) for memory in devices_named(process) if memory.device in used],
-        "models": [_model(one) for one in models],
+        "models": [_model(one, process.key, copies.get((process.key, one.model.id), {})) for one in models],
         "model_manager": snapshot.model_manager if snapshot else None,
         "stage": _current(snapshot.stages if snapshot else ()),
         "stages": [stage_document(stage) for stage in (snapshot.stages if snapshot else ())],
@@ -161,7 +195,7 @@ def _device(memory: DeviceMemory, used_bytes: int | None) -> dict[str, Json]:
     }
 
 
-def _model(one: EnrichedModel) -> dict[str, Json]:
+def _model(one: EnrichedModel, process_key: str, copies: Mapping[str, Copies]) -> dict[str, Json]:
     model = one.model
     display = describe_model(one.shown_name, safe_text(model.kind, 20), model.size_bytes, model.layers, model.unread_tensors)
     return {
@@ -192,6 +226,12 @@ def _model(one: EnrichedModel) -> dict[str, Json]:
         "dynamic_memory": model.dynamic_memory,
         "managed_by": model.managed_by,
         "managed_bytes": model.managed_bytes,
+        "copies_by_device": {device: found.count for device, found in copies.items()} if copies else None,
+        "same_file_as": [
+            other
+            for other in sorted({key for found in copies.values() for process, key in found.models if process == process_key})
+            if other != model.id
+        ],
     }
 
 

@@ -19,6 +19,7 @@ def chosen_filters(arguments: argparse.Namespace) -> Filters:
         kinds=_words(arguments.kind),
         min_bytes=arguments.min_bytes,
         names=_words(arguments.name),
+        copies=arguments.copies,
     )
 
 

@@ -20,7 +20,6 @@ from prometheus_client.registry import Collector
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import KINDS, SMALL_MODELS_ID
 from gpumodels_tui.service.observed import Observed
-from gpumodels_tui.service.same_files import copies
 from gpumodels_tui.service.series_names import SeriesNames, label
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.device_names import HOST, Device, devices_named, holds_memory, join_devices
@@ -177,9 +176,9 @@ class ModelMetrics(Collector):
         yield from (info, confidence, loaded)
         text = "Models on the device that were loaded from the same files as this one, itself included."
         twice = GaugeMetricFamily("gpumodels_model_copies", text, labels=[*of_model, "device"])
-        for (device, key), count in copies(there).items():
-            if key in own:
-                twice.add_metric([*own[key], *self._names.process(models[key].process_state), names[device]], count)
+        for device, row in there:
+            if row.key in own and row.copies is not None:
+                twice.add_metric([*own[row.key], *self._names.process(row.process_state), names[device]], row.copies.count)
         yield twice
 
     def _of_sidecars(self, seen: Observed, processes: Iterable[ProcessState]) -> Iterator[Metric]:

@@ -66,6 +66,7 @@ FILTERS: Final = (
     ),
     Option("min-bytes", "only models of at least this size, such as 512MB or 2.1GB", kinds.SIZE, 0),
     listed("name", "only models with this in their name; repeatable", metavar="TEXT", separator=""),
+    Option("copies", "only models that a device holds more than once, from the same files", kinds.SWITCH, default=False),
 )
 """What is shown of what is read, by the screens, by what is printed, and by the commands that take filters."""
 

@@ -7,7 +7,7 @@
 
 _shtab_gpumodels_tui_subparsers=(metrics record oom why doctor deploy config completion)
 
-_shtab_gpumodels_tui_metrics_option_strings=(-h --help --listen --unix --textfile --top --history --no-history --with-pid --no-with-pid --with-paths --no-with-paths --dir --models --group --gpu --process --user --job --kind --min-bytes --name)
+_shtab_gpumodels_tui_metrics_option_strings=(-h --help --listen --unix --textfile --top --history --no-history --with-pid --no-with-pid --with-paths --no-with-paths --dir --models --group --gpu --process --user --job --kind --min-bytes --name --copies --no-copies)
 _shtab_gpumodels_tui_record_option_strings=(-h --help --every --limit --history --no-history --dir --models --group)
 _shtab_gpumodels_tui_oom_option_strings=(-h --help --dir --models --group)
 _shtab_gpumodels_tui_why_option_strings=(-h --help --pid --json --no-json --dir --models --group)
@@ -15,7 +15,7 @@ _shtab_gpumodels_tui_doctor_option_strings=(-h --help --json --no-json --bundle 
 _shtab_gpumodels_tui_deploy_option_strings=(-h --help --into)
 _shtab_gpumodels_tui_config_option_strings=(-h --help)
 _shtab_gpumodels_tui_completion_option_strings=(-h --help)
-_shtab_gpumodels_tui_option_strings=(-h --help --dir --models --group --theme --ascii --no-ascii --interval --once --json --csv --follow --history --output --since --state --replay --history-of --pretty --no-pretty --gpu --process --user --job --kind --min-bytes --name --version)
+_shtab_gpumodels_tui_option_strings=(-h --help --dir --models --group --theme --ascii --no-ascii --interval --once --json --csv --follow --history --output --since --state --replay --history-of --pretty --no-pretty --gpu --process --user --job --kind --min-bytes --name --copies --no-copies --version)
 
 _shtab_gpumodels_tui_metrics___unix_COMPGEN=_shtab_compgen_files
 _shtab_gpumodels_tui_metrics___textfile_COMPGEN=_shtab_compgen_files
@@ -56,6 +56,8 @@ _shtab_gpumodels_tui_metrics___with_pid_nargs=0
 _shtab_gpumodels_tui_metrics___no_with_pid_nargs=0
 _shtab_gpumodels_tui_metrics___with_paths_nargs=0
 _shtab_gpumodels_tui_metrics___no_with_paths_nargs=0
+_shtab_gpumodels_tui_metrics___copies_nargs=0
+_shtab_gpumodels_tui_metrics___no_copies_nargs=0
 _shtab_gpumodels_tui_record__h_nargs=0
 _shtab_gpumodels_tui_record___help_nargs=0
 _shtab_gpumodels_tui_record___history_nargs=0
@@ -88,6 +90,8 @@ _shtab_gpumodels_tui___follow_nargs=0
 _shtab_gpumodels_tui___history_nargs=0
 _shtab_gpumodels_tui___pretty_nargs=0
 _shtab_gpumodels_tui___no_pretty_nargs=0
+_shtab_gpumodels_tui___copies_nargs=0
+_shtab_gpumodels_tui___no_copies_nargs=0
 _shtab_gpumodels_tui___version_nargs=0
 
 

@@ -27,6 +27,8 @@ class _ModelTraits(Struct, frozen=True):
     kind: str
     most_bytes: int
     process_key: str
+    was_twice: bool
+    """Whether there was another of the same files at any time."""
 
 
 class ViewFilter:
@@ -74,7 +76,8 @@ class ViewFilter:
                 if before.get(row.key) is not row:
                     seen = self._models.get(row.key)
                     most = max(row.model.size_bytes, 0 if seen is None else seen.most_bytes)
-                    self._models[row.key] = _ModelTraits(row.name, row.kind, most, row.process_state.key)
+                    was_twice = row.is_twice or (seen is not None and seen.was_twice)
+                    self._models[row.key] = _ModelTraits(row.name, row.kind, most, row.process_state.key, was_twice)
                     self._processes[row.process_state.key] = traits_of(row.process_state)
         for process in view.processes:
             if process.key not in self._processes:
@@ -108,11 +111,12 @@ class ViewFilter:
             return True
         if event.model_key is None:
             return any(
-                one.process_key == event.process_key and self.filters.has_model(one.name, one.kind, one.most_bytes)
+                one.process_key == event.process_key
+                and self.filters.has_model(one.name, one.kind, one.most_bytes, is_twice=one.was_twice)
                 for one in self._models.values()
             )
         model = self._models.get(event.model_key)
-        return model is not None and self.filters.has_model(model.name, model.kind, model.most_bytes)
+        return model is not None and self.filters.has_model(model.name, model.kind, model.most_bytes, is_twice=model.was_twice)
 
 
 def filtered(view: View, filters: Filters) -> View:
@@ -150,7 +154,7 @@ def _device(device: DeviceRow, filters: Filters, is_shown: Callable[[ProcessStat
         models=tuple(
             row
             for row in device.models
-            if filters.has_model(row.name, row.kind, row.model.size_bytes) and is_shown(row.process_state)
+            if filters.has_model(row.name, row.kind, row.model.size_bytes, is_twice=row.is_twice) and is_shown(row.process_state)
         ),
         unattached=tuple(row for row in without if filters.has_process(traits_without_sidecar(row))),
     )

@@ -34,6 +34,8 @@ class Filters(Struct, frozen=True):
     """Of a model's size."""
     names: tuple[str, ...] = ()
     """Parts of a model's name."""
+    copies: bool = False
+    """Only models that a device holds more than once."""
 
     @property
     def has_any(self) -> bool:
@@ -48,7 +50,7 @@ class Filters(Struct, frozen=True):
     @property
     def of_models(self) -> bool:
         """Whether models are chosen: then processes without any such model are left out."""
-        return bool(self.kinds or self.min_bytes or self.names)
+        return bool(self.kinds or self.min_bytes or self.names or self.copies)
 
     def in_words(self) -> str:
         """`user ada, kind lora or vae, at least 1.0 GB`; empty if there are none. Safe to draw."""
@@ -61,7 +63,8 @@ class Filters(Struct, frozen=True):
             ("name", self.names),
         )
         said = [f"{noun} {' or '.join(safe_text(word, LONGEST_WORD) for word in words)}" for noun, words in lists if words]
-        return ", ".join([*said, *([f"at least {format_bytes(self.min_bytes)}"] if self.min_bytes else [])])
+        said += [f"at least {format_bytes(self.min_bytes)}"] if self.min_bytes else []
+        return ", ".join([*said, *(["in memory more than once"] if self.copies else [])])
 
     def devices(self, devices: Iterable[tuple[str, str, str]]) -> frozenset[str] | None:
         """The keys of the devices that are shown, of (key, label, title); None if GPUs aren't chosen."""
@@ -78,11 +81,12 @@ class Filters(Struct, frozen=True):
             and (not self.jobs or any(_is_job(text, process.job) for text in self.jobs))
         )
 
-    def has_model(self, name: str, kind: str, size_bytes: int) -> bool:
+    def has_model(self, name: str, kind: str, size_bytes: int, *, is_twice: bool) -> bool:
         """Whether this model is one of them, whatever its process."""
         return (
             (not self.kinds or kind in self.kinds)
             and size_bytes >= self.min_bytes
+            and (is_twice or not self.copies)
             and (not self.names or any(text.casefold() in name.casefold() for text in self.names))
         )
 

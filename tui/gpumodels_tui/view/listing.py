@@ -158,7 +158,7 @@ def entries(
     Args:
         devices: The devices whose models and processes are listed.
         order: None for the default: the largest first, those of dead processes and small ones last.
-        words: Only entries with all of these words in their name, kind, process or files are listed, regardless of case.
+        words: Only entries with all of these words in their name, kind, process, note or files are listed, regardless of case.
         unfolded: Keys of the groups whose ranks are listed.
     """
     listed = [Entry((device.key, row.key), device, row) for device in devices for row in device.models]
@@ -269,5 +269,5 @@ def _inside(entry: Entry, devices: Sequence[DeviceRow]) -> list[Entry]:
 
 def _contains(entry: Entry, words: Sequence[str]) -> bool:
     files = () if entry.row is None else (*entry.row.model.files, *entry.row.model.candidates)
-    text = "\n".join((entry.name, entry.kind, entry.process, *files)).casefold()
+    text = "\n".join((entry.name, entry.kind, entry.process, entry.row.note if entry.row is not None else "", *files)).casefold()
     return all(word in text for word in words)

@@ -32,6 +32,8 @@ SOURCES: Final[Mapping[str, str]] = {
     NameSource.PENDING: "a provisional name, until its values have been compared with all possible files",
 }
 """`Model.name_source` in words; unknown sources are shown unchanged."""
+SEEN_LOADED: Final = frozenset({NameSource.MAPPED_FILE, NameSource.STATE_DICT, NameSource.READ_FILE})
+"""The sources that follow a model's memory back to the file, which copies made by `copy.deepcopy` and averages can't be."""
 SURE: Final = 0.9
 MOST_LISTED: Final = 20
 MOST_NAMED: Final = 3
@@ -70,6 +72,7 @@ def facts_of(row: ModelRow) -> list[Fact]:
     described.append(Fact("memory", _memory(row)))
     if model.dynamic_memory:
         described.append(Fact("paging", "dynamic VRAM: single pages come and go while it runs, which is no load"))
+    described += _copies(row)
     described += _manager(row)
     described += [Fact(safe_text(label, 40), safe_text(value)) for label, value in row.facts.items()]
     if len(model.dtypes) > 1 or (model.dtypes and not row.facts):
@@ -101,6 +104,20 @@ def _manager(row: ModelRow) -> list[Fact]:
     loaded = model.managed_bytes
     said = "" if loaded is None else f", {format_bytes(loaded)} loaded by it" if loaded else ", not loaded by it now"
     return [Fact("manager", f"{safe_text(model.managed_by, 40)}{said}")]
+
+
+def _copies(row: ModelRow) -> list[Fact]:
+    """How often the device holds what was loaded from its files: `6.0 GB in 3 copies, one of them in another process`."""
+    if row.copies is None or not row.is_twice:
+        return []
+    others = sum(process != row.process_state.key for process, _ in row.copies.models)
+    where = "" if not others else ", one of them in another process" if others == 1 else f", {others} of them in other processes"
+    facts = [Fact("copies", f"{format_bytes(row.copies.bytes)} in {row.copies.count} copies from the same files{where}")]
+    if row.model.name_source == NameSource.VALUES:
+        facts.append(Fact("", "this one has the file's values: a copy of another one, or loaded in a way that wasn't seen"))
+    elif row.model.name_source in SEEN_LOADED:
+        facts.append(Fact("", "this one holds what was read from the file"))
+    return facts
 
 
 def raw_metadata(row: ModelRow) -> list[Fact]:

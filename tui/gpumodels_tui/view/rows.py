@@ -9,6 +9,7 @@ from msgspec import Struct, field
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import SMALL_MODELS_ID, Model
 from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.view.copies import Copies
 from gpumodels_tui.view.events import History
 from gpumodels_tui.view.memory_parts import MemoryPart
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow
@@ -49,6 +50,13 @@ class ModelRow(Struct, frozen=True):
     """The devices' keys (`DeviceRow.key`) by the names that the process uses."""
     file_sizes: Mapping[str, int] = field(default_factory=dict)
     """The sizes in bytes of its files and candidates, by path, as far as they have been read."""
+    copies: Copies | None = None
+    """The models on this device that were loaded from the same files, itself included; None if its files aren't certain."""
+
+    @property
+    def is_twice(self) -> bool:
+        """Whether this device holds what was loaded from these files more than once."""
+        return self.copies is not None and self.copies.count > 1
 
 
 class DeviceRow(Struct, frozen=True):

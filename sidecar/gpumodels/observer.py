@@ -232,7 +232,7 @@ class Observer:
         self._import_hook.check()
         began = time.thread_time()
         try:
-            counters = attached.devices.counters({device for model in self.models for device in model.bytes_by_device})
+            counters = attached.devices.counters({memory.device for memory in self.devices if memory.models_bytes})
             attached.main_accelerator.device = _main_device(counters)
             attached.stages.update()
             for key in LABELS.take_changed():

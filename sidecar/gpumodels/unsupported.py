@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
+from gpumodels.support.never_pickled import never_pickled
+
 
 def start(
     *,
@@ -33,6 +35,7 @@ def stage(name: str | Callable[..., Any]) -> Any:
     return _Stage() if isinstance(name, str) else name
 
 
+@never_pickled
 class _Stage:
     def __enter__(self) -> _Stage:
         return self

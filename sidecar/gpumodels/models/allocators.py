@@ -128,7 +128,7 @@ def device_memory(
     """
     held: dict[str, int] = {}
     slept: dict[str, int] = {}
-    for model in models:
+    for model in models if asleep else ():
         if model.asleep_bytes and model.device is not None:
             slept[model.device] = slept.get(model.device, 0) + model.asleep_bytes
     for model in models:

@@ -148,10 +148,11 @@ class ModelNames:
             ReferenceError: the model was deleted meanwhile.
         """
         names = self._names_of(_alive(core))
-        known, label = names.known.get(found.adapter), self._label(found)
-        is_outdated = known is None or known.label != label or _is_outdated(known, found)
+        known = names.known.get(found.adapter)
+        is_outdated = known is None or self._is_labelled_anew(known, found) or _is_outdated(known, found)
         if known is not None and not is_outdated and (_names_a_file(known) or not self._is_sought(known, found)):
             return known.identified
+        label = self._label(found)
         pending = names.pending.get(found.adapter)
         if pending is None or pending.found is not found or pending.known is not known or pending.label != label:
             if known is None or is_outdated:
@@ -168,7 +169,7 @@ class ModelNames:
             ReferenceError: the model was deleted meanwhile.
         """
         known = self._names_of(_alive(core)).known.get(found.adapter)
-        if known is None or known.label != self._label(found) or _is_outdated(known, found):
+        if known is None or self._is_labelled_anew(known, found) or _is_outdated(known, found):
             return Need.UNKNOWN
         if not (known.found is found and _names_a_file(known)) and self._is_sought(known, found):
             return Need.SOUGHT
@@ -213,9 +214,12 @@ class ModelNames:
     def _slot(self, found: FoundModel) -> PipelineSlot | None:
         return self._slots.get(found.core) or self._slots.get(found.root)
 
+    def _is_labelled_anew(self, known: _KnownName, found: FoundModel) -> bool:
+        return bool(known.label or LABELS.by_id) and known.label != self._label(found)
+
     def _label(self, found: FoundModel) -> Label | None:
         """What the program called the model, or one of its wrappers."""
-        if found.adapter is not None or not len(LABELS):
+        if found.adapter is not None or not LABELS.by_id:
             return None
         return LABELS.of(found.core, found.root, *self._wrappers_between(found))
 

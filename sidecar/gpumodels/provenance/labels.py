@@ -37,6 +37,8 @@ class Labels:
 
     def __init__(self) -> None:
         self._labels: WeakTable[Label] = WeakTable()
+        self.by_id = self._labels.by_id
+        """The labelled modules by id; read-only."""
         self._changed: deque[int] = deque(maxlen=MAX_CHANGES)
 
     def put(self, module: Any, label: Label) -> None:
@@ -53,7 +55,7 @@ class Labels:
         return len(self._labels)
 
     def __contains__(self, module: int) -> bool:
-        return module in self._labels.by_id
+        return module in self.by_id
 
     def take_changed(self) -> list[int]:
         """The ids of modules whose labels changed since the last call, for the sidecar's thread."""

@@ -22,7 +22,7 @@ SIDE_BY_SIDE := -n 2 --dist loadfile
 # These measure how soon something happens, or print a table at the end.
 ALONE := tests/faults $(wildcard tests/integration/test_terminal*.py)
 
-.PHONY: demo test test-sidecar test-libraries test-comfyui gpu-check test-hosts check format bench faults pictures shell-files wheel clean
+.PHONY: demo test test-sidecar test-libraries test-comfyui test-accelerator gpu-check test-hosts check format bench faults pictures shell-files wheel clean
 
 demo: $(DEMO_STAMP)
 	@$(BIN)/gpumodels demo --view
@@ -46,6 +46,10 @@ test-libraries:
 test-comfyui: $(STAMP)
 	@test -f "$(COMFYUI)/main.py" || { echo "gpumodels: no ComfyUI in '$(COMFYUI)'; say where: make test-comfyui COMFYUI=DIR" >&2; exit 1; }
 	COMFYUI="$(abspath $(COMFYUI))" $(BIN)/pytest -m comfyui tests/comfyui
+
+# Real loads onto a simulated accelerator, with and without samples, the sidecar early and late: half an hour.
+test-accelerator: $(STAMP)
+	$(BIN)/pytest -m accelerator tests/accelerator_matrix
 
 # On a machine with a GPU: what is said of each model's memory against what ComfyUI and torch say. GPU_CHECK=--dry-run: on the CPU.
 gpu-check: $(STAMP)

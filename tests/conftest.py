@@ -12,9 +12,13 @@ import pytest
 TESTS: Final = Path(__file__).parent
 PROCESS_FOLDERS: Final = tuple(TESTS / name for name in ("faults", "host_unchanged", "integration"))
 """All tests in these take child processes, terminals or real loads, so that they are slow without saying so."""
-OWN_TARGETS: Final = {TESTS / "libraries": "libraries", TESTS / "comfyui": "comfyui"}
-"""Folders by the mark of all tests in them: they need what only `make test-libraries` installs, or a checkout of ComfyUI. Other
-runs leave them out."""
+OWN_TARGETS: Final = {
+    TESTS / "libraries": "libraries",
+    TESTS / "comfyui": "comfyui",
+    TESTS / "accelerator_matrix": "accelerator",
+}
+"""Folders by the mark of all tests in them: they need what only `make test-libraries` installs, a checkout of ComfyUI, or half an
+hour. Other runs leave them out."""
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

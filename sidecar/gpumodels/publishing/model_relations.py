@@ -25,18 +25,16 @@ def with_relations(models: Sequence[Model], ids: Mapping[FoundModel, str], varia
         if parent_id is not None:
             adapters.setdefault(parent_id, []).append(model_id)
     shares = _sharers(ids)
-    related: list[Model] = []
-    for model in models:
+    related = list(models)
+    for number, model in enumerate(models):
         parent = parents.get(model.id)
-        one = model
         if adapters.get(model.id) or shares.get(model.id) or parent != model.parent:
-            one = variants.of(
+            related[number] = variants.of(
                 model,
                 parent=parent,
                 adapters=tuple(adapters.get(model.id, ())),
                 shares_with=tuple(sorted(shares.get(model.id, frozenset()) - {model.id})),
             )
-        related.append(one)
     return related
 
 

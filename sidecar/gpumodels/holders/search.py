@@ -26,6 +26,8 @@ MAX_CHAINS: Final = 8
 MAX_VISITED: Final = 2_000
 ASKED_TOGETHER: Final = 8
 """Objects of one question: each reference in the process is compared with all of them."""
+OWN_FROZEN: Final = 1_000
+"""Python 3.12 begins with some hundred objects frozen, none of which holds a model."""
 SECONDS_PER_BLOCK: Final = 12e-9
 """By which the time of a question is expected, per allocated block of memory; measured with three million objects."""
 
@@ -103,7 +105,8 @@ class HolderSearch:
         self._clock = clock
         self._target = target
         self._nodes: dict[int, _Node] = {}
-        self._findings = Findings(hidden_objects=gc.get_freeze_count())
+        hidden = gc.get_freeze_count()
+        self._findings = Findings(hidden_objects=hidden if hidden > OWN_FROZEN else 0)
         self._chains: list[Chain] = []
         self._references: dict[int, int] = {}
         """How many references to each object come from objects that were found."""
@@ -153,7 +156,7 @@ class HolderSearch:
     def _ask(self, keys: list[int], starts: Starts) -> list[int]:
         """Ask who refers to these; the chains that end here are noted, and the ids of the others are returned."""
         nodes = self._nodes
-        asked = [nodes[key].held for key in keys]
+        asked = tuple([nodes[key].held for key in keys])  # passed on as it is, so that it is known for ours
         own = {id(asked), id(nodes)}
         own.update(map(id, nodes.values()))
         before = self._clock()

@@ -23,6 +23,8 @@ DOCUMENTS: Final = [ROOT / "README.md", ROOT / "docs" / "options.md", ROOT / "do
 COMMANDS: Final = frozenset({"metrics", "config", "completion"})
 """The commands that are run here; others have their own tests."""
 
+ELSEWHERE: Final = frozenset({"--follow", "--history", "--replay"})
+"""What runs until it is stopped, or reads what another program kept: run in the tests of `streaming` and `recording`."""
 
 BEGINNINGS: Final = ("gpumodels-tui", "eval ", "source ", "watch ", "COLUMNS=")
 
@@ -33,7 +35,7 @@ def documented() -> Iterator[str]:
         for line in (*lines_of_blocks(document), *in_code(document.read_text(encoding="utf-8"))):
             _, program, rest = line.partition("gpumodels-tui")
             words = rest.replace(")", " ").split()
-            ours = not words or words[0] in COMMANDS or words[0].startswith(("-", "|"))
+            ours = not words or words[0] in COMMANDS or (words[0].startswith(("-", "|")) and words[0] not in ELSEWHERE)
             if program and ours and line.startswith(BEGINNINGS) and rest[:1] in ("", " "):
                 yield line
 

@@ -177,7 +177,7 @@ EFFECTS: Final[dict[str, Case]] = {
     "layers.reverse": Case(lambda before, after: after.layer_order == ("size", True)),
     "layers.facts": Case(opens("Facts")),
     "models.facts": Case(opens("Facts")),
-    "models.holders": Case(opens("Who holds")),
+    "models.holders": Case(lambda before, after: after.title.startswith("Who holds ") and after.depth == before.depth + 1),
     "layers.toggle": Case(lambda before, after: after.rows < before.rows, ("home",)),
     "layers.unfold": Case(lambda before, after: after.rows > before.rows, ("home", "enter")),
     "layers.fold": Case(lambda before, after: after.rows < before.rows, ("home",)),

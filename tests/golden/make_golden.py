@@ -96,6 +96,7 @@ SNAPSHOT: Final = Snapshot(
             container_id="0123456789ab",
         ),
         answers=True,
+        attached_at_ns=TAKEN_AT_NS - 1700 * 10**9,
     ),
     devices=(
         DeviceMemory(

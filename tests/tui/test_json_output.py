@@ -12,6 +12,7 @@ from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpu_reading import GpuReading
 from gpumodels_tui.sources.gpus import HardwareState
+from gpumodels_tui.view.filters import Filters
 from snapshots import (
     GIB,
     H100,
@@ -76,6 +77,17 @@ def test_models_from_the_same_files_are_counted_and_named() -> None:
     twice = dict.fromkeys(one.bytes_by_device, 2)
     assert (said["m1"], said["m2"]) == ((twice, ["m2"]), (twice, ["m1"]))
     assert (said["m3"], said["m4"]) == ((dict.fromkeys(twice, 1), []), (None, []))
+
+
+def test_of_another_users_copies_nothing_is_told() -> None:
+    one = replace(a_model("wan"), id="m1", files=("/models/wan.safetensors",), confidence=0.97, file_stamps=((7, 1),))
+    feed = a_feed(a_process_state(a_snapshot(one), user="ada"), a_process_state(a_snapshot(one), pid=7, user="bob"))
+    glance = Snapshots(feed, some_hardware(a_gpu()), CatalogueState(), NOON_NS)
+    counts = {}
+    for users in ((), ("ada",)):
+        processes = json.loads(text(glance, Filters(users=users)))["processes"]
+        counts[users] = [set(shown["copies_by_device"].values()) for process in processes for shown in process["models"]]
+    assert counts == {(): [{2}, {2}], ("ada",): [{1}]}
 
 
 def test_the_document_for_people_is_the_same_in_lines() -> None:

@@ -67,7 +67,9 @@ def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: fro
         process.key: [enriched(model, glance.catalogue) for model in (process.snapshot.models if process.snapshot else ())]
         for process in glance.feed.processes
     }
-    copies = _copies(glance.feed.processes, enriched_models, joined)
+    # Of processes that aren't chosen nothing is told, the number of their copies neither.
+    chosen_processes = [process for process in glance.feed.processes if filters.has_process(traits_of(process))]
+    copies = _copies(chosen_processes, enriched_models, joined)
     for process in glance.feed.processes:
         if not filters.has_process(traits_of(process)):
             continue

@@ -22,6 +22,7 @@ from gpumodels_shared.schema import KINDS, SMALL_MODELS_ID
 from gpumodels_tui.service.observed import Observed
 from gpumodels_tui.service.series_names import SeriesNames, label
 from gpumodels_tui.sources.feed import ProcessState
+from gpumodels_tui.view.copies import Resident, copies_of
 from gpumodels_tui.view.device_names import HOST, Device, devices_named, holds_memory, join_devices
 from gpumodels_tui.view.filtering import filtered
 from gpumodels_tui.view.filters import NO_FILTERS, Filters
@@ -176,9 +177,12 @@ class ModelMetrics(Collector):
         yield from (info, confidence, loaded)
         text = "Models on the device that were loaded from the same files as this one, itself included."
         twice = GaugeMetricFamily("gpumodels_model_copies", text, labels=[*of_model, "device"])
+        # Counted among those that are served, whichever processes the rows were counted among.
+        copies = copies_of(Resident(device, row.model.id, row.on_bytes, row.model, row.process_state) for device, row in there)
         for device, row in there:
-            if row.key in own and row.copies is not None:
-                twice.add_metric([*own[row.key], *self._names.process(row.process_state), names[device]], row.copies.count)
+            found = copies.get((device, row.process_state.key, row.model.id))
+            if row.key in own and found is not None:
+                twice.add_metric([*own[row.key], *self._names.process(row.process_state), names[device]], found.count)
         yield twice
 
     def _of_sidecars(self, seen: Observed, processes: Iterable[ProcessState]) -> Iterator[Metric]:

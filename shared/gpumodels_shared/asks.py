@@ -7,8 +7,6 @@ them off.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import os
 import re
@@ -17,8 +15,6 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
-
-from gpumodels_shared.places import TEMPORARY_PREFIX, open_directory
 
 ASK_SCHEMA: Final = 1
 MAX_ASK_BYTES: Final = 4096
@@ -81,36 +77,6 @@ def decode_ask(content: bytes) -> tuple[str, str]:
     if question != WHY or type(model) is not str or not 0 < len(model) <= 200:
         raise AskError("not a question that is known")
     return question, model
-
-
-def write_new(directory: Path, name: str, content: bytes, owners: set[int] | None) -> None:
-    """Create a file of this content, mode 0600, in one step; one of this name is replaced.
-
-    Args:
-        directory: of snapshot files.
-        name: the file's.
-        content: all of it.
-        owners: the uids that may own the directory; None for root's viewer.
-
-    Raises:
-        OSError: it couldn't be created; then nothing is left of it.
-    """
-    parent = open_directory(directory, owners)
-    temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
-        try:
-            if os.write(descriptor, content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=parent)
-            raise
-        finally:
-            os.close(descriptor)
-    finally:
-        os.close(parent)
 
 
 def read_file(directory: Path, name: str, owners: set[int], limit: int) -> bytes:

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import Any, Final
 
-from gpumodels_shared.places import TEMPORARY_PREFIX, open_directory, open_file
+from gpumodels_shared.places import open_directory, open_file, write_new
 from gpumodels_shared.schema import OutOfMemory, ProcessInfo
 
 RECORD_PREFIX: Final = "oom-"
@@ -60,28 +58,10 @@ def write_record(directory: Path, name: str, content: bytes, group: int | None =
     Raises:
         OSError: it couldn't be written; then nothing is left of it.
     """
-    parent = open_directory(directory, {os.geteuid()})
-    temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(4)}-{name}"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
-        try:
-            if group is not None:
-                os.fchown(descriptor, -1, group)
-                os.fchmod(descriptor, 0o640)
-            if os.write(descriptor, content) != len(content):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=parent)
-            raise
-        finally:
-            os.close(descriptor)
-        for old in sorted(filter(is_record_name, os.listdir(parent)))[:-MAX_RECORDS]:
-            with contextlib.suppress(OSError):
-                os.unlink(old, dir_fd=parent)
-    finally:
-        os.close(parent)
+    write_new(directory, name, content, {os.geteuid()}, group)
+    for old in record_files(directory, {os.geteuid()})[0][:-MAX_RECORDS]:
+        with contextlib.suppress(OSError):
+            old.unlink()
     return directory / name
 
 

@@ -13,6 +13,7 @@ import contextlib
 import errno
 import grp
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Mapping
@@ -186,6 +187,40 @@ def _check_directory_status(directory: Path, status: os.stat_result, owners: set
 def _is_shared_with_us(status: os.stat_result) -> bool:
     readable = stat.S_IRGRP | stat.S_IXGRP
     return status.st_mode & readable == readable and status.st_gid in {os.getegid(), *os.getgroups()}
+
+
+def write_new(directory: Path, name: str, content: bytes, owners: set[int] | None, group: int | None = None) -> None:
+    """Create a small file in one step; one of this name is replaced.
+
+    Args:
+        directory: of snapshot files.
+        name: the file's.
+        content: all of it.
+        owners: the uids that may own the directory; None for root's viewer.
+        group: the gid that may read the file; by default only its owner may.
+
+    Raises:
+        OSError: it couldn't be written; then nothing is left of it.
+    """
+    parent = open_directory(directory, owners)
+    temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
+        try:
+            if group is not None:
+                os.fchown(descriptor, -1, group)
+                os.fchmod(descriptor, 0o640)
+            if os.write(descriptor, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=parent)
+            raise
+        finally:
+            os.close(descriptor)
+    finally:
+        os.close(parent)
 
 
 def snapshot_files(directory: Path | int) -> list[str]:

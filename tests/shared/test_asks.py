@@ -20,8 +20,8 @@ from gpumodels_shared.asks import (
     is_ask_for,
     new_nonce,
     read_file,
-    write_new,
 )
+from gpumodels_shared.places import write_new
 
 FILE = "4711-99-0123abcd.gpm"
 ME = {os.geteuid()}

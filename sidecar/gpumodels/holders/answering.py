@@ -24,8 +24,8 @@ from gpumodels_shared.asks import (
     is_answer_of,
     is_ask_for,
     read_file,
-    write_new,
 )
+from gpumodels_shared.places import write_new
 
 LEAST_SECONDS: Final = 0.5
 """Between two searches, whoever asks."""

@@ -15,7 +15,8 @@ from torch import nn
 
 from gpumodels.holders.answering import KEPT_SECONDS, LEAST_SECONDS, MOST_WAITING, Answering
 from gpumodels.support.failures import Failures
-from gpumodels_shared.asks import WHY, answer_name, ask_name, encode_ask, write_new
+from gpumodels_shared.asks import WHY, answer_name, ask_name, encode_ask
+from gpumodels_shared.places import write_new
 
 FILE = "4711-99-0123abcd.gpm"
 GONE = encode_ask(WHY, "m2")

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from gpumodels_shared.asks import answer_name, decode_ask, is_ask_for, write_new
+from gpumodels_shared.asks import answer_name, decode_ask, is_ask_for
+from gpumodels_shared.places import write_new
 from gpumodels_tui.sources.asking import Found, NoAnswerError, ask_why
 
 FILE = "4711-99-0123abcd.gpm"

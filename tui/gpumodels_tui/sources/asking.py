@@ -21,8 +21,8 @@ from gpumodels_shared.asks import (
     encode_ask,
     new_nonce,
     read_file,
-    write_new,
 )
+from gpumodels_shared.places import write_new
 
 PATIENCE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.05

@@ -32,8 +32,8 @@ SOURCES: Final[Mapping[str, str]] = {
     NameSource.PENDING: "a provisional name, until its values have been compared with all possible files",
 }
 """`Model.name_source` in words; unknown sources are shown unchanged."""
-SEEN_LOADED: Final = frozenset({NameSource.MAPPED_FILE, NameSource.STATE_DICT, NameSource.READ_FILE})
-"""The sources that follow a model's memory back to the file, which copies made by `copy.deepcopy` and averages can't be."""
+SEEN_LOADED: Final = frozenset({NameSource.MAPPED_FILE, NameSource.READ_FILE})
+"""The sources that follow a model's memory back to the file, as they don't for a copy."""
 SURE: Final = 0.9
 MOST_LISTED: Final = 20
 MOST_NAMED: Final = 3
@@ -115,6 +115,8 @@ def _copies(row: ModelRow) -> list[Fact]:
     facts = [Fact("copies", f"{format_bytes(row.copies.bytes)} in {row.copies.count} copies from the same files{where}")]
     if row.model.name_source == NameSource.VALUES:
         facts.append(Fact("", "this one has the file's values: a copy of another one, or loaded in a way that wasn't seen"))
+    elif row.model.name_source == NameSource.STATE_DICT:
+        facts.append(Fact("", "this one was filled, perhaps by way of another model, with what was read from the file"))
     elif row.model.name_source in SEEN_LOADED:
         facts.append(Fact("", "this one holds what was read from the file"))
     return facts

@@ -63,14 +63,18 @@ def test_after_every_step_the_screen_is_that_of_a_new_drawing(tmp_path: Path, co
 
 
 def settled(terminal: Terminal) -> list[str]:
-    """What the terminal shows, but for host memory, once it has stayed the same for longer than two polls take."""
+    """What the terminal shows, but for host memory, once it has stayed the same for longer than two polls take.
+
+    Something stands in its last row then: after a resize that row is empty until the program, which may be late, has drawn.
+    """
     shown: list[list[str]] = []
 
     def is_steady(screen: str) -> bool:
         words = ("Host memory", "free", "other use")
         shown.append([line for line in screen.splitlines() if not any(word in line for word in words)])
         time.sleep(0.1)
-        return len(shown) > STEADY and all(one == shown[-1] for one in shown[-STEADY:])
+        is_drawn = bool(screen.splitlines()[-1].strip())
+        return is_drawn and len(shown) > STEADY and all(one == shown[-1] for one in shown[-STEADY:])
 
     terminal.wait_until(is_steady, "never settles")
     return shown[-1]

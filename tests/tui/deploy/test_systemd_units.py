@@ -124,7 +124,7 @@ def test_every_user_is_read_with_the_one_power_that_the_drop_in_leaves(kept: str
         theirs = Path(outer) / "theirs"
         theirs.mkdir(mode=0o700)
         os.chown(theirs, 12345, 12345)
-        with running_python(PUBLISHING, str(theirs)) as publisher:
+        with running_python(PUBLISHING, str(theirs), environment={"PYTHONPATH": os.pathsep.join(sys.path)}) as publisher:
             assert publisher.stdout is not None
             assert publisher.stdout.readline() == "published\n"
             path = tmp_path / "page.prom"

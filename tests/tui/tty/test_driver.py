@@ -6,6 +6,7 @@ import io
 import os
 import re
 import select
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -102,6 +103,16 @@ def test_a_reply_in_pieces_opens_nothing(viewer: io.FileIO, cut: int) -> None:
     assert "Layers" not in typed(viewer, reply[:cut], reply[cut:]), "the help says what Enter opens"
     assert "Layers" in typed(viewer, "?")
     typed(viewer, "\x1b")
+
+
+@pytest.mark.slow
+def test_a_terminal_that_had_another_size_for_a_moment_is_drawn_again(viewer: io.FileIO) -> None:
+    sent(viewer, 0.5)
+    os.killpg(os.tcgetpgrp(viewer.fileno()), signal.SIGWINCH)  # two resizes may be one signal, after which the size is as before
+    shown = sent(viewer, 1.0)
+    assert "\x1b[2J" in shown
+    assert "wan" in shown
+    assert "Filter" in shown
 
 
 @pytest.mark.slow

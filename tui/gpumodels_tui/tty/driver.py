@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
 import os
 import select
@@ -48,11 +49,13 @@ class ViewerDriver(LinuxDriver):
         self._is_drawing = self._is_unknown = True
         if threading.current_thread() is threading.main_thread():
             resized = signal.getsignal(signal.SIGWINCH)
+            loop = asyncio.get_running_loop()
 
             def forget(number: int, frame: FrameType | None) -> None:
                 self._is_unknown = True  # terminals wrap, cut and move lines when their size changes
                 if callable(resized):
                     resized(number, frame)
+                loop.call_soon_threadsafe(self._draw_again)
 
             signal.signal(signal.SIGWINCH, forget)
 
@@ -83,6 +86,11 @@ class ViewerDriver(LinuxDriver):
             data = self._picture.update(data)
         if data:
             super().write(data)
+
+    def _draw_again(self) -> None:
+        """Draw what is known if the terminal has the size that it had: Textual (8.2) lets such a resize pass."""
+        if self._is_drawing and self._is_unknown and shutil.get_terminal_size() == (self._picture.columns, self._picture.lines):
+            self.write("")
 
     def draw(self, data: str) -> bool:
         """Draw cells besides Textual, which draws them alike when it does. Returns whether the rest of the picture is there."""

@@ -10,8 +10,10 @@ from msgspec.structs import replace as replaced
 
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Snapshots
+from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel
 from gpumodels_tui.service.metric_families import Choices, ModelMetrics
 from gpumodels_tui.service.observed import Observed
+from gpumodels_tui.sources.gpus import GpuProcess
 from gpumodels_tui.view.builder import build_view
 from snapshots import GIB, H100, NOON_NS, a_device, a_feed, a_gpu, a_model, a_snapshot, some_hardware
 
@@ -20,7 +22,10 @@ def everything_observed() -> Observed:
     """A moment with something of each kind in it."""
     device = replace(a_device("cuda:0", GIB, H100, allocated_bytes=4 * GIB, reserved_bytes=5 * GIB), out_of_memory_count=1)
     snapshot = a_snapshot(a_model(device="cuda:0", files=["/m/wan.safetensors"]), devices=[device])
-    seen = Snapshots(a_feed(snapshot), some_hardware(a_gpu()), CatalogueState(), NOON_NS)
+    outside = OutsideFacts((OutsideModel(KnownBy.MAPPED, ("/m/a.gguf",)),))
+    running = {7: GpuProcess(7, ("llama-server",), "eve", NOON_NS, outside)}
+    hardware = replaced(some_hardware(a_gpu(processes={7: GIB})), running=running)
+    seen = Snapshots(a_feed(snapshot), hardware, CatalogueState(), NOON_NS)
     observed = Observed(seen, build_view(seen.feed, seen.hardware, seen.catalogue))
     return replaced(observed, loads={"lora": 1}, unloads={"lora": 1})
 

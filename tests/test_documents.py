@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from msgspec import structs
 
 import gpumodels
 from gpumodels.__main__ import main as gpumodels_command
@@ -39,8 +40,10 @@ from gpumodels_shared.schema import KINDS, Job, Stage
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.json_output import text
 from gpumodels_tui.oneshot import Snapshots
+from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel
 from gpumodels_tui.settings.parser import parser
 from gpumodels_tui.settings.table import THEMES
+from gpumodels_tui.sources.gpus import GpuProcess
 from gpumodels_tui.view.memory_parts import PartKind
 from gpumodels_tui.view.metadata_fields import FIELDS
 from gpumodels_tui.widgets.memory_bar import FREE, FREE_WORD, MARKS
@@ -163,7 +166,10 @@ def printed_document() -> Mapping[str, Any]:
     model = a_model("model", GIB, device="cuda:0")
     process = a_process(rank=0, job=Job("4242.0", "slurm"))
     snapshot = replace(a_snapshot(model, process=process), stages=(Stage("4", "KSampler", NOON_NS),))
-    glance = Snapshots(a_feed(snapshot), some_hardware(a_gpu()), CatalogueState(), NOON_NS)
+    outside = OutsideFacts((OutsideModel(KnownBy.MAPPED, ("/m/a.gguf",)),))
+    hardware = some_hardware(a_gpu(processes={7: GIB}))
+    hardware = structs.replace(hardware, running={7: GpuProcess(7, ("llama-server",), "eve", NOON_NS, outside)})
+    glance = Snapshots(a_feed(snapshot), hardware, CatalogueState(), NOON_NS)
     document: Mapping[str, Any] = json.loads(text(glance))
     return document
 
@@ -179,6 +185,8 @@ def test_the_keys_of_the_json_document_are_those_that_are_printed() -> None:
         "A device of a process": process["devices"][0],
         "A model": process["models"][0],
         "A stage of a process": process["stages"][0],
+        "A process without a sidecar": document["unattached"][0],
+        "A model of a process without a sidecar": document["unattached"][0]["models"][0],
     }
     for title, keys in printed.items():
         described = rows(section("docs/json.md", title))

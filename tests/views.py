@@ -10,10 +10,13 @@ from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory, Job, LayerTree
+from gpumodels_tui.catalogue.facts import CatalogueState
+from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.events import Event, EventKind, History
 from gpumodels_tui.view.layer_sums import sum_layers
 from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
+from gpumodels_tui.view.outside_models import shown_models
 from gpumodels_tui.view.process_rows import ProcessDevice, ProcessRow, UnattachedRow
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process, a_snapshot, a_tree, packed_tree
@@ -123,6 +126,17 @@ def an_unattached(pid: int = 2222, used_bytes: int | None = 3 * GIB, command: st
     return UnattachedRow(f"pid:{pid}", pid, command, "eve", used_bytes, NOON_NS - 3600 * 10**9)
 
 
+def a_llama_server(pid: int = 2222, used_bytes: int | None = 3 * GIB, **more: object) -> UnattachedRow:
+    """A process without a sidecar that has a model's file mapped, and names a LoRA."""
+    models = (
+        OutsideModel(KnownBy.MAPPED, ("/m/Qwen3-8B-Q4_K_M.gguf",), file_bytes=5 * GIB, mapped_bytes=5 * GIB),
+        OutsideModel(KnownBy.ARGUMENT, stated=("ada/style",), said_by="--lora"),
+    )
+    shown = shown_models(OutsideFacts(models), CatalogueState())
+    row = replace(an_unattached(pid, used_bytes, "llama-server -m Qwen3-8B-Q4_K_M.gguf"), program="llama-server", models=shown)
+    return replace(row, **more)
+
+
 def some_parts(
     models: Sequence[ModelRow], used_bytes: int | None, *, cache: int = 0, allocator: int = 0
 ) -> tuple[MemoryPart, ...]:
@@ -218,7 +232,7 @@ def some_process_rows(devices: Sequence[DeviceRow]) -> tuple[ProcessRow, ...]:
         for one in device.unattached:
             place = ProcessDevice(device.key, None, device.title, memory_parts([], [], one.used_bytes), device.total_bytes)
             title = f"{one.command} {one.pid}"
-            found[one.key] = ProcessRow(one.key, title, one.pid, one.user, one.command, one.started_at_ns, None, (place,))
+            found[one.key] = ProcessRow(one.key, title, one.pid, one.user, one.command, one.started_at_ns, None, (place,), one)
     return tuple(found.values())
 
 

@@ -115,7 +115,7 @@ def test_the_document_has_every_key_with_sizes_in_bytes_and_times_in_utc() -> No
     model = a_model(WAN, 2 * GIB, device="cuda:0", off_bytes=GIB, files=["/models/wan.safetensors"], slot="unet")
     catalogue = a_catalogue(some_facts("/models/wan.safetensors", {"model_type": WAN}))
     found = document_of(a_feed(a_snapshot(model)), catalogue=catalogue)
-    assert list(found) == ["schema", "taken_at", "host", "gpus", "processes", "warnings"]
+    assert list(found) == ["schema", "taken_at", "host", "gpus", "processes", "unattached", "warnings"]
     assert (found["schema"], found["taken_at"], found["warnings"]) == (1, "2026-05-28T20:26:40.000Z", [])
     (gpu,) = found["gpus"]
     assert list(gpu) == GPU_KEYS

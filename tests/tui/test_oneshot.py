@@ -20,6 +20,7 @@ from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.builder import build_view
 from gpumodels_tui.view.filtering import filtered
 from gpumodels_tui.view.filters import Filters
+from gpumodels_tui.view.process_rows import OUTSIDE_CONTAINER
 from model_files import framed
 from snapshots import (
     A100,
@@ -38,6 +39,8 @@ from snapshots import (
     published,
     some_hardware,
 )
+from views import a_gpu as a_drawn_gpu
+from views import a_llama_server, a_view, an_unattached
 
 
 def table_of(feed: FeedState) -> list[str]:
@@ -200,3 +203,22 @@ def test_one_look_finds_a_comfyuis_own_files_without_being_told_of_them(tmp_path
     finally:
         writer.abandon()
     assert seen.catalogue.values[fingerprint].files == (str(models / "sharp_vae.safetensors"),)
+
+
+def test_processes_without_a_sidecar_have_lines_with_what_is_known_of_them() -> None:
+    seen = [
+        a_llama_server(4711, int(6.1 * GIB)),
+        an_unattached(7, None),
+        structs.replace(an_unattached(8), unread="owned by another user: run as root or that user"),
+        structs.replace(an_unattached(9), pid=None, command=OUTSIDE_CONTAINER, user="", started_at_ns=None),
+    ]
+    lines = table(a_view(a_drawn_gpu(unattached=seen)), NOON_NS).splitlines()
+    known = "llama-server 4711, not attached: Qwen3-8B-Q4_K_M.gguf (mapped); ada/style (in its arguments)"
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        known,
+        "python serve.py 7, not attached",
+        "python serve.py 8, not attached (owned by another user: run as root or that user)",
+        "a process outside this container, not attached",
+    ]
+    assert lines[2].removeprefix(known).split() == ["6.1", "GB", "1h", "eve", "4711"]
+    assert lines[3].removeprefix("python serve.py 7, not attached").split() == ["?", "1h", "eve", "7"]

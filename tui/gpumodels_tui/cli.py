@@ -131,4 +131,5 @@ def _sources(arguments: argparse.Namespace) -> Sources:
         cache=cache_path(),
         warnings=warnings,
         group=arguments.group,
+        ask_servers=arguments.ask_servers,
     )

@@ -10,6 +10,7 @@ from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE, NameSource
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.model_folders import comfyui_model_folders, comfyui_root
 from gpumodels_tui.sources.feed import FeedState, ProcessState
+from gpumodels_tui.sources.gpus import HardwareState
 
 if TYPE_CHECKING:
     from gpumodels_tui.catalogue.watch import Catalogue
@@ -25,10 +26,19 @@ class Following:
         self._catalogue = catalogue
         self._with_places = with_model_folders
         self._seen: FeedState | None = None
+        self._from_outside: list[str] = []
         self._known: set[str] = set()
 
-    def see(self, feed: FeedState) -> None:
-        """Request what the feed needs; cheap if it hasn't changed. The largest models come first, then the newest."""
+    def see(self, feed: FeedState, hardware: HardwareState | None = None) -> None:
+        """Request what the feed needs; cheap if it hasn't changed. The largest models come first, then the newest.
+
+        Args:
+            feed: the sidecars' files.
+            hardware: the devices, with what is known from outside of processes without a sidecar.
+        """
+        if hardware is not None and (files := files_seen(hardware)) != self._from_outside:
+            self._from_outside = files
+            self._catalogue.follow(files)
         if feed is self._seen:
             return
         self._seen = feed
@@ -47,6 +57,19 @@ class Following:
 def files_named(feed: FeedState) -> list[str]:
     """All model files that snapshots name, each once."""
     return list(dict.fromkeys(path for model in _models(feed) for path in (*model.files, *model.candidates)))
+
+
+def files_seen(hardware: HardwareState) -> list[str]:
+    """The model files of processes without a sidecar, where their paths lead to the same files here."""
+    return list(
+        dict.fromkeys(
+            path
+            for process in hardware.running.values()
+            for model in process.outside.models
+            if model.is_here and not model.is_deleted
+            for path in model.files
+        )
+    )
 
 
 def needs_directories(feed: FeedState) -> bool:

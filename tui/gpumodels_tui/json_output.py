@@ -15,14 +15,18 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, OutOfMemory, ProcessInfo, Stage
 from gpumodels_shared.units import describe_model
 from gpumodels_tui.oneshot import Snapshots
+from gpumodels_tui.outside.arguments import program_of
+from gpumodels_tui.outside.facts import NOTHING
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.builder import devices_of, warnings_of
 from gpumodels_tui.view.copies import Copies, Resident, copies_of
 from gpumodels_tui.view.device_names import HOST, Device, Devices, devices_named, join_devices
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched
-from gpumodels_tui.view.filters import NO_FILTERS, Filters, is_of_process, traits_of
+from gpumodels_tui.view.filters import NO_FILTERS, Filters, is_of_process, traits_of, traits_without_sidecar
 from gpumodels_tui.view.jobs import Rank, RankedJob, imbalance, ranked_jobs
+from gpumodels_tui.view.outside_models import ShownModel, model_name
 from gpumodels_tui.view.outside_torch import outside_torch, used_by
+from gpumodels_tui.view.process_rows import UnattachedRow, unattached_rows
 
 Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | float | bool | None"
 
@@ -50,6 +54,7 @@ def document(glance: Snapshots, filters: Filters = NO_FILTERS) -> dict[str, Json
         "host": os.uname().nodename,
         "gpus": [_gpu(device) for device in gpus if chosen is None or device.key in chosen],
         "processes": list(processes.values()),
+        "unattached": list(_unattached(glance, joined, filters, chosen)),
         "warnings": list(warnings_of(glance.feed, glance.hardware, glance.catalogue)),
     }
 
@@ -92,6 +97,48 @@ def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: fro
         if models or not (filters.of_models or (chosen is not None and not kept)):
             used = {device: used_by(process, device, joined, glance.hardware.gpus) for device in kept}
             yield process.key, _process(process, models, used, jobs.get(process.key), copies)
+
+
+def _unattached(glance: Snapshots, joined: Devices, filters: Filters, chosen: frozenset[str] | None) -> Iterator[Json]:
+    """The processes on the GPUs that have no sidecar, by pid, as far as the filters leave them."""
+    if filters.of_models:
+        return
+    rows = unattached_rows(glance.feed.processes, glance.hardware, joined, glance.catalogue)
+    uuids = {device.key: device.uuid for device in joined.devices}
+    found: dict[int, list[tuple[str, UnattachedRow]]] = {}
+    for key, listed in rows.items():
+        for row in listed:
+            if row.pid is not None and (chosen is None or key in chosen) and filters.has_process(traits_without_sidecar(row)):
+                found.setdefault(row.pid, []).append((key, row))
+    for pid, there in sorted(found.items()):
+        process = glance.hardware.running.get(pid)
+        outside = NOTHING if process is None else process.outside
+        shown = there[0][1].models
+        yield {
+            "pid": pid,
+            "label": program_of(process.command) if process is not None else None,
+            "user": process.user if process is not None else None,
+            "started_at": time_text(process.started_at_ns) if process is not None else None,
+            "devices": [{"uuid": uuids.get(key), "used_bytes": row.used_bytes} for key, row in there],
+            "models": [_outside_model(one, glance) for one in shown],
+            "unread": outside.unread or None,
+            "not_said": outside.not_said or None,
+        }
+
+
+def _outside_model(one: ShownModel, glance: Snapshots) -> dict[str, Json]:
+    model = one.model
+    return {
+        "name": model_name(model, glance.catalogue),
+        "display": f"{one.name} ({one.how})",
+        "known_by": model.known_by.value,
+        "said_by": model.said_by or None,
+        "stated": list(model.stated),
+        "files": list(model.files),
+        "file_bytes": model.file_bytes,
+        "mapped_bytes": model.mapped_bytes,
+        "deleted": model.is_deleted,
+    }
 
 
 CopiesOfAll: TypeAlias = "Mapping[tuple[str, str], Mapping[str, Copies]]"

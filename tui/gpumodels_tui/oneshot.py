@@ -12,10 +12,12 @@ from msgspec.structs import replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_age, format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState
-from gpumodels_tui.following import Following, files_named, model_folders_in, needs_directories
+from gpumodels_tui.following import Following, files_named, files_seen, model_folders_in, needs_directories
 from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.gpus import HardwareState
 from gpumodels_tui.sources.opening import Sources
+from gpumodels_tui.sources.unattached import Unattached
+from gpumodels_tui.view.process_rows import NOT_ATTACHED, UnattachedRow
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 
 MODEL_FILES_SECONDS: Final = 2.0
@@ -39,20 +41,22 @@ def glance(sources: Sources) -> Snapshots:
     """Read everything once, which takes a few heartbeats of the sidecars and at most `MODEL_FILES_SECONDS`."""
     feed = sources.feed()
     hardware = sources.hardware()
+    unattached = Unattached(sources)
     try:
         state = feed.settle()
-        devices = hardware.read()
+        devices = unattached.look_now(hardware.read(), state)
     finally:
         feed.close()
         hardware.close()
-    return Snapshots(state, devices, _model_files(sources, state), time.time_ns())
+        unattached.stop()
+    return Snapshots(state, devices, _model_files(sources, state, devices), time.time_ns())
 
 
-def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
+def _model_files(sources: Sources, state: FeedState, devices: HardwareState) -> CatalogueState:
     """Read the files that the models came from or may have come from; nothing is read if there are no models."""
     must_search = needs_directories(state)
     directories = sources.model_directories if must_search else ()
-    files = files_named(state)
+    files = [*files_named(state), *files_seen(devices)]
     if not files and not directories and not (must_search and model_folders_in(state)):
         return CatalogueState(warnings=sources.warnings)
     catalogue = replace(sources, model_directories=directories).catalogue()
@@ -61,7 +65,7 @@ def _model_files(sources: Sources, state: FeedState) -> CatalogueState:
 
 
 def table(view: View, now_ns: int, columns: int | None = None) -> str:
-    """The table: for each device a heading, and below it the models, the largest first. Ends with a newline.
+    """The table: for each device a heading, below it the models, the largest first, and the processes without a sidecar.
 
     Args:
         view: What is shown of everything.
@@ -70,9 +74,15 @@ def table(view: View, now_ns: int, columns: int | None = None) -> str:
     """
     titles = ("", "on dev", "off dev", "dtype", "age", "process")
     # What a filter leaves empty is no news, but where nothing is filtered, an empty GPU is.
-    devices = [device for device in view.devices if device.models] if view.filtered_by else []
+    devices = [device for device in view.devices if device.models or device.unattached] if view.filtered_by else []
     devices = devices or list(view.devices)
-    cells = {device.key: [_cells(row, now_ns) for row in device.models] for device in devices}
+    cells = {
+        device.key: [
+            *(_cells(row, now_ns) for row in device.models),
+            *(_cells_without_sidecar(row, now_ns) for row in device.unattached),
+        ]
+        for device in devices
+    }
     all_cells = [titles, *(one for rows in cells.values() for one in rows)]
     widths = [max(_width(row[column]) for row in all_cells) for column in range(len(titles))]
     widths[0] = max(width for row in all_cells if (width := _width(row[0])) <= WIDEST_ALIGNED)
@@ -141,6 +151,20 @@ def _cells(row: ModelRow, now_ns: int) -> tuple[str, str, str, str, str, str]:
     age = format_age((now_ns - row.loaded_at_ns) / 1e9)
     process = f"{row.process} ({row.note})" if row.note else row.process
     return (display, format_bytes(row.on_bytes), format_bytes(row.off_bytes), _short_dtype(row.dtype), age, safe_text(process))
+
+
+def _cells_without_sidecar(row: UnattachedRow, now_ns: int) -> tuple[str, str, str, str, str, str]:
+    """`llama-server 4711, not attached: Qwen3-8B-Q4_K_M.gguf (mapped)` and the bytes that the driver counts of it."""
+    number = "" if row.pid is None else f" {row.pid}"
+    if row.models:
+        known = "; ".join(f"{one.name} ({one.how})" for one in row.models)
+        display = f"{row.program}{number}, {NOT_ATTACHED}: {known}"
+    else:
+        why = f" ({row.unread})" if row.unread else ""
+        display = f"{row.command or 'process'}{number}, {NOT_ATTACHED}{why}"
+    used = "?" if row.used_bytes is None else format_bytes(row.used_bytes)
+    age = "" if row.started_at_ns is None else format_age((now_ns - row.started_at_ns) / 1e9)
+    return (display, used, "", "", age, f"{row.user}{number}".strip())
 
 
 def _short_dtype(dtype: str) -> str:

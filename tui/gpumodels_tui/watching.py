@@ -14,6 +14,7 @@ from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.gpus import HardwareState, host_memory_only
 from gpumodels_tui.sources.opening import Sources
+from gpumodels_tui.sources.unattached import Unattached
 from gpumodels_tui.view.builder import ViewBuilder
 from gpumodels_tui.view.events import History
 from gpumodels_tui.view.recorder import Recorder
@@ -131,6 +132,8 @@ class WatchingThread(threading.Thread):
             opened.callback(feed.close)
             hardware = self._sources.hardware()
             opened.callback(hardware.close)
+            unattached = Unattached(self._sources)
+            opened.callback(unattached.stop)
             builder, recorder = ViewBuilder(), Recorder()
             view: View | None = None
             shown_from: View | None = None
@@ -147,7 +150,7 @@ class WatchingThread(threading.Thread):
                 if processes is not before:
                     changed_at = time.monotonic()
                 if view is not None and time.monotonic() - devices_at >= self.interval_seconds:
-                    devices, devices_at = hardware.read(), time.monotonic()
+                    devices, devices_at = unattached.see(hardware.read(), processes), time.monotonic()
                 if catalogue is not None:
                     facts = catalogue.state()
                 now = (processes, devices, facts)
@@ -169,7 +172,7 @@ class WatchingThread(threading.Thread):
                     opened.callback(catalogue.stop)
                     catalogue.start()
                 if following is not None:
-                    following.see(processes)
+                    following.see(processes, devices)
                 if devices_at >= 0:
                     is_quiet = time.monotonic() - changed_at >= QUIET_SECONDS
                     self._wait_for_next_poll(QUIET_SHARE if is_quiet else FEED_SHARE)

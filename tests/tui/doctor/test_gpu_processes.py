@@ -11,6 +11,8 @@ import pytest
 
 from fake_nvml import DRIVER_NOT_LOADED, FakeGpu, fake_nvml
 from gpumodels_tui.doctor import gpu_processes
+from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel
+from gpumodels_tui.sources.gpus import GpuProcess
 from machines import a_machine, found, statuses
 from nvml.simulation import SimulatedNvml, compiler
 from processes import run_python
@@ -51,6 +53,14 @@ def test_processes_with_a_sidecar_pass_and_one_without_is_named(tmp_path: Path) 
     assert said[0][0] == "WARN"
     assert f"{os.getpid()} had a sidecar, which was stopped" in said[0][1]
     assert said[1] == ("PASS", "processes on GPUs: 1, of which with a sidecar: 0")
+
+
+def test_what_is_seen_from_outside_is_said(tmp_path: Path) -> None:
+    outside = OutsideFacts((OutsideModel(KnownBy.MAPPED, ("/m/a.gguf",)),))
+    machine = a_machine(tmp_path)
+    running = {os.getpid(): GpuProcess(os.getpid(), ("x",), "eve", 1, outside)}
+    machine.hardware = msgspec.structs.replace(some_hardware(a_gpu(processes={os.getpid(): GIB})), running=running)
+    assert ("PASS", f"{os.getpid()}, as seen from outside: a.gguf (mapped)") in found(gpu_processes.processes, machine)
 
 
 def test_numbers_that_name_nobody_here_warn() -> None:

@@ -13,6 +13,7 @@ from msgspec.structs import replace as changed
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Fingerprint, OutOfMemory, Stage, TensorSample
 from gpumodels_tui.catalogue.facts import CatalogueState, ValuesMatch
+from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel
 from gpumodels_tui.recording.lines import RecordingError
 from gpumodels_tui.recording.restoring import Restorer
 from gpumodels_tui.recording.state_document import StateDocuments
@@ -60,13 +61,15 @@ def everything() -> tuple[FeedState, HardwareState, CatalogueState]:
         changed(a_process_state(None, key="three", pid=9), late_seconds=3.5, outer_pid=12),
         unreadable=[Unreadable(Path("/dev/shm/gpumodels-1000/x.gpm"), "empty file")],
     )
+    from_outside = OutsideModel(KnownBy.MAPPED, ("/models/q.gguf",), file_bytes=GIB, mapped_bytes=GIB, is_here=True)
     hardware = changed(
         some_hardware(a_gpu(processes={4711: GIB, 99: None}), problems=["no driver"]),
-        running={99: GpuProcess(99, ("python", "x.py"), None, NOON_NS)},
+        running={99: GpuProcess(99, ("llama-server", "x"), None, NOON_NS, OutsideFacts((from_outside,), "why", "no key"))},
     )
     facts = some_facts("/models/wan.safetensors", {"modelspec.title": "Wan"}, {"bfloat16": 3 * GIB})
     values = {FINGERPRINT: ValuesMatch(("/models/other.safetensors",), (), 4, 4)}
-    return feed, hardware, changed(a_catalogue(facts, warnings=["a folder is missing"]), values=values)
+    other = some_facts("/models/q.gguf", {"general.name": "Q"})
+    return feed, hardware, changed(a_catalogue(facts, other, warnings=["a folder is missing"]), values=values)
 
 
 def stored(document: dict[str, Any]) -> dict[str, Any]:

@@ -15,11 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from gpumodels_shared.liveness import Liveness
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Snapshots
+from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel
 from gpumodels_tui.service.metric_families import Choices, ModelMetrics
 from gpumodels_tui.service.observed import Observed
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpu_reading import GpuReading
-from gpumodels_tui.sources.gpus import HardwareState
+from gpumodels_tui.sources.gpus import GpuProcess, HardwareState
 from gpumodels_tui.view.builder import build_view
 from gpumodels_tui.view.filters import Filters
 from snapshots import (
@@ -107,6 +108,22 @@ def test_what_is_unknown_is_absent_and_a_count_of_none_is_said() -> None:
     assert values(found, "models") == {(): 0}
     assert values(found, "processes", "state") == {("live",): 0, ("stalled",): 0, ("dead",): 0}
     assert not values(found, "model_loads_total"), "nobody counts in a single reading"
+
+
+def test_models_of_processes_without_a_sidecar_are_named_without_paths_and_arguments() -> None:
+    models = (
+        OutsideModel(KnownBy.MAPPED, ("/secret/Qwen3-8B-Q4_K_M.gguf",)),
+        OutsideModel(KnownBy.SERVER, stated=("/secret/Other-9B.gguf",)),
+        OutsideModel(KnownBy.ARGUMENT, stated=("org/argued",)),
+    )
+    running = {pid: GpuProcess(pid, ("x",), "eve", 1, OutsideFacts(models)) for pid in (7, 8)}
+    gpu = GpuReading(0, H100, "NVIDIA H100", processes={7: GIB, 8: GIB})
+    text = page(observed(a_feed(), replace(some_hardware(gpu), running=running)))
+    assert values(series(text), "unattached_model_info", "device", "model", "known_by") == {
+        ("0", "Qwen3-8B-Q4_K_M.gguf", "mapped"): 1,
+        ("0", "Other-9B", "server"): 1,
+    }
+    assert "secret" not in text
 
 
 def test_devices_have_their_readings_in_base_units() -> None:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from gpumodels_tui.view.listing import SORTS, Entry, Order, entries
 from snapshots import GIB, MIB, WAN
-from views import a_full_view, a_gpu, a_host, a_row, an_unattached
+from views import a_full_view, a_gpu, a_host, a_llama_server, a_row, an_unattached
 
 
 def names(listed: list[Entry]) -> list[str]:
@@ -44,6 +44,15 @@ def test_processes_without_a_sidecar_come_last_and_sort_with_the_others_where_as
     gpu = a_gpu(a_row("m", GIB), unattached=[an_unattached(used_bytes=3 * GIB), an_unattached(1, None, "")])
     assert names(entries([gpu])) == ["m", "python serve.py", "process 1"]
     assert names(entries([gpu], Order("on", reverse=True))) == ["process 1", "m", "python serve.py"]
+
+
+def test_a_model_that_is_known_from_outside_is_the_line_and_found_by_all_that_is_known_of_it() -> None:
+    gpu = a_gpu(a_row("m", GIB), unattached=[a_llama_server(used_bytes=9 * GIB), an_unattached(1)])
+    (entry,) = entries([gpu], words="qwen3")
+    assert (entry.name, entry.note, entry.process) == ("Qwen3-8B-Q4_K_M.gguf", "mapped", "llama-server 2222")
+    assert (entry.on_bytes, entry.off_bytes, entry.layers) == (9 * GIB, 0, 0)
+    for words in ("ada/style", "eve 2222", "llama-server -m", "mapped"):
+        assert [one.key for one in entries([gpu], words=words)] == [entry.key]
 
 
 @pytest.mark.parametrize("column", SORTS)

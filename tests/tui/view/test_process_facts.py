@@ -12,7 +12,7 @@ from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import MOST_WARNINGS, facts_of_process, facts_of_unattached
 from gpumodels_tui.view.process_rows import ProcessDevice, ProcessRow
 from snapshots import GIB, MINUTE_NS, NOON_NS, a_device, a_model, a_process, a_process_state, a_snapshot
-from views import NOON_SECONDS, a_full_view, an_unattached
+from views import NOON_SECONDS, a_full_view, a_gpu, a_llama_server, a_view, an_unattached
 
 EVIL: Final = "\x1b]0;owned\x07\u202e"
 
@@ -110,6 +110,21 @@ def test_an_unattached_process_is_told_of_as_far_as_the_driver_and_the_kernel_kn
         "unknown",
         "not reported by the driver",
     ]
+
+
+def test_what_is_known_from_outside_is_told_with_how_and_why_nothing_more() -> None:
+    process = a_llama_server(unread="owned by another user: run as root or that user", not_said="it wants a key")
+    outside = [
+        Fact("model", "Qwen3-8B-Q4_K_M.gguf (mapped), a file of 5.0 GB"),
+        Fact("file", "/m/Qwen3-8B-Q4_K_M.gguf", is_path=True),
+        Fact("", "ada/style (in its arguments: --lora)"),
+        Fact("files", "not seen: owned by another user: run as root or that user"),
+        Fact("server", "told nothing: it wants a key"),
+    ]
+    assert facts_of_unattached(process)[4:-1] == outside
+    (row,) = a_view(a_gpu(unattached=[process])).process_rows
+    assert facts_of_process(row, NOON_SECONDS)[-5:] == outside
+    assert facts_of_unattached(an_unattached())[-1].value.startswith("unknown: no sidecar")
 
 
 def test_nothing_hostile_reaches_what_is_drawn() -> None:

@@ -15,7 +15,7 @@ from gpumodels_tui.view.rows import DeviceRow, ModelRow
 from gpumodels_tui.widgets.model_table import ModelTable, dtype_cell, kind_cell, layers_cell, loaded_cell, name_cell, on_cell
 from screen_text import lines_shown, shown, words
 from snapshots import GIB
-from views import a_gpu, a_row, a_view, an_unattached, many_models, models
+from views import a_gpu, a_llama_server, a_row, a_view, an_unattached, many_models, models
 
 
 @pytest.mark.slow
@@ -162,3 +162,16 @@ def test_a_processs_state_stands_beside_a_name_that_fills_its_column(note: str) 
     assert shown_name.endswith(f"… ({note})")
     assert shown_name.startswith("Wan2_2")
     assert len(shown_name) <= 20
+
+
+def test_a_model_that_is_known_from_outside_says_how_where_there_is_room_for_it() -> None:
+    process = a_llama_server()
+    entry = Entry(("gpu:0", process.key), a_gpu(unattached=[process]), None, process)
+    assert words(name_cell(entry, 30)) == "Qwen3-8B-Q4_K_M.gguf (mapped)"
+    assert words(name_cell(entry, 22)) == "Qwen3-8B-Q4_K_M.gguf"
+    assert (entry.process, entry.kind) == ("llama-server 2222", "not attached")
+    named = replace(process, models=process.models[1:])
+    entry = Entry(("gpu:0", process.key), a_gpu(unattached=[named]), None, named)
+    assert words(name_cell(entry, 30)) == "ada/style (in its arguments)"
+    assert words(name_cell(entry, 20)) == "ada/style?"
+    assert words(name_cell(entry, 6)) == "ada/…?"

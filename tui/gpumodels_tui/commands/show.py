@@ -56,6 +56,7 @@ def print_once(sources: Sources, output: str, filters: Filters, *, is_pretty: bo
     seen = glance(sources)
     everything = build_view(seen.feed, seen.hardware, seen.catalogue)
     view = filtered(everything, filters)
+    has_something = bool(view.processes) or (output != "csv" and any(device.unattached for device in view.devices))
     if output == "json":
         from gpumodels_tui import json_output
 
@@ -64,7 +65,7 @@ def print_once(sources: Sources, output: str, filters: Filters, *, is_pretty: bo
         from gpumodels_tui import csv_output
 
         write(csv_output.text(view, seen.taken_at_ns))
-    elif view.processes:
+    elif has_something:
         from gpumodels_tui.oneshot import table
 
         write(table(view, seen.taken_at_ns, _width()))
@@ -72,7 +73,7 @@ def print_once(sources: Sources, output: str, filters: Filters, *, is_pretty: bo
     for warning in view.warnings:
         if everything.processes or not any(warning.startswith(safe_text(f"{path}: ")) for path in missing):
             say(f"warning: {warning}")
-    if view.processes:
+    if view.processes or (has_something and everything.processes):
         return 0
     if everything.processes:
         devices = ", ".join(device.label for device in everything.devices)
@@ -84,10 +85,11 @@ def print_once(sources: Sources, output: str, filters: Filters, *, is_pretty: bo
         for directory in seen.feed.directories
     )
     say(
-        f"error: no running sidecar's file in {where}; start one by `import gpumodels; gpumodels.start()` in a process, "
+        f"{'note' if has_something else 'error'}: no running sidecar's file in {where}; "
+        "start one by `import gpumodels; gpumodels.start()` in a process, "
         "or by `python -m gpumodels run script.py`, or try `python -m gpumodels demo`"
     )
-    return 1
+    return 0 if has_something else 1
 
 
 def _width() -> int | None:

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.units import format_bytes
+from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.doctor.findings import Finding, failed, passed, warned
 from gpumodels_tui.doctor.machine import Machine
 from gpumodels_tui.doctor.without_sidecar import why_without
+from gpumodels_tui.outside.facts import OutsideFacts
+from gpumodels_tui.view.outside_models import shown_models
 
 
 def driver(machine: Machine) -> Iterator[Finding]:
@@ -47,6 +50,9 @@ def processes(machine: Machine) -> Iterator[Finding]:
     for pid in seen:
         if pid not in attached and (why := why_without(pid, machine)) is not None:
             yield why
+            process = hardware.running.get(pid)
+            if process is not None and process.outside.models:
+                yield passed(f"{pid}, as seen from outside: {_models(process.outside)}")
     nameless = {pid for gpu in hardware.gpus for pid in gpu.nameless}
     if nameless:
         yield warned(
@@ -54,6 +60,10 @@ def processes(machine: Machine) -> Iterator[Finding]:
             "Run this outside of the container.",
         )
     yield passed(f"processes on GPUs: {len(seen)}, of which with a sidecar: {len(attached & set(seen))}")
+
+
+def _models(outside: OutsideFacts) -> str:
+    return "; ".join(f"{one.name} ({one.how})" for one in shown_models(outside, CatalogueState()))
 
 
 def _library(machine: Machine) -> str | None:

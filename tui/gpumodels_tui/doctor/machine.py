@@ -11,6 +11,7 @@ from gpumodels_shared.places import default_directory, other_users_directories
 from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.gpus import HardwareState
 from gpumodels_tui.sources.opening import Sources
+from gpumodels_tui.sources.unattached import Unattached
 
 
 class Machine:
@@ -71,10 +72,12 @@ class Machine:
     def hardware(self) -> HardwareState:
         """All devices. It asks the driver, which may take its time."""
         hardware = self.sources.hardware()
+        unattached = Unattached(self.sources)
         try:
-            return hardware.read()
+            return unattached.look_now(hardware.read(), self.feed)
         finally:
             hardware.close()
+            unattached.stop()
 
     @property
     def has_nvidia_driver(self) -> bool:

@@ -166,6 +166,10 @@ def _hardware(document: Document) -> HardwareState:
         values += [*gpu.processes, *gpu.processes.values(), *gpu.nameless.values()]
         _check(values)
     _check([read.host_total_bytes, read.host_used_bytes, *(one.started_at_ns for one in read.running)])
+    outside = [model for one in read.running for model in one.outside.models]
+    _check([number for model in outside for number in (model.file_bytes, model.mapped_bytes)])
+    if any(not model.files and not model.stated for model in outside):
+        raise RecordingError("a model of a process is nothing")
     gpus = tuple(
         replace(gpu, uuid=safe_text(gpu.uuid, 100), name=safe_text(gpu.name, 100), lost=gpu.lost and safe_text(gpu.lost))
         for gpu in read.gpus

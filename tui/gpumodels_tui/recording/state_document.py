@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from gpumodels_shared.schema import Model, Snapshot
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
+from gpumodels_tui.following import files_seen
 from gpumodels_tui.recording.merge_patch import Document, without_nulls
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpus import HardwareState
@@ -58,6 +59,8 @@ class StateDocuments:
         self._kept = {process.key: self._of(process, catalogue, now) for process in feed.processes}
         self._trees = {key: tree for key, tree in self._trees.items() if key[0] in self._kept}
         facts = {one.path: one for kept in self._kept.values() for one in kept.files}
+        seen = (catalogue.by_path.get(path) for path in files_seen(hardware))
+        facts |= {one.path: one for one in seen if one is not None}
         self._files = {path: self._file_of(path, one) for path, one in facts.items()}
         if self._hardware is None or self._hardware[0] is not hardware:
             self._hardware = hardware, _hardware(hardware)

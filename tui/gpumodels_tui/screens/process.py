@@ -145,7 +145,9 @@ def _no_models(row: ProcessRow, words: str) -> Text:
     if words:
         return Text(f'None of its models has "{safe_text(words)}" in its name, kind or files; Esc shows all.', STYLES[MUTED])
     if row.state is None:
-        return Text("Its models are unknown: no sidecar runs in this process.", STYLES[MUTED])
+        known = row.without_sidecar is not None and row.without_sidecar.models
+        words = "Above stands what is known from outside" if known else "Its models are unknown"
+        return Text(f"{words}: no sidecar runs in this process.", STYLES[MUTED])
     return Text("It holds no models now.", STYLES[MUTED])
 
 

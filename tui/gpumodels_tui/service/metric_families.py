@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import KINDS, SMALL_MODELS_ID
+from gpumodels_tui.outside.facts import KnownBy
 from gpumodels_tui.service.observed import Observed
 from gpumodels_tui.service.series_names import SeriesNames, label
 from gpumodels_tui.sources.feed import ProcessState
@@ -114,6 +115,21 @@ class ModelMetrics(Collector):
             if row.key in of_driver:
                 unattached.add_metric([names[row.key]], len(row.unattached))
         yield unattached
+        text = (
+            "A model of a process on the device that has no sidecar, as known from outside: mapped, open, or told by its server."
+        )
+        info = GaugeMetricFamily("gpumodels_unattached_model_info", text, labels=["device", "model", "known_by"])
+        seen_outside = {
+            (names[row.key], label(one.name), one.model.known_by.value): None
+            for row in seen.view.devices
+            if row.key in names
+            for process in row.unattached
+            for one in process.models
+            if one.model.known_by is not KnownBy.ARGUMENT
+        }
+        for labels in list(seen_outside)[: self._choices.most_models]:
+            info.add_metric(labels, 1)
+        yield info
 
     def _of_processes(self, seen: Observed, processes: Iterable[ProcessState]) -> Iterator[Metric]:
         chosen = {state.key: state for state in processes}

@@ -48,6 +48,12 @@ SOURCES: Final = (
         metavar="GROUP",
         variable="GPUMODELS_GROUP",
     ),
+    Option(
+        "ask-servers",
+        "ask ollama, llama.cpp and vLLM on this machine, where they have no sidecar, what they have loaded",
+        kinds.SWITCH,
+        default=False,
+    ),
 )
 """What is read: the same for the screens and for every command that reads sidecars' files."""
 

@@ -12,6 +12,7 @@ from msgspec import Struct, field
 from msgspec.structs import replace
 
 from gpumodels_shared.pid_namespaces import sees_all_pids
+from gpumodels_tui.outside.facts import NOTHING, OutsideFacts
 from gpumodels_tui.sources.amd_gpus import AmdGpus
 from gpumodels_tui.sources.figures import MOST_PID
 from gpumodels_tui.sources.gpu_reading import NVIDIA, GpuReading
@@ -35,6 +36,8 @@ class GpuProcess(Struct, frozen=True):
     command: tuple[str, ...]
     user: str | None
     started_at_ns: int
+    outside: OutsideFacts = NOTHING
+    """What is known of its models from outside, where it has no sidecar."""
 
 
 class HardwareState(Struct, frozen=True):

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 if TYPE_CHECKING:
     from gpumodels_tui.catalogue.watch import Catalogue
+    from gpumodels_tui.outside.looking import OutsideLooks
     from gpumodels_tui.sources.feed import SnapshotFeed
     from gpumodels_tui.sources.gpus import Hardware
 
@@ -29,6 +30,8 @@ class Sources(Struct, frozen=True):
     """Problems with the chosen directories or the configuration."""
     group: str | None = None
     """The group whose members share their files with us; None for `GPUMODELS_GROUP`."""
+    ask_servers: bool = False
+    """Whether ollama, llama.cpp and vLLM on this machine are asked what they have loaded."""
 
     def feed(self) -> SnapshotFeed:
         """A reader of the sidecars' snapshot files."""
@@ -41,6 +44,12 @@ class Sources(Struct, frozen=True):
         from gpumodels_tui.sources.gpus import Hardware
 
         return Hardware()
+
+    def outside(self) -> OutsideLooks:
+        """What looks at processes without a sidecar."""
+        from gpumodels_tui.outside.looking import OutsideLooks
+
+        return OutsideLooks(self.ask_servers)
 
     def catalogue(self, on_change: Callable[[], None] | None = None) -> Catalogue:
         """A catalogue of the model files, not yet started."""

@@ -28,6 +28,7 @@ from gpumodels_tui.view.device_names import (
 )
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched, facts_from_files
 from gpumodels_tui.view.memory_parts import memory_parts
+from gpumodels_tui.view.outside_models import ShownModels
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow, attached_row, unattached_rows, without_sidecars
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View, rank
 
@@ -61,6 +62,7 @@ class ViewBuilder:
         self._made: dict[str, _OfProcess] = {}
         self._counted: dict[tuple[str, str], tuple[ModelRow, ModelRow]] = {}
         """By device and model key: the row of its process alone, and the same with its copies."""
+        self._outside = ShownModels()
 
     def build(self, feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> View:
         """The view of this moment, as `build_view` would have it."""
@@ -78,7 +80,7 @@ class ViewBuilder:
                 rows[key].append(row)
         rows = self._with_copies(rows)
         memories = _memories(processes, joined)
-        unattached = unattached_rows(processes, hardware, joined)
+        unattached = unattached_rows(processes, hardware, joined, catalogue, self._outside)
         devices = tuple(
             _device_row(device, number, rows[device.key], memories.get(device.key, ()), unattached.get(device.key, ()))
             for number, device in enumerate(joined.devices, start=1)

@@ -9,6 +9,7 @@ from typing import Final
 from msgspec import Struct
 from msgspec.structs import replace
 
+from gpumodels_tui.view.outside_models import summary
 from gpumodels_tui.view.process_rows import NOT_ATTACHED, UnattachedRow
 from gpumodels_tui.view.rank_groups import RankGroup, members_of, rank_groups
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, rank
@@ -38,13 +39,20 @@ class Entry(Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The model's name, or the process's command."""
+        """The model's name; without a sidecar the name of the model that is known from outside, else the command."""
         if self.row is not None:
             return self.row.name
         if self.group is not None:
             return self.group.name
         assert self.unattached is not None
-        return self.unattached.command or f"process {self.unattached.pid}"
+        return summary(self.unattached.models)[0] or self.unattached.command or f"process {self.unattached.pid}"
+
+    @property
+    def note(self) -> str:
+        """What the columns don't show of the model; without a sidecar, how it is known. Empty for a group, which has ranks."""
+        if self.unattached is not None:
+            return summary(self.unattached.models)[1]
+        return self.row.note if self.row is not None else ""
 
     @property
     def kind(self) -> str:
@@ -92,12 +100,17 @@ class Entry(Struct, frozen=True):
 
     @property
     def process(self) -> str:
-        """The process's label and pid; its user and pid without a sidecar; for a group, how many ranks and how unequal."""
+        """The process's label and pid; for a group, how many ranks and how unequal.
+
+        Without a sidecar: program and pid, or user and pid where no model is known.
+        """
         if self.row is not None:
             return self.row.process
         if self.group is not None:
             return f"{self.group.process} ({self.group.summary})"
         assert self.unattached is not None
+        if self.unattached.models:
+            return f"{self.unattached.program} {self.unattached.pid}".strip()
         return f"{self.unattached.user} {'' if self.unattached.pid is None else self.unattached.pid}".strip()
 
     @property
@@ -268,6 +281,9 @@ def _inside(entry: Entry, devices: Sequence[DeviceRow]) -> list[Entry]:
 
 
 def _contains(entry: Entry, words: Sequence[str]) -> bool:
-    files = () if entry.row is None else (*entry.row.model.files, *entry.row.model.candidates)
-    text = "\n".join((entry.name, entry.kind, entry.process, entry.row.note if entry.row is not None else "", *files)).casefold()
+    more: tuple[str, ...] = () if entry.row is None else (*entry.row.model.files, *entry.row.model.candidates)
+    if entry.unattached is not None:
+        known = [text for one in entry.unattached.models for text in (one.name, *one.model.files)]
+        more = (entry.unattached.command, entry.unattached.user, *known)
+    text = "\n".join((entry.name, entry.kind, entry.process, entry.note, *more)).casefold()
     return all(word in text for word in words)

@@ -12,10 +12,14 @@ from gpumodels_tui.view.failed_allocations import in_one_line
 from gpumodels_tui.view.job_facts import facts_of_job
 from gpumodels_tui.view.jobs import RankedJob
 from gpumodels_tui.view.model_facts import MOST_NAMED, Fact, is_unmanaged
+from gpumodels_tui.view.outside_models import in_words
 from gpumodels_tui.view.process_rows import NOT_ATTACHED, ProcessRow, UnattachedRow
 from gpumodels_tui.view.stage_facts import facts_of_stages, listed_stages
 
 MOST_WARNINGS: Final = 20
+MOST_FROM_OUTSIDE: Final = 16
+UNKNOWN_MODELS: Final = "unknown: no sidecar runs in this process (import gpumodels; gpumodels.start())"
+WITH_SIDECAR: Final = "bytes and layers of each model: by a sidecar only (import gpumodels; gpumodels.start())"
 LEAST_MISSING_BYTES: Final = 64 * 1024**2
 """Less may be the difference between two moments."""
 WHY_NAMELESS: Final = "unknown: the driver's number for it names nobody here, as in a container, which has numbers of its own"
@@ -31,8 +35,25 @@ def facts_of_unattached(row: UnattachedRow) -> list[Fact]:
         Fact("pid", str(row.pid)),
         Fact("user", safe_text(row.user, 80) or "unknown"),
         Fact("memory", used),
-        Fact("models", "unknown: no sidecar runs in this process (import gpumodels; gpumodels.start())"),
+        *facts_from_outside(row),
+        Fact("models" if not row.models else "more", UNKNOWN_MODELS if not row.models else WITH_SIDECAR),
     ]
+
+
+def facts_from_outside(row: UnattachedRow) -> list[Fact]:
+    """What is known of the process's models from outside, and why nothing more is."""
+    facts: list[Fact] = []
+    for one in row.models[:MOST_FROM_OUTSIDE]:
+        facts.append(Fact("model" if not facts else "", in_words(one)))
+        files = one.model.files
+        facts += [Fact("file", safe_text(path, 400), is_path=True) for path in files[:1]]
+        also = [safe_text(name, 80) for name in one.model.stated[1:]]
+        facts += [Fact("also called", ", ".join(also))] if also else []
+    hidden = len(row.models) - MOST_FROM_OUTSIDE
+    facts += [Fact("", f"and {hidden} more")] if hidden > 0 else []
+    facts += [Fact("files", f"not seen: {row.unread}")] if row.unread else []
+    facts += [Fact("server", f"told nothing: {row.not_said}")] if row.not_said else []
+    return facts
 
 
 def facts_of_process(row: ProcessRow, now: float, job: RankedJob | None = None) -> list[Fact]:
@@ -52,6 +73,7 @@ def facts_of_process(row: ProcessRow, now: float, job: RankedJob | None = None) 
     facts.append(Fact("process", f"pid {row.pid}, user {safe_text(row.user, 80) or 'unknown'}{age}{rank}"))
     if row.state is None:
         facts.append(Fact("sidecar", f"{NOT_ATTACHED}: start one with `import gpumodels; gpumodels.start()`"))
+        facts += facts_from_outside(row.without_sidecar) if row.without_sidecar is not None else []
     elif snapshot is None:
         facts.append(Fact("sidecar", "has not published a snapshot yet"))
     else:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 from msgspec import Struct
 
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.sources.gpus import GpuProcess, HardwareState
 from gpumodels_tui.view.device_names import Device, Devices, devices_named, holds_memory, process_title
 from gpumodels_tui.view.memory_parts import MemoryPart, memory_parts
+from gpumodels_tui.view.outside_models import ShownModel, ShownModels
 from gpumodels_tui.view.outside_torch import missing_from_device
 
 NOT_ATTACHED: Final = "not attached"
@@ -21,6 +24,7 @@ UNNAMED: Final = "a process that the driver does not name"
 SHORTER: Final = {OUTSIDE_CONTAINER: "outside container", UNNAMED: "unnamed process"}
 """The same for narrow columns."""
 LONGEST_COMMAND: Final = 400
+NO_FILES: Final = CatalogueState()
 
 
 class ProcessDevice(Struct, frozen=True):
@@ -55,6 +59,8 @@ class ProcessRow(Struct, frozen=True):
     state: ProcessState | None
     """None without a sidecar."""
     devices: tuple[ProcessDevice, ...]
+    without_sidecar: UnattachedRow | None = None
+    """What is known of it without a sidecar, on the first of its GPUs."""
 
 
 class UnattachedRow(Struct, frozen=True):
@@ -68,6 +74,14 @@ class UnattachedRow(Struct, frozen=True):
     used_bytes: int | None
     """As the driver counts; None if it doesn't report them."""
     started_at_ns: int | None
+    program: str = ""
+    """What runs, in a word, where models are known: `llama-server`. Safe to draw."""
+    models: tuple[ShownModel, ...] = ()
+    """What is known of its models from outside, the most certain first."""
+    unread: str = ""
+    """Why its files could not be seen; empty if they could."""
+    not_said: str = ""
+    """Why its server told nothing although it was asked; empty otherwise. Safe to draw."""
 
 
 def attached_row(
@@ -108,7 +122,11 @@ def attached_row(
 
 
 def unattached_rows(
-    processes: Sequence[ProcessState], hardware: HardwareState, joined: Devices | None = None
+    processes: Sequence[ProcessState],
+    hardware: HardwareState,
+    joined: Devices | None = None,
+    catalogue: CatalogueState = NO_FILES,
+    shown: ShownModels | None = None,
 ) -> dict[str, list[UnattachedRow]]:
     """By device key: the processes on a GPU that have no sidecar, most bytes first.
 
@@ -116,12 +134,20 @@ def unattached_rows(
         processes: Those with a sidecar.
         hardware: The GPUs with the processes that the driver reports on each.
         joined: Which GPUs the processes mean by their names, as far as that is known.
+        catalogue: What is known of model files.
+        shown: What was shown before, which is kept.
     """
+    shown = ShownModels() if shown is None else shown
+    shown.keep(hardware.running)
     attached = {state.driver_pid for state in processes if holds_memory(state)}
     found: dict[str, list[UnattachedRow]] = {}
     for gpu in hardware.gpus:
         key = f"gpu:{gpu.key}"
-        rows = [_unattached(pid, used, hardware.running.get(pid)) for pid, used in gpu.processes.items() if pid not in attached]
+        rows = [
+            _unattached(pid, used, hardware.running.get(pid), catalogue, shown)
+            for pid, used in gpu.processes.items()
+            if pid not in attached
+        ]
         others = [state for state in processes if state.driver_pid not in gpu.processes]
         own = _reserved_on(key, others, joined) if joined is not None and gpu.nameless else []
         words = OUTSIDE_CONTAINER if not hardware.pids_are_ours else UNNAMED
@@ -179,6 +205,7 @@ def without_sidecars(unattached: Mapping[str, Sequence[UnattachedRow]], by_key: 
             row.started_at_ns,
             None,
             tuple(devices[key]),
+            row,
         )
         for key, row in sorted(first.items(), key=lambda one: (one[1].pid is None, one[1].pid or 0, one[0]))
     ]
@@ -189,11 +216,33 @@ def shown_command(command: Sequence[str]) -> str:
     return safe_text(" ".join(map(shlex.quote, command[:200])), LONGEST_COMMAND)
 
 
-def _unattached(pid: int, used: int | None, process: GpuProcess | None) -> UnattachedRow:
+def _unattached(
+    pid: int, used: int | None, process: GpuProcess | None, catalogue: CatalogueState, shown: ShownModels
+) -> UnattachedRow:
     if process is None:
         return UnattachedRow(f"pid:{pid}", pid, "", "", used, None)
     user = safe_text(process.user or "", 80)
-    return UnattachedRow(f"pid:{pid}", pid, shown_command(process.command), user, used, process.started_at_ns)
+    outside = process.outside
+    models = shown.of(pid, outside, catalogue)
+    return UnattachedRow(
+        f"pid:{pid}",
+        pid,
+        shown_command(process.command),
+        user,
+        used,
+        process.started_at_ns,
+        _program(process.command) if models else "",
+        models,
+        safe_text(outside.unread, 200),
+        safe_text(outside.not_said, 200),
+    )
+
+
+@lru_cache(maxsize=256)
+def _program(command: tuple[str, ...]) -> str:
+    from gpumodels_tui.outside.arguments import program_of  # not needed where every process has a sidecar
+
+    return safe_text(program_of(command), 80)
 
 
 def _nameless(number: int, used: int | None, words: str) -> UnattachedRow:

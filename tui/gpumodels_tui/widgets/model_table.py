@@ -188,11 +188,15 @@ def name_cell(entry: Entry, width: int) -> Cell:
     if entry.rank is not None:
         indent = (*indent, *text(f"rank {entry.rank}  ", ACCENT))
     room = width - width_of(indent)
-    if entry.unattached is not None and not fits(entry.name, room):
-        return text(SHORTER.get(entry.name) or safe_text(entry.name))
+    if entry.unattached is not None and not fits(f"{entry.name} ({entry.note})" if entry.note else entry.name, room):
+        # That it isn't attached stands beside it; how its model is known, among the facts.
+        is_guess = bool(entry.unattached.models) and entry.unattached.models[0].may_not_be_loaded
+        return text(
+            shortened(safe_text(entry.name), room - 1) + "?" if is_guess else SHORTER.get(entry.name) or safe_text(entry.name)
+        )
     if entry.group is not None:
         return (*indent, *_with_ranks(entry.group, room))
-    return (*indent, *_with_note(safe_text(entry.name), entry.row.note if entry.row is not None else "", room))
+    return (*indent, *_with_note(safe_text(entry.name), entry.note, room, WARNING if entry.unattached is None else MUTED))
 
 
 def _with_ranks(group: RankGroup, width: int) -> Cell:

@@ -14,6 +14,10 @@ MASTER: Final = {"MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
 TORCHRUN: Final = {"TORCHELASTIC_RUN_ID": "none", "RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", **MASTER}
 SLURM: Final = {"SLURM_JOB_ID": "4242", "SLURM_STEP_ID": "0", "SLURM_JOB_USER": "ann"}
 STEP: Final = {"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5", "SLURM_LOCALID": "1"}
+OMPI: Final = {"OMPI_COMM_WORLD_RANK": "2", "OMPI_COMM_WORLD_LOCAL_RANK": "0", "OMPI_COMM_WORLD_SIZE": "6"}
+MVAPICH: Final = {"MV2_COMM_WORLD_RANK": "2", "MV2_COMM_WORLD_LOCAL_RANK": "0", "MV2_COMM_WORLD_SIZE": "6"}
+MPICH: Final = {"PMI_RANK": "2", "MPI_LOCALRANKID": "0", "PMI_SIZE": "6"}
+PRTE: Final = {"PMIX_NAMESPACE": "prterun-node1-77@1"}
 POD: Final = {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "POD_NAME": "trainer-0", "POD_NAMESPACE": "training"}
 
 
@@ -34,6 +38,13 @@ def job(environment: Mapping[str, str], container: str | None = None) -> Job:
         ({"SLURM_JOBID": "7"}, "slurm", "7"),
         ({"RANK": "0", **MASTER}, None, "node1:29500"),
         ({"RANK": "0"}, None, None),
+        ({**OMPI, **PRTE}, "mpi", "prterun-node1-77@1"),
+        ({**OMPI, "OMPI_MCA_ess_base_jobid": "311033857"}, "mpi", "311033857"),
+        ({**SLURM, **STEP, **OMPI, **PRTE}, "mpi", "prterun-node1-77@1"),
+        ({**SLURM, **STEP, **PRTE}, "slurm", "4242.0"),  # srun speaks PMIx itself
+        ({**SLURM, **MPICH}, "slurm", "4242.0"),
+        ({**OMPI, **PRTE, **TORCHRUN}, "torchrun", "node1:29500"),
+        ({**OMPI, **MASTER}, None, "node1:29500"),
         (POD, "kubernetes", "training/trainer-0"),
         ({**POD, "POD_NAMESPACE": ""}, "kubernetes", "trainer-0"),
     ],
@@ -60,6 +71,25 @@ def test_slurms_tasks_are_ranks_where_nothing_else_says_so() -> None:
     assert (found.rank, found.job.local_rank, found.job.world_size) == (5, 1, 8)
     assert part_of_job({**SLURM, **STEP, **TORCHRUN}, None).rank == 3
     assert part_of_job({**SLURM, **STEP, "SLURM_STEP_NUM_TASKS": "1"}, None).rank is None  # each is a job step of its own
+
+
+@pytest.mark.parametrize("mpi", [OMPI, MVAPICH, MPICH], ids=["Open MPI", "MVAPICH", "MPICH"])
+def test_the_ranks_of_mpirun_are_numbered_by_it_unless_torch_numbers_them(mpi: dict[str, str]) -> None:
+    for environment in (mpi, {**SLURM, **STEP, **mpi}):  # also where mpirun was started by a step of Slurm
+        found = part_of_job(environment, None)
+        assert found.job is not None
+        assert (found.rank, found.job.local_rank, found.job.world_size) == (2, 0, 6)
+    assert part_of_job({**mpi, **TORCHRUN}, None).rank == 3
+    one = {**mpi, next(name for name in mpi if name.endswith("_SIZE")): "1"}
+    assert part_of_job(one, None).rank is None  # alone, it is no rank of anything
+    assert part_of_job({**mpi, next(name for name in mpi if name.endswith("_RANK")): "6"}, None).rank is None
+
+
+def test_slurms_tasks_of_the_job_count_where_the_step_has_no_number_of_its_own() -> None:
+    tasks = {"SLURM_PROCID": "5", "SLURM_LOCALID": "1", "SLURM_NTASKS": "8"}
+    assert part_of_job({**SLURM, **tasks}, None).rank == 5
+    assert part_of_job({**SLURM, **tasks, "SLURM_STEP_NUM_TASKS": "1"}, None).rank is None
+    assert part_of_job({"SLURM_JOB_ID": "7", **tasks}, None).rank is None  # the batch script
 
 
 @pytest.mark.parametrize("stated", ["none", "-1", "1.5", "", "9" * 400, "٣"])

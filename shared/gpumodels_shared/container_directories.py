@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
+
+from gpumodels_shared.places import open_directory
 
 PROC: Final = Path("/proc")
 PLACES: Final = (("dev", "shm"), ("tmp",))
@@ -21,9 +24,18 @@ LOCAL: Final = frozenset(
 )
 """File systems that answer at once. Of one that a program serves, or a network, a stranger could make every question wait."""
 MAX_MOUNTS_BYTES: Final = 1024**2
+CHOICE: Final = b"GPUMODELS_DIR="
+MAX_ENVIRONMENT_BYTES: Final = 128 * 1024
+MAX_CHOICES: Final = 8
+"""Directories of one container that its processes chose themselves."""
+MAX_PROCESSES: Final = 64
+"""Of so many processes of one container, the environment is read."""
+MAX_PATH: Final = 512
 MAX_CONTAINERS: Final = 256
 MAX_ENTRIES: Final = 4096
 """Of so many entries of a container's folder, the directories are searched for."""
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+"""How mountinfo writes blanks and the like."""
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -33,49 +45,73 @@ def container_directories(proc: Path = PROC) -> list[Path]:
         return []
     found: dict[tuple[int, int], Path] = {}
     ours = {status for place in PLACES for status in _identities(Path("/", *place))}
-    for pid in _one_of_each_container(proc):
-        for place in _local_places(proc / pid / "mountinfo"):
-            for identity, name in _directories(proc / pid / "root", place):
+    for pids in _containers(proc):
+        first, remote = proc / pids[0], _remote_folders(proc / pids[0] / "mountinfo")
+        if remote is None:
+            continue
+        for place in PLACES:
+            for identity, name in _directories(first / "root", place) if _is_local(place, remote) else ():
                 if identity not in ours:
-                    found.setdefault(identity, proc.joinpath(pid, "root", *place, name))
+                    found.setdefault(identity, first.joinpath("root", *place, name))
+        for choice in _choices(proc, pids):
+            chosen = _identity(first / "root", choice) if _is_local(choice, remote) else None
+            if chosen is not None and chosen not in ours:
+                found.setdefault(chosen, first.joinpath("root", *choice))
     return sorted(found.values())
 
 
-def _one_of_each_container(proc: Path) -> list[str]:
-    """The first process of each mount namespace but ours."""
+def _containers(proc: Path) -> list[list[str]]:
+    """The processes of each mount namespace but ours, the oldest first."""
     try:
-        met = {os.stat(proc / "self" / "ns" / "mnt").st_ino}
+        own = os.stat(proc / "self" / "ns" / "mnt").st_ino
         pids = sorted((name for name in os.listdir(proc) if name.isdecimal()), key=int)
     except OSError:
         return []
-    found: list[str] = []
+    found: dict[int, list[str]] = {}
     for pid in pids:
         with contextlib.suppress(OSError):  # it has ended
             namespace = os.stat(proc / pid / "ns" / "mnt").st_ino
-            if namespace not in met:
-                met.add(namespace)
-                found.append(pid)
-    return found[:MAX_CONTAINERS]
+            if namespace != own:
+                found.setdefault(namespace, []).append(pid)
+    return list(found.values())[:MAX_CONTAINERS]
 
 
-def _local_places(mounts: Path) -> list[tuple[str, ...]]:
-    """The places that are on local file systems, everything above and below them included, as the kernel says."""
+def _choices(proc: Path, pids: list[str]) -> list[tuple[str, ...]]:
+    """What processes of one container have in GPUMODELS_DIR, as far as that is an absolute path without detours."""
+    found: dict[tuple[str, ...], None] = {}
+    for pid in pids[:MAX_PROCESSES]:
+        try:
+            with open(proc / pid / "environ", "rb") as file:
+                text = file.read(MAX_ENVIRONMENT_BYTES)
+        except OSError:
+            continue
+        stated = next((entry.removeprefix(CHOICE) for entry in text.split(b"\0") if entry.startswith(CHOICE)), b"")
+        parts = tuple(part for part in os.fsdecode(stated).split("/") if part not in ("", "."))
+        if stated.startswith(b"/") and len(stated) <= MAX_PATH and parts and ".." not in parts:
+            found[parts] = None
+    return list(found)[:MAX_CHOICES]
+
+
+def _remote_folders(mounts: Path) -> set[str] | None:
+    """Where file systems are mounted that aren't local, each with a slash at its end; None if the kernel doesn't say."""
     try:
         with open(mounts, "rb") as file:
             text = file.read(MAX_MOUNTS_BYTES)
     except OSError:
-        return []
+        return None
     remote: set[str] = set()
-    for line in text.decode(errors="replace").splitlines():
+    for line in os.fsdecode(text).splitlines():
         mount, _, rest = line.partition(" - ")
         fields = mount.split(" ")
         if len(fields) > 4 and rest.split(" ")[0] not in LOCAL:
-            remote.add(fields[4].rstrip("/") + "/")
-    return [
-        place
-        for place in PLACES
-        if not any(one.startswith(folder) or folder.startswith(one) for folder in [f"/{'/'.join(place)}/"] for one in remote)
-    ]
+            remote.add(_ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4]).rstrip("/") + "/")
+    return remote
+
+
+def _is_local(place: tuple[str, ...], remote: set[str]) -> bool:
+    """Whether everything above and below this place is on local file systems."""
+    folder = f"/{'/'.join(place)}/"
+    return not any(one.startswith(folder) or folder.startswith(one) for one in remote)
 
 
 def _identities(folder: Path) -> Iterator[tuple[int, int]]:
@@ -86,6 +122,19 @@ def _identities(folder: Path) -> Iterator[tuple[int, int]]:
                 with contextlib.suppress(OSError):
                     status = entry.stat(follow_symlinks=False)
                     yield status.st_dev, status.st_ino
+
+
+def _identity(root: Path, place: tuple[str, ...]) -> tuple[int, int] | None:
+    """Device and inode of a directory; None if there is none that a step each leads to, without any symlink."""
+    try:
+        descriptor = open_directory(root.joinpath(*place), None)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        return status.st_dev, status.st_ino
+    finally:
+        os.close(descriptor)
 
 
 def _directories(root: Path, place: tuple[str, ...]) -> Iterator[tuple[tuple[int, int], str]]:

@@ -3,6 +3,7 @@
 A directory must belong to us, be writable by us only, and not be a symlink; a file must be a regular file with a single name and
 belong to the directory's owner. Otherwise it is refused with a reason in one line. Checks are made on descriptors, and files are
 opened relative to their directory's descriptor, so that replacing a directory by a symlink between check and use gains nothing.
+Of a directory in a container, `/proc/<pid>/root/…`, every step is taken so: a symlink made in there would lead to files out here.
 
 With `GPUMODELS_GROUP`, and only then, a group may read: the directory is 0750, files are 0640, both of that group.
 """
@@ -26,6 +27,7 @@ SHARED_MEMORY: Final = Path("/dev/shm")
 
 
 _DIRECTORY_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_STEP_FLAGS: Final = _DIRECTORY_FLAGS | os.O_NONBLOCK
 _FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
@@ -159,8 +161,10 @@ def open_directory(directory: Path, owners: set[int] | None, *, accept_shared: b
         OSError: it can't be opened.
     """
     try:
-        descriptor = os.open(directory, _DIRECTORY_FLAGS)
+        descriptor = _open_steps(directory)
     except OSError:
+        if root_of_container(directory) is not None:
+            raise
         _check_directory_status(directory, os.stat(directory, follow_symlinks=False), owners, accept_shared)
         raise
     try:
@@ -168,6 +172,36 @@ def open_directory(directory: Path, owners: set[int] | None, *, accept_shared: b
     except BaseException:
         os.close(descriptor)
         raise
+    return descriptor
+
+
+def root_of_container(directory: Path) -> Path | None:
+    """`/proc/<pid>/root` of a path that is below one, else None."""
+    parts = directory.parts
+    is_there = len(parts) > 4 and parts[:2] == ("/", "proc") and parts[2].isdecimal() and parts[3] == "root"
+    return Path(*parts[:4]) if is_there else None
+
+
+def _open_steps(directory: Path) -> int:
+    """A descriptor of the directory, which is no symlink; in a container, no directory on the way to it is one either."""
+    root = root_of_container(directory)
+    if root is None:
+        return os.open(directory, _DIRECTORY_FLAGS)
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)  # the kernel's own link
+    for name in directory.relative_to(root).parts:
+        above = descriptor
+        try:
+            if name == os.pardir:
+                raise RefusedError(f"{directory} leads out of the container")
+            descriptor = os.open(name, _STEP_FLAGS, dir_fd=above)
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise RefusedError(
+                    f"{directory}: {name} is a symlink, or no directory; neither is followed into a container"
+                ) from error
+            raise
+        finally:
+            os.close(above)
     return descriptor
 
 
@@ -261,7 +295,7 @@ def open_file(path: Path, owner: int) -> int:
 
 def _open_parent(path: Path) -> int:
     try:
-        return os.open(path.parent, _DIRECTORY_FLAGS)
+        return _open_steps(path.parent)
     except OSError as error:
         if path.parent.is_symlink():
             raise RefusedError(f"is in {path.parent}, a symlink") from error

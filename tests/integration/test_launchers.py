@@ -167,3 +167,36 @@ print("gpumodels" in [thread.name for thread in threading.enumerate()])
         check=True,
     )
     assert done.stdout == "True\n"
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_multiprocessings_children_are_served(method: str, tmp_path: Path) -> None:
+    """As the schedulers of SGLang and the workers of data loaders are started."""
+    (tmp_path / "serve.py").write_text(f"""
+import multiprocessing
+
+def work(results):
+    import threading, torch
+    results.put("gpumodels" in [thread.name for thread in threading.enumerate()])
+
+if __name__ == "__main__":
+    context = multiprocessing.get_context({method!r})
+    results = context.Queue()
+    children = [context.Process(target=work, args=(results,)) for _ in range(2)]
+    for child in children:
+        child.start()
+    print([results.get(timeout=60) for _ in children])
+    for child in children:
+        child.join()
+    print([child.exitcode for child in children])
+""")
+    done = subprocess.run(
+        [sys.executable, "-m", "gpumodels", "run", "serve.py"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == ("[True, True]\n[0, 0]\n", "")

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -188,9 +189,9 @@ def test_a_process_in_a_container_has_a_live_row_with_its_pid_here(way: str, tmp
 @pytest.mark.slow
 @pytest.mark.parametrize("uid", [0, 65534])
 def test_the_row_of_a_container_with_users_of_its_own_is_of_the_user_out_here(uid: int) -> None:
-    python = Path(os.path.realpath(sys.executable))
+    python = (uid and shutil.which("python3", path="/usr/bin:/usr/local/bin")) or os.path.realpath(sys.executable)
     sidecar = "import gpumodels, os, time; gpumodels.start(); print('ready', os.geteuid(), flush=True); time.sleep(60)"
-    script = f"mount -t tmpfs none /dev/shm && exec {shlex.quote(str(python))} -c {shlex.quote(sidecar)}"
+    script = f"mount -t tmpfs none /dev/shm && exec {shlex.quote(python)} -c {shlex.quote(sidecar)}"
     child = subprocess.Popen(
         ["unshare", "-U", "-r", "-m", "-p", "-f", "--mount-proc", "sh", "-c", script],
         stdout=subprocess.PIPE,

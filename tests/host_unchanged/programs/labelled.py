@@ -8,7 +8,7 @@ import gc
 import inspect
 import pickle
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from typing import Any
 
 import torch
@@ -19,7 +19,7 @@ from host_unchanged.observing import bits, outcome, scanned
 from host_unchanged.table import program
 
 
-def _model() -> nn.Module:
+def _model() -> nn.Sequential:
     return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 8))
 
 
@@ -61,7 +61,7 @@ def _fails() -> None:
 
 
 @gpumodels.stage("counts")
-def _counts() -> Iterator[int]:
+def _counts() -> Generator[int, int | None, None]:
     got = yield 1
     yield got or 2
 

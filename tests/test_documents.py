@@ -44,6 +44,7 @@ from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel
 from gpumodels_tui.settings.parser import parser
 from gpumodels_tui.settings.table import THEMES
 from gpumodels_tui.sources.gpus import GpuProcess
+from gpumodels_tui.view.hints import MODEL_RULES, PROCESS_RULES
 from gpumodels_tui.view.memory_parts import PartKind
 from gpumodels_tui.view.metadata_fields import FIELDS
 from gpumodels_tui.widgets.memory_bar import FREE, FREE_WORD, MARKS
@@ -306,6 +307,13 @@ def test_the_workflow_builds_the_wheel_installs_it_into_an_empty_environment_and
     ]
     assert [script.find(step) for step in steps] == sorted(script.find(step) for step in steps)
     assert all(step in script for step in steps)
+
+
+@pytest.mark.parametrize(("title", "rules"), [("On a model", MODEL_RULES), ("On a process", PROCESS_RULES)])
+def test_every_hint_is_described_in_the_tables_order(title: str, rules: Mapping[str, object]) -> None:
+    described = rows(section("docs/hints.md", title))
+    assert [row[0] for row in described] == list(rules)
+    assert all(speaks and silent for _, speaks, silent in described)
 
 
 def test_the_form_for_bug_reports_asks_for_the_json_document() -> None:

@@ -42,7 +42,7 @@ DEVICE_KEYS = [
 ]
 PROCESS_KEYS = [
     *["pid", "label", "user", "state", "started_at", "snapshot_at", "job", "container", "devices", "models"],
-    *["model_manager", "stage", "stages", "out_of_memory"],
+    *["model_manager", "stage", "stages", "out_of_memory", "hints"],
 ]
 MODEL_KEYS = [
     *[
@@ -60,7 +60,7 @@ MODEL_KEYS = [
     ],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
     *["leftover_of", "pinned_bytes", "asleep_bytes", "asleep_in", "dynamic_memory", "managed_by", "managed_bytes"],
-    *["copies_by_device", "same_file_as"],
+    *["copies_by_device", "same_file_as", "hints"],
 ]
 
 

@@ -23,6 +23,7 @@ from gpumodels_tui.view.copies import Copies, Resident, copies_of
 from gpumodels_tui.view.device_names import HOST, Device, Devices, devices_named, join_devices
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched
 from gpumodels_tui.view.filters import NO_FILTERS, Filters, is_of_process, traits_of, traits_without_sidecar
+from gpumodels_tui.view.hints import ModelFacts, hints_of_model, hints_of_process
 from gpumodels_tui.view.jobs import Rank, RankedJob, imbalance, ranked_jobs
 from gpumodels_tui.view.outside_models import ShownModel, model_name
 from gpumodels_tui.view.outside_torch import outside_torch, used_by
@@ -36,7 +37,7 @@ SCHEMA: Final = 1
 def document(glance: Snapshots, filters: Filters = NO_FILTERS) -> dict[str, Json]:
     """All of it, or what the filters leave.
 
-    Names, paths and metadata are as they were found; `display` and `warnings` are safe to print.
+    Names, paths and metadata are as they were found; `display`, `warnings` and `hints` are safe to print.
     """
     present = tuple(process for process in glance.feed.processes if process.liveness is not Liveness.EXITED)
     joined = join_devices(replace(glance.feed, processes=present), glance.hardware)
@@ -96,7 +97,7 @@ def _processes(glance: Snapshots, joined: Devices, filters: Filters, chosen: fro
         ]
         if models or not (filters.of_models or (chosen is not None and not kept)):
             used = {device: used_by(process, device, joined, glance.hardware.gpus) for device in kept}
-            yield process.key, _process(process, models, used, jobs.get(process.key), copies)
+            yield process.key, _process(process, models, used, jobs.get(process.key), copies, glance.taken_at_ns)
 
 
 def _unattached(glance: Snapshots, joined: Devices, filters: Filters, chosen: frozenset[str] | None) -> Iterator[Json]:
@@ -183,6 +184,7 @@ def _process(
     used: Mapping[str, int | None],
     ranked: RankedJob | None,
     copies: CopiesOfAll,
+    taken_at_ns: int,
 ) -> dict[str, Json]:
     snapshot = process.snapshot
     return {
@@ -195,11 +197,12 @@ def _process(
         "job": _job(snapshot.process, ranked) if snapshot else None,
         "container": snapshot.process.job.container_id if snapshot and snapshot.process.job else None,
         "devices": [_device(memory, used[memory.device]) for memory in devices_named(process) if memory.device in used],
-        "models": [_model(one, process.key, copies.get((process.key, one.model.id), {})) for one in models],
+        "models": [_model(one, process, copies.get((process.key, one.model.id), {})) for one in models],
         "model_manager": snapshot.model_manager if snapshot else None,
         "stage": _current(snapshot.stages if snapshot else ()),
         "stages": [stage_document(stage) for stage in (snapshot.stages if snapshot else ())],
         "out_of_memory": [_failed_allocation(one) for one in (snapshot.out_of_memory if snapshot else ())],
+        "hints": list(hints_of_process(process, taken_at_ns / 1e9)),
     }
 
 
@@ -244,7 +247,7 @@ def _device(memory: DeviceMemory, used_bytes: int | None) -> dict[str, Json]:
     }
 
 
-def _model(one: EnrichedModel, process_key: str, copies: Mapping[str, Copies]) -> dict[str, Json]:
+def _model(one: EnrichedModel, process: ProcessState, copies: Mapping[str, Copies]) -> dict[str, Json]:
     model = one.model
     display = describe_model(one.shown_name, safe_text(model.kind, 20), model.size_bytes, model.layers, model.unread_tensors)
     return {
@@ -278,9 +281,10 @@ def _model(one: EnrichedModel, process_key: str, copies: Mapping[str, Copies]) -
         "copies_by_device": {device: found.count for device, found in copies.items()} if copies else None,
         "same_file_as": [
             other
-            for other in sorted({key for found in copies.values() for process, key in found.models if process == process_key})
+            for other in sorted({key for found in copies.values() for owner, key in found.models if owner == process.key})
             if other != model.id
         ],
+        "hints": list(hints_of_model(ModelFacts(model, process, one.file_dtypes, tuple(copies.values())))),
     }
 
 

@@ -269,6 +269,7 @@ def _row(
         device_labels=labels,
         device_keys=keys,
         file_sizes=one.file_sizes,
+        file_dtypes=one.file_dtypes,
     )
 
 

@@ -17,7 +17,7 @@ from gpumodels_shared.store_layouts import hub_repository
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.view.metadata_fields import FIELDS, REPOSITORIES
-from gpumodels_tui.view.model_files import file_sizes, known_files, merged_metadata, precision_of, present
+from gpumodels_tui.view.model_files import dtypes_in_files, file_sizes, known_files, merged_metadata, precision_of, present
 from gpumodels_tui.view.model_naming import named
 from gpumodels_tui.view.nested_metadata import with_nested
 
@@ -35,6 +35,8 @@ class EnrichedModel(Struct, frozen=True):
     """Those of its files that the catalogue knows, each once."""
     file_sizes: Mapping[str, int]
     """Bytes of its files and candidates, by path, as far as the catalogue knows them."""
+    file_dtypes: Mapping[str, int]
+    """Bytes in its files by dtype; empty if they aren't all known."""
 
 
 def enriched(model: Model, catalogue: CatalogueState) -> EnrichedModel:
@@ -44,7 +46,8 @@ def enriched(model: Model, catalogue: CatalogueState) -> EnrichedModel:
     precision = precision_of(better, files, catalogue)
     if precision != better.precision:
         better = replace(better, precision=precision)
-    return EnrichedModel(better, shown_name, merged_metadata(better, catalogue), files, file_sizes(better, catalogue))
+    sizes, dtypes = file_sizes(better, catalogue), dtypes_in_files(better, catalogue)
+    return EnrichedModel(better, shown_name, merged_metadata(better, catalogue), files, sizes, dtypes)
 
 
 def facts_from_files(one: EnrichedModel) -> dict[str, str]:

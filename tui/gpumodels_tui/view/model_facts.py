@@ -12,6 +12,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import SMALL_MODELS_ID, Model, Snapshot
 from gpumodels_shared.units import describe_model, format_bytes, format_count
 from gpumodels_tui.view.device_names import HOST, device_in_words
+from gpumodels_tui.view.hints import ModelFacts, hints_of_model
 from gpumodels_tui.view.rows import ModelRow
 
 SOURCES: Final[Mapping[str, str]] = {
@@ -74,6 +75,7 @@ def facts_of(row: ModelRow) -> list[Fact]:
         described.append(Fact("paging", "dynamic VRAM: single pages come and go while it runs, which is no load"))
     described += _copies(row)
     described += _manager(row)
+    described += _hints(row)
     described += [Fact(safe_text(label, 40), safe_text(value)) for label, value in row.facts.items()]
     if len(model.dtypes) > 1 or (model.dtypes and not row.facts):
         sizes = sorted(model.dtypes.items(), key=lambda entry: -entry[1])[:MOST_LISTED]
@@ -120,6 +122,13 @@ def _copies(row: ModelRow) -> list[Fact]:
     elif row.model.name_source in SEEN_LOADED:
         facts.append(Fact("", "this one holds what was read from the file"))
     return facts
+
+
+def _hints(row: ModelRow) -> list[Fact]:
+    """What costs memory without need, and what to do."""
+    copies = () if row.copies is None else (row.copies,)
+    lines = hints_of_model(ModelFacts(row.model, row.process_state, row.file_dtypes, copies))
+    return [Fact("" if position else "hint", line) for position, line in enumerate(lines)]
 
 
 def raw_metadata(row: ModelRow) -> list[Fact]:

@@ -35,6 +35,20 @@ def file_sizes(model: Model, catalogue: CatalogueState) -> dict[str, int]:
     return {path: facts.size_bytes for path in paths if (facts := catalogue.by_path.get(path)) is not None}
 
 
+def dtypes_in_files(model: Model, catalogue: CatalogueState) -> dict[str, int]:
+    """Bytes in its files by dtype; empty if one of them isn't known, or isn't there any more as it was loaded."""
+    files = [catalogue.by_path.get(path) for path in _as_loaded(model, catalogue)]
+    if len(files) < len(model.files):
+        return {}
+    total: dict[str, int] = {}
+    for facts in {facts.path if facts is not None else "": facts for facts in files}.values():
+        if facts is None or not facts.dtypes:
+            return {}
+        for dtype, size in facts.dtypes.items():
+            total[dtype] = total.get(dtype, 0) + size
+    return total
+
+
 def merged_metadata(model: Model, catalogue: CatalogueState) -> dict[str, str]:
     """Raw keys and values. What the sidecar saw at loading stands above what the files say now; the main file above others."""
     files = known_files(model, catalogue)

@@ -9,6 +9,7 @@ from gpumodels_shared.schema import OutOfMemory, Snapshot
 from gpumodels_shared.units import format_age, format_bytes
 from gpumodels_tui.view.device_names import state_in_words
 from gpumodels_tui.view.failed_allocations import in_one_line
+from gpumodels_tui.view.hints import hints_of_process
 from gpumodels_tui.view.job_facts import facts_of_job
 from gpumodels_tui.view.jobs import RankedJob
 from gpumodels_tui.view.model_facts import MOST_NAMED, Fact, is_unmanaged
@@ -81,6 +82,7 @@ def facts_of_process(row: ProcessRow, now: float, job: RankedJob | None = None) 
         facts += facts_of_stages(snapshot.stages, now)
         facts += facts_of_job(info, job)
         facts += _unmanaged(snapshot)
+        facts += [Fact("" if position else "hint", line) for position, line in enumerate(hints_of_process(row.state, now))]
         torch = f"torch {info.torch_version}" if info.torch_version else "torch not imported"
         versions = f"Python {info.python_version}, {torch}, gpumodels {info.sidecar_version}"
         facts.append(Fact("versions", safe_text(versions, 200)))

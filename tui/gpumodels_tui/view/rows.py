@@ -50,6 +50,8 @@ class ModelRow(Struct, frozen=True):
     """The devices' keys (`DeviceRow.key`) by the names that the process uses."""
     file_sizes: Mapping[str, int] = field(default_factory=dict)
     """The sizes in bytes of its files and candidates, by path, as far as they have been read."""
+    file_dtypes: Mapping[str, int] = field(default_factory=dict)
+    """Bytes in its files by dtype; empty if they aren't all known."""
     copies: Copies | None = None
     """The models on this device that were loaded from the same files, itself included; None if its files aren't certain."""
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from gpumodels.holders.search import Findings, HolderSearch, expected_hold_seconds
+from gpumodels.holders.search import Chain, Findings, HolderSearch, expected_hold_seconds
 from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.asks import (
@@ -157,10 +157,7 @@ class Answering:
 
 def _as_document(found: Findings) -> dict[str, Any]:
     return {
-        "chains": [
-            {"text": chain.text, "steps": [{"kind": step.kind, "text": step.text} for step in chain.steps]}
-            for chain in found.chains
-        ],
+        "chains": [_chain(chain) for chain in found.chains],
         "is_garbage": found.is_garbage,
         "by_c_code": list(found.by_c_code[:20]),
         "hidden_objects": found.hidden_objects,
@@ -169,3 +166,10 @@ def _as_document(found: Findings) -> dict[str, Any]:
         "longest_hold_seconds": round(found.longest_hold_seconds, 4),
         "seconds": round(found.seconds, 3),
     }
+
+
+def _chain(chain: Chain) -> dict[str, Any]:
+    """With the file and name of the global variable that it begins with: the viewer reads there where it is assigned."""
+    document: dict[str, Any] = {"text": chain.text, "steps": [{"kind": step.kind, "text": step.text} for step in chain.steps]}
+    variable = chain.steps[0].variable if chain.steps else None
+    return document if variable is None else {**document, "file": variable[0], "variable": variable[1]}

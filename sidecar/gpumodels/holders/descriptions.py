@@ -44,6 +44,8 @@ class Step(NamedTuple):
     """`global`, `local`, `attribute`, `item`, `closure`, `hook`, `method`, `partial`, `suspended`, `exception`, `class`, `c`."""
     text: str
     """For people: `global pipe in __main__ (app.py)`, `.unet`, `[3]`."""
+    variable: tuple[str, str] | None = None
+    """Of a global variable: its module's file, and its name."""
 
 
 UNSAID: Final = Step("attribute", "")

@@ -19,6 +19,8 @@ CACHING: Final = "comfy_execution.caching"
 NODE_ATTRIBUTES: Final = ("RETURN_TYPES", "FUNCTION")
 """What every class of a ComfyUI node has."""
 CUSTOM_NODES: Final = "custom_nodes"
+MAX_PATH: Final = 1024
+"""The longest path, with the variable's name, that is passed on."""
 _dict_of_module: Final = vars(ModuleType)["__dict__"].__get__
 _LAST: Final = frozenset({"last_exc", "last_value", "last_traceback", "last_type"})
 _IS_CLASS: Final = 1 << 31
@@ -97,7 +99,8 @@ class Starts:
                 return Step("global", f"IPython's last outputs ({name})"), 1
         file = namespace.get("__file__")
         where = f" ({shortened(file.rpartition('/')[2])})" if type(file) is str else ""
-        return Step("global", f"global {shortened(name)} in {shortened(module)}{where}"), 1
+        variable = (file, name) if type(file) is str and type(name) is str and len(file) + len(name) <= MAX_PATH else None
+        return Step("global", f"global {shortened(name)} in {shortened(module)}{where}", variable), 1
 
 
 def _cache(holder: Any, path: Sequence[Any]) -> tuple[Step, int]:

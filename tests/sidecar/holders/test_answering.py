@@ -67,7 +67,8 @@ def test_a_question_is_answered_and_removed(asked: Asked) -> None:
     answer = asked.answer(name)
     assert answer["state"] == "done"
     assert answer["expected_hold_seconds"] > 0
-    assert any(chain["text"].startswith("global HOLDER in ") for chain in answer["found"]["chains"]), answer
+    found = [chain for chain in answer["found"]["chains"] if chain["text"].startswith("global HOLDER in ")]
+    assert [(chain["file"], chain["variable"]) for chain in found] == [(__file__, "HOLDER")], answer
     assert os.stat(asked.directory / answer_name(name)).st_mode & 0o777 == 0o600
     assert os.listdir(asked.directory) == [answer_name(name)]
 

@@ -30,6 +30,9 @@ def test_a_global_with_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Linear(2, 2)
     namespace = a_module(monkeypatch, "an_app", pipe=model, __file__="/srv/app.py")
     assert text_of(namespace, model) == "global pipe in an_app (app.py)"
+    start = Starts().of(namespace, [model])
+    assert start is not None
+    assert start[0].variable == ("/srv/app.py", "pipe")
 
 
 @pytest.mark.parametrize(("name", "text"), [("_12", "IPython Out[12]"), ("__", "IPython's last outputs (__)")])

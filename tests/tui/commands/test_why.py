@@ -98,6 +98,21 @@ def test_asking_keeps_nothing_and_frees_nothing(host: Host, capsys: pytest.Captu
     wait_until(lambda: any(model.name == "Unet" for model in host.snapshot().models))
 
 
+def test_the_line_is_told_where_a_global_variable_is_assigned(
+    host: Host, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "an_app.py"
+    source.write_text("from torch import nn\nclass Kept(nn.Sequential): pass\nkept = None\nkept = Kept(nn.Linear(320, 320))\n")
+    os.utime(source, (1e9, 1e9))
+    host.tell(f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import an_app")
+    host.models_when(lambda models: "Kept" in {model.class_name for model in models})
+    assert cli.main(["why", "Kept"]) == 0
+    assert "  global kept in an_app (an_app.py:4)\n" in capsys.readouterr().out
+    os.utime(source)  # it may have been edited since
+    assert cli.main(["why", "Kept"]) == 0
+    assert "  global kept in an_app (an_app.py)\n" in capsys.readouterr().out
+
+
 def test_no_or_several_such_models(host: Host, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["why", "no such model"]) == 2
     assert "no model is called no such model" in capsys.readouterr().err

@@ -19,6 +19,7 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
     from gpumodels_shared.safe_text import safe_text
     from gpumodels_tui.oneshot import glance
     from gpumodels_tui.sources.asking import NoAnswerError, ask_why
+    from gpumodels_tui.sources.global_lines import with_lines
     from gpumodels_tui.view.device_names import process_title
     from gpumodels_tui.view.holders import cost_of, in_milliseconds, lines_of
 
@@ -45,6 +46,7 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
     except NoAnswerError as error:
         say(f"error: {safe_text(str(error))}")
         return 1
+    found = with_lines(found, process)
     lines = lines_of(found)
     if arguments.json:
         document = {

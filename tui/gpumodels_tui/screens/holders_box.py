@@ -12,6 +12,7 @@ from textual.widgets import Static
 
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.sources.asking import NoAnswerError, ask_why
+from gpumodels_tui.sources.global_lines import with_lines
 from gpumodels_tui.view.device_names import process_title
 from gpumodels_tui.view.holders import cost_of, in_milliseconds, lines_of
 
@@ -55,6 +56,7 @@ class HoldersBox(TextScreen):
         process = self._row.process_state
         try:
             found = ask_why(process.path, self._row.model.id, partial(self.app.call_from_thread, self._searching))
+            found = with_lines(found, process)
             lines = [f"In {process_title(process)}, the shortest ways first:", "", *lines_of(found), "", cost_of(found)]
         except NoAnswerError as error:
             lines = [f"{str(error)[:1].upper()}{str(error)[1:]}."]

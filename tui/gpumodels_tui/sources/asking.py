@@ -32,6 +32,10 @@ class Chain(msgspec.Struct, frozen=True):
     """One way in which the model is held."""
 
     text: str
+    file: str = ""
+    """If it begins with a global variable: its module's file, as the process calls it."""
+    variable: str = ""
+    """The variable's name."""
 
 
 class Found(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from gpumodels_shared.schema import SMALL_MODELS_ID, DeviceMemory, Model
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpus import HardwareState
-from gpumodels_tui.view.copies import Copies, Resident, copies_of
+from gpumodels_tui.view.copied_rows import CopiedRows
 from gpumodels_tui.view.device_names import (
     Device,
     Devices,
@@ -63,6 +63,7 @@ class ViewBuilder:
         self._counted: dict[tuple[str, str], tuple[ModelRow, ModelRow]] = {}
         """By device and model key: the row of its process alone, and the same with its copies."""
         self._outside = ShownModels()
+        self._copied = CopiedRows()
 
     def build(self, feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> View:
         """The view of this moment, as `build_view` would have it."""
@@ -74,15 +75,11 @@ class ViewBuilder:
             keys[owner][name] = key
         by_pid = {f"gpu:{gpu.key}": gpu.processes for gpu in hardware.gpus}
         self._made = {process.key: self._of(process, keys[process.key], by_key, by_pid, catalogue) for process in processes}
-        rows: dict[str, list[ModelRow]] = {device.key: [] for device in joined.devices}
-        for made in self._made.values():
-            for key, row in made.rows:
-                rows[key].append(row)
-        rows = self._with_copies(rows)
+        rows = self._copied.by_device([made.rows for made in self._made.values()])
         memories = _memories(processes, joined)
         unattached = unattached_rows(processes, hardware, joined, catalogue, self._outside)
         devices = tuple(
-            _device_row(device, number, rows[device.key], memories.get(device.key, ()), unattached.get(device.key, ()))
+            _device_row(device, number, rows.get(device.key, ()), memories.get(device.key, ()), unattached.get(device.key, ()))
             for number, device in enumerate(joined.devices, start=1)
         )
         return View(
@@ -93,21 +90,6 @@ class ViewBuilder:
             (*(made.row for made in self._made.values()), *without_sidecars(unattached, by_key)),
             progress=_progress(catalogue),
         )
-
-    def _with_copies(self, rows: Mapping[str, Sequence[ModelRow]]) -> dict[str, list[ModelRow]]:
-        """The rows by device, with how often each is there. A row of which all is as before stays the same object."""
-        copies = copies_of(
-            Resident(key, row.model.id, row.on_bytes, row.model, row.process_state)
-            for key, there in rows.items()
-            for row in there
-        )
-        before, self._counted = self._counted, {}
-        for where, row in (((key, row.key), row) for key, there in rows.items() for row in there):
-            known, found = before.get(where), copies.get((where[0], row.process_state.key, row.model.id))
-            if known is None or known[0] is not row or known[1].copies != found:
-                known = row, _counted(row, found)
-            self._counted[where] = known
-        return {key: [self._counted[key, row.key][1] for row in there] for key, there in rows.items()}
 
     def _of(
         self,
@@ -146,14 +128,6 @@ def _rows_of(
         for device in devices_of(one.model):
             if (key := keys.get(device)) is not None:
                 yield key, _row(process, title, one, facts, device, labels, keys)
-
-
-def _counted(row: ModelRow, copies: Copies | None) -> ModelRow:
-    """The row, which says if it isn't the only one of these files."""
-    if copies is None:
-        return row
-    said = [f"one of {copies.count} copies"] if copies.count > 1 else []
-    return replace(row, copies=copies, note=", ".join([*([row.note] if row.note else []), *said]))
 
 
 def _memories(processes: Sequence[ProcessState], joined: Devices) -> dict[str, list[DeviceMemory]]:

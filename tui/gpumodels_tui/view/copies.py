@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -38,14 +38,28 @@ class Copies(Struct, frozen=True):
         return len(self.models)
 
 
+class Origin(Struct, frozen=True, cache_hash=True):
+    """What two copies of a model have in common.
+
+    One file may hold several models, as a full checkpoint does: class, kind, slot and size tell these apart.
+    """
+
+    files: tuple[str, ...]
+    file_stamps: tuple[tuple[int, int], ...]
+    class_name: str
+    kind: str
+    slot: str | None
+    parameters: int
+
+
 def copies_of(residents: Iterable[Resident]) -> Mapping[tuple[str, str, str], Copies]:
     """By the keys of device and process and the model's id: the models there from the same files, itself included.
 
     Where the files aren't certain, the model is left out; so is one of which nothing or too little is there to be a copy.
     """
-    groups: dict[tuple[str, Hashable], list[Resident]] = {}
+    groups: dict[tuple[str, Origin], list[Resident]] = {}
     for one in residents:
-        if one.bytes > 0 and holds_memory(one.process) and (origin := _loaded_from(one)) is not None:
+        if (origin := origin_of(one)) is not None:
             groups.setdefault((one.device, origin), []).append(one)
     found = {}
     for group in groups.values():
@@ -54,15 +68,16 @@ def copies_of(residents: Iterable[Resident]) -> Mapping[tuple[str, str, str], Co
     return found
 
 
-def _loaded_from(one: Resident) -> Hashable:
-    """What two copies of a model have in common; None if that isn't certain.
+def origin_of(one: Resident) -> Origin | None:
+    """What it was loaded from; None if that isn't certain, or if nothing or too little is there to be a copy.
 
-    One file may hold several models, as a full checkpoint does: class, kind, slot and size tell these apart. A path
-    alone may mean another file in another container.
+    A path alone may mean another file in another container.
     """
     model = one.model
+    if one.bytes <= 0 or not holds_memory(one.process):
+        return None
     if not model.files or model.confidence < KNOWN_FILE_CONFIDENCE or not (model.file_stamps or one.process.is_local):
         return None
     if model.leftover_of is not None or model.shared_bytes > model.resident_bytes:
         return None  # most of it is another model's memory
-    return (model.files, model.file_stamps, model.class_name, model.kind, model.slot, model.parameters)
+    return Origin(model.files, model.file_stamps, model.class_name, model.kind, model.slot, model.parameters)

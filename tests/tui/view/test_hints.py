@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import DeviceMemory, Model, OutOfMemory, Snapshot, Stage
+from gpumodels_tui import cli
 from gpumodels_tui.json_output import document
 from gpumodels_tui.oneshot import Snapshots
 from gpumodels_tui.view.builder import build_view
@@ -17,6 +20,7 @@ from gpumodels_tui.view.copies import Copies
 from gpumodels_tui.view.hints import MODEL_RULES, PROCESS_RULES, ModelFacts, hints_of_model, hints_of_process
 from gpumodels_tui.view.model_facts import facts_of
 from gpumodels_tui.view.process_facts import facts_of_process
+from hosts import a_host
 from snapshots import (
     GIB,
     MIB,
@@ -140,14 +144,14 @@ def test_a_vae_that_is_not_float32_is_left_alone_and_one_wider_than_its_file_has
     assert hints[0].startswith("held as float32")
 
 
-def test_copies_say_what_one_for_all_would_save() -> None:
+def test_copies_are_told_where_one_would_do() -> None:
     here = Copies(6 * GIB, (("this", "a"), ("this", "b"), ("this", "c")))
     assert said("several copies", about(WIDE, copies=(here,))) == (
-        "there 3 times: one for all would take about 4.0 GB less; `gpumodels-tui why` says who holds each"
+        "there 3 times, 6.0 GB in all: one copy would do for all; `gpumodels-tui why` says who holds each"
     )
     elsewhere = Copies(4 * GIB, (("this", "a"), ("other", "a")))
     assert said("several copies", about(WIDE, copies=(elsewhere,))) == (
-        "there 2 times, not only in this process: one process that serves all would need about 2.0 GB less"
+        "there 2 times, 4.0 GB in all, not only in this process: one process that serves all would need one copy"
     )
     alone = Copies(2 * GIB, (("this", "a"),))
     assert said("several copies", about(WIDE, copies=(alone, alone))) is None  # one on each of two devices
@@ -304,3 +308,40 @@ def test_a_file_that_another_has_replaced_says_nothing_of_the_model() -> None:
         view = build_view(a_feed(a_snapshot(model)), some_hardware(), catalogue)
         (row,) = (row for device in view.devices for row in device.models)
         assert sum(fact.label == "hint" for fact in facts_of(row)) == count
+
+
+REAL: Final = """
+import gpumodels, torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+gpumodels.start()
+class Wide(nn.Sequential): pass
+class Alike(nn.Sequential): pass
+def loaded(kind, dtype, file):
+    made = kind(nn.Linear(512, 512), nn.Linear(512, 512)).to(dtype)
+    save_file({key: value.to(torch.bfloat16) for key, value in made.state_dict().items()}, file)
+    made.load_state_dict(load_file(file))
+    return made
+"""
+
+
+@pytest.mark.slow
+def test_a_real_process_that_keeps_a_file_wider_than_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "own"
+    directory.mkdir(mode=0o700)
+    monkeypatch.setenv("GPUMODELS_DIR", str(directory))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    with a_host(directory) as host:
+        host.tell(REAL)
+        host.tell(f"wide = loaded(Wide, torch.float32, {str(tmp_path / 'Wide-7B.safetensors')!r})")
+        host.tell(f"alike = loaded(Alike, torch.bfloat16, {str(tmp_path / 'Alike-7B.safetensors')!r})")
+        host.models_when(lambda models: {"Wide-7B", "Alike-7B"} <= {model.name for model in models if model.files})
+        assert cli.main(["--json"]) == 0
+        (process,) = json.loads(capsys.readouterr().out)["processes"]
+    hints = {model["name"]: model["hints"] for model in process["models"]}
+    assert hints["Wide-7B"] == [
+        "held as float32, twice the bytes of bfloat16 in its file: loaded as bfloat16 (dtype=torch.bfloat16) it takes 1.0 MB less"
+    ]
+    assert hints["Alike-7B"] == []

@@ -114,10 +114,10 @@ def _copies(facts: ModelFacts) -> str | None:
     most = max(facts.copies, key=lambda one: one.count, default=None)
     if most is None or most.count < 2 or _trains(facts.process.snapshot):
         return None
-    saved = format_bytes(most.bytes - most.bytes // most.count)
+    there = f"there {most.count} times, {format_bytes(most.bytes)} in all"
     if any(process != facts.process.key for process, _ in most.models):
-        return f"there {most.count} times, not only in this process: one process that serves all would need about {saved} less"
-    return f"there {most.count} times: one for all would take about {saved} less; `gpumodels-tui why` says who holds each"
+        return f"{there}, not only in this process: one process that serves all would need one copy"
+    return f"{there}: one copy would do for all; `gpumodels-tui why` says who holds each"
 
 
 def _left_of_a_model(facts: ModelFacts) -> str | None:

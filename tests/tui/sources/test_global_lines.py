@@ -66,7 +66,6 @@ def test_the_only_assignment_is_found(source: str) -> None:
         "pipe = None\n",
         "globals()['pipe'] = 1\n",
         "pipe = (\n",
-        "pipe = $\n",
         "\x00pipe = 1\n",
         "  pipe = 1\n pipe = 2\n",
         "",

@@ -157,6 +157,28 @@ COMMANDS: Final = (
         epilog="Only the process's owner and root may ask. GPUMODELS_ASK=0 in the process's environment turns it off.",
     ),
     Command(
+        "diff",
+        "what came, went, moved or grew between two moments",
+        "Compares two documents of --json, or two moments of a recording: models, parts of the memory, processes.",
+        "gpumodels_tui.commands.diff:run",
+        options=(
+            Option(
+                "from",
+                "of a recording: the first moment, as for --since, ages before its end; default: its begin",
+                metavar="TIME",
+            ),
+            Option("to", "of a recording: the second moment; default: its end", metavar="TIME"),
+            Option("markdown", "print a table to paste into an issue", kinds.SWITCH, default=False, excludes="form"),
+            Option("json", "print one JSON document", kinds.SWITCH, default=False, excludes="form"),
+        ),
+        arguments=(
+            Argument("before", "a document of --json, - for stdin; or a recording, FILE.ndjson.gz", kinds.FILE),
+            Argument("after", "the later document; without it, the first one is a recording", kinds.FILE, is_optional=True),
+        ),
+        epilog="The text and the table have no paths and no arguments of programs in them.",
+        reads=False,
+    ),
+    Command(
         "doctor",
         "check what the viewer and the sidecars need",
         "Checks directories, sidecars, GPUs, model folders and the terminal, and says what to do next.",

@@ -18,7 +18,7 @@ import pytest
 from msgspec.structs import replace as changed
 
 from gpumodels_shared.codec import encode
-from gpumodels_shared.schema import Snapshot
+from gpumodels_shared.schema import Job, Snapshot
 from gpumodels_tui.sources.feed import FeedState
 from processes import run_python
 from recordings import a_recording
@@ -81,6 +81,39 @@ def test_the_document_comes_as_often_as_asked(tmp_path: Path) -> None:
         first, second = next_line(process.stdout), next_line(process.stdout)
         assert first["document"]["processes"][0]["models"][0]["name"] == "wan"
         assert second["seq"] == first["seq"] + 1
+    writer.close()
+
+
+ONE_OF_EACH = [
+    ("--kind", "lora", "vae"),
+    ("--name", "wanted", "other"),
+    ("--min-bytes", "1GB", "9GB"),
+    ("--process", str(os.getpid()), "4000000"),
+    ("--user", str(os.getuid()), "4000000"),
+    ("--job", "4242", "1717"),
+    ("--gpu", "host", "7"),
+]
+
+
+@pytest.mark.parametrize(("option", "choosing", "hiding"), ONE_OF_EACH, ids=[option for option, _, _ in ONE_OF_EACH])
+def test_a_filter_leaves_the_events_of_what_it_chooses_and_no_others(
+    tmp_path: Path, option: str, choosing: str, hiding: str
+) -> None:
+    info = a_process(pid=os.getpid(), rank=0, job=Job("4242", "slurm"))
+    wanted = a_model("wanted", GIB, "lora")
+    writer = published(tmp_path, a_snapshot(process=info))
+    chosen, hidden = (
+        following(tmp_path, option, choosing, "--state", "3600"),
+        following(tmp_path, option, hiding, "--state", "0.2"),
+    )
+    with chosen as shows, hidden as hides:
+        settled(shows)
+        settled(hides)
+        writer.publish(encode(a_snapshot(wanted, process=info)))
+        while (line := next_line(shows.stdout))["event"] == "started":
+            pass
+        assert (line["event"], line["model"]) == ("loaded", "wanted")
+        assert {next_line(hides.stdout)["type"] for _ in range(8)} == {"state"}
     writer.close()
 
 

@@ -30,3 +30,10 @@ def test_a_model_is_the_same_by_id_in_its_process_and_by_its_files_in_another() 
 def test_models_that_are_alike_are_not_taken_for_each_other_without_a_reason() -> None:
     found = list(matching.models([Model("1", "Net")], [Model("2", "Net")], same_process=True))
     assert [(old is None, new is None) for old, new in found] == [(False, True), (True, False)]
+
+
+def test_no_number_of_models_that_are_alike_makes_it_slow() -> None:
+    """A list that was searched for each of them would take minutes."""
+    many = [Model(str(number), "wan", files=("/m/wan",)) for number in range(50_000)]
+    other = [Model(f"b{number}", "wan", files=("/m/wan",)) for number in range(50_000)]
+    assert all(old is not None and new is not None for old, new in matching.models(many, other, same_process=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TypeVar
 
@@ -12,29 +13,29 @@ T = TypeVar("T")
 
 def paired(before: Sequence[T], after: Sequence[T], key: Callable[[T], Hashable]) -> Iterator[tuple[T, T]]:
     """Those with the same key, in their order. What has the key None has no other."""
-    left: dict[Hashable, list[T]] = {}
+    left: dict[Hashable, deque[T]] = {}
     for one in after:
         if (its := key(one)) is not None:
-            left.setdefault(its, []).append(one)
+            left.setdefault(its, deque()).append(one)
     for one in before:
         if (its := key(one)) is not None and left.get(its):
-            yield one, left[its].pop(0)
+            yield one, left[its].popleft()
 
 
 def processes(before: Document, after: Document) -> Iterator[tuple[Process | None, Process | None, bool]]:
     """Each process before and after, None where it isn't there, and whether it is the same one and not another run of it."""
     old, new = list(before.processes), list(after.processes)
     if before.host == after.host:
-        for pair in list(paired(old, new, lambda one: (one.pid, one.started_at))):
-            _take(old, new, *pair)
-            yield *pair, True
+        pairs = list(paired(old, new, lambda one: (one.pid, one.started_at)))
+        old, new = _without(old, new, pairs)
+        yield from ((*pair, True) for pair in pairs)
         # Of a process that could not be read nothing but its pid is known.
-        for pair in [pair for pair in paired(old, new, lambda one: one.pid) if None in (pair[0].started_at, pair[1].started_at)]:
-            _take(old, new, *pair)
-            yield *pair, True
-    for pair in list(paired(old, new, _run)):
-        _take(old, new, *pair)
-        yield *pair, False
+        pairs = [pair for pair in paired(old, new, lambda one: one.pid) if None in (pair[0].started_at, pair[1].started_at)]
+        old, new = _without(old, new, pairs)
+        yield from ((*pair, True) for pair in pairs)
+    pairs = list(paired(old, new, _run))
+    old, new = _without(old, new, pairs)
+    yield from ((*pair, False) for pair in pairs)
     yield from ((one, None, False) for one in old)
     yield from ((None, one, False) for one in new)
 
@@ -46,16 +47,17 @@ def models(before: Sequence[Model], after: Sequence[Model], *, same_process: boo
     if same_process:
         keys.insert(0, lambda one: one.id)
     for key in keys:
-        for pair in list(paired(old, new, key)):
-            _take(old, new, *pair)
-            yield pair
+        pairs = list(paired(old, new, key))
+        old, new = _without(old, new, pairs)
+        yield from pairs
     yield from ((one, None) for one in old)
     yield from ((None, one) for one in new)
 
 
-def _take(old: list[T], new: list[T], one: T, other: T) -> None:
-    del old[next(at for at, each in enumerate(old) if each is one)]
-    del new[next(at for at, each in enumerate(new) if each is other)]
+def _without(old: Sequence[T], new: Sequence[T], pairs: Sequence[tuple[T, T]]) -> tuple[list[T], list[T]]:
+    """Those that are in no pair."""
+    taken = {id(one) for pair in pairs for one in pair}
+    return [one for one in old if id(one) not in taken], [one for one in new if id(one) not in taken]
 
 
 def _run(process: Process) -> Hashable:

@@ -60,8 +60,6 @@ class ViewBuilder:
 
     def __init__(self) -> None:
         self._made: dict[str, _OfProcess] = {}
-        self._counted: dict[tuple[str, str], tuple[ModelRow, ModelRow]] = {}
-        """By device and model key: the row of its process alone, and the same with its copies."""
         self._outside = ShownModels()
         self._copied = CopiedRows()
 

@@ -37,11 +37,13 @@ std::atomic<int64_t> counters[kCounters] = {};
 struct Segment {
   char* start = nullptr;
   size_t size = 0, used = 0, live = 0;
+  int64_t pool = 0;  // 0 is the one for all; others are private, as those of CUDA graphs
 };
 
 struct Block {
   size_t size;
   char* segment;
+  bool live = true;
 };
 
 struct Stats {
@@ -55,6 +57,7 @@ struct Memory {
   char* backing = nullptr;
   size_t next = 0;
   bool used = false;
+  int64_t pool = 0;  // that is allocated from
   size_t total[kDevices] = {size_t(8) << 30, size_t(8) << 30};
   Stats stats[kDevices];
   std::multimap<size_t, char*> addresses;  // of released segments, by size
@@ -89,7 +92,7 @@ struct Memory {
       next += size;
     }
     counters[kDriverAllocations]++;
-    segments[device][start] = Segment{start, size};
+    segments[device][start] = Segment{start, size, 0, 0, pool};
     stat.reserved += size;
     stat.reserved_peak = std::max(stat.reserved_peak, stat.reserved);
     return start;
@@ -98,7 +101,7 @@ struct Memory {
   void empty_cache(int device) {
     for (auto one = segments[device].begin(); one != segments[device].end();) {
       auto& segment = one->second;
-      if (segment.live != 0) {
+      if (segment.live != 0 || segment.pool != 0) {
         ++one;
         continue;
       }
@@ -121,7 +124,7 @@ struct Memory {
     if (size <= kSmall) {
       for (auto& one : segments[device]) {
         auto& segment = one.second;
-        if (segment.size == kSegment && segment.used + size <= segment.size) {
+        if (segment.pool == pool && segment.size == kSegment && segment.used + size <= segment.size) {
           char* start = segment.start + segment.used;
           segment.used += size;
           blocks[start] = Block{size, segment.start};
@@ -144,7 +147,11 @@ struct Memory {
     const size_t size = (wanted + kRound - 1) / kRound * kRound;
     char* start = nullptr;
     auto found = cached[device].find(size);
-    if (found != cached[device].end()) {
+    while (found != cached[device].end() && found->first == size &&
+           segments[device].at(blocks.at(found->second).segment).pool != pool) {
+      ++found;
+    }
+    if (found != cached[device].end() && found->first == size) {
       start = found->second;
       cached[device].erase(found);
     } else {
@@ -159,6 +166,7 @@ struct Memory {
       stat.ooms++;
       C10_THROW_ERROR(OutOfMemoryError, c10::str("simulated device out of memory. Tried to allocate ", wanted, " bytes."));
     }
+    blocks.at(start).live = true;
     segments[device].at(blocks.at(start).segment).live++;
     stat.allocated += size;
     stat.allocated_ever += size;
@@ -168,7 +176,8 @@ struct Memory {
 
   void release(int device, char* start) {
     const std::lock_guard<std::mutex> guard(lock);
-    const auto& block = blocks.at(start);
+    auto& block = blocks.at(start);
+    block.live = false;
     segments[device].at(block.segment).live--;
     stats[device].allocated -= block.size;
     stats[device].freed_ever += block.size;
@@ -435,6 +444,25 @@ void simulated_empty_cache(int device) {
 void simulated_set_total(int device, int64_t size) { memory().total[device] = static_cast<size_t>(size); }
 int64_t simulated_total(int device) { return static_cast<int64_t>(memory().total[device]); }
 int64_t simulated_counter(int number) { return counters[number]; }
+
+void simulated_use_pool(int64_t pool) { memory().pool = pool; }
+
+// Rows of six numbers: segment, its size, its pool, block, its size, whether it is live. Returns how many rows there are.
+int64_t simulated_blocks(int device, int64_t* to, int64_t most) {
+  const std::lock_guard<std::mutex> guard(memory().lock);
+  int64_t count = 0;
+  for (const auto& [start, block] : memory().blocks) {
+    const auto segment = memory().segments[device].find(block.segment);
+    if (segment == memory().segments[device].end()) continue;
+    if (count < most) {
+      const int64_t row[] = {reinterpret_cast<int64_t>(segment->second.start), static_cast<int64_t>(segment->second.size),
+                             segment->second.pool, reinterpret_cast<int64_t>(start), static_cast<int64_t>(block.size), block.live};
+      std::memcpy(to + 6 * count, row, sizeof(row));
+    }
+    count++;
+  }
+  return count;
+}
 
 void simulated_stats(int device, int64_t* to) {
   const std::lock_guard<std::mutex> guard(memory().lock);

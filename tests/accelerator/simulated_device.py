@@ -19,6 +19,7 @@ from typing import Any, Final
 
 NAME: Final = "npu"
 DEVICES: Final = 2
+SEGMENT: Final = 2 * 1024**2
 SOURCE: Final = Path(__file__).with_suffix(".cpp")
 STATS: Final = (
     "allocated_bytes.all.current",
@@ -138,6 +139,7 @@ class SimulatedDevice(ModuleType):
         self._library = ctypes.CDLL(str(library))
         self._library.simulated_counter.restype = ctypes.c_int64
         self._library.simulated_total.restype = ctypes.c_int64
+        self._library.simulated_blocks.restype = ctypes.c_int64
         self._library.simulated_register()
 
     def is_available(self) -> bool:
@@ -200,6 +202,42 @@ class SimulatedDevice(ModuleType):
         values = (ctypes.c_int64 * len(STATS))()
         self._library.simulated_stats(index, values)
         return dict(zip(STATS, values, strict=True))
+
+    def use_pool(self, pool: int) -> None:
+        """Allocate from a private pool from now on, as while a CUDA graph is captured; 0 is the one for all."""
+        self._library.simulated_use_pool(ctypes.c_int64(pool))
+
+    def memory_snapshot(self, mempool_id: Any = None, include_traces: bool = True) -> list[dict[str, Any]]:
+        """The allocator's segments with their blocks, in the form of `torch.cuda.memory_snapshot`. Nothing records stacks."""
+        return [segment for index in range(DEVICES) for segment in self._segments(index)]
+
+    def _segments(self, index: int) -> list[dict[str, Any]]:
+        most = int(self._library.simulated_blocks(index, None, ctypes.c_int64(0)))
+        numbers = (ctypes.c_int64 * (6 * max(most, 1)))()
+        count = int(self._library.simulated_blocks(index, numbers, ctypes.c_int64(most)))
+        rows = sorted(zip(*[iter(numbers[: 6 * min(count, most)])] * 6, strict=True))
+        segments: dict[int, dict[str, Any]] = {}
+        for address, size, pool, block, length, is_live in rows:
+            segment = segments.setdefault(
+                address,
+                {
+                    "device": index,
+                    "address": address,
+                    "total_size": size,
+                    "segment_pool_id": (0, pool),
+                    "segment_type": "large" if size > SEGMENT else "small",
+                    "is_expandable": False,
+                    "blocks": [],
+                },
+            )
+            state = "active_allocated" if is_live else "inactive"
+            segment["blocks"].append({"address": block, "size": length, "state": state})
+        for segment in segments.values():
+            used = sum(block["size"] for block in segment["blocks"])
+            if used < segment["total_size"]:
+                rest = {"address": segment["address"] + used, "size": segment["total_size"] - used, "state": "inactive"}
+                segment["blocks"].append(rest)
+        return list(segments.values())
 
     def memory_allocated(self, device: Any = None) -> int:
         """Bytes in live tensors."""

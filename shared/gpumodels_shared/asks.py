@@ -21,6 +21,9 @@ MAX_ASK_BYTES: Final = 4096
 MAX_ANSWER_BYTES: Final = 256 * 1024
 WHY: Final = "why"
 """The question who holds a model; its argument is the model's id."""
+OTHER: Final = "other"
+"""The question what is in memory beside the models; without an argument."""
+_ARGUMENT_LENGTHS: Final = {WHY: range(1, 201), OTHER: range(1)}
 _NAME: Final = re.compile(r"(ask|answer)-([0-9]{1,10}-[0-9]{1,20}-[0-9a-f]{8})-([0-9a-f]{16})\.json")
 _FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -56,13 +59,13 @@ def is_answer_of(name: str, snapshot: str) -> bool:
     return found is not None and found[1] == "answer" and found[2] == snapshot.partition(".")[0]
 
 
-def encode_ask(question: str, model: str) -> bytes:
+def encode_ask(question: str, model: str = "") -> bytes:
     """A question, as JSON."""
     return json.dumps({"schema": ASK_SCHEMA, "ask": question, "model": model}).encode("ascii")
 
 
 def decode_ask(content: bytes) -> tuple[str, str]:
-    """The question, and the model's id.
+    """The question, and the model's id; empty for `OTHER`.
 
     Raises:
         AskError: it is no question.
@@ -74,7 +77,7 @@ def decode_ask(content: bytes) -> tuple[str, str]:
     if type(document) is not dict or document.get("schema") != ASK_SCHEMA:
         raise AskError("not a question, or of another version")
     question, model = document.get("ask"), document.get("model")
-    if question != WHY or type(model) is not str or not 0 < len(model) <= 200:
+    if type(question) is not str or type(model) is not str or len(model) not in _ARGUMENT_LENGTHS.get(question, ()):
         raise AskError("not a question that is known")
     return question, model
 

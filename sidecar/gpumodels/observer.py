@@ -16,6 +16,7 @@ from operator import is_
 from types import ModuleType
 from typing import Any, Final
 
+from gpumodels.holders.other_memory import Accounted
 from gpumodels.hooks.comfy_nodes import ComfyNodes
 from gpumodels.hooks.program_stages import connect, disconnect
 from gpumodels.hooks.stage_events import StageEvents
@@ -84,6 +85,7 @@ class Attachment:
     platform: str | None
     accelerators: AcceleratorSampler | None
     origin_tracker: OriginTracker
+    tensor_reader: TensorReader
     training_state: TrainingState
     comfy_loras: ComfyLoras
     dynamic_memory: ComfyDynamicMemory
@@ -191,6 +193,22 @@ class Observer:
     def core_of(self, model_id: str) -> Callable[[], Any] | None:
         """A weak reference to the module of this model; None if there is no such model."""
         return self._attached.snapshot_models.core(model_id) if self._attached is not None else None
+
+    def accounted(self) -> Accounted | None:
+        """What is known at the moment of the memory, for a viewer that asks about the rest; None before torch is imported."""
+        attached = self._attached
+        if attached is None:
+            return None
+        beside: set[tuple[str, int]] = set()
+        parts = attached.scanner.measure(attached.training_state, self._pause, beside)
+        counters = attached.devices.counters({memory.device for memory in self.devices if memory.models_bytes})
+        outside, asleep = attached.dynamic_memory.outside_torch, attached.sleeping_memory.asleep
+        of_models = attached.scanner.storages
+        return Accounted(
+            attached.tensor_reader,
+            lambda key: key in of_models or key in beside,
+            device_memory(self.models, parts, counters, outside, asleep),
+        )
 
     def attach_when_possible(self) -> None:
         """Attach to torch now, or during the host's own import of it."""
@@ -331,6 +349,7 @@ class Observer:
                 platform=platform_of(torch),
                 accelerators=accelerators,
                 origin_tracker=origin_tracker,
+                tensor_reader=tensor_reader,
                 training_state=training_state,
                 comfy_loras=comfy_loras,
                 sleeping_memory=SleepingMemory(self.registry, tensor_reader, self._failures),

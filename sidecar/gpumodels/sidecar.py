@@ -98,7 +98,7 @@ class Sidecar:
             samples_accelerators=samples_accelerators,
             memory_errors=self._failed_allocations.errors,
         )
-        self._answering = Answering(self._observer.core_of, self._pause, self.failures)
+        self._answering = Answering(self._observer.core_of, self._observer.accounted, self._pause, self.failures)
         self._process = replace(self._process, answers=self._answering.is_on)
         self._stopping = threading.Event()
         self._tick_at = 0.0

@@ -9,6 +9,7 @@ import pytest
 
 from gpumodels_shared.asks import (
     MAX_ASK_BYTES,
+    OTHER,
     WHY,
     AskError,
     answer_name,
@@ -40,6 +41,7 @@ def test_a_question_is_for_one_sidecar() -> None:
 
 def test_what_was_asked_is_read() -> None:
     assert decode_ask(encode_ask(WHY, "m1/lora")) == (WHY, "m1/lora")
+    assert decode_ask(encode_ask(OTHER)) == (OTHER, "")
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"schema": 1}', b'{"schema": 1, "state": 3}', b"[" * 100_000])

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+from gpumodels.holders.other_memory import Accounted, OtherMemory
 from gpumodels.holders.search import Chain, Findings, HolderSearch, expected_hold_seconds
 from gpumodels.support.failures import LOGGER, Failures
 from gpumodels.support.never_pickled import never_pickled
@@ -17,6 +18,7 @@ from gpumodels_shared.asks import (
     ASK_SCHEMA,
     MAX_ANSWER_BYTES,
     MAX_ASK_BYTES,
+    OTHER,
     WHY,
     AskError,
     answer_name,
@@ -39,21 +41,32 @@ CoreOf = Callable[[str], Callable[[], Any] | None]
 """A weak reference to the model of this id; None if there is none."""
 
 
+AccountedNow = Callable[[], Accounted | None]
+"""What the sidecar has accounted for by now; None if torch isn't there yet."""
+
+
 @never_pickled
 class Answering:
     """Looks for questions once a tick, and answers one of them at a time. Only the sidecar's thread uses it.
 
     Args:
         core_of: finds a model.
+        accounted: finds out what is known of the memory.
         pause: called between two slices of work; lets the host run, and may raise to end the search.
         failures: counts our own errors.
         clock: monotonic seconds.
     """
 
     def __init__(
-        self, core_of: CoreOf, pause: Callable[[], None], failures: Failures, clock: Callable[[], float] = time.monotonic
+        self,
+        core_of: CoreOf,
+        accounted: AccountedNow,
+        pause: Callable[[], None],
+        failures: Failures,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._core_of = core_of
+        self._accounted = accounted
         self._pause = pause
         self._failures = failures
         self._clock = clock
@@ -117,6 +130,8 @@ class Answering:
         try:
             if question == WHY:
                 self._why(directory, name, model)
+            elif question == OTHER:
+                self._other(directory, name)
         finally:
             self._not_before = self._clock() + LEAST_SECONDS
             with contextlib.suppress(OSError):
@@ -134,6 +149,17 @@ class Answering:
         self._write(
             directory, name, {"state": "done", "model": model, "expected_hold_seconds": expected, "found": _as_document(found)}
         )
+
+    def _other(self, directory: Path, name: str) -> None:
+        accounted = self._accounted()
+        if accounted is None:
+            self._write(directory, name, {"state": "unknown"})
+            return
+        expected = expected_hold_seconds()
+        self._write(directory, name, {"state": "searching", "expected_hold_seconds": expected})
+        self._pause()
+        found = OtherMemory(accounted, self._pause, self._failures).run()
+        self._write(directory, name, {"state": "done", "expected_hold_seconds": expected, "found": found})
 
     def _write(self, directory: Path, ask: str, answer: dict[str, Any]) -> None:
         content = json.dumps({"schema": ASK_SCHEMA, **answer}).encode("ascii")[:MAX_ANSWER_BYTES]

@@ -18,6 +18,7 @@ from typing import Any, Final
 from gpumodels.holders.descriptions import Step, described_path, is_noise
 from gpumodels.holders.starts import Starts
 from gpumodels.support.instances import mro_of
+from gpumodels.support.last_references import give_back
 from gpumodels.support.never_pickled import never_pickled
 
 MAX_SECONDS: Final = 2.0
@@ -96,11 +97,17 @@ class HolderSearch:
         target: a weak reference to the object.
         pause: called between two questions; lets the host run, and may raise to end the search.
         clock: seconds.
+        most_seconds: how long it may take.
     """
 
     def __init__(
-        self, target: Callable[[], Any], pause: Callable[[], None], clock: Callable[[], float] = time.perf_counter
+        self,
+        target: Callable[[], Any],
+        pause: Callable[[], None],
+        clock: Callable[[], float] = time.perf_counter,
+        most_seconds: float = MAX_SECONDS,
     ) -> None:
+        self._most_seconds = most_seconds
         self._pause = pause
         self._clock = clock
         self._target = target
@@ -119,7 +126,9 @@ class HolderSearch:
         finally:
             self._findings.seconds = self._clock() - began
             self._findings.visited = len(self._nodes)
+            last = [self._nodes.pop(key).held for key in [*self._nodes][:1]]
             self._nodes.clear()
+            give_back(last)
         self._findings.chains = tuple(self._chains)
         return self._findings
 
@@ -151,7 +160,7 @@ class HolderSearch:
 
     def _is_over(self, began: float) -> bool:
         enough = len(self._chains) >= MAX_CHAINS or len(self._nodes) >= MAX_VISITED
-        return enough or self._clock() - began > MAX_SECONDS
+        return enough or self._clock() - began > self._most_seconds
 
     def _ask(self, keys: list[int], starts: Starts) -> list[int]:
         """Ask who refers to these; the chains that end here are noted, and the ids of the others are returned."""

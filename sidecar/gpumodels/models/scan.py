@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence, Set
 from itertools import islice
 from typing import Final
 
@@ -156,10 +156,17 @@ class Scanner:
         in_slices(self._shared.update(models, self._readings), pause)
         return [*self._shared.found]
 
-    def measure(self, training_state: TrainingState, pause: Callable[[], None]) -> NonModelBytes:
-        """The memory that is kept beside the models of the last scan."""
+    @property
+    def storages(self) -> Collection[tuple[str, int]]:
+        """The storages of all models of the last scan. A view, for membership tests only."""
+        return self._claims.storages
+
+    def measure(
+        self, training_state: TrainingState, pause: Callable[[], None], beside: set[tuple[str, int]] | None = None
+    ) -> NonModelBytes:
+        """The memory that is kept beside the models of the last scan; `beside` receives its storages, if they are wanted."""
         parts = NonModelBytes()
-        in_slices(training_state.measure(self._readings, self._claims.storages, parts), pause)
+        in_slices(training_state.measure(self._readings, self._claims.storages, parts, beside), pause)
         return parts
 
     def _compare_reported(self, comparison: _Comparison, changes: Changes, afresh: bool, everything: bool) -> Iterator[None]:

@@ -90,7 +90,11 @@ class TrainingState:
             (self.optimizers if self._optimizer_type in type(one).__mro__ else self.caches).put(one, None)
 
     def measure(
-        self, readings: Mapping[int, ModuleReading], models: Collection[StorageKey], parts: NonModelBytes
+        self,
+        readings: Mapping[int, ModuleReading],
+        models: Collection[StorageKey],
+        parts: NonModelBytes,
+        beside: set[StorageKey] | None = None,
     ) -> Iterator[None]:
         """Fill `parts`. Yields wherever it may be interrupted, and holds no tensor then.
 
@@ -98,6 +102,7 @@ class TrainingState:
             readings: all modules.
             models: the storages of all models.
             parts: receives the sums.
+            beside: receives the storages of gradients, optimizer states and caches, if they are wanted.
         """
         counted: set[StorageKey] = set()
         for some in batched(readings.values(), STEP):
@@ -118,6 +123,8 @@ class TrainingState:
             for states in self._states_of(ref()):
                 self._add(states, parts.optimizer, counted, models)
                 yield
+        if beside is not None:
+            beside.update(counted)
         for some in batched(readings.values(), STEP):
             for reading in some:
                 if reading.has_functions:

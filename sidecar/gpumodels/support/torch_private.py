@@ -62,6 +62,18 @@ def writes_of(tensor: Any) -> int | None:
         return None
 
 
+def data_address(torch: ModuleType) -> Callable[[Any], int]:
+    """A function that gives the address at which a plain tensor's values begin, without making a copy of lazily copied ones."""
+    found: Callable[[Any], int] | None = getattr(torch._C, "_data_address", None)
+    return torch.Tensor.data_ptr if found is None else found
+
+
+def history_is_recorded(torch: ModuleType, kind: str) -> bool | None:
+    """Whether this kind of accelerator's allocator records stacks; None where this torch doesn't tell."""
+    asked = getattr(torch._C, f"_{kind}_isHistoryEnabled", None)
+    return bool(asked()) if asked is not None else None
+
+
 def private_backend(torch: ModuleType) -> str | None:
     """The name of the backend that was added to this torch; None as long as nobody has named one."""
     name_of = getattr(getattr(torch, "_C", None), "_get_privateuse1_backend_name", None)

@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import nn
 
 from gpumodels.holders.answering import KEPT_SECONDS, LEAST_SECONDS, MOST_WAITING, Answering
+from gpumodels.holders.other_memory import Accounted
+from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.failures import Failures
-from gpumodels_shared.asks import WHY, answer_name, ask_name, encode_ask
+from gpumodels.tensors.tensor_storages import TensorReader
+from gpumodels_shared.asks import OTHER, WHY, answer_name, ask_name, encode_ask
 from gpumodels_shared.places import write_new
 
 FILE = "4711-99-0123abcd.gpm"
@@ -33,8 +37,13 @@ class Asked:
         self.model = nn.Linear(2, 2)
         HOLDER[:] = [self.model]
         self.now = 0.0
+        self.accounted: Accounted | None = None
         self.answering = Answering(
-            lambda key: weakref.ref(self.model) if key == "m1" else None, lambda: None, Failures(), lambda: self.now
+            lambda key: weakref.ref(self.model) if key == "m1" else None,
+            lambda: self.accounted,
+            lambda: None,
+            Failures(),
+            lambda: self.now,
         )
         self.count = 0
 
@@ -79,6 +88,26 @@ def test_a_model_that_is_gone_is_unknown(asked: Asked) -> None:
     assert asked.answer(name)["state"] == "unknown"
 
 
+def test_before_torch_is_imported_nothing_is_known_of_memory(asked: Asked) -> None:
+    name = asked.ask(encode_ask(OTHER))
+    asked.tick()
+    assert asked.answer(name) == {"schema": 1, "state": "unknown"}
+
+
+@pytest.mark.slow
+def test_what_else_is_in_memory_is_answered(asked: Asked) -> None:
+    tracker = OriginTracker(torch)
+    asked.accounted = Accounted(TensorReader(torch, tracker, Failures()), lambda _: False, ())
+    name = asked.ask(encode_ask(OTHER))
+    asked.tick()
+    tracker.close()
+    answer = asked.answer(name)
+    assert answer["state"] == "done"
+    assert answer["expected_hold_seconds"] > 0
+    assert [device["device"] for device in answer["found"]["devices"]] == ["cpu"]
+    assert os.listdir(asked.directory) == [answer_name(name)]
+
+
 def test_an_answer_that_nobody_takes_is_removed(asked: Asked) -> None:
     asked.ask(GONE)
     asked.tick()
@@ -119,6 +148,10 @@ def test_of_a_flood_the_rest_is_ignored_and_counted(asked: Asked) -> None:
         b'{"schema": 1, "ask": "exec", "model": "m1"}',
         b'{"schema": 1, "ask": "why", "model": ["m1"]}',
         b'{"schema": 1, "ask": "why", "model": ""}',
+        b'{"schema": 1, "ask": "other"}',
+        b'{"schema": 1, "ask": "other", "model": "m1"}',
+        b'{"schema": 1, "ask": "other", "model": 0}',
+        b'{"schema": 1, "ask": ["other"], "model": ""}',
     ],
 )
 def test_what_is_no_question_is_ignored_and_counted(asked: Asked, content: bytes) -> None:
@@ -162,7 +195,7 @@ def test_questions_to_others_stay(asked: Asked) -> None:
 
 def test_turned_off_it_reads_nothing(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GPUMODELS_ASK", "0")
-    asked.answering = Answering(lambda _: None, lambda: None, Failures())
+    asked.answering = Answering(lambda _: None, lambda: None, lambda: None, Failures())
     name = asked.ask()
     asked.tick()
     assert os.listdir(asked.directory) == [name]

@@ -182,6 +182,7 @@ EFFECTS: Final[dict[str, Case]] = {
     "layers.unfold": Case(lambda before, after: after.rows > before.rows, ("home", "enter")),
     "layers.fold": Case(lambda before, after: after.rows < before.rows, ("home",)),
     "process.pane": Case(swaps_focus(ModelTable, FactsPanel)),
+    "process.other": Case(lambda before, after: after.title.startswith("What else ") and after.depth == before.depth + 1),
     "timeline.open": Case(goes_to(LayersScreen), ("home",)),
     "timeline.only": Case(lambda before, after: after.only and after.rows < before.rows),
     "timeline.facts": Case(opens("Loaded")),

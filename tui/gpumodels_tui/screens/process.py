@@ -61,6 +61,7 @@ class ProcessScreen(ModelListScreen):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("tab,shift+tab", "pane", "Pane", show=False, id="process.pane", tooltip="Switch between facts and models"),
+        Binding("o", "other", "Other", show=False, id="process.other", tooltip="What else is in its memory: asks it, once"),
     ]
 
     def __init__(self, key: str, clock: Callable[[], float] = time.time) -> None:
@@ -120,6 +121,19 @@ class ProcessScreen(ModelListScreen):
                 Text(safe_text(self._row.title, 300), STYLES[HEADING], no_wrap=True, overflow="ellipsis"),
             )
             self._show_facts_and_bars(self._row)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Disable the question where there is nobody to answer it."""
+        if action == "other":
+            return None if self._row is None or self._row.state is None else True
+        return super().check_action(action, parameters)
+
+    def action_other(self) -> None:
+        """Ask the process what else is in its memory, and say it in a box."""
+        from gpumodels_tui.screens.other_box import OtherBox
+
+        if self._row is not None and self._row.state is not None:
+            self.app.push_screen(OtherBox(self._row.state))
 
     def _show_facts_and_bars(self, row: ProcessRow) -> None:
         """Show as many facts and bars as fit above the models."""

@@ -179,6 +179,17 @@ COMMANDS: Final = (
         reads=False,
     ),
     Command(
+        "other",
+        "say what is in memory beside models",
+        "Asks a process what is in its memory beside models: tensors that none holds, what the allocator keeps. Frees nothing.",
+        "gpumodels_tui.commands.other:run",
+        options=(
+            Option("pid", "the process, where several have a sidecar", metavar="PID"),
+            Option("json", "print one JSON document", kinds.SWITCH, default=False),
+        ),
+        epilog="Only the process's owner and root may ask. GPUMODELS_ASK=0 in the process's environment turns it off.",
+    ),
+    Command(
         "doctor",
         "check what the viewer and the sidecars need",
         "Checks directories, sidecars, GPUs, model folders and the terminal, and says what to do next.",

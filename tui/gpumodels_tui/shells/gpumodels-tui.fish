@@ -50,7 +50,7 @@ function _shtab_gpumodels_tui_using
   test "$_shtab_gpumodels_tui_cmdpath" = "$argv"
 end
 
-set -g _shtab_gpumodels_tui_commands metrics record oom why diff doctor deploy config completion
+set -g _shtab_gpumodels_tui_commands metrics record oom why diff other doctor deploy config completion
 set -g _shtab_gpumodels_tui_opts_with_value --bundle --dir --every --from --gpu --group --history-of --interval --into --job --kind --limit --listen --min-bytes --models --name --output --pid --process --replay --since --state --textfile --theme --to --top --unix --user
 
 complete -c gpumodels-tui -e
@@ -60,6 +60,7 @@ complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -s h -l help -d 'show th
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l ask-servers -l no-ask-servers -d 'ask ollama, llama.cpp and vLLM on this machine, where they have no sidecar, what they have loaded'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l theme -xka "terminal dark light high-contrast monochrome" -d 'the colours of the screens; default: the terminal'"'"'s own sixteen'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l ascii -l no-ascii -d 'draw with ASCII only; the default if the locale is not UTF-8'
 complete -c gpumodels-tui -n _shtab_gpumodels_tui_using -l interval -x -d 'refresh the screens so often; default: 1; the keys + and - change it'
@@ -95,6 +96,7 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l with-paths 
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l ask-servers -l no-ask-servers -d 'ask ollama, llama.cpp and vLLM on this machine, where they have no sidecar, what they have loaded'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l gpu -x -d 'only these GPUs: numbers, names or UUIDs, or host; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l process -x -d 'only these processes: pids, or parts of names and commands; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using metrics' -l user -x -d 'only these users'"'"' processes: names or uids; repeatable'
@@ -111,12 +113,14 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l history -l n
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record' -l ask-servers -l no-ask-servers -d 'ask ollama, llama.cpp and vLLM on this machine, where they have no sidecar, what they have loaded'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using record; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a new file, FILE.ndjson.gz; nothing is ever overwritten'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a oom -d 'Prints what was in memory when an allocation failed, as text for an issue report: by default the last time.'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom' -l ask-servers -l no-ask-servers -d 'ask ollama, llama.cpp and vLLM on this machine, where they have no sidecar, what they have loaded'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using oom; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a record that a sidecar kept, oom-….json'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a why -d 'Asks a model'"'"'s process who holds it: the shortest chains of references that keep it in memory. Changes nothing there.'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -s h -l help -d 'show this help message and exit'
@@ -125,6 +129,7 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l json -l no-json
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using why' -l ask-servers -l no-ask-servers -d 'ask ollama, llama.cpp and vLLM on this machine, where they have no sidecar, what they have loaded'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a diff -d 'Compares two documents of --json, or two moments of a recording: models, parts of the memory, processes.'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using diff' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using diff' -l from -x -d 'of a recording: the first moment, as for --since, ages before its end; default: its begin'
@@ -133,6 +138,14 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using diff' -l markdown -l no
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using diff' -l json -l no-json -d 'print one JSON document'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using diff; and test $_shtab_gpumodels_tui_npos -eq 0' -ka "(__fish_complete_path (commandline -ct))" -d 'a document of --json, - for stdin; or a recording, FILE.ndjson.gz'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using diff; and test $_shtab_gpumodels_tui_npos -eq 1' -ka "(__fish_complete_path (commandline -ct))" -d 'the later document; without it, the first one is a recording'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a other -d 'Asks a process what is in its memory beside models: tensors that none holds, what the allocator keeps. Frees nothing.'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using other' -s h -l help -d 'show this help message and exit'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using other' -l pid -x -d 'the process, where several have a sidecar'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using other' -l json -l no-json -d 'print one JSON document'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using other' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using other' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using other' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using other' -l ask-servers -l no-ask-servers -d 'ask ollama, llama.cpp and vLLM on this machine, where they have no sidecar, what they have loaded'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a doctor -d 'Checks directories, sidecars, GPUs, model folders and the terminal, and says what to do next.'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l json -l no-json -d 'print one JSON document'
@@ -140,6 +153,7 @@ complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l bundle -xka 
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l dir -xka "(__fish_complete_directories)" -d 'read the sidecars'"'"' files in DIR; repeatable'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l models -xka "(__fish_complete_directories)" -d 'read model files below DIR; repeatable. Default: ComfyUI'"'"'s and Hugging Face'"'"'s folders'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l group -x -d 'read the files that members of GROUP share with it, too'
+complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using doctor' -l ask-servers -l no-ask-servers -d 'ask ollama, llama.cpp and vLLM on this machine, where they have no sidecar, what they have loaded'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using; and test $_shtab_gpumodels_tui_npos -eq 0' -a deploy -d 'Prints the files with which metrics and recordings are run and shown. Nothing is installed or enabled.'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using deploy' -s h -l help -d 'show this help message and exit'
 complete -c gpumodels-tui -n '_shtab_gpumodels_tui_using deploy' -l into -xka "(__fish_complete_directories)" -d 'write them below DIR instead; a file that differs is never overwritten'

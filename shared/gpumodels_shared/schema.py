@@ -7,8 +7,10 @@ with a default; readers ignore fields that they don't know; anything else needs 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
+
+from gpumodels_shared.records import record
 
 SMALL_MODEL_BYTES: Final = 64 * 1024
 """Root modules smaller than this are summed up in a single entry, `SMALL_MODELS_ID`."""
@@ -31,7 +33,7 @@ KINDS: Final = (
 """`checkpoint` is a full checkpoint or a diffusion backbone; `clip` any text or image encoder; `model` anything else."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Job:
     """What a process was started as a part of, as its environment says. What isn't said is None."""
 
@@ -52,7 +54,7 @@ class Job:
     """From its cgroup."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class ProcessInfo:
     """Facts about the process that don't change while it lives."""
 
@@ -85,7 +87,7 @@ class ProcessInfo:
     """The environment variables that choose other vendors' devices, as they were when the sidecar started."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class DeviceMemory:
     """The memory of one device as one process's allocator sees it. What isn't known is None, never 0."""
 
@@ -118,7 +120,7 @@ class DeviceMemory:
     """Of the other bytes, those in closures, partials and objects around the `forward` of modules, by name of what holds them."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class LayerTree:
     """A model's modules that hold memory, themselves or below them, as columns in preorder, root first.
 
@@ -145,7 +147,7 @@ class LayerTree:
     """How many modules were folded into their parents because the snapshot would have been too large."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class TensorSample:
     """The first values of a tensor; `fingerprint` defines which."""
 
@@ -158,7 +160,7 @@ class TensorSample:
     """Raw elements, little-endian."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Fingerprint:
     """A few values of a model, by which its file is recognised."""
 
@@ -167,7 +169,7 @@ class Fingerprint:
     """When these values were first seen, realtime nanoseconds: they can't be from a file that was written later."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Model:
     """A model: a root module, or a part of one that is a model in its own right."""
 
@@ -261,7 +263,7 @@ class Model:
         return self.bytes_by_device.get(self.device or "cpu", 0)
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class SidecarHealth:
     """The sidecar's own cost, and its failures."""
 
@@ -275,7 +277,7 @@ class SidecarHealth:
     """How many questions of viewers were none."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Stage:
     """A part of the host's work with a name, such as a node of ComfyUI, and what it did to the memory of one device."""
 
@@ -296,7 +298,7 @@ class Stage:
     """Model files that its inputs name, absolute paths."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class OutOfMemory:
     """An allocation that failed, and what was in memory then. What isn't known is None."""
 
@@ -328,7 +330,7 @@ class OutOfMemory:
     """The file that keeps this, absolute path."""
 
 
-@dataclass(frozen=True, slots=True)
+@record(frozen=True, slots=True)
 class Snapshot:
     """Everything that a process publishes at one moment. Models are sorted by bytes in memory, largest first."""
 

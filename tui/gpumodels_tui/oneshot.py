@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from gpumodels_shared.safe_text import safe_text
@@ -27,8 +27,7 @@ WIDEST_ALIGNED: Final = 60
 """The largest width of the first column; a longer name shifts the other columns only in its own line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshots:
+class Snapshots(Struct, frozen=True):
     """The state of everything at one moment."""
 
     feed: FeedState

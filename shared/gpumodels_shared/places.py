@@ -14,9 +14,7 @@ import contextlib
 import errno
 import grp
 import os
-import secrets
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -51,7 +49,13 @@ def default_directory(environment: Mapping[str, str] = os.environ, uid: int | No
     name = f"gpumodels-{os.geteuid() if uid is None else uid}"
     if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
         return SHARED_MEMORY / name
-    return Path(tempfile.gettempdir()) / name
+    return _temporary_directory() / name
+
+
+def _temporary_directory() -> Path:
+    import tempfile  # a process whose files are in shared memory does without it, and all that it imports
+
+    return Path(tempfile.gettempdir())
 
 
 def every_users_directories() -> list[Path]:
@@ -60,7 +64,7 @@ def every_users_directories() -> list[Path]:
     Symlinks are included, so that `check_directory` refuses them with a reason.
     """
     found: list[Path] = []
-    for parent in {SHARED_MEMORY, Path(tempfile.gettempdir())}:
+    for parent in {SHARED_MEMORY, _temporary_directory()}:
         for directory in parent.glob("gpumodels-*"):
             if not directory.name.removeprefix("gpumodels-").isdecimal():
                 continue
@@ -237,7 +241,7 @@ def write_new(directory: Path, name: str, content: bytes, owners: set[int] | Non
         OSError: it couldn't be written; then nothing is left of it.
     """
     parent = open_directory(directory, owners)
-    temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+    temporary = f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
         try:

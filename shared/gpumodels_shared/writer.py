@@ -7,7 +7,6 @@ import errno
 import fcntl
 import mmap
 import os
-import secrets
 import time
 from pathlib import Path
 from typing import Final
@@ -87,7 +86,7 @@ class SnapshotWriter:
             heartbeat_ms: the interval at which `beat` will be called.
             group: the gid that may read the file; by default only its owner may.
         """
-        self.path = directory / f"{identity.pid}-{identity.start_ticks}-{secrets.token_hex(4)}{FILE_SUFFIX}"
+        self.path = directory / f"{identity.pid}-{identity.start_ticks}-{os.urandom(4).hex()}{FILE_SUFFIX}"
         self._identity = identity
         self._heartbeat_ms = heartbeat_ms
         self._group = group
@@ -190,10 +189,10 @@ class SnapshotWriter:
             start_ticks=self._identity.start_ticks,
             pid_namespace=self._identity.pid_namespace,
             boot_id=self._identity.boot_id,
-            instance_id=secrets.token_bytes(16),
+            instance_id=os.urandom(16),
             created_ns=time.time_ns(),
         )
-        temporary = f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
+        temporary = f"{TEMPORARY_PREFIX}{os.urandom(8).hex()}"
         directory = open_directory(self.path.parent, {os.geteuid()})
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -76,7 +76,8 @@ def _given(argv: Sequence[str] | None) -> argparse.Namespace:
     from gpumodels_tui.settings.parser import parser  # needs packages of the extra
 
     try:
-        given = parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        given = parser(words).parse_args(words)
     except SystemExit as ended:
         if not ended.code and sys.stdout is not None:  # without it, the help is on stderr
             write("")  # the help has arrived now, or it can't

@@ -43,3 +43,13 @@ def say(line: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(f"gpumodels-tui: {line}\n")
             sys.stderr.flush()
+
+
+def columns() -> int | None:
+    """The columns that lines may take: COLUMNS, which `watch` sets, else the terminal's; None if nobody says."""
+    stated = os.environ.get("COLUMNS", "")
+    if stated.isdecimal() and int(stated):
+        return int(stated)
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # there is no stdout, or it is no terminal
+        return os.get_terminal_size(sys.stdout.fileno()).columns or None
+    return None

@@ -42,3 +42,30 @@ def test_values_that_cannot_be_are_2(arguments: list[str], capsys: pytest.Captur
         parser().parse_args(arguments)
     assert ended.value.code == 2
     assert capsys.readouterr().out == ""
+
+
+def test_only_the_commands_that_are_named_get_their_options() -> None:
+    def options(words: list[str] | None, command: str) -> set[str]:
+        below = parser(words)._subparsers._group_actions[0].choices[command]  # type: ignore[union-attr,index]
+        return set(below._option_string_actions) - {"-h", "--help"}
+
+    assert options(["--once"], "metrics") == options(["doctor"], "metrics") == set()
+    assert options(["--dir", "metrics", "metrics"], "metrics") == options(None, "metrics") > {"--listen"}
+
+
+@pytest.mark.parametrize("words", [["no-such-command"], ["--nonsense"], ["metrics", "--nonsense"], ["--help"], ["why", "--help"]])
+def test_what_is_said_does_not_depend_on_which_options_were_made(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    said = []
+    for chosen in (parser(), parser(words)):
+        with pytest.raises(SystemExit):
+            chosen.parse_args(words)
+        said.append(capsys.readouterr())
+    assert said[0] == said[1]
+
+
+def test_the_help_is_as_wide_as_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = []
+    for columns in ("60", "80", "120"):
+        monkeypatch.setenv("COLUMNS", columns)
+        lines.append(parser().format_help().count("\n"))
+    assert lines[0] > lines[1] > lines[2]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 from typing import TYPE_CHECKING
 
-from gpumodels_tui.printing import say, write
+from gpumodels_tui.printing import columns, say, write
 
 if TYPE_CHECKING:
     from gpumodels_tui.sources.opening import Sources
@@ -68,7 +67,7 @@ def print_once(sources: Sources, output: str, filters: Filters, *, is_pretty: bo
     elif has_something:
         from gpumodels_tui.oneshot import table
 
-        write(table(view, seen.taken_at_ns, _width()))
+        write(table(view, seen.taken_at_ns, columns()))
     missing = {one.path for one in seen.feed.unreadable if one.reason == NO_SUCH_DIRECTORY}
     for warning in view.warnings:
         if everything.processes or not any(warning.startswith(safe_text(f"{path}: ")) for path in missing):
@@ -90,13 +89,3 @@ def print_once(sources: Sources, output: str, filters: Filters, *, is_pretty: bo
         "or by `python -m gpumodels run script.py`, or try `python -m gpumodels demo`"
     )
     return 0 if has_something else 1
-
-
-def _width() -> int | None:
-    """The columns that lines may take: COLUMNS, which `watch` sets, else the terminal's; None if nobody says."""
-    columns = os.environ.get("COLUMNS", "")
-    if columns.isdecimal() and int(columns):
-        return int(columns)
-    with contextlib.suppress(OSError, ValueError):
-        return os.get_terminal_size(sys.stdout.fileno()).columns or None
-    return None

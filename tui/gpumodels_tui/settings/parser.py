@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from gpumodels_tui.printing import columns
 from gpumodels_tui.settings.kinds import read
 from gpumodels_tui.settings.option import Argument, Option
 from gpumodels_tui.settings.table import COMMANDS, options_of
@@ -20,9 +21,20 @@ EPILOG: Final = (
 )
 
 
-def parser() -> argparse.ArgumentParser:
-    """The parser of the command line."""
-    top = argparse.ArgumentParser(prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False)
+FALLBACK_COLUMNS: Final = 80
+"""Of the help, where nobody says how wide the terminal is."""
+
+
+def parser(words: Iterable[str] | None = None) -> argparse.ArgumentParser:
+    """The parser of the command line.
+
+    Args:
+        words: The command line, if it is known: commands that it doesn't name don't get their options, as it can't reach them.
+    """
+    named = None if words is None else frozenset(words)
+    top = argparse.ArgumentParser(
+        prog=PROGRAM, description=DESCRIPTION, epilog=EPILOG, allow_abbrev=False, formatter_class=_formatter
+    )
     _add_options(top, options_of(None))
     top.add_argument("--version", action="store_true", help="print the version, and what it was built with")
     commands = top.add_subparsers(
@@ -39,11 +51,19 @@ def parser() -> argparse.ArgumentParser:
             description=command.description,
             epilog=command.epilog or None,
             allow_abbrev=False,
+            formatter_class=_formatter,
         )
+        if named is not None and command.name not in named:
+            continue
         _add_options(below, options_of(command))
         for argument in command.arguments:
             _add_argument(below, argument)
     return top
+
+
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    """What argparse makes for each option as well; left to itself, it imports the compressors for the terminal's width."""
+    return argparse.HelpFormatter(prog, width=(columns() or FALLBACK_COLUMNS) - 2)
 
 
 def _add_options(parser: argparse.ArgumentParser, options: Iterable[Option]) -> None:

@@ -132,13 +132,28 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
 def test_one_look_loads_neither_torch_nor_numpy_nor_a_screen(arguments: list[str], wan: SnapshotWriter, tmp_path: Path) -> None:
     wan.publish(encode(a_snapshot(a_model(WAN, files=[tmp_path / "missing.safetensors"]))))
     heavy = {"torch", "numpy", "textual", "watchdog", "rich", "pynvml", "platformdirs"}
+    assert loaded(heavy, *arguments) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("output", ["--once", "--json", "--csv"])
+def test_one_look_without_model_files_imports_nothing_that_only_other_commands_need(output: str, wan: SnapshotWriter) -> None:
+    others = {"subprocess", "asyncio", "logging", "email", "socket", "sqlite3", "multiprocessing", "importlib.metadata"}
+    others |= {"secrets", "random", "tempfile", "shutil", "lzma", "bz2", "gpumodels_tui.headers.header_reader"}
+    assert loaded(others, output, "--dir", str(wan.path.parent)) == []
+
+
+def loaded(modules: set[str], *arguments: str) -> list[str]:
+    """Those of the modules that this command line imports, which shows `WAN`."""
     program = (
         "import sys; from gpumodels_tui.cli import main; code = main(sys.argv[1:]); "
-        f"print(code, sorted({heavy} & set(sys.modules)), file=sys.stderr)"
+        f"print(code, *sorted({modules} & set(sys.modules)), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stderr.splitlines()[-1] == "0 []"
     assert WAN in done.stdout
+    code, *found = done.stderr.splitlines()[-1].split()
+    assert code == "0"
+    return found
 
 
 @pytest.mark.slow

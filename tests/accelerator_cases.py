@@ -358,6 +358,56 @@ kept.to(D)
         "a config, and no weights", "kept = AutoModel.from_config(AutoConfig.from_pretrained('tiny-bert')).to(D)", ((None, None),)
     ),
     Case(
+        "a config, and no weights, set to evaluation",
+        "kept = AutoModel.from_config(AutoConfig.from_pretrained('bert-in-bin')).eval().to(D)",
+        ((None, None),),
+    ),
+    Case(
+        "diffusers: a config, and no weights",
+        """
+loaded_before = UNet2DConditionModel.from_pretrained("tiny-sd", subfolder="unet")
+kept = UNet2DConditionModel.from_config(loaded_before.config).eval().to(D)
+del loaded_before
+""",
+        ((None, None),),
+    ),
+    Case(
+        "diffusers: a pipeline with a component of one's own",
+        "kept = StableDiffusionPipeline.from_pretrained('tiny-sd', **nothing, safety_checker=None,"
+        " unet=UNet2DConditionModel.from_config(UNet2DConditionModel.load_config('tiny-sd/unet')).eval())\nkept.to(D)",
+        ((None, None), *(one for one in _SD if one[1] != "tiny-sd/unet/")),
+    ),
+    Case(
+        "transformers: other values over a checkpoint's",
+        """
+kept = BertModel.from_pretrained("tiny-bert", device_map={"": D})
+kept.load_state_dict({key: torch.randn_like(value) for key, value in kept.state_dict().items() if value.is_floating_point()},
+                     strict=False)
+""",
+        ((None, None),),
+    ),
+    Case(
+        "transformers: another checkpoint's values, copied in place",
+        """
+kept = BertModel.from_pretrained("tiny-bert", device_map={"": D})
+with torch.no_grad():
+    state = torch.load("bert-in-bin/pytorch_model.bin", map_location=D)
+    for key, parameter in kept.named_parameters():
+        parameter.copy_(state[key])
+del state, parameter
+""",
+        (("bert-in-bin", "bert-in-bin/"),),
+    ),
+    Case(
+        "accelerate: the weights of a fine-tune dispatched into a model of a config",
+        """
+with accelerate.init_empty_weights():
+    kept = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained("tiny-llama")).eval()
+kept = accelerate.load_checkpoint_and_dispatch(kept, "sharded-llama", device_map={"": D})
+""",
+        (("sharded-llama", "sharded-llama/"),),
+    ),
+    Case(
         "values from nowhere over a file's",
         "kept = loaded({k: torch.randn_like(v) for k, v in Net().to(D).state_dict().items()},"
         " loaded(load_file('alpha_v1.safetensors', device=D), Net().to(D)))",

@@ -68,13 +68,17 @@ CONFIDENCE: Final[Mapping[str, float]] = {
 }
 PATCHED_VALUES_CONFIDENCE: Final = 0.75
 """Of a name by values, if something was merged into some of them."""
+UNSEEN_LOAD_CONFIDENCE: Final = 0.8
+"""The most of a name by a config or a pipeline, if the model was there before its process was observed: something else may have
+been written over what its library loaded."""
 MIN_NAME_CONFIDENCE: Final = 0.6
 """Below this confidence, the name shown is the class."""
 KNOWN_FILE_CONFIDENCE: Final = 0.5
 """Of a class shown as name if the file is known but gives no name, or candidates are known. Below this confidence, only part of
 the model is from `files`."""
 RECENCY_CONFIDENCE: Final = 0.3
-"""Of a class shown as name with recently read files as candidates."""
+"""Of a class shown as name with recently read files as candidates, or those that a config names, if nothing shows that they were
+read."""
 
 FROM_FILES: Final = frozenset(
     {

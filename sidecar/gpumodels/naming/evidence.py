@@ -198,6 +198,10 @@ class Evidence:
     """What its config says that it was loaded from, if it may have been."""
     pipeline_name: str | None = None
     """What the pipeline that it is a component of was loaded from, if the model may have been, too."""
+    is_load_seen: bool = True
+    """Whether its weights would have been seen being read there; else they only seem to be from there."""
+    stated_files: tuple[str, ...] = ()
+    """The files where it says that it was loaded from, if nothing shows that it was."""
     architecture: str | None = None
     attributes: tuple[str, ...] = ()
     """The values of its `model_name` and `name`, in this order."""

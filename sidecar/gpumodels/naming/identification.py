@@ -22,6 +22,7 @@ from gpumodels_shared.name_sources import (
     KNOWN_FILE_CONFIDENCE,
     PATCHED_VALUES_CONFIDENCE,
     RECENCY_CONFIDENCE,
+    UNSEEN_LOAD_CONFIDENCE,
     NameSource,
 )
 from gpumodels_shared.shards import checkpoint_of
@@ -99,7 +100,7 @@ def name_by_matching_files(evidence: Evidence) -> Evidence:
 def name_by_config(evidence: Evidence) -> Evidence:
     """The name in its config, unless the files there have other values."""
     name = _config_name(evidence)
-    return _named(evidence, name, NameSource.CONFIG) if name else evidence
+    return _as_stated(evidence, name, NameSource.CONFIG) if name else evidence
 
 
 def name_by_pipeline(evidence: Evidence) -> Evidence:
@@ -107,7 +108,7 @@ def name_by_pipeline(evidence: Evidence) -> Evidence:
     if evidence.pipeline_name is None or _is_contradicted(evidence):
         return evidence
     name = name_from_config(evidence.pipeline_name)
-    return _named(evidence, name, NameSource.PIPELINE) if name else evidence
+    return _as_stated(evidence, name, NameSource.PIPELINE) if name else evidence
 
 
 def name_by_attribute(evidence: Evidence) -> Evidence:
@@ -245,7 +246,8 @@ def name_as_labelled(evidence: Evidence) -> Evidence:
 def _without_file(evidence: Evidence) -> Evidence:
     """What it is called if the file that it seemed to be from isn't it, and what else was said of it may be as untrue."""
     from_no_file = {("", "elsewhere"): evidence.total_bytes}
-    chosen = choose(replace(evidence, bytes_by_origin=from_no_file, config_name=None, pipeline_name=None, label=None))
+    elsewhere = replace(evidence, bytes_by_origin=from_no_file, config_name=None, pipeline_name=None, stated_files=(), label=None)
+    chosen = choose(elsewhere)
     is_from_file = chosen.naming is not None and chosen.naming.source in FROM_FILES
     return replace(chosen, file_naming=chosen.naming if is_from_file else None)
 
@@ -296,6 +298,15 @@ def hint_at_file_read_at_creation(evidence: Evidence) -> Evidence:
     return replace(evidence, naming=hint)
 
 
+def hint_at_files_stated(evidence: Evidence) -> Evidence:
+    """The files that its config names are candidates, where nothing else is known and its values don't deny it."""
+    naming = evidence.naming
+    if naming is None or naming.source != NameSource.CLASS or naming.files or naming.candidates or _is_contradicted(evidence):
+        return evidence
+    files = evidence.stated_files
+    return replace(evidence, naming=replace(naming, confidence=RECENCY_CONFIDENCE, candidates=files)) if files else evidence
+
+
 STAGES: Final[tuple[Stage, ...]] = (
     compare_with_files,
     choose,
@@ -305,6 +316,7 @@ STAGES: Final[tuple[Stage, ...]] = (
     doubt_name_of_overwritten,
     name_by_file_named_at_creation,
     hint_at_file_read_at_creation,
+    hint_at_files_stated,
     name_as_labelled,
 )
 
@@ -361,6 +373,11 @@ def _config_name(evidence: Evidence) -> str | None:
 
 def _named(evidence: Evidence, name: str, source: NameSource) -> Evidence:
     return replace(evidence, naming=Naming(name, source, CONFIDENCE[source], evidence.files))
+
+
+def _as_stated(evidence: Evidence, name: str, source: NameSource) -> Evidence:
+    confidence = CONFIDENCE[source] if evidence.is_load_seen else UNSEEN_LOAD_CONFIDENCE
+    return replace(evidence, naming=Naming(name, source, confidence, evidence.files))
 
 
 def _as_class(evidence: Evidence, candidates: tuple[str, ...] = ()) -> Evidence:

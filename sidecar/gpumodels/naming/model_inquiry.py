@@ -13,10 +13,11 @@ from gpumodels.models.shared_weights import own_weights
 from gpumodels.naming.evidence import Evidence, FileAgreement, MatchedFiles, Naming
 from gpumodels.naming.file_matching import FileMatching
 from gpumodels.naming.file_metadata import FileMetadata
+from gpumodels.naming.library_loads import TENSORS_COMPARED, were_written
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.naming.pipeline_slots import PipelineSlot
 from gpumodels.naming.recency import is_as_large, read_when_built
-from gpumodels.naming.stated_files import was_read
+from gpumodels.naming.stated_files import PICKLED, files_at, was_read
 from gpumodels.naming.stated_names import StatedNames, stated_names
 from gpumodels.naming.stated_precision import stated_precision
 from gpumodels.naming.verification import Checked, Verification
@@ -119,6 +120,8 @@ class Findings:
     """Those of them where files were read, or may have been."""
     read_at_creation: tuple[str, ...] = ()
     """The files that were read when it was created."""
+    weights_at: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """The files of weights where it says that it was loaded from."""
     file_naming: Naming | None = None
     """The last name that a file gave it."""
     precision: tuple[FoundModel, str | None] | None = None
@@ -148,10 +151,18 @@ class ModelInquiry:
         pipeline_name = slot.pipeline if slot is not None else None
         origins = (stated.config_name, stated.possible_name, pipeline_name)
         self.findings.stated_origins = tuple(origin for origin in origins if origin is not None)
+        may_be_from = self._may_be_from
+        if not self._would_be_seen():
+            # What a copy or an unpickled model was made of isn't known, either.
+            may_be_from = self._seems_to_be_from if stated.is_loaded else _is_unknown
+        config_name = self._config_name(stated, may_be_from)
+        pipeline_name = pipeline_name if may_be_from(pipeline_name) else None
         return Evidence(
             class_name=self.found.class_name,
-            config_name=self._config_name(stated),
-            pipeline_name=pipeline_name if self._may_be_from(pipeline_name) else None,
+            config_name=config_name,
+            pipeline_name=pipeline_name,
+            is_load_seen=self._would_be_seen(),
+            stated_files=() if config_name or pipeline_name or self._would_be_seen() else self._stated_files(stated, slot),
             architecture=stated.architecture,
             attributes=stated.attributes,
             inquiry=self,
@@ -184,8 +195,8 @@ class ModelInquiry:
             known = self.findings.precision = self.found, stated
         return known[1]
 
-    def _config_name(self, stated: StatedNames) -> str | None:
-        name = stated.config_name if self._may_be_from(stated.config_name) else None
+    def _config_name(self, stated: StatedNames, may_be_from: Callable[[str | None], bool]) -> str | None:
+        name = stated.config_name if may_be_from(stated.config_name) else None
         if stated.possible_name is not None and was_read(stated.possible_name, self.sources.files_read.paths()):
             return name or stated.possible_name
         return name
@@ -205,6 +216,31 @@ class ModelInquiry:
             confirmed.add(origin)
         return origin in confirmed
 
+    def _would_be_seen(self) -> bool:
+        """Whether files that were read for it would have been seen being read: it was built, or filled, while it was observed."""
+        return bool(self.sources.registry.built_ns(self.found.core)) or self._read_for_unseen_load() is not None
+
+    def _seems_to_be_from(self, origin: str | None) -> bool:
+        """Whether it still holds what its library loaded into it, which that says was from there."""
+        if origin is None:
+            return False
+        writes = self.sources.samples.writes_to_first(self.found, TENSORS_COMPARED)
+        is_unpickled = self._weights_at(origin) and not self._weights_at(origin)[0].endswith(READABLE)
+        return not were_written(writes, loads=1 if is_unpickled else 0)
+
+    def _stated_files(self, stated: StatedNames, slot: PipelineSlot | None) -> tuple[str, ...]:
+        """The files where its config says that it was loaded from, else its pipeline."""
+        if stated.config_name is not None:
+            return self._weights_at(stated.config_name)
+        return self._weights_at(f"{slot.pipeline}/{slot.slot}") if slot is not None and slot.pipeline is not None else ()
+
+    def _weights_at(self, origin: str) -> tuple[str, ...]:
+        """The files of weights there; those of safetensors, if there are any. Looked up once."""
+        known = self.findings.weights_at.get(origin)
+        if known is None:
+            known = self.findings.weights_at[origin] = files_at(origin) or files_at(origin, PICKLED)
+        return known
+
     def _was_read_for_it(self, origin: str) -> bool:
         """Whether files were read from there that it may have been filled from.
 
@@ -212,8 +248,6 @@ class ModelInquiry:
         read since.
         """
         built_ns = self.sources.registry.built_ns(self.found.core)
-        if not built_ns:
-            return True
         files_read = self.sources.files_read
         files = files_read.of(files_read.paths())
         if was_read(origin, [file.path for file in files if not file.read_ns or file.read_ns >= built_ns]):
@@ -428,3 +462,8 @@ class ModelInquiry:
         """To its core and its root."""
         refs = (self.sources.registry.ref(self.found.core), self.sources.registry.ref(self.found.root))
         return [ref for ref in refs if ref is not None]
+
+
+def _is_unknown(origin: str | None) -> bool:
+    """No: nothing shows that weights were loaded from anywhere."""
+    return False

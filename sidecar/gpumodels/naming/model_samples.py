@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import ADAPTER_PREFIXES, PEFT_TABLES, FoundModel
@@ -195,9 +196,15 @@ class SampleReader:
     def writes(self, samples: ModelSamples) -> tuple[int | None, ...]:
         """How often some of the model's tensors were written to: another answer, and it may hold other values."""
         refs = samples.sampled or tuple(samples.wanted.examined.values())[:TENSORS]
+        return tuple(writes_of(tensor) for tensor in self._plain(refs) if not tensor.is_cpu)
+
+    def writes_to_first(self, found: FoundModel, count: int) -> tuple[int | None, ...]:
+        """How often the first of its tensors were written to, at most `count` of them."""
+        return tuple(map(writes_of, self._plain(islice(self.tensors_of(found), count))))
+
+    def _plain(self, refs: Iterable[ModelTensor]) -> Iterator[Any]:
         plain_types = self._origin_tracker.tensors.plain_types
-        held = [_held(ref) for ref in refs]
-        return tuple(writes_of(tensor) for tensor in held if type(tensor) in plain_types and not tensor.is_cpu)
+        return (tensor for tensor in map(_held, refs) if type(tensor) in plain_types)
 
     def in_host_memory(self, found: FoundModel) -> Iterator[TensorSample]:
         """Samples of all its tensors that lie in host memory."""

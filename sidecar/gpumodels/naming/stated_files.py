@@ -13,6 +13,7 @@ from gpumodels.provenance.checkpoint_values import READABLE
 from gpumodels_shared.hub_cache import hub_cache
 
 MAX_CONFIG_FILES: Final = 64
+PICKLED: Final = (".bin", ".pt", ".pth", ".ckpt")
 
 
 def was_read(stated: str, paths: Sequence[str]) -> bool:
@@ -29,13 +30,18 @@ def was_read(stated: str, paths: Sequence[str]) -> bool:
     )
 
 
-def files_at(stated: str) -> tuple[str, ...]:
+def files_at(stated: str, suffixes: tuple[str, ...] = READABLE) -> tuple[str, ...]:
     """The safetensors files in the directory that a config names, and one level below it; for a hub repository, in its cache.
 
-    Empty where nothing can be listed there: what a config says may be no path at all, too long for one, or unreadable.
+    Args:
+        stated: the directory, the file or the repository.
+        suffixes: of the files, if others than those of safetensors.
+
+    Returns:
+        Empty where nothing can be listed there: what a config says may be no path at all, too long for one, or unreadable.
     """
     try:
-        return _files_below(stated.strip())
+        return _files_below(stated.strip(), suffixes)
     except (OSError, ValueError):
         return ()
 
@@ -47,16 +53,16 @@ def _hub_cache() -> str:
     return known if type(known) is str else hub_cache(os.environ, str(Path.home()))
 
 
-def _files_below(stated: str) -> tuple[str, ...]:
+def _files_below(stated: str, suffixes: tuple[str, ...]) -> tuple[str, ...]:
     roots = [Path(stated)] if os.path.isabs(stated) or stated.startswith(("./", "../")) or Path(stated).is_dir() else []  # noqa: PTH117
     if not roots and stated.count("/") <= 1:
         snapshots = Path(_hub_cache()) / f"models--{stated.replace('/', '--')}" / "snapshots"
         roots = sorted(snapshots.iterdir()) if snapshots.is_dir() else []
     found: list[str] = []
     for root in roots:
-        if root.suffix in READABLE and root.is_file():
+        if root.suffix in suffixes and root.is_file():
             found.append(os.path.abspath(root))  # noqa: PTH100 — symlinks stay
         elif root.is_dir():
             for directory in (root, *sorted(entry for entry in root.iterdir() if entry.is_dir())):
-                found += [os.path.abspath(file) for file in sorted(directory.iterdir()) if file.suffix in READABLE]  # noqa: PTH100
+                found += [os.path.abspath(file) for file in sorted(directory.iterdir()) if file.suffix in suffixes]  # noqa: PTH100
     return tuple(found[:MAX_CONFIG_FILES])

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from gpumodels.naming.library_loads import is_marked_as_loaded
 from gpumodels.support.instances import class_attribute, is_a, state_of
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import MODULES
@@ -26,12 +27,16 @@ class StatedNames:
     architecture: str | None = None
     attributes: tuple[str, ...] = ()
     """The values of `model_name` and `name`, in this order."""
+    is_loaded: bool = False
+    """Whether the library of its class left a sign in it that it loaded weights into it."""
 
 
 def stated_names(module: Any) -> StatedNames:
     """Read the names from the module's instance dictionary."""
     state = state_of(module)
-    config = _config_of(state) or _config_within(state)
+    config = _config_of(state)
+    loaded = module if config else _transformer_within(state)
+    config = config or _config_of(state_of(loaded))
     timm = _mapping(state.get("pretrained_cfg"))
     attributes = (state.get("model_name"), state.get("name"))
     return StatedNames(
@@ -39,6 +44,7 @@ def stated_names(module: Any) -> StatedNames:
         possible_name=_text(timm, "hf_hub_id"),
         architecture=_text(config, "model_type") or _text(config, "_class_name") or _text(timm, "architecture"),
         attributes=tuple(text for text in attributes if type(text) is str),
+        is_loaded=is_marked_as_loaded(loaded, state_of(loaded)),
     )
 
 
@@ -57,18 +63,18 @@ def _config_of(state: Mapping[str, Any]) -> Mapping[str, Any]:
     return found
 
 
-def _config_within(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config inside a sentence-transformers model, whose first module wraps a model of transformers."""
+def _transformer_within(state: Mapping[str, Any]) -> Any:
+    """The model of transformers that the first module of a sentence-transformers model wraps; None for other models."""
     if "_model_config" not in state and "_model_card_vars" not in state:
-        return {}
+        return None
     modules = state.get(MODULES)
     first = next(iter(dict.values(modules)), None) if is_a(modules, dict) else None
     inner = state_of(first).get(MODULES)
     for name in ("auto_model", "model"):
         wrapped = dict.get(inner, name) if is_a(inner, dict) else None
         if wrapped is not None:
-            return _config_of(state_of(wrapped))
-    return {}
+            return wrapped
+    return None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

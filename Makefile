@@ -51,10 +51,16 @@ test-comfyui: $(STAMP)
 test-accelerator: $(STAMP)
 	$(BIN)/pytest -m accelerator tests/accelerator_matrix
 
-# On a machine with a GPU: what is said of each model's memory against what ComfyUI and torch say. GPU_CHECK=--dry-run: on the CPU.
-gpu-check: $(STAMP)
+# On a machine with a GPU: what is said of it against what is so. GPU_CHECK=--dry-run: on a simulated device. GPU_PYTHON: a Python
+# that has a torch for the GPU. With COMFYUI=DIR, of each model's memory against what ComfyUI and torch say instead.
+GPU_CHECK_PYTHON = $(if $(GPU_PYTHON),$(GPU_PYTHON),$(BIN)/python)
+gpu-check: $(if $(GPU_PYTHON),,$(STAMP))
+ifeq ($(COMFYUI),)
+	@PYTHONPATH=tests:sidecar:shared:tui $(GPU_CHECK_PYTHON) -m gpu_check $(GPU_CHECK)
+else
 	@test -f "$(COMFYUI)/main.py" || { echo "gpumodels: no ComfyUI in '$(COMFYUI)'; say where: make gpu-check COMFYUI=DIR" >&2; exit 1; }
 	@COMFYUI="$(abspath $(COMFYUI))" PYTHONPATH=tests $(BIN)/python -m comfyui.memory_check $(GPU_CHECK)
+endif
 
 # Public test suites beside the sidecar; checkouts are yours: make test-hosts SUITES="safetensors=DIR peft=DIR accelerate=DIR"
 test-hosts: $(STAMP)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from gpumodels_shared.schema import Model
 from provenance_cases import Case
 
 ATTACH: Final = f"""
@@ -364,11 +365,7 @@ kept.to(D)
     ),
     Case(
         "diffusers: a config, and no weights",
-        """
-loaded_before = UNet2DConditionModel.from_pretrained("tiny-sd", subfolder="unet")
-kept = UNet2DConditionModel.from_config(loaded_before.config).eval().to(D)
-del loaded_before
-""",
+        "kept = UNet2DConditionModel.from_config(UNet2DConditionModel.load_config('tiny-sd/unet')).eval().to(D)",
         ((None, None),),
     ),
     Case(
@@ -430,3 +427,25 @@ kept = accelerate.load_checkpoint_and_dispatch(kept, "sharded-llama", device_map
         (("sharded-llama", "sharded-llama/"),),
     ),
 )
+
+
+def outcome(model: Model, name: str | None, file: str | None) -> str:
+    """What became of one model."""
+    claimed = model.name if model.confidence >= 0.6 else None
+    if claimed is None:
+        return "right" if name is None else "uncertain"
+    if claimed != name:
+        return "wrong"
+    is_config = model.name_source in ("config", "pipeline")
+    return "right" if is_config or (file is not None and any(file in path for path in model.files)) else "wrong"
+
+
+def best_assignment(models: tuple[Model, ...], case: Case) -> list[tuple[str, Model]]:
+    """Models and what is expected have no order: right ones are paired first."""
+    found: list[tuple[str, Model]] = []
+    left = list(models)
+    for name, file in sorted(case.expected, key=lambda one: one[0] is None):
+        ranked = sorted(left, key=lambda model: ["right", "uncertain", "wrong"].index(outcome(model, name, file)))
+        left.remove(ranked[0])
+        found.append((outcome(ranked[0], name, file), ranked[0]))
+    return found

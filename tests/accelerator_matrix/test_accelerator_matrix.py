@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from accelerator import simulated_device
-from accelerator_cases import ATTACH, DEVICE_CASES, LOADS
+from accelerator_cases import ATTACH, DEVICE_CASES, LOADS, best_assignment
 from gpumodels_shared.schema import Model
 from hosts import Host, a_host
 from provenance_cases import IMPORTS, NET, PREPARE, SETUP, START, Case
@@ -49,28 +49,6 @@ def host(
             host.tell(source)
         host.tell(f"os.chdir({str(models)!r})")
         yield order, samples, host
-
-
-def outcome(model: Model, name: str | None, file: str | None) -> str:
-    """What became of one model."""
-    claimed = model.name if model.confidence >= 0.6 else None
-    if claimed is None:
-        return "right" if name is None else "uncertain"
-    if claimed != name:
-        return "wrong"
-    is_config = model.name_source in ("config", "pipeline")
-    return "right" if is_config or (file is not None and any(file in path for path in model.files)) else "wrong"
-
-
-def best_assignment(models: tuple[Model, ...], case: Case) -> list[tuple[str, Model]]:
-    """Models and what is expected have no order: right ones are paired first."""
-    found: list[tuple[str, Model]] = []
-    left = list(models)
-    for name, file in sorted(case.expected, key=lambda one: one[0] is None):
-        ranked = sorted(left, key=lambda model: ["right", "uncertain", "wrong"].index(outcome(model, name, file)))
-        left.remove(ranked[0])
-        found.append((outcome(ranked[0], name, file), ranked[0]))
-    return found
 
 
 @pytest.mark.parametrize("case", DEVICE_CASES, ids=lambda case: case.name)

@@ -59,7 +59,9 @@ class Host:
     @contextlib.contextmanager
     def reader(self) -> Iterator[SnapshotReader]:
         """Its file, open."""
-        names = [name for name in snapshot_files(self._directory) if name.startswith(f"{self.pid}-")]
+        if len(self._files()) > 1:  # a sidecar that was just started again removes the file of the one before
+            wait_until(lambda: len(self._files()) == 1)
+        names = self._files()
         assert len(names) == 1, names
         reader = SnapshotReader(self._directory / names[0], os.geteuid())
         try:
@@ -96,6 +98,9 @@ class Host:
         assert self._child.stdin is not None
         self._child.stdin.close()
         return self._child.wait(30)
+
+    def _files(self) -> list[str]:
+        return [name for name in snapshot_files(self._directory) if name.startswith(f"{self.pid}-")]
 
     def _are_named(self) -> bool:
         return all(model.name_source != NameSource.PENDING for model in self.snapshot().models)

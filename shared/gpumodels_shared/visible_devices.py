@@ -7,6 +7,9 @@ from typing import Final
 from gpumodels_shared.schema import DeviceMemory, ProcessInfo
 
 _UUID_CHARACTERS: Final = 36
+_MAX_DIGITS: Final = 5
+UNKNOWN_CHOICE: Final = "?"
+"""For CUDA_VISIBLE_DEVICES, where a process changed it when CUDA may have read it already: no device is certain."""
 
 
 def visible_entries(info: ProcessInfo) -> list[str] | None:
@@ -15,8 +18,11 @@ def visible_entries(info: ProcessInfo) -> list[str] | None:
         return None
     entries: list[str] = []
     for entry in (part.strip() for part in info.visible_devices.split(",")):
-        if not (entry.isdecimal() or entry.startswith(("GPU-", "MIG-"))):
+        is_number = entry.isascii() and entry.isdecimal() and len(entry.lstrip("0")) <= _MAX_DIGITS
+        if not (is_number or entry.startswith(("GPU-", "MIG-"))):
             break
+        if entry in entries:
+            return []  # CUDA takes none of a list that has one twice
         entries.append(entry)
     return entries
 

@@ -22,6 +22,7 @@ from gpumodels.models.allocators import DeviceSource
 from gpumodels.observer import Observer
 from gpumodels.observing.import_hook import imported_torch
 from gpumodels.out_of_memory.failed_allocations import FailedAllocations, Look
+from gpumodels.publishing.device_choice import DeviceChoice
 from gpumodels.publishing.process_info import process_info, with_job_of
 from gpumodels.publishing.publisher import Publisher
 from gpumodels.support.descriptors import close_all_inherited
@@ -85,6 +86,7 @@ class Sidecar:
         self._interval_seconds = interval_seconds
         identity = this_process()
         self._process = process_info(identity, interval_seconds, label)
+        self._device_choice = DeviceChoice()
         self._is_newly_attached = attached
         """Whether the models that were there when it was attached have not been published yet."""
         self.failures = Failures()
@@ -186,6 +188,7 @@ class Sidecar:
         with self.failures.guard("a tick"):
             self._busy_since = time.thread_time()
             self._wait_while_building()
+            self._process = self._device_choice.applied_to(self._process)
             self._observer.update(only_notified)
             self._publish_at = time.monotonic() + NAMES_SECONDS
             return

@@ -62,6 +62,7 @@ def where(joined: Devices, device: str = "cuda:0", process: str = "4711") -> str
         # By number, where numbers are NVML's.
         (using("cuda:1"), TWINS, A100),
         (using("cuda:0", visible="1"), TWINS, A100),
+        (using("cuda:0", visible="0000001"), TWINS, A100),
         (using("cuda:1", visible="1, 0"), TWINS, H100),
         (using("cuda:1", order="PCI_BUS_ID"), MIXED, A100),
         (using("cuda:0", visible="1", order="PCI_BUS_ID"), MIXED, A100),
@@ -96,6 +97,12 @@ def test_a_certain_device_is_joined(process: ProcessState, gpus: tuple[GpuReadin
         (using("cuda:0", visible="GPU-"), TWINS),
         (using("cuda:0", visible="MIG-0123"), TWINS),
         (using("cuda:7"), TWINS),
+        # A list that has one twice is none, too many digits are no number, and what was changed too late says nothing.
+        (using("cuda:0", visible="1,1"), TWINS),
+        (using("cuda:0", visible="1000000"), TWINS),
+        (using("cuda:0", visible="?"), TWINS),
+        # Of one name, but not alike: either may be the faster one.
+        (using("cuda:0"), (TWINS[0], structs.replace(TWINS[1], total_bytes=40 * GIB))),
         # In a container numbers begin anew, and pids are others.
         (using("cuda:0", is_local=False), TWINS),
         (using("cuda:0", is_local=False), (MIXED[0], seen_by(MIXED[1], 4711))),

@@ -328,13 +328,14 @@ def _by_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> Gp
     """
     if any(gpu.is_divided or gpu.parent is not None for gpu in gpus):
         return None
-    if info.device_order != "PCI_BUS_ID" and len({gpu.name for gpu in gpus}) > 1:
+    sizes = {gpu.total_bytes for gpu in gpus} - {None}  # of one that is lost it isn't known
+    if info.device_order != "PCI_BUS_ID" and (len({gpu.name for gpu in gpus}) > 1 or len(sizes) > 1):
         return None
     entries = visible_entries(info)
     if entries is not None:
         if number >= len(entries):
             return None
-        number = int(entries[number][:6])
+        number = int(entries[number]) if entries[number].isdecimal() else -1
     return _only(gpu for gpu in gpus if gpu.index == number)  # two, where one that is lost had the number before
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import OutOfMemory, Snapshot
 from gpumodels_shared.units import format_age, format_bytes
+from gpumodels_shared.visible_devices import UNKNOWN_CHOICE
 from gpumodels_tui.view.device_names import state_in_words
 from gpumodels_tui.view.failed_allocations import in_one_line
 from gpumodels_tui.view.hints import hints_of_process
@@ -91,7 +92,9 @@ def facts_of_process(row: ProcessRow, now: float, job: RankedJob | None = None) 
         failed = f"failures: {health.failures:,}" if health.failures else "no failures"
         cost = f"{health.scan_seconds * 1e3:.1f} ms per scan, every {info.interval_seconds:g} s"
         facts.append(Fact("sidecar", f"{row.state.liveness.value}{late}, {failed}, {cost}, {health.modules:,} modules"))
-        if info.visible_devices is not None:
+        if info.visible_devices == UNKNOWN_CHOICE:
+            facts.append(Fact("env", "CUDA_VISIBLE_DEVICES was changed, perhaps too late: which GPUs it means isn't certain"))
+        elif info.visible_devices is not None:
             facts.append(Fact("env", safe_text(f"CUDA_VISIBLE_DEVICES={info.visible_devices}", 200)))
         facts += [
             Fact("env", safe_text(f"{name}={value}", 200)) for name, value in sorted(info.device_choice.items())[:MOST_NAMED]

@@ -59,9 +59,10 @@ class Host:
     @contextlib.contextmanager
     def reader(self) -> Iterator[SnapshotReader]:
         """Its file, open."""
-        if len(self._files()) > 1:  # a sidecar that was just started again removes the file of the one before
-            wait_until(lambda: len(self._files()) == 1)
         names = self._files()
+        while len(names) > 1:  # a sidecar that was just started again removes the file of the one before
+            wait_until(lambda: len(self._files()) == 1)
+            names = self._files()
         assert len(names) == 1, names
         reader = SnapshotReader(self._directory / names[0], os.geteuid())
         try:

@@ -29,6 +29,13 @@ OWNERS = {os.geteuid()}
 HOLDER: list[nn.Module] = []
 
 
+@pytest.fixture(autouse=True)
+def _nothing_is_left() -> Iterator[None]:
+    """Models that these tests held would be seen by later tests."""
+    yield
+    HOLDER.clear()
+
+
 class Asked:
     def __init__(self, directory: Path) -> None:
         gc.unfreeze()  # what was imported before the tests began

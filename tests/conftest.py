@@ -48,7 +48,8 @@ def _nobodys_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "HF_HOME"):
             patch.setenv(name, str(place / name.lower()))
         patch.setenv("GPUMODELS_SYSFS", str(place / "no-kernel"))  # GPUs of the machine's other than NVIDIA's
-        for name in ("HF_HUB_CACHE", "GPUMODELS_MODELS"):
+        # readline, which pytest imports, sets the last two; terminals of the tests have sizes of their own.
+        for name in ("HF_HUB_CACHE", "GPUMODELS_MODELS", "COLUMNS", "LINES"):
             patch.delenv(name, raising=False)
         yield
 

@@ -101,7 +101,7 @@ def published(folder: Path, ranks: int) -> FeedState:
             for process in ranks_of(states[-1]).values()
             for model in (process.snapshot.models if process.snapshot is not None else ())
         ]
-        return len(held) == ranks and max(held) < 1.1 * WHOLE_BYTES / ranks
+        return len(held) == ranks and max(held) < 1.1 * WHOLE_BYTES / ranks and sum(held) == WHOLE_BYTES  # all is split
 
     try:
         wait_until(all_there, 60)

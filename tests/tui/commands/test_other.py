@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -69,7 +70,7 @@ def host(directory: Path) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def accelerated(directory: Path) -> Iterator[Host]:
-    with a_host(directory) as one:
+    with a_host(directory, environment={"PYTHONPATH": os.pathsep.join(sys.path)}) as one:
         one.tell(ON_ACCELERATOR)
         one.models_when(lambda models: any("npu:0" in model.bytes_by_device for model in models))
         yield one

@@ -6,6 +6,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from gpumodels_tui.commands.questions import does_answer, is_number, running, say_searching
 from gpumodels_tui.printing import say, write
 
 if TYPE_CHECKING:
@@ -21,28 +22,21 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
     from gpumodels_tui.sources.asking import NoAnswerError, ask_why
     from gpumodels_tui.sources.global_lines import with_lines
     from gpumodels_tui.view.device_names import process_title
-    from gpumodels_tui.view.holders import cost_of, in_milliseconds, lines_of
+    from gpumodels_tui.view.holders import cost_of, lines_of
 
-    if arguments.pid and not arguments.pid.isdecimal():
-        say(f"error: --pid {safe_text(arguments.pid)}: not the number of a process")
+    if not is_number(arguments.pid):
         return 2
-    processes = glance(sources).feed.processes
-    matching = _matching(processes, arguments.model, int(arguments.pid) if arguments.pid else None)
+    matching = _matching(running(glance(sources).feed.processes, arguments.pid), arguments.model)
     if len(matching) != 1:
         say(f"error: {'no' if not matching else 'more than one'} model is called {safe_text(arguments.model)}")
         for process, model in matching:
             say(f"  {safe_text(model.name)} in {process_title(process)}: --pid {process.shown_pid}")
         return 2
     process, model = matching[0]
-    if process.snapshot is not None and not process.snapshot.process.answers:
-        say(f"error: {process_title(process)} doesn't answer: GPUMODELS_ASK=0 is set there, or its sidecar is an older one")
+    if not does_answer(process):
         return 1
     try:
-        found = ask_why(
-            process.path,
-            model.id,
-            lambda seconds: say(f"searching; this holds the process's interpreter for {in_milliseconds(seconds)} at a time"),
-        )
+        found = ask_why(process.path, model.id, say_searching)
     except NoAnswerError as error:
         say(f"error: {safe_text(str(error))}")
         return 1
@@ -69,17 +63,10 @@ def run(sources: Sources, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _matching(processes: tuple[ProcessState, ...], name: str, pid: int | None) -> list[tuple[ProcessState, Model]]:
+def _matching(processes: list[ProcessState], name: str) -> list[tuple[ProcessState, Model]]:
     """The models of this name; if there are none, those whose name contains it."""
-    from gpumodels_shared.liveness import Liveness
-
     there = [
-        (process, model)
-        for process in processes
-        if process.snapshot is not None
-        and process.liveness not in (Liveness.EXITED, Liveness.DEAD)
-        and pid in (None, process.pid, process.shown_pid)
-        for model in process.snapshot.models
+        (process, model) for process in processes for model in (process.snapshot.models if process.snapshot is not None else ())
     ]
     exact = [one for one in there if one[1].name == name]
     return exact or [one for one in there if name.casefold() in one[1].name.casefold()]

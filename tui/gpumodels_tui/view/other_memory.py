@@ -16,6 +16,10 @@ LONGEST_NAME: Final = 160
 LEAST_SAID_BYTES: Final = 1024**2
 """Less is not worth a line where something larger is said."""
 HOST: Final = "cpu"
+NOTHING: Final = (
+    "No tensors beside those of models, gradients, optimizer states and caches.",
+    "What Python and libraries take of host memory without a tensor is not looked at.",
+)
 KINDS: Final = {
     "gradient": "gradients of tensors in no model",
     "autograd": "made with gradients on",
@@ -33,7 +37,7 @@ def lines_of_other(found: FoundOther) -> list[str]:
         if paragraph:
             lines += [*([""] if lines else []), *paragraph]
     if not lines:
-        lines.append("Nothing: all of its memory is accounted for.")
+        lines += NOTHING
     return [*lines, *_remarks(found)]
 
 

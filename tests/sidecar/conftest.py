@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 
 import pytest
+import torch
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,3 +20,9 @@ def _frozen_imports() -> None:
 def _no_search_for_frozen_objects(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave torch's frozen objects alone, which would be searched through for half a second each time."""
     monkeypatch.setattr("gpumodels.hooks.torch_hooks.roots_of_process", list)
+
+
+@pytest.fixture(autouse=True)
+def _same_values_in_every_run() -> None:
+    """What tests make of random values agrees or differs in every run alike."""
+    torch.manual_seed(0)

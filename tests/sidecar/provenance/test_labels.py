@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -111,12 +111,15 @@ def test_nothing_is_kept_alive() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [(object(), "a"), (None, "a"), (nn.Linear, "a"), (Net(), ""), (Net(), 7), (Net(), "a", object())]
+    ("module", "arguments"),
+    [(object, "a"), (lambda: None, "a"), (lambda: nn.Linear, "a"), (Net, ""), (Net, 7), (Net, ("a", object()))],
 )
-def test_nothing_raises_and_nothing_is_labelled(arguments: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_nothing_raises_and_nothing_is_labelled(
+    module: Callable[[], Any], arguments: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     before = len(LABELS)
     with caplog.at_level(logging.WARNING, "gpumodels"):
-        gpumodels.label(*arguments)
+        gpumodels.label(module(), *(arguments if type(arguments) is tuple else (arguments,)))
     assert len(LABELS) == before
 
 

@@ -85,8 +85,8 @@ def test_many_groups_end_in_a_sum() -> None:
 
 def test_nothing_is_said_as_such() -> None:
     assert lines_of_other(FoundOther()) == [
-        "No tensors beside those of models, gradients, optimizer states and caches.",
-        "What Python and libraries take of host memory without a tensor is not looked at.",
+        "No tensors beside those of models, gradients, optimizer states and caches; "
+        "what Python and libraries take without a tensor is not looked at.",
     ]
     assert lines_of_other(FoundOther(hidden_objects=2_000_000, is_complete=False))[1:] == [
         "",

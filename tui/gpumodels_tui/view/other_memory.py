@@ -17,8 +17,8 @@ LEAST_SAID_BYTES: Final = 1024**2
 """Less is not worth a line where something larger is said."""
 HOST: Final = "cpu"
 NOTHING: Final = (
-    "No tensors beside those of models, gradients, optimizer states and caches.",
-    "What Python and libraries take of host memory without a tensor is not looked at.",
+    "No tensors beside those of models, gradients, optimizer states and caches; "
+    "what Python and libraries take without a tensor is not looked at."
 )
 KINDS: Final = {
     "gradient": "gradients of tensors in no model",
@@ -37,7 +37,7 @@ def lines_of_other(found: FoundOther) -> list[str]:
         if paragraph:
             lines += [*([""] if lines else []), *paragraph]
     if not lines:
-        lines += NOTHING
+        lines.append(NOTHING)
     return [*lines, *_remarks(found)]
 
 

@@ -275,7 +275,7 @@ except ImportError:
 @pytest.mark.parametrize("other", OLD_PYTHONS, ids=lambda path: path.parts[-3])
 def test_every_python_starts_with_the_hook_as_without(other: Path, tmp_path: Path) -> None:
     source = "import sys; print(sys.version_info[:2], [p for p in sys.path if 'hook' in p], 'sitecustomize' in sys.modules)"
-    plain = environment(tmp_path, PYTHONPATH="")
+    plain = environment(tmp_path, PYTHONPATH="", PYTHONDONTWRITEBYTECODE="1")  # Python 2 would write it beside the source
     without, beside = (
         subprocess.run([other, "-c", source], env=given, capture_output=True, text=True, timeout=60, check=True)
         for given in (plain, with_hook(plain))

@@ -25,7 +25,7 @@ from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.slices import batched, in_slices
 from gpumodels.support.weak_table import KeyedRef
-from gpumodels.tensors.module_reader import ModuleReader, ModuleReading
+from gpumodels.tensors.module_reader import CHANGED_MEANWHILE, ModuleReader, ModuleReading
 
 READINGS_PER_STEP: Final = 8
 PROBES: Final = 6
@@ -87,7 +87,7 @@ class Scanner:
         self._failures = failures
         self._readings: dict[int, ModuleReading] = {}
         self._unread: list[KeyedRef] = []
-        """Modules whose `__init__` had not run yet when they were to be read."""
+        """Modules whose `__init__` had not run yet when they were to be read, or that changed while they were."""
         self._to_walk: list[KeyedRef] = []
         """Modules that this round of the walk has not reached yet, in reverse order."""
         self._forest = Forest(self._readings)
@@ -267,6 +267,8 @@ class Scanner:
                 if ref() is not None:
                     self._unread.append(ref)
                 continue
+            if reading.stamp == CHANGED_MEANWHILE:
+                self._unread.append(ref)
             comparison.note(ref.key, reading)
             if not (reading.children or reading.unregistered):
                 continue

@@ -43,7 +43,7 @@ class ModuleReading(NamedTuple):
     attached_to: int | None
     """The id of the module whose `forward` it replaces, as kohya's LoRA modules do."""
     stamp: int
-    """A hash of the module's state, equal as long as nothing changed: see `ModuleReader._stamp`."""
+    """A hash of the module's state, equal as long as nothing changed: see `ModuleReader._stamp`. Or `CHANGED_MEANWHILE`."""
     ref: KeyedRef
     """A reference to the module that was read; another module may have its id by now."""
     unregistered: tuple[UnregisteredModule, ...] = ()
@@ -69,6 +69,8 @@ class ModuleReading(NamedTuple):
 
 
 _REF: Final = ModuleReading._fields.index("ref")
+CHANGED_MEANWHILE: Final = 0
+"""The stamp of a module that was changed while it was read, which it is to be again."""
 
 
 @never_pickled
@@ -203,8 +205,11 @@ class ModuleReader:
                     if id(child) not in known:
                         add(child)
             # The stamp is taken first: what the host changes meanwhile then differs from it, and is read again by the next scan.
+            # Unless it has changed back by then, as FSDP2 gathers parameters and frees them: so whatever isn't read along with
+            # the stamp is between two of them.
             stamp = self._stamp(state, storages, elements)
-            if not stamp or "_hf_hook" in state:
+            was_read_alone = not stamp or "_hf_hook" in state
+            if was_read_alone:
                 storages, elements = [], []
                 stamp = self._stamp(state)
                 unread += self._add_tensors(state, parameters, storages, elements)
@@ -223,6 +228,8 @@ class ModuleReader:
                 unread += self._add_shards(state, storages)
             if has_functions:
                 held = self._add_held(state, children, unregistered, add)
+            if (was_read_alone or state.get(LOAD_HOOKS) or found is not NO_EXTRA_TENSORS) and stamp != self._stamp(state):
+                stamp = CHANGED_MEANWHILE
             is_complete = True
         except Exception as error:  # noqa: BLE001  # as `guard` does, which would cost more per module than the rest
             self._tensor_reader.failures.note("reading a part of a module", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import CellType, FunctionType, SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 from gpumodels.models.training_state import NonModelBytes
+from gpumodels.tensors import module_reader
 from gpumodels.tensors.sharded_parameters import accumulated_gradients, parameters_beside, tensors_of_shards
 from modules import Attached, attached, the_only
 
@@ -86,6 +88,29 @@ def test_memory_gathered_while_the_shards_are_registered_counts_too() -> None:
         assert sizes(sidecar) == {"cpu": (SHARD + WHOLE) * FLOAT}
         weight.all_gather_outputs[0].untyped_storage().resize_(0)
         assert sizes(sidecar) == {"cpu": SHARD * FLOAT}
+        assert model is not None
+
+
+def test_weights_that_are_gathered_while_they_are_read_are_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stamp before has the shards only, and so has the next one: between them the gathered weights were counted."""
+    with attached() as sidecar:
+        model, weight = a_sharded_module()
+        calls = []
+
+        def while_it_is_read(state: Mapping[str, Any], tensor_type: type) -> list[tuple[str, Any]]:
+            calls.append(state)
+            if len(calls) == 2:
+                weight.unshard()
+            return tensors_of_shards(state, tensor_type)
+
+        monkeypatch.setattr(module_reader, "tensors_of_shards", while_it_is_read)
+        assert sizes(sidecar) == {"cpu": (SHARD + WHOLE) * FLOAT}
+        weight.reshard()
+        found = sidecar.scanner.scan(lambda: None, everything=False)
+        assert [one.bytes_by_device for one in found] == [{"cpu": SHARD * FLOAT}]
+        read = len(calls)
+        sidecar.scanner.scan(lambda: None, everything=False)
+        assert len(calls) == read  # what didn't change isn't read again
         assert model is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from gpumodels_tui.theme import DEFAULT_THEME
 from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.layer_table import LayerTable
 from gpumodels_tui.widgets.model_table import ModelTable
+from screen_text import shown
 from views import NOON_SECONDS
 
 SMALL: Final = (80, 24)
@@ -30,6 +32,14 @@ async def pressed(pilot: Pilot[Any], *keys: str) -> None:
     """One after the other; returns when what they lead to is drawn."""
     await pilot.press(*keys)
     await pilot.pause()
+
+
+async def until_shown(pilot: Pilot[Any], app: GpuModelsApp, text: str) -> None:
+    """Returns when the screen says so: what a view that came changes is drawn when there is time for it."""
+    give_up_at = time.monotonic() + 30
+    while text not in shown(app):
+        assert time.monotonic() < give_up_at, shown(app)
+        await pilot.pause(0.01)
 
 
 def overview(app: GpuModelsApp) -> OverviewScreen:

@@ -94,6 +94,19 @@ class Host:
         wait_until(lambda: self._published() and self._are_named() and condition(self.snapshot().models))
         return self.snapshot().models
 
+    def settled_models(self, condition: Callable[[tuple[Model, ...]], bool]) -> tuple[Model, ...]:
+        """The models, once the condition holds and two ticks changed nothing: a look while they were built saw a part of them."""
+        settled: tuple[Model, ...] = ()
+
+        def is_settled() -> bool:
+            nonlocal settled
+            settled = self.models_when(condition)
+            self.wait_for_ticks(2)
+            return self.snapshot().models == settled
+
+        wait_until(is_settled)
+        return settled
+
     def close(self) -> int:
         """End its input; its exit code."""
         assert self._child.stdin is not None

@@ -71,9 +71,7 @@ def test_a_model_has_the_name_of_what_was_loaded(host: tuple[str, Host], case: C
     child.tell("kept = file = None; import gc; gc.collect()")
     child.models_when(lambda found: not found)
     child.tell(case.source.strip())
-    found = child.models_when(lambda found: len(found) == len(case.expected))
-    child.wait_for_ticks(2)
-    found = child.snapshot().models
+    found = child.settled_models(lambda found: len(found) == len(case.expected))
     outcomes = best_assignment(found, case)
     OUTCOMES[order, case.name] = outcomes
     said = [(model.name, model.name_source, model.confidence, model.files, model.candidates) for model in found]

@@ -263,9 +263,11 @@ def write_hostile(directory: Path, kind: str) -> Path:
 def test_a_hostile_header_takes_a_second_and_300_mb_at_most(worker: HeaderWorker, tmp_path: Path, kind: str) -> None:
     path, good = write_hostile(tmp_path, kind), titled(tmp_path / "good.safetensors", "good")
     ordinary, _ = cost_of_reading(good)
-    seconds, peak_bytes = cost_of_reading(path)
-    assert seconds - ordinary < 1.0
-    assert peak_bytes < 300 * 1024**2
+    costs = [cost_of_reading(path)]
+    while costs[-1][0] - ordinary >= 1.0 and len(costs) < 3:  # other work on the machine only adds to it
+        costs.append(cost_of_reading(path))
+    assert min(seconds for seconds, _ in costs) - ordinary < 1.0
+    assert max(peak_bytes for _, peak_bytes in costs) < 300 * 1024**2
     with contextlib.suppress(UnreadableError):
         header = worker.read(str(path), suffix_of(str(path))).header
         assert header is not None

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from msgspec.structs import replace
 
-from apps import SMALL, app_showing, has_keys, listed, on_screen, pressed
+from apps import SMALL, app_showing, has_keys, listed, on_screen, pressed, until_shown
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.overview import OverviewScreen
@@ -108,10 +108,9 @@ async def test_models_that_come_later_take_the_keys() -> None:
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "p")
         app.receive(nothing)
-        await pilot.pause()
-        assert "It holds no models now" in shown(app)
+        await until_shown(pilot, app, "It holds no models now")
         app.receive(idle)
-        await pilot.pause()
+        await until_shown(pilot, app, WAN)
         await pressed(pilot, "end")
         assert app.screen.query_one(ModelTable).cursor_row is app.screen.query_one(ModelTable).rows[-1]
 

@@ -216,7 +216,7 @@ class LineTable(KeptLines, Generic[RowT], can_focus=True):
 
     def layout_key(self) -> object:
         """The columns."""
-        if self._arranged_for != self.size:
+        if not self._fits:
             self._fit()  # drawn before `on_resize`: otherwise lines would be blank now, and drawn again immediately
         return self._placed_columns
 
@@ -230,7 +230,7 @@ class LineTable(KeptLines, Generic[RowT], can_focus=True):
 
     def on_resize(self) -> None:
         """Fit the columns to the new width."""
-        if self._arranged_for != self.size:
+        if not self._fits:
             self._fit()
             self.refresh()
 
@@ -352,6 +352,11 @@ class LineTable(KeptLines, Generic[RowT], can_focus=True):
             x, width = difference(before, line, self._placed_columns) or (0, self.size.width)
             regions.append(Region(x, y, width, 1))
         return regions
+
+    @property
+    def _fits(self) -> bool:
+        """Whether the columns and the lines are those of the present size. Rows that came while it was hidden have no lines."""
+        return self._arranged_for == self.size and len(self._lines) == self.size.height
 
     def _fit(self) -> None:
         self._arrange()

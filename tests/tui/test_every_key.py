@@ -186,6 +186,7 @@ EFFECTS: Final[dict[str, Case]] = {
     "timeline.open": Case(goes_to(LayersScreen), ("home",)),
     "timeline.only": Case(lambda before, after: after.only and after.rows < before.rows),
     "timeline.facts": Case(opens("Loaded")),
+    "timeline.compare": Case(says("nothing to compare with")),
     "timeline.narrower": Case(says("1 min"), ("right_square_bracket", "right_square_bracket", "left_square_bracket")),
     "timeline.wider": Case(says("over the last 10 min")),
     **{f"timeline.device_{number}": Case(chooses(number)) for number in range(1, 10)},

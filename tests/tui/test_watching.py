@@ -17,6 +17,7 @@ from gpumodels_shared.codec import encode
 from gpumodels_shared.identity import this_process
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui import watching
+from gpumodels_tui.moments import UnknownMomentError
 from gpumodels_tui.sources.feed import SnapshotFeed
 from gpumodels_tui.sources.gpus import Hardware, HardwareState
 from gpumodels_tui.sources.opening import Sources
@@ -61,6 +62,30 @@ def test_each_change_of_a_sidecars_file_becomes_a_view(tmp_path: Path) -> None:
         thread.stop()
     assert failures == []
     assert not thread.is_alive()
+
+
+def test_what_was_there_before_an_event_is_known_afterwards(tmp_path: Path) -> None:
+    directory = tmp_path / "gpm"
+    directory.mkdir(mode=0o700)
+    views: queue.Queue[View] = queue.Queue()
+    thread = WatchingThread(Sources((directory,)))
+    with pytest.raises(UnknownMomentError):
+        thread.around(time.time_ns())
+    thread.tell(views.put, lambda _: None)
+    with closing(SnapshotWriter(directory, this_process(), heartbeat_ms=60_000)) as writer:
+        writer.publish(encode(a_snapshot(a_model("first", MIB))))
+        thread.start()
+        try:
+            while not (view := next_view_with(views, {"first"})).history.events:
+                pass
+            writer.publish(encode(a_snapshot(a_model("first", MIB), a_model("second", MIB))))
+            while not any(event.name == "second" for event in view.history.events):
+                view = next_view_with(views, {"first", "second"})
+            before, after = thread.around(view.history.events[0].at_ns)
+        finally:
+            thread.stop()
+    held = [[model.name for process in one.processes for model in process.models] for one in (before, after)]
+    assert held == [["first"], ["first", "second"]]
 
 
 def test_stopping_a_thread_that_never_ran_is_harmless(tmp_path: Path) -> None:

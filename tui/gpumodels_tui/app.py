@@ -24,7 +24,7 @@ from textual.screen import Screen
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.clipboard import SENT, what_it_needs
 from gpumodels_tui.screens.overview import OverviewScreen
-from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
+from gpumodels_tui.screens.requested import DifferenceRequested, ModelRequested, ProcessRequested
 from gpumodels_tui.screens.view_screen import ViewScreen
 from gpumodels_tui.sources.feed import user_name
 from gpumodels_tui.terminal import exit_soon, is_gone, is_writable
@@ -234,6 +234,15 @@ class GpuModelsApp(App[int]):
         from gpumodels_tui.screens.layers import LayersScreen
 
         self._open(LayersScreen(event.device_key, event.model_key))
+
+    @on(DifferenceRequested)
+    def _difference_asked(self, event: DifferenceRequested) -> None:
+        from gpumodels_tui.screens.difference_box import DifferenceBox
+
+        if self._watching is None:
+            self._say("There is nothing to compare with: nothing is watched.")
+        else:
+            self.push_screen(DifferenceBox(partial(self._watching.around, event.at_ns)))
 
     @on(ProcessRequested)
     def _process_asked(self, event: ProcessRequested) -> None:

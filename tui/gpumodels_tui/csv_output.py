@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_tui.json_output import time_text
+from gpumodels_tui.view.iso_times import time_text
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 
 COLUMNS: Final = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timezone
 from typing import Final, TypeAlias
 
 from msgspec.structs import replace
@@ -24,6 +23,7 @@ from gpumodels_tui.view.device_names import HOST, Device, Devices, devices_named
 from gpumodels_tui.view.enrichment import EnrichedModel, enriched
 from gpumodels_tui.view.filters import NO_FILTERS, Filters, is_of_process, traits_of, traits_without_sidecar
 from gpumodels_tui.view.hints import ModelFacts, hints_of_model, hints_of_process
+from gpumodels_tui.view.iso_times import time_text
 from gpumodels_tui.view.jobs import Rank, RankedJob, imbalance, ranked_jobs
 from gpumodels_tui.view.outside_models import ShownModel, model_name
 from gpumodels_tui.view.outside_torch import outside_torch, used_by
@@ -328,14 +328,3 @@ def stage_document(stage: Stage) -> dict[str, Json]:
         "peak_bytes": stage.peak_bytes,
         "files": list(stage.files),
     }
-
-
-def time_text(realtime_ns: int | None) -> str | None:
-    """`2026-05-28T20:26:40.000Z`; None for what is no time: another process wrote it."""
-    if not realtime_ns or realtime_ns < 0:
-        return None
-    try:
-        moment = datetime.fromtimestamp(realtime_ns / 1e9, timezone.utc)
-    except (OverflowError, ValueError, OSError):
-        return None
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

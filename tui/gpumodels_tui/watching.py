@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +23,9 @@ from gpumodels_tui.view.rows import View
 
 if TYPE_CHECKING:
     from gpumodels_tui.catalogue.watch import Catalogue
+    from gpumodels_tui.comparing.documents import Document
     from gpumodels_tui.following import Following
+    from gpumodels_tui.moments import Moments
 
 INTERVAL_SECONDS: Final = 1.0
 """How often the devices are polled."""
@@ -56,6 +59,13 @@ class Watched(Protocol):
     def tell(self, on_view: Callable[[View], None], on_failure: Callable[[Exception], None]) -> None:
         """Set the listener."""
 
+    def around(self, at_ns: int) -> tuple[Document, Document]:
+        """What was there before this moment, realtime nanoseconds, and what is there at the one that is shown.
+
+        Raises:
+            UnknownMomentError: one of the two isn't known.
+        """
+
 
 class WatchingThread(threading.Thread):
     """Polls the sources. It can start before it has a listener, which then receives the newest view."""
@@ -81,6 +91,7 @@ class WatchingThread(threading.Thread):
         """The time between two polls of the devices; may be changed at any time."""
         self.seen: tuple[FeedState, HardwareState, CatalogueState] | None = None
         """What the newest view was built from."""
+        self._moments: Moments | None = None
         self.has_read_devices = False
         """Whether the driver was asked at least once; the first view doesn't wait for it."""
 
@@ -117,6 +128,19 @@ class WatchingThread(threading.Thread):
             if self._failure is not None:
                 on_failure(self._failure)
 
+    def around(self, at_ns: int) -> tuple[Document, Document]:
+        """What was there before this moment, as far as it was seen, and what is there now.
+
+        Raises:
+            UnknownMomentError: nothing was seen yet.
+        """
+        from gpumodels_tui.moments import UnknownMomentError, document_of
+
+        if self._moments is None or self.seen is None:
+            raise UnknownMomentError("nothing was seen yet")
+        feed, hardware, _ = self.seen
+        return self._moments.before(at_ns), document_of(feed, hardware, time.time_ns(), os.uname().nodename)
+
     def stop(self) -> None:
         """End the thread, which closes files, driver and watches. May be called repeatedly, even before `start`."""
         if not self._stopping.is_set():
@@ -143,6 +167,8 @@ class WatchingThread(threading.Thread):
             catalogue: Catalogue | None = None
             following: Following | None = None
             facts = CatalogueState()
+            before_events: tuple[int, FeedState, HardwareState] | None = None
+            events = NO_HISTORY.events
             begun_at = changed_at = time.monotonic()
             processes = None
             while not self._stopping.is_set():
@@ -160,6 +186,11 @@ class WatchingThread(threading.Thread):
                 self.has_read_devices = devices_at >= 0
                 # Events refer to devices, so recording begins when these are known.
                 history = recorder.record(view, time.time_ns()) if devices_at >= 0 else NO_HISTORY
+                if devices_at >= 0:
+                    this_moment = time.time_ns(), processes, devices
+                    if before_events is None or history.events is not events:
+                        self._note_moment(before_events or this_moment)
+                    before_events, events = this_moment, history.events
                 if shown is None or view is not shown_from or history is not shown.history:
                     shown, shown_from = replace(view, history=history), view
                     self._publish(shown)
@@ -178,6 +209,13 @@ class WatchingThread(threading.Thread):
                     self._wait_for_next_poll(QUIET_SHARE if is_quiet else FEED_SHARE)
                 else:
                     self._has_listener.wait(PATIENCE_SECONDS)  # leave the processor to the first drawing
+
+    def _note_moment(self, moment: tuple[int, FeedState, HardwareState]) -> None:
+        if self._moments is None:
+            from gpumodels_tui.moments import Moments  # the first drawing needs none
+
+            self._moments = Moments()
+        self._moments.note(*moment)
 
     def _wait_for_next_poll(self, share: float = FEED_SHARE) -> None:
         """Wait for this share of the interval, which may become shorter meanwhile."""

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from gpumodels_tui.moments import UnknownMomentError
 from gpumodels_tui.recording.reading import read_recording
 from gpumodels_tui.replaying.player import SPEEDS, Player
+from gpumodels_tui.view.events import EventKind
+from gpumodels_tui.view.iso_times import time_text
 from gpumodels_tui.view.rows import View
 from processes import wait_until
 from recordings import SECOND_NS, a_recording, holding
@@ -68,6 +71,18 @@ def test_what_was_not_recorded_is_passed_over_but_can_be_gone_to(player: Player,
     assert player.is_in_a_gap()
     player.go_to(NOON_NS + 1005 * SECOND_NS)
     assert not player.is_in_a_gap()
+
+
+def test_before_an_event_and_at_the_moment_that_is_shown_is_what_was_recorded(player: Player) -> None:
+    player.pause()
+    player.go_to(NOON_NS + 20 * SECOND_NS)
+    (event,) = [event for event in player.recording.events if event.name == "b" and event.kind is EventKind.LOADED]
+    found = player.around(event.at_ns)
+    assert [[model.name for process in one.processes for model in process.models] for one in found] == [["a"], ["b"]]
+    assert [one.taken_at for one in found] == [time_text(NOON_NS), time_text(NOON_NS + 20 * SECOND_NS)]
+    player.recording.members[0].path.unlink()
+    with pytest.raises(UnknownMomentError):
+        player.around(event.at_ns)
 
 
 def test_it_ends_at_the_end_and_begins_again(player: Player, clock: Clock) -> None:

@@ -90,11 +90,7 @@ def _of_recording(arguments: argparse.Namespace) -> tuple[Document, Document]:
         RecordingError: it is no recording.
         _UsageError: a time is none, or the second one is earlier.
     """
-    import json
-
-    from gpumodels_tui.comparing.documents import document_in
-    from gpumodels_tui.json_output import document
-    from gpumodels_tui.oneshot import Snapshots
+    from gpumodels_tui.moments import document_of
     from gpumodels_tui.recording.reading import Cursor, read_recording
     from gpumodels_tui.settings.directories import as_path
     from gpumodels_tui.settings.moments import since_ns
@@ -121,8 +117,6 @@ def _of_recording(arguments: argparse.Namespace) -> tuple[Document, Document]:
         raise _UsageError("--from is not before --to; the recording's own times are used where one is not given")
     cursor, found = Cursor(recording), []
     for at_ns in times:
-        taken_ns, read = cursor.at(at_ns)
-        whole = document(Snapshots(*read, taken_ns))
-        whole["host"] = recording.hosts[0] if recording.hosts else None
-        found.append(document_in(json.dumps(whole).encode()))
+        taken_ns, (feed, hardware, _) = cursor.at(at_ns)
+        found.append(document_of(feed, hardware, taken_ns, recording.hosts[0] if recording.hosts else None))
     return found[0], found[1]

@@ -12,6 +12,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from gpumodels_shared.safe_text import safe_text
+from gpumodels_tui.comparing.documents import Document
+from gpumodels_tui.moments import UnknownMomentError, document_of
 from gpumodels_tui.recording.lines import RecordingError
 from gpumodels_tui.recording.reading import Cursor, Recording
 from gpumodels_tui.recording.restoring import Sources
@@ -80,6 +82,24 @@ class Player:
             on_view(self._view)
         if self._failure is not None:
             on_failure(self._failure)
+
+    def around(self, at_ns: int) -> tuple[Document, Document]:
+        """What the recording says of the last moment before this one, and of the one that is shown.
+
+        Raises:
+            UnknownMomentError: the recording can't be read there.
+        """
+        cursor = Cursor(self.recording)
+        host = self.recording.hosts[0] if self.recording.hosts else None
+        try:
+            return self._document(cursor, at_ns - 1, host), self._document(cursor, self.position_ns(), host)
+        except (RecordingError, OSError) as error:
+            raise UnknownMomentError(str(error)) from error
+
+    @staticmethod
+    def _document(cursor: Cursor, at_ns: int, host: str | None) -> Document:
+        taken_ns, (feed, hardware, _) = cursor.at(at_ns)
+        return document_of(feed, hardware, taken_ns, host)
 
     @property
     def speed(self) -> float:

@@ -18,6 +18,17 @@ class ModelRequested(Message):
         self.model_key = model_key
 
 
+class DifferenceRequested(Message):
+    """Say what differs between the moment before this one and the one that is shown."""
+
+    def __init__(self, at_ns: int) -> None:
+        """Args:
+        at_ns: Realtime nanoseconds.
+        """
+        super().__init__()
+        self.at_ns = at_ns
+
+
 class ProcessRequested(Message):
     """Open the screen of a process."""
 

@@ -17,7 +17,7 @@ from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.screens.device_keys import ALL, device_keys
 from gpumodels_tui.screens.facts_box import model_blocks, width_inside
 from gpumodels_tui.screens.list_screen import ListScreen
-from gpumodels_tui.screens.requested import ModelRequested, ProcessRequested
+from gpumodels_tui.screens.requested import DifferenceRequested, ModelRequested, ProcessRequested
 from gpumodels_tui.screens.text_screen import TextScreen
 from gpumodels_tui.theme import HEADING, MUTED, STYLES, WARNING
 from gpumodels_tui.view.device_names import HOST, device_in_words
@@ -64,6 +64,9 @@ class TimelineScreen(ListScreen):
         ),
         Binding("o", "only", "Only this", id="timeline.only", tooltip="Show only this model's events, or all again"),
         Binding("i", "facts", "Facts", show=False, id="timeline.facts", tooltip="Facts about the event and its model"),
+        Binding(
+            "d", "compare", "Differs", show=False, id="timeline.compare", tooltip="What differs between before the event and now"
+        ),
         Binding("left_square_bracket", "span(-1)", "Narrower", show=False, id="timeline.narrower", tooltip=SPANS_KEY),
         Binding("right_square_bracket", "span(1)", "Wider", show=False, id="timeline.wider", tooltip=SPANS_KEY),
         *device_keys("timeline", "Graphs and events of all devices", show=False),
@@ -176,6 +179,11 @@ class TimelineScreen(ListScreen):
         self._model_key = None
         self.filtered()
 
+    def action_compare(self) -> None:
+        """Say what differs between the moment before the event under the cursor and the one that is shown."""
+        if self.event is not None:
+            self.post_message(DifferenceRequested(self.event.at_ns))
+
     def action_span(self, step: int) -> None:
         """Show the graphs over a shorter or a longer time."""
         if self.view is not None:
@@ -210,7 +218,7 @@ class TimelineScreen(ListScreen):
         """Disable the numbers of devices that don't exist, and keys that need an event if there is none."""
         if action == "device":
             return True if self._device_numbered(parameters[0]) is not None else None
-        if action in ("open", "facts", "only"):
+        if action in ("open", "facts", "only", "compare"):
             return True if self._only is not None or (self.is_mounted and self.event is not None) else None
         return super().check_action(action, parameters)
 

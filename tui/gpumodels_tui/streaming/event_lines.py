@@ -8,12 +8,13 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from gpumodels_tui.json_output import Json, stage_document, time_text
+from gpumodels_tui.json_output import Json, stage_document
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.streaming.stage_events import StageEvent
 from gpumodels_tui.view.changes import model_rows
 from gpumodels_tui.view.device_names import HOST
 from gpumodels_tui.view.events import Event, EventKind
+from gpumodels_tui.view.iso_times import time_text
 from gpumodels_tui.view.model_naming import PENDING_MARK
 from gpumodels_tui.view.rows import ModelRow, View
 

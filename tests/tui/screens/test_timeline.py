@@ -102,6 +102,14 @@ async def test_the_models_that_were_there_when_memory_ran_out_are_named() -> Non
         assert isinstance(app.screen, ProcessScreen)
 
 
+async def test_a_failure_of_another_day_leaves_the_graphs_as_they_are() -> None:
+    app = app_showing(with_events(a_full_view(), out_of_memory(minutes_ago=3 * 24 * 60)))
+    async with app.run_test(size=LARGE) as pilot:
+        await pressed(pilot, "t")
+        assert "1 min ago" in shown(app)
+        assert len(listed(app)) == 1
+
+
 async def test_words_find_an_event_by_the_models_that_were_there() -> None:
     other = Event(2, NOON_NS, EventKind.LOADED, "another", "vllm 90210", "1", GIB, "another")
     app = app_showing(with_events(a_full_view(), other, out_of_memory((WAN, 45 * GIB))))

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+import pytest
 from msgspec import structs
 
 from gpumodels_shared.liveness import Liveness
-from gpumodels_shared.schema import Model
+from gpumodels_shared.schema import Model, OutOfMemory
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.builder import build_view
@@ -300,6 +301,57 @@ def test_a_process_that_ran_out_and_died_of_it_is_told_both() -> None:
     (process,) = a_view_after(1, 70 * GIB).processes
     after = view_of([structs.replace(process, liveness=Liveness.DEAD)])
     assert [event.kind for event in events_between(before, after, NOON_NS)] == [EventKind.OUT_OF_MEMORY, EventKind.DIED]
+
+
+HOST_FAILED = OutOfMemory(NOON_NS - 5 * SECOND, "cpu", models=(("bert", GIB),))
+GPU_FAILED = OutOfMemory(NOON_NS - 5 * SECOND, "cuda:0", "counter", reserved_bytes=70 * GIB)
+
+
+def a_view_with_failures(*failures: OutOfMemory, count: int | None = None, state: Liveness = Liveness.LIVE) -> View:
+    """A process with these failed allocations on record, whose allocator counted so many."""
+    device = replace(a_device("cuda:0", GIB, H100, reserved_bytes=GIB), out_of_memory_count=count)
+    snapshot = replace(a_snapshot(on_gpu("m", GIB), devices=[device]), out_of_memory=failures)
+    return view_of([a_process_state(snapshot, state)])
+
+
+def failed(before: View, after: View) -> list[tuple[str, int, int, tuple[tuple[str, int], ...]]]:
+    """Device, bytes, how often and the models of each failure."""
+    events = [event for event in events_between(before, after, NOON_NS) if event.kind is EventKind.OUT_OF_MEMORY]
+    return [(event.device, event.size_bytes, event.times, event.held) for event in events]
+
+
+def test_a_failure_that_no_allocator_counts_is_told_by_its_record_once() -> None:
+    before, after = a_view_with_failures(), a_view_with_failures(HOST_FAILED)
+    assert failed(before, after) == [("host", 0, 1, (("bert", GIB),))]
+    assert failed(after, after) == []
+    (event,) = (event for event in events_between(before, after, NOON_NS) if event.kind is EventKind.OUT_OF_MEMORY)
+    assert is_on(event, after.devices[-1])
+    somewhere = a_view_with_failures(replace(HOST_FAILED, device=None))
+    assert failed(before, somewhere) == [("", 0, 1, (("bert", GIB),))]
+
+
+@pytest.mark.parametrize("counted_late", [True, False])
+def test_a_failure_that_is_recorded_and_counted_is_one_event(counted_late: bool) -> None:
+    views = [a_view_with_failures(count=0), a_view_with_failures(GPU_FAILED, count=0 if counted_late else 1)]
+    views += [a_view_with_failures(replace(GPU_FAILED, noticed_by="exception"), count=1)]
+    told = [one for before, after in pairwise(views) for one in failed(before, after)]
+    assert [times for _, _, times, _ in told] == [1]
+    again = a_view_with_failures(GPU_FAILED, replace(GPU_FAILED, at_ns=NOON_NS), count=4)
+    assert [times for _, _, times, _ in failed(views[-1], again)] == [3]
+
+
+def test_a_program_that_failed_and_exited_before_the_next_view_is_told_both() -> None:
+    running, gone = a_view_with_failures(), a_view_with_failures(HOST_FAILED, state=Liveness.EXITED)
+    assert not gone.processes
+    assert [what for what, *_ in happened(running, gone)] == ["out of memory", "exited"]
+    assert [what for what, *_ in happened(view_of([]), gone)] == ["out of memory"]
+    assert happened(gone, gone) == []
+
+
+@pytest.mark.parametrize("state", [Liveness.LIVE, Liveness.DEAD, Liveness.EXITED])
+def test_failures_from_before_the_viewer_came_are_told_with_their_times(state: Liveness) -> None:
+    history = Recorder().record(a_view_with_failures(HOST_FAILED, count=3, state=state), NOON_NS)
+    assert [event.at_ns for event in history.events if event.kind is EventKind.OUT_OF_MEMORY] == [HOST_FAILED.at_ns]
 
 
 def test_a_process_that_ends_is_told_with_the_models_that_it_held() -> None:

@@ -201,7 +201,8 @@ class TimelineScreen(ListScreen):
         if 0 <= now - newest <= 2 * SAMPLE_SECONDS:
             now = newest
         known = [values[0][0] for values in samples]
-        known += [event.at_ns // 10**9 for event in view.history.events if event.kind is EventKind.OUT_OF_MEMORY]
+        failed = [event.at_ns // 10**9 for event in view.history.events if event.kind is EventKind.OUT_OF_MEMORY]
+        known += [at for at in failed if now - at < SPANS[-1]]
         return now, self._span or span_holding(now - min(known, default=now))
 
     def action_device(self, number: int) -> None:

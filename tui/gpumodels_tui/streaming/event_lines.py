@@ -35,7 +35,8 @@ class EventLines:
     def see(self, view: View) -> None:
         """From now on, events are between the view before and this one."""
         processes, models = self._present
-        self._present = {process.key: process for process in view.processes}, model_rows(view)
+        known = (*view.processes, *view.failed_and_exited)
+        self._present = {process.key: process for process in known}, model_rows(view)
         self._processes, self._models = {**processes, **self._present[0]}, {**models, **self._present[1]}
 
     def knows(self, event: Event) -> bool:

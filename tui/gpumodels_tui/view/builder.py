@@ -66,6 +66,11 @@ class ViewBuilder:
     def build(self, feed: FeedState, hardware: HardwareState, catalogue: CatalogueState) -> View:
         """The view of this moment, as `build_view` would have it."""
         processes = tuple(process for process in feed.processes if process.liveness is not Liveness.EXITED)
+        failed = tuple(
+            process
+            for process in feed.processes
+            if process.liveness is Liveness.EXITED and process.snapshot is not None and process.snapshot.out_of_memory
+        )
         joined = join_devices(replace(feed, processes=processes), hardware)
         by_key = {device.key: device for device in joined.devices}
         keys: dict[str, dict[str, str]] = {process.key: {} for process in processes}
@@ -87,6 +92,7 @@ class ViewBuilder:
             tuple(map(_shown_path, feed.directories)),
             (*(made.row for made in self._made.values()), *without_sidecars(unattached, by_key)),
             progress=_progress(catalogue),
+            failed_and_exited=failed,
         )
 
     def _of(

@@ -79,7 +79,7 @@ class ViewFilter:
                     was_twice = row.is_twice or (seen is not None and seen.was_twice)
                     self._models[row.key] = _ModelTraits(row.name, row.kind, most, row.process_state.key, was_twice)
                     self._processes[row.process_state.key] = traits_of(row.process_state)
-        for process in view.processes:
+        for process in (*view.processes, *view.failed_and_exited):
             if process.key not in self._processes:
                 self._processes[process.key] = traits_of(process)
         if len(self._models) > 2 * len(view.history.events) + 1000:

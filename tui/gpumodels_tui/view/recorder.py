@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import SMALL_MODELS_ID
+from gpumodels_shared.schema import SMALL_MODELS_ID, OutOfMemory
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.device_names import HOST, devices_named, process_title
 from gpumodels_tui.view.events import Event, EventKind, History
@@ -29,6 +29,8 @@ SEARCHED_EVENTS: Final = 40
 """How many of the latest events are searched for an earlier occurrence."""
 SAMPLE_SECONDS: Final = 5
 KEPT_SECONDS: Final = 3600
+HOSTS_NAME: Final = "cpu"
+"""torch's name for host memory."""
 STALLS: Final = {
     (Liveness.LIVE, Liveness.STALLED): EventKind.STALLED,
     (Liveness.STALLED, Liveness.LIVE): EventKind.RESUMED,
@@ -144,6 +146,7 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
         title = process_title(process)
         if previous is None:
             yield Event(0, now_ns, EventKind.STARTED, title, title, process_key=process.key)
+            yield from _told_failures(process, failures_of(process), after, now_ns)
         elif previous.liveness is not Liveness.DEAD and process.liveness is Liveness.DEAD:
             ended.add(process.key)
             yield from _out_of_memory_events(previous, process, after, (old, new), now_ns)
@@ -153,9 +156,15 @@ def events_between(before: View, after: View, now_ns: int) -> Iterator[Event]:
             if (previous.liveness, process.liveness) in STALLS:
                 kind = STALLS[previous.liveness, process.liveness]
                 yield Event(0, now_ns, kind, title, title, process_key=process.key)
+    exited = {process.key: process for process in after.failed_and_exited}
     for process in states.values():
         ended.add(process.key)
+        if process.key in exited:  # its last words
+            yield from _out_of_memory_events(process, exited[process.key], after, (old, new), now_ns)
         yield _end_event(EventKind.EXITED, process, old, now_ns)
+    known = {process.key for process in (*before.processes, *before.failed_and_exited)}
+    for key in exited.keys() - known:  # it started, failed and exited meanwhile
+        yield from _told_failures(exited[key], failures_of(exited[key]), after, now_ns)
     for key, model in old.items():
         if key not in new and model.row.process_state.key not in ended:
             yield _event(EventKind.UNLOADED, now_ns, model, model.main_device_key, model.size)
@@ -193,25 +202,67 @@ def _models_on_device(
 def _out_of_memory_events(
     previous: ProcessState, process: ProcessState, view: View, models: tuple[Mapping[str, _LocatedModel], ...], now_ns: int
 ) -> Iterator[Event]:
-    """The devices where the allocator ran out of memory since the last view, with the most that it and the models held."""
+    """The devices where memory ran out since the last view, with the most that the allocator and the models held.
+
+    Sidecars record each failure; what the allocator counts beyond that is by one that recorded none.
+    """
     known = {memory.device: memory for memory in devices_named(previous)}
+    earlier = {(failure.at_ns, failure.device) for failure in failures_of(previous)}
+    recorded = failures_of(process)
+    failures = [failure for failure in recorded if (failure.at_ns, failure.device) not in earlier]
     for memory in devices_named(process):
         before = known.get(memory.device)
         times = (memory.out_of_memory_count or 0) - ((before.out_of_memory_count or 0) if before is not None else 0)
-        if times > 0:
+        new = [failure for failure in failures if failure.device == memory.device]
+        if times > 0 and (new or not any(failure.device == memory.device for failure in recorded)):
+            failures = [failure for failure in failures if failure not in new]
             title = process_title(process)
             reserved = max(memory.reserved_bytes or 0, (before.reserved_bytes or 0) if before is not None else 0)
-            device = _device_of(view, process.key, memory.device)
-            label = safe_text(memory.device, 40) if device is None else device.label
-            held = _models_on_device(models, None if device is None else device.key, process.key)
-            # A device that isn't shown has a key that no other has, as one that isn't joined with the driver's.
-            key = f"{process.key}:{memory.device}" if device is None else device.key
+            device_key, label, key = _place_of(view, process, memory.device)
+            held = _models_on_device(models, device_key, process.key)
             yield Event(0, now_ns, EventKind.OUT_OF_MEMORY, title, title, label, reserved, None, times, process.key, held, key)
+    yield from _told_failures(process, failures, view, now_ns)
+
+
+def failures_of(process: ProcessState) -> tuple[OutOfMemory, ...]:
+    """The failed allocations that a process's sidecar recorded, oldest first."""
+    return process.snapshot.out_of_memory if process.snapshot is not None else ()
+
+
+def _told_failures(
+    process: ProcessState, failures: Sequence[OutOfMemory], view: View, now_ns: int | None = None
+) -> Iterator[Event]:
+    """An event for each record, with what it tells.
+
+    Args:
+        now_ns: when they were noticed here; None for their own times.
+    """
+    title = process_title(process)
+    for failure in failures:
+        _, label, key = _place_of(view, process, failure.device)
+        at_ns, held = failure.at_ns if now_ns is None else now_ns, failure.models[:MOST_MODELS_LISTED]
+        size = failure.reserved_bytes or 0
+        yield Event(0, at_ns, EventKind.OUT_OF_MEMORY, title, title, label, size, None, 1, process.key, held, key)
+
+
+def _place_of(view: View, process: ProcessState, name: str | None) -> tuple[str | None, str, str | None]:
+    """The key of the device that a process calls by this name, if it is shown; what it is called, and the key for events.
+
+    A device that isn't shown has a key for events that no other has, as one that isn't joined with the driver's.
+    """
+    if name is None:
+        return None, "", None
+    row = _device_of(view, process.key, name)
+    if row is not None:
+        return row.key, row.label, row.key
+    return None, safe_text(name, 40), f"{process.key}:{name}"
 
 
 def _device_of(view: View, process_key: str, name: str) -> DeviceRow | None:
-    """The device that a process calls by this name (`cuda:0`); None if it isn't known."""
+    """The device that a process calls by this name (`cuda:0`, `cpu`); None if it isn't known."""
     devices = {device.key: device for device in view.devices}
+    if name == HOSTS_NAME:
+        return devices.get(HOST)
     for row in view.process_rows:
         for device in row.devices if row.key == process_key else ():
             if device.name == name and device.key in devices:
@@ -288,8 +339,11 @@ def _changes(old: _LocatedModel, new: _LocatedModel, now_ns: int) -> Iterator[Ev
 
 
 def initial_events(view: View) -> Iterator[Event]:
-    """The start of each process and model in the first view."""
+    """The start of each process and model in the first view, and the failed allocations that are on record."""
+    for process in view.failed_and_exited:
+        yield from _told_failures(process, failures_of(process), view)
     for process in view.processes:
+        yield from _told_failures(process, failures_of(process), view)
         if process.snapshot is not None:
             title = process_title(process)
             started = process.snapshot.process.started_at_ns

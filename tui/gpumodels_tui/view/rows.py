@@ -118,6 +118,8 @@ class View(Struct, frozen=True):
     """The filters that left this of everything, in words: `user ada, kind lora`. Safe to draw; empty without filters."""
     unfiltered: View | None = None
     """The view that this was left of; None without filters."""
+    failed_and_exited: tuple[ProcessState, ...] = ()
+    """Processes that exited with a failed allocation on record. Nothing else is shown of them."""
 
     @property
     def everything(self) -> View:

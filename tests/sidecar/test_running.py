@@ -117,6 +117,35 @@ def test_signals_reach_the_command_and_end_it_as_they_would_without_us(tmp_path:
     assert (done.stdout, done.stderr) == (without.stdout, "")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGKILL])
+def test_a_signal_ends_what_runs_with_the_sidecar_as_it_would_without(number: signal.Signals, tmp_path: Path) -> None:
+    (a_folder_with_torch(tmp_path) / "waits.py").write_text("""
+import time, torch
+from says import served
+try:
+    print(served(), flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    raise
+""")
+
+    def ended(*command: str) -> tuple[str, str, int]:
+        with subprocess.Popen(
+            command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as child:
+            assert child.stdout is not None
+            first = child.stdout.readline()
+            child.send_signal(number)
+            out, error = child.communicate(timeout=60)
+            return first.replace("True", "False") + out, error, child.returncode
+
+    plain = [sys.executable, "waits.py"]
+    without, beside = ended(*plain), ended(sys.executable, "-m", "gpumodels", "run", *plain)
+    assert beside == without
+    assert beside[2] == -number
+
+
 def test_the_environment_differs_by_the_hook_alone(tmp_path: Path) -> None:
     plain = {**environment(tmp_path), "LC_ALL": "", "LANG": "C"}
     (tmp_path / "show.sh").write_text("#!/bin/sh\nenv -0\n")
@@ -138,6 +167,98 @@ def test_the_options_given_to_python_are_the_scripts(tmp_path: Path) -> None:
     done = gpumodels(tmp_path, "run", "flags.py", "-u", options=["-O", "-X", "utf8"])
     assert (done.stdout, done.stderr) == ("1 1 ['flags.py', '-u']\n", "")
     assert gpumodels(tmp_path, "run", "-O", "flags.py").stdout.startswith("1 0 ")
+
+
+ASKS: Final = "import sys, torch; from says import served; print(served(), sys.argv[1:], sys.stdin.read()); sys.exit(7)"
+"""Whether it is served; with its arguments, what it was given, and an exit code of its own."""
+SCRIPTS: Final = {
+    "ask.py": ASKS,
+    "again.py": f"""
+import os, sys, torch
+if len(sys.argv) == 1:
+    os.execv(sys.executable, [sys.executable, *sys.argv, "x"])
+{ASKS}
+""",
+    "python": f'#!/bin/sh\nexec {sys.executable} "$@"\n',
+    "with-env": f"#!/usr/bin/env python\n{ASKS}\n",
+    "with-shell": '#!/bin/sh\npython ask.py "$@"; exit $?\n',
+    "as-conda-run": """#!/bin/sh
+export CONDA_PREFIX=/x
+echo '"$@"' > script.sh
+. ./script.sh
+""",
+    "as-pyenvs-shim": """#!/bin/sh
+set -e
+program="${0##*/}"
+export PYENV_ROOT=/x
+exec python "$@"
+""",
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["python", "-c", ASKS, "-I"],
+        ["python", "-Xdev", "-W", "error", "ask.py", "-E"],
+        ["python", "-m", "ask", "-S"],
+        ["./python-by-another-name", "ask.py", "-x"],
+        ["ask.py", "-x"],
+        ["linked.py", "-x"],
+        ["./with-env", "-x"],
+        ["./with-shell", "-x"],
+        ["env", "A=1", "python", "ask.py"],
+        ["env", "-u", "A", "python", "ask.py"],
+        ["nohup", "python", "ask.py"],
+        ["nice", "timeout", "60", "python", "ask.py"],
+        ["setsid", "-w", "python", "ask.py"],
+        ["sh", "-c", 'exec python ask.py "$@"', "sh", "a b"],
+        ["sh", "-c", "cd / && python $OLDPWD/ask.py | cat; exit 7"],
+        ["./as-conda-run", "python", "ask.py", "a b"],
+        ["./as-pyenvs-shim", "ask.py", "a b"],
+        ["python", "again.py"],
+    ],
+    ids=lambda command: " ".join(command).replace(ASKS, "SOURCE"),
+)
+def test_what_people_start_programs_with_changes_nothing_but_that_they_are_served(command: list[str], tmp_path: Path) -> None:
+    a_folder_with_torch(tmp_path)
+    for name, text in SCRIPTS.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "python-by-another-name").symlink_to(sys.executable)
+    (tmp_path / "linked.py").symlink_to("ask.py")
+    path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    as_started = command if command[0] not in ("ask.py", "linked.py") else [sys.executable, *command]
+    without = subprocess.run(
+        as_started,
+        cwd=tmp_path,
+        env=environment(tmp_path, **path),
+        input="typed",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    beside = gpumodels(tmp_path, "run", *command, given="typed", more=path)
+    assert (without.returncode, "torch False" in without.stdout) == (7, True)
+    assert (beside.stdout, beside.stderr) == (without.stdout.replace("torch False", "torch True"), without.stderr)
+    assert beside.returncode == without.returncode
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "option", "why"),
+    [
+        (["nohup"], "-E", "{} -E ignores PYTHONPATH"),
+        (["nice", "-n", "1", "timeout", "60"], "-I", "{} -I ignores PYTHONPATH"),
+        (["env", "-i"], "-B", "env -i passes no PYTHONPATH on"),
+        (["env", "PYTHONPATH=src"], "-B", "env sets another PYTHONPATH"),
+    ],
+)
+def test_behind_a_wrapper_the_line_says_so_too(wrapper: list[str], option: str, why: str, tmp_path: Path) -> None:
+    done = gpumodels(tmp_path, "run", *wrapper, sys.executable, option, "-c", "print(1)")
+    assert (done.stdout, done.returncode) == ("1\n", 0)
+    said = f"gpumodels: {why.format(Path(sys.executable).name)}; the command runs without gpumodels\n"
+    assert done.stderr.replace("nohup: ignoring input\n", "") == said
 
 
 SPAWNS: Final = """

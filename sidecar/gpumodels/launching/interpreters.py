@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from gpumodels.launching.wrappers import unwrapped
 from gpumodels.support.never_pickled import never_pickled
 
 OLDEST_PYTHON: Final = (3, 10)
@@ -46,10 +47,9 @@ def interpreter_of(command: Sequence[str], path: str | None) -> Interpreter | No
     """
     words = list(command)
     for _ in range(MOST_SHEBANGS):
-        if Path(words[0]).name == "env" and len(words) > 1:
-            words = _after_env(words)
-            if not words:
-                return None
+        words = unwrapped(words).words
+        if not words:
+            return None
         found = shutil.which(words[0], path=path)
         if found is None:
             return None
@@ -64,9 +64,12 @@ def interpreter_of(command: Sequence[str], path: str | None) -> Interpreter | No
 
 def why_unseen(command: Sequence[str], path: str | None) -> str | None:
     """Why this command's Python won't run the hook, in words for the user; None if it will, or if that can't be known."""
-    found = shutil.which(command[0], path=path)
+    wrapped = unwrapped(command)
+    if wrapped.why_unseen is not None:
+        return wrapped.why_unseen
+    found = shutil.which(wrapped.words[0], path=path) if wrapped.words else None
     if found is not None and os.stat(found).st_mode & (stat.S_ISUID | stat.S_ISGID):
-        return f"{command[0]} runs with other rights (setuid), and passes no PYTHONPATH on"
+        return f"{wrapped.words[0]} runs with other rights (setuid), and passes no PYTHONPATH on"
     interpreter = interpreter_of(command, path)
     if interpreter is None:
         return None
@@ -80,17 +83,6 @@ def why_unseen(command: Sequence[str], path: str | None) -> str | None:
     if version is not None and version < OLDEST_PYTHON:
         return f"{name} is Python {'.'.join(map(str, version))}, and gpumodels needs {'.'.join(map(str, OLDEST_PYTHON))} or newer"
     return None
-
-
-def _after_env(words: list[str]) -> list[str]:
-    rest = words[1:]
-    if rest[:1] == ["-S"]:
-        rest = rest[1:]
-    elif rest and rest[0].startswith("-S"):
-        rest = [*rest[0].removeprefix("-S").split(), *rest[1:]]
-    while rest and "=" in rest[0]:
-        rest = rest[1:]
-    return [] if rest and rest[0].startswith("-") else rest
 
 
 def _options(arguments: Sequence[str]) -> str:

@@ -24,6 +24,8 @@ PYTHON: Final = sys.executable
         ([PYTHON, "--help-all", "-I"], ""),
         (["env", "A=1", "B=2", PYTHON, "-I"], "I"),
         (["env", "-S", PYTHON, "-E", "x.py"], "E"),
+        (["nohup", "nice", "-n", "5", PYTHON, "-I", "x.py"], "I"),
+        (["timeout", "--signal", "INT", "20", "env", "A=1", PYTHON, "-S", "x.py"], "S"),
     ],
 )
 def test_the_options_before_the_program_are_pythons(command: list[str], options: str) -> None:
@@ -42,7 +44,7 @@ def test_a_script_is_run_by_what_its_first_line_names(line: str, options: str, t
 
 
 @pytest.mark.parametrize(
-    "command", [["sh", "-c", "python -I"], ["no-such-command"], ["env"], ["env", "-i", PYTHON], ["./circle"]]
+    "command", [["sh", "-c", "python -I"], ["no-such-command"], ["env"], ["nice"], ["timeout", "5"], ["./circle"]]
 )
 def test_what_is_no_python_for_certain_is_not_judged(command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -67,6 +69,7 @@ def test_a_command_with_other_rights_passes_no_environment_on(tmp_path: Path) ->
     other = tmp_path / "sudo"
     other.write_text("#!/bin/sh\n")
     other.chmod(0o4755)
+    assert why_unseen(["nice", "sudo", "python"], str(tmp_path)) == why_unseen(["sudo", "python"], str(tmp_path))
     assert why_unseen(["sudo", "python"], str(tmp_path)) == "sudo runs with other rights (setuid), and passes no PYTHONPATH on"
 
 

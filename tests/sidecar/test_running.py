@@ -138,7 +138,7 @@ except KeyboardInterrupt:
             first = child.stdout.readline()
             child.send_signal(number)
             out, error = child.communicate(timeout=60)
-            return first.replace("True", "False") + out, error, child.returncode
+            return first.replace("True", "False") + out, "".join(error.splitlines()[-1:]), child.returncode
 
     plain = [sys.executable, "waits.py"]
     without, beside = ended(*plain), ended(sys.executable, "-m", "gpumodels", "run", *plain)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import signal
 import sys
@@ -17,11 +16,13 @@ from types import ModuleType
 from typing import Any, Final
 
 from gpumodels.fork_gate import ForkGate
+from gpumodels.forked_children import ForkedChildren
 from gpumodels.holders.answering import Answering
 from gpumodels.models.allocators import DeviceSource
 from gpumodels.observer import Observer
 from gpumodels.observing.import_hook import imported_torch
 from gpumodels.out_of_memory.failed_allocations import FailedAllocations, Look
+from gpumodels.process_end import ProcessEnd
 from gpumodels.publishing.device_choice import DeviceChoice
 from gpumodels.publishing.process_info import process_info, with_job_of
 from gpumodels.publishing.publisher import Publisher
@@ -135,6 +136,10 @@ class Sidecar:
         self._observer.detach()
         self._answering.close(self._publisher.file)
         self._publisher.close()
+
+    def note_error(self, error: Any) -> None:
+        """Note the error that ends this process, in case that it is a failed allocation."""
+        self._failed_allocations.errors.note(error)
 
     def published_names(self) -> set[str]:
         """Names of the models in the snapshot that viewers can read now."""
@@ -357,10 +362,10 @@ def start_with(
         if not _registered:
             _registered = True
             os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
-        atexit.unregister(stop)
-        atexit.register(stop)
+        _process_end.expect()
         if sample_accelerator is None:
             sample_accelerator = os.environ.get("GPUMODELS_SAMPLE_ACCELERATOR") == "1"
+        _children.cancel()
         sidecar = _current = Sidecar(chosen_directory, _interval(interval), label, devices, sample_accelerator, attached)
         try:
             sidecar.start()
@@ -385,11 +390,18 @@ def stop() -> None:
 def _stop_own() -> None:
     global _current
     _forget_parents_sidecar()
+    _children.cancel()
     with Failures().guard("stopping"), _lock:
         sidecar, _current = _current, None
-        atexit.unregister(stop)
+        _process_end.forget()
         if sidecar is not None:
             sidecar.stop()
+
+
+def serve_forks() -> None:
+    """From now on, start in forked children too, once models are to be expected there. For launchers: of those who call
+    `start()` themselves, it is known that they can do so in their children."""
+    _children.are_served = True
 
 
 def published_names() -> set[str]:
@@ -418,12 +430,22 @@ def _after_fork() -> None:
     if sidecar is not None:
         with Failures().guard("after a fork"):
             sidecar.forked()
+        _children.wait()
 
 
 def _forget_parents_sidecar() -> None:
     """Clean up after a fork of which Python wasn't notified, because C code called fork(2)."""
     if _current is not None and _current.pid != os.getpid():
         _after_fork()
+
+
+def _note_error(error: Any) -> None:
+    if _current is not None:
+        _current.note_error(error)
+
+
+_children: Final = ForkedChildren(start)
+_process_end: Final = ProcessEnd(stop, _note_error)
 
 
 def _threads_of_copies() -> list[Any]:

@@ -47,6 +47,7 @@ class GpumodelsTorchFinder:
                 gpumodels.sidecar.start_with(None, attached=True)
                 return None
             gpumodels.start()
+            gpumodels.sidecar.serve_forks()
             if awaited is not None:
                 from gpumodels.observing.import_hook import spec_of_awaited
 

@@ -47,9 +47,23 @@ def default_directory(environment: Mapping[str, str] = os.environ, uid: int | No
             directory = directory.expanduser()
         return directory.absolute()
     name = f"gpumodels-{os.geteuid() if uid is None else uid}"
-    if SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
-        return SHARED_MEMORY / name
-    return _temporary_directory() / name
+    has_shared_memory = SHARED_MEMORY.is_dir() and os.access(SHARED_MEMORY, os.W_OK | os.X_OK)
+    directory = (SHARED_MEMORY if has_shared_memory else _temporary_directory()) / name
+    return directory if uid is not None else _ours(directory)
+
+
+def _ours(directory: Path) -> Path:
+    """The directory; in a user namespace where it is of somebody who has this uid outside, the one named for our uid outside."""
+    try:
+        if os.stat(directory, follow_symlinks=False).st_uid == os.geteuid():
+            return directory
+        lines = Path("/proc/self/uid_map").read_bytes().splitlines()
+    except OSError:  # it is to be made yet, or there are no user namespaces
+        return directory
+    for within, outside, count in (map(int, line.split()) for line in lines):
+        if within <= os.geteuid() < within + count and within != outside:
+            return directory.with_name(f"gpumodels-{outside + os.geteuid() - within}")
+    return directory
 
 
 def _temporary_directory() -> Path:
@@ -72,9 +86,20 @@ def every_users_directories() -> list[Path]:
                 mode = os.stat(directory, follow_symlinks=False).st_mode
             except OSError:  # removed meanwhile, or on a user's own mount that root may not access
                 continue
-            if stat.S_ISDIR(mode) or stat.S_ISLNK(mode):
-                found.append(directory)
+            if stat.S_ISLNK(mode) or (stat.S_ISDIR(mode) and os.access(directory, os.R_OK | os.X_OK)):
+                found.append(directory)  # in a user namespace of its own, root may not read those of others
     return sorted(found)
+
+
+def own_directories() -> list[Path]:
+    """The default directories that belong to us: those that we made in a user namespace, where our uid is 0, are called so."""
+    found: list[Path] = []
+    for directory in every_users_directories():
+        with contextlib.suppress(OSError):
+            status = os.stat(directory, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid():
+                found.append(directory)
+    return found
 
 
 def shared_directories(group: int) -> list[Path]:
@@ -88,13 +113,14 @@ def shared_directories(group: int) -> list[Path]:
 
 
 def other_users_directories(environment: Mapping[str, str] = os.environ) -> list[Path]:
-    """Every user's for root; for others, those that the group in `GPUMODELS_GROUP` may read."""
+    """Every user's for root; for others, all that are theirs, and those that the group in `GPUMODELS_GROUP` may read."""
     if os.geteuid() == 0:
         return every_users_directories()
+    found = own_directories()
     with contextlib.suppress(RefusedError):  # no such group: the sidecars, which read the same variable, report it
         if (group := chosen_group(environment)) is not None:
-            return shared_directories(group)
-    return []
+            found += [directory for directory in shared_directories(group) if directory not in found]
+    return found
 
 
 def chosen_group(environment: Mapping[str, str] = os.environ) -> int | None:
@@ -215,7 +241,10 @@ def _check_directory_status(directory: Path, status: os.stat_result, owners: set
     if not stat.S_ISDIR(status.st_mode):
         raise RefusedError(f"{directory} is not a directory; remove it, or set GPUMODELS_DIR")
     if owners is not None and status.st_uid not in owners and not (accept_shared and _is_shared_with_us(status)):
-        raise RefusedError(f"{directory} belongs to uid {status.st_uid}, not to us; set GPUMODELS_DIR to a directory of yours")
+        below = f", as {directory}/files" if status.st_mode & stat.S_IWOTH else ""
+        raise RefusedError(
+            f"{directory} belongs to uid {status.st_uid}, not to us; set GPUMODELS_DIR to a directory of yours{below}"
+        )
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise RefusedError(
             f"{directory} can be written by others (mode {status.st_mode & 0o7777:04o}); run: chmod 700 {directory}"

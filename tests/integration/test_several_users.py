@@ -49,9 +49,18 @@ os.setuid(uid)
 """
 """The start of a process that runs as some user with some groups, and takes another directory for /dev/shm."""
 
-HOST: Final = (
-    AS_USER
-    + """
+IN_A_NAMESPACE: Final = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(4, 1)  # what belongs to its uid is below /proc again
+if libc.unshare(0x10000000):
+    sys.exit(f"no namespaces here: {os.strerror(ctypes.get_errno())}")
+for name, line in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {uid} 1")):
+    Path("/proc/self", name).write_text(line)
+"""
+"""Behind AS_USER: in a user namespace of this user's own, where it is root, as `unshare -Ur` and rootless containers make it."""
+
+RUN_HOST: Final = """
 import time
 directory = gpumodels_shared.places.default_directory()
 gpumodels_shared.places.ensure_directory(directory)
@@ -69,9 +78,8 @@ while True:
     time.sleep(0.05)
     writer.beat()
 """
-)
 
-VIEWER: Final = AS_USER + "\nsys.exit(main(sys.argv[5:]))\n"
+RUN_VIEWER: Final = "\nsys.exit(main(sys.argv[5:]))\n"
 
 TESTS: Final = str(Path(__file__).parents[1])
 
@@ -86,19 +94,27 @@ def everybodys() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def a_host_of(everybodys: Path, uid: int, model: str, group: int | None = None) -> Iterator[None]:
+def a_host_of(
+    everybodys: Path, uid: int, model: str, group: int | None = None, *, before: str = "", called: int | None = None
+) -> Iterator[None]:
     groups, environment = ("", {"GPUMODELS_GROUP": ""}) if group is None else (str(group), {"GPUMODELS_GROUP": str(group)})
-    with running_python(HOST, TESTS, str(everybodys), str(uid), groups, model, environment=environment) as child:
+    with running_python(
+        AS_USER + before + RUN_HOST, TESTS, str(everybodys), str(uid), groups, model, environment=environment
+    ) as child:
         assert child.stdout is not None
-        assert child.stdout.readline() == "\n"
-        wait_until(lambda: snapshot_files(everybodys / f"gpumodels-{uid}") != [])
+        if child.stdout.readline() != "\n":
+            pytest.skip("no user namespaces here")
+        wait_until(lambda: snapshot_files(everybodys / f"gpumodels-{uid if called is None else called}") != [])
         yield
 
 
-def view(everybodys: Path, uid: int, *arguments: str, groups: str = "", **environment: str) -> CompletedProcess[str]:
+def view(
+    everybodys: Path, uid: int, *arguments: str, groups: str = "", before: str = "", **environment: str
+) -> CompletedProcess[str]:
     """What the viewer of this user prints."""
+    program = AS_USER + before + RUN_VIEWER
     return run_python(
-        VIEWER, TESTS, str(everybodys), str(uid), groups, *arguments, environment={"GPUMODELS_GROUP": "", **environment}
+        program, TESTS, str(everybodys), str(uid), groups, *arguments, environment={"GPUMODELS_GROUP": "", **environment}
     )
 
 
@@ -133,6 +149,54 @@ def test_a_user_cannot_be_made_to_see_anothers_files_by_any_option(everybodys: P
             assert "secret" not in done.stdout, arguments
             assert done.returncode == 1
         assert f"belongs to uid {ADA}" in view(everybodys, BOB, "--once", "--dir", str(directory)).stderr
+
+
+def test_a_volume_that_all_may_write_is_refused_and_a_directory_in_it_is_its_users(everybodys: Path) -> None:
+    """As an `emptyDir` between containers: those of the same user see each other, of others none but root does."""
+    volume = everybodys / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    chosen = f"\nos.environ['GPUMODELS_DIR'] = {str(volume / 'files')!r}\n"
+    itself = f"\nos.environ['GPUMODELS_DIR'] = {str(volume)!r}\n"
+    for uid in (ADA, BOB):
+        refused = view(everybodys, uid, "--json", before=itself)
+        assert (
+            f"{volume} belongs to uid 0, not to us; set GPUMODELS_DIR to a directory of yours, as {volume}/files"
+            in refused.stderr
+        )
+    with running_python(AS_USER + chosen + RUN_HOST, TESTS, str(everybodys), str(ADA), "", "shared") as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "\n"
+        assert (volume / "files").stat().st_mode & 0o777 == 0o700
+        assert models(view(everybodys, ADA, "--json", before=chosen)) == {"shared": str(ADA)}
+        assert models(view(everybodys, 0, "--json", before=chosen)) == {"shared": str(ADA)}
+        other = view(everybodys, BOB, "--json", before=chosen)
+        assert models(other) == {}
+        assert f"{volume}/files belongs to uid {ADA}, not to us" in other.stderr
+
+
+def test_a_user_sees_what_runs_in_a_user_namespace_of_theirs_and_nobody_else_but_root_does(everybodys: Path) -> None:
+    with a_host_of(everybodys, ADA, "within", before=IN_A_NAMESPACE, called=0), a_host_of(everybodys, BOB, "of-bob"):
+        outside = view(everybodys, ADA, "--json")
+        assert (outside.stderr, models(outside)) == ("", {"within": str(ADA)})
+        assert models(view(everybodys, BOB, "--json")) == {"of-bob": str(BOB)}
+        assert models(view(everybodys, 0, "--json")) == {"within": str(ADA), "of-bob": str(BOB)}
+
+
+def test_where_the_directory_of_root_is_the_machines_the_one_in_a_user_namespace_has_another(everybodys: Path) -> None:
+    with a_host_of(everybodys, 0, "of-root"), a_host_of(everybodys, ADA, "within", before=IN_A_NAMESPACE):
+        assert models(view(everybodys, ADA, "--json")) == {"within": str(ADA)}
+        assert models(view(everybodys, ADA, "--json", before=IN_A_NAMESPACE)) == {"within": "root"}
+        assert models(view(everybodys, 0, "--json")) == {"within": str(ADA), "of-root": "root"}
+
+
+def test_root_of_a_user_namespace_sees_what_is_theirs_and_no_warning_of_what_is_not(everybodys: Path) -> None:
+    with a_host_of(everybodys, ADA, "of-ada"), a_host_of(everybodys, BOB, "secret"), a_host_of(everybodys, 0, "of-root"):
+        within = view(everybodys, ADA, "--json", before=IN_A_NAMESPACE)
+        assert (within.stderr, models(within)) == ("", {"of-ada": "root"}), "it is called root there"
+        elsewhere = view(everybodys, ADA, "--json", "--dir", str(everybodys / f"gpumodels-{BOB}"), before=IN_A_NAMESPACE)
+        assert "secret" not in elsewhere.stdout
+        assert "Permission denied" in elsewhere.stderr
 
 
 def test_a_group_shares_its_members_processes_whether_it_is_a_flag_a_variable_or_a_key(everybodys: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from fused_server import save_checkpoint
+from gpumodels_shared.liveness import Liveness
+from gpumodels_tui.sources.feed import ProcessState, SnapshotFeed
+from processes import wait_until
 
 ROOT = Path(__file__).parents[2]
 LOADER = """
@@ -78,3 +84,43 @@ def test_a_sidecar_that_cannot_start_is_one_line_in_the_log(installed: Path, tmp
     run = loaded(installed, tmp_path / "files", PYTHONPATH=paths)
     assert (run.returncode, run.stdout) == (0, "['gpumodels']\n[]\n")
     assert set(run.stderr.splitlines()) == {"WARNING:gpumodels:the sidecar doesn't start in vLLM: RuntimeError: broken"}
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize(("how", "sources"), [("plain", {"values", "config"}), ("quantized", {"config"})])
+def test_each_worker_of_an_engine_has_one_sidecar_and_its_part_has_the_models_name(
+    installed: Path, tmp_path: Path, how: str, sources: set[str]
+) -> None:
+    """Weights are copied into fused parameters, a part for each rank; quantized ones have other values than any file."""
+    save_checkpoint(tmp_path / "models" / "my-llama-7b")
+    packages = (installed, ROOT / "sidecar", ROOT / "shared", ROOT / "tests")
+    variables = {key: value for key, value in os.environ.items() if not key.startswith(("VLLM", "GPUMODELS"))}
+    variables |= {"PYTHONPATH": os.pathsep.join(map(str, packages)), "GPUMODELS_DIR": str(tmp_path / "files")}
+    feed = SnapshotFeed([tmp_path / "files"])
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "tests" / "fused_server.py"), str(tmp_path / "models" / "my-llama-7b"), "2", how],
+        env={**variables, "GPUMODELS_INTERVAL": "0.2"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as engine:
+        assert engine.stdout is not None
+        assert engine.stdin is not None
+        told = json.loads(engine.stdout.readline())
+        assert (told["engine"], list(told["workers"].values())) == (1, [1, 1])
+
+        def of_workers() -> list[ProcessState]:
+            return [process for process in feed.poll().processes if str(process.pid) in told["workers"]]
+
+        def names() -> list[tuple[str, str]]:
+            snapshots = [process.snapshot for process in of_workers()]
+            return [(model.name, str(model.name_source)) for snapshot in snapshots if snapshot for model in snapshot.models]
+
+        wait_until(lambda: len(names()) == 2 and not {source for _, source in names()} & {"pending", "class"}, 60)
+        assert [name for name, _ in names()] == ["my-llama-7b"] * 2
+        assert {source for _, source in names()} <= sources
+        assert len(feed.poll().processes) == 3, "the engine and its workers, each once"
+        engine.stdin.close()
+        assert engine.wait(60) == 0
+    wait_until(lambda: [process.liveness for process in of_workers()] == [Liveness.EXITED] * 2)
+    feed.close()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Final
 
 from gpumodels.observing.import_hook import imported_torch
@@ -29,6 +31,8 @@ class Label:
     name: str
     files: tuple[str, ...] = ()
     """Absolute paths: every shard of what it was loaded from; empty if the program doesn't say."""
+    number: int = field(default_factory=itertools.count(1).__next__, compare=False)
+    """Increases from label to label."""
 
 
 @never_pickled
@@ -62,8 +66,9 @@ class Labels:
         return [self._changed.popleft() for _ in range(len(self._changed))]
 
     def of(self, *modules: int) -> Label | None:
-        """The label of the first of the live modules with these ids that has one."""
-        return next((ref.value for key in modules if (ref := self._labels.ref(key)) is not None), None)
+        """The last that was given to one of the live modules with these ids."""
+        given = [ref.value for key in modules if (ref := self._labels.ref(key)) is not None]
+        return max(given, key=attrgetter("number"), default=None)
 
 
 LABELS: Final = Labels()

@@ -182,6 +182,74 @@ def test_an_asynchronous_generator_takes_what_is_sent_and_thrown_into_it(events:
     assert said(events) == ["stream begins", "stream ends"]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+def test_whatever_is_raised_in_a_decorated_function_it_is_the_same_and_the_stage_ends(
+    events: StageEvents, error: BaseException
+) -> None:
+    @gpumodels.stage("plain")
+    def plain() -> None:
+        raise error
+
+    @gpumodels.stage("generator")
+    def generator() -> Generator[int, None, None]:
+        yield 1
+        raise error
+
+    @gpumodels.stage("stream")
+    async def stream() -> AsyncIterator[int]:
+        yield 1
+        raise error
+
+    async def use() -> None:
+        made = stream()
+        await anext(made)
+        await anext(made)
+
+    made = generator()
+    next(made)
+    raised = []
+    for call in (plain, lambda: next(made), lambda: use().send(None)):
+        try:
+            call()
+        except BaseException as caught:  # noqa: BLE001
+            raised.append(caught)
+    assert [one is error for one in raised] == [True] * 3
+    assert sorted(said(events)) == sorted(
+        f"{name} {what}" for name in ("plain", "generator", "stream") for what in ("begins", "ends")
+    )
+    assert events.running_now() == set()
+
+
+def test_generators_that_take_turns_or_are_given_up_end_their_own_stages(events: StageEvents) -> None:
+    @gpumodels.stage("count")
+    def count() -> Generator[int, None, None]:
+        yield 1
+        yield 2
+
+    first, second, given_up = count(), count(), count()
+    for made in (first, second, given_up):
+        next(made)
+    assert len(events.running_now()) == 3
+    assert list(first) == [2]
+    given_up.close()
+    assert len(events.running_now()) == 1
+    with gpumodels.stage("meanwhile"):
+        assert list(second) == [2]
+    del given_up
+    assert events.running_now() == set()
+    with gpumodels.stage("after"):
+        pass
+    (after,) = (event for event in events.take() if isinstance(event, StageStarted) and event.name == "after")
+    assert "." not in after.id, "it is in none of those that are over"
+
+
+def test_a_stage_that_is_entered_within_itself_ends_as_often(events: StageEvents) -> None:
+    stage = gpumodels.stage("step")
+    with stage, stage:
+        assert len(events.running_now()) == 2
+    assert events.running_now() == set()
+
+
 def test_a_stage_that_runs_when_the_sidecar_starts_is_known_since_it_began() -> None:
     with gpumodels.stage("load"):
         with connected() as events, gpumodels.stage("inside"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import logging
+import pickle
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import torch
@@ -83,10 +85,57 @@ def test_a_model_and_its_wrappers_are_one(host: Attached, labels_the_wrapper: bo
     net = Net()
     compiled: Any = torch.compile(net, backend="eager")
     outer = nn.DataParallel(compiled)
-    gpumodels.label(compiled if labels_the_wrapper else net, "wrapped")
+    labelled = compiled if labels_the_wrapper else net
+    gpumodels.label(labelled, "wrapped")
     assert named(host) == {("wrapped", NameSource.LABEL, 1.0)}
     gpumodels.label(outer, "outer")
-    assert len(named(host)) == 1
+    assert named(host) == {("outer", NameSource.LABEL, 1.0)}, "the last one counts"
+    gpumodels.label(labelled, "wrapped again")
+    assert named(host) == {("wrapped again", NameSource.LABEL, 1.0)}
+    gpumodels.label(labelled, None)
+    assert named(host) == {("outer", NameSource.LABEL, 1.0)}
+
+
+COPIES: Final[dict[str, Callable[[nn.Module], nn.Module]]] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda module: pickle.loads(pickle.dumps(module)),
+    "deepcopy of what holds it": lambda module: copy.deepcopy(nn.ModuleList([module]))[0],
+}
+
+
+@pytest.mark.parametrize("how", COPIES)
+def test_a_copy_has_no_label_and_the_original_keeps_its_own(host: Attached, how: str) -> None:
+    net = Net()
+    gpumodels.label(net, "original")
+    again = COPIES[how](net)
+    host.registry.add_all(again.modules())
+    assert named(host) == {("original", NameSource.LABEL, 1.0), ("Net", NameSource.CLASS, 0.0)}
+    gpumodels.label(again, "copy")
+    del net
+    gc.collect()
+    assert named(host) == {("copy", NameSource.LABEL, 1.0)}
+
+
+def test_a_label_stays_where_the_model_is_compiled_in_place_moved_or_held(host: Attached) -> None:
+    net = Net()
+    gpumodels.label(net, "mine")
+    net.compile(backend="eager")
+    net.to(torch.bfloat16)
+    assert named(host) == {("mine", NameSource.LABEL, 1.0)}
+    held = nn.ModuleList([net, Net()])
+    gpumodels.label(held[1], "other")
+    assert named(host) == {("mine", NameSource.LABEL, 1.0), ("other", NameSource.LABEL, 1.0)}
+
+
+def test_what_takes_a_deleted_models_place_in_memory_has_not_its_label(host: Attached) -> None:
+    for _ in range(20):
+        net = Net()
+        gpumodels.label(net, "deleted")
+        del net
+        gc.collect()
+        another = Net()
+        assert {name for name, *_ in named(host)} == {"Net"}
+        del another
 
 
 def test_a_part_that_the_program_calls_a_model_has_a_row_of_its_own(host: Attached) -> None:

@@ -20,6 +20,7 @@ from gpumodels.naming.shape_matching import ShapeMatching
 from gpumodels.naming.stated_files import files_at, was_read
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.checkpoint_values import READABLE, CheckpointValues
+from gpumodels.provenance.files_before import FilesBefore
 from gpumodels.provenance.files_read import ReadFile, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
@@ -68,6 +69,7 @@ class FileMatching:
         before: MatchedFiles | None = None,
         named: Sequence[str] = (),
         rivals: Sequence[int] = (),
+        files_before: FilesBefore | None = None,
     ) -> MatchedFiles:
         """The files that the model agrees with. Holds no module or tensor while it pauses.
 
@@ -79,10 +81,15 @@ class FileMatching:
             before: the last answer: the same values are as old as they were then, and are compared only with files read since.
             named: files that the host was told to use when it built the model, whether it was seen to read them or not.
             rivals: when the other models of this structure were built whose files aren't known either.
+            files_before: where it may be from if it was there before it could be observed; else None. Its values decide, as with
+                all files; where there are none, such a file is but a guess.
         """
         files_read, groups = self._origin_tracker.files_read, self._groups()
         if not samples.samples:
-            return self._by_shapes.match(found, samples, groups, among, before, rivals)
+            by_shapes = self._by_shapes.match(found, samples, groups, among, before, rivals)
+            if files_before is None or by_shapes.paths:
+                return by_shapes
+            return self._by_shapes.guess(found, samples, files_before)
         stated_paths = [
             files_read.path_of(stamp_of(path)) or path for stated in stated_origins for path in files_at(stated)
         ]  # a file that was read is compared once, by whichever path
@@ -93,6 +100,9 @@ class FileMatching:
         for path in named:
             if path.endswith(READABLE) and files_read.path_of(stamp_of(path)) is None:
                 groups.setdefault(checkpoint_of(path), (ReadFile(path, 0, None),))
+        for checkpoint, files in files_before.all().items() if files_before is not None else ():
+            if files[0].path.endswith(READABLE) and all(files_read.path_of(stamp_of(file.path)) is None for file in files):
+                groups.setdefault(checkpoint, files)
         fingerprint = Fingerprint(samples.samples, self._first_seen_ns(found, samples))
         compared: dict[str, ComparedCheckpoint] = {}
         outdated = self._samples.currency_of(samples)
@@ -128,6 +138,10 @@ class FileMatching:
                     return replace(by_shapes, is_guess=is_guess)
             contradicts_config = False
         is_outdated = outdated is not Currency.CURRENT
+        if not best and files_before is not None:
+            guess = self._by_shapes.guess(found, samples, files_before, is_unreadable=True)
+            if guess.paths:
+                return replace(guess, fingerprint=fingerprint, compared=compared, is_outdated=is_outdated)
         return MatchedFiles(fingerprint, paths, most, contradicts_config and not best, is_outdated, compared=compared)
 
     def unclaimed(self, found: FoundModel, samples: ModelSamples) -> tuple[str, ...]:

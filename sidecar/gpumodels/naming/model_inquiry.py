@@ -23,6 +23,7 @@ from gpumodels.naming.stated_precision import stated_precision
 from gpumodels.naming.verification import Checked, Verification
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.provenance.checkpoint_values import READABLE, CheckpointValues
+from gpumodels.provenance.files_before import FilesBefore
 from gpumodels.provenance.files_read import FilesRead, ReadFile, Stamp, stamp_of
 from gpumodels.provenance.host_samples import RawSample
 from gpumodels.provenance.origin_tracker import OriginTracker
@@ -60,6 +61,7 @@ class Sources:
         self.verification = Verification(origin_tracker, checkpoints, self.samples, pause)
         self.metadata = FileMetadata(failures)
         self.stored_files = StoredFiles(pause)
+        self.files_before = FilesBefore(self._mapped_paths, pause)
         self.pause = pause
         self.rivals_of: Callable[[FoundModel], Iterable[int]] = lambda _: ()
         """When other models of the same structure were built whose files aren't known."""
@@ -68,6 +70,9 @@ class Sources:
     def files_read(self) -> FilesRead:
         """The files that this process read."""
         return self.origin_tracker.files_read
+
+    def _mapped_paths(self) -> list[str]:
+        return [file.path for file in self.files_read.of(self.files_read.paths()) if not file.read_ns]
 
     def version(self) -> Version:
         """Another one: comparing again may give another answer."""
@@ -220,6 +225,10 @@ class ModelInquiry:
         """Whether files that were read for it would have been seen being read: it was built, or filled, while it was observed."""
         return bool(self.sources.registry.built_ns(self.found.core)) or self._read_for_unseen_load() is not None
 
+    def _was_before_us(self) -> bool:
+        """Whether files may have been read for it before the process was observed; an adapter's names are those of any other."""
+        return self.found.adapter is None and not self._would_be_seen()
+
     def _seems_to_be_from(self, origin: str | None) -> bool:
         """Whether it still holds what its library loaded into it, which that says was from there."""
         if origin is None:
@@ -302,7 +311,8 @@ class ModelInquiry:
             among = self._read_for_unseen_load()
             named = self._named_at_creation()
             stated = self.findings.stated_origins
-            known = self.sources.matching.match(self.found, samples, stated, among, known, named, rivals)
+            before_us = self.sources.files_before if self._was_before_us() else None
+            known = self.sources.matching.match(self.found, samples, stated, among, known, named, rivals, before_us)
             self.findings.matched, self.findings.matched_from = known, matched_from
         for file in self.sources.files_read.of(known.paths):
             if file.stamp is not None:

@@ -14,12 +14,17 @@ from gpumodels.models.assembling import FoundModel
 from gpumodels.naming.evidence import MatchedFiles
 from gpumodels.naming.model_samples import ModelSamples, SampleReader
 from gpumodels.observing.module_registry import ModuleRegistry
-from gpumodels.provenance.checkpoint_values import CheckpointValues
-from gpumodels.provenance.files_read import ReadFile
+from gpumodels.provenance.checkpoint_values import READABLE, CheckpointValues
+from gpumodels.provenance.files_before import FilesBefore
+from gpumodels.provenance.files_read import ReadFile, stamp_of
 from gpumodels.provenance.origin_tracker import OriginTracker
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels_shared.fingerprint import same_names_and_shapes
 
+MAX_GUESSES: Final = 16
+"""If more files than this fit, they say nothing."""
+BYTES_BESIDE_A_TENSOR: Final = 1024
+"""So many bytes a file holds for each tensor besides its values, at most."""
 READ_BEFORE_NS: Final = 120 * 10**9
 """A file may be read so long before the model is created that its values are loaded into."""
 
@@ -84,6 +89,38 @@ class ShapeMatching:
             fitting = fitting if turn is None else [turn]
         paths = tuple(file.path for checkpoint in fitting for file in groups[checkpoint])
         return MatchedFiles(None, paths, is_guess=is_guess, writes=writes)
+
+    def guess(
+        self, found: FoundModel, samples: ModelSamples, files_before: FilesBefore, is_unreadable: bool = False
+    ) -> MatchedFiles:
+        """The files that a model may be from which was there before it could be observed: of the best kind of which any fit.
+
+        Pickles, whose names and shapes aren't known, fit by their size; so do all, if none fits by names and shapes: its tensors
+        may have been fused.
+
+        Args:
+            found: the model.
+            samples: its values, where some were in reach once.
+            files_before: the files that the process may have read.
+            is_unreadable: whether only files count whose values can't be compared.
+        """
+        writes = self._samples.writes(samples)
+        wanted = dict(self._samples.shapes(found))
+        for groups in files_before.by_kind():
+            readable = {name: files for name, files in groups.items() if files[0].path.endswith(READABLE)}
+            others = [files for name, files in groups.items() if name not in readable]
+            by_shapes = [files for name, files in readable.items() if not is_unreadable and self._fits(wanted, name, files)]
+            by_size = others if is_unreadable or by_shapes else [*readable.values(), *others]
+            fitting = [*by_shapes, *(files for files in by_size if self._is_of_its_size(found, len(wanted), files))]
+            if fitting:
+                paths = tuple(file.path for files in fitting for file in files) if len(fitting) <= MAX_GUESSES else ()
+                return MatchedFiles(None, paths, is_guess=bool(paths), writes=writes)
+        return MatchedFiles(None, writes=writes)
+
+    def _is_of_its_size(self, found: FoundModel, tensors: int, files: Sequence[ReadFile]) -> bool:
+        self._pause()
+        size = sum(stamp.size_bytes for file in files if (stamp := stamp_of(file.path)) is not None)
+        return 0 <= size - found.held_bytes <= found.held_bytes // 100 + tensors * BYTES_BESIDE_A_TENSOR
 
     def _may_be_from(self, files: Sequence[ReadFile], since_ns: int, among: tuple[str, ...] | None) -> bool:
         self._pause()

@@ -25,15 +25,26 @@ _LOADS_NAME: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_DEREF"})
 
 def frames_of_threads(own_thread: int) -> Iterator[tuple[int, FrameType]]:
     """Each running frame with its thread, of all threads but this one. A frame is to be dropped before the host goes on."""
-    for thread, top in sys._current_frames().items():
-        if thread == own_thread:
-            continue
-        frame: FrameType | None = top
-        for _ in range(MAX_FRAMES):
-            if frame is None:
-                break
-            yield thread, frame
-            frame = frame.f_back
+    for thread in sys._current_frames():
+        if thread != own_thread:
+            for frame in frames_of_thread(thread):
+                yield thread, frame
+
+
+def threads_with_frames(own_thread: int) -> list[int]:
+    """The threads that run Python, but for this one; the main thread first."""
+    main = threading.main_thread().ident
+    return sorted((thread for thread in sys._current_frames() if thread != own_thread), key=lambda thread: thread != main)
+
+
+def frames_of_thread(thread: int) -> Iterator[FrameType]:
+    """The thread's running frames, the innermost first; none if it ended. A frame is to be dropped before the host goes on."""
+    frame: FrameType | None = sys._current_frames().get(thread)
+    for _ in range(MAX_FRAMES):
+        if frame is None:
+            break
+        yield frame
+        frame = frame.f_back
 
 
 def locals_of(frame: FrameType) -> list[Any]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from gpumodels.naming import shape_matching
 from gpumodels.naming.shape_matching import read_in_its_turn
 from gpumodels_shared.schema import Model
 from modules import Attached, Backbone, attached
@@ -163,3 +165,107 @@ def test_a_model_that_was_written_over_out_of_reach_may_be_either_files(sidecar:
 )
 def test_a_turn_is_one_file_for_each_model(built: int, rivals: list[int], reads: dict[str, int], found: str | None) -> None:
     assert read_in_its_turn(built, rivals, reads) == found
+
+
+@pytest.fixture
+def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["program.py"])
+    return tmp_path
+
+
+def written(path: Path, model: torch.nn.Module) -> Path:
+    """A file of the model's values, written long ago."""
+    safetensors.save_file(model.state_dict(), path) if path.suffix == ".safetensors" else torch.save(model.state_dict(), path)
+    os.utime(path, (1e9, 1e9))
+    return path
+
+
+def found_later(model: torch.nn.Module) -> Model:
+    """What is said of a model that was there before."""
+    with attached() as one:
+        one.hooks.sweep()
+        (found,) = [found for found in one.models() if found.class_name == type(model).__name__]
+        assert one.failures.count == 0
+        return found
+
+
+def names(paths: Iterable[str]) -> set[str]:
+    return {Path(path).name for path in paths}
+
+
+def test_a_model_that_was_there_before_may_be_from_each_file_of_its_names_and_shapes(directory: Path) -> None:
+    for name in ("one", "other"):
+        written(directory / f"{name}.safetensors", Backbone())
+    written(directory / "smaller.safetensors", Backbone(blocks=2))
+    model = out_of_reach()
+    found = found_later(model)
+    assert (found.name, found.confidence, names(found.candidates)) == ("Backbone", 0.5, {"one.safetensors", "other.safetensors"})
+
+
+def test_one_file_that_fits_is_no_name_for_a_model_that_was_there_before(directory: Path) -> None:
+    written(directory / "only.safetensors", Backbone())
+    model = out_of_reach()
+    found = found_later(model)
+    assert (found.name, found.confidence, names(found.candidates)) == ("Backbone", 0.5, {"only.safetensors"})
+
+
+def test_a_file_that_is_open_is_the_likelier_one(directory: Path) -> None:
+    written(directory / "closed.safetensors", Backbone())
+    model = out_of_reach()
+    with written(directory / "open.safetensors", Backbone()).open("rb"):
+        assert names(found_later(model).candidates) == {"open.safetensors"}
+
+
+def test_pickles_fit_by_their_size_and_fused_models_too(directory: Path) -> None:
+    written(directory / "one.pt", Backbone())
+    written(directory / "larger.pt", Backbone(blocks=4))
+    assert names(found_later(out_of_reach()).candidates) == {"one.pt"}
+
+    class Fused(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.qk = torch.nn.ModuleList(torch.nn.Linear(256, 512, device="meta") for _ in range(3))
+
+    written(directory / "one.safetensors", Backbone())
+    written(directory / "half.safetensors", Backbone().half())
+    model = Fused()
+    assert names(found_later(model).candidates) == {"one.pt", "one.safetensors"}
+
+
+def test_many_files_that_fit_say_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shape_matching, "MAX_GUESSES", 2)
+    for number in range(3):
+        written(directory / f"tune{number}x.safetensors", Backbone())
+    model = out_of_reach()
+    found = found_later(model)
+    assert (found.confidence, found.candidates) == (0.0, ())
+
+
+def test_values_decide_among_the_files_that_were_read_before(directory: Path) -> None:
+    model = Backbone()
+    written(directory / "one.safetensors", model)
+    written(directory / "other.safetensors", Backbone())
+    found = found_later(model)
+    assert (found.name, found.name_source, found.confidence) == ("one", "values", 0.97)
+    assert names(found.files) == {"one.safetensors"}
+
+
+def test_of_values_that_no_readable_file_has_pickles_are_candidates_for_the_viewer_to_compare(directory: Path) -> None:
+    model = Backbone()
+    written(directory / "one.pt", model)
+    written(directory / "other.safetensors", Backbone())
+    found = found_later(model)
+    assert (found.name, found.confidence, names(found.candidates)) == ("Backbone", 0.5, {"one.pt"})
+    assert found.fingerprint is not None
+    assert found.fingerprint.samples
+
+
+def test_a_model_that_was_built_while_it_was_observed_is_from_no_file_that_was_there_before(directory: Path) -> None:
+    written(directory / "one.safetensors", Backbone())
+    with attached() as one:
+        model = out_of_reach()
+        (found,) = one.models()
+        assert (found.confidence, found.candidates) == (0.0, ())
+        assert model is not None

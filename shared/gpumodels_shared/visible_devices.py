@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from gpumodels_shared.schema import DeviceMemory, ProcessInfo
@@ -13,18 +14,32 @@ UNKNOWN_CHOICE: Final = "?"
 
 
 def visible_entries(info: ProcessInfo) -> list[str] | None:
-    """The entries of CUDA_VISIBLE_DEVICES up to the first invalid one, as CUDA reads it; None if it isn't set."""
+    """The entries of CUDA_VISIBLE_DEVICES up to the first invalid one, as CUDA reads it; None if it isn't set.
+
+    Numbers are written as CUDA takes them: `1` for ` +01` and for `1st`. Numbers and UUIDs do not mix.
+    """
     if info.visible_devices is None:
         return None
     entries: list[str] = []
-    for entry in (part.strip() for part in info.visible_devices.split(",")):
-        is_number = entry.isascii() and entry.isdecimal() and len(entry.lstrip("0")) <= _MAX_DIGITS
-        if not (is_number or entry.startswith(("GPU-", "MIG-"))):
+    for part in info.visible_devices.split(","):
+        number, text = _number_in(part.strip()), part.strip()
+        if number is None and not text.startswith(("GPU-", "MIG-")):
             break
+        if entries and entries[0].isdecimal() != (number is not None):
+            break
+        entry = text if number is None else number
         if entry in entries:
             return []  # CUDA takes none of a list that has one twice
         entries.append(entry)
     return entries
+
+
+def _number_in(text: str) -> str | None:
+    """The number with which an entry begins; what follows it doesn't matter. None for hexadecimal ones, and those too long."""
+    found = re.match(r"\+?0*(\d+)", text, re.ASCII)
+    if found is None or len(found[1]) > _MAX_DIGITS or text.lstrip("+").lower().startswith("0x"):
+        return None
+    return found[1]
 
 
 def is_rocm(info: ProcessInfo) -> bool:

@@ -11,15 +11,42 @@ from snapshots import A100, H100, a_device, a_process
 
 
 @pytest.mark.parametrize(
-    ("visible", "entries"), [(None, None), ("", []), ("1, 0", ["1", "0"]), ("0,-1,1", ["0"]), (f"{H100},1", [H100, "1"])]
+    ("visible", "entries"),
+    [
+        (None, None),
+        ("", []),
+        (" ", []),
+        ("1, 0", ["1", "0"]),
+        ("0,-1,1", ["0"]),
+        ("-1", []),
+        ("none", []),
+        ("NoDevFiles", []),
+        # As strtoul reads numbers: what follows them doesn't matter, and how they are written doesn't.
+        ("007, +2 ,1st,0", ["7", "2", "1", "0"]),
+        ("0x1", []),
+        ("1000000", []),
+        # One twice, however it is written, and CUDA takes none.
+        ("0,1,0", []),
+        ("1,01", []),
+        (f"{H100},{H100}", []),
+        # Behind an invalid one nothing counts, not even one twice.
+        ("0,,1", ["0"]),
+        ("0,-1,0", ["0"]),
+        # Numbers and UUIDs don't mix.
+        (f"{H100},1", [H100]),
+        (f"1,{H100}", ["1"]),
+        (f"{H100}, {A100[:8]}", [H100, A100[:8]]),
+        ("MIG-1,GPU-1", ["MIG-1", "GPU-1"]),
+    ],
 )
 def test_entries_count_up_to_the_first_invalid_one(visible: str | None, entries: list[str] | None) -> None:
     assert visible_entries(a_process(visible_devices=visible)) == entries
 
 
 def test_an_entry_that_is_a_number_is_no_uuid() -> None:
-    info = a_process(visible_devices=f"1,{H100}")
-    assert [visible_uuid(info, number) for number in (0, 1, 2)] == [None, H100, None]
+    assert visible_uuid(a_process(visible_devices="1,0"), 0) is None
+    info = a_process(visible_devices=f"{H100},{A100}")
+    assert [visible_uuid(info, number) for number in (0, 1, 2)] == [H100, A100, None]
 
 
 def test_a_uuid_of_torchs_gets_the_prefix_of_nvmls() -> None:

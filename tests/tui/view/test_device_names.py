@@ -377,3 +377,91 @@ def test_an_integrated_gpu_of_another_vendor_changes_no_join_of_nvidias() -> Non
     process = using("cuda:0", is_local=False)
     own = structs.replace(ARC, index=1)
     assert where(join_devices(a_feed(process), some_hardware(a_gpu(0, H100), own))) == f"gpu:{H100}"
+
+
+EIGHT = tuple(a_gpu(number, f"GPU-{number:x}{number:x}000000-0000-0000-0000-{number:012x}") for number in range(8))
+UNLIKE = (*EIGHT[:4], *(structs.replace(gpu, name="NVIDIA A40") for gpu in EIGHT[4:]))
+SLICED = (EIGHT[0], *(structs.replace(slice_, parent=EIGHT[0].uuid) for slice_ in SLICES), *EIGHT[1:])
+SLICED = (structs.replace(EIGHT[0], is_divided=True), *SLICED[1:])
+
+
+def uuids(*numbers: int, length: int | None = None) -> str:
+    return ",".join(EIGHT[number].uuid[:length] for number in numbers)
+
+
+@pytest.mark.parametrize(
+    ("visible", "order", "gpus", "expected"),
+    [
+        # Numbers, of GPUs that are all alike or are said to be numbered by their bus.
+        (None, None, EIGHT, {0: 0, 7: 7}),
+        ("5", None, EIGHT, {0: 5, 1: None}),
+        ("5,3", None, EIGHT, {0: 5, 1: 3, 2: None}),
+        (" 5 , +03 ", None, EIGHT, {0: 5, 1: 3}),
+        ("5,9,3", None, EIGHT, {0: 5, 1: None, 2: None}),
+        ("5,-1,3", None, EIGHT, {0: 5, 1: None, 2: None}),
+        ("5", None, UNLIKE, {0: None}),
+        ("5", "FASTEST_FIRST", UNLIKE, {0: None}),
+        ("5", "pci_bus_id", UNLIKE, {0: None}),
+        ("5", "PCI_BUS_ID", UNLIKE, {0: 5}),
+        (None, "PCI_BUS_ID", UNLIKE, {6: 6}),
+        # No device at all.
+        ("", None, EIGHT, {0: None}),
+        ("-1", None, EIGHT, {0: None}),
+        ("none", None, EIGHT, {0: None}),
+        ("?", None, EIGHT, {0: None}),
+        # One twice.
+        ("5,5", None, EIGHT, {0: None, 1: None}),
+        ("5,05", None, EIGHT, {0: None, 1: None}),
+        (uuids(5, 5), None, EIGHT, {0: None, 1: None}),
+        (f"{uuids(5)},{uuids(5, length=10)}", None, EIGHT, {0: None, 1: None}),
+        # UUIDs and as much of them as tells which, whatever numbers CUDA gives.
+        (uuids(5), None, UNLIKE, {0: 5, 1: None}),
+        (uuids(5, 3), None, UNLIKE, {0: 5, 1: 3}),
+        (uuids(5, 3, length=6), None, UNLIKE, {0: 5, 1: 3}),
+        (uuids(5), "FASTEST_FIRST", UNLIKE, {0: 5}),
+        ("GPU-", None, EIGHT, {0: None}),
+        ("GPU-99,GPU-55", None, EIGHT, {0: None, 1: None}),
+        (f"{uuids(5)},GPU-,{uuids(3)}", None, EIGHT, {0: 5, 1: None, 2: None}),
+        (f"{uuids(5)},3", None, EIGHT, {0: 5, 1: None}),
+        (f"5,{uuids(3)}", None, EIGHT, {0: 5, 1: None}),
+        # Slices: by a UUID of their own, or by that of their GPU and their numbers on it.
+        (SLICES[1].uuid, None, SLICED, {0: SLICES[1].uuid}),
+        (SLICES[1].uuid[:7], None, SLICED, {0: SLICES[1].uuid}),
+        ("MIG-", None, SLICED, {0: None}),
+        (f"MIG-{EIGHT[0].uuid}/1/0", None, SLICED, {0: None}),
+        (uuids(5), None, SLICED, {0: 5}),
+        (uuids(0), None, SLICED, {0: None}),
+        ("5", None, SLICED, {0: None}),
+    ],
+)
+def test_the_gpu_is_the_one_that_cuda_takes_of_the_list(
+    visible: str | None, order: str | None, gpus: tuple[GpuReading, ...], expected: Mapping[int, int | str | None]
+) -> None:
+    for number, which in expected.items():
+        process = using(f"cuda:{number}", visible=visible, order=order)
+        uuid = EIGHT[which].uuid if isinstance(which, int) else which
+        found = where(join_devices(a_feed(process), some_hardware(*gpus)), f"cuda:{number}")
+        assert found == (f"4711:cuda:{number}" if uuid is None else f"gpu:{uuid}")
+
+
+@pytest.mark.parametrize(
+    ("visible", "outer_pid", "running_on", "expected"),
+    [
+        # A container that sees one of eight: its `0` is any of them, unless the driver or a UUID says which.
+        (None, None, None, None),
+        ("0", None, None, None),
+        ("0", 99, None, None),
+        (None, 99, 6, 6),
+        ("0", 99, 6, 6),
+        (uuids(6), None, None, 6),
+        (uuids(6, length=6), None, None, 6),
+        ("0", None, 6, None),
+    ],
+)
+def test_a_container_that_sees_one_of_eight_numbers_it_anew(
+    visible: str | None, outer_pid: int | None, running_on: int | None, expected: int | None
+) -> None:
+    process = structs.replace(using("cuda:0", visible=visible, pid=7, is_local=False), outer_pid=outer_pid)
+    gpus = [structs.replace(gpu, processes={99: GIB}) if gpu.index == running_on else gpu for gpu in EIGHT]
+    found = where(join_devices(a_feed(process), some_hardware(*gpus)), process="7")
+    assert found == ("7:cuda:0" if expected is None else f"gpu:{EIGHT[expected].uuid}")

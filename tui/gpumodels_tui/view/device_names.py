@@ -259,8 +259,9 @@ def _certain_gpu(process: ProcessState, device: str, gpus: Sequence[GpuReading])
         return None
     used = [memory.device for memory in devices_named(process) if memory.device.startswith(f"{kind}:")]
     running = [gpu for gpu in gpus if process.driver_pid in gpu.processes and not gpu.is_divided]
-    if vendor == NVIDIA and (entry := visible_uuid(info, int(number))):
-        named = _by_uuid(entry, gpus)
+    if vendor == NVIDIA and visible_uuid(info, int(number)):
+        chosen = _chosen_by_uuid(visible_entries(info) or (), gpus)
+        named = chosen[int(number)] if int(number) < len(chosen) else None
         if named is not None or not any(gpu.is_divided for gpu in gpus):
             return named
     by_number = {NVIDIA: _by_number, AMD: _by_rocm_number, INTEL: _by_intel_number}[vendor or NVIDIA]
@@ -311,6 +312,19 @@ def _by_intel_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading])
     return gpus[0] if len(gpus) == 1 and number == 0 else None
 
 
+def _chosen_by_uuid(entries: Sequence[str], gpus: Sequence[GpuReading]) -> list[GpuReading]:
+    """The GPUs that these entries mean, up to the first that means none or may mean several; none of a list with one twice."""
+    found: list[GpuReading] = []
+    for entry in entries:
+        named = _by_uuid(entry, gpus)
+        if named is None:
+            break
+        if named in found:
+            return []
+        found.append(named)
+    return found
+
+
 def _by_uuid(entry: str, gpus: Sequence[GpuReading]) -> GpuReading | None:
     """The GPU or slice whose UUID begins like this, but no GPU that is divided: its processes are on one of its slices."""
     undivided = [gpu for gpu in gpus if not gpu.is_divided]
@@ -333,9 +347,10 @@ def _by_number(info: ProcessInfo, number: int, gpus: Sequence[GpuReading]) -> Gp
         return None
     entries = visible_entries(info)
     if entries is not None:
-        if number >= len(entries):
-            return None
-        number = int(entries[number]) if entries[number].isdecimal() else -1
+        chosen = [int(entry) if entry.isdecimal() else -1 for entry in entries[: number + 1]]
+        if number >= len(chosen) or not {gpu.index for gpu in gpus}.issuperset(chosen):
+            return None  # what comes after one that isn't there, CUDA leaves out
+        number = chosen[number]
     return _only(gpu for gpu in gpus if gpu.index == number)  # two, where one that is lost had the number before
 
 

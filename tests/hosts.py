@@ -79,14 +79,21 @@ class Host:
 
     def beat(self) -> int:
         """How often it has beaten."""
-        wait_until(self._published)
-        with self.reader() as reader:
-            return reader.heartbeat().beat
+        return self._file_and_beat()[1]
 
     def wait_for_ticks(self, count: int) -> None:
         """Until so many ticks have begun and ended since now."""
-        until = self.beat() + count + 1  # the first beat may belong to a tick that began before
-        wait_until(lambda: self.beat() >= until)
+        file, beat = self._file_and_beat()
+        until = beat + count + 1  # the first beat may belong to a tick that began before
+
+        def has_beaten() -> bool:
+            nonlocal file, until
+            latest, beat = self._file_and_beat()
+            if latest != file:  # that of a sidecar which was started since
+                file, until = latest, count + 1
+            return beat >= until
+
+        wait_until(has_beaten)
 
     def models_when(self, condition: Callable[[tuple[Model, ...]], bool]) -> tuple[Model, ...]:
         """The models, as soon as the condition holds for them and nothing is half done: none waits for its name."""
@@ -115,6 +122,11 @@ class Host:
 
     def _files(self) -> list[str]:
         return [name for name in snapshot_files(self._directory) if name.startswith(f"{self.pid}-")]
+
+    def _file_and_beat(self) -> tuple[str, int]:
+        wait_until(self._published)
+        with self.reader() as reader:
+            return reader.path.name, reader.heartbeat().beat
 
     def _are_named(self) -> bool:
         return all(model.name_source != NameSource.PENDING for model in self.snapshot().models)

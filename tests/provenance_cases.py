@@ -71,6 +71,9 @@ torch.save(bert.state_dict(), "bert-in-bin/pytorch_model.bin")
 llama = LlamaForCausalLM(LlamaConfig(hidden_size=64, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=2,
                                      intermediate_size=128, vocab_size=1000))
 llama.save_pretrained("tiny-llama")
+with torch.no_grad():  # a fine-tune of it
+    for parameter in llama.parameters():
+        parameter.add_(0.01 * torch.randn_like(parameter))
 llama.save_pretrained("sharded-llama", max_shard_size="300KB")
 adapted = get_peft_model(llama, LoraConfig(r=16, target_modules=["q_proj", "v_proj", "up_proj"], init_lora_weights=False))
 adapted.save_pretrained("my-adapter")

@@ -138,7 +138,7 @@ class FileMatching:
                     return replace(by_shapes, is_guess=is_guess)
             contradicts_config = False
         is_outdated = outdated is not Currency.CURRENT
-        if not best and files_before is not None:
+        if not best and files_before is not None and found.adapter is None:
             guess = self._by_shapes.guess(found, samples, files_before, is_unreadable=True)
             if guess.paths:
                 return replace(guess, fingerprint=fingerprint, compared=compared, is_outdated=is_outdated)

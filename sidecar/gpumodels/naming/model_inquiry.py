@@ -225,10 +225,6 @@ class ModelInquiry:
         """Whether files that were read for it would have been seen being read: it was built, or filled, while it was observed."""
         return bool(self.sources.registry.built_ns(self.found.core)) or self._read_for_unseen_load() is not None
 
-    def _was_before_us(self) -> bool:
-        """Whether files may have been read for it before the process was observed; an adapter's names are those of any other."""
-        return self.found.adapter is None and not self._would_be_seen()
-
     def _seems_to_be_from(self, origin: str | None) -> bool:
         """Whether it still holds what its library loaded into it, which that says was from there."""
         if origin is None:
@@ -311,7 +307,7 @@ class ModelInquiry:
             among = self._read_for_unseen_load()
             named = self._named_at_creation()
             stated = self.findings.stated_origins
-            before_us = self.sources.files_before if self._was_before_us() else None
+            before_us = None if self._would_be_seen() else self.sources.files_before
             known = self.sources.matching.match(self.found, samples, stated, among, known, named, rivals, before_us)
             self.findings.matched, self.findings.matched_from = known, matched_from
         for file in self.sources.files_read.of(known.paths):

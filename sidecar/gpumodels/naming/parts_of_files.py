@@ -18,6 +18,8 @@ PATH_LEVELS: Final = 3
 MAX_ALIKE: Final = 64
 """Of the tensors that have equal names, as all `q_proj.weight`, so many are looked at."""
 
+MAX_PREFIXES: Final = 8
+
 
 def is_made_of_a_part(keys: Set[str], file_elements: Mapping[str, int]) -> bool:
     """Whether the model has parts that the file doesn't have, and lacks much of what the file has beside its other parts.
@@ -26,30 +28,38 @@ def is_made_of_a_part(keys: Set[str], file_elements: Mapping[str, int]) -> bool:
         keys: of the model's tensors.
         file_elements: the number of elements of each of the file's tensors, by key.
     """
-    prefix = _common_prefix(keys, file_elements)
-    if prefix is None:
+    below = [
+        {key[len(prefix) :]: count for key, count in file_elements.items() if key.startswith(prefix)}
+        for prefix in _prefixes(keys, file_elements)
+    ]
+    if not below:
         return False  # all were renamed
-    in_file = {key[len(prefix) :]: count for key, count in file_elements.items() if key.startswith(prefix)}
-    places_in_file = _places(in_file)
-    if all(not places_in_file.isdisjoint(_places_of(key)) for key in keys):
-        return False
+    # A head beside the body has no prefix where the body has one: what counts is where most of the model has its place.
+    in_file = max(below, key=lambda one: _placed(keys, _places(one)))
     places = _places(keys)
+    if _placed(keys, _places(in_file)) == len(keys):
+        return False
     unused = sum(count for key, count in in_file.items() if places.isdisjoint(_places_of(key)))
     return unused >= UNUSED_FROM * sum(in_file.values())
 
 
-def _common_prefix(keys: Set[str], in_file: Iterable[str]) -> str | None:
-    """What the file's keys begin with before a key of the model's; None if none of these is in it under its name."""
+def _placed(keys: Iterable[str], places: Set[str]) -> int:
+    return sum(not places.isdisjoint(_places_of(key)) for key in keys)
+
+
+def _prefixes(keys: Set[str], in_file: Iterable[str]) -> Sequence[str]:
+    """What the file's keys begin with before keys of the model's, some of it; empty if none of these is in it under its name."""
     by_end: dict[str, list[str]] = {}
-    for key in in_file:
-        if key in keys:
-            return ""
-        by_end.setdefault(_end_of(key), []).append(key)
     for key in keys:
-        for longer in by_end.get(_end_of(key), ())[:MAX_ALIKE]:
-            if longer.endswith("." + key):
-                return longer[: -len(key)]
-    return None
+        by_end.setdefault(_end_of(key), []).append(key)
+    found: dict[str, None] = {}
+    for longer in in_file:
+        for key in by_end.get(_end_of(longer), ())[:MAX_ALIKE]:
+            if longer == key or longer.endswith("." + key):
+                found[longer[: -len(key)]] = None
+        if len(found) >= MAX_PREFIXES:
+            break
+    return list(found)
 
 
 def _end_of(key: str) -> str:

@@ -1,8 +1,8 @@
 """The model files that a process may have read before it was observed: a hint of where to look, never a proof.
 
 Three kinds, the best first: files that the process has open or mapped; files that its command line, its main module or the code
-of its running functions names; and files in its working directory and beside those of the first two kinds. A file that was written
-since the process began may be its own. Names are read as data, and no file is opened here.
+of its running functions names; and files in its working directory, one level below, and beside those of the first two kinds. A
+file that was written since the process began may be its own. Names are read as data, and no file is opened here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_TEXTS: Final = 1_000
 """Variables of the main module, and arguments of the command line, that are read."""
 MAX_FILES: Final = 256
 """Of each kind."""
-MAX_FOLDERS: Final = 16
+MAX_FOLDERS: Final = 64
 MAX_ENTRIES: Final = 2_000
 """Of one folder."""
 MAX_OPEN: Final = 2_000
@@ -77,9 +77,8 @@ class FilesBefore:
         met: set[Stamp] = set()
         at_hand = self._grouped([*self._mapped(), *_open_files()], met)
         named = self._grouped(list(self._named()), met)
-        folders = [os.getcwd()] if _has_working_directory() else []  # noqa: PTH109 — it may have been removed
-        for groups in (at_hand, named):
-            folders += [os.path.dirname(file.path) for files in groups.values() for file in files]  # noqa: PTH120
+        folders = [os.path.dirname(file.path) for of in (at_hand, named) for files in of.values() for file in files]  # noqa: PTH120
+        folders += _working_folders()
         beside = self._grouped(list(self._in_folders(dict.fromkeys(folders))), met)
         return (groups for groups in (at_hand, named, beside) if groups)
 
@@ -131,11 +130,15 @@ def _began_ns() -> int:
     return time.time_ns() if began is None else int(began * 1e9)
 
 
-def _has_working_directory() -> bool:
+def _working_folders() -> list[str]:
+    """The working directory, and the folders in it; none if it was removed."""
     try:
-        return bool(os.getcwd())  # noqa: PTH109
+        directory = os.getcwd()  # noqa: PTH109
+        with os.scandir(directory) as entries:
+            below = [one.path for one, _ in zip(entries, range(MAX_ENTRIES), strict=False) if one.is_dir()]
     except OSError:
-        return False
+        return []
+    return [directory, *sorted(below)]
 
 
 def _may_be_model(text: str) -> bool:

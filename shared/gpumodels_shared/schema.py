@@ -244,6 +244,8 @@ class Model:
     """Where these are meanwhile: `host`, `disk`, `discarded`; None if that isn't known, or differs."""
     precision: str | None = None
     """How its weights are stored, as people call it: `nf4`, `int4 GPTQ`, `Q4_K_M`; None if the dtypes say it."""
+    imported_bytes: int = 0
+    """What of it is another process's memory on `device`, received through CUDA's IPC: it is in no other figure of this model."""
 
     @property
     def resident_bytes(self) -> int:

@@ -152,6 +152,7 @@ SNAPSHOT: Final = Snapshot(
             precision="fp8 scaled",
             asleep_bytes=GIB // 8,
             asleep_in="host",
+            imported_bytes=GIB // 16,
             metadata={"modelspec.title": "Wan 2.2 ünïcode 模型"},
             adapters=("m2",),
             slot="transformer",

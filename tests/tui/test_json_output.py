@@ -59,7 +59,16 @@ MODEL_KEYS = [
         "precision",
     ],
     *["loaded_at", "files", "name_source", "confidence", "candidates", "metadata", "parent", "adapters", "slot"],
-    *["leftover_of", "pinned_bytes", "asleep_bytes", "asleep_in", "dynamic_memory", "managed_by", "managed_bytes"],
+    *[
+        "leftover_of",
+        "pinned_bytes",
+        "asleep_bytes",
+        "asleep_in",
+        "imported_bytes",
+        "dynamic_memory",
+        "managed_by",
+        "managed_bytes",
+    ],
     *["copies_by_device", "same_file_as", "hints"],
 ]
 

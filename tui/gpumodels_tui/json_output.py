@@ -275,6 +275,7 @@ def _model(one: EnrichedModel, process: ProcessState, copies: Mapping[str, Copie
         "pinned_bytes": model.pinned_bytes,
         "asleep_bytes": model.asleep_bytes,
         "asleep_in": model.asleep_in,
+        "imported_bytes": model.imported_bytes,
         "dynamic_memory": model.dynamic_memory,
         "managed_by": model.managed_by,
         "managed_bytes": model.managed_bytes,

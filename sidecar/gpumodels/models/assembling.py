@@ -114,6 +114,8 @@ class FoundModel:
     """That device."""
     asleep_in: str | None = None
     """Where these bytes are meanwhile: `host`, `discarded`; None if some are here and some there."""
+    imported_bytes: int = 0
+    """Of its bytes that are not on its device, those that are another process's memory there."""
     shared_bytes: int = field(init=False)
     """Bytes that it holds but that count towards a model before it."""
     own_bytes: int = field(init=False)

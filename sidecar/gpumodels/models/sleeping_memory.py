@@ -1,9 +1,9 @@
-"""What sleeps: memory that a host's allocator took away from a device, while torch still has tensors there. Plain data.
+"""What torch has tensors in and isn't this process's memory on a device: what sleeps, and what other processes own. Plain data.
 
-vLLM's sleep mode does so (`vllm.device_allocator.cumem.CuMemAllocator`): the addresses stay, the memory behind them is given back
-to the driver, and its contents are copied to host memory or discarded. The allocator's table tells which: an allocation with a
-copy sleeps; one that says that it isn't mapped, without a copy, was discarded. Versions that don't say so tell nothing of what
-was discarded, which then counts as before.
+vLLM's sleep mode takes memory away (`vllm.device_allocator.cumem.CuMemAllocator`): the addresses stay, the memory behind them is
+given back to the driver, and its contents are copied to host memory or discarded. Its table tells which: an allocation
+with a copy sleeps; one that says that it isn't mapped, without a copy, was discarded. Versions that don't say so tell nothing of
+what was discarded, which then counts as before. What other processes own counts there.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from gpumodels.models.assembling import FoundModel
+from gpumodels.models.imported_memory import imported_storages
 from gpumodels.models.paged_weights import HOST, TreeMemory, with_memory
 from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.failures import Failures
@@ -33,6 +34,7 @@ MOST_ALLOCATIONS: Final = 1_000_000
 ROWS_PER_STEP: Final = 16
 IN_HOST: Final = "host"
 DISCARDED: Final = "discarded"
+IMPORTED: Final = "another process"
 
 
 @never_pickled
@@ -69,8 +71,10 @@ class SleepingMemory:
         self._tensor_reader = tensor_reader
         self._address_of: Callable[[Any], int] = address_of or tensor_reader.torch.UntypedStorage.data_ptr
         self._allocations: tuple[Asleep, ...] = ()
+        self._imported: frozenset[int] = frozenset()
+        """Identities of the storages that other processes own."""
         self.shown: Mapping[FoundModel, FoundModel] = {}
-        """By model of the scan, the same model as it is to be shown; those of which nothing sleeps are left out."""
+        """By model of the scan, the same model as it is to be shown; those that have all of their memory are left out."""
         self.asleep: Mapping[str, int] = {}
         """By device, the bytes that torch's allocator counts but that aren't there."""
         self._divided: dict[FoundModel, FoundModel | None] = {}
@@ -85,10 +89,13 @@ class SleepingMemory:
         allocations: tuple[Asleep, ...] = ()
         with self._failures.guard("reading which memory sleeps"):
             allocations = tuple(sorted(one for named in ALLOCATORS for one in _asleep_in(*named)))
-        if allocations != self._allocations:
-            self._allocations, self._divided = allocations, {}
+        imported: frozenset[int] = frozenset()
+        with self._failures.guard("reading which memory is another process's"):
+            imported = imported_storages()
+        if (allocations, imported) != (self._allocations, self._imported):
+            self._allocations, self._imported, self._divided = allocations, imported, {}
             self.asleep = _by_device(allocations)
-        if not allocations:
+        if not allocations and not imported:
             self.shown, self._divided = {}, {}
             return
         divided: dict[FoundModel, FoundModel | None] = {}
@@ -123,7 +130,8 @@ class SleepingMemory:
         tables = tables_of(state_of(module))
         for _, tensor in (*entries_of(tables.parameters), *entries_of(tables.buffers)):
             for (device, identity), dtype, size, address in self._tensor_reader.addresses(tensor, self._address_of):
-                place = self._place_of(device, address, starts)
+                is_imported = identity in self._imported and device != HOST
+                place = IMPORTED if is_imported else self._place_of(device, address, starts)
                 if place is None or (device, identity) in seen:
                     continue
                 seen.add((device, identity))
@@ -159,11 +167,12 @@ def _by_device(allocations: Sequence[Asleep]) -> dict[str, int]:
 
 
 def _divided(model: FoundModel, moved: Mapping[tuple[int, str, str, str], int]) -> FoundModel:
-    """The model without what sleeps on its device: in host memory, or in none."""
+    """The model without what isn't its process's memory on its device: in host memory, or in none."""
     tree = model.tree
     memory: TreeMemory = {(row, tree.devices[device], tree.dtypes[dtype]): size for row, device, dtype, size in tree.memory}
     places: set[str] = set()
     by_device: dict[str, int] = {}
+    imported_bytes = 0
     for (row, device, dtype, place), size in moved.items():
         counted = row, device, dtype
         taken = min(size, memory.get(counted, 0))
@@ -172,7 +181,10 @@ def _divided(model: FoundModel, moved: Mapping[tuple[int, str, str, str], int]) 
             elsewhere = row, HOST if place == IN_HOST else META, dtype
             memory[elsewhere] = memory.get(elsewhere, 0) + taken
             by_device[device] = by_device.get(device, 0) + taken
-            places.add(place)
+            if place == IMPORTED:
+                imported_bytes += taken
+            else:
+                places.add(place)
     if not by_device:
         return model
     shown = with_memory(model, memory)
@@ -183,7 +195,8 @@ def _divided(model: FoundModel, moved: Mapping[tuple[int, str, str, str], int]) 
     return replace(
         shown,
         dtypes=dtypes,
-        asleep_bytes=sum(by_device.values()),
+        asleep_bytes=sum(by_device.values()) - imported_bytes,
+        imported_bytes=imported_bytes,
         asleep_on=max(by_device, key=lambda device: (by_device[device], device)),
         asleep_in=places.pop() if len(places) == 1 else None,
     )

@@ -231,7 +231,7 @@ def _described(
         candidates=naming.candidates,
         files=naming.files,
         device=accelerator or HOST,
-        offloaded_bytes=host_bytes + found.missing_bytes,
+        offloaded_bytes=host_bytes + found.missing_bytes - found.imported_bytes,
         tree=found.tree,
         shared_bytes=found.shared_bytes,
         metadata=identified.metadata,
@@ -246,6 +246,7 @@ def _described(
         dynamic_memory=found.paged_onto is not None,
         asleep_bytes=found.asleep_bytes,
         asleep_in=found.asleep_in,
+        imported_bytes=found.imported_bytes,
     )
 
 

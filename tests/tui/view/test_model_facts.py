@@ -85,6 +85,10 @@ def test_memory_is_told_by_the_lists_names_of_devices_most_first() -> None:
             "2.0 GB in host memory, asleep: 2.0 GB in host memory",
         ),
         (
+            {"bytes_by_device": {"cuda:0": GIB}, "imported_bytes": 2 * GIB},
+            "1.0 GB on GPU 0, 2.0 GB of another process, counted there",
+        ),
+        (
             {"bytes_by_device": {}, "offloaded_bytes": 2 * GIB, "asleep_bytes": 2 * GIB, "asleep_in": "discarded"},
             "asleep: 2.0 GB discarded",
         ),

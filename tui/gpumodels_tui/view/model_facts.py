@@ -177,6 +177,8 @@ def _memory(row: ModelRow) -> str:
         parts.append(f"{format_bytes(absent)} {'on disk only' if model.dynamic_memory else 'on disk or not loaded'}")
     if model.asleep_bytes:
         parts.append(_asleep(model))
+    if model.imported_bytes:
+        parts.append(f"{format_bytes(model.imported_bytes)} of another process, counted there")
     if model.unread_tensors:
         noun = "tensor" if model.unread_tensors == 1 else "tensors"
         parts.append(f"{model.unread_tensors} {noun} of unknown size")

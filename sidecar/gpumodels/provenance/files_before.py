@@ -1,8 +1,8 @@
 """The model files that a process may have read before it was observed: a hint of where to look, never a proof.
 
-Three kinds, the best first: files that the process has open or mapped; files that its command line, its main module or the code
-of its running functions names; and files in its working directory, one level below, and beside those of the first two kinds. A
-file that was written since the process began may be its own. Names are read as data, and no file is opened here.
+Four kinds, the best first: files that the process has open or mapped; files that its command line, its main module or the code of
+its running functions names; files in its working directory and beside those of the first two kinds; and files one level below the
+working directory. A file that was written since the process began may be its own. Names are read as data, no file is opened here.
 """
 
 from __future__ import annotations
@@ -78,9 +78,10 @@ class FilesBefore:
         at_hand = self._grouped([*self._mapped(), *_open_files()], met)
         named = self._grouped(list(self._named()), met)
         folders = [os.path.dirname(file.path) for of in (at_hand, named) for files in of.values() for file in files]  # noqa: PTH120
-        folders += _working_folders()
-        beside = self._grouped(list(self._in_folders(dict.fromkeys(folders))), met)
-        return (groups for groups in (at_hand, named, beside) if groups)
+        working = _working_folders()
+        beside = self._grouped(list(self._in_folders(dict.fromkeys([*folders, *working[:1]]))), met)
+        below = self._grouped(list(self._in_folders(working[1:])), met)
+        return (groups for groups in (at_hand, named, beside, below) if groups)
 
     def _grouped(self, paths: Iterable[str], met: set[Stamp]) -> Groups:
         found: dict[str, tuple[ReadFile, ...]] = {}

@@ -52,8 +52,7 @@ def test_a_student_of_every_other_layer_with_a_head_of_its_own_is_not_its_teache
         # Fused as servers do, in a file where the head lies beside the rest, which is below a prefix.
         (
             {f"layers.{layer}.qkv_proj.weight": 300 for layer in range(2)} | {"lm_head.weight": 50, "embed_tokens.weight": 50},
-            {f"model.{key}": count for key, count in (ATTENTION | {"embed_tokens.weight": 50}).items()}
-            | {"lm_head.weight": 50},
+            {f"model.{key}": count for key, count in (ATTENTION | {"embed_tokens.weight": 50}).items()} | {"lm_head.weight": 50},
         ),
         ({}, DOWN),
         (DOWN, {}),

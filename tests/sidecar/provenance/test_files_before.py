@@ -98,9 +98,10 @@ def test_shards_are_one_checkpoint_and_a_link_to_a_file_is_the_file(directory: P
 
 
 def test_folders_in_the_working_directory_are_read_too(directory: Path) -> None:
+    a_file(directory / "empty" / "here.safetensors")
     a_file(directory / "empty" / "models" / "one.safetensors")
     a_file(directory / "empty" / "models" / "deeper" / "two.safetensors")
-    assert kinds() == [{"one.safetensors"}]
+    assert kinds() == [{"here.safetensors"}, {"one.safetensors"}]
 
 
 def test_a_working_directory_that_is_gone_hides_nothing(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,8 @@ def run(command: Sequence[str]) -> None:
         CannotRunError: there is no such command, or it can't be executed.
     """
     words = list(command)
+    if not words[0]:
+        raise CannotRunError("the command is empty", NOT_FOUND)
     is_script = _is_script(words[0])
     if is_script:
         if words == ["-m"]:

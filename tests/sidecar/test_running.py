@@ -85,6 +85,7 @@ def test_any_command_runs_and_what_comes_from_it_is_its_own(tmp_path: Path) -> N
     ("command", "code", "line"),
     [
         (["no-such-command", "x"], 127, "gpumodels: no-such-command: no such command\n"),
+        ([""], 127, "gpumodels: the command is empty\n"),
         (["./broken", "x"], 126, "gpumodels: ./broken: can't be executed (Permission denied)\n"),
         (["-m"], 1, "gpumodels: no module named after -m; usage: gpumodels run script.py ...\n"),
     ],
@@ -202,6 +203,8 @@ exec python "$@"
         ["python", "-c", ASKS, "-I"],
         ["python", "-Xdev", "-W", "error", "ask.py", "-E"],
         ["python", "-m", "ask", "-S"],
+        ["-c", ASKS, "-I"],
+        ["-m", "ask", "-S"],
         ["./python-by-another-name", "ask.py", "-x"],
         ["ask.py", "-x"],
         ["linked.py", "-x"],
@@ -228,7 +231,7 @@ def test_what_people_start_programs_with_changes_nothing_but_that_they_are_serve
     (tmp_path / "python-by-another-name").symlink_to(sys.executable)
     (tmp_path / "linked.py").symlink_to("ask.py")
     path = {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
-    as_started = command if command[0] not in ("ask.py", "linked.py") else [sys.executable, *command]
+    as_started = command if command[0] not in ("ask.py", "linked.py", "-c", "-m") else [sys.executable, *command]
     without = subprocess.run(
         as_started,
         cwd=tmp_path,
@@ -243,6 +246,15 @@ def test_what_people_start_programs_with_changes_nothing_but_that_they_are_serve
     assert (without.returncode, "torch False" in without.stdout) == (7, True)
     assert (beside.stdout, beside.stderr) == (without.stdout.replace("torch False", "torch True"), without.stderr)
     assert beside.returncode == without.returncode
+
+
+@pytest.mark.parametrize("command", [["python", "-"], ["python"], ["-"]])
+def test_a_program_that_is_given_on_stdin_is_served(command: list[str], tmp_path: Path) -> None:
+    a_folder_with_torch(tmp_path)
+    (tmp_path / "python").symlink_to(sys.executable)
+    given = "import sys, torch; from says import served; print(served(), sys.argv)"
+    done = gpumodels(tmp_path, "run", *command, given=given, more={"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"})
+    assert (done.stdout, done.stderr) == (f"torch True {['-'] if command[-1] == '-' else ['']}\n", "")
 
 
 @pytest.mark.parametrize(

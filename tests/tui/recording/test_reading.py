@@ -93,6 +93,10 @@ def test_what_is_no_recording_is_said_in_one_line(tmp_path: Path) -> None:
             read_recording([path])
         assert str(refused.value).startswith(f"{path}: "), content
         assert "\n" not in str(refused.value)
+    for content in (b"hello", b'{"schema": 1, "processes": []}\n' * 20_000, os.urandom(500_000)):
+        path.write_bytes(content)
+        with pytest.raises(RecordingError, match="not a recording of gpumodels-tui"):
+            read_recording([path])
     path.write_bytes(gzip.compress(b'{"at_ns": 5, "recording": 2, "state": {}}\n'))
     with pytest.raises(RecordingError, match="needs a newer gpumodels-tui"):
         read_recording([path])

@@ -168,7 +168,7 @@ def _lines(path: Path, offset: int = 0, *, one_member: bool = False) -> Iterator
         os.lseek(descriptor, offset, os.SEEK_SET)
         member_at, position, left = offset, offset, b""
         unpacker = zlib.decompressobj(GZIP)
-        has_begun = False
+        has_begun = has_text = False
         line = bytearray()
         while True:
             if not left:
@@ -180,9 +180,10 @@ def _lines(path: Path, offset: int = 0, *, one_member: bool = False) -> Iterator
             try:
                 text = unpacker.decompress(left, CHUNK_BYTES)
             except zlib.error as error:
-                if not offset and not member_at and not unpacker.unconsumed_tail and not line:
+                if not offset and not has_text:
                     raise RecordingError("not a recording of gpumodels-tui, or damaged from its beginning") from error
                 raise RecordingError("is damaged") from error
+            has_text = has_text or bool(text)
             left = unpacker.unused_data if unpacker.eof else unpacker.unconsumed_tail
             *whole, rest = text.split(b"\n")
             for part in whole:

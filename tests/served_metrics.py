@@ -21,7 +21,8 @@ from snapshots import GIB, H100, NOON_NS, a_device, a_feed, a_gpu, a_model, a_sn
 def everything_observed() -> Observed:
     """A moment with something of each kind in it."""
     device = replace(a_device("cuda:0", GIB, H100, allocated_bytes=4 * GIB, reserved_bytes=5 * GIB), out_of_memory_count=1)
-    snapshot = a_snapshot(a_model(device="cuda:0", files=["/m/wan.safetensors"]), devices=[device])
+    model = replace(a_model(device="cuda:0", files=["/m/wan.safetensors"]), last_used_ns=NOON_NS, last_used_by="calls")
+    snapshot = a_snapshot(model, devices=[device])
     outside = OutsideFacts((OutsideModel(KnownBy.MAPPED, ("/m/a.gguf",)),))
     running = {7: GpuProcess(7, ("llama-server",), "eve", NOON_NS, outside)}
     hardware = replaced(some_hardware(a_gpu(processes={7: GIB})), running=running)

@@ -33,6 +33,11 @@ KINDS: Final = (
 """`checkpoint` is a full checkpoint or a diffusion backbone; `clip` any text or image encoder; `model` anything else."""
 
 
+USED_BY_CALLS: Final = "calls"
+USED_BY_ALLOCATIONS: Final = "allocations"
+USED_BY_PROCESS: Final = "process"
+
+
 @record(frozen=True, slots=True)
 class Job:
     """What a process was started as a part of, as its environment says. What isn't said is None."""
@@ -246,6 +251,12 @@ class Model:
     """How its weights are stored, as people call it: `nf4`, `int4 GPTQ`, `Q4_K_M`; None if the dtypes say it."""
     imported_bytes: int = 0
     """What of it is another process's memory on `device`, received through CUDA's IPC: it is in no other figure of this model."""
+    last_used_ns: int | None = None
+    """When it last ran, or may have run at the latest, realtime nanoseconds: it has not run since. None if that isn't known."""
+    last_used_by: str | None = None
+    """How that is known: USED_BY_CALLS if calls of its modules are noted (first seen then, if there were none); by
+    USED_BY_ALLOCATIONS its process allocated nothing since on any accelerator, by USED_BY_PROCESS it computed nothing since: the
+    model may have run last long before."""
 
     @property
     def resident_bytes(self) -> int:

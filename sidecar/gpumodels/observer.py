@@ -20,7 +20,7 @@ from gpumodels.holders.other_memory import Accounted
 from gpumodels.hooks.comfy_nodes import ComfyNodes
 from gpumodels.hooks.program_stages import connect, disconnect
 from gpumodels.hooks.stage_events import StageEvents
-from gpumodels.hooks.torch_hooks import TorchHooks
+from gpumodels.hooks.torch_hooks import Listener, TorchHooks
 from gpumodels.models.allocators import DeviceCounters, DeviceSource, TorchDevices, device_memory
 from gpumodels.models.assembling import FoundModel
 from gpumodels.models.comfy_dynamic_memory import ComfyDynamicMemory
@@ -45,8 +45,10 @@ from gpumodels.support.accelerators import platform_of
 from gpumodels.support.budget import Budget
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.slices import in_slices
 from gpumodels.tensors.module_reader import ModuleReader
 from gpumodels.tensors.tensor_storages import TensorReader
+from gpumodels.use.last_uses import LastUses
 from gpumodels_shared.schema import DeviceMemory, Model, Stage
 
 WALK_SHARE: Final = 0.005
@@ -93,6 +95,7 @@ class Attachment:
     comfy_manager: ComfyManager
     main_accelerator: MainAccelerator
     stages: Stages
+    last_uses: LastUses
     hooks: TorchHooks
     scanner: Scanner
     model_names: ModelNames
@@ -113,6 +116,7 @@ class Observer:
         clock: monotonic seconds.
         samples_accelerators: whether values may be copied from accelerators.
         memory_errors: where failed allocations are noted; None notes none.
+        tracks_calls: whether calls of modules are noted, to tell when a model was last used.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class Observer:
         clock: Callable[[], float] = time.monotonic,
         samples_accelerators: bool = False,
         memory_errors: MemoryErrors | None = None,
+        tracks_calls: bool = False,
     ) -> None:
         self._given_devices = devices
         self._pause = pause
@@ -132,6 +137,7 @@ class Observer:
         self._clock = clock
         self._samples_accelerators = samples_accelerators
         self._memory_errors = memory_errors
+        self._tracks_calls = tracks_calls
         self._import_hook = ImportHook()
         self._attach_lock = threading.Lock()
         self._detached = self._cant_attach = False
@@ -252,6 +258,7 @@ class Observer:
         try:
             counters = attached.devices.counters({memory.device for memory in self.devices if memory.models_bytes})
             attached.main_accelerator.device = _main_device(counters)
+            attached.last_uses.begin(counters)
             attached.stages.update()
             for key in LABELS.take_changed():
                 if self.registry.ref(key) is not None:
@@ -302,8 +309,8 @@ class Observer:
         attached = self._attached
         if attached is not None:
             shown = {**attached.sleeping_memory.shown, **attached.dynamic_memory.shown}
-            managed = attached.comfy_manager.managed
-            models = attached.snapshot_models.models(self._found, time.time_ns(), shown=shown, managed=managed)
+            managed, used = attached.comfy_manager.managed, attached.last_uses.known
+            models = attached.snapshot_models.models(self._found, time.time_ns(), shown=shown, managed=managed, used=used)
             self.models = attached.snapshot_models.living(models)
 
     def _torch_imported(self, torch: ModuleType) -> None:
@@ -341,7 +348,15 @@ class Observer:
             memory_errors = MemoryErrors(self._failures) if self._memory_errors is None else self._memory_errors
             self._stage_events.measure(main_accelerator, comfy_manager.paged_memory)
             comfy_nodes = ComfyNodes(self._stage_events, memory_errors.note)
-            listeners = (pipeline_slots, training_state, comfy_loras, comfy_nodes, memory_errors)
+            last_uses = LastUses(torch, self.registry, self._tracks_calls)
+            listeners: tuple[Listener, ...] = (
+                pipeline_slots,
+                training_state,
+                comfy_loras,
+                comfy_nodes,
+                memory_errors,
+                *last_uses.listeners,
+            )
             module_reader = ModuleReader(tensor_reader)
             model_names = ModelNames(self.registry, origin_tracker, pipeline_slots, self._failures, self._pause_naming)
             return Attachment(
@@ -359,6 +374,7 @@ class Observer:
                 comfy_manager=comfy_manager,
                 main_accelerator=main_accelerator,
                 stages=Stages(self._stage_events, origin_tracker.files_named),
+                last_uses=last_uses,
                 scanner=Scanner(self.registry, module_reader, self._failures),
                 model_names=model_names,
                 name_queue=NameQueue(self.registry, model_names, self._failures, self.budget),
@@ -444,6 +460,7 @@ class Observer:
             attached.dynamic_memory.update(found, self._pause)
             attached.sleeping_memory.update(found, self._pause)
             attached.comfy_manager.update(found)
+            in_slices(attached.last_uses.update(found), self._pause)
         finally:
             origin_tracker.forget_kernel_mappings()
         if everything:

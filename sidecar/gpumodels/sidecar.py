@@ -81,6 +81,7 @@ class Sidecar:
         devices: DeviceSource | None,
         samples_accelerators: bool,
         attached: bool = False,
+        tracks_calls: bool = False,
     ) -> None:
         self.pid = os.getpid()
         self.fork_gate = ForkGate()
@@ -100,6 +101,7 @@ class Sidecar:
             self.failures,
             samples_accelerators=samples_accelerators,
             memory_errors=self._failed_allocations.errors,
+            tracks_calls=tracks_calls,
         )
         self._answering = Answering(self._observer.core_of, self._observer.accounted, self._pause, self.failures)
         self._process = replace(self._process, answers=self._answering.is_on)
@@ -320,6 +322,7 @@ def start(
     directory: str | os.PathLike[str] | None = None,
     label: str | None = None,
     sample_accelerator: bool | None = None,
+    track_use: bool | None = None,
 ) -> None:
     """Begin to publish this process's models for `gpumodels-tui`. Never raises; a second call changes nothing.
 
@@ -330,10 +333,20 @@ def start(
         sample_accelerator: whether a few values of a model that was loaded straight onto an accelerator may be copied, once, to
             tell which file it is; default no, `GPUMODELS_SAMPLE_ACCELERATOR=1` sets it too. Without it the sidecar never makes a
             driver call. No copy is made while a CUDA graph is captured.
+        track_use: whether to note each call of a module, to tell when each model was last used; default no,
+            `GPUMODELS_TRACK_USE=1` sets it too. It takes each call of a module a microsecond or two. Without it that is known
+            only where nothing can have run, as in a process that rests.
 
     `GPUMODELS=0` in the environment turns the sidecar off. Errors are logged to the logger `gpumodels`.
     """
-    start_with(None, interval=interval, directory=directory, label=label, sample_accelerator=sample_accelerator)
+    start_with(
+        None,
+        interval=interval,
+        directory=directory,
+        label=label,
+        sample_accelerator=sample_accelerator,
+        track_use=track_use,
+    )
 
 
 def start_with(
@@ -343,6 +356,7 @@ def start_with(
     directory: str | os.PathLike[str] | None = None,
     label: str | None = None,
     sample_accelerator: bool | None = None,
+    track_use: bool | None = None,
     attached: bool = False,
 ) -> None:
     """`start()` with the caller's own source of device counters, for simulations, or in a process that has run for a while."""
@@ -366,7 +380,11 @@ def start_with(
         if sample_accelerator is None:
             sample_accelerator = os.environ.get("GPUMODELS_SAMPLE_ACCELERATOR") == "1"
         _children.cancel()
-        sidecar = _current = Sidecar(chosen_directory, _interval(interval), label, devices, sample_accelerator, attached)
+        if track_use is None:
+            track_use = os.environ.get("GPUMODELS_TRACK_USE") == "1"
+        sidecar = _current = Sidecar(
+            chosen_directory, _interval(interval), label, devices, sample_accelerator, attached, tracks_calls=track_use
+        )
         try:
             sidecar.start()
         except BaseException:  # no more threads can be started, or it was interrupted: undo everything

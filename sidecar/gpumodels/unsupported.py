@@ -17,6 +17,7 @@ def start(
     directory: str | os.PathLike[str] | None = None,
     label: str | None = None,
     sample_accelerator: bool | None = None,
+    track_use: bool | None = None,
 ) -> None:
     """Log that this platform is not supported, and return."""
     logging.getLogger("gpumodels").warning("Windows is not supported: the sidecar stays off")

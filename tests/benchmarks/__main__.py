@@ -24,6 +24,7 @@ PARTS: Final = (
     "viewer",
     "scraping",
     "asking",
+    "use",
 )
 
 

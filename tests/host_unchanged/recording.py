@@ -30,10 +30,10 @@ class Recording:
     stdout: str
 
 
-def record_group(group: str, directory: Path) -> dict[Mode, Recording]:
-    """Run the group in all modes, and return the recordings."""
+def record_group(group: str, directory: Path, environment: Mapping[str, str] | None = None) -> dict[Mode, Recording]:
+    """Run the group in all modes, and return the recordings. `environment` is added to that of each."""
     command = [sys.executable, "-m", "host_unchanged.running", group, "../records"]
-    ended = run_in_all_modes(command, directory)
+    ended = run_in_all_modes(command, directory, environment)
     return {
         mode: Recording(_records(directory / mode.value / "records"), each.returncode, each.stderr, each.stdout)
         for mode, each in ended.items()
@@ -87,6 +87,8 @@ def environment_of(mode: Mode, directory: Path) -> dict[str, str]:
         "GLOO_SOCKET_IFNAME": "lo",
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "1",
+        # dill writes a function in more bytes once its module was read from a cache: all modes are to find the same caches.
+        "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONHASHSEED": "0",
         "PYTHONPATH": os.pathsep.join(map(str, packages)),
         "TMPDIR": _made(directory / "tmp"),

@@ -47,8 +47,16 @@ def test_a_row_is_a_model_on_a_device() -> None:
         "name_source": "file",
         "confidence": "0.99",
         "file": "/m/a,b.safetensors",
+        "last_used_at": "",
+        "last_used_by": "",
     }
     assert (on_host["gpu"], on_host["gpu_uuid"], on_host["on_device_bytes"]) == ("host", "", str(GIB))
+
+
+def test_since_when_a_model_has_not_run_is_told() -> None:
+    model = replace(a_model(WAN), last_used_ns=NOON_NS, last_used_by="process")
+    (row,) = rows_of(a_feed(a_snapshot(model)))
+    assert (row["last_used_at"], row["last_used_by"]) == ("2026-05-28T20:26:40.000Z", "process")
 
 
 def test_nothing_to_show_is_the_names_of_the_columns() -> None:

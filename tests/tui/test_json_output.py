@@ -69,6 +69,7 @@ MODEL_KEYS = [
         "managed_by",
         "managed_bytes",
     ],
+    *["last_used_at", "last_used_by"],
     *["copies_by_device", "same_file_as", "hints"],
 ]
 
@@ -143,6 +144,14 @@ def test_the_document_has_every_key_with_sizes_in_bytes_and_times_in_utc() -> No
     assert shown["bytes_by_device"] == {"cuda:0": 2 * GIB, "cpu": GIB}
     assert (shown["offloaded_bytes"], shown["class"], shown["slot"], shown["parent"]) == (GIB, "WanModel", "unet", None)
     assert (shown["loaded_at"], shown["metadata"]) == ("2026-05-28T20:24:40.000Z", {"model_type": WAN})
+
+
+def test_since_when_a_model_has_not_run_is_told_while_its_process_lives() -> None:
+    model = replace(a_model(WAN), last_used_ns=NOON_NS, last_used_by="process")
+    for liveness, told in ((Liveness.LIVE, ("2026-05-28T20:26:40.000Z", "process")), (Liveness.STALLED, (None, None))):
+        found = document_of(a_feed(a_process_state(a_snapshot(model), liveness=liveness)))
+        (shown,) = found["processes"][0]["models"]
+        assert (shown["last_used_at"], shown["last_used_by"]) == told
 
 
 def test_what_is_unknown_is_null() -> None:

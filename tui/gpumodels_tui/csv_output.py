@@ -35,6 +35,8 @@ COLUMNS: Final = (
     "name_source",
     "confidence",
     "file",
+    "last_used_at",
+    "last_used_by",
 )
 """They only grow, at the end."""
 
@@ -63,6 +65,7 @@ def _values(device: DeviceRow, row: ModelRow, taken_at_ns: int) -> Iterator[obje
     yield from (model.id, model.name, model.kind, model.class_name, row.on_bytes, row.off_bytes, row.layers, model.parameters)
     yield from (row.dtype, time_text(model.loaded_at_ns), model.name_source, model.confidence)
     yield model.files[0] if model.files else None
+    yield from (None, None) if row.last_used_ns is None else (time_text(row.last_used_ns), model.last_used_by)
 
 
 def _cell(value: object) -> object:

@@ -279,10 +279,12 @@ def _model(one: EnrichedModel, process: ProcessState, copies: Mapping[str, Copie
         "dynamic_memory": model.dynamic_memory,
         "managed_by": model.managed_by,
         "managed_bytes": model.managed_bytes,
+        "last_used_at": time_text(model.last_used_ns) if process.liveness is Liveness.LIVE else None,
+        "last_used_by": model.last_used_by if process.liveness is Liveness.LIVE else None,
         "copies_by_device": {device: found.count for device, found in copies.items()} if copies else None,
         "same_file_as": [
             other
-            for other in sorted({key for found in copies.values() for owner, key in found.models if owner == process.key})
+            for other in sorted({key for found in copies.values() for holder, key in found.models if holder == process.key})
             if other != model.id
         ],
         "hints": list(hints_of_model(ModelFacts(model, process, one.file_dtypes, tuple(copies.values())))),

@@ -16,6 +16,7 @@ from gpumodels_shared.schema import DeviceMemory, Model
 MAX_DEVICES: Final = 64
 SINGLE: Final = frozenset({"hpu"})
 """Kinds of which a process has one device, whatever number it is asked for."""
+COUNTED: Final = ("reserved_bytes.all.current", "allocated_bytes.all.current", "num_ooms", "allocation.all.allocated")
 NOTHING: Final[Mapping[str, int]] = {}
 
 
@@ -31,6 +32,8 @@ class DeviceCounters:
     total_bytes: int | None = None
     simulated: bool = False
     out_of_memory_count: int | None = None
+    allocation_count: int | None = None
+    """How many allocations there were since the process started."""
 
 
 class DeviceSource(Protocol):
@@ -79,13 +82,12 @@ def _counted(stats: Mapping[str, Any]) -> DeviceCounters:
     """What one device's allocator counts, in torch's words or in Habana's. What it doesn't count is None."""
     if "reserved_bytes.all.current" not in stats and "InUse" in stats:
         return DeviceCounters(int(stats["InUse"]))
-    reserved, allocated, ooms = (
-        stats.get(name) for name in ("reserved_bytes.all.current", "allocated_bytes.all.current", "num_ooms")
-    )
+    reserved, allocated, ooms, count = map(stats.get, COUNTED)
     return DeviceCounters(
         allocated_bytes=int(allocated) if allocated is not None else None,
         reserved_bytes=int(reserved) if reserved is not None else None,
         out_of_memory_count=int(ooms) if ooms is not None else None,
+        allocation_count=int(count) if count is not None else None,
     )
 
 

@@ -21,6 +21,7 @@ from gpumodels.publishing.model_relations import with_relations
 from gpumodels.support.failures import Failures
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.weak_table import KeyedRef, WeakTable
+from gpumodels.use.last_uses import Use
 from gpumodels_shared.name_sources import NameSource
 from gpumodels_shared.precision import fits
 from gpumodels_shared.schema import SMALL_MODEL_BYTES, SMALL_MODELS_ID, LayerTree, Model
@@ -30,6 +31,7 @@ UNSEEN_MODEL: Final = "a deleted model"
 """Stands for the name of a model that lived too briefly to be seen, of which something is left."""
 _ALL_AS_FOUND: Final[Mapping[FoundModel, FoundModel]] = {}
 _NONE_MANAGED: Final[Mapping[FoundModel, Managed]] = {}
+_NONE_KNOWN: Final[Mapping[FoundModel, Use]] = {}
 MAX_MODELS: Final = 8000
 """Readers refuse lists of more than 10,000."""
 
@@ -42,6 +44,7 @@ class _Described(NamedTuple):
     identified: Identified
     accelerator: str | None
     model: Model
+    use: Use | None = None
 
 
 @never_pickled
@@ -86,6 +89,7 @@ class SnapshotModels:
         *,
         shown: Mapping[FoundModel, FoundModel] = _ALL_AS_FOUND,
         managed: Mapping[FoundModel, Managed] = _NONE_MANAGED,
+        used: Mapping[FoundModel, Use] = _NONE_KNOWN,
     ) -> tuple[Model, ...]:
         """Every model, largest first; those below SMALL_MODEL_BYTES are summed up in one.
 
@@ -94,6 +98,7 @@ class SnapshotModels:
             now_ns: realtime nanoseconds.
             shown: those of them that are to be shown with other memory than they were found with; names don't depend on it.
             managed: those of them that the host's own model manager knows.
+            used: those of which it is known when they last ran.
         """
         large: list[Model] = []
         self._cores = {model_id: core for model_id, core in self._cores.items() if core() is not None}
@@ -106,7 +111,7 @@ class SnapshotModels:
             with self._failures.guard("describing a model"), suppress(ReferenceError):
                 core = self._registry.ref(one.core)
                 if core is not None:
-                    model = self._model(one, shown.get(one, one), core, now_ns)
+                    model = self._model(one, shown.get(one, one), core, now_ns, used.get(one))
                     ids[one] = model.id
                     large.append(model)
         if len(self._names) > len(large):
@@ -153,7 +158,7 @@ class SnapshotModels:
             self._cores[identity.model_id] = core
         return identity
 
-    def _model(self, named: FoundModel, found: FoundModel, core: KeyedRef, now_ns: int) -> Model:
+    def _model(self, named: FoundModel, found: FoundModel, core: KeyedRef, now_ns: int, use: Use | None) -> Model:
         if found.part.left_of is not None:
             return self._leftover(found, found.part.left_of, core, now_ns)
         identified = self._model_names.latest(named, core)
@@ -161,10 +166,16 @@ class SnapshotModels:
         before = identity.described.get(found.adapter)
         is_known = before is not None and before.found is found and before.identified is identified
         if before is not None and is_known and before.accelerator == identity.accelerator:
-            return before.model
-        describe = self._describe if found.adapter is None else self._describe_adapter
-        model = describe(found, identified, identity, now_ns)
-        identity.described[found.adapter] = _Described(found, identified, identity.accelerator, model)
+            if before.use == use:
+                return before.model
+            model = before.model
+        else:
+            describe = self._describe if found.adapter is None else self._describe_adapter
+            model = describe(found, identified, identity, now_ns)
+        last_ns, known_by = use if use is not None else (None, None)
+        if (model.last_used_ns, model.last_used_by) != (last_ns, known_by):
+            model = replace(model, last_used_ns=last_ns, last_used_by=known_by)
+        identity.described[found.adapter] = _Described(found, identified, identity.accelerator, model, use)
         if found.adapter is None:
             self._names[id(core)] = core, model.name
         return model

@@ -169,6 +169,29 @@ def is_compiling(torch: ModuleType) -> Callable[[], bool]:
     return found if found is not torch else bool
 
 
+COMPILING_MODULE: Final = "torch._dynamo.eval_frame"
+
+
+def compiling_context(module: ModuleType) -> Any:
+    """Of that module, the method that is given whatever is compiled, as `fn`; None where this torch has none."""
+    context = getattr(module, "_TorchDynamoContext", None)
+    return vars(context).get("__call__") if isinstance(context, type) else None
+
+
+def scripting(torch: ModuleType) -> Any:
+    """The function that makes a TorchScript module of another module; None where this torch has none."""
+    return getattr(getattr(torch.jit, "_recursive", None), "create_script_module", None)
+
+
+def has_compiled() -> bool:
+    """Whether Dynamo has compiled anything that may still be run, as far as it remembers; True where that isn't known."""
+    converter: Any = sys.modules.get("torch._dynamo.convert_frame")
+    if converter is None or getattr(getattr(converter, "__spec__", None), "_initializing", False):
+        return False  # it can't have run yet
+    seen = getattr(getattr(converter, "input_codes", None), "seen", None)
+    return type(seen) is not list or bool(seen)
+
+
 def is_trace_context(profile: object) -> bool:
     """Whether this is what `sys.getprofile` gives in a thread that `torch.profiler.profile(with_stack=True)` records."""
     kind = type(profile)

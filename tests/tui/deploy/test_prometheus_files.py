@@ -23,10 +23,19 @@ NEEDS_PROMTOOL: Final = pytest.mark.skipif(PROMTOOL is None, reason="promtool is
 OF: Final = 'job="gpumodels", instance="a:9477"'
 MODEL: Final = f'{OF}, process="main.py", user="ada", model="wan", id="0a0a0a0a", device="0"'
 PROCESS: Final = f'{OF}, process="main.py", user="ada"'
+USER: Final = f'{PROCESS}, model="wan", id="0a0a0a0a"'
 GIB: Final = 1024**3
 
 FIRES: Final[dict[str, tuple[dict[str, str], str, str]]] = {
     "GpuModelIdle": (
+        {
+            f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x100",
+            f"gpumodels_model_last_used_timestamp_seconds{{{USER}}}": "0x100",
+        },
+        "67m",
+        "59m",
+    ),
+    "GpuIdleWithModel": (
         {
             f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x100",
             f'gpumodels_device_utilization_ratio{{{OF}, device="0"}}': "0.001x100",
@@ -57,18 +66,27 @@ FIRES: Final[dict[str, tuple[dict[str, str], str, str]]] = {
 """Of each alert: series that make it fire, when it must, and when it must not yet."""
 
 QUIET: Final[dict[str, tuple[dict[str, str], str]]] = {
-    "GpuModelIdle on a GPU that works now and then": (
+    "GpuIdleWithModel on a GPU that works now and then": (
         {
             f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x100",
             f'gpumodels_device_utilization_ratio{{{OF}, device="0"}}': "0x50 0.9 0x48",
         },
         "90m",
     ),
-    "GpuModelIdle on a device without a figure": ({f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x100"}, "90m"),
-    "GpuModelIdle beside another machine's idle GPU": (
+    "GpuIdleWithModel on a device without a figure": ({f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x100"}, "90m"),
+    "GpuIdleWithModel beside another machine's idle GPU": (
         {
             f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x100",
             'gpumodels_device_utilization_ratio{job="gpumodels", instance="b:9477", device="0"}': "0x100",
+        },
+        "90m",
+    ),
+    "GpuModelIdle of which nothing is known": ({f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x100"}, "90m"),
+    "GpuIdleWithModel of which it is known": (
+        {
+            f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x100",
+            f"gpumodels_model_last_used_timestamp_seconds{{{USER}}}": "0x100",
+            f'gpumodels_device_utilization_ratio{{{OF}, device="0"}}': "0x100",
         },
         "90m",
     ),
@@ -150,7 +168,7 @@ def test_each_alert_fires_when_it_should_and_only_then(folder: Path) -> None:
         f"gpumodels_model_device_bytes{{{MODEL}}}": f"{2 * GIB}x400",
         f'gpumodels_device_utilization_ratio{{{OF}, device="0"}}': " ".join(["0 0.9 0 0"] * 100),
     }
-    tests.append({**given(busy_between_evaluations, fires("GpuModelIdle", "90m", None)), "interval": "15s"})
+    tests.append({**given(busy_between_evaluations, fires("GpuIdleWithModel", "90m", None)), "interval": "15s"})
     document = {"rule_files": ["gpumodels-alerts.yml"], "evaluation_interval": "1m", "tests": tests}
     (folder / "test.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
     checked("test", "rules", "test.yml", folder=folder)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
+from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.name_sources import NameSource
 from gpumodels_tui.view.model_facts import MOST_LISTED, SOURCES, Fact, facts_of, headline, raw_metadata
 from gpumodels_tui.view.rows import ModelRow
-from snapshots import GIB, MIB, WAN, a_model, a_process_state, a_snapshot
+from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process_state, a_snapshot
 from views import a_row
 
 EVIL = "\x1b]0;owned\x07\u202e"
@@ -175,3 +177,17 @@ def test_whether_the_processes_own_manager_knows_a_model_is_said() -> None:
         assert told(with_model(row, **beside), "manager") == []
     assert told(a_row(), "manager") == []
     assert told(replace(row, process_state=a_process_state(None)), "manager") == []
+
+
+@pytest.mark.parametrize("known_by", ["calls", "allocations", "process"])
+def test_since_when_it_has_not_run_is_said_with_how_that_is_known(known_by: str) -> None:
+    row = with_model(a_row(WAN), last_used_ns=NOON_NS, last_used_by=known_by)
+    (said,) = told(row, "not run since")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d: (none of|its process) .+", said)
+
+
+def test_where_that_is_not_known_nothing_is_said() -> None:
+    assert told(a_row(WAN), "not run since") == []
+    row = with_model(a_row(WAN), last_used_ns=NOON_NS, last_used_by="process")
+    stalled = replace(row, process_state=replace(row.process_state, liveness=Liveness.STALLED))
+    assert told(stalled, "not run since") == []

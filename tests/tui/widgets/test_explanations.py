@@ -29,6 +29,7 @@ def test_every_mark_of_a_memory_bar_is_explained_once() -> None:
 
 def test_the_titles_that_are_explained_stand_above_a_column() -> None:
     models, layers = ModelTable(), LayerTable()
+    models.show_devices(several=True, with_idle=True)
     above_models = {title for column in models.columns for title in (column.title, column.short_title)}
     above_layers = {title for column in layers.columns for title in (column.title, column.short_title)}
     assert {word for title in titles(TITLES) for word in ([title] if title in above_models else title.split())} <= above_models

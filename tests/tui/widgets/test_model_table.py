@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -14,7 +15,7 @@ from gpumodels_tui.view.process_rows import OUTSIDE_CONTAINER
 from gpumodels_tui.view.rows import DeviceRow, ModelRow
 from gpumodels_tui.widgets.model_table import ModelTable, dtype_cell, kind_cell, layers_cell, loaded_cell, name_cell, on_cell
 from screen_text import lines_shown, shown, words
-from snapshots import GIB
+from snapshots import GIB, NOON_NS
 from views import a_gpu, a_llama_server, a_row, a_view, an_unattached, many_models, models
 
 
@@ -175,3 +176,36 @@ def test_a_model_that_is_known_from_outside_says_how_where_there_is_room_for_it(
     assert words(name_cell(entry, 30)) == "ada/style (in its arguments)"
     assert words(name_cell(entry, 20)) == "ada/style?"
     assert words(name_cell(entry, 6)) == "ada/…?"
+
+
+def used(name: str, seconds_ago: float | None) -> ModelRow:
+    """A model on GPU 0 that last ran so many seconds before noon; None: nobody knows."""
+    row = a_row(name, GIB)
+    last_ns = None if seconds_ago is None else NOON_NS - int(seconds_ago * 1e9)
+    return replace(row, model=dataclasses.replace(row.model, last_used_ns=last_ns, last_used_by="calls"))
+
+
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+async def test_how_long_a_model_has_been_idle_stands_on_its_row_where_that_is_known(size: tuple[int, int]) -> None:
+    app = app_showing(a_view(a_gpu(used("unet", 24 * 60), used("vae", 3), used("clip", None), used("lora", 7200))))
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        assert "idle" in shown(app)
+        for name, words in (("unet", "24m"), ("lora", "2h")):
+            assert any(f" {name} " in line and f" {words}" in line for line in lines_shown(app))
+        table = app.screen.query_one(ModelTable)
+        idle = {entry.name: words_of(table._idle_cell(entry, 4)) for entry in table.rows}
+        assert idle == {"unet": "24m", "vae": "", "clip": "", "lora": "2h"}
+        await pressed(pilot, "s", "s")
+        assert [entry.name for entry in table.rows] == ["lora", "unet", "vae", "clip"]
+
+
+async def test_without_any_figure_there_is_no_column_for_it() -> None:
+    app = app_showing(a_view(a_gpu(used("clip", None))))
+    async with app.run_test(size=LARGE) as pilot:
+        await pilot.pause()
+        assert "idle" not in app.screen.query_one(ModelTable).sortable
+
+
+def words_of(cell: tuple[tuple[str, str], ...]) -> str:
+    return "".join(content for content, _ in cell)

@@ -19,7 +19,7 @@ from gpumodels_tui.widgets.table_messages import HeadingClicked, RowOpened
 if TYPE_CHECKING:
     from gpumodels_tui.widgets import explanations
 
-SORT_STEPS: Final = ("on", "age", "name", "off", "kind", "process")
+SORT_STEPS: Final = ("on", "age", "idle", "name", "off", "kind", "process")
 """The columns that `s` goes through; `<` and `>` go through all columns."""
 
 
@@ -84,6 +84,15 @@ class ModelListScreen(ListScreen):
         from gpumodels_tui.widgets.explanations import MODELS
 
         return MODELS
+
+    def show_columns(self, listed: Sequence[Entry], several: bool) -> None:
+        """Show the columns that these entries need.
+
+        Args:
+            listed: What is listed.
+            several: Whether that may be on several devices.
+        """
+        self._table.show_devices(several, with_idle=any(entry.last_used_ns is not None for entry in listed))
 
     def list_widget(self) -> Widget:
         """The list of models."""

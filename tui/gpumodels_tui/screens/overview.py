@@ -130,7 +130,7 @@ class OverviewScreen(ModelListScreen):
         listed = self._listed = entries(shown, self.order, self.words, self.unfolded)
         self._show_notice(None if listed else self._notice(view, self.device))
         table = self._table
-        table.show_devices(several)
+        self.show_columns(listed, several)
         table.mark_sorted(self.order.column, self.order.is_descending)
         table.show(listed)
         if listed:

@@ -111,7 +111,7 @@ class ProcessScreen(ModelListScreen):
             self.keep_keys(not listed)
             self.set_class(not listed, "-modelless")
             _update(self.query_one("#no-models", Static), _no_models(row, self.words))
-            self._table.show_devices(True)
+            self.show_columns(listed, several=True)
             self._table.mark_sorted(self.order.column, self.order.is_descending)
             self._table.show(listed)
             self.keep_keys(not listed)

@@ -181,6 +181,8 @@ class ModelMetrics(Collector):
         info = GaugeMetricFamily("gpumodels_model_info", "A model, and where its name is from.", labels=[*of_model, *facts])
         confidence = GaugeMetricFamily("gpumodels_model_name_confidence_ratio", "How certain the name is.", labels=of_model)
         loaded = GaugeMetricFamily("gpumodels_model_loaded_timestamp_seconds", "When a model was first seen.", labels=of_model)
+        text = "When a model last ran, or may have run at the latest, by what its process can tell: it has not run since."
+        used = GaugeMetricFamily("gpumodels_model_last_used_timestamp_seconds", text, labels=of_model)
         for key, name in own.items():
             row, model = models[key], models[key].model
             of_one = (*name, *self._names.process(row.process_state))
@@ -190,7 +192,9 @@ class ModelMetrics(Collector):
             confidence.add_metric(of_one, model.confidence)
             if model.loaded_at_ns > 0:
                 loaded.add_metric(of_one, model.loaded_at_ns / 1e9)
-        yield from (info, confidence, loaded)
+            if row.last_used_ns is not None and row.last_used_ns > 0:
+                used.add_metric(of_one, row.last_used_ns / 1e9)
+        yield from (info, confidence, loaded, used)
         text = "Models on the device that were loaded from the same files as this one, itself included."
         twice = GaugeMetricFamily("gpumodels_model_copies", text, labels=[*of_model, "device"])
         # Counted among those that are served, whichever processes the rows were counted among.

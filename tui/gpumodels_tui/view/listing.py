@@ -99,6 +99,12 @@ class Entry(Struct, frozen=True):
         return self.unattached.started_at_ns if self.unattached is not None else None
 
     @property
+    def last_used_ns(self) -> int | None:
+        """When the model last ran, or may have run at the latest; None if that isn't known."""
+        shown = self.row or self.group
+        return shown.last_used_ns if shown is not None else None
+
+    @property
     def process(self) -> str:
         """The process's label and pid; for a group, how many ranks and how unequal.
 
@@ -158,6 +164,7 @@ SORTS: Final[Mapping[str, Callable[[Entry], tuple[object, ...]]]] = {
     "layers": lambda entry: (entry.layers,),
     "dtype": lambda entry: (entry.dtype,),
     "age": lambda entry: (-(entry.since_ns or 0),),
+    "idle": lambda entry: (entry.last_used_ns is None, entry.last_used_ns or 0),
     "process": lambda entry: (entry.process.casefold(), entry.pid),
 }
 """Sort keys by column; the sort is stable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Final
 
@@ -9,7 +10,14 @@ from msgspec import Struct
 
 from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE, NameSource
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.schema import SMALL_MODELS_ID, Model, Snapshot
+from gpumodels_shared.schema import (
+    SMALL_MODELS_ID,
+    USED_BY_ALLOCATIONS,
+    USED_BY_CALLS,
+    USED_BY_PROCESS,
+    Model,
+    Snapshot,
+)
 from gpumodels_shared.units import describe_model, format_bytes, format_count
 from gpumodels_tui.view.device_names import HOST, device_in_words
 from gpumodels_tui.view.hints import ModelFacts, hints_of_model
@@ -35,6 +43,12 @@ SOURCES: Final[Mapping[str, str]] = {
 """`Model.name_source` in words; unknown sources are shown unchanged."""
 SEEN_LOADED: Final = frozenset({NameSource.MAPPED_FILE, NameSource.READ_FILE})
 """The sources that follow a model's memory back to the file, as they don't for a copy."""
+USES: Final[Mapping[str, str]] = {
+    USED_BY_CALLS: "none of its layers was called",
+    USED_BY_ALLOCATIONS: "its process has allocated nothing on any GPU",
+    USED_BY_PROCESS: "its process has computed nothing",
+}
+"""`Model.last_used_by` in words."""
 SURE: Final = 0.9
 MOST_LISTED: Final = 20
 MOST_NAMED: Final = 3
@@ -75,6 +89,7 @@ def facts_of(row: ModelRow) -> list[Fact]:
         described.append(Fact("paging", "dynamic VRAM: single pages come and go while it runs, which is no load"))
     described += _copies(row)
     described += _manager(row)
+    described += last_use(row)
     described += _hints(row)
     described += [Fact(safe_text(label, 40), safe_text(value)) for label, value in row.facts.items()]
     if len(model.dtypes) > 1 or (model.dtypes and not row.facts):
@@ -106,6 +121,15 @@ def _manager(row: ModelRow) -> list[Fact]:
     loaded = model.managed_bytes
     said = "" if loaded is None else f", {format_bytes(loaded)} loaded by it" if loaded else ", not loaded by it now"
     return [Fact("manager", f"{safe_text(model.managed_by, 40)}{said}")]
+
+
+def last_use(row: ModelRow) -> list[Fact]:
+    """Since when it hasn't run, and how that is known; nothing where it isn't."""
+    if row.last_used_ns is None:
+        return []
+    since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.last_used_ns // 10**9))
+    known = USES.get(row.model.last_used_by or "")
+    return [Fact("not run since", since if known is None else f"{since}: {known}")]
 
 
 def _copies(row: ModelRow) -> list[Fact]:

@@ -51,6 +51,8 @@ class RankGroup(Struct, frozen=True):
     """When the first rank loaded it."""
     job: str
     """Launcher and id, in words."""
+    last_used_ns: int | None = None
+    """When the last rank used it; None if that isn't known of all of them."""
 
     @property
     def on_bytes(self) -> int:
@@ -132,6 +134,7 @@ def _group(key: RowKey, members: Sequence[tuple[DeviceRow, ModelRow]]) -> RankGr
     info = snapshot.process
     totals = {device.key: device.total_bytes for device, _ in members}
     known = [total for total in totals.values() if total]
+    used = [row.last_used_ns for _, row in members]
     return RankGroup(
         key=key,
         name=first.name,
@@ -147,6 +150,7 @@ def _group(key: RowKey, members: Sequence[tuple[DeviceRow, ModelRow]]) -> RankGr
         dtype=first.dtype,
         loaded_at_ns=min(row.loaded_at_ns for _, row in members),
         job=safe_text(" ".join(filter(None, (info.job.launcher, info.job.id))) if info.job is not None else "", 300),
+        last_used_ns=None if None in used else max(filter(None, used), default=None),
     )
 
 

@@ -56,6 +56,11 @@ class ModelRow(Struct, frozen=True):
     """The models on this device that were loaded from the same files, itself included; None if its files aren't certain."""
 
     @property
+    def last_used_ns(self) -> int | None:
+        """When it last ran, or may have run at the latest, realtime nanoseconds; None if that isn't known, or not by now."""
+        return self.model.last_used_ns if self.process_state.liveness is Liveness.LIVE else None
+
+    @property
     def is_twice(self) -> bool:
         """Whether this device holds what was loaded from these files more than once."""
         return self.copies is not None and self.copies.count > 1

@@ -52,6 +52,7 @@ TITLES: Final = (
     _title("% share", "Share of the device's memory"),
     Explanation((("(4 ranks, +14 %)", WARNING),), "Held by ranks of one job, the fullest 14 % more than the emptiest"),
     _title("lay", "Layers: modules that hold memory"),
+    _title("idle", "The model has certainly not run for so long"),
     Explanation((("bf16+", ""),), "Mostly bf16, with some bytes of other types"),
     Explanation((("name?", ""),), "The name is a guess; open the model to see why"),
     Explanation((("(5s old)", WARNING),), "No sign of life from the process for so long"),

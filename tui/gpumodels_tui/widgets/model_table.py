@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.safe_text import safe_text
-from gpumodels_shared.units import format_bytes
+from gpumodels_shared.units import format_age, format_bytes
 from gpumodels_tui.theme import ACCENT, BAR, MUTED, OFF, OFF_FILL, WARNING
 from gpumodels_tui.view.jobs import EVEN_WORD, imbalance_in_words
 from gpumodels_tui.view.listing import Entry
@@ -30,6 +30,8 @@ OFFLOAD: Final = "on / off"
 OPEN_MARK: Final = "▾"
 CLOSED_MARK: Final = "▸"
 INDENT: Final = "└ "
+SHORTEST_IDLE_SECONDS: Final = 60
+"""A model that ran within a minute is in use."""
 SHORT_NOTE: Final = 10
 """The longest note of a process's state: `stalled`, `>14s old`."""
 
@@ -59,13 +61,14 @@ class ModelTable(LineTable[Entry]):
         self._ages: list[Cell] = []
         """The ages of the visible rows when they were last checked."""
         self._of_one_process = of_one_process
-        self._columns_of_one = self._make_columns(several=False)
-        self._columns_of_several = self._make_columns(several=True)
-        super().__init__(self._columns_of_one, id=id)
+        self._columns_of = {
+            (several, idle): self._make_columns(several, idle) for several in (False, True) for idle in (False, True)
+        }
+        super().__init__(self._columns_of[False, False], id=id)
 
-    def show_devices(self, several: bool) -> None:
-        """Show or hide the column with the rows' devices."""
-        self.set_columns(self._columns_of_several if several else self._columns_of_one)
+    def show_devices(self, several: bool, with_idle: bool = False) -> None:
+        """Show or hide the columns with the rows' devices, and with how long they haven't run."""
+        self.set_columns(self._columns_of[several, with_idle])
 
     @property
     def sortable(self) -> list[str]:
@@ -92,7 +95,7 @@ class ModelTable(LineTable[Entry]):
     def redraw_ages(self) -> None:
         """Draw the visible ages again if one of them reads differently by now."""
         visible = self.rows[self.top_row : self.top_row + self.visible_rows]
-        ages = [self._age_cell(entry, 0) for entry in visible]
+        ages = [cell for entry in visible for cell in (self._age_cell(entry, 0), self._idle_cell(entry, 0))]
         if ages != self._ages:
             self._ages = ages
             self.redraw()
@@ -105,7 +108,7 @@ class ModelTable(LineTable[Entry]):
         """Disable opening if there are no rows."""
         return None if action == "open" and self.cursor_row is None else True
 
-    def _make_columns(self, several: bool) -> list[Column[Entry]]:
+    def _make_columns(self, several: bool, with_idle: bool) -> list[Column[Entry]]:
         device = Column("gpu", device_cell, least=4, most=8, importance=8, key="device")
         process: Column[Entry] = Column(
             "process",
@@ -116,6 +119,8 @@ class ModelTable(LineTable[Entry]):
             eager=22,
             key="process",
         )
+        # Next to the age, which goes first where there is no room for both.
+        idle: Column[Entry] = Column("idle", self._idle_cell, least=4, right=True, importance=2, key="idle")
         return [
             Column("", mark_cell, least=1, importance=10),
             Column("name", name_cell, least=20, most=56, importance=11, eager=30, key="name"),
@@ -146,6 +151,7 @@ class ModelTable(LineTable[Entry]):
             Column("layers", layers_cell, least=3, most=6, right=True, importance=1, short_title="lay", key="layers"),
             Column("dtype", dtype_cell, least=5, most=10, importance=4, key="dtype"),
             Column("age", self._age_cell, least=4, right=True, importance=2, key="age"),
+            *([idle] if with_idle else []),
             *([] if self._of_one_process else [process]),
         ]
 
@@ -164,6 +170,11 @@ class ModelTable(LineTable[Entry]):
         if entry.since_ns is None:
             return BLANK
         return text(calm_age(self._clock() - entry.since_ns / 1e9), MUTED)
+
+    def _idle_cell(self, entry: Entry, width: int) -> Cell:
+        """How long it hasn't run; blank if it just did, or if that isn't known."""
+        idle = 0.0 if entry.last_used_ns is None else self._clock() - entry.last_used_ns / 1e9
+        return text(format_age(idle), MUTED) if idle >= SHORTEST_IDLE_SECONDS else BLANK
 
 
 def _marks(device: DeviceRow) -> list[str]:

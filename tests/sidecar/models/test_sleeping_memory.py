@@ -196,3 +196,27 @@ def test_the_devices_sums_follow_the_driver(sidecar: Attached, allocator: CuMemA
     assert (memory.models_bytes, memory.allocated_bytes, memory.reserved_bytes) == (0, 10 * MIB, 20 * MIB)
     assert (memory.other_bytes, memory.asleep_bytes) == (10 * MIB, 128 * MIB)
     assert net is not None
+
+
+class TorchMemorySaver:
+    """As torch_memory_saver has it: its table is in its library, which ends the process when it is asked for what it doesn't know."""
+
+    class Library:
+        def __getattr__(self, name: str) -> Any:
+            raise AssertionError(name)
+
+    def __init__(self) -> None:
+        self._impl = self.Library()
+        self._impl.__dict__["_mem_pools"] = {("weights", True, False, "pinned", 0): object()}
+
+
+def test_what_torch_memory_saver_took_away_leaves_no_trace_and_it_is_not_asked(
+    sidecar: Attached, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module: Any = ModuleType("torch_memory_saver")
+    module.torch_memory_saver = TorchMemorySaver()
+    monkeypatch.setitem(sys.modules, "torch_memory_saver", module)
+    net = Net(32, 64)
+    found = the_model(sidecar)
+    assert (dict(found.bytes_by_device), found.asleep_bytes) == ({"cuda:0": 96 * MIB}, 0)
+    assert net is not None

@@ -1,4 +1,4 @@
-"""What the driver counts of a process beside torch's allocator: its context, NCCL, other libraries, what it imported."""
+"""What the driver counts of a process beside torch's allocator: its context, NCCL, other libraries. It doesn't say which."""
 
 from __future__ import annotations
 

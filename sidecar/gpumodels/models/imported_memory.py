@@ -1,8 +1,8 @@
 """Which storages are another process's memory: what torch.multiprocessing received through CUDA's IPC. Plain data.
 
 Whoever receives a tensor on a GPU notes its storage in `torch.multiprocessing.reductions.shared_cache` under the handle of the
-allocation and the place in it; whoever sends one, under the handle alone. The driver and the allocator count that memory in the
-process that sent it. Of storages in shared host memory both note the same, so that it isn't known whose they are.
+allocation and the place in it; whoever sends one, under the handle alone. The allocator of the process that sent it counts that
+memory. Of storages in shared host memory both note the same, so that it isn't known whose they are.
 """
 
 from __future__ import annotations

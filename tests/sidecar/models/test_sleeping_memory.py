@@ -199,7 +199,7 @@ def test_the_devices_sums_follow_the_driver(sidecar: Attached, allocator: CuMemA
 
 
 class TorchMemorySaver:
-    """As torch_memory_saver has it: its table is in its library, which ends the process when it is asked for what it doesn't know."""
+    """Its table is in its library, which ends the process when it is asked for an address that it doesn't know."""
 
     class Library:
         def __getattr__(self, name: str) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from msgspec import structs
-
 from gpumodels_shared.schema import Fingerprint, Model, TensorSample
 from gpumodels_tui.catalogue.facts import ValuesMatch
 from gpumodels_tui.view.enrichment import enriched
@@ -21,4 +19,4 @@ def recognised(verdict: ValuesMatch, model: Model | None = None, **stated: str) 
     """The model as it is shown after this verdict; `stated` is the metadata of TUNE."""
     model = model or replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
     catalogue = a_catalogue(some_facts(TUNE, stated), some_facts(TWIN))
-    return enriched(model, structs.replace(catalogue, values={FINGERPRINT: verdict})).model
+    return enriched(model, replace(catalogue, values={FINGERPRINT: verdict})).model

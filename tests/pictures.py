@@ -7,10 +7,9 @@ import math
 import sys
 from pathlib import Path
 
-from msgspec.structs import replace
-
 sys.path.insert(0, str(Path(__file__).parent))  # as pytest does: the builders are modules of this folder
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.view.events import Event, EventKind, History
 from gpumodels_tui.view.rows import View

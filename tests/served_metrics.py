@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from dataclasses import replace as replaced
 from functools import cache
-
-from msgspec.structs import replace as replaced
 
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Snapshots

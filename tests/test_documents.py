@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from msgspec import structs
 
 import gpumodels
 from gpumodels.__main__ import main as gpumodels_command
@@ -169,7 +168,7 @@ def printed_document() -> Mapping[str, Any]:
     snapshot = replace(a_snapshot(model, process=process), stages=(Stage("4", "KSampler", NOON_NS),))
     outside = OutsideFacts((OutsideModel(KnownBy.MAPPED, ("/m/a.gguf",)),))
     hardware = some_hardware(a_gpu(processes={7: GIB}))
-    hardware = structs.replace(hardware, running={7: GpuProcess(7, ("llama-server",), "eve", NOON_NS, outside)})
+    hardware = replace(hardware, running={7: GpuProcess(7, ("llama-server",), "eve", NOON_NS, outside)})
     glance = Snapshots(a_feed(snapshot), hardware, CatalogueState(), NOON_NS)
     document: Mapping[str, Any] = json.loads(text(glance))
     return document

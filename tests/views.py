@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from msgspec.structs import replace
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_shared.schema import DeviceMemory, Job, LayerTree
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from typing import Any, Final
 
 import msgpack
 
+from gpumodels_shared.records import Record, field_names
 from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
 MAX_PAYLOAD_BYTES: Final = 4 * 1024 * 1024
@@ -37,7 +37,7 @@ class Encoder:
 
     def around(self, value: Snapshot | Model | LayerTree, ready: Mapping[str, bytes]) -> bytes:
         """Encode a dataclass like `encode`, taking the encoded values of some fields from `ready`, by field name."""
-        names = [field.name for field in fields(value)]
+        names = field_names(type(value))
         pieces = [self._packer.pack_map_header(len(names))]
         for name in names:
             pieces.append(self.encode(name))
@@ -56,6 +56,6 @@ class Encoder:
 def _as_map(value: object) -> dict[str, Any]:
     if isinstance(value, Mapping):
         return dict(value)
-    if not is_dataclass(value) or isinstance(value, type):
+    if not isinstance(value, Record):
         raise TypeError(f"not in the schema: {type(value).__name__}")
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+    return {name: getattr(value, name) for name in field_names(type(value))}

@@ -1,24 +1,25 @@
-"""Decodes snapshots, checking first the shape, then the types, then what types can't express. Only the viewer loads it: it
-needs msgspec.
+"""Decodes snapshots, checking first the shape, then the types, then what types can't express.
 
 A payload is from another process, which may be hostile: whatever it holds, the result is a Snapshot or a DecodeError, quickly and
 in little memory. So nothing is built before every length is known to be filled by actual bytes (`payload_shape`), and then only
-what the schema defines: a value of a wrong type ends the decoding at once, and unknown fields are skipped.
+what the schema defines: unknown fields are skipped, and what is built has few entries. Layer trees stay as they are packed.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from itertools import pairwise
-from types import GenericAlias
-from typing import Annotated, Any, Final, get_type_hints
+from typing import Any, Final, TypeAlias
 
-import msgspec
+import msgpack
 
+from gpumodels_shared import schema
+from gpumodels_shared.codec import MAX_PAYLOAD_BYTES
 from gpumodels_shared.payload_shape import DecodeError as DecodeError  # callers know it from here
 from gpumodels_shared.payload_shape import check_shape
+from gpumodels_shared.records import field_names, replace
 from gpumodels_shared.schema import LayerTree, Model, Snapshot
 
 MAX_ENTRIES: Final = 400_000
@@ -27,88 +28,14 @@ MAX_ENTRIES: Final = 400_000
 MAX_LISTED: Final = 10_000
 """The most models, warnings, arguments, files and the like in a single list or map."""
 
-_Listed = Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_LISTED)]
-_Mapped = Annotated[dict[str, msgspec.Raw], msgspec.Meta(max_length=MAX_LISTED)]
+MAX_BUILT: Final = 200_000
+"""The most entries of all lists and maps that are built for one snapshot."""
 
-
-class _ProcessOutline(msgspec.Struct, gc=False):
-    command: _Listed = msgspec.field(default_factory=list)
-
-
-class _FingerprintOutline(msgspec.Struct, gc=False):
-    samples: _Listed
-
-
-class _ModelOutline(msgspec.Struct, gc=False):
-    class_name: msgspec.Raw
-    loaded_at_ns: msgspec.Raw
-    bytes_by_device: _Mapped
-    dtypes: _Mapped
-    files: _Listed = msgspec.field(default_factory=list)
-    file_stamps: _Listed = msgspec.field(default_factory=list)
-    candidates: _Listed = msgspec.field(default_factory=list)
-    adapters: _Listed = msgspec.field(default_factory=list)
-    shares_with: _Listed = msgspec.field(default_factory=list)
-    fingerprint: _FingerprintOutline | None = None
-    metadata: _Mapped = msgspec.field(default_factory=dict)
-
-
-class _DeviceOutline(msgspec.Struct, gc=False):
-    device: msgspec.Raw
-    models_bytes: msgspec.Raw
-    held_by_functions: _Mapped = msgspec.field(default_factory=dict)
-
-
-class _StageOutline(msgspec.Struct, gc=False):
-    id: msgspec.Raw
-    started_at_ns: msgspec.Raw
-    files: _Listed = msgspec.field(default_factory=list)
-
-
-class _OutOfMemoryOutline(msgspec.Struct, gc=False):
-    at_ns: msgspec.Raw
-    parts: _Mapped = msgspec.field(default_factory=dict)
-    models: _Listed = msgspec.field(default_factory=list)
-    recent: _Listed = msgspec.field(default_factory=list)
-
-
-class _Outline(msgspec.Struct, gc=False):
-    """The lists that are never long in an honest snapshot, with a limit: four million warnings would fit into a payload.
-
-    Fields that have no default in the schema have none here, so that a value that isn't a model is refused early.
-    """
-
-    process: _ProcessOutline
-    devices: Annotated[list[_DeviceOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
-    models: Annotated[list[_ModelOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
-    warnings: _Listed = msgspec.field(default_factory=list)
-    stages: Annotated[list[_StageOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
-    out_of_memory: Annotated[list[_OutOfMemoryOutline], msgspec.Meta(max_length=MAX_LISTED)] = msgspec.field(default_factory=list)
-
-
-def _with_other_types(schema: type, **types: Any) -> type[Any]:
-    """A class with the fields and defaults of one of the schema's, but with other types for some of them."""
-    hints = get_type_hints(schema) | types
-    described: list[Any] = []
-    for one in dataclasses.fields(schema):
-        if one.default is not dataclasses.MISSING:
-            described.append((one.name, hints[one.name], one.default))
-        elif one.default_factory is not dataclasses.MISSING:
-            described.append((one.name, hints[one.name], msgspec.field(default_factory=one.default_factory)))
-        else:
-            described.append((one.name, hints[one.name]))
-    return msgspec.defstruct(schema.__name__, described)
-
-
-_Model: Final = _with_other_types(Model, tree=msgspec.Raw)
-_Snapshot: Final = _with_other_types(Snapshot, models=GenericAlias(tuple, (_Model, ...)))
-
-_OUTLINE_DECODER: Final = msgspec.msgpack.Decoder(_Outline)
-_DECODER: Final = msgspec.msgpack.Decoder(_Snapshot)
-_TREE_DECODER: Final = msgspec.msgpack.Decoder(LayerTree)
 _NIL: Final = b"\xc0"
-_MODEL_FIELDS: Final = tuple(one.name for one in dataclasses.fields(Model))
-_SNAPSHOT_FIELDS: Final = tuple(one.name for one in dataclasses.fields(Snapshot))
+
+_Build: TypeAlias = Callable[[Any], Any]
+_Field: TypeAlias = "tuple[frozenset[type], _Build | None]"
+"""The types that msgpack may give a value, and what checks and builds the rest, unless it is None."""
 
 
 def decode(payload: bytes) -> Snapshot:
@@ -118,10 +45,8 @@ def decode(payload: bytes) -> Snapshot:
         DecodeError: too long, not msgpack, of other types than the schema's, or inconsistent.
     """
     snapshot, trees = decode_without_trees(payload)
-    models = (
-        dataclasses.replace(model, tree=decode_tree(trees[model.id])) if model.id in trees else model for model in snapshot.models
-    )
-    return dataclasses.replace(snapshot, models=tuple(models))
+    models = (replace(model, tree=decode_tree(trees[model.id])) if model.id in trees else model for model in snapshot.models)
+    return replace(snapshot, models=tuple(models))
 
 
 def decode_without_trees(payload: bytes) -> tuple[Snapshot, Mapping[str, bytes]]:
@@ -131,21 +56,16 @@ def decode_without_trees(payload: bytes) -> tuple[Snapshot, Mapping[str, bytes]]
         DecodeError: as for `decode`, except that trees only need to be msgpack.
     """
     check_shape(payload)
+    trees: dict[str, bytes] = {}
     try:
-        _OUTLINE_DECODER.decode(payload)
-        decoded = _DECODER.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise DecodeError(f"not a snapshot: {str(error)[:200]}") from error
-    packed: dict[str, bytes] = {}
-    for model in decoded.models:
-        if model.tree is not None and (tree := bytes(model.tree)) != _NIL:
-            packed[model.id] = tree
-        model.tree = None
-    decoded.models = tuple(Model(*map(model.__getattribute__, _MODEL_FIELDS)) for model in decoded.models)
-    snapshot = Snapshot(*map(decoded.__getattribute__, _SNAPSHOT_FIELDS))
+        snapshot = _snapshot(payload, trees)
+    except DecodeError:
+        raise
+    except (TypeError, ValueError, RecursionError, msgpack.UnpackException) as error:
+        raise DecodeError(f"not a snapshot: {str(error)[:200] or type(error).__name__}") from error
     _check_numbers(snapshot)
     _check_identities(snapshot.models)
-    return snapshot, packed
+    return snapshot, trees
 
 
 def decode_tree(packed: bytes) -> LayerTree:
@@ -154,12 +74,159 @@ def decode_tree(packed: bytes) -> LayerTree:
     Raises:
         DecodeError: of other types than the schema's, or inconsistent.
     """
+    import msgspec  # large, and only needed once layers are opened
+
     try:
-        tree = _TREE_DECODER.decode(packed)
+        tree = msgspec.msgpack.decode(packed, type=LayerTree)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(f"not a layer tree: {str(error)[:200]}") from error
     _check_tree(tree)
     return tree
+
+
+def _snapshot(payload: bytes, trees: dict[str, bytes]) -> Snapshot:
+    """The snapshot; its models' trees are added to `trees`."""
+    built = 0
+
+    def limited(entries: Any) -> Any:
+        nonlocal built
+        built += 1 + len(entries)
+        if built > MAX_BUILT:
+            raise DecodeError(f"more than {MAX_BUILT} entries of lists and maps")
+        return entries
+
+    unpacker = msgpack.Unpacker(
+        None,
+        use_list=False,
+        max_buffer_size=MAX_PAYLOAD_BYTES,
+        max_array_len=MAX_LISTED,
+        max_map_len=MAX_LISTED,
+        object_hook=limited,
+        list_hook=limited,
+    )
+    unpacker.feed(payload)
+
+    def models() -> Iterator[Model]:
+        if (count := unpacker.read_array_header()) > MAX_LISTED:
+            raise DecodeError(f"{count} models")
+        for _ in range(count):
+            packed = b""
+
+            def tree() -> None:
+                nonlocal packed
+                start = unpacker.tell()
+                unpacker.skip()
+                packed = payload[start : unpacker.tell()]
+
+            model = Model(**_unpacked(unpacker, Model, {"tree": tree}))
+            if packed and packed != _NIL:
+                trees[model.id] = packed
+            yield model
+
+    return Snapshot(**_unpacked(unpacker, Snapshot, {"models": lambda: tuple(models())}))
+
+
+def _unpacked(unpacker: msgpack.Unpacker, kind: type[Any], special: Mapping[str, Callable[[], object]]) -> dict[str, Any]:
+    """The fields of the class in the map that comes next, those of `special` by a function each, which takes the value itself."""
+    fields = _fields(kind.__name__)
+    found: dict[str, Any] = {}
+    unpack = unpacker.unpack
+    for _ in range(unpacker.read_map_header()):
+        name = unpack()
+        if name in special:
+            found[name] = special[name]()
+            continue
+        if (field := fields.get(name)) is None:
+            unpacker.skip()
+            continue
+        types, build = field
+        value = unpack()
+        if type(value) not in types:  # as in _checked, which is too slow for what is most of a snapshot
+            raise _other_type(name, value)
+        found[name] = value if build is None or value is None else build(value)
+    return found
+
+
+def _checked(name: str, value: Any, types: frozenset[type], build: _Build | None) -> Any:
+    if type(value) not in types:
+        raise _other_type(name, value)
+    return value if build is None or value is None else build(value)
+
+
+def _other_type(name: str, value: object) -> DecodeError:
+    return DecodeError(f"not a snapshot: {name} is of type {type(value).__name__}")
+
+
+@cache
+def _fields(kind: str) -> Mapping[str, _Field]:
+    """The fields of the schema's class of this name."""
+    cls = getattr(schema, kind)
+    return {name: _field(cls.__annotations__[name]) for name in field_names(cls)}
+
+
+_PLAIN: Final[Mapping[str, _Field]] = {
+    "str": (frozenset({str}), None),
+    "int": (frozenset({int}), None),
+    "float": (frozenset({float, int}), float),
+    "bool": (frozenset({bool}), None),
+    "bytes": (frozenset({bytes}), None),
+}
+
+
+@cache
+def _field(hint: str) -> _Field:
+    """What a field may hold whose type is written so in the schema."""
+    if (plain := _PLAIN.get(hint)) is not None:
+        return plain
+    if (inner := hint.removesuffix(" | None")) != hint:
+        types, build = _field(inner)
+        return types | {type(None)}, build
+    if (inner := hint.removeprefix("Mapping[str, ")) != hint:
+        return frozenset({dict}), _mapping(*_field(inner[:-1]))
+    if (inner := hint.removeprefix("tuple[")) != hint:
+        if inner.endswith(", ...]"):
+            return frozenset({tuple}), _row(*_field(inner.removesuffix(", ...]")))
+        return frozenset({tuple}), _pair(tuple(map(_field, inner[:-1].split(", "))))
+    return frozenset({dict}), _record(getattr(schema, hint))
+
+
+def _mapping(types: frozenset[type], build: _Build | None) -> _Build:
+    def mapping(values: dict[str, Any]) -> dict[str, Any]:
+        if not values:
+            return values
+        if set(map(type, values)) - {str} or set(map(type, values.values())) - types:
+            raise DecodeError("not a snapshot: a map with entries of other types")
+        return values if build is None else {key: build(value) for key, value in values.items()}
+
+    return mapping
+
+
+def _row(types: frozenset[type], build: _Build | None) -> _Build:
+    def row(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if not values:
+            return values
+        if set(map(type, values)) - types:
+            raise DecodeError("not a snapshot: a list with entries of other types")
+        return values if build is None else tuple(map(build, values))
+
+    return row
+
+
+def _pair(fields: tuple[_Field, ...]) -> _Build:
+    def pair(values: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(values) != len(fields):
+            raise DecodeError(f"not a snapshot: {len(values)} entries where {len(fields)} belong")
+        return tuple(_checked("an entry", value, *field) for value, field in zip(values, fields, strict=True))
+
+    return pair
+
+
+def _record(kind: type[Any]) -> _Build:
+    def record(values: dict[str, Any]) -> Any:
+        fields = _fields(kind.__name__)
+        return kind(**{name: _checked(name, value, *fields[name]) for name, value in values.items() if name in fields})
+
+    return record
 
 
 def _check_numbers(snapshot: Snapshot) -> None:

@@ -10,17 +10,16 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+from gpumodels_shared.decoding import DecodeError, decode_without_trees
 from gpumodels_shared.identity import NO_ID, boot_id, pid_namespace, start_ticks
 from gpumodels_shared.layout import Heartbeat, LayoutError, WriterState
 from gpumodels_shared.liveness import STALLED_AFTER_BEATS
 from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE
-from gpumodels_shared.payload_shape import DecodeError
 from gpumodels_shared.pid_namespaces import pid_from_outside
 from gpumodels_shared.places import check_directory, default_directory, other_users_directories, snapshot_files
 from gpumodels_shared.reader import SnapshotReader
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model, Snapshot
-from gpumodels_shared.summaries import decode_summary
 from gpumodels_shared.visible_devices import stated_uuid
 
 State: TypeAlias = Literal["live", "stalled", "exited", "dead"]
@@ -189,7 +188,7 @@ def _read(path: Path, owner: int, include_ended: bool, report: Callable[[Path, s
             try:
                 payload = reader.latest()
                 if payload is not None:
-                    snapshot, snapshot_at_ns = decode_summary(payload.data), payload.realtime_ns
+                    (snapshot, _), snapshot_at_ns = decode_without_trees(payload.data), payload.realtime_ns
                 seq = heartbeat.last_seq
             except (LayoutError, DecodeError) as error:  # what was read before remains true of then
                 report(path, str(error))

@@ -7,10 +7,9 @@ with a default; readers ignore fields that they don't know; anything else needs 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
 from typing import Final
 
-from gpumodels_shared.records import record
+from gpumodels_shared.records import Record, field
 
 SMALL_MODEL_BYTES: Final = 64 * 1024
 """Root modules smaller than this are summed up in a single entry, `SMALL_MODELS_ID`."""
@@ -38,8 +37,7 @@ USED_BY_ALLOCATIONS: Final = "allocations"
 USED_BY_PROCESS: Final = "process"
 
 
-@record(frozen=True, slots=True)
-class Job:
+class Job(Record):
     """What a process was started as a part of, as its environment says. What isn't said is None."""
 
     id: str | None = None
@@ -59,8 +57,7 @@ class Job:
     """From its cgroup."""
 
 
-@record(frozen=True, slots=True)
-class ProcessInfo:
+class ProcessInfo(Record):
     """Facts about the process that don't change while it lives."""
 
     pid: int
@@ -92,8 +89,7 @@ class ProcessInfo:
     """The environment variables that choose other vendors' devices, as they were when the sidecar started."""
 
 
-@record(frozen=True, slots=True)
-class DeviceMemory:
+class DeviceMemory(Record):
     """The memory of one device as one process's allocator sees it. What isn't known is None, never 0."""
 
     device: str
@@ -125,8 +121,7 @@ class DeviceMemory:
     """Of the other bytes, those in closures, partials and objects around the `forward` of modules, by name of what holds them."""
 
 
-@record(frozen=True, slots=True)
-class LayerTree:
+class LayerTree(Record):
     """A model's modules that hold memory, themselves or below them, as columns in preorder, root first.
 
     The tree is defined by depths (root 0). Memory is each module's own; readers compute sums over subtrees, so that no byte is
@@ -152,8 +147,7 @@ class LayerTree:
     """How many modules were folded into their parents because the snapshot would have been too large."""
 
 
-@record(frozen=True, slots=True)
-class TensorSample:
+class TensorSample(Record):
     """The first values of a tensor; `fingerprint` defines which."""
 
     key: str
@@ -165,8 +159,7 @@ class TensorSample:
     """Raw elements, little-endian."""
 
 
-@record(frozen=True, slots=True)
-class Fingerprint:
+class Fingerprint(Record):
     """A few values of a model, by which its file is recognised."""
 
     samples: tuple[TensorSample, ...]
@@ -174,8 +167,7 @@ class Fingerprint:
     """When these values were first seen, realtime nanoseconds: they can't be from a file that was written later."""
 
 
-@record(frozen=True, slots=True)
-class Model:
+class Model(Record):
     """A model: a root module, or a part of one that is a model in its own right."""
 
     id: str
@@ -276,8 +268,7 @@ class Model:
         return self.bytes_by_device.get(self.device or "cpu", 0)
 
 
-@record(frozen=True, slots=True)
-class SidecarHealth:
+class SidecarHealth(Record):
     """The sidecar's own cost, and its failures."""
 
     scan_seconds: float = 0.0
@@ -290,8 +281,7 @@ class SidecarHealth:
     """How many questions of viewers were none."""
 
 
-@record(frozen=True, slots=True)
-class Stage:
+class Stage(Record):
     """A part of the host's work with a name, such as a node of ComfyUI, and what it did to the memory of one device."""
 
     id: str
@@ -311,8 +301,7 @@ class Stage:
     """Model files that its inputs name, absolute paths."""
 
 
-@record(frozen=True, slots=True)
-class OutOfMemory:
+class OutOfMemory(Record):
     """An allocation that failed, and what was in memory then. What isn't known is None."""
 
     at_ns: int
@@ -343,8 +332,7 @@ class OutOfMemory:
     """The file that keeps this, absolute path."""
 
 
-@record(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Record):
     """Everything that a process publishes at one moment. Models are sorted by bytes in memory, largest first."""
 
     taken_at_ns: int

@@ -14,12 +14,12 @@ from typing import Any, Final
 
 import msgpack
 import pytest
-from msgspec import structs
 
 from gpumodels_shared.codec import encode
 from gpumodels_shared.decoding import DecodeError, decode
 from gpumodels_shared.layout import MAJOR, MINOR
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_tui.oneshot import table
 from gpumodels_tui.sources.feed import ProcessState, SnapshotFeed, Unreadable
 from gpumodels_tui.view.builder import build_view
@@ -156,6 +156,6 @@ def test_a_newer_major_version_says_that_it_needs_a_newer_viewer(tmp_path: Path,
 def test_the_golden_snapshot_can_be_printed(tmp_path: Path) -> None:
     row = shown(tmp_path, (GOLDEN / f"schema-{MAJOR}.{MINOR}.gpm").read_bytes())
     assert isinstance(row, ProcessState)
-    printed = table(build_view(a_feed(structs.replace(row, liveness=Liveness.LIVE)), some_hardware(), a_catalogue()), NOON_NS)
+    printed = table(build_view(a_feed(replace(row, liveness=Liveness.LIVE)), some_hardware(), a_catalogue()), NOON_NS)
     assert "Wan2_2-T2V-A14B-HIGH" in printed
     assert os.linesep in printed

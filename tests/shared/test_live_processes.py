@@ -158,7 +158,7 @@ def test_what_has_not_changed_is_not_decoded_again(tmp_path: Path, writer: Snaps
     (first,) = processes([tmp_path])
     decoded: list[bytes] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "decode_summary", decoded.append)
+        patch.setattr(module, "decode_without_trees", decoded.append)
         assert processes([tmp_path]) == (first,)
         writer.beat()
         assert processes([tmp_path]) == (first,)

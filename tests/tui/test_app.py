@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from msgspec.structs import replace
 from textual.drivers.headless_driver import HeadlessDriver
 
 from apps import LARGE, SMALL, app_showing, pressed
+from gpumodels_shared.records import replace
 from gpumodels_tui.app import INTERVALS, GpuModelsApp, ViewChanged
 from gpumodels_tui.clipboard import SENT
 from gpumodels_tui.sources.feed import user_name

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from msgspec.structs import replace
 from textual.binding import Binding
 from textual.dom import DOMNode
 from textual.pilot import Pilot
 from textual.widgets import Input
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.model_list_screen import ModelListScreen

@@ -6,11 +6,11 @@ import dataclasses
 from typing import Final
 
 import pytest
-from msgspec.structs import replace
 from rich.cells import cell_len
 from textual import events
 from textual.pilot import Pilot
 
+from gpumodels_shared.records import replace
 from gpumodels_shared.schema import LayerTree
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.view.events import Event, EventKind, History

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from msgspec import structs
 from rich.cells import cell_len
 
 from gpumodels_shared.fingerprint import VALUES
@@ -129,8 +128,8 @@ def test_a_dtype_of_wide_characters_does_not_move_the_ages() -> None:
 
 
 def test_what_is_unusual_about_a_device_stands_behind_its_title() -> None:
-    lost = structs.replace(a_gpu(), used_bytes=None, utilization_percent=None, lost="GPU is lost")
-    shared = structs.replace(a_gpu(1, A100, "NVIDIA GB10", total_bytes=256 * GIB), shares_host_memory=True)
+    lost = replace(a_gpu(), used_bytes=None, utilization_percent=None, lost="GPU is lost")
+    shared = replace(a_gpu(1, A100, "NVIDIA GB10", total_bytes=256 * GIB), shares_host_memory=True)
     view = build_view(a_feed(a_snapshot(a_model())), some_hardware(lost, shared), CatalogueState())
     heads = [line for line in table(view, NOON_NS).splitlines() if line.startswith("GPU ")]
     assert heads == [
@@ -209,8 +208,8 @@ def test_processes_without_a_sidecar_have_lines_with_what_is_known_of_them() -> 
     seen = [
         a_llama_server(4711, int(6.1 * GIB)),
         an_unattached(7, None),
-        structs.replace(an_unattached(8), unread="owned by another user: run as root or that user"),
-        structs.replace(an_unattached(9), pid=None, command=OUTSIDE_CONTAINER, user="", started_at_ns=None),
+        replace(an_unattached(8), unread="owned by another user: run as root or that user"),
+        replace(an_unattached(9), pid=None, command=OUTSIDE_CONTAINER, user="", started_at_ns=None),
     ]
     lines = table(a_view(a_drawn_gpu(unattached=seen)), NOON_NS).splitlines()
     known = "llama-server 4711, not attached: Qwen3-8B-Q4_K_M.gguf (mapped); ada/style (in its arguments)"

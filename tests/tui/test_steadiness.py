@@ -6,9 +6,9 @@ import random
 from typing import Any, Final
 
 import pytest
-from msgspec.structs import replace
 from textual.pilot import Pilot
 
+from gpumodels_shared.records import replace
 from gpumodels_shared.schema import LayerTree
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.view.rows import View

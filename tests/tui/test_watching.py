@@ -15,6 +15,7 @@ import pytest
 import snapshots
 from gpumodels_shared.codec import encode
 from gpumodels_shared.identity import this_process
+from gpumodels_shared.records import field
 from gpumodels_shared.writer import SnapshotWriter
 from gpumodels_tui import watching
 from gpumodels_tui.moments import UnknownMomentError
@@ -183,10 +184,10 @@ def test_what_happened_is_told_of_the_driver_s_devices_from_the_first(tmp_path: 
             thread.stop()
 
 
-class BrokenSources(Sources, frozen=True, kw_only=True):
+class BrokenSources(Sources):
     """Reading fails in a way that nobody thought of, as soon as it may."""
 
-    may_fail: threading.Event
+    may_fail: threading.Event = field(default_factory=threading.Event)
 
     def feed(self) -> SnapshotFeed:
         assert self.may_fail.wait(PATIENCE_SECONDS)

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from msgspec.structs import replace
 from rich.text import Text
 from textual import on
 from textual.app import App
@@ -21,6 +20,7 @@ from textual.message import Message
 from textual.reactive import Reactive, reactive
 from textual.screen import Screen
 
+from gpumodels_shared.records import replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.clipboard import SENT, what_it_needs
 from gpumodels_tui.screens.overview import OverviewScreen

@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, TypeAlias
 
-from msgspec.structs import replace
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, OutOfMemory, ProcessInfo, Stage
 from gpumodels_shared.units import describe_model

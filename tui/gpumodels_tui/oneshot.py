@@ -6,9 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import replace
-
+from gpumodels_shared.records import Record, replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import describe_model, format_age, format_bytes
 from gpumodels_tui.catalogue.facts import CatalogueState
@@ -27,7 +25,7 @@ WIDEST_ALIGNED: Final = 60
 """The largest width of the first column; a longer name shifts the other columns only in its own line."""
 
 
-class Snapshots(Struct, frozen=True):
+class Snapshots(Record):
     """The state of everything at one moment."""
 
     feed: FeedState

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from msgspec import Struct
 from rich.style import Style
 from rich.terminal_theme import TerminalTheme
 from textual.theme import Theme
+
+from gpumodels_shared.records import Record
 
 PLAIN: Final = ""
 STRONG: Final = "strong"
@@ -43,7 +44,7 @@ CHOSEN: Final = Style(bold=True)
 """The chosen line of a list without a cursor."""
 
 
-class ScreenTheme(Struct, frozen=True):
+class ScreenTheme(Record):
     """A theme: Textual's colours, and the styles of our roles."""
 
     theme: Theme

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
 
-from msgspec.structs import replace
-
+from gpumodels_shared.records import replace
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import FeedState
 from gpumodels_tui.sources.gpus import HardwareState, host_memory_only

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from dataclasses import replace as replaced
 
 import pytest
-from msgspec.structs import replace as replaced
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_tui.commands.questions import does_answer, is_number, running, say_searching

@@ -6,10 +6,10 @@ import os
 import sys
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from fake_nvml import DRIVER_NOT_LOADED, FakeGpu, fake_nvml
+from gpumodels_shared.records import replace
 from gpumodels_tui.doctor import gpu_processes
 from gpumodels_tui.outside.facts import KnownBy, OutsideFacts, OutsideModel
 from gpumodels_tui.sources.gpus import GpuProcess
@@ -59,13 +59,13 @@ def test_what_is_seen_from_outside_is_said(tmp_path: Path) -> None:
     outside = OutsideFacts((OutsideModel(KnownBy.MAPPED, ("/m/a.gguf",)),))
     machine = a_machine(tmp_path)
     running = {os.getpid(): GpuProcess(os.getpid(), ("x",), "eve", 1, outside)}
-    machine.hardware = msgspec.structs.replace(some_hardware(a_gpu(processes={os.getpid(): GIB})), running=running)
+    machine.hardware = replace(some_hardware(a_gpu(processes={os.getpid(): GIB})), running=running)
     assert ("PASS", f"{os.getpid()}, as seen from outside: a.gguf (mapped)") in found(gpu_processes.processes, machine)
 
 
 def test_numbers_that_name_nobody_here_warn() -> None:
     machine = a_machine()
-    machine.hardware = some_hardware(msgspec.structs.replace(a_gpu(), nameless={4711: GIB}))
+    machine.hardware = some_hardware(replace(a_gpu(), nameless={4711: GIB}))
     assert statuses(gpu_processes.processes, machine) == ["WARN", "PASS"]
 
 

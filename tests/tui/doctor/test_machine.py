@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
 import pytest
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.doctor import machine as module
 from machines import a_machine
 from snapshots import a_model, a_snapshot, published
@@ -47,5 +47,5 @@ def test_a_chosen_group_goes_before_the_environments() -> None:
     environment = {"GPUMODELS_GROUP": "ours"}
     machine = a_machine(environment=environment)
     assert machine.group_in["GPUMODELS_GROUP"] == "ours"
-    machine.sources = msgspec.structs.replace(machine.sources, group="theirs")
+    machine.sources = replace(machine.sources, group="theirs")
     assert machine.group_in["GPUMODELS_GROUP"] == "theirs"

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from gpumodels_shared.layout import MINOR
@@ -110,7 +109,7 @@ def test_a_snapshot_that_cannot_be_read_warns(tmp_path: Path, publish: Publish) 
     writer = publish(SNAPSHOT)
     machine = a_machine(tmp_path)
     (state,) = machine.feed.processes
-    machine.feed = msgspec.structs.replace(machine.feed, processes=(msgspec.structs.replace(state, problem="torn payload"),))
+    machine.feed = replace(machine.feed, processes=(replace(state, problem="torn payload"),))
     assert found(sidecars.health, machine) == [("WARN", f"{CALLED}: torn payload")]
     writer.path.unlink()
     assert statuses(sidecars.health, machine) == ["WARN"]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from dataclasses import replace as changed
 from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace as changed
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Fingerprint, OutOfMemory, Stage, TensorSample

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from apps import SMALL, app_showing, pressed
+from gpumodels_shared.records import replace
 from gpumodels_tui.screens import holders_box
 from gpumodels_tui.sources.asking import Chain, Found, NoAnswerError
 from gpumodels_tui.view.rows import ModelRow

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from msgspec import structs
 
 from apps import LARGE, SMALL, app_showing, has_keys, layer_table, layer_under_cursor, layers_in_sight, on_screen, pressed
 from gpumodels_tui.screens.layers import LayersScreen, torch_device
@@ -91,9 +90,7 @@ async def test_a_model_that_moved_to_another_device_is_followed() -> None:
 
 @pytest.mark.slow
 async def test_i_shows_all_facts_and_the_files_metadata() -> None:
-    row = structs.replace(
-        a_row("m", files=["/models/m.safetensors"]), facts={"title": "A title"}, metadata={"ss_network_dim": "16"}
-    )
+    row = replace(a_row("m", files=["/models/m.safetensors"]), facts={"title": "A title"}, metadata={"ss_network_dim": "16"})
     app = app_showing(a_view(a_gpu(row)))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "enter", "i")
@@ -107,7 +104,7 @@ async def test_i_shows_all_facts_and_the_files_metadata() -> None:
 
 async def test_candidates_of_an_uncertain_name_are_listed() -> None:
     row = a_row("WanModel", candidates=["/models/high.safetensors", "/models/low.safetensors"])
-    unsure = structs.replace(row, model=replace(row.model, confidence=0.3, name_source="class"))
+    unsure = replace(row, model=replace(row.model, confidence=0.3, name_source="class"))
     app = app_showing(a_view(a_gpu(unsure)))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "enter")
@@ -126,17 +123,17 @@ async def test_a_model_without_a_tree_says_so() -> None:
 
 def test_the_devices_name_inside_the_process_is_found_for_a_model_on_several_gpus() -> None:
     sharded = a_model("big", device="cuda:0", bytes_by_device={"cuda:0": 5 * GIB, "cuda:1": 3 * GIB, "cpu": GIB})
-    row = structs.replace(a_row("big", 3 * GIB), model=sharded)
+    row = replace(a_row("big", 3 * GIB), model=sharded)
     assert torch_device(a_gpu(row, index=1), row) == "cuda:1"
-    assert torch_device(a_gpu(row), structs.replace(row, on_bytes=5 * GIB)) == "cuda:0"
-    assert torch_device(a_host(row), structs.replace(row, on_bytes=GIB)) == "cpu"
+    assert torch_device(a_gpu(row), replace(row, on_bytes=5 * GIB)) == "cuda:0"
+    assert torch_device(a_host(row), replace(row, on_bytes=GIB)) == "cpu"
 
 
 def test_of_two_devices_that_are_called_the_same_the_process_knows_which_is_which() -> None:
     half = a_model("big", device="cuda:0", bytes_by_device={"cuda:0": 4 * GIB, "cuda:1": 4 * GIB})
     labels, keys = {"cuda:0": "cuda:0", "cuda:1": "cuda:0"}, {"cuda:0": "gpu:own", "cuda:1": "gpu:shared"}
-    row = structs.replace(a_row("big", 4 * GIB), model=half, device_labels=labels, device_keys=keys)
-    devices = [structs.replace(a_gpu(row), key=key, label="cuda:0") for key in ("gpu:own", "gpu:shared")]
+    row = replace(a_row("big", 4 * GIB), model=half, device_labels=labels, device_keys=keys)
+    devices = [replace(a_gpu(row), key=key, label="cuda:0") for key in ("gpu:own", "gpu:shared")]
     assert [torch_device(device, row) for device in devices] == ["cuda:0", "cuda:1"]
 
 
@@ -169,7 +166,7 @@ async def test_facts_above_the_tree_leave_it_room(lines: int) -> None:
 
 @pytest.mark.slow
 async def test_a_model_of_many_facts_has_them_all_below_tab() -> None:
-    row = structs.replace(a_small_model(), facts={f"fact {number}": f"value {number}" for number in range(40)})
+    row = replace(a_small_model(), facts={f"fact {number}": f"value {number}" for number in range(40)})
     app = app_showing(a_view(a_gpu(row)))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "enter")

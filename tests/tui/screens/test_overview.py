@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from apps import LARGE, SMALL, app_showing, chosen, has_keys, listed, on_screen, overview, pressed, selected, under_cursor
+from gpumodels_shared.records import replace
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.view.rows import View
 from gpumodels_tui.widgets.device_panel import DevicePanel

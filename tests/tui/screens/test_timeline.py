@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from msgspec import structs
 
 from apps import LARGE, SMALL, app_showing, pressed
+from gpumodels_shared.records import replace
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.screens.layers import LayersScreen
 from gpumodels_tui.screens.process import ProcessScreen
@@ -70,10 +70,10 @@ async def test_a_number_shows_one_devices_graph_and_events_and_zero_all_again() 
 
 
 async def test_of_devices_with_one_name_only_the_chosen_ones_events_are_shown_and_only_its_graph_is_marked() -> None:
-    first, second = (structs.replace(a_gpu(index=number), key=f"{number}:cuda:0", label="cuda:0") for number in range(2))
+    first, second = (replace(a_gpu(index=number), key=f"{number}:cuda:0", label="cuda:0") for number in range(2))
     key = second.key
     events = [
-        structs.replace(out_of_memory(), device="cuda:0", device_key=key),
+        replace(out_of_memory(), device="cuda:0", device_key=key),
         Event(1, NOON_NS, EventKind.LOADED, "on-second", "vllm 2", "cuda:0", GIB, "on-second", device_key=key),
     ]
     app = app_showing(with_events(a_view(first, second), *events))
@@ -171,7 +171,7 @@ async def test_graphs_begin_with_what_is_known_and_brackets_change_their_time(
     now = NOON_NS // 10**9
     samples = {view.devices[0].key: ((now - known_seconds, GIB), (now, 2 * GIB))}
     names = {"[": "left_square_bracket", "]": "right_square_bracket"}
-    app = app_showing(structs.replace(view, history=structs.replace(view.history, samples=samples)))
+    app = app_showing(replace(view, history=replace(view.history, samples=samples)))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "t", *(names[key] for key in keys))
         line = next(line for line in lines_shown(app) if line.endswith("now"))
@@ -186,7 +186,7 @@ async def test_between_two_samples_the_graphs_stand_still() -> None:
         await pressed(pilot, "t", *["left_square_bracket"] * 3)
         before = lines_shown(app)[1:6]
         clock[0] += 4
-        app.receive(structs.replace(view))
+        app.receive(replace(view))
         await pilot.pause()
         assert lines_shown(app)[1:6] == before
 

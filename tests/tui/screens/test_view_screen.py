@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
 from apps import SMALL, app_showing, listed, on_screen, pressed
+from gpumodels_shared.records import replace
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.screens.overview import OverviewScreen
 from gpumodels_tui.screens.text_screen import TextScreen

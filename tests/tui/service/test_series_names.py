@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_tui.service.series_names import LONGEST_LABEL, SeriesNames, label
 from gpumodels_tui.sources.feed import ProcessState
 from snapshots import a_process, a_process_state, a_snapshot

@@ -9,9 +9,9 @@ from types import ModuleType
 
 import psutil
 import pytest
-from msgspec.structs import replace
 
 from fake_nvml import FakeGpu, fake_nvml
+from gpumodels_shared.records import replace
 from gpumodels_tui.sources import gpus, nvml_gpus
 from gpumodels_tui.sources.gpu_reading import AMD, INTEL, NVIDIA, PROCESS_CALLS, GpuReading
 from gpumodels_tui.sources.gpus import Hardware, HardwareState, host_memory_only

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping, Sequence
 
 import pytest
-from msgspec import structs
 
 from fake_nvml import FakeGpu, fake_nvml
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_tui.outside.facts import NOTHING, KnownBy, OutsideFacts, OutsideModel, Wanted
 from gpumodels_tui.outside.looking import OutsideLooks
 from gpumodels_tui.sources import gpus
@@ -50,7 +50,7 @@ class KnownSources(Sources, frozen=True):
 def hardware(*pids: int) -> HardwareState:
     running = {pid: GpuProcess(pid, ("llama-server", str(pid)), "eve", NOON_NS) for pid in pids if pid != 99}
     gpus = a_gpu(processes=dict.fromkeys(pids, GIB)), a_gpu(1, A100, processes={pids[0]: 2 * GIB} if pids else {})
-    return structs.replace(some_hardware(*gpus), running=running)
+    return replace(some_hardware(*gpus), running=running)
 
 
 def test_those_without_a_sidecar_are_wanted_with_their_bytes_on_all_gpus() -> None:
@@ -61,12 +61,12 @@ def test_those_without_a_sidecar_are_wanted_with_their_bytes_on_all_gpus() -> No
 
 @pytest.mark.parametrize("liveness", [Liveness.DEAD, Liveness.EXITED])
 def test_a_process_whose_sidecar_has_ended_has_none(liveness: Liveness) -> None:
-    feed = a_feed(structs.replace(a_process_state(a_snapshot(process=a_process(pid=7))), liveness=liveness))
+    feed = a_feed(replace(a_process_state(a_snapshot(process=a_process(pid=7))), liveness=liveness))
     assert [one.pid for one in wanted_in(hardware(7), feed)] == [7]
 
 
 def test_a_driver_that_does_not_tell_bytes_leaves_them_unknown() -> None:
-    state = structs.replace(hardware(7), gpus=(a_gpu(processes={7: None}), a_gpu(1, H100, processes={7: None})))
+    state = replace(hardware(7), gpus=(a_gpu(processes={7: None}), a_gpu(1, H100, processes={7: None})))
     assert [one.used_bytes for one in wanted_in(state, a_feed())] == [None]
 
 

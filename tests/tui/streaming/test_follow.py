@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from msgspec.structs import replace as changed
 
 from gpumodels_shared.codec import encode
+from gpumodels_shared.records import replace as changed
 from gpumodels_shared.schema import Job, Snapshot
 from gpumodels_tui.sources.feed import FeedState
 from processes import run_python

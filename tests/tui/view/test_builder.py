@@ -3,8 +3,6 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from msgspec import structs
-
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import SMALL_MODELS_ID
 from gpumodels_tui.catalogue.facts import CatalogueState
@@ -142,10 +140,10 @@ def test_a_model_whose_pages_are_all_on_disk_keeps_its_row_and_its_dtype() -> No
 
 def test_a_process_that_is_merely_late_shows_how_old_its_snapshot_is() -> None:
     """Up to 0.1.0 `(stalled)` stood there after three seconds, for a process on a loaded machine."""
-    late = structs.replace(a_process_state(a_snapshot(a_model())), late_seconds=7.0)
+    late = replace(a_process_state(a_snapshot(a_model())), late_seconds=7.0)
     (row,) = view_of(a_feed(late)).devices[-1].models
     assert row.note == "7s old"
-    (row,) = view_of(a_feed(structs.replace(late, late_since_first_seen=True))).devices[-1].models
+    (row,) = view_of(a_feed(replace(late, late_since_first_seen=True))).devices[-1].models
     assert row.note == ">7s old"
     (process,) = view_of(a_feed(late)).process_rows
     sidecar = next(fact.value for fact in facts_of_process(process, 0) if fact.label == "sidecar")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.view.copied_rows import CopiedRows, Placed
 from gpumodels_tui.view.copies import Origin, Resident, origin_of
 from gpumodels_tui.view.rows import ModelRow

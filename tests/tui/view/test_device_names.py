@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 
 import pytest
-from msgspec import structs
 
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_shared.schema import DeviceMemory
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.sources.gpu_reading import AMD, INTEL, GpuReading
@@ -102,7 +102,7 @@ def test_a_certain_device_is_joined(process: ProcessState, gpus: tuple[GpuReadin
         (using("cuda:0", visible="1000000"), TWINS),
         (using("cuda:0", visible="?"), TWINS),
         # Of one name, but not alike: either may be the faster one.
-        (using("cuda:0"), (TWINS[0], structs.replace(TWINS[1], total_bytes=40 * GIB))),
+        (using("cuda:0"), (TWINS[0], replace(TWINS[1], total_bytes=40 * GIB))),
         # In a container numbers begin anew, and pids are others.
         (using("cuda:0", is_local=False), TWINS),
         (using("cuda:0", is_local=False), (MIXED[0], seen_by(MIXED[1], 4711))),
@@ -183,8 +183,8 @@ ON_BOTH = using("cuda:0", "cuda:1")
 
 def test_a_gpu_that_is_lost_stays_what_its_process_calls_it() -> None:
     gpus = (seen_by(TWINS[0], 4711), seen_by(TWINS[1], 4711))
-    lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=NOON_NS, processes={4711: None})
-    for now in (gpus, (gpus[0], lost), (gpus[0], structs.replace(lost, processes={})), gpus):
+    lost = replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=NOON_NS, processes={4711: None})
+    for now in (gpus, (gpus[0], lost), (gpus[0], replace(lost, processes={})), gpus):
         joined = join_devices(a_feed(ON_BOTH), some_hardware(*now))
         assert [where(joined, name) for name in ("cuda:0", "cuda:1")] == [f"gpu:{H100}", f"gpu:{A100}"]
 
@@ -207,13 +207,13 @@ def test_numbers_are_those_of_the_gpus_that_were_there_when_the_process_began(
     lost_at_ns: int, device: str, expected: str | None
 ) -> None:
     gpus = [a_gpu(number, f"GPU-{number}") for number in range(3)]
-    gpus[1] = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=lost_at_ns)
+    gpus[1] = replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=lost_at_ns)
     found = where(join_devices(a_feed(using(device)), some_hardware(*gpus)), device)
     assert found == (f"4711:{device}" if expected is None else f"gpu:GPU-{expected}")
 
 
 def test_a_number_that_a_lost_gpu_had_before_another_got_it_is_nobodys() -> None:
-    gpus = (a_gpu(0, A100), structs.replace(a_gpu(0, H100), used_bytes=None, lost="the driver doesn't list it any more"))
+    gpus = (a_gpu(0, A100), replace(a_gpu(0, H100), used_bytes=None, lost="the driver doesn't list it any more"))
     assert where(join_devices(a_feed(using("cuda:0")), some_hardware(*gpus))) == "4711:cuda:0"
 
 
@@ -231,7 +231,7 @@ GB10 = GpuReading(0, H100, "NVIDIA GB10", 128 * GIB, shares_host_memory=True)
 
 
 def test_of_memory_shared_with_the_host_the_driver_counts_processes_or_their_sidecars_do() -> None:
-    counted = structs.replace(GB10, used_bytes=9 * GIB)
+    counted = replace(GB10, used_bytes=9 * GIB)
     first = using(a_device("cuda:0", GIB, reserved_bytes=3 * GIB))
     second = using(a_device("cuda:0", GIB, reserved_bytes=2 * GIB), pid=4712)
     for gpu, used in ((counted, 9 * GIB), (GB10, 5 * GIB)):
@@ -239,14 +239,14 @@ def test_of_memory_shared_with_the_host_the_driver_counts_processes_or_their_sid
         assert (device.used_bytes, device.total_bytes, device_state(device)) == (used, 128 * GIB, "shared with the host")
 
 
-DIVIDED = structs.replace(a_gpu(0, H100), is_divided=True)
+DIVIDED = replace(a_gpu(0, H100), is_divided=True)
 SLICES = tuple(
     GpuReading(number, f"MIG-{number}000-{number}", "NVIDIA H100 MIG 1g.10gb", 10 * GIB, GIB, parent=H100, parent_index=0)
     for number in range(2)
 )
 
 
-ON_SECOND = (DIVIDED, SLICES[0], structs.replace(SLICES[1], processes={4711: GIB}))
+ON_SECOND = (DIVIDED, SLICES[0], replace(SLICES[1], processes={4711: GIB}))
 
 
 @pytest.mark.parametrize(
@@ -293,20 +293,16 @@ def test_the_word_for_a_slice_in_a_sentence_is_that_of_a_gpu() -> None:
 
 
 def test_a_process_in_a_container_is_joined_by_its_pid_outside() -> None:
-    process = structs.replace(using("cuda:0", pid=7, is_local=False), outer_pid=4711)
+    process = replace(using("cuda:0", pid=7, is_local=False), outer_pid=4711)
     assert where(join_devices(a_feed(process), some_hardware(TWINS[0], seen_by(TWINS[1], 4711))), process="7") == f"gpu:{A100}"
     stranger = using("cuda:0", pid=4711, is_local=False)
     assert where(join_devices(a_feed(stranger), some_hardware(TWINS[0], seen_by(TWINS[1], 4711)))) == "4711:cuda:0"
 
 
-MI_0 = structs.replace(
-    a_gpu(1, "GPU-9d7f8b5c4a3e2f10", "AMD Instinct MI300X"), vendor=AMD, pci_address="0000:03:00.0", runtime_index=1
-)
-MI_1 = structs.replace(
-    a_gpu(2, "GPU-1111111111111111", "AMD Instinct MI300X"), vendor=AMD, pci_address="0000:83:00.0", runtime_index=0
-)
-WITHOUT_ROCM = structs.replace(a_gpu(3, "pci:0000:c3:00.0", "Raphael"), vendor=AMD, runtime_index=None)
-ARC = structs.replace(a_gpu(4, "pci:0000:44:00.0", "Arc A770"), vendor=INTEL, runtime_index=0)
+MI_0 = replace(a_gpu(1, "GPU-9d7f8b5c4a3e2f10", "AMD Instinct MI300X"), vendor=AMD, pci_address="0000:03:00.0", runtime_index=1)
+MI_1 = replace(a_gpu(2, "GPU-1111111111111111", "AMD Instinct MI300X"), vendor=AMD, pci_address="0000:83:00.0", runtime_index=0)
+WITHOUT_ROCM = replace(a_gpu(3, "pci:0000:c3:00.0", "Raphael"), vendor=AMD, runtime_index=None)
+ARC = replace(a_gpu(4, "pci:0000:44:00.0", "Arc A770"), vendor=INTEL, runtime_index=0)
 ALL = (a_gpu(0, H100), MI_0, MI_1, WITHOUT_ROCM, ARC)
 
 
@@ -366,16 +362,16 @@ def test_a_device_that_may_be_several_gpus_is_joined_with_none(process: ProcessS
 
 
 def test_without_rocms_list_a_number_of_two_amd_gpus_tells_nothing_but_the_process_does() -> None:
-    gpus = [structs.replace(gpu, runtime_index=None) for gpu in (MI_0, MI_1)]
+    gpus = [replace(gpu, runtime_index=None) for gpu in (MI_0, MI_1)]
     process = on("cuda:0", "hip")
     assert where(join_devices(a_feed(process), some_hardware(*gpus))) == "4711:cuda:0"
-    held = structs.replace(gpus[1], processes={4711: GIB})
+    held = replace(gpus[1], processes={4711: GIB})
     assert where(join_devices(a_feed(process), some_hardware(gpus[0], held))) == f"gpu:{MI_1.uuid}"
 
 
 def test_an_integrated_gpu_of_another_vendor_changes_no_join_of_nvidias() -> None:
     process = using("cuda:0", is_local=False)
-    own = structs.replace(ARC, index=1)
+    own = replace(ARC, index=1)
     assert where(join_devices(a_feed(process), some_hardware(a_gpu(0, H100), own))) == f"gpu:{H100}"
 
 

@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from msgspec.structs import replace
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.view.event_facts import facts_of_event, facts_of_held_models
 from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.view.model_facts import Fact

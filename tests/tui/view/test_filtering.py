@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 
-from msgspec.structs import replace
-
+from gpumodels_shared.records import replace
 from gpumodels_tui import json_output
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.oneshot import Snapshots

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.view.listing import SORTS, Entry, Order, entries
 from snapshots import GIB, MIB, WAN
 from views import a_full_view, a_gpu, a_host, a_llama_server, a_row, an_unattached

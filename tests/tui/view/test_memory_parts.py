@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from msgspec import structs
-
 from gpumodels_shared.liveness import Liveness
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.gpus import GpuProcess, Hardware
@@ -31,7 +29,7 @@ def view_of_training() -> View:
     models = [a_model(f"m{size}", size * GIB, device="cuda:0") for size in (1, 2, 4)]
     snapshot = a_snapshot(*models, devices=[memory])
     gpu = a_gpu(used_bytes=30 * GIB, processes={4711: 25 * GIB, 99: 4 * GIB, 100: None})
-    known = structs.replace(hardware(gpu), running={99: GpuProcess(99, ("python", "it's.py"), "eve", NOON_NS)})
+    known = replace(hardware(gpu), running={99: GpuProcess(99, ("python", "it's.py"), "eve", NOON_NS)})
     return build_view(a_feed(snapshot), known, CatalogueState())
 
 

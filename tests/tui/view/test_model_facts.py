@@ -7,10 +7,10 @@ import re
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.name_sources import NameSource
+from gpumodels_shared.records import replace
 from gpumodels_tui.view.model_facts import MOST_LISTED, SOURCES, Fact, facts_of, headline, raw_metadata
 from gpumodels_tui.view.rows import ModelRow
 from snapshots import GIB, MIB, NOON_NS, WAN, a_model, a_process_state, a_snapshot

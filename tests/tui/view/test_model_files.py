@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from msgspec import structs
-
 from gpumodels_shared.schema import Model
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.view.builder import build_view
@@ -45,9 +43,9 @@ def test_an_adapters_config_tells_its_base_rank_and_alpha() -> None:
 
 
 def test_a_rank_that_nobody_stated_is_told_by_the_shapes() -> None:
-    facts = structs.replace(some_facts(FILE), rank=16)
+    facts = replace(some_facts(FILE), rank=16)
     assert facts_from_files(enriched(a_model(files=[FILE], dtypes={}), a_catalogue(facts))) == {"rank": "16"}
-    stated = structs.replace(some_facts(FILE, {"ss_network_dim": "8"}), rank=16)
+    stated = replace(some_facts(FILE, {"ss_network_dim": "8"}), rank=16)
     assert facts_from_files(enriched(a_model(files=[FILE], dtypes={}), a_catalogue(stated))) == {"rank": "8"}
 
 
@@ -92,7 +90,7 @@ def test_one_file_under_two_names_is_each_of_them() -> None:
 
 def test_a_file_that_took_the_place_of_the_one_that_was_loaded_says_nothing_of_the_model() -> None:
     model = a_model(files=[FILE], dtypes={}, metadata={"modelspec.title": "as loaded"})
-    catalogue = a_catalogue(structs.replace(some_facts(FILE, {"ss_network_dim": "32"}, {"float32": GIB}), rank=32))
+    catalogue = a_catalogue(replace(some_facts(FILE, {"ss_network_dim": "32"}, {"float32": GIB}), rank=32))
     now = catalogue.by_path[FILE]
     same = replace(model, file_stamps=((now.size_bytes, now.modified_ns),))
     assert facts_from_files(enriched(same, catalogue))["rank"] == "32"
@@ -115,19 +113,19 @@ def precision_of_model(model: Model, *files: FileFacts) -> str | None:
 
 def test_precision_is_that_of_the_config_beside_or_of_the_file() -> None:
     config = FileFacts("/m/config.json", 10, NOON_NS, "config", precision="int4 AutoRound")
-    file = structs.replace(some_facts("/m/model.safetensors"), precision="int4 GPTQ")
+    file = replace(some_facts("/m/model.safetensors"), precision="int4 GPTQ")
     model = a_model(files=["/m/model.safetensors"], dtypes=PACKED)
     assert precision_of_model(model, config, file) == "int4 AutoRound"
     assert precision_of_model(model, file) == "int4 GPTQ"
     assert precision_of_model(model) is None
     assert precision_of_model(replace(model, precision="int4 GPTQ"), config, file) == "int4 AutoRound"
     assert precision_of_model(replace(model, precision="nf4"), config, file) == "nf4"
-    named = structs.replace(file, path="/m/acme.safetensors")
+    named = replace(file, path="/m/acme.safetensors")
     assert precision_of_model(a_model(files=["/m/acme.safetensors"], dtypes=PACKED), config, named) == "int4 GPTQ"
 
 
 def test_a_file_that_was_unpacked_when_it_was_loaded_is_called_by_its_dtypes() -> None:
-    file = structs.replace(some_facts("/m/acme.gguf"), precision="Q4_K_M")
+    file = replace(some_facts("/m/acme.gguf"), precision="Q4_K_M")
     assert precision_of_model(a_model(files=["/m/acme.gguf"], dtypes={"bfloat16": GIB}), file) is None
     assert precision_of_model(a_model(files=["/m/acme.gguf"], dtypes={"Q4_K": GIB, "Q6_K": GIB // 4}), file) == "Q4_K_M"
     assert precision_of_model(a_model(dtypes={"Q4_K": GIB, "Q6_K": GIB // 4})) == "Q4_K"
@@ -135,8 +133,8 @@ def test_a_file_that_was_unpacked_when_it_was_loaded_is_called_by_its_dtypes() -
 
 def test_of_a_ggufs_shards_the_one_that_states_its_file_type_counts() -> None:
     paths = [f"/m/acme-0000{number}-of-00002.gguf" for number in (1, 2)]
-    first, second = (structs.replace(some_facts(path), size_bytes=size) for path, size in zip(paths, (10, 20), strict=True))
-    files = structs.replace(first, precision="Q4_K_M"), structs.replace(second, precision="Q4_K")
+    first, second = (replace(some_facts(path), size_bytes=size) for path, size in zip(paths, (10, 20), strict=True))
+    files = replace(first, precision="Q4_K_M"), replace(second, precision="Q4_K")
     model = a_model(files=paths, dtypes={"Q4_K": GIB, "Q6_K": GIB // 4})
     assert precision_of_model(model, *files) == precision_of_model(model, *reversed(files)) == "Q4_K_M"
 

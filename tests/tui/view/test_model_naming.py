@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from msgspec import structs
-
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts, ValuesMatch
 from gpumodels_tui.view.enrichment import enriched
 from named_by_values import FINGERPRINT, TUNE, TWIN, recognised
@@ -27,10 +25,10 @@ def test_a_file_of_two_names_gives_none_but_lists_both() -> None:
     link = "/models/mine.safetensors"
     real = FileFacts(TUNE, 100, NOON_NS, "safetensors", aliases=(link,))
     model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
-    found = enriched(model, structs.replace(a_catalogue(real), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)})).model
+    found = enriched(model, replace(a_catalogue(real), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)})).model
     assert (found.name, found.confidence, found.candidates) == ("WanModel", 0.0, (link, TUNE))
-    blob = structs.replace(real, path="/hub/blobs/0f")
-    found = enriched(model, structs.replace(a_catalogue(blob), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)})).model
+    blob = replace(real, path="/hub/blobs/0f")
+    found = enriched(model, replace(a_catalogue(blob), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)})).model
     assert (found.name, found.candidates) == ("mine", ())
 
 
@@ -38,7 +36,7 @@ def test_a_file_that_a_store_calls_by_its_hash_has_its_symlinks_name() -> None:
     link, digest = "/nets/mine.safetensors", "9f86d081884c7d659a2feaa0c55ad015"
     stored = FileFacts(f"/nets/.git/annex/MD5E-s9--{digest}.safetensors", 100, NOON_NS, "safetensors", aliases=(link,))
     model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
-    found = enriched(model, structs.replace(a_catalogue(stored), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)})).model
+    found = enriched(model, replace(a_catalogue(stored), values={FINGERPRINT: ValuesMatch((link,), (), 16, 16)})).model
     assert (found.name, found.candidates) == ("mine", ())
 
 
@@ -51,7 +49,7 @@ def test_shards_that_two_repositories_share_are_neithers() -> None:
     files = [FileFacts(f"/hub/blobs/{n}f", 100, NOON_NS, "safetensors", aliases=both) for n, both in enumerate(aliases)]
     model = replace(a_model("WanModel", confidence=0.0, name_source="class"), fingerprint=FINGERPRINT)
     verdict = ValuesMatch(tuple(ours), (), 16, 16)
-    found = enriched(model, structs.replace(a_catalogue(*files), values={FINGERPRINT: verdict})).model
+    found = enriched(model, replace(a_catalogue(*files), values={FINGERPRINT: verdict})).model
     assert (found.name, found.confidence) == ("WanModel", 0.0)
     assert found.candidates == (*ours, theirs[0])
 
@@ -141,7 +139,7 @@ def test_a_guess_is_marked() -> None:
 
 
 def searching(*files: FileFacts) -> CatalogueState:
-    return structs.replace(a_catalogue(*files), unsettled=frozenset((FINGERPRINT,)))
+    return replace(a_catalogue(*files), unsettled=frozenset((FINGERPRINT,)))
 
 
 def test_a_name_that_may_still_come_is_pending_and_the_class_or_a_guess_stands_meanwhile() -> None:
@@ -162,7 +160,7 @@ def test_a_name_that_is_known_or_stated_is_not_pending() -> None:
         "Wan2_2",
         "file metadata",
     )
-    known = structs.replace(searching(some_facts(TUNE)), values={FINGERPRINT: ValuesMatch((TUNE,), (), 16, 16)})
+    known = replace(searching(some_facts(TUNE)), values={FINGERPRINT: ValuesMatch((TUNE,), (), 16, 16)})
     assert (enriched(model, known).shown_name, enriched(model, known).model.name_source) == ("my-tune", "values")
     sure = replace(a_model("org/name", confidence=0.95, name_source="config"), fingerprint=FINGERPRINT)
     assert (enriched(sure, searching()).shown_name, enriched(sure, searching()).model.name_source) == ("org/name", "config")
@@ -178,7 +176,7 @@ def test_what_the_process_itself_still_looks_for_is_pending_and_its_file_may_sta
 def test_a_file_with_the_models_values_is_surer_than_the_one_that_a_node_named() -> None:
     named = a_model("4x", confidence=0.65, name_source="node input", files=["/models/4x.pth"])
     model = replace(named, fingerprint=FINGERPRINT)
-    catalogue = structs.replace(NOTHING, values={FINGERPRINT: ValuesMatch((TUNE,), (), 16, 16)})
+    catalogue = replace(NOTHING, values={FINGERPRINT: ValuesMatch((TUNE,), (), 16, 16)})
     found = enriched(model, catalogue).model
     assert (found.name, found.name_source, found.files) == ("my-tune", "values", (TUNE,))
     assert enriched(model, NOTHING).model == model

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from msgspec import structs
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.outside.facts import NOTHING, KnownBy, OutsideFacts, OutsideModel
 from gpumodels_tui.view.outside_models import ShownModels, in_words, model_name, shown_models, summary
@@ -35,7 +35,7 @@ def shown(model: OutsideModel, catalogue: CatalogueState | None = None) -> str:
         (mapped(f"/o/blobs/sha256-{HASH}", stated=("llama3.2:3b",)), "llama3.2:3b (mapped)", "llama3.2:3b"),
         (mapped(f"/o/blobs/sha256-{HASH}", stated=("a:1", "b:1")), "a:1 or b:1 (mapped)", "a:1 or b:1"),
         (mapped(f"/o/blobs/sha256-{HASH}"), f"sha256-{HASH} (mapped)", None),
-        (structs.replace(mapped("/m/a.gguf"), is_deleted=True), "a.gguf (mapped, deleted since)", "a"),
+        (replace(mapped("/m/a.gguf"), is_deleted=True), "a.gguf (mapped, deleted since)", "a"),
         (OutsideModel(KnownBy.OPEN, ("/m/a.gguf",)), "a.gguf (open)", "a"),
         (OutsideModel(KnownBy.SERVER, stated=("/m/Qwen3-8B-Q8_0.gguf",)), "Qwen3-8B (its server says)", "Qwen3-8B"),
         (OutsideModel(KnownBy.ARGUMENT, stated=("Qwen/Qwen3-8B",)), "Qwen/Qwen3-8B (in its arguments)", "Qwen/Qwen3-8B"),
@@ -68,7 +68,7 @@ def test_the_line_of_the_facts_gives_no_bytes_to_a_device() -> None:
     catalogue = a_catalogue(some_facts("/m/a.gguf", {"general.name": "A"}))
     (one,) = shown_models(OutsideFacts((mapped("/m/a.gguf"),)), catalogue)
     assert in_words(one) == "a.gguf (mapped), a file of 5.0 GB, A"
-    (part,) = shown_models(OutsideFacts((structs.replace(mapped(*SHARDS), mapped_bytes=GIB),)), catalogue)
+    (part,) = shown_models(OutsideFacts((replace(mapped(*SHARDS), mapped_bytes=GIB),)), catalogue)
     assert in_words(part) == "Big-Q4_K_M.gguf (mapped), 3 files of 5.0 GB, 1.0 GB mapped"
     (said,) = shown_models(OutsideFacts((OutsideModel(KnownBy.ARGUMENT, stated=("org/n",), said_by="--model"),)), catalogue)
     assert in_words(said) == "org/n (in its arguments: --model)"

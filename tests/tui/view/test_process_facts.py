@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Final
 
-from msgspec.structs import replace
-
+from gpumodels_shared.records import replace
 from gpumodels_shared.schema import DeviceMemory, Model, OutOfMemory, Stage
 from gpumodels_tui.view.model_facts import Fact
 from gpumodels_tui.view.process_facts import MOST_WARNINGS, facts_of_process, facts_of_unattached

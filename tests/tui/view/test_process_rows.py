@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from msgspec import structs
 
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.sources.gpus import GpuProcess, HardwareState
 from gpumodels_tui.view.device_names import HOST, Device, join_devices
@@ -72,7 +72,7 @@ def test_processes_without_a_sidecar_are_those_whose_pid_none_has_most_bytes_fir
     gpu = a_gpu(processes={4711: GIB, 1: GIB, 2: 3 * GIB, 3: None, 4: GIB})
     running = {2: GpuProcess(2, ("python", "serve it.py"), "eve\x1b", NOON_NS)}
     attached = [a_process_state(a_snapshot(process=a_process(pid=4711)))]
-    found = unattached_rows(attached, structs.replace(some_hardware(gpu, a_gpu(1, A100)), running=running))
+    found = unattached_rows(attached, replace(some_hardware(gpu, a_gpu(1, A100)), running=running))
     assert [row.pid for row in found[GPU.key]] == [2, 1, 4, 3]
     assert found[GPU.key][0] == UnattachedRow("pid:2", 2, "python 'serve it.py'", "eve\\x1b", 3 * GIB, NOON_NS)
     assert found[GPU.key][1] == UnattachedRow("pid:1", 1, "", "", GIB, None)
@@ -81,7 +81,7 @@ def test_processes_without_a_sidecar_are_those_whose_pid_none_has_most_bytes_fir
 
 @pytest.mark.parametrize("changes", [{"is_local": False}, {"liveness": Liveness.DEAD}, {"liveness": Liveness.EXITED}])
 def test_a_pid_of_another_namespace_or_of_a_dead_process_is_nobodys_here(changes: dict[str, object]) -> None:
-    state = structs.replace(a_process_state(a_snapshot(process=a_process(pid=4711))), **changes)
+    state = replace(a_process_state(a_snapshot(process=a_process(pid=4711))), **changes)
     found = unattached_rows([state], some_hardware(a_gpu(processes={4711: GIB})))
     assert [row.pid for row in found[GPU.key]] == [4711]
 
@@ -109,8 +109,8 @@ def test_a_command_is_one_line_that_a_shell_would_take_cut_and_safe_to_draw() ->
 
 def nameless(*used: int | None) -> HardwareState:
     """In a container: the driver's own numbers name nobody."""
-    gpu = structs.replace(a_gpu(), nameless={51_000 + number: size for number, size in enumerate(used)})
-    return structs.replace(some_hardware(gpu), pids_are_ours=False)
+    gpu = replace(a_gpu(), nameless={51_000 + number: size for number, size in enumerate(used)})
+    return replace(some_hardware(gpu), pids_are_ours=False)
 
 
 def shown(states: Sequence[ProcessState], hardware: HardwareState) -> list[tuple[str, int | None, int | None]]:
@@ -142,17 +142,17 @@ def test_of_the_drivers_processes_those_with_a_sidecar_have_rows_of_their_own(
 
 
 def test_a_number_that_no_process_can_have_names_nobody_outside_of_a_container_too() -> None:
-    hardware = some_hardware(structs.replace(a_gpu(processes={1: GIB}), nameless={0: 2 * GIB}))
+    hardware = some_hardware(replace(a_gpu(processes={1: GIB}), nameless={0: 2 * GIB}))
     assert shown([], hardware) == [(UNNAMED, None, 2 * GIB), ("", 1, GIB)]
 
 
 def test_a_process_in_a_container_is_called_by_the_pid_that_ps_takes_here() -> None:
     inside = a_process_state(a_snapshot(process=a_process("vllm", 7)), is_local=False)
     for outer, title in ((4711, "vllm 4711"), (None, "vllm 7")):
-        row = attached_row(structs.replace(inside, outer_pid=outer), {}, [], {})
+        row = attached_row(replace(inside, outer_pid=outer), {}, [], {})
         assert (row.title, row.pid) == (title, outer or 7)
 
 
 def test_a_process_in_a_container_is_attached_by_its_pid_outside() -> None:
-    state = structs.replace(a_process_state(a_snapshot(process=a_process(pid=7)), is_local=False), outer_pid=4711)
+    state = replace(a_process_state(a_snapshot(process=a_process(pid=7)), is_local=False), outer_pid=4711)
     assert shown([state], some_hardware(a_gpu(processes={4711: GIB, 7: GIB}))) == [("", 7, GIB)]

@@ -83,7 +83,7 @@ def test_nothing_happens_to_models_when_a_gpu_is_lost_and_comes_back() -> None:
     """Up to 0.1.0 a GPU that NVML lost made its models shrink there and grow on `cuda:1`."""
     gpus = [a_gpu(0, H100), a_gpu(1, A100)]
     snapshot = a_snapshot(a_model("unet", bytes_by_device={"cuda:0": GIB, "cuda:1": 2 * GIB, "cpu": GIB}, device="cuda:1"))
-    lost = structs.replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=NOON_NS)
+    lost = replace(gpus[1], used_bytes=None, lost="GPU is lost", lost_at_ns=NOON_NS)
     states = [gpus, [gpus[0], lost], gpus[:1], [], [lost], gpus]
     views = [build_view(a_feed(snapshot), some_hardware(*state), CatalogueState()) for state in states]
     assert [happened(before, after) for before, after in pairwise(views)] == [[]] * 5
@@ -180,7 +180,7 @@ def test_memory_that_ran_out_on_a_device_that_is_not_shown_ran_out_on_none_that_
     (process,) = view.processes
     assert process.snapshot is not None
     device = replace(a_device(f"{view.devices[0].label}", GIB), out_of_memory_count=1)
-    later = structs.replace(view, processes=(structs.replace(process, snapshot=replace(process.snapshot, devices=(device,))),))
+    later = replace(view, processes=(replace(process, snapshot=replace(process.snapshot, devices=(device,))),))
     (event,) = events_between(view, later, NOON_NS)
     assert event.device == view.devices[0].label
     assert not any(is_on(event, row) for row in later.devices)
@@ -245,7 +245,7 @@ def test_memory_is_sampled_every_few_seconds_by_its_highest_and_kept_for_an_hour
 def test_a_device_without_a_reading_keeps_its_samples_for_an_hour() -> None:
     recorder = Recorder()
     view, key = a_view(), f"gpu:{H100}"
-    without = structs.replace(view, devices=view.devices[1:])
+    without = replace(view, devices=view.devices[1:])
     for second in range(0, 100, SAMPLE_SECONDS):
         recorder.record(view, NOON_NS + second * SECOND)
     for second in range(100, 200, SAMPLE_SECONDS):
@@ -299,7 +299,7 @@ def test_memory_that_ran_out_names_the_models_on_that_device_whoever_holds_them(
 def test_a_process_that_ran_out_and_died_of_it_is_told_both() -> None:
     before = a_view_after(0, 70 * GIB)
     (process,) = a_view_after(1, 70 * GIB).processes
-    after = view_of([structs.replace(process, liveness=Liveness.DEAD)])
+    after = view_of([replace(process, liveness=Liveness.DEAD)])
     assert [event.kind for event in events_between(before, after, NOON_NS)] == [EventKind.OUT_OF_MEMORY, EventKind.DIED]
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 from itertools import permutations
 
-from msgspec.structs import replace
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_shared.schema import SMALL_MODELS_ID
 from gpumodels_tui.view.rows import ModelRow, rank
 from snapshots import GIB, MIB

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
-
+from gpumodels_shared.records import replace
 from gpumodels_tui.view.rows import View
 from gpumodels_tui.view.users import next_users, users_in
 from views import a_gpu, a_live_process, a_row, a_view, an_unattached

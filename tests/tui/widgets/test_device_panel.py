@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.app import GpuModelsApp
 from gpumodels_tui.widgets.device_panel import bar_cell, close_used_cell, short_title, used_cell
 from screen_text import lines_shown

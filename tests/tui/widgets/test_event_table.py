@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from msgspec.structs import replace
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.theme import WARNING
 from gpumodels_tui.view.events import Event, EventKind
 from gpumodels_tui.widgets.event_table import SIGNS, EventTable

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from msgspec import structs
 
 from apps import SMALL, app_showing, layer_table, layer_under_cursor, layers_in_sight, pressed
 from gpumodels_shared.schema import LayerTree
@@ -67,7 +66,7 @@ async def test_each_layer_says_on_which_devices_it_is() -> None:
     placed = {tree.names.index("0"): 0, tree.names.index("1"): 1, tree.names.index("2"): 2, tree.names.index("head"): 3}
     memory = tuple((layer, placed[layer], dtype, size) for layer, _, dtype, size in tree.memory)
     row = a_row("spread", GIB, tree=replace(tree, devices=("cuda:0", "cuda:1", "cpu", "meta"), memory=memory))
-    app = app_showing(a_view(a_gpu(structs.replace(row, device_labels={"cuda:0": "3", "cuda:1": "5", "cpu": "host"}))))
+    app = app_showing(a_view(a_gpu(replace(row, device_labels={"cuda:0": "3", "cuda:1": "5", "cpu": "host"}))))
     async with app.run_test(size=SMALL) as pilot:
         await pressed(pilot, "enter", "down", "right")
         marks = {line.split()[0]: line.split()[-1] for line in lines_shown(app) if "  Block" in line}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from msgspec.structs import replace
 from rich.segment import Segment
 from textual.strip import Strip
 
+from gpumodels_shared.records import replace
 from gpumodels_tui.theme import ACCENT, CHOSEN, CURSOR, MUTED, PLAIN, STYLES
 from gpumodels_tui.widgets.cells import Cell, fitted, text
 from gpumodels_tui.widgets.columns import Column, PlacedColumn

@@ -6,10 +6,10 @@ import dataclasses
 import re
 
 import pytest
-from msgspec.structs import replace
 from rich.cells import cell_len
 
 from apps import LARGE, SMALL, app_showing, pressed, selected
+from gpumodels_shared.records import replace
 from gpumodels_tui.view.listing import Entry
 from gpumodels_tui.view.process_rows import OUTSIDE_CONTAINER
 from gpumodels_tui.view.rows import DeviceRow, ModelRow

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct, field
-
+from gpumodels_shared.records import Record, field
 from gpumodels_shared.schema import Fingerprint
 
 
-class FileFacts(Struct, frozen=True):
+class FileFacts(Record):
     """The contents of a model file's header."""
 
     path: str
@@ -35,7 +34,7 @@ class FileFacts(Struct, frozen=True):
     """How its weights are stored, as people call it (`int4 GPTQ`); None if the dtypes say it. A config says it for others."""
 
 
-class ValuesMatch(Struct, frozen=True):
+class ValuesMatch(Record):
     """The files that hold a model's values."""
 
     files: tuple[str, ...]
@@ -49,7 +48,7 @@ class ValuesMatch(Struct, frozen=True):
     """Each part's files, if no single file has the whole model."""
 
 
-class CatalogueState(Struct, frozen=True):
+class CatalogueState(Record):
     """Everything read so far. `by_path` has every known path, resolved or alias."""
 
     by_path: Mapping[str, FileFacts] = field(default_factory=dict)

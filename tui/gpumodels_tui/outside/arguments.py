@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_tui.outside.process_files import has_model_suffix, is_model_file
 
 MOST_ARGUMENTS: Final = 1000
@@ -52,7 +51,7 @@ SERVE: Final = {"vllm": ("serve",), "sglang": ("serve",), "lmdeploy": ("serve", 
 _PYTHON: Final = r"^(?:python|pypy)[\d.]*$"
 
 
-class ArgumentModel(Struct, frozen=True):
+class ArgumentModel(Record):
     """What one argument says."""
 
     flag: str

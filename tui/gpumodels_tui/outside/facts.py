@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from msgspec import Struct
+from gpumodels_shared.records import Record
 
 
 class KnownBy(Enum):
@@ -16,7 +16,7 @@ class KnownBy(Enum):
     ARGUMENT = "argument"
 
 
-class OutsideModel(Struct, frozen=True):
+class OutsideModel(Record):
     """One model: the files of one checkpoint, or what an argument or a server says."""
 
     known_by: KnownBy
@@ -36,7 +36,7 @@ class OutsideModel(Struct, frozen=True):
     """Its paths lead to the same files for the viewer: not so in a container, where another file may have that path."""
 
 
-class OutsideFacts(Struct, frozen=True):
+class OutsideFacts(Record):
     """All that is known of one process."""
 
     models: tuple[OutsideModel, ...] = ()
@@ -51,7 +51,7 @@ NOTHING: OutsideFacts = OutsideFacts()
 """What is known before anybody looked."""
 
 
-class Wanted(Struct, frozen=True):
+class Wanted(Record):
     """A process to be looked at."""
 
     pid: int

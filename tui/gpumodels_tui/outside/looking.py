@@ -10,10 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from gpumodels_shared.identity import start_ticks
+from gpumodels_shared.records import Record, replace
 from gpumodels_tui.outside.arguments import ArgumentModel, models_in
 from gpumodels_tui.outside.facts import NOTHING, KnownBy, OutsideFacts, OutsideModel, Wanted
 from gpumodels_tui.outside.loopback import NotToldError
@@ -30,7 +28,7 @@ PATIENCE_SECONDS: Final = 5.0
 STOP_SECONDS: Final = 0.5
 
 
-class _Seen(Struct):
+class _Seen(Record, frozen=False):
     ticks: int | None
     """When the process started: with the pid it tells one process from the next."""
     used_bytes: int | None

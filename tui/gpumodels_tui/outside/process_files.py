@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_shared.shards import checkpoint_of
 from gpumodels_tui.outside.facts import KnownBy, OutsideModel
 from gpumodels_tui.outside.stores import names_in_store
@@ -42,7 +41,7 @@ class NotSeenError(Exception):
     """The process's files can't be seen; the text says why, and what to do."""
 
 
-class _File(Struct):
+class _File(Record, frozen=False):
     path: str
     inode: int
     known_by: KnownBy

@@ -7,10 +7,9 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import msgspec
-from msgspec import Struct
+from gpumodels_shared.records import Record
 
 MOST_ENTRIES: Final = 5000
 """Files and directories of a store that are gone through."""
@@ -28,7 +27,7 @@ _PARTS: Final = {
 }
 
 
-class Stored(Struct, frozen=True):
+class Stored(Record):
     """What a store calls one of its files."""
 
     path: str | None = None
@@ -37,13 +36,9 @@ class Stored(Struct, frozen=True):
     """What people call the models that it is of; several if these share it."""
 
 
-class _Layer(Struct):
-    media_type: str = msgspec.field(name="mediaType", default="")
-    digest: str = ""
-
-
-class _Manifest(Struct):
-    layers: list[_Layer] = msgspec.field(default_factory=list)
+class _Layer(Record):
+    media_type: str
+    digest: str
 
 
 UNKNOWN: Final = Stored()
@@ -83,6 +78,8 @@ def _ollama_names(manifests: str, digest: str) -> Iterator[str]:
 
 
 def _layers(path: str) -> list[_Layer]:
+    import json  # only for stores with manifests
+
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     except OSError:
@@ -91,8 +88,9 @@ def _layers(path: str) -> list[_Layer]:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_MANIFEST_BYTES:
             return []
-        return msgspec.json.decode(os.read(descriptor, MOST_MANIFEST_BYTES), type=_Manifest).layers
-    except (OSError, msgspec.MsgspecError, RecursionError, ValueError):
+        layers: list[Any] = json.loads(os.read(descriptor, MOST_MANIFEST_BYTES))["layers"]
+        return [_Layer(str(layer["mediaType"]), str(layer["digest"])) for layer in layers]
+    except (OSError, KeyError, TypeError, RecursionError, ValueError):
         return []  # somebody else's file: it names nothing
     finally:
         os.close(descriptor)

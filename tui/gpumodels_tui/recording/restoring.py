@@ -11,10 +11,10 @@ from typing import Any, Final
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
 
 from gpumodels_shared.decoding import DecodeError, decode_without_trees
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.catalogue.facts import CatalogueState, FileFacts
 from gpumodels_tui.recording.lines import RecordingError

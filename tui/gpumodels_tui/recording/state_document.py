@@ -133,6 +133,6 @@ def _file(facts: FileFacts) -> Document:
     metadata = facts.metadata
     if sum(len(key) + len(value) for key, value in metadata.items()) > LARGEST_METADATA_BYTES:
         metadata = {}
-    plain: Any = msgspec.to_builtins(msgspec.structs.replace(facts, shapes=b"", metadata=metadata))
+    plain: Any = msgspec.to_builtins(replace(facts, shapes=b"", metadata=metadata))
     document: Document = without_nulls(plain)
     return document

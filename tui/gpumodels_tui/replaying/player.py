@@ -9,8 +9,7 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import Final
 
-from msgspec.structs import replace
-
+from gpumodels_shared.records import replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.comparing.documents import Document
 from gpumodels_tui.moments import UnknownMomentError, document_of

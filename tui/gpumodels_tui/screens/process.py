@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import ClassVar, Final
 
-from msgspec.structs import replace
 from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.widget import Widget
 from textual.widgets import Static
 
+from gpumodels_shared.records import replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.screens.model_list_screen import ModelListScreen

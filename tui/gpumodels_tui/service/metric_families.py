@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import replace
 from prometheus_client import Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import Record, replace
 from gpumodels_shared.schema import KINDS, SMALL_MODELS_ID
 from gpumodels_tui.outside.facts import KnownBy
 from gpumodels_tui.service.observed import Observed
@@ -41,7 +40,7 @@ MODELS: Final = "models"
 PARTS: Final = {kind: MODELS if kind in OF_MODELS else kind.value.replace(" ", "_") for kind in PartKind}
 
 
-class Choices(Struct, frozen=True):
+class Choices(Record):
     """What the operator chose."""
 
     filters: Filters = NO_FILTERS

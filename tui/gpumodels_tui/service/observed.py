@@ -7,8 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_tui.oneshot import Snapshots, glance
 from gpumodels_tui.sources.opening import Sources
 from gpumodels_tui.view.builder import build_view
@@ -20,7 +19,7 @@ from gpumodels_tui.view.rows import View
 from gpumodels_tui.watching import WatchingThread
 
 
-class Observed(Struct, frozen=True):
+class Observed(Record):
     """Everything at one moment."""
 
     snapshots: Snapshots

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, cast
 
-from msgspec import Struct, field
-
+from gpumodels_shared.records import Record, field
 from gpumodels_tui.settings.kinds import read
 from gpumodels_tui.settings.option import Option
 
@@ -23,7 +22,7 @@ TOML: Final = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 Key = tuple[str, ...]
 
 
-class ConfigFile(Struct, frozen=True):
+class ConfigFile(Record):
     """What a configuration file says."""
 
     path: Path

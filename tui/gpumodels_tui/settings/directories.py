@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_tui.catalogue.model_folders import default_model_folders
 
 APPLICATION: Final = "gpumodels"
@@ -21,7 +20,7 @@ CACHE_FILE: Final = "catalogue-1.sqlite"
 MACHINES_CONFIG: Final = Path("/etc/gpumodels/config.toml")
 
 
-class ModelDirectories(Struct, frozen=True):
+class ModelDirectories(Record):
     """The directories to search for model files."""
 
     directories: tuple[Path, ...]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from msgspec import Struct
+from gpumodels_shared.records import Record
 
 LEAST_SECONDS: Final = 0.1
 MOST_SECONDS: Final = 3600.0
@@ -17,7 +17,7 @@ UNITS: Final = {
 """Of sizes, by every way to write them; `1.5GB`, `1.5 GiB`, `1.5g` are the same."""
 
 
-class Kind(Struct, frozen=True):
+class Kind(Record):
     """A kind of value."""
 
     expects: str

@@ -6,15 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_tui.settings.kinds import TEXT, Kind
 
 PREFIX: Final = "GPUMODELS_TUI_"
 """Of environment variables, except those that the sidecar reads too."""
 
 
-class Shorthand(Struct, frozen=True):
+class Shorthand(Record):
     """A flag of its own for one value of an option: `--json` for `--output json`."""
 
     name: str
@@ -22,7 +21,7 @@ class Shorthand(Struct, frozen=True):
     help: str
 
 
-class Option(Struct, frozen=True):
+class Option(Record):
     """One option: a flag, an environment variable and a key in the configuration files, all of the same name."""
 
     name: str
@@ -70,7 +69,7 @@ class Option(Struct, frozen=True):
         return [part for part in parts if part]
 
 
-class Argument(Struct, frozen=True):
+class Argument(Record):
     """What a command is given without a flag."""
 
     name: str
@@ -80,7 +79,7 @@ class Argument(Struct, frozen=True):
     default: object = None
 
 
-class Command(Struct, frozen=True):
+class Command(Record):
     """A command: `gpumodels-tui NAME`."""
 
     name: str

@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_tui.settings.config_file import ConfigFile, read_config
 from gpumodels_tui.settings.directories import config_paths
 from gpumodels_tui.settings.kinds import read
@@ -18,7 +17,7 @@ FLAG: Final = "flag"
 DEFAULT: Final = "default"
 
 
-class Setting(Struct, frozen=True):
+class Setting(Record):
     """The value of one option, and where it is from."""
 
     option: Option
@@ -27,7 +26,7 @@ class Setting(Struct, frozen=True):
     """`flag`, the environment variable's name, a file and line, or `default`."""
 
 
-class Settings(Struct, frozen=True):
+class Settings(Record):
     """The values of all options."""
 
     settings: Mapping[tuple[str, ...], Setting]

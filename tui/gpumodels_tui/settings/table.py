@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from msgspec.structs import replace
-
+from gpumodels_shared.records import replace
 from gpumodels_shared.schema import KINDS
 from gpumodels_tui.settings import kinds
 from gpumodels_tui.settings.option import SEVERAL_PATHS, Argument, Command, Option, Shorthand, listed

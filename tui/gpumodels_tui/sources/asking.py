@@ -12,8 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import msgspec
-
 from gpumodels_shared.asks import (
     MAX_ANSWER_BYTES,
     OTHER,
@@ -27,6 +25,7 @@ from gpumodels_shared.asks import (
     read_file,
 )
 from gpumodels_shared.places import write_new
+from gpumodels_shared.records import Record
 
 PATIENCE_SECONDS: Final = 15.0
 POLL_SECONDS: Final = 0.05
@@ -34,7 +33,7 @@ POLL_SECONDS: Final = 0.05
 _Kind = TypeVar("_Kind")
 
 
-class Chain(msgspec.Struct, frozen=True):
+class Chain(Record):
     """One way in which the model is held."""
 
     text: str
@@ -44,7 +43,7 @@ class Chain(msgspec.Struct, frozen=True):
     """The variable's name."""
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(Record):
     """What a search found out; the fields are those of the sidecar's `Findings`."""
 
     chains: tuple[Chain, ...] = ()
@@ -57,7 +56,7 @@ class Found(msgspec.Struct, frozen=True):
     seconds: float = 0.0
 
 
-class TensorGroup(msgspec.Struct, frozen=True):
+class TensorGroup(Record):
     """Tensors of one dtype, kind and class of size that no model holds."""
 
     dtype: str
@@ -69,7 +68,7 @@ class TensorGroup(msgspec.Struct, frozen=True):
     size_bytes: int
 
 
-class LargeTensor(msgspec.Struct, frozen=True):
+class LargeTensor(Record):
     """One of the largest tensors that no model holds."""
 
     dtype: str
@@ -81,14 +80,14 @@ class LargeTensor(msgspec.Struct, frozen=True):
     """`load (app.py:88)`, where torch's own history is on."""
 
 
-class LargeBlock(msgspec.Struct, frozen=True):
+class LargeBlock(Record):
     """Memory in use in which there is no tensor of Python's."""
 
     size_bytes: int
     made_at: str | None = None
 
 
-class UnseenBlocks(msgspec.Struct, frozen=True):
+class UnseenBlocks(Record):
     """What is in use without a tensor of Python's."""
 
     blocks: int = 0
@@ -99,7 +98,7 @@ class UnseenBlocks(msgspec.Struct, frozen=True):
     largest: tuple[LargeBlock, ...] = ()
 
 
-class AllocatorCache(msgspec.Struct, frozen=True):
+class AllocatorCache(Record):
     """What a device's allocator keeps; the fields are those of the sidecar's `AllocatorState`."""
 
     is_exact: bool = True
@@ -111,7 +110,7 @@ class AllocatorCache(msgspec.Struct, frozen=True):
     pools_allocated_bytes: int = 0
 
 
-class OtherOnDevice(msgspec.Struct, frozen=True):
+class OtherOnDevice(Record):
     """What is on one device beside models."""
 
     device: str
@@ -134,7 +133,7 @@ class OtherOnDevice(msgspec.Struct, frozen=True):
     unseen: UnseenBlocks | None = None
 
 
-class FoundOther(msgspec.Struct, frozen=True):
+class FoundOther(Record):
     """What there is in memory beside models, by device."""
 
     devices: tuple[OtherOnDevice, ...] = ()
@@ -190,6 +189,8 @@ def ask_other(
 
 
 def _converted(found: Any, kind: type[_Kind]) -> _Kind:
+    import msgspec  # large, and only needed here
+
     try:
         return msgspec.convert(found, kind)
     except msgspec.ValidationError as error:

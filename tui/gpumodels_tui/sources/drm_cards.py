@@ -6,8 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_tui.sources.figures import MOST_CELSIUS, MOST_MILLIWATTS
 from gpumodels_tui.sources.kernel_files import KernelFiles
 from gpumodels_tui.sources.pci_names import PciNames
@@ -16,7 +15,7 @@ _CARD: Final = re.compile(r"card[0-9]+")
 _ADDRESS: Final = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 
 
-class DrmCard(Struct, frozen=True):
+class DrmCard(Record):
     """A card on the PCI bus."""
 
     device: Path

@@ -11,8 +11,6 @@ from operator import is_
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct, field
-
 from gpumodels_shared.container_directories import container_directories
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.places import (
@@ -23,6 +21,7 @@ from gpumodels_shared.places import (
     snapshot_files,
 )
 from gpumodels_shared.reader import is_locked
+from gpumodels_shared.records import Record, field
 from gpumodels_shared.schema import Snapshot
 from gpumodels_tui.sources.tailing import TailedFile
 
@@ -43,7 +42,7 @@ CLOCK_TICK_NS: Final = 100_000_000
 """Longer than the steps in which the kernel advances the timestamps of files in memory."""
 
 
-class ProcessState(Struct, frozen=True):
+class ProcessState(Record):
     """One sidecar's file at this moment. A file that can't be read is a row with a `problem`, never an exception."""
 
     key: str
@@ -82,14 +81,14 @@ class ProcessState(Struct, frozen=True):
         return self.pid if self.is_local else self.outer_pid
 
 
-class Unreadable(Struct, frozen=True):
+class Unreadable(Record):
     """A file or directory among the sidecars' that isn't theirs, is damaged, or can't be trusted."""
 
     path: Path
     reason: str
 
 
-class FeedState(Struct, frozen=True):
+class FeedState(Record):
     """The contents of all snapshot files at one moment."""
 
     directories: tuple[Path, ...]

@@ -15,8 +15,7 @@ from pathlib import Path
 from tokenize import TokenInfo
 from typing import Final
 
-from msgspec.structs import replace
-
+from gpumodels_shared.records import replace
 from gpumodels_tui.sources.asking import Chain, Found
 from gpumodels_tui.sources.feed import ProcessState
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import Struct, field
-from msgspec.structs import replace
-
+from gpumodels_shared.records import Record, field, replace
 from gpumodels_tui.sources.figures import MOST_MILLIWATTS, MOST_PERCENT, figure, total_and_used
 from gpumodels_tui.sources.nvml_calls import NvmlCalls
 
@@ -23,7 +21,7 @@ MOST_SLICES: Final = 64
 """A GPU has at most seven slices today; a driver in trouble may say any number."""
 
 
-class GpuReading(Struct, frozen=True):
+class GpuReading(Record):
     """One GPU, or one slice (MIG device) of one, at one moment; values that the driver doesn't report are None."""
 
     index: int

@@ -8,10 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from msgspec import Struct, field
-from msgspec.structs import replace
-
 from gpumodels_shared.pid_namespaces import sees_all_pids
+from gpumodels_shared.records import Record, field, replace
 from gpumodels_tui.outside.facts import NOTHING, OutsideFacts
 from gpumodels_tui.sources.amd_gpus import AmdGpus
 from gpumodels_tui.sources.figures import MOST_PID
@@ -29,7 +27,7 @@ HOST_STEP_BYTES: Final = 32 * 1024**2
 """Used host memory is rounded down to this: it changes all the time, and nobody needs it in finer steps."""
 
 
-class GpuProcess(Struct, frozen=True):
+class GpuProcess(Record):
     """A process on a GPU, as the kernel describes it."""
 
     pid: int
@@ -40,7 +38,7 @@ class GpuProcess(Struct, frozen=True):
     """What is known of its models from outside, where it has no sidecar."""
 
 
-class HardwareState(Struct, frozen=True):
+class HardwareState(Record):
     """All devices at one moment."""
 
     gpus: tuple[GpuReading, ...] = ()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
-from msgspec import Struct
-
 from gpumodels_shared.pid_namespaces import sees_all_pids
+from gpumodels_shared.records import Record
 from gpumodels_tui.sources.figures import MOST_BYTES
 from gpumodels_tui.sources.kernel_files import KernelFiles, whole_number
 
 _TOPOLOGY: Final = "sys/class/kfd/kfd/topology/nodes"
 
 
-class KfdNode(Struct, frozen=True):
+class KfdNode(Record):
     """A GPU of ROCm."""
 
     number: int

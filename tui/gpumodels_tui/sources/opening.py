@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from msgspec import Struct
+from gpumodels_shared.records import Record
 
 if TYPE_CHECKING:
     from gpumodels_tui.catalogue.watch import Catalogue
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from gpumodels_tui.sources.gpus import Hardware
 
 
-class Sources(Struct, frozen=True):
+class Sources(Record):
     """The chosen directories. Readers made from them belong to the caller, who closes them."""
 
     feed_directories: tuple[Path, ...] | None = None

@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
+from gpumodels_shared.records import Record
 
 MOST_LINES: Final = 10_000
 MOST_BYTES: Final = 8 * 1024**2
 """Of the lines that wait; a single longer one may wait alone."""
 
 
-class _Line(Struct):
+class _Line(Record, frozen=False):
     number: int
     text: bytes
 

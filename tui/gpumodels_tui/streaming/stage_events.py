@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from operator import attrgetter
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_shared.schema import Stage
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.rows import View
@@ -15,7 +14,7 @@ BEGAN = "began"
 ENDED = "ended"
 
 
-class StageEvent(Struct, frozen=True):
+class StageEvent(Record):
     """A stage began or ended, at the time that its process says."""
 
     at_ns: int

@@ -6,10 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import Record, replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import SMALL_MODELS_ID, DeviceMemory, Model
 from gpumodels_tui.catalogue.facts import CatalogueState
@@ -41,7 +39,7 @@ def build_view(feed: FeedState, hardware: HardwareState, catalogue: CatalogueSta
     return ViewBuilder().build(feed, hardware, catalogue)
 
 
-class _OfProcess(Struct, frozen=True):
+class _OfProcess(Record):
     """What one process adds to a view, and what it was made from."""
 
     state: ProcessState

@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from operator import is_
 from typing import TypeAlias
 
-from msgspec import Struct
-from msgspec.structs import replace
-
+from gpumodels_shared.records import Record, replace
 from gpumodels_tui.view.copies import Copies, Origin, Resident, origin_of
 from gpumodels_tui.view.rows import ModelRow
 
@@ -16,7 +14,7 @@ Placed: TypeAlias = "tuple[tuple[str, ModelRow], ...]"
 """The rows of one process, each with the key of the device that it is on."""
 
 
-class _Group(Struct, frozen=True):
+class _Group(Record):
     """The rows on one device of models from the same files."""
 
     rows: list[ModelRow]

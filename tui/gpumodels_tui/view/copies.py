@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from msgspec import Struct
-
 from gpumodels_shared.name_sources import KNOWN_FILE_CONFIDENCE
+from gpumodels_shared.records import Record
 from gpumodels_shared.schema import Model
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.device_names import holds_memory
 
 
-class Resident(Struct, frozen=True):
+class Resident(Record):
     """A model's memory on one device."""
 
     device: str
@@ -24,7 +23,7 @@ class Resident(Struct, frozen=True):
     process: ProcessState
 
 
-class Copies(Struct, frozen=True):
+class Copies(Record):
     """The models on one device that were loaded from the same files."""
 
     bytes: int
@@ -38,7 +37,7 @@ class Copies(Struct, frozen=True):
         return len(self.models)
 
 
-class Origin(Struct, frozen=True, cache_hash=True):
+class Origin(Record):
     """What two copies of a model have in common.
 
     One file may hold several models, as a full checkpoint does: class, kind, slot and size tell these apart.

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import Record, replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import DeviceMemory, ProcessInfo
 from gpumodels_shared.units import format_age
@@ -25,7 +23,7 @@ HOST: Final = "host"
 """The key of host memory."""
 
 
-class Device(Struct, frozen=True):
+class Device(Record):
     """A device of this machine, or one that only a process reports."""
 
     key: str
@@ -62,7 +60,7 @@ class Device(Struct, frozen=True):
         return str(self.index) if self.title.startswith("GPU ") else self.title.split()[0]
 
 
-class Devices(Struct, frozen=True):
+class Devices(Record):
     """All devices: GPUs in the driver's order, then those that only sidecars report, host memory last."""
 
     devices: tuple[Device, ...]

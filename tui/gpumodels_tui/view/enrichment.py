@@ -7,10 +7,8 @@ The table from raw keys to facts is `metadata_fields.FIELDS`. Configs count for 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record, replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model
 from gpumodels_shared.store_layouts import hub_repository
@@ -22,7 +20,7 @@ from gpumodels_tui.view.model_naming import named
 from gpumodels_tui.view.nested_metadata import with_nested
 
 
-class EnrichedModel(Struct, frozen=True):
+class EnrichedModel(Record):
     """A model with everything that is known about it: what its process says, and what its files do."""
 
     model: Model

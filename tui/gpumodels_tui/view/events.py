@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from msgspec import Struct, field
+from gpumodels_shared.records import Record, field
 
 
 class EventKind(Enum):
@@ -26,7 +26,7 @@ class EventKind(Enum):
     DIED = "died"
 
 
-class Event(Struct, frozen=True):
+class Event(Record):
     """An event of one model or process."""
 
     number: int
@@ -55,7 +55,7 @@ class Event(Struct, frozen=True):
         return self.device == label if self.device_key is None else self.device_key == key
 
 
-class History(Struct, frozen=True):
+class History(Record):
     """The recorded events, and the memory used over time."""
 
     events: tuple[Event, ...] = ()

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from msgspec import Struct
-from msgspec.structs import replace
-
+from gpumodels_shared.records import Record, replace
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.events import Event, History
 from gpumodels_tui.view.filters import (
@@ -20,7 +18,7 @@ from gpumodels_tui.view.filters import (
 from gpumodels_tui.view.rows import DeviceRow, ModelRow, View
 
 
-class _ModelTraits(Struct, frozen=True):
+class _ModelTraits(Record):
     """What a model of an event was when it was last there."""
 
     name: str

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Job
 from gpumodels_shared.units import format_bytes
@@ -18,7 +17,7 @@ HOSTS_NAMES: Final = ("host", "cpu")
 LONGEST_WORD: Final = 60
 
 
-class Filters(Struct, frozen=True):
+class Filters(Record):
     """What the user wants to see. Each list that isn't empty must match, by any of its words."""
 
     gpus: tuple[str, ...] = ()
@@ -94,7 +93,7 @@ class Filters(Struct, frozen=True):
 NO_FILTERS: Final = Filters()
 
 
-class ProcessTraits(Struct, frozen=True):
+class ProcessTraits(Record):
     """What processes are chosen by."""
 
     user: str

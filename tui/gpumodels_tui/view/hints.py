@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct, field
-
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.name_sources import KNOWN_FILE_CONFIDENCE, NameSource
+from gpumodels_shared.records import Record, field
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model, Snapshot
 from gpumodels_shared.units import format_age, format_bytes
@@ -42,7 +41,7 @@ IDLE_SECONDS: Final = 3600.0
 COMFY: Final = "ComfyUI"
 
 
-class ModelFacts(Struct, frozen=True):
+class ModelFacts(Record):
     """What the rules about a model look at."""
 
     model: Model

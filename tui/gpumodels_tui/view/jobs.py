@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.sources.feed import ProcessState
@@ -17,7 +16,7 @@ EVEN: Final = 0.01
 """Ranks that differ by less than this share are said to be even: their allocators round differently."""
 
 
-class Rank(Struct, frozen=True):
+class Rank(Record):
     """One process of a job."""
 
     rank: int
@@ -26,7 +25,7 @@ class Rank(Struct, frozen=True):
     """On its accelerators, else in host memory: by its allocators' counters where there are any, else by its models."""
 
 
-class RankedJob(Struct, frozen=True):
+class RankedJob(Record):
     """The processes on this machine that are ranks of one job, in order."""
 
     key: str

@@ -6,9 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import replace
-
+from gpumodels_shared.records import Record, replace
 from gpumodels_tui.view.outside_models import summary
 from gpumodels_tui.view.process_rows import NOT_ATTACHED, UnattachedRow
 from gpumodels_tui.view.rank_groups import RankGroup, members_of, rank_groups
@@ -20,7 +18,7 @@ EntryKey = tuple[str, str]
 MOST_INDENTED: Final = 4
 
 
-class Entry(Struct, frozen=True):
+class Entry(Record):
     """One line: a model on a device, the same model in several ranks of a job, or a process without a sidecar."""
 
     key: EntryKey
@@ -140,7 +138,7 @@ class Entry(Struct, frozen=True):
         return self.unattached.key
 
 
-class Order(Struct, frozen=True):
+class Order(Record):
     """The column by which the list is sorted, and the direction."""
 
     column: str = "on"

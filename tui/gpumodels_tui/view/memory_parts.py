@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_shared.schema import DeviceMemory
 
 TOP_MODELS: Final = 3
@@ -34,7 +33,7 @@ ALL_KINDS: Final = tuple(PartKind)
 OF_MODELS: Final = (PartKind.FIRST_MODEL, PartKind.SECOND_MODEL, PartKind.THIRD_MODEL, PartKind.MODELS)
 
 
-class MemoryPart(Struct, frozen=True):
+class MemoryPart(Record):
     """One part of a device's memory."""
 
     kind: PartKind

@@ -12,8 +12,6 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Final
 
-import msgspec
-
 
 def _plain(value: str) -> str | None:
     return value
@@ -41,6 +39,8 @@ def _words(value: str) -> str | None:
     """`sks dog, oil painting` from that text, or from a list of texts in JSON."""
     if not value.startswith("["):
         return value
+    import msgspec  # large, and rarely needed
+
     try:
         found: list[str] = msgspec.json.decode(value, type=list[str])
     except msgspec.MsgspecError:

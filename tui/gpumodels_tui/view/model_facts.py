@@ -6,9 +6,8 @@ import time
 from collections.abc import Mapping
 from typing import Final
 
-from msgspec import Struct
-
 from gpumodels_shared.name_sources import MIN_NAME_CONFIDENCE, NameSource
+from gpumodels_shared.records import Record
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import (
     SMALL_MODELS_ID,
@@ -54,7 +53,7 @@ MOST_LISTED: Final = 20
 MOST_NAMED: Final = 3
 
 
-class Fact(Struct, frozen=True):
+class Fact(Record):
     """One labelled line."""
 
     label: str

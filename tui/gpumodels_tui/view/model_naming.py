@@ -6,7 +6,6 @@ into some of them), else what its only file states (0.9). Until every file that 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from gpumodels_shared.file_names import file_group_name, is_named_by_content, name_from_attribute
@@ -17,6 +16,7 @@ from gpumodels_shared.name_sources import (
     PATCHED_VALUES_CONFIDENCE,
     NameSource,
 )
+from gpumodels_shared.records import replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import Model
 from gpumodels_shared.shards import checkpoint_of

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-import msgspec
-
 JSON_KEYS: Final = ("lora_adapter_metadata", "training_info", "ot_config", "lora_config", "peft_config")
 """Keys whose values are JSON objects: of diffusers, ai-toolkit, OneTrainer, and others that keep PEFT's config."""
 
@@ -41,6 +39,8 @@ def with_nested(metadata: Mapping[str, str]) -> Mapping[str, str]:
 def _in_json(key: str, text: str) -> Mapping[str, str]:
     if len(text) > MAX_CHARACTERS:
         return {}
+    import msgspec  # large, and rarely needed
+
     try:
         found: object = msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError):

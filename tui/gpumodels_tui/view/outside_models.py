@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import Final
 
-from msgspec import Struct
-
 from gpumodels_shared.file_names import file_group_name, is_generic, is_named_by_content, name_from_config
+from gpumodels_shared.records import Record
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.shards import shard_of
 from gpumodels_shared.units import format_bytes
@@ -25,7 +24,7 @@ WORDS: Final = {
 }
 
 
-class ShownModel(Struct, frozen=True):
+class ShownModel(Record):
     """One model of a process without a sidecar."""
 
     name: str

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import ProcessState
@@ -27,7 +26,7 @@ LONGEST_COMMAND: Final = 400
 NO_FILES: Final = CatalogueState()
 
 
-class ProcessDevice(Struct, frozen=True):
+class ProcessDevice(Record):
     """One process on one device."""
 
     key: str
@@ -43,7 +42,7 @@ class ProcessDevice(Struct, frozen=True):
     """What torch has reserved by its own account, but the driver doesn't count."""
 
 
-class ProcessRow(Struct, frozen=True):
+class ProcessRow(Record):
     """One process, with or without a sidecar."""
 
     key: str
@@ -63,7 +62,7 @@ class ProcessRow(Struct, frozen=True):
     """What is known of it without a sidecar, on the first of its GPUs."""
 
 
-class UnattachedRow(Struct, frozen=True):
+class UnattachedRow(Record):
     """A process without a sidecar, on one GPU."""
 
     key: str

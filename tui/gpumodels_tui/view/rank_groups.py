@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.view.jobs import counted_ranks, imbalance_in_words, job_key
@@ -18,7 +17,7 @@ GROUP: Final = "job"
 """Stands in the key of a group where that of a row has its device."""
 
 
-class RankShare(Struct, frozen=True):
+class RankShare(Record):
     """What one rank holds of the model on one device."""
 
     rank: int
@@ -27,7 +26,7 @@ class RankShare(Struct, frozen=True):
     on_bytes: int
 
 
-class RankGroup(Struct, frozen=True):
+class RankGroup(Record):
     """The rows of one model in several ranks, on the devices of one list."""
 
     key: RowKey

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import Record, replace
 from gpumodels_shared.safe_text import safe_text
 from gpumodels_shared.schema import SMALL_MODELS_ID, OutOfMemory
 from gpumodels_tui.sources.feed import ProcessState
@@ -270,7 +268,7 @@ def _device_of(view: View, process_key: str, name: str) -> DeviceRow | None:
     return None
 
 
-class _LocatedModel(Struct):
+class _LocatedModel(Record, frozen=False):
     """One model of a view, on all its devices."""
 
     row: ModelRow

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import Struct, field
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import Record, field
 from gpumodels_shared.schema import SMALL_MODELS_ID, Model
 from gpumodels_tui.sources.feed import ProcessState
 from gpumodels_tui.view.copies import Copies
@@ -15,7 +14,7 @@ from gpumodels_tui.view.memory_parts import MemoryPart
 from gpumodels_tui.view.process_rows import ProcessRow, UnattachedRow
 
 
-class ModelRow(Struct, frozen=True):
+class ModelRow(Record):
     """One model on one device."""
 
     key: str
@@ -66,7 +65,7 @@ class ModelRow(Struct, frozen=True):
         return self.copies is not None and self.copies.count > 1
 
 
-class DeviceRow(Struct, frozen=True):
+class DeviceRow(Record):
     """One GPU, or host memory, with its models."""
 
     key: str
@@ -103,7 +102,7 @@ class DeviceRow(Struct, frozen=True):
         return not self.is_lost and not self.shares_host_memory and self.used_bytes is not None
 
 
-class View(Struct, frozen=True):
+class View(Record):
     """All data that the screens show."""
 
     devices: tuple[DeviceRow, ...]

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, Generic, TypeVar
 
-from msgspec import Struct
-
+from gpumodels_shared.records import Record
 from gpumodels_tui.widgets.cells import Cell
 
 RowT = TypeVar("RowT")
@@ -15,7 +14,7 @@ GAP: Final = 1
 """Blank terminal columns between two table columns."""
 
 
-class Column(Struct, Generic[RowT], frozen=True):
+class Column(Record, Generic[RowT]):
     """One column of a table."""
 
     title: str
@@ -43,7 +42,7 @@ class Column(Struct, Generic[RowT], frozen=True):
         return (title[:room] if mark else title) + mark
 
 
-class PlacedColumn(Struct, Generic[RowT], frozen=True):
+class PlacedColumn(Record, Generic[RowT]):
     """A column with its position and width."""
 
     column: Column[RowT]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import Final, TypeVar
 
-from msgspec import Struct
 from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
+from gpumodels_shared.records import Record
 from gpumodels_tui.theme import CHOSEN, CURSOR, MUTED, STYLES
 from gpumodels_tui.widgets.cells import Cell
 from gpumodels_tui.widgets.columns import PlacedColumn
@@ -29,7 +29,7 @@ class Emphasis(Enum):
     CHOSEN = 3
 
 
-class Line(Struct, frozen=True):
+class Line(Record):
     """The contents of one line of the widget."""
 
     emphasis: Emphasis = Emphasis.NONE

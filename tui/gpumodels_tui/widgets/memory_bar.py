@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
-from msgspec import Struct
-from msgspec.structs import replace
 from rich.text import Text
 
+from gpumodels_shared.records import Record, replace
 from gpumodels_shared.units import format_bytes
 from gpumodels_tui.theme import CACHES, FIRST, MUTED, OTHERS, REST, SECOND, STYLES, THIRD, TRACK, TRAINING
 from gpumodels_tui.view.memory_parts import OF_MODELS, MemoryPart, PartKind
@@ -88,7 +87,7 @@ def _legend_text(pieces: tuple[_LegendEntry, ...], theme: str) -> Text:
     return line
 
 
-class _LegendEntry(Struct, frozen=True):
+class _LegendEntry(Record):
     """One entry of a legend."""
 
     marks: tuple[tuple[str, str], ...]

@@ -34,7 +34,7 @@ MAX_PATH: Final = 512
 MAX_CONTAINERS: Final = 256
 MAX_ENTRIES: Final = 4096
 """Of so many entries of a container's folder, the directories are searched for."""
-_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
+_ESCAPED: Final = r"\\([0-7]{3})"
 """How mountinfo writes blanks and the like."""
 _FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -104,7 +104,7 @@ def _remote_folders(mounts: Path) -> set[str] | None:
         mount, _, rest = line.partition(" - ")
         fields = mount.split(" ")
         if len(fields) > 4 and rest.split(" ")[0] not in LOCAL:
-            remote.add(_ESCAPED.sub(lambda octal: chr(int(octal[1], 8)), fields[4]).rstrip("/") + "/")
+            remote.add(re.sub(_ESCAPED, lambda octal: chr(int(octal[1], 8)), fields[4]).rstrip("/") + "/")
     return remote
 
 

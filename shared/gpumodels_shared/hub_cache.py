@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-_VARIABLE: Final = re.compile(r"\$(\w+|\{[^}]*\})", re.ASCII)
+_VARIABLE: Final = r"(?a)\$(\w+|\{[^}]*\})"
 
 
 def hub_cache(environment: Mapping[str, str], home: str) -> str:
@@ -27,4 +27,4 @@ def expanded(path: str, environment: Mapping[str, str], home: str) -> str:
     if path.split("/", 1)[0] == "~":
         path = home.rstrip("/") + path[1:] or "/"
     path = os.path.expanduser(path)  # noqa: PTH111  # another user's home
-    return _VARIABLE.sub(lambda match: environment.get(match[1].strip("{}"), match[0]), path)
+    return re.sub(_VARIABLE, lambda match: environment.get(match[1].strip("{}"), match[0]), path)

@@ -66,7 +66,9 @@ from __future__ import annotations
 import struct
 import zlib
 from enum import IntEnum
-from typing import Final, NamedTuple
+from typing import Final
+
+from gpumodels_shared.records import Record
 
 MAGIC: Final = b"\x89GPM\r\n\x1a\n"
 MAJOR: Final = 1
@@ -103,7 +105,7 @@ class WriterState(IntEnum):
     """A larger file has taken this one's name."""
 
 
-class Header(NamedTuple):
+class Header(Record):
     """Page 0: who writes the file, and where its slots are."""
 
     slot_bytes: int
@@ -132,7 +134,7 @@ class Header(NamedTuple):
         return HEADER_BYTES + (seq & 1) * self.slot_bytes
 
 
-class Heartbeat(NamedTuple):
+class Heartbeat(Record):
     """The writer's sign of life, as rewritten at every beat."""
 
     beat: int
@@ -143,7 +145,7 @@ class Heartbeat(NamedTuple):
     last_seq: int = 0
 
 
-class SlotHeader(NamedTuple):
+class SlotHeader(Record):
     """The header that precedes a slot's payload."""
 
     seq: int

@@ -7,7 +7,7 @@ import os
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from gpumodels_shared.codec import MAX_PAYLOAD_BYTES
 from gpumodels_shared.layout import (
@@ -25,6 +25,7 @@ from gpumodels_shared.layout import (
     parse_slot_header,
 )
 from gpumodels_shared.places import open_file
+from gpumodels_shared.records import Record
 
 MAX_TRIES: Final = 5
 
@@ -43,7 +44,7 @@ class TornError(LayoutError):
     """No complete snapshot could be read this time; the one read before remains valid."""
 
 
-class Payload(NamedTuple):
+class Payload(Record):
     """The encoded bytes of a complete snapshot."""
 
     seq: int

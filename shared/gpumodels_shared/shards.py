@@ -22,7 +22,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
+
+from gpumodels_shared.records import Record
 
 _SUFFIX: Final = r"\.(?:safetensors|sft|gguf|ggml|pt|pth|bin|ckpt|pkl|h5|msgpack|npz)"
 _VARIANT: Final = r"(?:\.[a-z][\w-]*?|[-_.](?:b?f(?:p|loat)?\d+|int\d+|(?:ud[-_.])?i?q\d\w*))"
@@ -50,7 +52,7 @@ _KEPT: Final = 8_192
 """How many names are remembered: the largest checkpoints have some hundred shards."""
 
 
-class Shard(NamedTuple):
+class Shard(Record):
     """What a file's name says of the checkpoint that it is a part of."""
 
     stem: str

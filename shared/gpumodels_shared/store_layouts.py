@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
+
+from gpumodels_shared.records import Record
 
 _FRAMEWORKS: Final = (
     r"(?i:pytorch|transformers|keras|jax|flax|pax|maxtext|tensorflow[12]|tflite|tfjs|ggml|gguf|gemmacpp|onnx|triton|tensorrtllm)"
 )
 
 
-class StoreLayout(NamedTuple):
+class StoreLayout(Record):
     """One program's layout."""
 
     program: str

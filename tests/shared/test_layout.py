@@ -24,6 +24,7 @@ from gpumodels_shared.layout import (
     parse_heartbeat,
     parse_slot_header,
 )
+from gpumodels_shared.records import replace
 
 HEADER: Final = Header(
     slot_bytes=65_536,
@@ -161,7 +162,7 @@ def test_a_version_before_the_first_is_unknown() -> None:
 
 
 def test_a_newer_minor_version_is_read() -> None:
-    assert parse_header(resealed(pack_header(HEADER), 10, b"\x09\0", 104)) == HEADER._replace(minor=9)
+    assert parse_header(resealed(pack_header(HEADER), 10, b"\x09\0", 104)) == replace(HEADER, minor=9)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"\0" * 4096, b"GIF89a".ljust(4096), b"\xff" * 4096, b"\x89GPM\n\x1a\n".ljust(4096)])
@@ -192,7 +193,7 @@ def test_impossible_sizes_and_offsets_are_refused_despite_a_right_checksum(offse
 @pytest.mark.parametrize("slot_bytes", [0, 1, 64, MAX_SLOT_BYTES + 1, 2**32 - 1])
 def test_slots_too_small_or_large_are_refused_though_all_else_fits_them(slot_bytes: int) -> None:
     with pytest.raises(LayoutError, match=f"impossible sizes: header 4096, slot {slot_bytes}"):
-        parse_header(pack_header(HEADER._replace(slot_bytes=slot_bytes)))
+        parse_header(pack_header(replace(HEADER, slot_bytes=slot_bytes)))
 
 
 def test_a_slot_that_was_never_written_and_a_state_that_is_unknown_are_refused() -> None:

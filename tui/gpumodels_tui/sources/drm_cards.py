@@ -11,8 +11,8 @@ from gpumodels_tui.sources.figures import MOST_CELSIUS, MOST_MILLIWATTS
 from gpumodels_tui.sources.kernel_files import KernelFiles
 from gpumodels_tui.sources.pci_names import PciNames
 
-_CARD: Final = re.compile(r"card[0-9]+")
-_ADDRESS: Final = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
+_CARD: Final = r"card[0-9]+"
+_ADDRESS: Final = r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]"
 
 
 class DrmCard(Record):
@@ -32,14 +32,14 @@ def drm_cards(files: KernelFiles, vendor_id: int, drivers: tuple[str, ...]) -> l
     """The cards of one vendor that one of these drivers runs, in bus order."""
     found: dict[str, DrmCard] = {}
     for card in files.found("sys/class/drm/card*"):
-        if _CARD.fullmatch(card.name) is None:  # `card0-DP-1` is a connector
+        if re.fullmatch(_CARD, card.name) is None:  # `card0-DP-1` is a connector
             continue
         device = card / "device"
         said = files.settings(device / "uevent", "=")
         address = said.get("PCI_SLOT_NAME", "").lower()
         if files.number(device / "vendor", 0xFFFF) != vendor_id or said.get("DRIVER") not in drivers:
             continue
-        if _ADDRESS.fullmatch(address) is not None:
+        if re.fullmatch(_ADDRESS, address) is not None:
             card_id = files.number(device / "device", 0xFFFF)
             found.setdefault(address, DrmCard(device, address, vendor_id, card_id, said["DRIVER"]))
     return [found[address] for address in sorted(found)]

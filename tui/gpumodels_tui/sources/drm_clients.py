@@ -18,7 +18,7 @@ from gpumodels_tui.sources.kernel_files import KernelFiles
 SEARCH_SECONDS: Final = 5.0
 """How long those that hold no card are left alone: looking at all descriptors of a machine takes a while."""
 
-_MEMORY: Final = re.compile(r"drm-(resident|memory|total)-([a-z]+)[0-9]*")
+_MEMORY: Final = r"drm-(resident|memory|total)-([a-z]+)[0-9]*"
 _KINDS: Final = ("resident", "memory", "total")
 """The first that a driver tells counts. `memory` is an older word for `resident`; `total` counts what isn't in memory, too."""
 _UNITS: Final = {"": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
@@ -82,7 +82,7 @@ def _bytes_in(said: Mapping[str, str], regions: tuple[str, ...]) -> int | None:
     """What one client holds in these kinds of memory; None if the driver doesn't tell, or tells what can't be."""
     by_kind: dict[str, int | None] = {}
     for key, value in said.items():
-        named = _MEMORY.fullmatch(key)
+        named = re.fullmatch(_MEMORY, key)
         if named is None or named[2] not in regions:
             continue
         number, _, unit = value.partition(" ")

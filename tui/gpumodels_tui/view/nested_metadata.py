@@ -10,7 +10,7 @@ from typing import Final
 JSON_KEYS: Final = ("lora_adapter_metadata", "training_info", "ot_config", "lora_config", "peft_config")
 """Keys whose values are JSON objects: of diffusers, ai-toolkit, OneTrainer, and others that keep PEFT's config."""
 
-COMPONENT: Final = re.compile(
+COMPONENT: Final = (
     r"(?:base_model\.model\.)?"
     r"((?:transformer|unet|text_encoder|image_encoder|denoiser|dit|prior|decoder|vae|controlnet|connectors|model)(?:_\w+)?)\.(\w+)"
 )
@@ -54,7 +54,7 @@ def _in_json(key: str, text: str) -> Mapping[str, str]:
 def _of_components(prefix: str, metadata: Mapping[str, str]) -> Mapping[str, str]:
     by_name: dict[str, dict[str, str]] = {}
     for key, value in metadata.items():
-        if "." in key and (found := COMPONENT.fullmatch(key)) is not None:
+        if "." in key and (found := re.fullmatch(COMPONENT, key)) is not None:
             by_name.setdefault(f"{prefix}*.{found[2]}", {})[found[1]] = value
     return {name: _together(values) for name, values in by_name.items()}
 

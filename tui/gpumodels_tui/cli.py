@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import importlib
 import io
@@ -14,6 +13,8 @@ from typing import TYPE_CHECKING, Final, cast
 from gpumodels_tui.printing import CLOSED, OutputError, say, write
 
 if TYPE_CHECKING:
+    import argparse
+
     from gpumodels_tui.sources.opening import Sources
 
 EXTRA: Final = frozenset({"msgspec", "platformdirs", "psutil", "rich", "textual", "watchdog", "safetensors"})
@@ -35,6 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _run(argv)
     finally:
+        if argv is None:  # the process ends: Python needn't go through all of it once more
+            gc.freeze()
         gc.enable()
 
 

@@ -135,15 +135,12 @@ def _unpacked(unpacker: msgpack.Unpacker, kind: type[Any], special: Mapping[str,
         name = unpack()
         if name in special:
             found[name] = special[name]()
-            continue
-        if (field := fields.get(name)) is None:
+        elif (field := fields.get(name)) is None:
             unpacker.skip()
-            continue
-        types, build = field
-        value = unpack()
-        if type(value) not in types:  # as in _checked, which is too slow for what is most of a snapshot
+        elif type(value := unpack()) not in field[0]:  # as in _checked, which is too slow for what is most of a snapshot
             raise _other_type(name, value)
-        found[name] = value if build is None or value is None else build(value)
+        else:
+            found[name] = value if field[1] is None or value is None else field[1](value)
     return found
 
 

@@ -303,7 +303,9 @@ def _models(view: View) -> dict[str, _LocatedModel]:
     for device in view.devices:
         for row in device.models:
             if row.model.id != SMALL_MODELS_ID:
-                seen = found.setdefault(row.key, _LocatedModel(row, {}))
+                seen = found.get(row.key)
+                if seen is None:
+                    seen = found[row.key] = _LocatedModel(row, {})
                 seen.on[device.key] = (device.label, row.on_bytes)
     return found
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from msgspec.structs import replace
 
 from apps import app_showing, pressed
 from gpumodels_shared.cleaning import clean_dead_files
 from gpumodels_shared.oom_records import record_files
+from gpumodels_shared.records import replace
 from gpumodels_tui import cli
 from gpumodels_tui.catalogue.facts import CatalogueState
 from gpumodels_tui.sources.feed import SnapshotFeed

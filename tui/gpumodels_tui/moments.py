@@ -7,9 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from msgspec.structs import replace
-
 from gpumodels_shared.liveness import Liveness
+from gpumodels_shared.records import replace
 from gpumodels_tui.comparing.documents import DeviceMemory, Document, Gpu, Job, Model, Process
 from gpumodels_tui.sources.feed import FeedState, ProcessState
 from gpumodels_tui.sources.gpus import HardwareState

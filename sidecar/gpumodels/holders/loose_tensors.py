@@ -11,7 +11,6 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import Any, Final
 
 from gpumodels.models.training_state import StorageKey
@@ -20,6 +19,7 @@ from gpumodels.support.known_classes import all_subclasses
 from gpumodels.support.last_references import give_back
 from gpumodels.support.never_pickled import never_pickled
 from gpumodels.support.torch_private import data_address
+from gpumodels.support.tracked_objects import TrackedObjects
 from gpumodels.tensors.tensor_storages import META, UNREADABLE, TensorReader, TensorStorage
 
 HOST: Final = "cpu"
@@ -138,12 +138,10 @@ class LooseTensors:
 
     def _objects_of(self, kinds: tuple[type, ...]) -> list[Any]:
         """The objects of exactly these classes; those that refer to a class otherwise are left out."""
-        wanted = frozenset(map(id, kinds))
         began = self._clock()
-        found = gc.get_referrers(*kinds)
-        objects = list(compress(found, map(wanted.__contains__, map(id, map(type, found)))))
+        found = TrackedObjects(gc.get_referrers, kinds, arguments=kinds).found
         self.longest_hold_seconds = max(self.longest_hold_seconds, self._clock() - began)
-        return objects
+        return found
 
     def _read_plain(self, tensors: Sequence[Any]) -> None:
         """Read tensors of torch's own classes; these may be many."""

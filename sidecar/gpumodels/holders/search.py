@@ -20,6 +20,7 @@ from gpumodels.holders.starts import Starts
 from gpumodels.support.instances import mro_of
 from gpumodels.support.last_references import give_back
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.tracked_objects import referrers_of
 
 MAX_SECONDS: Final = 2.0
 MAX_DEPTH: Final = 40
@@ -171,7 +172,7 @@ class HolderSearch:
         own = {id(asked), id(nodes)}
         own.update(map(id, nodes.values()))
         before = self._clock()
-        found = gc.get_referrers(*asked)
+        found = referrers_of(asked)
         self._findings.longest_hold_seconds = max(self._findings.longest_hold_seconds, self._clock() - before)
         own.add(id(found))
         wanted = set(keys)

@@ -19,6 +19,7 @@ from gpumodels.observing.module_registry import ModuleRegistry
 from gpumodels.support.failures import Failures
 from gpumodels.support.instances import container_of, mro_of
 from gpumodels.support.never_pickled import never_pickled
+from gpumodels.support.tracked_objects import referrers_of
 from gpumodels.support.weak_table import KeyedRef
 from gpumodels_shared.shards import checkpoint_of
 
@@ -135,7 +136,7 @@ class EqualRoots:
             above: list[Any] = []
             opened: dict[int, bool] = {}
             asked = tuple(level)  # from Python 3.13 on, the tuple of arguments is among the referrers
-            for holder in gc.get_referrers(*asked):
+            for holder in referrers_of(asked):
                 kind = type(holder)
                 if holder is level or holder is asked or holder is is_open or kind in _NO_HOLDERS or _is_namespace(holder):
                     continue

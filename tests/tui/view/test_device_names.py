@@ -376,9 +376,9 @@ def test_an_integrated_gpu_of_another_vendor_changes_no_join_of_nvidias() -> Non
 
 
 EIGHT = tuple(a_gpu(number, f"GPU-{number:x}{number:x}000000-0000-0000-0000-{number:012x}") for number in range(8))
-UNLIKE = (*EIGHT[:4], *(structs.replace(gpu, name="NVIDIA A40") for gpu in EIGHT[4:]))
-SLICED = (EIGHT[0], *(structs.replace(slice_, parent=EIGHT[0].uuid) for slice_ in SLICES), *EIGHT[1:])
-SLICED = (structs.replace(EIGHT[0], is_divided=True), *SLICED[1:])
+UNLIKE = (*EIGHT[:4], *(replace(gpu, name="NVIDIA A40") for gpu in EIGHT[4:]))
+SLICED = (EIGHT[0], *(replace(slice_, parent=EIGHT[0].uuid) for slice_ in SLICES), *EIGHT[1:])
+SLICED = (replace(EIGHT[0], is_divided=True), *SLICED[1:])
 
 
 def uuids(*numbers: int, length: int | None = None) -> str:
@@ -457,7 +457,7 @@ def test_the_gpu_is_the_one_that_cuda_takes_of_the_list(
 def test_a_container_that_sees_one_of_eight_numbers_it_anew(
     visible: str | None, outer_pid: int | None, running_on: int | None, expected: int | None
 ) -> None:
-    process = structs.replace(using("cuda:0", visible=visible, pid=7, is_local=False), outer_pid=outer_pid)
-    gpus = [structs.replace(gpu, processes={99: GIB}) if gpu.index == running_on else gpu for gpu in EIGHT]
+    process = replace(using("cuda:0", visible=visible, pid=7, is_local=False), outer_pid=outer_pid)
+    gpus = [replace(gpu, processes={99: GIB}) if gpu.index == running_on else gpu for gpu in EIGHT]
     found = where(join_devices(a_feed(process), some_hardware(*gpus)), process="7")
     assert found == ("7:cuda:0" if expected is None else f"gpu:{EIGHT[expected].uuid}")

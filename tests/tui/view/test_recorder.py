@@ -7,7 +7,6 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
-from msgspec import structs
 
 from gpumodels_shared.liveness import Liveness
 from gpumodels_shared.schema import Model, OutOfMemory

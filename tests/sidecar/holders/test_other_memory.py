@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -29,7 +28,6 @@ def inquiry() -> Iterator[Callable[[], dict[str, Any]]]:
     reader = TensorReader(torch, tracker, failures)
 
     def found() -> dict[str, Any]:
-        gc.unfreeze()
         document = OtherMemory(Accounted(reader, lambda _: False, ()), lambda: None, failures).run()
         assert failures.count == 0
         json.dumps(document)

@@ -57,7 +57,6 @@ class Cyclic(nn.Module):
 
 @pytest.fixture(autouse=True)
 def _nothing_kept() -> Iterator[None]:
-    gc.unfreeze()  # what was imported before the tests began
     gc.collect()
     yield
     KEPT.clear()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,20 @@ OWN_TARGETS: Final = {
 }
 """Folders by the mark of all tests in them: they need what only `make test-libraries` installs, a checkout of ComfyUI, or half an
 hour. Other runs leave them out."""
+
+FEW: Final = 20_000
+"""A garbage collection looks through so many objects in a few milliseconds."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while torch's million objects are imported: there is none."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -38,6 +53,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for folder, mark in OWN_TARGETS.items():
             if folder in item.path.parents:
                 item.add_marker(mark)
+
+
+@pytest.fixture(autouse=True)
+def _frozen_imports() -> None:
+    """Exclude torch's million objects from garbage collections, which would otherwise take a quarter of a second each.
+
+    Again after a test that imported another library, and after one that unfroze what was frozen.
+    """
+    if len(gc.get_objects(generation=2)) > FEW:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

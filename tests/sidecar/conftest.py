@@ -1,26 +1,9 @@
-"""Fixtures of the sidecar's tests. Many tests collect garbage, so as not to see the modules of those before them."""
+"""Fixtures of the sidecar's tests."""
 
 from __future__ import annotations
 
-import gc
-from typing import Final
-
 import pytest
 import torch
-
-FEW: Final = 20_000
-"""A garbage collection looks through so many objects in a few milliseconds."""
-
-
-@pytest.fixture(autouse=True)
-def _frozen_imports() -> None:
-    """Exclude torch's million objects from garbage collections, which would otherwise take a quarter of a second each.
-
-    Again after a test that imported another library, and after one that unfroze what was frozen.
-    """
-    if len(gc.get_objects(generation=2)) > FEW:
-        gc.collect()
-        gc.freeze()
 
 
 @pytest.fixture(autouse=True)

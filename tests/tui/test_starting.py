@@ -29,6 +29,7 @@ def test_what_the_first_picture_does_not_show_is_not_loaded_for_it() -> None:
 
 
 async def test_the_collector_rests_until_there_is_a_picture() -> None:
+    gc.unfreeze()
     gc.disable()
     try:
         app = GpuModelsApp(a_full_view(), clock=lambda: NOON_SECONDS, after_first_drawing=resume_collection)

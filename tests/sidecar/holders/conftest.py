@@ -9,5 +9,5 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def _frozen_imports() -> None:
-    """Freeze nothing, unlike in the sidecar's other tests."""
+    """Freeze nothing, unlike in other tests."""
     gc.unfreeze()

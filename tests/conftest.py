@@ -55,11 +55,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(mark)
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _frozen_imports() -> None:
     """Exclude torch's million objects from garbage collections, which would otherwise take a quarter of a second each.
 
-    Again after a test that imported another library, and after one that unfroze what was frozen.
+    Again after tests that imported another library, and after those that unfroze what was frozen.
     """
     if len(gc.get_objects(generation=2)) > FEW:
         gc.collect()

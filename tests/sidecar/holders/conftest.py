@@ -7,7 +7,7 @@ import gc
 import pytest
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _frozen_imports() -> None:
     """Freeze nothing, unlike in other tests."""
     gc.unfreeze()

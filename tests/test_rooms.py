@@ -43,15 +43,18 @@ def _parsed(module: Path) -> ast.Module:
     return ast.parse(module.read_text())
 
 
+@cache
+def _names(module: Path) -> frozenset[object]:
+    """All attributes' names and all constants in it."""
+    nodes = list(ast.walk(_parsed(module)))
+    attributes = (node.attr for node in nodes if isinstance(node, ast.Attribute))
+    return frozenset({*attributes, *(node.value for node in nodes if isinstance(node, ast.Constant))})
+
+
 @pytest.mark.parametrize("name", ["_cdata", "_C", "_dynamo", "_parameters", "_buffers", "_modules", "_weak_ref"])
 def test_private_names_of_torch_stand_in_one_module(name: str) -> None:
     """As an attribute, or as a text of its own: what changes with torch's versions is found in one place."""
-
-    def uses(module: Path) -> bool:
-        return any(
-            (isinstance(node, ast.Attribute) and node.attr == name) or (isinstance(node, ast.Constant) and node.value == name)
-            for node in ast.walk(_parsed(module))
-        )
-
-    users = {str(module.relative_to(PACKAGES["sidecar"])) for module in PACKAGES["sidecar"].rglob("*.py") if uses(module)}
+    users = {
+        str(module.relative_to(PACKAGES["sidecar"])) for module in PACKAGES["sidecar"].rglob("*.py") if name in _names(module)
+    }
     assert users - {"support/torch_private.py"} == set()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from host_unchanged.recording import differences, record_group
@@ -13,8 +11,8 @@ pytestmark = pytest.mark.timeout(500)
 
 
 @pytest.mark.parametrize("group", ["compiled", "pickled", "transformed"])
-def test_programs_come_out_the_same_where_calls_are_noted(group: str, tmp_path: Path) -> None:
-    recorded = record_group(group, tmp_path, {"GPUMODELS_TRACK_USE": "1"})
+def test_programs_come_out_the_same_where_calls_are_noted(group: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    recorded = record_group(group, tmp_path_factory.mktemp(group), {"GPUMODELS_TRACK_USE": "1"})
     without = recorded[Mode.WITHOUT].programs
     assert without
     different: list[str] = []

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from gpumodels.holders import other_memory
 from gpumodels.holders.allocator_blocks import AllocatorState, Block
 from gpumodels.holders.loose_tensors import LooseTensor
 from gpumodels.holders.other_memory import MOST_GROUPS, MOST_LARGEST, Accounted, OtherMemory, _groups, _largest, _unseen_blocks
@@ -39,7 +40,8 @@ def inquiry() -> Iterator[Callable[[], dict[str, Any]]]:
 
 
 @pytest.mark.slow
-def test_the_largest_are_said_with_who_holds_them(inquiry: Callable[[], dict[str, Any]]) -> None:
+def test_the_largest_are_said_with_who_holds_them(inquiry: Callable[[], dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(other_memory, "MAX_SECONDS", 60.0)  # in this process are the objects of all tests
     KEPT.append(torch.zeros(1024, 40_000, dtype=torch.uint8))
     (cpu,) = inquiry()["devices"]
     largest = next(one for one in cpu["largest"] if one["shape"] == [1024, 40_000])

@@ -19,6 +19,8 @@ from typing import Any, Final
 from gpumodels.support.never_pickled import never_pickled
 
 NO_ARGUMENTS: Final = ()
+_number_of: Final[Callable[[Any], int]] = object.__hash__
+"""A class's address, turned: `hash` would call a metaclass's `__hash__`, and `id` each function that watches audit events."""
 _Lists = list[list[Any]]
 
 
@@ -42,12 +44,15 @@ class TrackedObjects:
     ) -> None:
         self.found: list[Any] = []
         are_there: list[bool] = []
-        wanted = frozenset(map(id, kinds))  # by id, as a class may have a metaclass with a `__hash__` in Python
+        wanted = frozenset(map(_number_of, kinds))
         everything: _Lists = []
+        are_wanted = map(wanted.__contains__, map(_number_of, _types(everything)))
         _at_once(
             everything,
             starmap(all_of_them, (arguments,)),
-            partial(self.found.extend, compress(_each(everything), map(wanted.__contains__, map(id, _types(everything))))),
+            partial(
+                self.found.extend, compress(_each(everything), map(wanted.__contains__, map(_number_of, _types(everything))))
+            ),
             partial(are_there.extend, map(any, (map(is_, _each(everything), repeat(whether_there)),))),
         )
         self.is_there = any(are_there)
@@ -55,8 +60,8 @@ class TrackedObjects:
 
     def of(self, kinds: Collection[type]) -> list[Any]:
         """Those of these classes among the found ones."""
-        wanted = frozenset(map(id, kinds))
-        return [one for one in self.found if id(type(one)) in wanted]
+        wanted = frozenset(map(_number_of, kinds))
+        return [one for one in self.found if _number_of(type(one)) in wanted]
 
 
 def referrers_of(objects: tuple[Any, ...]) -> list[Any]:

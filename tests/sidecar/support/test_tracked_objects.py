@@ -6,10 +6,13 @@ import gc
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
 from gpumodels.support.tracked_objects import TrackedObjects, referrers_of
+from launched import OURS
+from processes import run_python
 
 
 class Kind:
@@ -99,6 +102,24 @@ def test_no_reference_to_anything_else_stays() -> None:
     assert (sys.getrefcount(one), sys.getrefcount(other)) == (before[0] + 1, before[1])
     del tracked
     assert (sys.getrefcount(one), sys.getrefcount(other)) == before
+
+
+AUDITED: Final = """
+import gc, sys, threading
+from gpumodels.support.tracked_objects import TrackedObjects
+
+class Kind: pass
+seen = []
+sys.addaudithook(lambda event, arguments: seen.append(event))
+TrackedObjects(gc.get_objects, [Kind])
+print(sorted({event for event in seen if event.startswith(("gc.", "builtins."))}))
+"""
+
+
+@pytest.mark.slow
+def test_nothing_that_watches_audit_events_runs_meanwhile() -> None:
+    """But for the one event at the beginning, when nothing is held yet."""
+    assert run_python(AUDITED, environment={"PYTHONPATH": OURS}).stdout == "['gc.get_objects']\n"
 
 
 @pytest.mark.slow

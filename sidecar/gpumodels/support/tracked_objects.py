@@ -50,9 +50,7 @@ class TrackedObjects:
         _at_once(
             everything,
             starmap(all_of_them, (arguments,)),
-            partial(
-                self.found.extend, compress(_each(everything), map(wanted.__contains__, map(_number_of, _types(everything))))
-            ),
+            partial(self.found.extend, compress(_each(everything), are_wanted)),
             partial(are_there.extend, map(any, (map(is_, _each(everything), repeat(whether_there)),))),
         )
         self.is_there = any(are_there)

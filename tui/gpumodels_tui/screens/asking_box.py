@@ -7,24 +7,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from rich.text import Text
-from textual.app import ComposeResult
-from textual.containers import Vertical, VerticalScroll
-from textual.widgets import Static
-
-from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.screens.later_box import LaterBox
 from gpumodels_tui.sources.asking import NoAnswerError
 from gpumodels_tui.view.holders import in_milliseconds
 
 if TYPE_CHECKING:
     from gpumodels_tui.sources.feed import ProcessState
 
-COLUMNS: Final = 108
 OFF: Final = "This process doesn't answer: GPUMODELS_ASK=0 is set there, or its sidecar is an older one."
 ASKING: Final = "Asking …"
 
 
-class AskingBox(TextScreen):
+class AskingBox(LaterBox):
     """Filled once the answer is there."""
 
     def __init__(self, title: str, process: ProcessState, closing_key: str) -> None:
@@ -33,9 +27,8 @@ class AskingBox(TextScreen):
         process: who is asked.
         closing_key: the key that opened the box, and also closes it.
         """
-        super().__init__(title, [Text(ASKING)], closing_key=closing_key, columns=COLUMNS)
+        super().__init__(title, ASKING, closing_key)
         self._process = process
-        self._text = Static(ASKING, markup=False)
 
     @abstractmethod
     def answer(self, searching: Callable[[float], None]) -> list[str]:
@@ -47,14 +40,6 @@ class AskingBox(TextScreen):
         Raises:
             NoAnswerError: there is no answer.
         """
-
-    def compose(self) -> ComposeResult:
-        """The text in a frame."""
-        with Vertical() as frame:
-            frame.styles.width = COLUMNS
-            frame.border_title = Text(self._heading).markup
-            with VerticalScroll(can_focus=False):
-                yield self._text
 
     def on_mount(self) -> None:
         """Ask."""
@@ -75,5 +60,4 @@ class AskingBox(TextScreen):
         self._say([f"Searching; this holds the process's interpreter for {in_milliseconds(seconds)} at a time …"])
 
     def _say(self, lines: list[str]) -> None:
-        if self.is_attached:  # it may have been closed meanwhile
-            self._text.update(Text("\n".join(lines)))
+        self.fill("\n".join(lines))

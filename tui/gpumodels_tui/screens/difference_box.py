@@ -6,29 +6,24 @@ import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from rich.text import Text
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
-from textual.widgets import Static
 
 from gpumodels_tui.clipboard import what_it_needs
 from gpumodels_tui.comparing.differences import Difference, difference
 from gpumodels_tui.comparing.report import as_markdown, as_text
 from gpumodels_tui.moments import UnknownMomentError
-from gpumodels_tui.screens.text_screen import TextScreen
+from gpumodels_tui.screens.later_box import LaterBox
 
 if TYPE_CHECKING:
     from gpumodels_tui.comparing.documents import Document
 
-COLUMNS: Final = 108
 KEY: Final = "d"
 COMPARING: Final = "Comparing …"
 COPIED: Final = "Sent to the terminal's clipboard as Markdown, if it takes it."
 KEYS: Final = "y copies it as Markdown."
 
 
-class DifferenceBox(TextScreen):
+class DifferenceBox(LaterBox):
     """Filled once both moments are read: those of a recording may take a while."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -39,18 +34,9 @@ class DifferenceBox(TextScreen):
         """Args:
         read: Returns the two moments; called in a thread. Raises UnknownMomentError.
         """
-        super().__init__("What differs", [Text(COMPARING)], closing_key=KEY, columns=COLUMNS)
+        super().__init__("What differs", COMPARING, KEY)
         self._read = read
         self._found: Difference | None = None
-        self._text = Static(COMPARING, markup=False)
-
-    def compose(self) -> ComposeResult:
-        """The text in a frame."""
-        with Vertical() as frame:
-            frame.styles.width = COLUMNS
-            frame.border_title = Text(self._heading).markup
-            with VerticalScroll(can_focus=False):
-                yield self._text
 
     def on_mount(self) -> None:
         """Compare."""
@@ -60,21 +46,16 @@ class DifferenceBox(TextScreen):
         """Send the difference to the terminal's clipboard, for an issue."""
         if self._found is not None:
             self.app.copy_to_clipboard(as_markdown(self._found))
-            self._say(as_text(self._found), " ".join((COPIED, *what_it_needs(os.environ))))
+            self.fill("\n".join((as_text(self._found), " ".join((COPIED, *what_it_needs(os.environ))))))
 
     def _compare(self) -> None:
         try:
             found = difference(*self._read())
         except UnknownMomentError as error:
-            self.app.call_from_thread(self._say, f"There is nothing to compare: {error}.\n")
+            self.app.call_from_thread(self.fill, f"There is nothing to compare: {error}.")
             return
         self.app.call_from_thread(self._show, found)
 
     def _show(self, found: Difference) -> None:
         self._found = found
-        self._say(as_text(found), KEYS)
-
-    def _say(self, text: str, more: str = "") -> None:
-        if self.is_attached:  # it may have been closed meanwhile
-            self._text.update(Text(f"{text}\n{more}".rstrip()))
-            self.call_after_refresh(self._show_keys)
+        self.fill(f"{as_text(found)}\n{KEYS}")

@@ -60,10 +60,14 @@ class TextScreen(ModalScreen[None]):
         """The text in a frame."""
         with Vertical() as frame:
             frame.styles.width = self._box_columns
-            state = self.app.sub_title  # of the application: `REPLAY` for one that doesn't show the present
-            frame.border_title = Text(f"{state}: {self._heading}" if state else self._heading).markup
+            frame.border_title = Text(self.title_said()).markup
             with VerticalScroll(can_focus=False):
                 yield Static(Group(*self._blocks))
+
+    def title_said(self) -> str:
+        """The title, with what the application says of itself: `REPLAY` of one that doesn't show the present."""
+        state = self.app.sub_title
+        return f"{state}: {self._heading}" if state else self._heading
 
     def on_resize(self, event: events.Resize) -> None:
         """Limit the text's height, so that the frame and its blank lines fit too."""

@@ -222,7 +222,8 @@ class Scanner:
         if not self._to_walk:
             self._to_walk = self._registry.refs()
             self._to_walk.reverse()
-        while self._to_walk and time.thread_time() < until:
+        # At least some in each scan: on a busy machine the few of each model can take all the time there is.
+        while self._to_walk and (not compared or time.thread_time() < until):
             some = self._to_walk[: -MODULES_PER_STEP - 1 : -1]
             del self._to_walk[-MODULES_PER_STEP:]
             compared.update([ref.key for ref in some])

@@ -228,3 +228,13 @@ def test_layers_that_are_exchanged_are_in_their_model_at_once(exchanged: Callabl
             block.q = exchanged(block.q)  # type: ignore[assignment]
         (found,) = sidecar.scanner.scan(lambda: None, everything=False)
         assert found.bytes_by_device == {"cpu": distinct_bytes(model)}
+
+
+def test_a_change_without_notice_is_found_however_little_time_there_is() -> None:
+    """The few modules of each model that are compared first may take all of it."""
+    with attached() as sidecar:
+        model = nn.Sequential(*(nn.Linear(4, 4, bias=False) for _ in range(100)))
+        before = the_only(sidecar).bytes_by_device["cpu"]
+        model[50]._parameters["weight"] = nn.Parameter(torch.zeros(4, 8))
+        found = [sidecar.scanner.scan(lambda: None, everything=False, walk_seconds=1e-9) for _ in range(8)]
+        assert [one.bytes_by_device["cpu"] for one in found[-1]] == [before + 4 * 4 * 4]
